@@ -1,0 +1,81 @@
+/** What the painter is asked for. Absent fields mean the model's own default. */
+export interface PaintRequest {
+  /** Text to paint; longer than the tokenizers' limit is cut, and the result says by how much. */
+  readonly prompt: string;
+  /** Absent: zero embeddings or an encoded empty text, as `force_zeros_for_empty_prompt` of the model says. */
+  readonly negativePrompt?: string;
+  /** Pixels. */
+  readonly width?: number;
+  /** Pixels. */
+  readonly height?: number;
+  readonly steps?: number;
+  /** Classifier-free guidance scale; 1 or less runs the UNet once a step instead of twice. */
+  readonly guidanceScale?: number;
+  /** 32-bit unsigned seed of the initial noise: the same noise as `torch.randn` on the CPU. */
+  readonly seed: number;
+  /** Absent: the scheduler in the model's folder. */
+  readonly scheduler?: SchedulerName;
+  /** A preview event every so many steps; absent or 0: none. */
+  readonly previewInterval?: number;
+}
+
+export type SchedulerName = "euler-discrete" | "euler-ancestral" | "dpmpp-2m" | "dpmpp-2m-karras" | "ddim" | "lcm";
+
+/** A request with every default filled in: what is really painted. */
+export interface PaintSettings {
+  readonly width: number;
+  readonly height: number;
+  readonly steps: number;
+  readonly guidanceScale: number;
+  readonly seed: number;
+  readonly scheduler: SchedulerName;
+}
+
+export type PaintStage = "text-encoding" | "denoising" | "vae-decode";
+
+/** 8-bit RGB, row by row from the top, three bytes a pixel. */
+export interface Pixels {
+  readonly data: Uint8Array;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Milliseconds per stage. */
+export interface PaintTimings {
+  readonly textEncodingMs: number;
+  readonly denoisingMs: number;
+  readonly vaeDecodeMs: number;
+}
+
+/** What happens while one picture is painted, in order: settings, stages with their steps, and one image at the end. */
+export type PaintEvent =
+  | { readonly kind: "settings"; readonly settings: PaintSettings }
+  | { readonly kind: "stage"; readonly stage: PaintStage }
+  | { readonly kind: "step"; readonly step: number; readonly totalSteps: number; readonly preview?: Pixels }
+  | {
+      readonly kind: "image";
+      readonly pixels: Pixels;
+      readonly timings: PaintTimings;
+      /** Tokens of the prompt that did not fit, of the tokenizer that lost more. */
+      readonly truncatedTokens: number;
+    };
+
+/** What is known once a model is loaded. */
+export interface EngineInfo {
+  /** Name of the model: its folder's name, or its Hub id. */
+  readonly model: string;
+  /** onnxruntime execution provider that runs the sessions, such as `cpu`. */
+  readonly executionProvider: string;
+}
+
+/** One painter on one device. It paints one picture at a time; who comes next is not its affair. */
+export interface Engine {
+  readonly info: EngineInfo;
+  /**
+   * Paints one picture. Aborting `signal`, or leaving the iteration, stops before the next run of a sub-model; the iteration
+   * then throws the signal's reason.
+   *
+   * @throws PaintError when the request does not fit the model or the painting fails.
+   */
+  paint(request: PaintRequest, signal: AbortSignal): AsyncIterable<PaintEvent>;
+}
