@@ -15,11 +15,7 @@ export class PaintError extends Error {
   /** Request field that does not fit, such as `width`; only with kind `unsupported`. */
   readonly field: keyof PaintRequest | undefined;
 
-  constructor(
-    kind: PaintErrorKind,
-    message: string,
-    options: ErrorOptions & { field?: keyof PaintRequest } = {},
-  ) {
+  constructor(kind: PaintErrorKind, message: string, options: ErrorOptions & { field?: keyof PaintRequest } = {}) {
     super(message, options);
     this.kind = kind;
     this.field = options.field;
