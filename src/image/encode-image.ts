@@ -1,0 +1,40 @@
+import sharp, { type Sharp } from "sharp";
+import type { EncodedImage, ImageFormat } from "./image-format.js";
+
+/** 8-bit RGB, row by row from the top, three bytes a pixel. */
+export interface RgbPixels {
+  readonly data: Uint8Array;
+  /** Pixels. */
+  readonly width: number;
+  /** Pixels. */
+  readonly height: number;
+}
+
+/** Quality of the lossy formats, 1 to 100: the contract promises it. */
+const lossyQuality = 90;
+
+/**
+ * Encodes a picture on libuv's thread pool, so that the event loop stays free. The same pixels and format give the same bytes.
+ *
+ * @throws Error when the data is not width × height × 3 bytes.
+ */
+export async function encodeImage(pixels: RgbPixels, format: ImageFormat): Promise<EncodedImage> {
+  const { data, width, height } = pixels;
+  if (data.length !== width * height * 3) {
+    throw new Error(`pixels of ${width}×${height} need ${width * height * 3} bytes, got ${data.length}`);
+  }
+  const raw = sharp(data, { raw: { width, height, channels: 3 } });
+  return { bytes: await encoder(raw, format).toBuffer(), format, width, height };
+}
+
+function encoder(raw: Sharp, format: ImageFormat): Sharp {
+  switch (format) {
+    case "png":
+      return raw.png({ compressionLevel: 6 });
+    case "jpeg":
+      // Full chroma: flat colours with sharp edges, which small models paint, bleed at half resolution.
+      return raw.jpeg({ quality: lossyQuality, chromaSubsampling: "4:4:4" });
+    case "webp":
+      return raw.webp({ quality: lossyQuality });
+  }
+}

@@ -1,0 +1,124 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { type TestContext } from "node:test";
+import { createDirectoryStore } from "../../src/image/directory-store.js";
+import { createImageRoute, imageUrl } from "../../src/image/image-route.js";
+
+async function folder(t: TestContext): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), "throughline-images-"));
+  t.after(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+/** The store does not look into a picture, so any bytes will do. */
+const picture = (fill: number, size = 100) =>
+  ({ bytes: new Uint8Array(size).fill(fill), format: "png", width: 1, height: 1 }) as const;
+
+test("equal pictures share a name made from their content, and come back whole", async (t) => {
+  const directory = await folder(t);
+  const store = await createDirectoryStore({ directory });
+  const name = await store.put(picture(1));
+  assert.match(name, /^[0-9a-f]{32}\.png$/);
+  assert.equal(await store.put(picture(1)), name);
+  assert.notEqual(await store.put(picture(2)), name);
+  assert.deepEqual(new Uint8Array((await store.get(name))?.bytes ?? []), picture(1).bytes);
+  assert.equal((await readdir(directory)).length, 2);
+});
+
+test("no name leads out of the folder", async (t) => {
+  const directory = await folder(t);
+  await writeFile(join(directory, "secret.png"), "secret");
+  const store = await createDirectoryStore({ directory: join(directory, "images") });
+  for (const name of [
+    "../secret.png",
+    "..%2fsecret.png",
+    "/etc/passwd",
+    "",
+    ".",
+    `${"0".repeat(32)}.png/../../secret.png`,
+  ]) {
+    assert.equal(await store.get(name), undefined, name);
+  }
+});
+
+test("the picture asked for least recently goes when the bytes run out", async (t) => {
+  const directory = await folder(t);
+  const store = await createDirectoryStore({ directory, maxBytes: 250 });
+  const first = await store.put(picture(1));
+  const second = await store.put(picture(2));
+  await store.get(first);
+  const third = await store.put(picture(3));
+  assert.equal(await store.get(second), undefined);
+  assert.ok((await store.get(first)) && (await store.get(third)));
+  await assert.rejects(store.put(picture(4, 251)), /251 bytes does not fit into a store of 250/);
+});
+
+test("an expired picture is gone, also after a restart, and a crash's draft is cleared away", async (t) => {
+  const directory = await folder(t);
+  const before = await createDirectoryStore({ directory });
+  const old = await before.put(picture(1));
+  const young = await before.put(picture(2));
+  const hourAgo = new Date(Date.now() - 3_600_000);
+  await utimes(join(directory, old), hourAgo, hourAgo);
+  await writeFile(join(directory, `${old}.00000000-0000-0000-0000-000000000000.tmp`), "half");
+  await writeFile(join(directory, "notes.txt"), "not ours");
+
+  const after = await createDirectoryStore({ directory, maxAgeMs: 60_000 });
+  assert.equal(await after.get(old), undefined);
+  assert.ok(await after.get(young));
+  const names = await readdir(directory);
+  assert.ok(names.includes("notes.txt"));
+  assert.ok(!names.some((name) => name.endsWith(".tmp")));
+});
+
+test("nothing is left behind when a picture cannot be written", async (t) => {
+  const directory = await folder(t);
+  const store = await createDirectoryStore({ directory });
+  await rm(directory, { recursive: true });
+  await assert.rejects(store.put(picture(1)), /ENOENT/);
+});
+
+test("nonsense bounds are refused with the value", async (t) => {
+  const directory = await folder(t);
+  await assert.rejects(
+    createDirectoryStore({ directory, maxBytes: 0 }),
+    /maxBytes must be a whole number of at least 1, got 0/,
+  );
+  await assert.rejects(createDirectoryStore({ directory, maxAgeMs: Number.NaN }), /maxAgeMs .* got NaN/);
+});
+
+test("the route serves pictures only", async (t) => {
+  const directory = await folder(t);
+  const store = await createDirectoryStore({ directory });
+  const name = await store.put(picture(7));
+  const route = createImageRoute(store);
+  const server = createServer((request, response) => {
+    if (!route(request, response)) {
+      response.writeHead(418).end();
+    }
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+
+  const found = await fetch(imageUrl(base, name));
+  assert.equal(found.status, 200);
+  assert.equal(found.headers.get("content-type"), "image/png");
+  assert.equal(found.headers.get("x-content-type-options"), "nosniff");
+  assert.deepEqual(new Uint8Array(await found.arrayBuffer()), new Uint8Array(await readFile(join(directory, name))));
+  const head = await fetch(imageUrl(base, name), { method: "HEAD" });
+  assert.deepEqual(
+    [head.status, head.headers.get("content-length"), (await head.arrayBuffer()).byteLength],
+    [200, "100", 0],
+  );
+  assert.equal((await fetch(`${base}/images/${"0".repeat(32)}.png`)).status, 404);
+  assert.equal((await fetch(`${base}/images/..%2f..%2fetc%2fpasswd`)).status, 404);
+  assert.equal((await fetch(imageUrl(base, name), { method: "POST", body: "x" })).status, 405);
+  assert.equal((await fetch(`${base}/elsewhere`)).status, 418);
+});
