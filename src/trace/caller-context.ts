@@ -1,0 +1,61 @@
+import {
+  type Context,
+  isSpanContextValid,
+  type Link,
+  ROOT_CONTEXT,
+  type TextMapPropagator,
+  trace,
+} from "@opentelemetry/api";
+import { type Carrier, extractCarrier } from "./carrier.js";
+
+/**
+ * What the headers of a caller (`traceparent`, `tracestate`, `baggage`) mean for the server's span:
+ * - `link`: the span begins a trace of its own and links to the caller's. For servers that strangers reach: whoever could choose
+ *   the parent could also choose the sampling, and join traces that are not theirs. Tracestate and baggage end here;
+ * - `trust`: the caller's span is the parent, and tracestate and baggage travel on;
+ * - `none`: the headers are not read.
+ */
+export type ParentPolicy = "link" | "trust" | "none";
+
+/** What a caller said about the trace. */
+export interface CallerContext {
+  /** Parent for the server's span: with a remote span in it, or without one, which makes a root. */
+  readonly parent: Context;
+  /** Links for the server's span. */
+  readonly links: readonly Link[];
+}
+
+export interface CallerContextOptions {
+  readonly propagator: TextMapPropagator;
+  /** Headers of the call. */
+  readonly header: Headers;
+  readonly policy: ParentPolicy;
+  /** Carrier out of the request's body; who reads one trusts it. Where it names a valid parent, headers do not count. */
+  readonly carrier?: Carrier;
+}
+
+/**
+ * Finds the parent of a server's span: the first valid one of body carrier, headers (as the policy says), none. It starts from the
+ * root context and not from the active one: with two services in one process, what is active is another service's span.
+ */
+export function readCallerContext({ propagator, header, policy, carrier }: CallerContextOptions): CallerContext {
+  const base = carrier === undefined ? ROOT_CONTEXT : extractCarrier(propagator, carrier);
+  if (trace.getSpanContext(base) !== undefined) return { parent: base, links: [] };
+  switch (policy) {
+    case "none":
+      return { parent: base, links: [] };
+    case "trust":
+      return { parent: extractCarrier(propagator, headerCarrier(header, [...propagator.fields()]), base), links: [] };
+    case "link": {
+      const caller = trace.getSpanContext(extractCarrier(propagator, headerCarrier(header, ["traceparent"])));
+      const links = caller !== undefined && isSpanContextValid(caller) ? [{ context: caller }] : [];
+      return { parent: base, links };
+    }
+    default:
+      return policy satisfies never;
+  }
+}
+
+function headerCarrier(header: Headers, names: readonly string[]): Carrier {
+  return Object.fromEntries(names.flatMap((name) => (header.has(name) ? [[name, header.get(name) ?? ""]] : [])));
+}

@@ -1,0 +1,66 @@
+import type { DescMethod } from "@bufbuild/protobuf";
+import { type Attributes, type Context, type Span, SpanKind, type Tracer } from "@opentelemetry/api";
+import { codeOf, rpcStatusName } from "./rpc-status.js";
+import { RPC_STATUS_CODE } from "./settle-span.js";
+import { type InSpan, iterateWithSpan, withSpan } from "./span-scope.js";
+
+export interface ClientSpanOptions {
+  /** Name of the span, such as `call-inference-worker`. */
+  readonly name: string;
+  readonly parent: Context;
+  /** App id that is called. */
+  readonly appId: string;
+  /** The rpc that is called. */
+  readonly method: DescMethod;
+}
+
+/**
+ * Runs one call of another app in a CLIENT span with `app.id`, `rpc.system.name`, `rpc.method` and `rpc.response.status_code`, which
+ * is `OK` or the name of the code the call failed with.
+ *
+ * @see https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/
+ */
+export function withClientSpan<T>(tracer: Tracer, options: ClientSpanOptions, call: InSpan<Promise<T>>): Promise<T> {
+  return withSpan(tracer, options.name, spanOptions(options), async (span, scope) => {
+    try {
+      const response = await call(span, scope);
+      span.setAttribute(RPC_STATUS_CODE, "OK");
+      return response;
+    } catch (error) {
+      span.setAttribute(RPC_STATUS_CODE, rpcStatusName(codeOf(error)));
+      throw error;
+    }
+  });
+}
+
+/** The same for a call that is answered with a stream. Read it to its end: who leaves early has cancelled the call. */
+export function iterateWithClientSpan<T>(
+  tracer: Tracer,
+  options: ClientSpanOptions,
+  call: InSpan<AsyncIterable<T>>,
+): AsyncIterable<T> {
+  return iterateWithSpan(tracer, options.name, spanOptions(options), (span, scope) =>
+    withStatus(span, call(span, scope)),
+  );
+}
+
+async function* withStatus<T>(span: Span, messages: AsyncIterable<T>): AsyncGenerator<T> {
+  // Stays when the consumer leaves early: that is the one end that a generator is not told of.
+  span.setAttribute(RPC_STATUS_CODE, "CANCELLED");
+  try {
+    yield* messages;
+    span.setAttribute(RPC_STATUS_CODE, "OK");
+  } catch (error) {
+    span.setAttribute(RPC_STATUS_CODE, rpcStatusName(codeOf(error)));
+    throw error;
+  }
+}
+
+function spanOptions({ parent, appId, method }: ClientSpanOptions) {
+  const attributes: Attributes = {
+    "app.id": appId,
+    "rpc.system.name": "grpc",
+    "rpc.method": `${method.parent.typeName}/${method.name}`,
+  };
+  return { kind: SpanKind.CLIENT, parent, attributes };
+}

@@ -1,0 +1,84 @@
+import type { DescService } from "@bufbuild/protobuf";
+import {
+  type ContextKey,
+  createContextKey,
+  type Interceptor,
+  type StreamResponse,
+  type UnaryResponse,
+} from "@connectrpc/connect";
+import {
+  type Context,
+  context,
+  ROOT_CONTEXT,
+  SpanKind,
+  type TextMapPropagator,
+  type Tracer,
+  trace,
+} from "@opentelemetry/api";
+import { bindIterable } from "./bind-iterable.js";
+import { type ParentPolicy, readCallerContext } from "./caller-context.js";
+import { settleFailure, settleLeft } from "./settle-span.js";
+
+export interface ServerSpanInterceptorOptions {
+  readonly tracer: Tracer;
+  /** Reads the caller's headers. */
+  readonly propagator: TextMapPropagator;
+  /** Name of the span, the same for all rpcs: the app's name, such as `image-pipeline`. */
+  readonly name: string;
+  /** Only calls of these services get a span. Health checks and reflection on the same server would drown the rest. */
+  readonly services: readonly DescService[];
+  /** What a caller's `traceparent` header means. Default `link`. */
+  readonly parent?: ParentPolicy;
+}
+
+/**
+ * Key under which a handler finds the context with the server's span: `handlerContext.values.get(serverScope)`. The same context is
+ * active while the handler runs; the key is for code that says its parents. Without a span it is the root context.
+ */
+export const serverScope: ContextKey<Context> = createContextKey(ROOT_CONTEXT, { description: "trace: server scope" });
+
+/**
+ * Makes the one SERVER span of a call. Put it first in the list of interceptors, so that the span begins outside validation and a
+ * refused request has one too. Attributes come from the handler, through the active span.
+ *
+ * The span ends with the answer: of a unary call when the handler returns, of a stream when its last message is out or the client
+ * left. It carries `rpc.response.status_code` only when the call did not end well; see `settleFailure` for status and exceptions.
+ */
+export function createServerSpanInterceptor(options: ServerSpanInterceptorOptions): Interceptor {
+  const traced = new Set(options.services.map((service) => service.typeName));
+  return (next) => async (request) => {
+    if (!traced.has(request.service.typeName)) return next(request);
+    const { parent, links } = readCallerContext({
+      propagator: options.propagator,
+      header: request.header,
+      policy: options.parent ?? "link",
+    });
+    const span = options.tracer.startSpan(options.name, { kind: SpanKind.SERVER, links: [...links] }, parent);
+    const scope = trace.setSpan(parent, span);
+    request.contextValues.set(serverScope, scope);
+    const end = {
+      done: () => span.end(),
+      failed(error: unknown) {
+        settleFailure(span, SpanKind.SERVER, error, request.signal);
+        span.end();
+      },
+      left() {
+        settleLeft(span, SpanKind.SERVER);
+        span.end();
+      },
+    };
+    let response: UnaryResponse | StreamResponse;
+    try {
+      response = await context.with(scope, () => next(request));
+    } catch (error) {
+      end.failed(error);
+      throw error;
+    }
+    if (!response.stream) {
+      end.done();
+      return response;
+    }
+    const { message } = response;
+    return { ...response, message: { [Symbol.asyncIterator]: () => bindIterable(scope, () => message, end) } };
+  };
+}

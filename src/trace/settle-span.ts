@@ -1,0 +1,35 @@
+import { Code } from "@connectrpc/connect";
+import { type Span, SpanKind, SpanStatusCode } from "@opentelemetry/api";
+import { recordException } from "./record-exception.js";
+import { codeOf, isServerFailure, rpcStatusName } from "./rpc-status.js";
+
+/** gRPC's name of the code with which a call ended. @see https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/ */
+export const RPC_STATUS_CODE = "rpc.response.status_code";
+
+/**
+ * Writes on a span how the work in it failed. The rules for all spans stand here:
+ * - status: a CLIENT span is an ERROR for any failure. A SERVER span is one only for the codes that are the server's own failure,
+ *   and an INTERNAL span likewise, because it is a part of what the server does. The description is the code's name;
+ * - `rpc.response.status_code`: on SERVER spans. A call that went well does not carry it;
+ * - the exception is recorded where it happened; that a caller left is not an exception.
+ *
+ * @param signal signal of the call, which knows why it was aborted.
+ */
+export function settleFailure(span: Span, kind: SpanKind, error: unknown, signal?: AbortSignal): void {
+  const code = codeOf(error, signal);
+  settle(span, kind, code);
+  if (code !== Code.Canceled) recordException(span, error);
+}
+
+/** Writes on a span that whoever asked for the work left before its end. */
+export function settleLeft(span: Span, kind: SpanKind): void {
+  settle(span, kind, Code.Canceled);
+}
+
+function settle(span: Span, kind: SpanKind, code: Code): void {
+  const name = rpcStatusName(code);
+  if (kind === SpanKind.SERVER) span.setAttribute(RPC_STATUS_CODE, name);
+  if (kind === SpanKind.CLIENT || isServerFailure(code)) {
+    span.setStatus({ code: SpanStatusCode.ERROR, message: name });
+  }
+}
