@@ -1,0 +1,99 @@
+import {
+  type Environment,
+  MAX_TIMER_MS,
+  readChoice,
+  readNamedFile,
+  readNumber,
+  readPairs,
+  readSetting,
+  refuse,
+} from "./environment-reader.js";
+
+/** Where and how spans are exported. */
+export interface ExporterConfig {
+  readonly protocol: "grpc" | "http/protobuf";
+  /** For gRPC as it was written, with or without a scheme; for HTTP the full URL, path included. */
+  readonly url: string;
+  /** Whether the connection is encrypted. */
+  readonly secure: boolean;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly timeoutMs: number;
+  readonly compression: "none" | "gzip";
+  /** PEM files for TLS. */
+  readonly tls: { readonly ca?: Buffer; readonly key?: Buffer; readonly cert?: Buffer };
+}
+
+/**
+ * Most that one export may take, though OTLP's default is 10 s: an export cannot be cancelled, and one that is on its way when the
+ * process is told to end must be over within the 4 s that a shutdown has.
+ */
+const MAX_TIMEOUT_MS = 3000;
+
+/**
+ * Reads the exporter's variables. Those for traces win over the general ones.
+ *
+ * @returns undefined where no endpoint is set, or where `OTEL_TRACES_EXPORTER` is `none`.
+ * @throws TelemetryConfigError when a variable holds nonsense.
+ */
+export function readExporterConfig(environment: Environment): ExporterConfig | undefined {
+  const read = (name: GeneralName) =>
+    readSetting(environment, `OTEL_EXPORTER_OTLP_TRACES_${name}`, `OTEL_EXPORTER_OTLP_${name}`);
+  const exporter = readChoice(readSetting(environment, "OTEL_TRACES_EXPORTER"), ["otlp", "none"], "otlp");
+  const endpoint = read("ENDPOINT");
+  const protocol = readChoice(read("PROTOCOL"), ["grpc", "http/protobuf"], "grpc");
+  const timeoutMs = readNumber(read("TIMEOUT"), { min: 1, max: MAX_TIMER_MS, integer: true });
+  const shared = {
+    headers: {
+      ...readPairs(readSetting(environment, "OTEL_EXPORTER_OTLP_HEADERS")),
+      ...readPairs(readSetting(environment, "OTEL_EXPORTER_OTLP_TRACES_HEADERS")),
+    },
+    timeoutMs: Math.min(timeoutMs ?? MAX_TIMEOUT_MS, MAX_TIMEOUT_MS),
+    compression: readChoice(read("COMPRESSION"), ["none", "gzip"], "none"),
+    tls: readTls(),
+  };
+  const insecure = readChoice(lowerCased(read("INSECURE")), ["true", "false"], "false") === "true";
+  if (exporter === "none" || endpoint === undefined) return undefined;
+
+  const { value } = endpoint;
+  const url = /^\w+:\/\//.test(value) ? value : `${insecure ? "http" : "https"}://${value}`;
+  if (!URL.canParse(url)) return refuse(endpoint, "a URL such as http://localhost:4317");
+  const { protocol: scheme, hostname } = new URL(url);
+  if (protocol === "grpc") {
+    const isUnix = scheme === "unix:";
+    if (!isUnix && (!["http:", "https:"].includes(scheme) || hostname === "")) {
+      refuse(endpoint, "a URL such as http://localhost:4317, with http, https or unix before ://");
+    }
+    return { ...shared, protocol, url, secure: isUnix ? !insecure : scheme === "https:" };
+  }
+  if (!["http:", "https:"].includes(scheme) || url !== value) {
+    refuse(endpoint, "a URL such as http://localhost:4318, with http or https before ://");
+  }
+  const isWhole = endpoint.variable === "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+  return {
+    ...shared,
+    protocol,
+    url: isWhole ? url : `${url.replace(/\/$/, "")}/v1/traces`,
+    secure: scheme === "https:",
+  };
+
+  function readTls(): ExporterConfig["tls"] {
+    const ca = readNamedFile(read("CERTIFICATE"));
+    const key = readNamedFile(read("CLIENT_KEY"));
+    const cert = readNamedFile(read("CLIENT_CERTIFICATE"));
+    return { ...(ca && { ca }), ...(key && { key }), ...(cert && { cert }) };
+  }
+}
+
+type GeneralName =
+  | "ENDPOINT"
+  | "PROTOCOL"
+  | "TIMEOUT"
+  | "COMPRESSION"
+  | "INSECURE"
+  | "CERTIFICATE"
+  | "CLIENT_KEY"
+  | "CLIENT_CERTIFICATE";
+
+function lowerCased<T extends { readonly value: string }>(setting: T | undefined): T | undefined {
+  return setting && { ...setting, value: setting.value.toLowerCase() };
+}

@@ -1,0 +1,100 @@
+import {
+  type Environment,
+  MAX_TIMER_MS,
+  readChoice,
+  readNumber,
+  readPairs,
+  readSetting,
+  refuse,
+} from "./environment-reader.js";
+import { type ExporterConfig, readExporterConfig } from "./exporter-config.js";
+
+/** How tracing is set up, as the environment says. */
+export type TelemetryConfig = { readonly enabled: false } | EnabledTelemetryConfig;
+
+export interface EnabledTelemetryConfig {
+  readonly enabled: true;
+  /** Absent: spans are made and not exported. */
+  readonly exporter: ExporterConfig | undefined;
+  readonly sampler: SamplerConfig;
+  readonly batch: BatchConfig;
+  /** Attributes of the resource beside `service.name`. */
+  readonly resourceAttributes: Readonly<Record<string, string>>;
+}
+
+export interface SamplerConfig {
+  /** Whether a sampled parent makes its children sampled; the rest then counts for roots only. */
+  readonly parentBased: boolean;
+  /** Share of traces that are sampled, 0 to 1. */
+  readonly ratio: number;
+}
+
+export interface BatchConfig {
+  readonly maxQueueSize: number;
+  readonly maxExportBatchSize: number;
+  readonly scheduledDelayMillis: number;
+  readonly exportTimeoutMillis: number;
+}
+
+/**
+ * Reads the variables of `telemetryVariables`.
+ *
+ * @throws TelemetryConfigError when one holds nonsense, unless tracing is off.
+ */
+export function readTelemetryConfig(environment: Environment): TelemetryConfig {
+  if (!isEnabled(environment)) return { enabled: false };
+  return {
+    enabled: true,
+    exporter: readExporterConfig(environment),
+    sampler: readSampler(environment),
+    batch: readBatch(environment),
+    resourceAttributes: readPairs(readSetting(environment, "OTEL_RESOURCE_ATTRIBUTES")),
+  };
+}
+
+function isEnabled(environment: Environment): boolean {
+  // The specification knows one word that disables the SDK; anything else, nonsense included, leaves it on.
+  if (readSetting(environment, "OTEL_SDK_DISABLED")?.value.toLowerCase() === "true") return false;
+  const setting = readSetting(environment, "ENABLE_TRACING");
+  if (setting === undefined) return true;
+  const word = setting.value.toLowerCase();
+  if (["true", "1", "yes", "on"].includes(word)) return true;
+  if (["false", "0", "no", "off"].includes(word)) return false;
+  return refuse(setting, "true or false");
+}
+
+const samplers = [
+  "parentbased_always_on",
+  "parentbased_always_off",
+  "parentbased_traceidratio",
+  "always_on",
+  "always_off",
+  "traceidratio",
+] as const;
+
+function readSampler(environment: Environment): SamplerConfig {
+  const name = readChoice(readSetting(environment, "OTEL_TRACES_SAMPLER"), samplers, "parentbased_always_on");
+  const share =
+    readNumber(readSetting(environment, "OTEL_TRACES_SAMPLER_ARG"), { min: 0, max: 1, integer: false }) ?? 1;
+  const parentBased = name.startsWith("parentbased_");
+  if (name.endsWith("always_on")) return { parentBased, ratio: 1 };
+  if (name.endsWith("always_off")) return { parentBased, ratio: 0 };
+  return { parentBased, ratio: share };
+}
+
+function readBatch(environment: Environment): BatchConfig {
+  const whole = (setting: ReturnType<typeof readSetting>, min: number) =>
+    readNumber(setting, { min, max: MAX_TIMER_MS, integer: true });
+  const maxQueueSize = whole(readSetting(environment, "OTEL_BSP_MAX_QUEUE_SIZE"), 1) ?? 2048;
+  const batchSize = readSetting(environment, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE");
+  const maxExportBatchSize = whole(batchSize, 1) ?? Math.min(512, maxQueueSize);
+  if (batchSize !== undefined && maxExportBatchSize > maxQueueSize) {
+    refuse(batchSize, `at most the queue's size, which is ${maxQueueSize}`);
+  }
+  return {
+    maxQueueSize,
+    maxExportBatchSize,
+    scheduledDelayMillis: whole(readSetting(environment, "OTEL_BSP_SCHEDULE_DELAY"), 0) ?? 5000,
+    exportTimeoutMillis: whole(readSetting(environment, "OTEL_BSP_EXPORT_TIMEOUT"), 1) ?? 30_000,
+  };
+}

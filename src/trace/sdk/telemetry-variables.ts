@@ -1,0 +1,44 @@
+/**
+ * The environment variables that tracing reads, with what each means. Their names and values are those of the OpenTelemetry
+ * specification; an empty value counts as absent.
+ *
+ * @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+ * @see https://opentelemetry.io/docs/specs/otel/protocol/exporter/
+ */
+export const telemetryVariables = {
+  ENABLE_TRACING: "`false`, `0`, `no` or `off` switches tracing off; default `true`",
+  OTEL_SDK_DISABLED: "`true` switches tracing off; default `false`",
+  OTEL_TRACES_EXPORTER: "`otlp`, or `none` to export nothing; default `otlp`",
+  OTEL_EXPORTER_OTLP_ENDPOINT: "URL of the collector; where it is absent, spans are made but not exported",
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT:
+    "the same for traces only; with HTTP it is taken as it is, without `/v1/traces` added",
+  OTEL_EXPORTER_OTLP_PROTOCOL: "`grpc` or `http/protobuf`; default `grpc`",
+  OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "the same for traces only",
+  OTEL_EXPORTER_OTLP_HEADERS: "headers of an export, `key=value,key=value`, percent-encoded",
+  OTEL_EXPORTER_OTLP_TRACES_HEADERS: "the same for traces only; they are added, and win over the others",
+  OTEL_EXPORTER_OTLP_TIMEOUT:
+    "milliseconds that an export may take; default and most 3000, so that a shutdown can keep its word",
+  OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: "the same for traces only",
+  OTEL_EXPORTER_OTLP_COMPRESSION: "`none` or `gzip`; default `none`",
+  OTEL_EXPORTER_OTLP_TRACES_COMPRESSION: "the same for traces only",
+  OTEL_EXPORTER_OTLP_INSECURE: "gRPC to an endpoint without a scheme: `true` means no TLS; default `false`",
+  OTEL_EXPORTER_OTLP_TRACES_INSECURE: "the same for traces only",
+  OTEL_EXPORTER_OTLP_CERTIFICATE: "file with the certificates to trust, PEM",
+  OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE: "the same for traces only",
+  OTEL_EXPORTER_OTLP_CLIENT_KEY: "file with the client's private key, PEM",
+  OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY: "the same for traces only",
+  OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE: "file with the client's certificate chain, PEM",
+  OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE: "the same for traces only",
+  OTEL_TRACES_SAMPLER:
+    "`always_on`, `always_off`, `traceidratio`, or one of them with `parentbased_` before; default `parentbased_always_on`",
+  OTEL_TRACES_SAMPLER_ARG: "share of traces for the `traceidratio` samplers, 0 to 1; default 1",
+  OTEL_BSP_SCHEDULE_DELAY: "milliseconds between two exports; default 5000",
+  OTEL_BSP_EXPORT_TIMEOUT: "milliseconds until an export is given up; default 30000",
+  OTEL_BSP_MAX_QUEUE_SIZE: "spans kept for export, more are dropped; default 2048",
+  OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "spans in one export; default 512",
+  OTEL_RESOURCE_ATTRIBUTES:
+    "attributes of the resource, `key=value,key=value`, percent-encoded; `service.name` is the app's",
+} as const;
+
+/** Name of an environment variable that tracing reads. */
+export type TelemetryVariable = keyof typeof telemetryVariables;

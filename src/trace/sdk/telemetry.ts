@@ -1,0 +1,108 @@
+import { ProxyTracerProvider, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
+import { resources, tracing } from "@opentelemetry/sdk-node";
+import { installContextManager } from "./context-manager.js";
+import type { Environment } from "./environment-reader.js";
+import { createOtlpExporter } from "./otlp-exporter.js";
+import { createPropagator, createSilentPropagator } from "./propagator.js";
+import { reportExports, type TelemetryLog } from "./report-exports.js";
+import { type EnabledTelemetryConfig, readTelemetryConfig, type SamplerConfig } from "./telemetry-config.js";
+
+export interface TelemetryOptions {
+  /** `service.name` of the resource, fixed per app: `OTEL_SERVICE_NAME` does not change it. */
+  readonly serviceName: string;
+  /** Variables to read, `process.env` in a program; see `telemetryVariables`. */
+  readonly environment: Environment;
+  /** Told when spans are lost. */
+  readonly log: TelemetryLog;
+  /** More exporters; each gets every sampled span at the moment it ends. For tests. */
+  readonly exporters?: readonly tracing.SpanExporter[];
+}
+
+/** Tracing of one service. Several live in one process, each with its own provider. */
+export interface Telemetry {
+  /** False when tracing is off. Nothing is created then: no provider, no span, no trace id. */
+  readonly enabled: boolean;
+  readonly tracer: Tracer;
+  /** Reads and writes carriers and headers. */
+  readonly propagator: TextMapPropagator;
+  /**
+   * Exports what is left and closes, within 4 s whatever the collector does. Never rejects; what could not be exported is in the
+   * log. Nothing keeps the process alive afterwards.
+   */
+  shutdown(): Promise<void>;
+}
+
+/** Time for the last export. The 4 s that a shutdown has are more, because timers are late on a busy machine. */
+const FLUSH_MS = 3500;
+
+/**
+ * Sets up tracing for one service, and the process-wide context manager where there is none yet. No tracer provider and no
+ * propagator is made global.
+ *
+ * @throws TelemetryConfigError when a variable holds nonsense.
+ */
+export function createTelemetry(options: TelemetryOptions): Telemetry {
+  const config = readTelemetryConfig(options.environment);
+  if (!config.enabled) {
+    const tracer = new ProxyTracerProvider().getTracer(SCOPE);
+    return { enabled: false, tracer, propagator: createSilentPropagator(), shutdown: () => Promise.resolve() };
+  }
+  installContextManager();
+  const otlp = config.exporter && createOtlpExporter(config.exporter);
+  const processors: tracing.SpanProcessor[] = (options.exporters ?? []).map(
+    (exporter) => new tracing.SimpleSpanProcessor(exporter),
+  );
+  if (otlp) {
+    const exporter = reportExports({ exporter: otlp.exporter, log: options.log });
+    processors.push(new tracing.BatchSpanProcessor(exporter, { ...config.batch }));
+  }
+  const provider = new tracing.BasicTracerProvider({
+    resource: createResource(options.serviceName, config),
+    sampler: createSampler(config.sampler),
+    spanProcessors: processors,
+  });
+  let closing: Promise<void> | undefined;
+  const close = async () => {
+    await settledWithin(provider.shutdown(), FLUSH_MS);
+    // Not left to the provider: it forgets the exporter when the last export fails.
+    otlp?.close();
+  };
+  return {
+    enabled: true,
+    tracer: provider.getTracer(SCOPE),
+    propagator: createPropagator(),
+    shutdown() {
+      closing ??= close();
+      return closing;
+    },
+  };
+}
+
+/** Name of the instrumentation scope of all our spans. */
+const SCOPE = "throughline";
+
+function createResource(serviceName: string, config: EnabledTelemetryConfig): resources.Resource {
+  return resources
+    .defaultResource()
+    .merge(resources.resourceFromAttributes({ ...config.resourceAttributes, "service.name": serviceName }));
+}
+
+function createSampler({ parentBased, ratio }: SamplerConfig): tracing.Sampler {
+  const root = createRatioSampler(ratio);
+  return parentBased ? new tracing.ParentBasedSampler({ root }) : root;
+}
+
+function createRatioSampler(ratio: number): tracing.Sampler {
+  if (ratio === 0) return new tracing.AlwaysOffSampler();
+  return ratio === 1 ? new tracing.AlwaysOnSampler() : new tracing.TraceIdRatioBasedSampler(ratio);
+}
+
+/** Waits for a promise to settle either way, but no longer than this. */
+async function settledWithin(promise: Promise<void>, timeoutMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, timeoutMs);
+  });
+  await Promise.race([promise.catch(() => {}), timeout]);
+  clearTimeout(timer);
+}
