@@ -1,3 +1,4 @@
+import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { createConnectError } from "./connect-error.js";
 import { retryInfo } from "./retry-info.js";
@@ -45,9 +46,24 @@ export function notFound(message: string): ConnectError {
   return createConnectError({ code: Code.NotFound, message });
 }
 
-/** INVALID_ARGUMENT without a field. For one field of a request, `invalidField` says which. */
+/** INVALID_ARGUMENT without a field. For one field of a request, {@link invalidField} says which. */
 export function invalidArgument(message: string, cause?: unknown): ConnectError {
   return createConnectError({ code: Code.InvalidArgument, message, cause });
+}
+
+/**
+ * INVALID_ARGUMENT for one field, in the form of a broken contract rule: `buf.validate.Violations` with the field's path.
+ *
+ * @param path proto names from the request down, such as `options.width`.
+ * @param message says which values are taken, without quoting the one that was sent.
+ */
+export function invalidField(path: string, message: string): ConnectError {
+  const elements = path.split(".").map((fieldName) => ({ fieldName }));
+  return createConnectError({
+    code: Code.InvalidArgument,
+    message: `${path}: ${message}`,
+    details: [{ desc: ViolationsSchema, value: { violations: [{ field: { elements }, message }] } }],
+  });
 }
 
 /**

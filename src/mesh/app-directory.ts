@@ -1,0 +1,75 @@
+import { invalidArgument, notFound } from "./errors.js";
+
+/** Where one app is. */
+export interface AppEntry {
+  /** gRPC target: `host:port`, `dns:///host:port`, `ipv4:1.2.3.4:5,…`, `ipv6:[::1]:5`, `unix:/path`, `xds:///name`. */
+  readonly target: string;
+}
+
+/** One app, found. */
+export interface AppDirectoryEntry extends AppEntry {
+  /** App id, such as `local/text-to-image-worker`. */
+  readonly appId: string;
+}
+
+/** Maps app ids to gRPC targets. The only way from a request to an address, so no caller can choose one. */
+export interface AppDirectory {
+  /** The ids of all apps, sorted. */
+  readonly appIds: readonly string[];
+  /**
+   * Finds an app; the empty id means the default app. Throws a ConnectError: NOT_FOUND, naming the ids known, for an id that is not in
+   * the directory, and INVALID_ARGUMENT for an empty id where no default is set.
+   */
+  lookUp(appId: string): AppDirectoryEntry;
+}
+
+/** Options of {@link createAppDirectory}. */
+export interface AppDirectoryOptions {
+  /** Apps by id (`owner/name`). At least one. */
+  readonly apps: Readonly<Record<string, AppEntry>>;
+  /** Id of the app that the empty id means. Default: none. */
+  readonly defaultApp?: string;
+}
+
+/** `owner/name`, as in the contract's rule for `worker_app`. */
+const appIdPattern = /^[A-Za-z0-9][A-Za-z0-9._-]*\/[A-Za-z0-9][A-Za-z0-9._-]*$/;
+const hostAndPort = String.raw`(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):\d{1,5}`;
+const targetPattern = new RegExp(
+  `^(${hostAndPort}|dns:(//[^/]*/)?${hostAndPort}|ipv[46]:${hostAndPort}(,${hostAndPort})*|unix:.+|xds:///.+)$`,
+);
+
+/**
+ * Creates a directory from configuration. Throws an Error that names the entry and its value where an id, a target or the default is
+ * wrong: a mistake is seen at start-up and not with the first request.
+ */
+export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
+  const apps = new Map<string, AppDirectoryEntry>();
+  for (const [appId, { target }] of Object.entries(options.apps)) {
+    if (!appIdPattern.test(appId)) throw new Error(`app id "${appId}" is not of the form owner/name`);
+    if (!isTarget(target)) throw new Error(`target "${target}" of app "${appId}" is not a gRPC target such as dns:///host:50052`);
+    apps.set(appId, { appId, target });
+  }
+  const appIds = [...apps.keys()].sort();
+  if (appIds.length === 0) throw new Error("an app directory needs at least one app");
+  const { defaultApp } = options;
+  if (defaultApp !== undefined && !apps.has(defaultApp)) {
+    throw new Error(`default app "${defaultApp}" is not in the directory, which has ${appIds.join(", ")}`);
+  }
+
+  return {
+    appIds,
+    lookUp(appId) {
+      const wanted = appId === "" ? defaultApp : appId;
+      if (wanted === undefined) throw invalidArgument(`no default app is set; the apps are ${appIds.join(", ")}`);
+      const found = apps.get(wanted);
+      // The id asked for is not quoted: it is the caller's text.
+      if (found === undefined) throw notFound(`no such worker app; the apps are ${appIds.join(", ")}`);
+      return found;
+    },
+  };
+}
+
+function isTarget(target: string): boolean {
+  if (!targetPattern.test(target)) return false;
+  return [...target.matchAll(/:(\d{1,5})(?=,|$)/g)].every(([, port]) => Number(port) >= 1 && Number(port) <= 65_535);
+}

@@ -1,0 +1,80 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { findTrailerError } from "@connectrpc/connect/protocol-grpc";
+import * as grpc from "@grpc/grpc-js";
+import { createConnectError } from "./connect-error.js";
+import { appendMetadata } from "./grpc-metadata.js";
+
+/**
+ * What grpc-js itself says when a call fails on this side, and what callers are told instead: its texts hold addresses, errno names
+ * and file paths. The patterns follow the literals in grpc-js 1.14 (subchannel-call, load-balancing-call, resolver-*, picker).
+ */
+const localTexts: readonly (readonly [pattern: RegExp, text: string])[] = [
+  [/^Deadline exceeded/, "the time ran out before the server answered"],
+  [/^Channel closed/, "the channel is closed"],
+  [/^(No connection established|Name resolution failed|Failed to parse|Failed to start HTTP|Unrecognized scheme)/, "the server cannot be reached"],
+  [/^(Connection dropped|Stream refused|Received RST_STREAM|Received HTTP status|read E|write E|Write error|Write failed|socket hang up)/, "the connection to the server was lost"],
+  [/^(Cancelled on client|Call cancelled)/, "the call was cancelled"],
+  [/^Re(quest|sponse) message/, "the message cannot be encoded or decoded"],
+  // A last net for what the patterns above do not know: system errors and addresses with a port.
+  [/\bE[A-Z]{4,}\b|\d+\.\d+\.\d+\.\d+:\d+|\]:\d+/, "the server cannot be reached"],
+];
+
+/** Protocol fields that the error's code, message and details already hold. */
+const statusFields = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
+
+/**
+ * Turns a grpc-js ServiceError into a ConnectError with the same code, message, details and metadata. What the server said is kept;
+ * what grpc-js said becomes a plain sentence, with the original as cause. Anything else goes through `ConnectError.from`.
+ */
+export function connectErrorFromGrpc(error: unknown): ConnectError {
+  if (error instanceof ConnectError || !isServiceError(error)) return ConnectError.from(error);
+  const metadata = appendMetadata(new Headers(), error.metadata);
+  // The details travel as google.rpc.Status; where they are missing or unreadable, the plain status has to do.
+  const detailed = detailedError(metadata);
+  for (const field of statusFields) metadata.delete(field);
+  const converted = createConnectError({
+    code: codeFromGrpc(error.code),
+    message: detailed?.rawMessage ?? plainText(error.details),
+    cause: error,
+  });
+  converted.details = detailed?.details ?? [];
+  metadata.forEach((value, key) => {
+    converted.metadata.append(key, value);
+  });
+  return converted;
+}
+
+function detailedError(metadata: Headers): ConnectError | undefined {
+  if (!metadata.has("grpc-status-details-bin")) return undefined;
+  try {
+    return findTrailerError(metadata);
+  } catch {
+    return undefined;
+  }
+}
+
+function plainText(details: string): string {
+  return localTexts.find(([pattern]) => pattern.test(details))?.[1] ?? details;
+}
+
+/** The numbers are the same by specification; OK is no error, so an error that claims it is UNKNOWN. */
+function codeFromGrpc(status: grpc.status): Code {
+  const code: number = status;
+  return isCode(code) ? code : Code.Unknown;
+}
+
+function isCode(code: number): code is Code {
+  return Code[code] !== undefined;
+}
+
+function isServiceError(error: unknown): error is grpc.ServiceError {
+  return (
+    error instanceof Error &&
+    "code" in error &&
+    typeof error.code === "number" &&
+    "details" in error &&
+    typeof error.details === "string" &&
+    "metadata" in error &&
+    error.metadata instanceof grpc.Metadata
+  );
+}

@@ -1,0 +1,93 @@
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  type DescMethodStreaming,
+  type DescMethodUnary,
+  type MessageInitShape,
+} from "@bufbuild/protobuf";
+import {
+  type ContextValues,
+  createContextValues,
+  type Interceptor,
+  type StreamResponse,
+  type Transport,
+  type UnaryResponse,
+} from "@connectrpc/connect";
+import { runStreamingCall, runUnaryCall } from "@connectrpc/connect/protocol";
+import type { Channel } from "./grpc-channel.js";
+import { callStream } from "./grpc-stream-call.js";
+import { callUnary } from "./grpc-unary-call.js";
+
+/** What the Headers constructor takes; undefined included. */
+type HeadersLike = ConstructorParameters<typeof Headers>[0];
+
+/** Options of {@link createGrpcTransport}. */
+export interface GrpcTransportOptions {
+  /** Where calls go. The transport does not close it. */
+  readonly channel: Channel;
+  /** Client interceptors, the outermost first. */
+  readonly interceptors?: readonly Interceptor[];
+  /** Time limit of calls that bring none, in milliseconds. Default: none. */
+  readonly defaultTimeoutMs?: number;
+}
+
+/**
+ * A Connect transport whose calls run on a grpc-js channel: typed clients and interceptors from Connect; name resolution, load
+ * balancing, retries, keepalive and reconnects from grpc-js. A call that is aborted, or out of time, resets its stream with CANCEL, so
+ * the server stops too. To end a server stream early, abort the call's signal: generated clients do not pass `break` on.
+ */
+export function createGrpcTransport(options: GrpcTransportOptions): Transport {
+  const { client } = options.channel;
+  const interceptors = [...(options.interceptors ?? [])];
+
+  /** As in Connect: an absent time limit means the default, 0 or less means none. */
+  function settings(signal: AbortSignal | undefined, timeoutMs: number | undefined) {
+    const limit = timeoutMs ?? options.defaultTimeoutMs;
+    const deadline = limit === undefined || limit <= 0 ? {} : { timeoutMs: limit };
+    return { interceptors, ...deadline, ...(signal && { signal }) };
+  }
+
+  return {
+    unary<I extends DescMessage, O extends DescMessage>(
+      method: DescMethodUnary<I, O>,
+      signal: AbortSignal | undefined,
+      timeoutMs: number | undefined,
+      header: HeadersLike,
+      input: MessageInitShape<I>,
+      contextValues?: ContextValues,
+    ): Promise<UnaryResponse<I, O>> {
+      const call = settings(signal, timeoutMs);
+      return runUnaryCall<I, O>({
+        ...call,
+        req: { stream: false, method, message: create(method.input, input), ...common(method, header, contextValues) },
+        next: (request) => callUnary(client, request, call.timeoutMs),
+      });
+    },
+    stream<I extends DescMessage, O extends DescMessage>(
+      method: DescMethodStreaming<I, O>,
+      signal: AbortSignal | undefined,
+      timeoutMs: number | undefined,
+      header: HeadersLike,
+      input: AsyncIterable<MessageInitShape<I>>,
+      contextValues?: ContextValues,
+    ): Promise<StreamResponse<I, O>> {
+      const call = settings(signal, timeoutMs);
+      return runStreamingCall<I, O>({
+        ...call,
+        req: { stream: true, method, message: input, ...common(method, header, contextValues) },
+        next: (request) => callStream(client, request, call.timeoutMs),
+      });
+    },
+  };
+}
+
+function common(method: DescMethod, header: HeadersLike, contextValues: ContextValues | undefined) {
+  return {
+    service: method.parent,
+    requestMethod: "POST",
+    url: `/${method.parent.typeName}/${method.name}`,
+    header: new Headers(header),
+    contextValues: contextValues ?? createContextValues(),
+  };
+}

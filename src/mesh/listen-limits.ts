@@ -1,0 +1,49 @@
+/** Limits of a port. Each has a default that fits a service behind no proxy. */
+export interface ListenLimits {
+  /** Size of a request's header fields, in bytes. HTTP/1.1 answers 431 above it, HTTP/2 refuses the stream. Default: 16,384. */
+  readonly maxHeaderBytes?: number;
+  /** Time for an HTTP/1.1 client to send its header fields, in milliseconds; 408 after it. Default: 10,000. */
+  readonly headersTimeoutMs?: number;
+  /** Time for an HTTP/1.1 client to send a whole request, in milliseconds; 408 after it. Default: 60,000. */
+  readonly requestTimeoutMs?: number;
+  /** How long an HTTP/1.1 connection may stay open without a request, in milliseconds. Default: 30,000. */
+  readonly keepAliveTimeoutMs?: number;
+  /** How long an HTTP/2 connection may stay open without a stream, in milliseconds; it gets a GOAWAY. Default: 1,800,000. */
+  readonly idleSessionTimeoutMs?: number;
+  /** Streams that one HTTP/2 connection may have open at once. Default: 256. */
+  readonly maxConcurrentStreams?: number;
+  /** Time for a new connection to show which protocol it speaks, in milliseconds. Default: 10,000. */
+  readonly prefaceTimeoutMs?: number;
+  /** Connections open at once; more are closed as they come. Default: 4,096. */
+  readonly maxConnections?: number;
+}
+
+const defaults: Required<ListenLimits> = {
+  maxHeaderBytes: 16_384,
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 60_000,
+  keepAliveTimeoutMs: 30_000,
+  idleSessionTimeoutMs: 1_800_000,
+  maxConcurrentStreams: 256,
+  prefaceTimeoutMs: 10_000,
+  maxConnections: 4_096,
+};
+
+/** Fills in the defaults. Throws a RangeError naming the limit that is not a positive whole number. */
+export function resolveListenLimits(limits: ListenLimits): Required<ListenLimits> {
+  const read = (name: keyof ListenLimits): number => {
+    const value = limits[name] ?? defaults[name];
+    if (!Number.isSafeInteger(value) || value < 1) throw new RangeError(`${name} must be a positive whole number, not ${value}`);
+    return value;
+  };
+  return {
+    maxHeaderBytes: read("maxHeaderBytes"),
+    headersTimeoutMs: read("headersTimeoutMs"),
+    requestTimeoutMs: read("requestTimeoutMs"),
+    keepAliveTimeoutMs: read("keepAliveTimeoutMs"),
+    idleSessionTimeoutMs: read("idleSessionTimeoutMs"),
+    maxConcurrentStreams: read("maxConcurrentStreams"),
+    prefaceTimeoutMs: read("prefaceTimeoutMs"),
+    maxConnections: read("maxConnections"),
+  };
+}

@@ -1,0 +1,48 @@
+import type { Socket } from "node:net";
+
+/** Which server a connection belongs to. */
+export type WireProtocol = "http1" | "http2";
+
+/** The 24 bytes that every HTTP/2 client sends first (RFC 9113 §3.4). */
+const http2Preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
+
+/** Options of {@link readPreface}. */
+export interface ReadPrefaceOptions {
+  /** How long a client may take to say which protocol it speaks, in milliseconds; after that the socket is closed. */
+  readonly timeoutMs: number;
+  /** Called at most once, with a paused socket whose bytes are all still to be read. */
+  readonly onProtocol: (protocol: WireProtocol) => void;
+}
+
+/**
+ * Reads the first bytes of a cleartext connection and says which protocol it speaks: HTTP/2 if and only if they are the whole
+ * HTTP/2 preface. Everything else, a TLS hello included, is left to the HTTP/1 parser, which answers 400 to what it cannot read. A
+ * prefix of the preface stays undecided, since `P` may also begin `POST`.
+ */
+export function readPreface(socket: Socket, options: ReadPrefaceOptions): void {
+  let seen: Buffer = Buffer.alloc(0);
+  const timer = setTimeout(() => socket.destroy(), options.timeoutMs);
+
+  function onData(chunk: Buffer): void {
+    seen = seen.length === 0 ? chunk : Buffer.concat([seen, chunk]);
+    const length = Math.min(seen.length, http2Preface.length);
+    const isPrefix = seen.compare(http2Preface, 0, length, 0, length) === 0;
+    if (isPrefix && length < http2Preface.length) return;
+    release();
+    socket.pause();
+    socket.unshift(seen);
+    options.onProtocol(isPrefix ? "http2" : "http1");
+  }
+  function onEnd(): void {
+    socket.destroy();
+  }
+  function release(): void {
+    clearTimeout(timer);
+    socket.off("data", onData);
+    socket.off("end", onEnd);
+    socket.off("close", release);
+  }
+  socket.on("data", onData);
+  socket.on("end", onEnd);
+  socket.on("close", release);
+}
