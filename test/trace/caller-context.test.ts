@@ -1,0 +1,71 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { propagation, ROOT_CONTEXT, trace } from "@opentelemetry/api";
+import { readCallerContext } from "../../src/trace/caller-context.js";
+import { createPropagator, createSilentPropagator } from "../../src/trace/sdk/propagator.js";
+import { traceIdOf } from "../../src/trace/trace-id.js";
+
+const propagator = createPropagator();
+const inHeader = { traceId: "a".repeat(32), spanId: "b".repeat(16) };
+const inBody = { traceId: "c".repeat(32), spanId: "d".repeat(16) };
+const traceparent = ({ traceId, spanId }: typeof inHeader) => `00-${traceId}-${spanId}-01`;
+const header = new Headers({ traceparent: traceparent(inHeader), tracestate: "vendor=1", baggage: "tenant=t1" });
+
+test("link: a root that links to the caller; tracestate and baggage end here", () => {
+  const { parent, links } = readCallerContext({ propagator, header, policy: "link" });
+  assert.equal(parent, ROOT_CONTEXT);
+  assert.deepEqual(links, [{ context: { ...inHeader, traceFlags: 1, isRemote: true } }]);
+});
+
+test("link: no link without a valid header", () => {
+  for (const value of ["", "garbage", `${traceparent(inHeader)}, ${traceparent(inHeader)}`]) {
+    const headers = new Headers({ traceparent: value, baggage: "tenant=t1" });
+    assert.deepEqual(readCallerContext({ propagator, header: headers, policy: "link" }), { parent: ROOT_CONTEXT, links: [] });
+  }
+});
+
+test("trust: the caller is the parent, with tracestate and baggage", () => {
+  const { parent, links } = readCallerContext({ propagator, header, policy: "trust" });
+  assert.equal(traceIdOf(parent), inHeader.traceId);
+  assert.equal(trace.getSpanContext(parent)?.traceState?.get("vendor"), "1");
+  assert.equal(propagation.getBaggage(parent)?.getEntry("tenant")?.value, "t1");
+  assert.deepEqual(links, []);
+});
+
+test("none: headers are not read", () => {
+  assert.deepEqual(readCallerContext({ propagator, header, policy: "none" }), { parent: ROOT_CONTEXT, links: [] });
+});
+
+test("a valid carrier of the body wins over headers", () => {
+  for (const policy of ["link", "trust", "none"] as const) {
+    const { parent, links } = readCallerContext({
+      propagator,
+      header,
+      policy,
+      carrier: { TraceParent: traceparent(inBody), Tracestate: "body=1" },
+    });
+    assert.equal(traceIdOf(parent), inBody.traceId);
+    assert.equal(trace.getSpanContext(parent)?.traceState?.serialize(), "body=1");
+    assert.deepEqual(links, []);
+  }
+});
+
+test("where the carrier names no valid parent, the headers count as the policy says", () => {
+  const carrier = { traceparent: "garbage", baggage: "from=body" };
+  const trusted = readCallerContext({ propagator, header, policy: "trust", carrier });
+  assert.equal(traceIdOf(trusted.parent), inHeader.traceId);
+  const linked = readCallerContext({ propagator, header, policy: "link", carrier });
+  assert.equal(traceIdOf(linked.parent), "");
+  assert.equal(linked.links.length, 1);
+  const root = readCallerContext({ propagator, header, policy: "none", carrier });
+  assert.equal(traceIdOf(root.parent), "");
+  assert.equal(propagation.getBaggage(root.parent)?.getEntry("from")?.value, "body");
+});
+
+test("with tracing off nothing is read", () => {
+  for (const policy of ["link", "trust", "none"] as const) {
+    const carrier = { traceparent: traceparent(inBody) };
+    const caller = readCallerContext({ propagator: createSilentPropagator(), header, policy, carrier });
+    assert.deepEqual(caller, { parent: ROOT_CONTEXT, links: [] });
+  }
+});

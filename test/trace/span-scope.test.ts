@@ -1,0 +1,194 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { context, ROOT_CONTEXT, SpanKind, trace } from "@opentelemetry/api";
+import { iterateWithSpan, withSpan } from "../../src/trace/span-scope.js";
+import { traceIdOf } from "../../src/trace/trace-id.js";
+import { dumpSpans, text } from "../support/dump-spans.js";
+import { testTelemetry } from "../support/telemetry.js";
+
+test("a span is active across awaits, is the parent of what is started in it, and ends once", async (t) => {
+  const { tracer, collector } = testTelemetry(t, "studio");
+  const result = await withSpan(tracer, "outer", { parent: ROOT_CONTEXT, attributes: { a: 1 } }, async (outer, scope) => {
+    await Promise.resolve();
+    assert.equal(trace.getSpan(context.active()), outer);
+    assert.equal(trace.getSpan(scope), outer);
+    return withSpan(tracer, "inner", { parent: scope, kind: SpanKind.CLIENT }, (inner) => {
+      inner.setAttribute("b", "x");
+      return 42;
+    });
+  });
+  assert.equal(result, 42);
+  assert.equal(trace.getSpan(context.active()), undefined);
+  assert.equal(
+    dumpSpans(collector.spans()),
+    text`
+      outer INTERNAL studio
+          a=1
+        inner CLIENT studio
+            b="x"
+    `,
+  );
+});
+
+test("the parent is what is said, not what is active", async (t) => {
+  const { tracer, collector } = testTelemetry(t, "studio");
+  await withSpan(tracer, "active", { parent: ROOT_CONTEXT }, () => withSpan(tracer, "root", { parent: ROOT_CONTEXT }, () => {}));
+  assert.equal(dumpSpans(collector.spans()), "active INTERNAL studio\nroot INTERNAL studio");
+});
+
+test("an exception is recorded on the innermost span only, also when it is mapped on its way up", async (t) => {
+  const { tracer, collector } = testTelemetry(t, "studio");
+  const work = withSpan(tracer, "outer", { parent: ROOT_CONTEXT, kind: SpanKind.SERVER }, async (_outer, scope) => {
+    try {
+      await withSpan(tracer, "inner", { parent: scope }, () => {
+        throw new ConnectError("the engine process died", Code.Unavailable);
+      });
+    } catch (cause) {
+      throw new ConnectError("no painter", Code.Unavailable, undefined, undefined, cause);
+    }
+  });
+  await assert.rejects(work, /no painter/);
+  assert.equal(
+    dumpSpans(collector.spans()),
+    text`
+      outer SERVER studio ERROR "UNAVAILABLE"
+          rpc.response.status_code="UNAVAILABLE"
+        inner INTERNAL studio ERROR "UNAVAILABLE"
+            event exception exception.message="the engine process died" exception.type="ConnectError"
+    `,
+  );
+});
+
+const canary = "canary prompt";
+
+for (const { what, error, event } of [
+  { what: "a foreign error", error: new TypeError(canary), event: 'exception.type="TypeError"' },
+  { what: "no error at all", error: canary, event: 'exception.type="string"' },
+  {
+    what: "a copy of a foreign error's text",
+    error: ConnectError.from(new SyntaxError(`Unexpected token in "${canary}"`), Code.Internal),
+    event: 'exception.type="ConnectError"',
+  },
+  {
+    what: "a copy of a thrown string",
+    error: ConnectError.from(canary, Code.Internal),
+    event: 'exception.type="ConnectError"',
+  },
+]) {
+  test(`${what} is recorded without its text`, async (t) => {
+    const { tracer, collector } = testTelemetry(t, "studio");
+    const work = withSpan(tracer, "work", { parent: ROOT_CONTEXT }, () => {
+      throw error;
+    });
+    await assert.rejects(work, (thrown) => thrown === error);
+    const spans = collector.spans();
+    assert.equal(dumpSpans(spans), `work INTERNAL studio ERROR "INTERNAL"\n    event exception ${event}`);
+    const everything = JSON.stringify(spans, (_key, value: unknown) => (typeof value === "bigint" ? `${value}` : value));
+    assert.ok(!everything.includes(canary));
+  });
+}
+
+test("INVALID_ARGUMENT is no error of the server, and its text is not recorded", async (t) => {
+  const { tracer, collector } = testTelemetry(t, "studio");
+  const work = withSpan(tracer, "work", { parent: ROOT_CONTEXT }, () => {
+    throw new ConnectError(`prompt: ${canary}`, Code.InvalidArgument);
+  });
+  await assert.rejects(work);
+  assert.equal(dumpSpans(collector.spans()), 'work INTERNAL studio\n    event exception exception.type="ConnectError"');
+});
+
+async function* count(until: number) {
+  for (let i = 1; i <= until; i++) {
+    await Promise.resolve();
+    yield { i, traceId: traceIdOf(context.active()) };
+  }
+}
+
+test("an async generator keeps the span between its values", async (t) => {
+  const { tracer, collector } = testTelemetry(t, "studio");
+  const seen: { i: number; traceId: string }[] = [];
+  for await (const value of iterateWithSpan(tracer, "counting", { parent: ROOT_CONTEXT }, () => count(3))) {
+    assert.equal(trace.getSpan(context.active()), undefined, "the consumer's context is its own");
+    seen.push(value);
+  }
+  const [span] = collector.spans();
+  assert.deepEqual(
+    seen,
+    [1, 2, 3].map((i) => ({ i, traceId: span?.traceId })),
+  );
+  assert.equal(dumpSpans(collector.spans()), "counting INTERNAL studio");
+});
+
+test("a consumer that leaves ends the span as cancelled, after the source has cleaned up", async (t) => {
+  const { tracer, collector } = testTelemetry(t, "studio");
+  let cleanedUpIn = "";
+  async function* source() {
+    try {
+      yield* count(3);
+    } finally {
+      await Promise.resolve();
+      cleanedUpIn = traceIdOf(context.active());
+    }
+  }
+  const options = { parent: ROOT_CONTEXT, kind: SpanKind.SERVER };
+  for await (const _value of iterateWithSpan(tracer, "counting", options, source)) break;
+  const [span] = collector.spans();
+  assert.equal(cleanedUpIn, span?.traceId);
+  assert.equal(dumpSpans(collector.spans()), 'counting SERVER studio\n    rpc.response.status_code="CANCELLED"');
+});
+
+test("a source that fails after some values makes a failed span", async (t) => {
+  const { tracer, collector } = testTelemetry(t, "studio");
+  async function* source() {
+    yield* count(2);
+    throw new ConnectError("NaN image", Code.Internal);
+  }
+  const consume = async () => {
+    let values = 0;
+    for await (const _value of iterateWithSpan(tracer, "counting", { parent: ROOT_CONTEXT }, source)) values++;
+    return values;
+  };
+  await assert.rejects(consume, /NaN image/);
+  assert.equal(
+    dumpSpans(collector.spans()),
+    text`
+      counting INTERNAL studio ERROR "INTERNAL"
+          event exception exception.message="NaN image" exception.type="ConnectError"
+    `,
+  );
+});
+
+test("a consumer that throws into the iteration makes a failed span", async (t) => {
+  const { tracer, collector } = testTelemetry(t, "studio");
+  const iterator = iterateWithSpan(tracer, "counting", { parent: ROOT_CONTEXT }, () => count(3))[Symbol.asyncIterator]();
+  await iterator.next();
+  assert.ok(iterator.throw);
+  await assert.rejects(iterator.throw(new ConnectError("write failed", Code.Aborted)), /write failed/);
+  await iterator.return?.();
+  assert.equal(
+    dumpSpans(collector.spans()),
+    'counting INTERNAL studio\n    event exception exception.message="write failed" exception.type="ConnectError"',
+  );
+});
+
+test("an iterable that cannot even be made ends its span", async (t) => {
+  const { tracer, collector } = testTelemetry(t, "studio");
+  const iterable = iterateWithSpan<number>(tracer, "counting", { parent: ROOT_CONTEXT }, () => {
+    throw new RangeError(canary);
+  });
+  assert.throws(() => iterable[Symbol.asyncIterator](), RangeError);
+  assert.equal(
+    dumpSpans(collector.spans()),
+    'counting INTERNAL studio ERROR "INTERNAL"\n    event exception exception.type="RangeError"',
+  );
+});
+
+test("each iteration is a span of its own, and none begins before its iteration", async (t) => {
+  const { tracer, collector } = testTelemetry(t, "studio");
+  const iterable = iterateWithSpan(tracer, "counting", { parent: ROOT_CONTEXT }, () => count(1));
+  assert.equal(collector.spans().length, 0);
+  for await (const _value of iterable);
+  for await (const _value of iterable);
+  assert.equal(collector.spans().length, 2);
+});
