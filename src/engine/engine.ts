@@ -3,20 +3,20 @@ export interface PaintRequest {
   /** Text to paint; longer than the tokenizers' limit is cut, and the result says by how much. */
   readonly prompt: string;
   /** Absent: zero embeddings or an encoded empty text, as `force_zeros_for_empty_prompt` of the model says. */
-  readonly negativePrompt?: string;
+  readonly negativePrompt?: string | undefined;
   /** Pixels. */
-  readonly width?: number;
+  readonly width?: number | undefined;
   /** Pixels. */
-  readonly height?: number;
-  readonly steps?: number;
+  readonly height?: number | undefined;
+  readonly steps?: number | undefined;
   /** Classifier-free guidance scale; 1 or less runs the UNet once a step instead of twice. */
-  readonly guidanceScale?: number;
+  readonly guidanceScale?: number | undefined;
   /** 32-bit unsigned seed of the initial noise: the same noise as `torch.randn` on the CPU. */
   readonly seed: number;
   /** Absent: the scheduler in the model's folder. */
-  readonly scheduler?: SchedulerName;
+  readonly scheduler?: SchedulerName | undefined;
   /** A preview event every so many steps; absent or 0: none. */
-  readonly previewInterval?: number;
+  readonly previewInterval?: number | undefined;
 }
 
 export type SchedulerName = "euler-discrete" | "euler-ancestral" | "dpmpp-2m" | "dpmpp-2m-karras" | "ddim" | "lcm";
@@ -51,7 +51,7 @@ export interface PaintTimings {
 export type PaintEvent =
   | { readonly kind: "settings"; readonly settings: PaintSettings }
   | { readonly kind: "stage"; readonly stage: PaintStage }
-  | { readonly kind: "step"; readonly step: number; readonly totalSteps: number; readonly preview?: Pixels }
+  | { readonly kind: "step"; readonly step: number; readonly totalSteps: number; readonly preview?: Pixels | undefined }
   | {
       readonly kind: "image";
       readonly pixels: Pixels;

@@ -18,7 +18,7 @@ export interface ImageRouteRequest {
 /** What the route needs of a response of node:http or node:http2. */
 export interface ImageRouteResponse {
   writeHead(status: number, headers: Record<string, string>): unknown;
-  end(body?: Uint8Array): unknown;
+  end(body: Uint8Array): unknown;
 }
 
 /**
@@ -52,7 +52,7 @@ export function createImageRoute(
           "cache-control": "public, max-age=31536000, immutable",
           "content-security-policy": "default-src 'none'; sandbox",
         };
-        answer(response, 200, headers, request.method === "GET" ? image.bytes : undefined);
+        answer(response, 200, headers, request.method === "GET" ? image.bytes : nothing);
       },
       () => answer(response, 500),
     );
@@ -60,16 +60,14 @@ export function createImageRoute(
   };
 }
 
+const nothing: Uint8Array = new Uint8Array();
+
 function answer(
   response: ImageRouteResponse,
   status: number,
   headers: Record<string, string> = {},
-  body?: Uint8Array,
+  body = nothing,
 ): void {
   response.writeHead(status, { "x-content-type-options": "nosniff", ...headers });
-  if (body === undefined) {
-    response.end();
-  } else {
-    response.end(body);
-  }
+  response.end(body);
 }

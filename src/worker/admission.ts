@@ -1,9 +1,9 @@
 /** How many may wait, and how time is told. */
 export interface AdmissionOptions {
   /** Requests that may wait for the engine, besides the one that it paints. 0: nobody waits. @default 16 */
-  readonly maxWaiting?: number;
+  readonly maxWaiting?: number | undefined;
   /** Milliseconds from any fixed point; tests give their own. @default performance.now */
-  readonly now?: () => number;
+  readonly now?: (() => number) | undefined;
 }
 
 /** Where a waiting request stands. */

@@ -1,0 +1,171 @@
+import type { DescService } from "@bufbuild/protobuf";
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  createRouterTransport,
+  type Interceptor,
+  type Transport,
+} from "@connectrpc/connect";
+import type { Logger } from "pino";
+import { createConnectHandler } from "../mesh/connect-handler.js";
+import { createHealth, ServingStatus } from "../mesh/health.js";
+import { type Listening, listen } from "../mesh/listen.js";
+import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/node-handler.js";
+import { reflectionRoutes } from "../mesh/reflection.js";
+import { createValidationInterceptor } from "../mesh/validation.js";
+import { createLifecycle, createReadinessInterceptor } from "./lifecycle.js";
+
+/** What makes a service an app. */
+export interface AppOptions {
+  /** Name in health, logs and errors, such as `text-to-image-worker`. */
+  readonly name: string;
+  /** The app's own services: what health and reflection tell of. */
+  readonly services: readonly DescService[];
+  /** Registers the implementations of `services`. */
+  readonly routes: (router: ConnectRouter) => void;
+  /** Interceptors of the app's own services, outermost first; they run before validation, so a refused call passes them. */
+  readonly interceptors?: readonly Interceptor[] | undefined;
+  /** Answers what is no RPC, pictures or a page, and says whether it did. Else, or absent: 404. */
+  readonly httpRoute?: ((request: NodeRequest, response: NodeResponse) => boolean) | undefined;
+  /** Origins whose pages may call, such as `http://localhost:5173`; `*` for any. @default none */
+  readonly corsOrigins?: readonly string[] | undefined;
+  /** Gets the app ready; health says SERVING, and calls are taken, only after it. */
+  readonly setup?: (hooks: SetupHooks) => Promise<void>;
+  /** Frees what `setup` took. Runs after the last call ended, also when `setup` failed. */
+  readonly teardown?: () => Promise<void>;
+  readonly logger: Logger;
+}
+
+/** How a setup tells the app of what happens later. */
+export interface SetupHooks {
+  /** Whether what the app needs is there. While it is not, health says NOT_SERVING and calls are refused with UNAVAILABLE. */
+  setAvailable(available: boolean): void;
+}
+
+/** Where an app listens, and how it ends. */
+export interface ServeOptions {
+  /** @default 127.0.0.1 */
+  readonly host?: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+}
+
+/** An app that can be served once, or called in memory. */
+export interface App {
+  readonly name: string;
+  /** Listens at once, then runs the setup. Resolves when the app is serving; rejects, with nothing left running, when it cannot. */
+  serve(options: ServeOptions): Promise<RunningApp>;
+  /** Runs the setup and gives a transport that calls the app in memory, through the same interceptors. For tests. */
+  start(): Promise<InMemoryApp>;
+}
+
+/** An app that listens. */
+export interface RunningApp {
+  readonly name: string;
+  /** Base URL, such as `http://127.0.0.1:50052`. */
+  readonly url: string;
+  readonly port: number;
+  /**
+   * Drains: health says NOT_SERVING, new calls are refused, running ones have `graceMs` to finish and are then cancelled.
+   * @param options.graceMs milliseconds. @default 25,000
+   */
+  stop(options?: { readonly graceMs?: number }): Promise<void>;
+}
+
+/** An app that is called in memory. */
+export interface InMemoryApp {
+  readonly transport: Transport;
+  stop(): Promise<void>;
+}
+
+const defaultGraceMs = 25_000;
+
+/** Makes an app of a service: one port, health, reflection, validation, readiness and drain come with it. */
+export function createApp(options: AppOptions): App {
+  const { name, services, logger } = options;
+  const health = createHealth({ services: services.map((service) => service.typeName) });
+  const shutdown = new AbortController();
+  const abortCalls = () => shutdown.abort(new ConnectError(`${name} is shutting down`, Code.Unavailable));
+  const lifecycle = createLifecycle((state) => {
+    if (state === "draining") {
+      health.close();
+    } else {
+      health.setAll(state === "serving" ? ServingStatus.SERVING : ServingStatus.NOT_SERVING);
+    }
+    logger.info({ state }, `${name} is ${state}`);
+  });
+  const interceptors = [
+    ...(options.interceptors ?? []),
+    createReadinessInterceptor(name, services, lifecycle),
+    createValidationInterceptor(),
+  ];
+
+  const start = async (): Promise<void> => {
+    try {
+      await options.setup?.({ setAvailable: (available) => lifecycle.enter(available ? "serving" : "interrupted") });
+    } catch (error) {
+      lifecycle.enter("draining");
+      await options.teardown?.();
+      throw error;
+    }
+    lifecycle.enter("serving");
+  };
+
+  const listenOn = ({ host = "127.0.0.1", port }: ServeOptions): Promise<Listening> =>
+    listen({
+      host,
+      port,
+      handler: createConnectHandler({
+        routes(router) {
+          options.routes(router);
+          health.routes(router);
+          reflectionRoutes(services)(router);
+        },
+        interceptors,
+        shutdownSignal: shutdown.signal,
+        onInternalError: (error, { method }) => logger.error({ err: error, method }, "a call failed inside"),
+        fallback(request, response) {
+          if (options.httpRoute?.(request, response) !== true) {
+            respondPlain(response, 404, "not found");
+          }
+        },
+        ...(options.corsOrigins && { cors: { origins: options.corsOrigins } }),
+      }),
+    });
+
+  return {
+    name,
+    async serve(serveOptions) {
+      const listening = await listenOn(serveOptions);
+      try {
+        await start();
+      } catch (error) {
+        await listening.stop({ graceMs: 0 });
+        throw error;
+      }
+      logger.info({ url: listening.url }, `${name} is ready`);
+      return {
+        name,
+        url: listening.url,
+        port: listening.port,
+        async stop({ graceMs = defaultGraceMs } = {}) {
+          lifecycle.enter("draining");
+          await listening.stop({ graceMs, cancel: abortCalls });
+          await options.teardown?.();
+        },
+      };
+    },
+    async start() {
+      await start();
+      return {
+        transport: createRouterTransport(options.routes, { router: { interceptors, shutdownSignal: shutdown.signal } }),
+        async stop() {
+          lifecycle.enter("draining");
+          abortCalls();
+          await options.teardown?.();
+        },
+      };
+    },
+  };
+}

@@ -1,0 +1,54 @@
+import type { DescService } from "@bufbuild/protobuf";
+import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
+
+/**
+ * Where an app stands. It serves if and only if it is `serving`:
+ * `starting` until its setup is done, `interrupted` while what it needs is away (its engine restarts, say),
+ * `draining` from the first word of its end on.
+ */
+export type AppState = "starting" | "serving" | "interrupted" | "draining";
+
+/** The one place that knows an app's state. */
+export interface Lifecycle {
+  readonly state: AppState;
+  /** Moves on. From `draining` nothing leads back. */
+  enter(state: AppState): void;
+}
+
+/** @param onChange called after each change, with the new state. */
+export function createLifecycle(onChange: (state: AppState) => void): Lifecycle {
+  let state: AppState = "starting";
+  return {
+    get state() {
+      return state;
+    },
+    enter(next) {
+      if (state !== "draining" && state !== next) {
+        state = next;
+        onChange(next);
+      }
+    },
+  };
+}
+
+const refusals: Record<Exclude<AppState, "serving">, string> = {
+  starting: "is starting and not ready yet",
+  interrupted: "is not ready: what it needs is being restarted",
+  draining: "is shutting down",
+};
+
+/** Refuses calls of the app's own services with UNAVAILABLE, which callers may retry elsewhere, unless the app is serving. */
+export function createReadinessInterceptor(
+  appName: string,
+  services: readonly DescService[],
+  lifecycle: Lifecycle,
+): Interceptor {
+  const own = new Set(services.map((service) => service.typeName));
+  return (next) => (request) => {
+    const { state } = lifecycle;
+    if (state !== "serving" && own.has(request.service.typeName)) {
+      throw new ConnectError(`${appName} ${refusals[state]}`, Code.Unavailable);
+    }
+    return next(request);
+  };
+}

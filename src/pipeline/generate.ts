@@ -1,0 +1,131 @@
+import { randomInt } from "node:crypto";
+import { create, type DescMethod, type MessageInitShape } from "@bufbuild/protobuf";
+import type { CallOptions } from "@connectrpc/connect";
+import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
+import { Delivery, GenerationOptionsSchema } from "../gen/throughline/v1/image_pb.js";
+import type { GenerateRequest, GenerateStreamResponseSchema } from "../gen/throughline/v1/pipeline_pb.js";
+import {
+  type InferRequest,
+  InferRequestSchema,
+  type InferResponse,
+  type InferStreamResponse,
+} from "../gen/throughline/v1/worker_pb.js";
+import type { ImageStore } from "../image/image-store.js";
+import { internal, invalidField } from "../mesh/errors.js";
+import { injectCarrier } from "../trace/carrier.js";
+import { iterateWithClientSpan } from "../trace/client-span.js";
+import { withSpan } from "../trace/span-scope.js";
+import { traceIdOf } from "../trace/trace-id.js";
+import { cleanPrompt, codePointLength } from "./clean-prompt.js";
+import { deliver } from "./deliver.js";
+import { hopTimeoutMs } from "./hop-deadline.js";
+import type { WorkerClient, WorkerClients } from "./worker-clients.js";
+
+/** What the pipeline needs to answer a request. */
+export interface GenerateContext {
+  readonly workers: WorkerClients;
+  readonly tracer: Tracer;
+  readonly propagator: TextMapPropagator;
+  /** Undefined: pictures travel as `data:` URIs. */
+  readonly store: ImageStore | undefined;
+}
+
+/** What is known of a call besides its message. */
+export interface GenerateCall {
+  /** Aborted when the client leaves, the deadline passes or the pipeline shuts down. */
+  readonly signal: AbortSignal;
+  /** Milliseconds until the caller's deadline; undefined without one. */
+  readonly remainingMs: number | undefined;
+  /** Context whose span is `image-pipeline`. */
+  readonly context: Context;
+  /** Base URL under which the caller reaches the store's pictures. */
+  readonly baseUrl: string;
+}
+
+/** One of the worker's two rpcs, as a stream of events. */
+export interface WorkerRpc {
+  readonly method: DescMethod;
+  readonly call: (worker: WorkerClient, request: InferRequest, options: CallOptions) => AsyncIterable<InferEvent>;
+}
+
+type InferEvent = InferStreamResponse["event"];
+type GenerateEvent = NonNullable<MessageInitShape<typeof GenerateStreamResponseSchema>["event"]>;
+
+/** The contract's limit, checked again because NFC can lengthen a text. */
+const maxPromptLength = 2000;
+
+/**
+ * The way of one request through the pipeline, told as the stream's events: clean the prompt → find the worker → inject the carrier →
+ * call the worker → deliver the picture.
+ *
+ * @throws ConnectError
+ */
+export async function* generate(
+  request: GenerateRequest,
+  call: GenerateCall,
+  rpc: WorkerRpc,
+  pipeline: GenerateContext,
+): AsyncGenerator<GenerateEvent> {
+  const { tracer } = pipeline;
+  const { context } = call;
+
+  const prompt = await preprocess(request.prompt, tracer, context);
+  const worker = pipeline.workers.find(request.workerApp);
+  // Drawn here and not by the worker, so that a second try paints the same picture.
+  const seed = request.options?.seed ?? randomInt(2 ** 32);
+  const target = wantsUrl(request) && pipeline.store ? { store: pipeline.store, baseUrl: call.baseUrl } : undefined;
+
+  const inferRequest = create(InferRequestSchema, {
+    prompt,
+    // Injected while `image-pipeline` is the current span: the worker's span becomes its child, a sibling of the call's.
+    traceContext: injectCarrier(pipeline.propagator, context),
+    options: { ...(request.options ?? create(GenerationOptionsSchema)), seed, delivery: Delivery.DATA_URI },
+  });
+  const timeoutMs = hopTimeoutMs(call.remainingMs);
+  const options = { signal: call.signal, ...(timeoutMs !== undefined && { timeoutMs }) };
+
+  const events = iterateWithClientSpan(
+    tracer,
+    { name: "call-inference-worker", parent: context, appId: worker.appId, method: rpc.method },
+    () => rpc.call(worker, inferRequest, options),
+  );
+  let result: InferResponse | undefined;
+  for await (const event of events) {
+    switch (event.case) {
+      case "queued":
+      case "progress":
+        yield event;
+        break;
+      case "result":
+        result = event.value;
+        break;
+      case undefined:
+        // An event of a newer contract.
+        break;
+    }
+  }
+  if (result?.image === undefined) {
+    throw internal("the worker answered without a picture");
+  }
+  const { $typeName: _, image, ...painted } = result;
+  yield {
+    case: "result",
+    value: { ...painted, image: await deliver(image, target), traceId: traceIdOf(context) },
+  };
+}
+
+function preprocess(raw: string, tracer: Tracer, parent: Context): Promise<string> {
+  const attributes = { "prompt.length": codePointLength(raw) };
+  return withSpan(tracer, "preprocess-prompt", { parent, kind: SpanKind.INTERNAL, attributes }, async () => {
+    const prompt = cleanPrompt(raw);
+    const length = codePointLength(prompt);
+    if (length < 1 || length > maxPromptLength) {
+      throw invalidField("prompt", `a cleaned prompt has 1 to ${maxPromptLength} code points, this one has ${length}`);
+    }
+    return prompt;
+  });
+}
+
+function wantsUrl({ options }: GenerateRequest): boolean {
+  return options?.delivery !== Delivery.DATA_URI;
+}

@@ -1,0 +1,59 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
+import { GenerateResponseSchema, ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
+import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
+import { internal } from "../mesh/errors.js";
+import { type GenerateCall, type GenerateContext, generate, type WorkerRpc } from "./generate.js";
+
+/** Options of {@link pipelineRoutes}. */
+export interface PipelineRoutesOptions {
+  readonly context: GenerateContext;
+  /** What the way of a request has to know of its call. */
+  readonly callOf: (call: HandlerContext) => GenerateCall;
+}
+
+/** The worker's unary rpc: one event, the result. Nothing is sent before it, so the call may be tried again until then. */
+const inferOnce: WorkerRpc = {
+  method: TextToImageWorkerService.method.infer,
+  async *call({ client }, request, options) {
+    yield { case: "result", value: await client.infer(request, options) };
+  },
+};
+
+/** The worker's streaming rpc: the same with progress. */
+const inferStreaming: WorkerRpc = {
+  method: TextToImageWorkerService.method.inferStream,
+  async *call({ client }, request, options) {
+    for await (const { event } of client.inferStream({ request }, options)) {
+      yield event;
+    }
+  },
+};
+
+/** The pipeline's two rpcs: one way of a request, told whole or event by event. */
+export function pipelineRoutes({ context, callOf }: PipelineRoutesOptions) {
+  return (router: ConnectRouter): void => {
+    router.service(ImagePipelineService, {
+      async generate(request, call) {
+        let result: MessageInitShape<typeof GenerateResponseSchema> | undefined;
+        for await (const event of generate(request, callOf(call), inferOnce, context)) {
+          if (event.case === "result") {
+            result = event.value;
+          }
+        }
+        if (result === undefined) {
+          throw internal("the request ended without a picture");
+        }
+        return create(GenerateResponseSchema, result);
+      },
+      async *generateStream({ request }, call) {
+        // The contract's rules make `request` present.
+        if (request !== undefined) {
+          for await (const event of generate(request, callOf(call), inferStreaming, context)) {
+            yield { event };
+          }
+        }
+      },
+    });
+  };
+}

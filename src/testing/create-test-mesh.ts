@@ -1,0 +1,151 @@
+import type { Client, Transport } from "@connectrpc/connect";
+import { pino } from "pino";
+import type { App } from "../app/create-app.js";
+import { createPipelineClient, createWorkerClient } from "../client/client.js";
+import type { ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
+import type { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
+import type { ImageStore } from "../image/image-store.js";
+import { createAppDirectory } from "../mesh/app-directory.js";
+import { createChannel } from "../mesh/grpc-channel.js";
+import { createGrpcTransport } from "../mesh/grpc-transport.js";
+import { createPipelineApp, pipelineName } from "../pipeline/pipeline-app.js";
+import { createSpanCollector } from "../trace/sdk/span-collector.js";
+import { createTelemetry } from "../trace/sdk/telemetry.js";
+import type { SpanRecord } from "../trace/span-record.js";
+import { createWorkerApp, type ManagedEngine, workerName } from "../worker/worker-app.js";
+import { createFakeEngine } from "./fake-engine.js";
+
+/** How a test mesh is made. */
+export interface TestMeshOptions {
+  /**
+   * `memory`: both services are called in memory, over the Connect protocol. `port`: both listen on free ports of the loopback, and the
+   * pipeline calls the worker over a gRPC channel, as in production. @default "memory"
+   */
+  readonly wire?: "memory" | "port" | undefined;
+  /** Who paints; the mesh closes it. @default a fake engine, which paints a pattern at once */
+  readonly engine?: ManagedEngine | undefined;
+  /** The worker's app id, and the pipeline's default app. @default local/text-to-image-worker */
+  readonly appId?: string | undefined;
+  /** Where the pipeline keeps pictures. Absent: `data:` URIs. */
+  readonly store?: ImageStore | undefined;
+  /** Requests that may wait at the worker. @default 16 */
+  readonly maxWaiting?: number | undefined;
+  /** Whether callers' `traceparent` headers become parents; else they are linked by the pipeline. @default false */
+  readonly trustTraceparent?: boolean | undefined;
+  /** What the services see of the environment: `ENABLE_TRACING`, `OTEL_TRACES_SAMPLER`, …. @default nothing */
+  readonly environment?: Readonly<Record<string, string | undefined>> | undefined;
+  /** Told each line of the services' logs, as JSON. @default they are dropped */
+  readonly onLog?: ((line: string) => void) | undefined;
+}
+
+/** Both services in one process, with typed clients and the spans of both. */
+export interface TestMesh {
+  readonly pipeline: Client<typeof ImagePipelineService>;
+  readonly worker: Client<typeof TextToImageWorkerService>;
+  /** Base URL of the pipeline; only with `wire: "port"`. */
+  readonly pipelineUrl: string;
+  /** Base URL of the worker; only with `wire: "port"`. */
+  readonly workerUrl: string;
+  /** Finished spans of both services, in the order of their ends. */
+  spans(): SpanRecord[];
+  /**
+   * The spans of one trace, as soon as there are that many.
+   *
+   * @throws Error when they do not come within 5 s.
+   */
+  waitForTrace(traceId: string, count: number): Promise<SpanRecord[]>;
+  /** Ends both services. What still runs is cancelled. */
+  stop(): Promise<void>;
+}
+
+const waitMs = 5_000;
+
+/**
+ * Starts an ImagePipeline and a TextToImageWorker in this process, for integration tests. Each has its own tracer provider, so that
+ * their spans tell the services apart; all spans are sampled and kept in memory. Always `stop()` it.
+ *
+ * @example
+ * const mesh = await createTestMesh();
+ * const { image, traceId } = await mesh.pipeline.generate({ prompt: "a red heart" });
+ * const spans = await mesh.waitForTrace(traceId, 6);
+ * await mesh.stop();
+ */
+export async function createTestMesh(options: TestMeshOptions = {}): Promise<TestMesh> {
+  const { engine = createFakeEngine(), appId = "local/text-to-image-worker", environment = {} } = options;
+  const logger = pino({ level: options.onLog ? "trace" : "silent" }, { write: (line) => options.onLog?.(line) });
+  const collector = createSpanCollector();
+  const telemetryOf = (serviceName: string) =>
+    createTelemetry({ serviceName, environment, log: logger, exporters: [collector.exporter] });
+
+  const workerTelemetry = telemetryOf(workerName);
+  const worker = await start(
+    createWorkerApp({
+      startEngine: async () => engine,
+      maxWaiting: options.maxWaiting,
+      trustTraceparent: options.trustTraceparent,
+      telemetry: workerTelemetry,
+      logger,
+    }),
+    options.wire,
+  );
+  // The start-up's trace is nobody's request.
+  collector.clear();
+
+  const pipelineTelemetry = telemetryOf(pipelineName);
+  const pipeline = await start(
+    createPipelineApp({
+      directory: createAppDirectory({ apps: { [appId]: { target: worker.target } }, defaultApp: appId }),
+      connect: () => ({ transport: worker.transport, close: () => {} }),
+      store: options.store,
+      trustTraceparent: options.trustTraceparent,
+      telemetry: pipelineTelemetry,
+      logger,
+    }),
+    options.wire,
+  );
+
+  const spansOf = (traceId: string, spans: readonly SpanRecord[]) => spans.filter((span) => span.traceId === traceId);
+  return {
+    pipeline: createPipelineClient({ transport: pipeline.transport }),
+    worker: createWorkerClient({ transport: worker.transport }),
+    pipelineUrl: pipeline.url,
+    workerUrl: worker.url,
+    spans: () => collector.spans(),
+    async waitForTrace(traceId, count) {
+      const enough = (spans: readonly SpanRecord[]) => spansOf(traceId, spans).length >= count;
+      return spansOf(traceId, await collector.waitFor(enough, AbortSignal.timeout(waitMs)));
+    },
+    async stop() {
+      await pipeline.stop();
+      await worker.stop();
+      await Promise.all([pipelineTelemetry.shutdown(), workerTelemetry.shutdown()]);
+    },
+  };
+}
+
+interface StartedApp {
+  readonly transport: Transport;
+  readonly url: string;
+  /** gRPC target; never dialled in memory. */
+  readonly target: string;
+  stop(): Promise<void>;
+}
+
+async function start(app: App, wire: TestMeshOptions["wire"] = "memory"): Promise<StartedApp> {
+  if (wire === "memory") {
+    const { transport, stop } = await app.start();
+    return { transport, url: "", target: "dns:///in-memory.invalid:1", stop };
+  }
+  const running = await app.serve({ port: 0 });
+  const target = `127.0.0.1:${running.port}`;
+  const channel = createChannel({ target });
+  return {
+    transport: createGrpcTransport({ channel }),
+    url: running.url,
+    target,
+    async stop() {
+      channel.close();
+      await running.stop({ graceMs: 0 });
+    },
+  };
+}

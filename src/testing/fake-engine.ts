@@ -1,0 +1,99 @@
+import type { PaintEvent, PaintRequest, PaintSettings } from "../engine/engine.js";
+import type { ManagedEngine } from "../worker/worker-app.js";
+
+/** What a fake engine does besides painting at once. */
+export interface FakeEngineOptions {
+  /** Awaited before each step: the place to hold a painting at a step, or to fail it. Receives the step, from 1. */
+  readonly beforeStep?: (step: number, request: PaintRequest, signal: AbortSignal) => Promise<void> | void;
+}
+
+/** An engine without a model, with counters for assertions. */
+export interface FakeEngine extends ManagedEngine {
+  /** Steps that were run, of all paintings together. */
+  readonly stepsRun: number;
+  /** Paintings that began. */
+  readonly paintings: number;
+  /** Makes the engine away, as when its process is being restarted, or back. */
+  setAvailable(available: boolean): void;
+}
+
+const defaults = { width: 64, height: 64, steps: 4, guidanceScale: 5, scheduler: "euler-discrete" } as const;
+
+/**
+ * Paints a pattern made from the seed and the prompt: the same request gives the same picture, another seed or prompt another one.
+ * Everything around it is real: queue, cancel, spans, encoding.
+ */
+export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
+  const listeners = new Set<(available: boolean) => void>();
+  let stepsRun = 0;
+  let paintings = 0;
+  return {
+    info: { model: "fake", executionProvider: "none" },
+    get stepsRun() {
+      return stepsRun;
+    },
+    get paintings() {
+      return paintings;
+    },
+    setAvailable(available) {
+      for (const listener of listeners) {
+        listener(available);
+      }
+    },
+    onAvailabilityChange(listener) {
+      listeners.add(listener);
+    },
+    async close() {},
+    async *paint(request, signal): AsyncGenerator<PaintEvent> {
+      paintings++;
+      const settings = settingsOf(request);
+      yield { kind: "settings", settings };
+      signal.throwIfAborted();
+      yield { kind: "stage", stage: "text-encoding" };
+      signal.throwIfAborted();
+      yield { kind: "stage", stage: "denoising" };
+      for (let step = 1; step <= settings.steps; step++) {
+        signal.throwIfAborted();
+        await options.beforeStep?.(step, request, signal);
+        stepsRun++;
+        yield { kind: "step", step, totalSteps: settings.steps, ...previewAt(step, request, settings) };
+      }
+      signal.throwIfAborted();
+      yield { kind: "stage", stage: "vae-decode" };
+      yield {
+        kind: "image",
+        pixels: pattern(request, settings.width, settings.height),
+        timings: { textEncodingMs: 0, denoisingMs: 0, vaeDecodeMs: 0 },
+        truncatedTokens: 0,
+      };
+    },
+  };
+}
+
+function settingsOf(request: PaintRequest): PaintSettings {
+  return {
+    width: request.width ?? defaults.width,
+    height: request.height ?? defaults.height,
+    steps: request.steps ?? defaults.steps,
+    guidanceScale: request.guidanceScale ?? defaults.guidanceScale,
+    scheduler: request.scheduler ?? defaults.scheduler,
+    seed: request.seed,
+  };
+}
+
+function previewAt(step: number, request: PaintRequest, { width, height }: PaintSettings) {
+  const interval = request.previewInterval ?? 0;
+  return interval > 0 && step % interval === 0 ? { preview: pattern(request, width / 8, height / 8) } : {};
+}
+
+function pattern(request: PaintRequest, width: number, height: number) {
+  let hash = request.seed >>> 0;
+  for (const character of request.prompt) {
+    hash = (Math.imul(hash, 31) + (character.codePointAt(0) ?? 0)) >>> 0;
+  }
+  const data = new Uint8Array(width * height * 3);
+  for (let i = 0; i < data.length; i++) {
+    data[i] = (hash >>> ((i % 3) * 8)) ^ Math.floor(i / 3 / width);
+  }
+  return { data, width, height };
+}

@@ -1,0 +1,146 @@
+import { randomInt } from "node:crypto";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
+import type { Engine, PaintEvent } from "../engine/engine.js";
+import { type ProgressSchema, Stage } from "../gen/throughline/v1/image_pb.js";
+import type { InferRequest, InferStreamResponseSchema } from "../gen/throughline/v1/worker_pb.js";
+import { encodeImage } from "../image/encode-image.js";
+import { contentTypeOf } from "../image/image-format.js";
+import type { ImageStore } from "../image/image-store.js";
+import { queueFull } from "../mesh/errors.js";
+import { extractCarrier } from "../trace/carrier.js";
+import { iterateWithSpan } from "../trace/span-scope.js";
+import type { Admission, Place } from "./admission.js";
+import { diffusion } from "./diffusion.js";
+import { encodingOf, paintRequestOf, wantsDataUri } from "./generation-options.js";
+import { paintErrorToConnect } from "./paint-error-to-connect.js";
+import { upload } from "./upload.js";
+import { createWhereabouts } from "./whereabouts.js";
+
+/** What the worker needs to answer a request. */
+export interface InferContext {
+  readonly engine: Engine;
+  readonly admission: Admission;
+  readonly tracer: Tracer;
+  readonly propagator: TextMapPropagator;
+  /** Undefined: pictures travel as `data:` URIs. */
+  readonly store: ImageStore | undefined;
+}
+
+/** What is known of a call besides its message. */
+export interface InferCall {
+  /** Aborted when the client leaves, the deadline passes or the worker shuts down. */
+  readonly signal: AbortSignal;
+  /** Base URL under which the caller reaches the store's pictures. */
+  readonly baseUrl: string;
+  /** Parent for the `inference` span where the body's carrier names none. */
+  readonly parent: Context;
+}
+
+/** One event of the stream: queued, progress, or the result, which is the last. */
+export type InferEvent = NonNullable<MessageInitShape<typeof InferStreamResponseSchema>["event"]>;
+
+/**
+ * The way of one request through the worker, told as the stream's events: admission → `inference` span → turn → diffusion → upload →
+ * result. A request that is refused at the door makes no span.
+ *
+ * @throws ConnectError
+ */
+export async function* infer(request: InferRequest, call: InferCall, worker: InferContext): AsyncGenerator<InferEvent> {
+  const admitted = worker.admission.enter();
+  if (admitted.kind === "full") {
+    throw queueFull("all places of this worker are taken", admitted.retryAfterMs);
+  }
+  const parent = extractCarrier(worker.propagator, request.traceContext, call.parent);
+  const attributes = { "model.name": worker.engine.info.model, "prompt.length": [...request.prompt].length };
+  try {
+    yield* iterateWithSpan(
+      worker.tracer,
+      "inference",
+      { parent, kind: SpanKind.SERVER, attributes },
+      (_span, context) => paintInTurn(request, { ...call, parent: context }, worker, admitted.place),
+    );
+  } finally {
+    admitted.place.leave();
+  }
+}
+
+async function* paintInTurn(
+  request: InferRequest,
+  call: InferCall,
+  worker: InferContext,
+  place: Place,
+): AsyncGenerator<InferEvent> {
+  const { signal, parent } = call;
+  const { engine, tracer } = worker;
+  const options = request.options;
+  const where = createWhereabouts();
+  const receivedAt = performance.now();
+  try {
+    for await (const queued of place.turn(signal)) {
+      where.queued(queued);
+      yield { case: "queued", value: queued };
+    }
+    const queueMs = performance.now() - receivedAt;
+
+    const seed = options?.seed ?? randomInt(2 ** 32);
+    let image: Extract<PaintEvent, { kind: "image" }> | undefined;
+    for await (const event of diffusion(
+      tracer,
+      parent,
+      engine,
+      paintRequestOf(request.prompt, seed, options),
+      signal,
+    )) {
+      if (event.kind === "image") {
+        image = event;
+      } else if (event.kind !== "settings") {
+        const progress = await progressOf(event);
+        where.progress(progress);
+        yield { case: "progress", value: progress };
+      }
+    }
+    // The engine is free for the next request while this picture is encoded and stored.
+    place.leave();
+    if (image === undefined) {
+      throw new Error("the engine ended without a picture");
+    }
+
+    const uploading = { stage: Stage.UPLOAD, step: 0, totalSteps: 0 };
+    where.progress(uploading);
+    yield { case: "progress", value: uploading };
+    const uploadStartedAt = performance.now();
+    const target = worker.store && !wantsDataUri(options) ? { store: worker.store, baseUrl: call.baseUrl } : undefined;
+    const uploaded = await upload(tracer, parent, image.pixels, encodingOf(options), target);
+    const doneAt = performance.now();
+
+    const timings = { ...image.timings, queueMs, uploadMs: doneAt - uploadStartedAt, totalMs: doneAt - receivedAt };
+    const { model, executionProvider } = engine.info;
+    const { truncatedTokens } = image;
+    yield { case: "result", value: { image: uploaded, seed, timings, model, executionProvider, truncatedTokens } };
+  } catch (error) {
+    throw paintErrorToConnect(error, signal, where.toString());
+  }
+}
+
+const stages = {
+  "text-encoding": Stage.TEXT_ENCODING,
+  denoising: Stage.DENOISING,
+  "vae-decode": Stage.VAE_DECODE,
+} as const;
+
+type PaintProgress = Extract<PaintEvent, { kind: "stage" | "step" }>;
+
+async function progressOf(event: PaintProgress) {
+  if (event.kind === "stage") {
+    return { stage: stages[event.stage], step: 0, totalSteps: 0 } satisfies MessageInitShape<typeof ProgressSchema>;
+  }
+  const { step, totalSteps, preview } = event;
+  const encoded = preview && (await encodeImage(preview, "jpeg"));
+  return {
+    stage: Stage.DENOISING,
+    step,
+    totalSteps,
+    ...(encoded && { preview: encoded.bytes, previewContentType: contentTypeOf(encoded.format) }),
+  } satisfies MessageInitShape<typeof ProgressSchema>;
+}

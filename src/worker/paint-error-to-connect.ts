@@ -1,0 +1,43 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { PaintRequest } from "../engine/engine.js";
+import { PaintError } from "../engine/paint-error.js";
+import { deadlineExceeded, internal, invalidField, toClientError, unavailable } from "../mesh/errors.js";
+
+/** Names of the request's fields in the contract, for the engine's. */
+const contractFields: Record<keyof PaintRequest, string> = {
+  prompt: "prompt",
+  negativePrompt: "options.negative_prompt",
+  width: "options.width",
+  height: "options.height",
+  steps: "options.num_inference_steps",
+  guidanceScale: "options.guidance_scale",
+  seed: "options.seed",
+  scheduler: "options.scheduler",
+  previewInterval: "options.preview_interval",
+};
+
+/**
+ * What the client is told when a request could not be painted.
+ *
+ * @param signal the call's; its reason says whether the client left or the time ran out.
+ * @param whereabouts how far the request was, such as `denoising, step 11 of 30`.
+ */
+export function paintErrorToConnect(error: unknown, signal: AbortSignal, whereabouts: string): ConnectError {
+  if (signal.aborted) {
+    const reason = ConnectError.from(signal.reason);
+    return reason.code === Code.DeadlineExceeded ? deadlineExceeded(whereabouts, error) : toClientError(reason, signal);
+  }
+  if (!(error instanceof PaintError)) {
+    return toClientError(error, signal);
+  }
+  switch (error.kind) {
+    case "unsupported":
+      return error.field === undefined
+        ? new ConnectError(error.message, Code.InvalidArgument)
+        : invalidField(contractFields[error.field], error.message);
+    case "lost":
+      return unavailable(error.message, error);
+    case "failed":
+      return internal(error.message, error);
+  }
+}

@@ -1,0 +1,39 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Context, Tracer } from "@opentelemetry/api";
+import type { ImageSchema } from "../gen/throughline/v1/image_pb.js";
+import { toDataUri } from "../image/data-uri.js";
+import { encodeImage, type RgbPixels } from "../image/encode-image.js";
+import { contentTypeOf, extensionOf, type ImageFormat } from "../image/image-format.js";
+import { imageUrl } from "../image/image-route.js";
+import type { ImageStore } from "../image/image-store.js";
+import { withSpan } from "../trace/span-scope.js";
+
+/** Where pictures go, and under which base URL they are then found. */
+export interface UploadTarget {
+  readonly store: ImageStore;
+  readonly baseUrl: string;
+}
+
+/** Encodes a picture and puts it where the caller can fetch it, on an `upload` span. Without a target it goes into a `data:` URI. */
+export function upload(
+  tracer: Tracer,
+  parent: Context,
+  pixels: RgbPixels,
+  format: ImageFormat,
+  target: UploadTarget | undefined,
+): Promise<MessageInitShape<typeof ImageSchema>> {
+  return withSpan(tracer, "upload", { parent }, async (span) => {
+    const image = await encodeImage(pixels, format);
+    const contentType = contentTypeOf(format);
+    span.setAttributes({ "image.file_size": image.bytes.length, "image.content_type": contentType });
+    const fileName = target === undefined ? undefined : await target.store.put(image);
+    return {
+      url: target === undefined || fileName === undefined ? toDataUri(image) : imageUrl(target.baseUrl, fileName),
+      contentType,
+      fileName: fileName ?? `image.${extensionOf(format)}`,
+      fileSize: image.bytes.length,
+      width: image.width,
+      height: image.height,
+    };
+  });
+}

@@ -1,0 +1,79 @@
+import type { HandlerContext } from "@connectrpc/connect";
+import { ROOT_CONTEXT } from "@opentelemetry/api";
+import type { Logger } from "pino";
+import { type App, createApp } from "../app/create-app.js";
+import type { Engine } from "../engine/engine.js";
+import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
+import { createImageRoute } from "../image/image-route.js";
+import type { ImageStore } from "../image/image-store.js";
+import { unavailable } from "../mesh/errors.js";
+import { extractCarrier } from "../trace/carrier.js";
+import type { Telemetry } from "../trace/sdk/telemetry.js";
+import { withSpan } from "../trace/span-scope.js";
+import { createAdmission } from "./admission.js";
+import type { InferCall } from "./infer.js";
+import { workerRoutes } from "./routes.js";
+
+/** An engine that lives on its own: it can be away for a while, and has to be closed. */
+export interface ManagedEngine extends Engine {
+  /** Calls back whenever the engine goes away or comes back. */
+  onAvailabilityChange(listener: (available: boolean) => void): void;
+  close(): Promise<void>;
+}
+
+/** What a worker is made of. */
+export interface WorkerAppOptions {
+  /** Loads the model and warms it up; the worker is ready when it resolves. */
+  readonly startEngine: () => Promise<ManagedEngine>;
+  /** Where pictures are kept. Absent: they travel as `data:` URIs. */
+  readonly store?: ImageStore | undefined;
+  /** Base URL that callers reach the store's pictures under. @default the URL that the call came to */
+  readonly publicUrl?: string | undefined;
+  /** Requests that may wait besides the one that is painted. @default 16 */
+  readonly maxWaiting?: number | undefined;
+  /** Whether a `traceparent` header becomes the parent where the body's carrier names none. @default false */
+  readonly trustTraceparent?: boolean | undefined;
+  readonly telemetry: Telemetry;
+  readonly logger: Logger;
+}
+
+/** Name of the worker in traces, health and logs. */
+export const workerName = "text-to-image-worker";
+
+/** TextToImageWorker as an app: one engine behind a bounded queue. */
+export function createWorkerApp(options: WorkerAppOptions): App {
+  const { telemetry, logger, store, trustTraceparent = false } = options;
+  const { tracer, propagator } = telemetry;
+  const admission = createAdmission({ maxWaiting: options.maxWaiting });
+  let engine: ManagedEngine | undefined;
+
+  const context = () => {
+    if (engine === undefined) {
+      throw unavailable("the worker has no engine yet");
+    }
+    return { engine, admission, tracer, propagator, store };
+  };
+  const callOf = ({ signal, requestHeader, url }: HandlerContext): InferCall => ({
+    signal,
+    baseUrl: options.publicUrl ?? new URL(url).origin,
+    parent: trustTraceparent
+      ? extractCarrier(propagator, Object.fromEntries(requestHeader), ROOT_CONTEXT)
+      : ROOT_CONTEXT,
+  });
+
+  return createApp({
+    name: workerName,
+    services: [TextToImageWorkerService],
+    routes: workerRoutes({ context, callOf }),
+    httpRoute: store && createImageRoute(store),
+    async setup({ setAvailable }) {
+      // A trace of its own, so that no request's trace shows the model's first run.
+      engine = await withSpan(tracer, "warmup", { parent: ROOT_CONTEXT }, options.startEngine);
+      engine.onAvailabilityChange(setAvailable);
+    },
+    async teardown() {
+      await engine?.close();
+    },
+    logger,
+  });
+}

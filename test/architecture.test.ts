@@ -1,0 +1,134 @@
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative, sep } from "node:path";
+import test from "node:test";
+import { fileURLToPath } from "node:url";
+
+const src = fileURLToPath(new URL("../src", import.meta.url));
+
+interface SourceFile {
+  /** Path below src, with forward slashes. */
+  readonly path: string;
+  /** First folder of the path. */
+  readonly part: string;
+  readonly text: string;
+  readonly lines: number;
+  /** Parts of ours that it imports. */
+  readonly parts: ReadonlySet<string>;
+  /** Files of ours that it imports, below src. */
+  readonly files: readonly string[];
+  readonly packages: readonly string[];
+}
+
+const files = readdirSync(src, { recursive: true, encoding: "utf8" })
+  .map((name) => name.split(sep).join("/"))
+  .filter((name) => name.endsWith(".ts") && !name.startsWith("gen/"))
+  .map(read);
+
+function read(path: string): SourceFile {
+  const text = readFileSync(join(src, path), "utf8");
+  const specifiers = [...text.matchAll(/^(?:import|export)\b[^;]*?from\s+"([^"]+)"|\bimport\("([^"]+)"\)/gm)].map(
+    (match) => match[1] ?? match[2] ?? "",
+  );
+  const own = specifiers
+    .filter((specifier) => specifier.startsWith("."))
+    .map((specifier) =>
+      relative(src, join(src, dirname(path), specifier))
+        .split(sep)
+        .join("/")
+        .replace(/\.js$/, ".ts"),
+    );
+  const part = (file: string) => file.split("/")[0] ?? "";
+  return {
+    path,
+    part: part(path),
+    text,
+    lines: text.split("\n").length,
+    files: own,
+    parts: new Set(own.map(part).filter((other) => other !== part(path))),
+    packages: specifiers.filter((specifier) => !specifier.startsWith(".")),
+  };
+}
+
+/** Who may import whom. A part that is not named here does not exist yet and has to be placed first. */
+const allowed: Record<string, readonly string[]> = {
+  cli: ["testing", "pipeline", "worker", "studio", "client", "app", "mesh", "trace", "engine", "image", "gen"],
+  testing: ["client", "pipeline", "worker", "app", "mesh", "trace", "engine", "image", "gen"],
+  pipeline: ["app", "mesh", "trace", "image", "gen"],
+  worker: ["app", "mesh", "trace", "engine", "image", "gen"],
+  studio: ["app", "mesh", "trace", "gen"],
+  client: ["gen"],
+  app: ["mesh", "trace", "gen"],
+  mesh: ["gen"],
+  trace: ["gen"],
+  engine: [],
+  image: [],
+};
+
+test("imports point one way", () => {
+  for (const file of files) {
+    const may = allowed[file.part];
+    assert.ok(may, `${file.path}: the part ${file.part} has no place in the house`);
+    for (const other of file.parts) {
+      assert.ok(may.includes(other), `${file.path} imports ${other}, and ${file.part} may not`);
+    }
+  }
+});
+
+test("no file imports itself by a detour", () => {
+  const byPath = new Map(files.map((file) => [file.path, file]));
+  const done = new Set<string>();
+  const visit = (path: string, way: readonly string[]): void => {
+    assert.ok(!way.includes(path), `cycle: ${[...way, path].join(" → ")}`);
+    if (!done.has(path)) {
+      for (const next of byPath.get(path)?.files ?? []) {
+        visit(next, [...way, path]);
+      }
+      done.add(path);
+    }
+  };
+  for (const file of files) {
+    visit(file.path, []);
+  }
+});
+
+test("files are small, and none is a drawer for odds and ends", () => {
+  const sizes = files.map((file) => file.lines).sort((a, b) => a - b);
+  const median = sizes[Math.floor(sizes.length / 2)] ?? 0;
+  assert.ok(median <= 120, `the median file has ${median} lines`);
+  for (const { path, lines } of files) {
+    assert.ok(lines <= 350, `${path} has ${lines} lines`);
+    assert.doesNotMatch(path, /(?:^|\/)(?:utils?|helpers?|common|misc|index)(?:\/|\.ts$)/);
+  }
+});
+
+test("only the engine's sessions know onnxruntime, and only trace/sdk knows an OpenTelemetry SDK", () => {
+  for (const { path, packages } of files) {
+    for (const name of packages) {
+      if (name.startsWith("onnxruntime")) {
+        assert.match(path, /^engine\/sessions/, `${path} imports ${name}`);
+      }
+      if (name.startsWith("@opentelemetry/") && name !== "@opentelemetry/api") {
+        assert.match(path, /^trace\/sdk\//, `${path} imports ${name}`);
+      }
+    }
+  }
+});
+
+test("only the command line reads the environment", () => {
+  for (const { path, text } of files) {
+    if (!path.startsWith("cli/")) {
+      assert.doesNotMatch(text, /\bprocess\.env\b/, path);
+    }
+  }
+});
+
+test("nothing inherits but errors, and nothing is exported by default", () => {
+  for (const { path, text } of files) {
+    for (const [, base] of text.matchAll(/\bclass\s+\w+\s+extends\s+(\w+)/g)) {
+      assert.equal(base, "Error", `${path}: a class extends ${base}`);
+    }
+    assert.doesNotMatch(text, /^export default/m, path);
+    assert.doesNotMatch(text, /@ts-(?:ignore|expect-error|nocheck)|\bas any\b|: any\b/, path);
+  }
+});
