@@ -46,7 +46,8 @@ export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
   const apps = new Map<string, AppDirectoryEntry>();
   for (const [appId, { target }] of Object.entries(options.apps)) {
     if (!appIdPattern.test(appId)) throw new Error(`app id "${appId}" is not of the form owner/name`);
-    if (!isTarget(target)) throw new Error(`target "${target}" of app "${appId}" is not a gRPC target such as dns:///host:50052`);
+    if (!isTarget(target))
+      throw new Error(`target "${target}" of app "${appId}" is not a gRPC target such as dns:///host:50052`);
     apps.set(appId, { appId, target });
   }
   const appIds = [...apps.keys()].sort();

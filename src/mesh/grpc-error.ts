@@ -11,8 +11,14 @@ import { appendMetadata } from "./grpc-metadata.js";
 const localTexts: readonly (readonly [pattern: RegExp, text: string])[] = [
   [/^Deadline exceeded/, "the time ran out before the server answered"],
   [/^Channel closed/, "the channel is closed"],
-  [/^(No connection established|Name resolution failed|Failed to parse|Failed to start HTTP|Unrecognized scheme)/, "the server cannot be reached"],
-  [/^(Connection dropped|Stream refused|Received RST_STREAM|Received HTTP status|read E|write E|Write error|Write failed|socket hang up)/, "the connection to the server was lost"],
+  [
+    /^(No connection established|Name resolution failed|Failed to parse|Failed to start HTTP|Unrecognized scheme)/,
+    "the server cannot be reached",
+  ],
+  [
+    /^(Connection dropped|Stream refused|Received RST_STREAM|Received HTTP status|read E|write E|Write error|Write failed|socket hang up)/,
+    "the connection to the server was lost",
+  ],
   [/^(Cancelled on client|Call cancelled)/, "the call was cancelled"],
   [/^Re(quest|sponse) message/, "the message cannot be encoded or decoded"],
   // A last net for what the patterns above do not know: system errors and addresses with a port.

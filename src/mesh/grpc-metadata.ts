@@ -2,7 +2,15 @@ import { decodeBinaryHeader, encodeBinaryHeader } from "@connectrpc/connect";
 import * as grpc from "@grpc/grpc-js";
 
 /** Fields that belong to HTTP or to the gRPC protocol, and that grpc-js sets itself. */
-const reserved = new Set(["connection", "content-length", "content-type", "host", "te", "transfer-encoding", "user-agent"]);
+const reserved = new Set([
+  "connection",
+  "content-length",
+  "content-type",
+  "host",
+  "te",
+  "transfer-encoding",
+  "user-agent",
+]);
 
 /** Turns request headers into gRPC metadata; a `-bin` header's base64 values become bytes. */
 export function metadataFromHeaders(headers: Headers, options: grpc.MetadataOptions = {}): grpc.Metadata {

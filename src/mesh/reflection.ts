@@ -54,7 +54,9 @@ export function reflectionRoutes(services: readonly DescService[]): (router: Con
   };
 }
 
-function createAnswer(services: readonly DescService[]): (request: ServerReflectionRequest["messageRequest"]) => Answer {
+function createAnswer(
+  services: readonly DescService[],
+): (request: ServerReflectionRequest["messageRequest"]) => Answer {
   const files = new Map<string, DescFile>();
   for (const service of services) addWithDependencies(files, service.file);
   const registry = createRegistry(...files.values());

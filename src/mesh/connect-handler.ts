@@ -1,0 +1,87 @@
+import { Code, ConnectError, type ConnectRouter, createConnectRouter, type Interceptor } from "@connectrpc/connect";
+import type { UniversalHandler } from "@connectrpc/connect/protocol";
+import { applyCors, type CorsOptions } from "./cors.js";
+import { createInternalErrorInterceptor, type InternalErrorHandler } from "./internal-errors.js";
+import { compressions } from "./message-check.js";
+import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "./node-handler.js";
+import { refusalInterceptor } from "./refusal.js";
+import { screenRequest } from "./request-screen.js";
+import { serverRequestFromNode } from "./server-request.js";
+import { writeResponse } from "./trailers-only.js";
+
+export type { NodeHandler } from "./node-handler.js";
+
+/** Options of {@link createConnectHandler}. */
+export interface ConnectHandlerOptions {
+  /** Registers the services. */
+  readonly routes: (router: ConnectRouter) => void;
+  /**
+   * Server interceptors, the outermost first. They see every RPC, also one that could not be read: it comes with an empty message, and
+   * `next` rejects.
+   */
+  readonly interceptors?: readonly Interceptor[];
+  /** Largest request message, in bytes, compressed and decompressed; above it RESOURCE_EXHAUSTED. Default: 4,194,304. */
+  readonly readMaxBytes?: number;
+  /** Time for the body of a call with one request message to arrive, in milliseconds; above it DEADLINE_EXCEEDED. Default: 60,000. */
+  readonly bodyTimeoutMs?: number;
+  /** Answers requests whose path is no RPC's. Default: 404. */
+  readonly fallback?: NodeHandler;
+  /** Gets errors that clients see only as "internal error". Default: they are dropped. */
+  readonly onInternalError?: InternalErrorHandler;
+  /** Aborts the signal of every running call, with its own reason. */
+  readonly shutdownSignal?: AbortSignal;
+  /** Which other origins' pages may call. Default: none. */
+  readonly cors?: CorsOptions;
+}
+
+/**
+ * Serves RPCs over gRPC, gRPC-Web and Connect, on HTTP/1.1 and HTTP/2, with JSON in the contract's spelling: snake_case and implicit
+ * fields out; both spellings in, unknown fields ignored. Differences to Connect's own adapter: a failed gRPC call is answered
+ * Trailers-Only, an unreadable request passes the interceptors and is not quoted, a client that leaves is CANCELED, and only POST is
+ * served (405 for other methods).
+ */
+export function createConnectHandler(options: ConnectHandlerOptions): NodeHandler {
+  const limits = { readMaxBytes: options.readMaxBytes ?? 4_194_304, bodyTimeoutMs: options.bodyTimeoutMs ?? 60_000 };
+  const onInternalError: InternalErrorHandler = options.onInternalError ?? (() => {});
+  // Twice: inside, so that interceptors see the client's error; outside, for what the interceptors themselves throw.
+  const internalErrors = createInternalErrorInterceptor(onInternalError);
+  const router = createConnectRouter({
+    interceptors: [internalErrors, ...(options.interceptors ?? []), internalErrors, refusalInterceptor],
+    acceptCompression: [...compressions],
+    readMaxBytes: limits.readMaxBytes,
+    jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true, ignoreUnknownFields: true },
+    ...(options.shutdownSignal && { shutdownSignal: options.shutdownSignal }),
+  });
+  options.routes(router);
+  const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+  const fallback: NodeHandler = options.fallback ?? ((_, response) => respondPlain(response, 404, "not found"));
+
+  async function serveRpc(handler: UniversalHandler, request: NodeRequest, response: NodeResponse): Promise<void> {
+    try {
+      const call = serverRequestFromNode(request, response);
+      await writeResponse(await handler(await screenRequest(handler, call, limits)), response);
+    } catch (error) {
+      const { service, method } = handler;
+      endBroken(response, error);
+      if (!(error instanceof ConnectError)) onInternalError(error, { method: `${service.typeName}/${method.name}` });
+    }
+  }
+
+  return (request, response) => {
+    if (applyCors(options.cors, request, response)) return;
+    const handler = handlers.get(request.url?.split("?", 1)[0] ?? "");
+    if (handler === undefined) return fallback(request, response);
+    if (request.method !== "POST") return respondPlain(response, 405, "RPCs are called by POST", { allow: "POST" });
+    void serveRpc(handler, request, response);
+  };
+}
+
+/** Ends a response that could not be made or written. Where headers are out, only cutting it off tells the client. */
+function endBroken(response: NodeResponse, error: unknown): void {
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  const refused = error instanceof ConnectError && error.code === Code.InvalidArgument;
+  respondPlain(response, refused ? 400 : 500, refused ? error.rawMessage : "internal error");
+}

@@ -1,0 +1,31 @@
+import { ImagePipelineService } from "../../../src/gen/throughline/v1/pipeline_pb.js";
+import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
+import { type ConnectHandlerOptions, createConnectHandler } from "../../../src/mesh/connect-handler.js";
+import { createHealth } from "../../../src/mesh/health.js";
+import { type Listening, type ListenOptions, listen } from "../../../src/mesh/listen.js";
+import { reflectionRoutes } from "../../../src/mesh/reflection.js";
+import { createValidationInterceptor } from "../../../src/mesh/validation.js";
+import { type Behaviour, echoRoutes } from "./echo-services.js";
+
+/** Options of {@link serveEcho}: the handler's and the port's, and what calls do. */
+export type ServeEchoOptions = Partial<ConnectHandlerOptions & Omit<ListenOptions, "handler">> & {
+  readonly behaviour?: Behaviour;
+};
+
+/** Serves both contract services with validation, health and reflection on a free loopback port. */
+export async function serveEcho(options: ServeEchoOptions = {}): Promise<Listening> {
+  const health = createHealth();
+  return listen({
+    port: 0,
+    ...options,
+    handler: createConnectHandler({
+      routes(router) {
+        echoRoutes(options.behaviour)(router);
+        health.routes(router);
+        reflectionRoutes([ImagePipelineService, TextToImageWorkerService])(router);
+      },
+      ...options,
+      interceptors: [...(options.interceptors ?? []), createValidationInterceptor()],
+    }),
+  });
+}
