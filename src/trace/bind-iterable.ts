@@ -4,9 +4,9 @@ import { type Context, context } from "@opentelemetry/api";
 export interface IterationEnd {
   /** The source came to its end. */
   done(): void;
-  /** The source failed, or the consumer threw into it. */
+  /** The source failed. */
   failed(error: unknown): void;
-  /** The consumer left early. */
+  /** The consumer left early, through `return` or through `throw`: what went wrong then went wrong elsewhere. */
   left(): void;
 }
 
@@ -39,7 +39,7 @@ export function bindIterable<T>(scope: Context, source: () => AsyncIterable<T>, 
     next: async () => (await step(() => iterator.next(), end.done)) ?? finished,
     return: async (value?: unknown) => (await step(() => iterator.return?.(value), end.left)) ?? finished,
     throw: async (error?: unknown) => {
-      failed(error);
+      tell(end.left);
       const result = await context.with(scope, () => iterator.throw?.(error));
       if (result === undefined) throw error;
       return result;

@@ -57,5 +57,10 @@ export function codeOf(error: unknown, signal?: AbortSignal): Code {
   if (!(error instanceof Error)) return Code.Internal;
   if (error.name === "TimeoutError") return Code.DeadlineExceeded;
   if (error.name !== "AbortError") return Code.Internal;
-  return signal?.aborted && signal.reason instanceof ConnectError ? signal.reason.code : Code.Canceled;
+  return reasonOf(signal)?.code ?? Code.Canceled;
+}
+
+/** Why a call was aborted, where its signal says it in a ConnectError. */
+export function reasonOf(signal: AbortSignal | undefined): ConnectError | undefined {
+  return signal?.aborted && signal.reason instanceof ConnectError ? signal.reason : undefined;
 }

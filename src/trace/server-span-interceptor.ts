@@ -63,7 +63,7 @@ export function createServerSpanInterceptor(options: ServerSpanInterceptorOption
         span.end();
       },
       left() {
-        settleLeft(span, SpanKind.SERVER);
+        settleLeft(span, SpanKind.SERVER, request.signal);
         span.end();
       },
     };

@@ -1,7 +1,7 @@
 import { Code } from "@connectrpc/connect";
 import { type Span, SpanKind, SpanStatusCode } from "@opentelemetry/api";
 import { recordException } from "./record-exception.js";
-import { codeOf, isServerFailure, rpcStatusName } from "./rpc-status.js";
+import { codeOf, isServerFailure, reasonOf, rpcStatusName } from "./rpc-status.js";
 
 /** gRPC's name of the code with which a call ended. @see https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/ */
 export const RPC_STATUS_CODE = "rpc.response.status_code";
@@ -21,9 +21,12 @@ export function settleFailure(span: Span, kind: SpanKind, error: unknown, signal
   if (code !== Code.Canceled) recordException(span, error);
 }
 
-/** Writes on a span that whoever asked for the work left before its end. */
-export function settleLeft(span: Span, kind: SpanKind): void {
-  settle(span, kind, Code.Canceled);
+/**
+ * Writes on a span that whoever asked for the work left before its end: CANCELLED, or what the signal's reason says, where that is
+ * a ConnectError such as a deadline's.
+ */
+export function settleLeft(span: Span, kind: SpanKind, signal?: AbortSignal): void {
+  settle(span, kind, reasonOf(signal)?.code ?? Code.Canceled);
 }
 
 function settle(span: Span, kind: SpanKind, code: Code): void {

@@ -20,7 +20,10 @@ test("link: a root that links to the caller; tracestate and baggage end here", (
 test("link: no link without a valid header", () => {
   for (const value of ["", "garbage", `${traceparent(inHeader)}, ${traceparent(inHeader)}`]) {
     const headers = new Headers({ traceparent: value, baggage: "tenant=t1" });
-    assert.deepEqual(readCallerContext({ propagator, header: headers, policy: "link" }), { parent: ROOT_CONTEXT, links: [] });
+    assert.deepEqual(readCallerContext({ propagator, header: headers, policy: "link" }), {
+      parent: ROOT_CONTEXT,
+      links: [],
+    });
   }
 });
 
