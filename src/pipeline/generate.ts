@@ -18,7 +18,6 @@ import { withSpan } from "../trace/span-scope.js";
 import { traceIdOf } from "../trace/trace-id.js";
 import { cleanPrompt, codePointLength } from "./clean-prompt.js";
 import { deliver } from "./deliver.js";
-import { hopTimeoutMs } from "./hop-deadline.js";
 import type { WorkerClient, WorkerClients } from "./worker-clients.js";
 
 /** What the pipeline needs to answer a request. */
@@ -34,7 +33,7 @@ export interface GenerateContext {
 export interface GenerateCall {
   /** Aborted when the client leaves, the deadline passes or the pipeline shuts down. */
   readonly signal: AbortSignal;
-  /** Milliseconds until the caller's deadline; undefined without one. */
+  /** Milliseconds for the worker; undefined without a deadline. */
   readonly remainingMs: number | undefined;
   /** Context whose span is `image-pipeline`. */
   readonly context: Context;
@@ -81,8 +80,7 @@ export async function* generate(
     traceContext: injectCarrier(pipeline.propagator, context),
     options: { ...(request.options ?? create(GenerationOptionsSchema)), seed, delivery: Delivery.DATA_URI },
   });
-  const timeoutMs = hopTimeoutMs(call.remainingMs);
-  const options = { signal: call.signal, ...(timeoutMs !== undefined && { timeoutMs }) };
+  const options: CallOptions = { signal: call.signal, ...(call.remainingMs && { timeoutMs: call.remainingMs }) };
 
   const events = iterateWithClientSpan(
     tracer,

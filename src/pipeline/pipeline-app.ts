@@ -1,5 +1,6 @@
 import type { HandlerContext } from "@connectrpc/connect";
 import type { Logger } from "pino";
+import { callDeadline } from "../app/call-deadline.js";
 import { type App, createApp } from "../app/create-app.js";
 import { ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import { createImageRoute } from "../image/image-route.js";
@@ -45,11 +46,10 @@ export function createPipelineApp(options: PipelineAppOptions): App {
   const { tracer, propagator } = telemetry;
   const workers = createWorkerClients(directory, connect);
 
-  const callOf = ({ signal, timeoutMs, url, values }: HandlerContext): GenerateCall => ({
-    signal,
-    remainingMs: timeoutMs(),
-    context: values.get(serverScope),
-    baseUrl: options.publicUrl ?? new URL(url).origin,
+  const callOf = (call: HandlerContext): GenerateCall => ({
+    ...callDeadline(call),
+    context: call.values.get(serverScope),
+    baseUrl: options.publicUrl ?? new URL(call.url).origin,
   });
 
   return createApp({

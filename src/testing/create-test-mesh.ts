@@ -54,6 +54,8 @@ export interface TestMesh {
    * @throws Error when they do not come within 5 s.
    */
   waitForTrace(traceId: string, count: number): Promise<SpanRecord[]>;
+  /** Ends the worker alone, at once: what a crash or a scale-down looks like to the pipeline. */
+  stopWorker(): Promise<void>;
   /** Ends both services. What still runs is cancelled. */
   stop(): Promise<void>;
 }
@@ -115,6 +117,7 @@ export async function createTestMesh(options: TestMeshOptions = {}): Promise<Tes
       const enough = (spans: readonly SpanRecord[]) => spansOf(traceId, spans).length >= count;
       return spansOf(traceId, await collector.waitFor(enough, AbortSignal.timeout(waitMs)));
     },
+    stopWorker: worker.end,
     async stop() {
       await pipeline.stop();
       await worker.stop();
@@ -128,24 +131,37 @@ interface StartedApp {
   readonly url: string;
   /** gRPC target; never dialled in memory. */
   readonly target: string;
+  /** Ends the app, and leaves the way to it. */
+  end(): Promise<void>;
   stop(): Promise<void>;
 }
 
 async function start(app: App, wire: TestMeshOptions["wire"] = "memory"): Promise<StartedApp> {
   if (wire === "memory") {
     const { transport, stop } = await app.start();
-    return { transport, url: "", target: "dns:///in-memory.invalid:1", stop };
+    const end = once(stop);
+    return { transport, url: "", target: "dns:///in-memory.invalid:1", end, stop: end };
   }
   const running = await app.serve({ port: 0 });
   const target = `127.0.0.1:${running.port}`;
   const channel = createChannel({ target });
+  const end = once(() => running.stop({ graceMs: 0 }));
   return {
     transport: createGrpcTransport({ channel }),
     url: running.url,
     target,
+    end,
     async stop() {
       channel.close();
-      await running.stop({ graceMs: 0 });
+      await end();
     },
+  };
+}
+
+function once(end: () => Promise<void>): () => Promise<void> {
+  let ending: Promise<void> | undefined;
+  return () => {
+    ending ??= end();
+    return ending;
   };
 }

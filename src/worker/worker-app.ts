@@ -1,6 +1,7 @@
 import type { HandlerContext } from "@connectrpc/connect";
 import { ROOT_CONTEXT } from "@opentelemetry/api";
 import type { Logger } from "pino";
+import { callDeadline } from "../app/call-deadline.js";
 import { type App, createApp } from "../app/create-app.js";
 import type { Engine } from "../engine/engine.js";
 import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
@@ -53,11 +54,11 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     }
     return { engine, admission, tracer, propagator, store };
   };
-  const callOf = ({ signal, requestHeader, url }: HandlerContext): InferCall => ({
-    signal,
-    baseUrl: options.publicUrl ?? new URL(url).origin,
+  const callOf = (call: HandlerContext): InferCall => ({
+    signal: callDeadline(call).signal,
+    baseUrl: options.publicUrl ?? new URL(call.url).origin,
     parent: trustTraceparent
-      ? extractCarrier(propagator, Object.fromEntries(requestHeader), ROOT_CONTEXT)
+      ? extractCarrier(propagator, Object.fromEntries(call.requestHeader), ROOT_CONTEXT)
       : ROOT_CONTEXT,
   });
 

@@ -1,0 +1,216 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { type TestContext } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
+import sharp from "sharp";
+import { RetryInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
+import { Delivery, ImageFormat, Stage } from "../../src/gen/throughline/v1/image_pb.js";
+import { createDirectoryStore } from "../../src/image/directory-store.js";
+import { createTestMesh, type TestMesh, type TestMeshOptions } from "../../src/testing/create-test-mesh.js";
+import { createFakeEngine } from "../../src/testing/fake-engine.js";
+
+const wires = ["memory", "port"] as const;
+
+async function meshFor(t: TestContext, options: TestMeshOptions = {}): Promise<TestMesh> {
+  const mesh = await createTestMesh(options);
+  t.after(() => mesh.stop());
+  return mesh;
+}
+
+/** An engine that stops at a step until it is let go, and says when it is there. */
+function heldEngine(holdAt = 2) {
+  const reached = deferred();
+  const released = deferred();
+  const engine = createFakeEngine({
+    async beforeStep(step, _request, signal) {
+      if (step === holdAt) {
+        reached.resolve();
+        await Promise.race([
+          released.promise,
+          new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true })),
+        ]);
+        signal.throwIfAborted();
+      }
+    },
+  });
+  return { engine, reached: reached.promise, release: released.resolve };
+}
+
+function deferred() {
+  let resolve = () => {};
+  const promise = new Promise<void>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}
+
+const codeOf = (promise: Promise<unknown>) =>
+  promise.then(
+    () => "OK",
+    (error: unknown) => Code[ConnectError.from(error).code],
+  );
+
+for (const wire of wires) {
+  test(`the same seed gives the same picture, another one another, and an absent one is drawn (${wire})`, async (t) => {
+    const mesh = await meshFor(t, { wire });
+    const paint = (seed?: number) =>
+      mesh.pipeline.generate({ prompt: "a red heart", options: seed === undefined ? {} : { seed } });
+    const [first, second, other, drawn] = [await paint(7), await paint(7), await paint(8), await paint()];
+    assert.equal(first.image?.url, second.image?.url);
+    assert.notEqual(first.image?.url, other.image?.url);
+    assert.equal(first.seed, 7);
+    const again = await paint(drawn.seed);
+    assert.equal(again.image?.url, drawn.image?.url);
+  });
+
+  test(`a stream tells stages and steps in order, with previews where they are asked for (${wire})`, async (t) => {
+    const mesh = await meshFor(t, { wire });
+    const events: string[] = [];
+    const stream = mesh.pipeline.generateStream({
+      request: { prompt: "a", options: { numInferenceSteps: 3, previewInterval: 2, seed: 1 } },
+    });
+    for await (const { event } of stream) {
+      if (event.case === "progress") {
+        const { stage, step, totalSteps, preview, previewContentType } = event.value;
+        const shown = preview.length > 0 ? ` ${(await sharp(preview).metadata()).format} ${previewContentType}` : "";
+        events.push(`${Stage[stage]} ${step}/${totalSteps}${shown}`);
+      } else {
+        events.push(event.case ?? "");
+      }
+    }
+    assert.deepEqual(events, [
+      "TEXT_ENCODING 0/0",
+      "DENOISING 0/0",
+      "DENOISING 1/3",
+      "DENOISING 2/3 jpeg image/jpeg",
+      "DENOISING 3/3",
+      "VAE_DECODE 0/0",
+      "UPLOAD 0/0",
+      "result",
+    ]);
+  });
+
+  test(`a cancelled call stops the engine before its next step and frees the place (${wire})`, async (t) => {
+    const held = heldEngine();
+    const mesh = await meshFor(t, { wire, engine: held.engine, maxWaiting: 0 });
+    const controller = new AbortController();
+    const call = codeOf(mesh.pipeline.generate({ prompt: "a" }, { signal: controller.signal }));
+    await held.reached;
+    assert.equal(await codeOf(mesh.worker.infer({ prompt: "b" })), "ResourceExhausted");
+    controller.abort();
+    assert.equal(await call, "Canceled");
+    const trace = await mesh.waitForTrace(mesh.spans()[0]?.traceId ?? "", 5);
+    assert.equal(held.engine.stepsRun, 1);
+    assert.deepEqual(
+      trace
+        .map(({ name, status, attributes }) => `${name} ${status.code} ${attributes["rpc.response.status_code"] ?? ""}`)
+        .sort(),
+      [
+        "call-inference-worker ERROR CANCELLED",
+        "diffusion UNSET ",
+        "image-pipeline UNSET CANCELLED",
+        "inference UNSET CANCELLED",
+        "preprocess-prompt UNSET ",
+      ],
+    );
+    held.release();
+    assert.equal(await codeOf(mesh.pipeline.generate({ prompt: "a" })), "OK");
+  });
+
+  test(`a deadline stops the engine and says where the time went (${wire})`, async (t) => {
+    const held = heldEngine(3);
+    const mesh = await meshFor(t, { wire, engine: held.engine });
+    await assert.rejects(
+      mesh.pipeline.generate({ prompt: "a", options: { numInferenceSteps: 9 } }, { timeoutMs: 1_500 }),
+      (error) => {
+        assert.ok(error instanceof ConnectError);
+        assert.equal(error.code, Code.DeadlineExceeded);
+        assert.match(error.rawMessage, /denoising, step 2 of 9/);
+        return true;
+      },
+    );
+    assert.equal(held.engine.stepsRun, 2);
+  });
+
+  test(`a full worker refuses with RetryInfo and makes no inference span (${wire})`, async (t) => {
+    const held = heldEngine();
+    const mesh = await meshFor(t, { wire, engine: held.engine, maxWaiting: 0 });
+    const first = mesh.pipeline.generate({ prompt: "a" });
+    await held.reached;
+    await assert.rejects(mesh.pipeline.generate({ prompt: "b" }), (error) => {
+      assert.ok(error instanceof ConnectError);
+      assert.equal(error.code, Code.ResourceExhausted);
+      assert.equal(error.findDetails(RetryInfoSchema).length, 1);
+      return true;
+    });
+    assert.ok(!mesh.spans().some(({ name }) => name === "inference"));
+    held.release();
+    await first;
+  });
+
+  test(`a waiting call hears its position and then has its turn (${wire})`, async (t) => {
+    const held = heldEngine();
+    const mesh = await meshFor(t, { wire, engine: held.engine });
+    const first = mesh.pipeline.generate({ prompt: "a" });
+    await held.reached;
+    const cases: string[] = [];
+    for await (const { event } of mesh.pipeline.generateStream({ request: { prompt: "b" } })) {
+      if (event.case === "queued") {
+        assert.equal(event.value.position, 0);
+        held.release();
+      }
+      cases.push(event.case ?? "");
+    }
+    assert.equal(cases[0], "queued");
+    assert.equal(cases.at(-1), "result");
+    await first;
+  });
+
+  test(`while the engine is away calls are UNAVAILABLE, and work again when it is back (${wire})`, async (t) => {
+    const engine = createFakeEngine();
+    const mesh = await meshFor(t, { wire, engine });
+    engine.setAvailable(false);
+    assert.equal(await codeOf(mesh.pipeline.generate({ prompt: "a" })), "Unavailable");
+    engine.setAvailable(true);
+    assert.equal(await codeOf(mesh.pipeline.generate({ prompt: "a" })), "OK");
+  });
+}
+
+test("with a store, the caller of the pipeline can fetch the picture from the pipeline", async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), "throughline-calls-"));
+  t.after(() => rm(directory, { recursive: true, force: true }));
+  const mesh = await meshFor(t, { wire: "port", store: await createDirectoryStore({ directory }) });
+  for (const [format, type] of [
+    [ImageFormat.UNSPECIFIED, "image/png"],
+    [ImageFormat.JPEG, "image/jpeg"],
+    [ImageFormat.WEBP, "image/webp"],
+  ] as const) {
+    const { image } = await mesh.pipeline.generate({
+      prompt: "a",
+      options: { format, seed: 1, width: 128, height: 96 },
+    });
+    assert.ok(image);
+    assert.ok(image.url.startsWith(`${mesh.pipelineUrl}/images/`), image.url);
+    assert.ok(image.url.endsWith(image.fileName));
+    const response = await fetch(image.url);
+    assert.equal(response.headers.get("content-type"), type);
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    const { width, height } = await sharp(bytes).metadata();
+    assert.deepEqual(
+      [bytes.length, image.contentType, width, height, image.width, image.height],
+      [image.fileSize, type, 128, 96, 128, 96],
+    );
+  }
+  const inline = await mesh.pipeline.generate({ prompt: "a", options: { delivery: Delivery.DATA_URI } });
+  assert.match(inline.image?.url ?? "", /^data:image\/png;base64,/);
+});
+
+test("a worker that is gone is UNAVAILABLE, and the pipeline stays up", async (t) => {
+  const mesh = await meshFor(t, { wire: "port" });
+  await mesh.stopWorker();
+  for (let i = 0; i < 3; i++) {
+    assert.equal(await codeOf(mesh.pipeline.generate({ prompt: "a" })), "Unavailable");
+  }
+});

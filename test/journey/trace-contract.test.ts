@@ -1,0 +1,195 @@
+import assert from "node:assert/strict";
+import test, { type TestContext } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { createTestMesh, type TestMesh, type TestMeshOptions } from "../../src/testing/create-test-mesh.js";
+import { createFakeEngine } from "../../src/testing/fake-engine.js";
+import { dumpSpans, text } from "../support/dump-spans.js";
+
+const wires = ["memory", "port"] as const;
+
+async function meshFor(t: TestContext, options: TestMeshOptions = {}): Promise<TestMesh> {
+  const mesh = await createTestMesh(options);
+  t.after(() => mesh.stop());
+  return mesh;
+}
+
+/** All traces together, in which the sizes of what was encoded differ between library versions. */
+const dump = (mesh: TestMesh) => dumpSpans(mesh.spans(), { mask: ["image.file_size"] });
+
+const painted = (length: number, cleaned: number, method: string) => text`
+  image-pipeline SERVER image-pipeline
+    call-inference-worker CLIENT image-pipeline
+        app.id="local/text-to-image-worker"
+        rpc.method="throughline.v1.TextToImageWorkerService/${method}"
+        rpc.response.status_code="OK"
+        rpc.system.name="grpc"
+    inference SERVER text-to-image-worker
+        model.name="fake"
+        prompt.length=${cleaned}
+      diffusion INTERNAL text-to-image-worker
+          diffusion.execution_provider="none"
+          diffusion.guidance_scale=5
+          diffusion.scheduler="euler-discrete"
+          diffusion.seed=7
+          diffusion.steps=4
+          image.height=64
+          image.width=64
+          event text-encoding
+          event denoising
+          event vae-decode
+      upload INTERNAL text-to-image-worker
+          image.content_type="image/png"
+          image.file_size=*
+    preprocess-prompt INTERNAL image-pipeline
+        prompt.length=${length}
+`;
+
+for (const wire of wires) {
+  test(`one unary request gives exactly the six spans (${wire})`, async (t) => {
+    const mesh = await meshFor(t, { wire });
+    const response = await mesh.pipeline.generate({ prompt: "  a red\theart ", options: { seed: 7 } });
+    await mesh.waitForTrace(response.traceId, 6);
+    assert.equal(dump(mesh), painted(14, 11, "Infer"));
+    assert.match(response.traceId, /^[0-9a-f]{32}$/);
+    assert.deepEqual(new Set(mesh.spans().map((span) => span.traceId)), new Set([response.traceId]));
+  });
+
+  test(`one streaming request gives exactly the six spans (${wire})`, async (t) => {
+    const mesh = await meshFor(t, { wire });
+    let traceId = "";
+    for await (const { event } of mesh.pipeline.generateStream({ request: { prompt: "❤️🚀", options: { seed: 7 } } })) {
+      if (event.case === "result") {
+        traceId = event.value.traceId;
+      }
+    }
+    await mesh.waitForTrace(traceId, 6);
+    assert.equal(dump(mesh), painted(3, 3, "InferStream"));
+  });
+
+  test(`a refused request is a lone image-pipeline with its code (${wire})`, async (t) => {
+    const mesh = await meshFor(t, { wire });
+    await assert.rejects(mesh.pipeline.generate({ prompt: "" }), { code: Code.InvalidArgument });
+    await mesh.waitForTrace(mesh.spans()[0]?.traceId ?? "", 1);
+    assert.equal(
+      mesh
+        .spans()
+        .map(({ name, status, attributes }) => [name, status.code, attributes["rpc.response.status_code"]].join(" "))
+        .join("\n"),
+      "image-pipeline UNSET INVALID_ARGUMENT",
+    );
+  });
+}
+
+test("a prompt that is empty once it is cleaned is refused by the pipeline", async (t) => {
+  const mesh = await meshFor(t);
+  await assert.rejects(mesh.pipeline.generate({ prompt: " \t\n\u0000 " }), (error) => {
+    assert.ok(error instanceof ConnectError);
+    assert.equal(error.code, Code.InvalidArgument);
+    assert.match(error.rawMessage, /^prompt: a cleaned prompt has 1 to 2000 code points, this one has 0$/);
+    return true;
+  });
+  assert.deepEqual(
+    mesh.spans().map(({ name }) => name),
+    ["preprocess-prompt", "image-pipeline"],
+  );
+});
+
+test("an unknown app is NOT_FOUND with the ids that are known, and an address is INVALID_ARGUMENT", async (t) => {
+  const mesh = await meshFor(t);
+  await assert.rejects(mesh.pipeline.generate({ prompt: "a", workerApp: "nobody/nothing" }), (error) => {
+    assert.ok(error instanceof ConnectError);
+    assert.equal(error.code, Code.NotFound);
+    assert.match(error.rawMessage, /local\/text-to-image-worker/);
+    assert.doesNotMatch(error.rawMessage, /nobody/);
+    return true;
+  });
+  for (const workerApp of ["127.0.0.1:50052", "http://evil.example/x", "dns:///worker:1", "a/b/c", "unix:/tmp/x"]) {
+    await assert.rejects(mesh.pipeline.generate({ prompt: "a", workerApp }), { code: Code.InvalidArgument }, workerApp);
+  }
+});
+
+test("a caller's traceparent is linked by default and is the parent when it is trusted", async (t) => {
+  const caller = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" };
+  const headers = {
+    traceparent: `00-${caller.traceId}-${caller.spanId}-01`,
+    tracestate: "vendor=secret",
+    baggage: "user=secret",
+  };
+  for (const trustTraceparent of [false, true]) {
+    const mesh = await meshFor(t, { trustTraceparent });
+    const { traceId } = await mesh.pipeline.generate({ prompt: "a" }, { headers });
+    const spans = await mesh.waitForTrace(traceId, 6);
+    const root = spans.find(({ name }) => name === "image-pipeline");
+    const inference = spans.find(({ name }) => name === "inference");
+    assert.equal(inference?.parentSpanId, root?.spanId);
+    if (trustTraceparent) {
+      assert.equal(traceId, caller.traceId);
+      assert.equal(root?.parentSpanId, caller.spanId);
+      assert.deepEqual(
+        spans.map(({ traceState }) => traceState),
+        spans.map(() => "vendor=secret"),
+      );
+    } else {
+      assert.notEqual(traceId, caller.traceId);
+      assert.deepEqual([root?.parentSpanId, root?.links.map(({ traceId }) => traceId)], ["", [caller.traceId]]);
+      assert.doesNotMatch(
+        JSON.stringify(spans, (_, value) => (typeof value === "bigint" ? String(value) : value)),
+        /secret/,
+      );
+    }
+  }
+});
+
+test("an unsampled trace has an id and no spans", async (t) => {
+  const mesh = await meshFor(t, { environment: { OTEL_TRACES_SAMPLER: "always_off" } });
+  const { traceId } = await mesh.pipeline.generate({ prompt: "a" });
+  assert.match(traceId, /^[0-9a-f]{32}$/);
+  assert.deepEqual(mesh.spans(), []);
+});
+
+for (const environment of [{ ENABLE_TRACING: "false" }, { OTEL_SDK_DISABLED: "true" }]) {
+  test(`with ${Object.keys(environment)} off, requests work and nothing is made`, async (t) => {
+    const mesh = await meshFor(t, { environment });
+    const { traceId, image } = await mesh.pipeline.generate({ prompt: "a" });
+    assert.equal(traceId, "");
+    assert.match(image?.url ?? "", /^data:image\/png;base64,/);
+    assert.deepEqual(mesh.spans(), []);
+  });
+}
+
+test("an error while painting is on the spans it passed, and its text is on none", async (t) => {
+  const engine = createFakeEngine({
+    beforeStep(step) {
+      if (step === 2) {
+        throw new Error("tensor of a secret prompt");
+      }
+    },
+  });
+  const mesh = await meshFor(t, { engine });
+  await assert.rejects(mesh.pipeline.generate({ prompt: "a", options: { seed: 7 } }), (error) => {
+    assert.ok(error instanceof ConnectError);
+    assert.deepEqual([error.code, error.rawMessage], [Code.Internal, "internal error"]);
+    return true;
+  });
+  const spans = mesh.spans();
+  assert.deepEqual(
+    spans
+      .map(({ name, status, attributes, events }) =>
+        [
+          name,
+          status.code,
+          attributes["rpc.response.status_code"] ?? "",
+          events.filter((event) => event.name === "exception").length,
+        ].join(" "),
+      )
+      .sort(),
+    [
+      "call-inference-worker ERROR INTERNAL 1",
+      "diffusion ERROR  1",
+      "image-pipeline ERROR INTERNAL 0",
+      "inference ERROR INTERNAL 0",
+      "preprocess-prompt UNSET  0",
+    ],
+  );
+  assert.doesNotMatch(dumpSpans(spans), /secret/);
+});
