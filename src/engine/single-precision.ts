@@ -9,7 +9,8 @@ const doubleView = new Float64Array(1);
 const wordView = new Uint32Array(doubleView.buffer);
 const floatView = new Float32Array(1);
 const floatBits = new Uint32Array(floatView.buffer);
-const [lowWord, highWord] = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1 ? [0, 1] : [1, 0];
+const littleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+const lowWord = littleEndian ? 0 : 1;
 
 /**
  * `a · b + c` of float32 values, rounded once. The product is exact in double precision; the sum is rounded there first,
@@ -46,7 +47,7 @@ function polynomial(x: number, coefficients: readonly number[]): number {
   return y;
 }
 
-const squareRootOfHalf = round(0.707106781186547524);
+const squareRootOfHalf = round(Math.SQRT1_2);
 const log2Low = round(-2.1219444e-4);
 const log2High = round(0.693359375);
 const logCoefficients = [
@@ -75,7 +76,7 @@ export function logarithm(value: number): number {
 }
 
 const fourOverPi = round(1.27323954473516);
-const piQuarterParts = [-0.78515625, -2.4187564849853515625e-4, -3.77489497744594108e-8].map(round);
+const piQuarterParts = [-0.78515625, -2.4187564849853516e-4, -3.774894977445941e-8].map(round);
 const sineCoefficients = [-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1].map(round);
 const cosineCoefficients = [2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2].map(round);
 

@@ -1,0 +1,86 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { z } from "zod";
+import { ModelFolderError } from "./model-folder-error.js";
+
+/** Reads files of one model folder; every failure is a ModelFolderError that names the file. */
+export interface FolderReader {
+  readonly folder: string;
+  /** A text file that must be there. */
+  text(file: string): Promise<string>;
+  /** A JSON file that must be there and fit the schema. */
+  json<S extends z.ZodType>(file: string, schema: S): Promise<z.output<S>>;
+  /** The same for a file that may be absent: then undefined. */
+  optionalJson<S extends z.ZodType>(file: string, schema: S): Promise<z.output<S> | undefined>;
+  /** Checks a value read from a file against a schema. */
+  check<S extends z.ZodType>(file: string, value: unknown, schema: S): z.output<S>;
+}
+
+export function createFolderReader(folder: string): FolderReader {
+  async function readOptional(file: string): Promise<string | undefined> {
+    try {
+      return await readFile(join(folder, file), "utf8");
+    } catch (error) {
+      if (hasCode(error, "ENOENT") || hasCode(error, "ENOTDIR")) {
+        return undefined;
+      }
+      const found = error instanceof Error ? error.message : String(error);
+      throw new ModelFolderError(folder, { file, expected: "a readable file", found }, { cause: error });
+    }
+  }
+
+  function parse(file: string, text: string): unknown {
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      throw new ModelFolderError(folder, { file, expected: "JSON", found: "text that is not JSON" }, { cause: error });
+    }
+  }
+
+  const reader: FolderReader = {
+    folder,
+    async text(file) {
+      const text = await readOptional(file);
+      if (text === undefined) {
+        throw new ModelFolderError(folder, { file, expected: "a file", found: "none" });
+      }
+      return text;
+    },
+    json: async (file, schema) => reader.check(file, parse(file, await reader.text(file)), schema),
+    async optionalJson(file, schema) {
+      const text = await readOptional(file);
+      return text === undefined ? undefined : reader.check(file, parse(file, text), schema);
+    },
+    check(file, value, schema) {
+      const result = schema.safeParse(value);
+      if (result.success) {
+        return result.data;
+      }
+      const issue = result.error.issues[0];
+      const path = issue?.path ?? [];
+      const where = path.length > 0 ? ` at "${path.join(".")}"` : "";
+      // Zod says "Invalid input: expected number, received string"; what was received stands in `found`.
+      const expected = (issue?.message ?? "a fitting value")
+        .replace(/^Invalid \w+: expected /u, "")
+        .replace(/, received .*$/u, "");
+      throw new ModelFolderError(folder, { file, expected: expected + where, found: describe(valueAt(value, path)) });
+    },
+  };
+  return reader;
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
+}
+
+function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce<unknown>(
+    (inside, key) => (typeof inside === "object" && inside !== null ? Reflect.get(inside, key) : undefined),
+    value,
+  );
+}
+
+function describe(value: unknown): string {
+  const text = JSON.stringify(value) ?? "nothing";
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}

@@ -1,0 +1,134 @@
+import { type Guidance, predictOutput, timeIds } from "./denoiser.js";
+import type { Engine, PaintEvent, PaintRequest } from "./engine.js";
+import { createLatentPreview } from "./latent-preview.js";
+import { loadSchedulers } from "./load-schedulers.js";
+import { readModelFolder } from "./model-folder.js";
+import { ModelFolderError } from "./model-folder-error.js";
+import { resolveSettings } from "./paint-settings.js";
+import { describeRule, fitsRule, sizeRules } from "./picture-size.js";
+import { createPromptEncoder, type PromptEmbedding, zeroEmbedding } from "./prompt-encoder.js";
+import { createSessionOpener, executionProvider, type OpenSession } from "./sessions.js";
+import { openSubModels } from "./sub-models.js";
+import { createTorchGenerator } from "./torch-generator.js";
+import { decodeLatents } from "./vae-decoder.js";
+
+/** A loaded model. It blocks its thread while a sub-model runs, so it wants a process of its own. */
+export interface SdxlEngine extends Engine {
+  /** Runs every sub-model once, on the smallest picture, and finds out what only a run shows. @throws PaintError */
+  warmUp(): Promise<void>;
+  /** Frees the sessions. Not while a picture is painted. */
+  release(): Promise<void>;
+}
+
+export interface SdxlEngineOptions {
+  /** Folder of the layout of Stability's SDXL base 1.0 ONNX export. */
+  readonly modelFolder: string;
+  /** Loads the graphs. @default onnxruntime on the CPU, with as many threads as the process may use */
+  readonly openSession?: OpenSession;
+}
+
+/**
+ * Loads an SDXL model and makes the painter of it. Nothing is fixed for one model: channels, widths, sizes, element types and
+ * schedules come from the folder's files and graphs.
+ *
+ * @throws ModelFolderError when the folder is missing something or wrong.
+ */
+export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEngine> {
+  const model = await readModelFolder(options.modelFolder);
+  const schedulers = loadSchedulers(model);
+  const subModels = await openSubModels(model, options.openSession ?? createSessionOpener());
+  const sizes = sizeRules(model, subModels.unet.inputs.get("sample"));
+  for (const side of ["width", "height"] as const) {
+    if (!fitsRule(sizes[side].default, sizes[side])) {
+      const fault = {
+        expected: `a default ${side} that is ${describeRule(sizes[side])}`,
+        found: `${sizes[side].default}`,
+      };
+      throw new ModelFolderError(model.path, { file: "throughline.json", ...fault });
+    }
+  }
+  const limits = { sizes, throughline: model.throughline, ownScheduler: schedulers.own, schedulers: schedulers.byName };
+  const encodePrompt = createPromptEncoder(model, subModels);
+  const channels = model.vae.latent_channels;
+  const preview = createLatentPreview(channels, model.throughline);
+
+  function encodeNegative(text: string | undefined, positive: PromptEmbedding, signal: AbortSignal) {
+    const zeros = text === undefined && model.forceZerosForEmptyPrompt;
+    return zeros ? zeroEmbedding(positive) : encodePrompt(text ?? "", signal);
+  }
+
+  /** The story of diffusers' `StableDiffusionXLPipeline.__call__`, under its numbers. */
+  async function* paint(request: PaintRequest, signal: AbortSignal): AsyncGenerator<PaintEvent, void, undefined> {
+    // 1. and 2. Check the request and fill in the defaults.
+    signal.throwIfAborted();
+    const { settings, sampler } = resolveSettings(request, limits);
+    const { width, height, steps, guidanceScale, seed } = settings;
+    yield { kind: "settings", settings };
+
+    // 3. Encode the prompt, and its opposite where there is guidance.
+    const started = performance.now();
+    yield { kind: "stage", stage: "text-encoding" };
+    const positive = await encodePrompt(request.prompt, signal);
+    const negative = guidanceScale > 1 ? await encodeNegative(request.negativePrompt, positive, signal) : undefined;
+    const guidance: Guidance = { positive, scale: guidanceScale, ...(negative && { negative }) };
+
+    // 4. and 5. Timesteps, and latents of pure noise at the first noise level.
+    const encoded = performance.now();
+    yield { kind: "stage", stage: "denoising" };
+    const latentShape = [1, channels, height / sizes.vaeFactor, width / sizes.vaeFactor];
+    const latentCount = latentShape.reduce((product, length) => product * length);
+    const generator = createTorchGenerator(seed);
+    const drawNoise = () => generator.randn(latentCount);
+    let state = sampler.begin({ steps, noise: drawNoise(), drawNoise });
+
+    // 7. What SDXL wants to know about the size.
+    const sizeIds = timeIds(width, height);
+
+    // 8. The denoising loop.
+    for (let step = 1; state.kind === "step"; step++) {
+      const input = { latents: state.modelInput, latentShape, timestep: state.timestep, timeIds: sizeIds };
+      const output = await predictOutput(subModels.unet, input, guidance, signal);
+      const { next, predictedClean } = state.advance(output);
+      state = next;
+      const shown = request.previewInterval ? step % request.previewInterval === 0 : false;
+      yield {
+        kind: "step",
+        step,
+        totalSteps: steps,
+        ...(shown && preview !== undefined && { preview: preview({ data: predictedClean, shape: latentShape }) }),
+      };
+    }
+
+    // 9. Decode the latents.
+    const denoised = performance.now();
+    yield { kind: "stage", stage: "vae-decode" };
+    const latents = { data: state.latents, shape: latentShape };
+    const pixels = await decodeLatents(subModels.vaeDecoder, model.vae, latents, signal);
+    yield {
+      kind: "image",
+      pixels,
+      timings: {
+        textEncodingMs: encoded - started,
+        denoisingMs: denoised - encoded,
+        vaeDecodeMs: performance.now() - denoised,
+      },
+      truncatedTokens: positive.truncatedTokens,
+    };
+  }
+
+  return {
+    info: { model: model.name, executionProvider },
+    paint,
+    async warmUp() {
+      const { width, height } = sizes;
+      const smallest = { width: width.minimum, height: height.minimum, steps: 1, guidanceScale: 2, seed: 0 };
+      for await (const _ of paint({ prompt: "", ...smallest }, new AbortController().signal)) {
+        // Only that it gets through matters.
+      }
+    },
+    async release() {
+      const { textEncoders, unet, vaeDecoder } = subModels;
+      await Promise.all([...textEncoders, unet, vaeDecoder].map((session) => session.release()));
+    },
+  };
+}

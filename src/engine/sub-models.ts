@@ -1,0 +1,82 @@
+import { join } from "node:path";
+import type { ModelFolder } from "./model-folder.js";
+import { ModelFolderError } from "./model-folder-error.js";
+import type { ModelSession, OpenSession } from "./sessions.js";
+
+/** The four graphs of a model, loaded and found to have the inputs and outputs that the engine uses. */
+export interface SubModels {
+  readonly textEncoders: readonly [ModelSession, ModelSession];
+  readonly unet: ModelSession;
+  readonly vaeDecoder: ModelSession;
+}
+
+/** Output of a text encoder with its hidden states before the last layer, which SDXL is conditioned on. */
+export function penultimateOutput(layers: number): string {
+  return `hidden_states.${layers - 1}`;
+}
+
+/** File of each graph inside a model folder. */
+const graphFile = (folder: string): string => `${folder}/model.onnx`;
+
+/** Element types that the engine can feed. */
+const inputTypes = ["float32", "float16", "float64", "int32", "int64"];
+
+/**
+ * Loads the graphs of a model folder.
+ *
+ * @throws ModelFolderError when one cannot be loaded or has not the inputs and outputs of its part.
+ */
+export async function openSubModels(model: ModelFolder, openSession: OpenSession): Promise<SubModels> {
+  const opened: ModelSession[] = [];
+  const open = async (folder: string, inputs: readonly string[], outputs: readonly string[]): Promise<ModelSession> => {
+    const file = graphFile(folder);
+    const session = await openSession(join(model.path, file)).catch((cause: unknown) => {
+      const found = cause instanceof Error ? cause.message : String(cause);
+      throw new ModelFolderError(model.path, { file, expected: "a graph that onnxruntime loads", found }, { cause });
+    });
+    opened.push(session);
+    checkGraph(model.path, file, session, inputs, outputs);
+    return session;
+  };
+  try {
+    const [first, second] = model.textEncoders;
+    return {
+      textEncoders: [
+        await open("text_encoder", ["input_ids"], [penultimateOutput(first.num_hidden_layers)]),
+        await open("text_encoder_2", ["input_ids"], [penultimateOutput(second.num_hidden_layers), "text_embeds"]),
+      ],
+      unet: await open(
+        "unet",
+        ["sample", "timestep", "encoder_hidden_states", "text_embeds", "time_ids"],
+        ["out_sample"],
+      ),
+      vaeDecoder: await open("vae_decoder", ["latent_sample"], ["sample"]),
+    };
+  } catch (error) {
+    await Promise.all(opened.map((session) => session.release()));
+    throw error;
+  }
+}
+
+function checkGraph(
+  folder: string,
+  file: string,
+  session: ModelSession,
+  inputs: readonly string[],
+  outputs: readonly string[],
+): void {
+  const list = (names: Iterable<string>): string => [...names].join(", ");
+  for (const [name, { type }] of session.inputs) {
+    if (!inputs.includes(name)) {
+      throw new ModelFolderError(folder, { file, expected: `no inputs but ${list(inputs)}`, found: name });
+    }
+    if (!inputTypes.includes(type)) {
+      throw new ModelFolderError(folder, { file, expected: `${name} of type ${inputTypes.join(", ")}`, found: type });
+    }
+  }
+  for (const name of outputs) {
+    if (!session.outputs.includes(name)) {
+      throw new ModelFolderError(folder, { file, expected: `an output ${name}`, found: list(session.outputs) });
+    }
+  }
+}
