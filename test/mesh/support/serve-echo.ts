@@ -1,3 +1,4 @@
+import type { TestContext } from "node:test";
 import { ImagePipelineService } from "../../../src/gen/throughline/v1/pipeline_pb.js";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
 import { type ConnectHandlerOptions, createConnectHandler } from "../../../src/mesh/connect-handler.js";
@@ -12,10 +13,10 @@ export type ServeEchoOptions = Partial<ConnectHandlerOptions & Omit<ListenOption
   readonly behaviour?: Behaviour;
 };
 
-/** Serves both contract services with validation, health and reflection on a free loopback port. */
-export async function serveEcho(options: ServeEchoOptions = {}): Promise<Listening> {
+/** Serves both contract services with validation, health and reflection on a free loopback port, until the test ends. */
+export async function serveEcho(t: Pick<TestContext, "after">, options: ServeEchoOptions = {}): Promise<Listening> {
   const health = createHealth();
-  return listen({
+  const listening = await listen({
     port: 0,
     ...options,
     handler: createConnectHandler({
@@ -28,4 +29,6 @@ export async function serveEcho(options: ServeEchoOptions = {}): Promise<Listeni
       interceptors: [...(options.interceptors ?? []), createValidationInterceptor()],
     }),
   });
+  t.after(() => listening.stop({ graceMs: 0, cancelMs: 0 }));
+  return listening;
 }
