@@ -1,0 +1,19 @@
+import type { CommandContext } from "./command-context.js";
+import type { SettingGroup, SettingsOf } from "./setting.js";
+
+/** A command that takes a prompt besides its settings. */
+export interface PromptArgument {
+  /** Absent: the prompt has to be given. */
+  readonly default?: string;
+}
+
+/** One command of the command line. */
+export interface Command<Group extends SettingGroup = SettingGroup> {
+  readonly name: string;
+  /** One sentence without a full stop. */
+  readonly summary: string;
+  readonly settings: Group;
+  readonly prompt?: PromptArgument;
+  /** Runs it and resolves with the exit code. `prompt` is empty for a command that takes none. */
+  run(settings: SettingsOf<Group>, context: CommandContext, prompt: string): Promise<number>;
+}

@@ -1,0 +1,83 @@
+import { resolve } from "node:path";
+import { Delivery } from "../gen/throughline/v1/image_pb.js";
+import { renderTraceTree } from "../studio/trace-tree.js";
+import type { CommandContext } from "./command-context.js";
+import { CommandError } from "./command-error.js";
+import type { demoSettings } from "./demo-settings.js";
+import { exitCodes } from "./exit-codes.js";
+import { fetchTrace } from "./fetch-trace.js";
+import { startLocalSystem } from "./local-system.js";
+import { pictureFileName } from "./picture-file-name.js";
+import { createProgress } from "./progress.js";
+import { requestPicture } from "./request-picture.js";
+import { describePicture, savePicture } from "./saved-picture.js";
+import type { SettingsOf } from "./setting.js";
+import { contractSpans, missingSpans, reportSpans } from "./trace-report.js";
+import { checkPlaceFor } from "./write-file-whole.js";
+
+const traceWaitMs = 5_000;
+
+/**
+ * Paints one picture with a collector, a worker and a pipeline of its own, each in a process of its own on a free port, and shows the
+ * trace. Exit code 0 means that there is a picture and that every span of the contract arrived.
+ */
+export async function runDemo(
+  settings: SettingsOf<typeof demoSettings>,
+  context: CommandContext,
+  prompt: string,
+): Promise<number> {
+  const { model, threads, quiet, json } = settings;
+  const { environment, stdout, stderr, interrupt } = context;
+  const path = resolve(settings.out ?? pictureFileName(prompt));
+  checkPlaceFor(path);
+  const progress = createProgress(stderr, quiet || json);
+  const ports = { collector: 0, worker: 0, pipeline: 0 };
+  try {
+    const system = await startLocalSystem({
+      ports,
+      model,
+      threads,
+      images: undefined,
+      logLevel: "error",
+      environment,
+      interrupt,
+      onPhase: progress.phase,
+    });
+    try {
+      const request = { ...settings, prompt, workerApp: undefined, width: undefined, height: undefined };
+      const response = await requestPicture(
+        { ...request, delivery: Delivery.DATA_URI },
+        { server: system.pipeline.url, timeoutMs: undefined, interrupt, progress },
+      );
+      const image = await savePicture(path, response, context);
+      const { traceId, seed } = response;
+
+      progress.phase("collecting the trace");
+      // Services export their last spans when they end, so that nothing has to be waited for.
+      await system.stopServices();
+      const spans = await fetchTrace({
+        collector: system.collector.url,
+        traceId,
+        spans: contractSpans.length,
+        waitMs: traceWaitMs,
+        interrupt,
+      });
+      progress.end();
+      stdout.write(
+        json
+          ? `${JSON.stringify({ traceId, seed, image, spans: reportSpans(spans) })}\n`
+          : `${describePicture(image, seed)}\n\ntrace ${traceId}\n${renderTraceTree(spans)}`,
+      );
+      const missing = missingSpans(spans);
+      if (missing.length > 0) {
+        throw new CommandError(`the picture was made, but these spans did not arrive: ${missing.join(", ")}`);
+      }
+    } finally {
+      progress.end();
+      await system.stop();
+    }
+  } finally {
+    progress.end();
+  }
+  return exitCodes.done;
+}

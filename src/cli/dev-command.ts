@@ -1,0 +1,69 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { CommandContext } from "./command-context.js";
+import { CommandError } from "./command-error.js";
+import type { devSettings } from "./dev-settings.js";
+import { exitCodes } from "./exit-codes.js";
+import { type LocalSystem, startLocalSystem } from "./local-system.js";
+import type { SettingsOf } from "./setting.js";
+
+type DevSettings = SettingsOf<typeof devSettings>;
+
+/** Keeps a collector, a worker and a pipeline running until a signal comes. When one of them dies, the others are ended too. */
+export async function runDev(settings: DevSettings, context: CommandContext): Promise<number> {
+  const temporary = settings.images === undefined ? await mkdtemp(join(tmpdir(), "throughline-images-")) : undefined;
+  try {
+    await keepRunning(settings, settings.images ?? temporary, context);
+  } finally {
+    if (temporary !== undefined) {
+      await rm(temporary, { recursive: true, force: true });
+    }
+  }
+  return exitCodes.done;
+}
+
+async function keepRunning(settings: DevSettings, images: string | undefined, context: CommandContext): Promise<void> {
+  const { pipelinePort, workerPort, collectorPort, model, threads, logLevel } = settings;
+  const { environment, stdout, stderr, interrupt } = context;
+  const system = await startLocalSystem({
+    ports: { collector: collectorPort, worker: workerPort, pipeline: pipelinePort },
+    model,
+    threads,
+    images,
+    logLevel,
+    environment,
+    interrupt,
+    onPhase: (words) => stderr.write(`${words}\n`),
+  });
+  try {
+    stdout.write(describeSystem(system));
+    const interrupted = new Promise<undefined>((resolve) => {
+      interrupt.addEventListener("abort", () => resolve(undefined), { once: true });
+    });
+    const death = await Promise.race([
+      interrupted,
+      ...[system.collector, system.worker, system.pipeline].map(({ command, ended }) =>
+        ended.then((how) => `the ${command} ${how}`),
+      ),
+    ]);
+    if (death !== undefined) {
+      throw new CommandError(`${death}; the others are ended too`);
+    }
+  } finally {
+    await system.stop();
+  }
+}
+
+function describeSystem({ pipeline, worker, collector }: LocalSystem): string {
+  return `
+pipeline   ${pipeline.url}
+worker     ${worker.url}
+collector  ${collector.url}   (OTLP over gRPC and HTTP; GET /traces/<trace id>)
+
+Try:
+  npx @bufbuild/buf curl -d '{"prompt": "a red heart"}' ${pipeline.url}/throughline.v1.ImagePipelineService/Generate
+
+Ctrl-C ends all three.
+`;
+}

@@ -1,0 +1,28 @@
+import { optionalSetting, setting } from "./setting.js";
+import { text } from "./setting-schemas.js";
+import {
+  collectorPortSetting,
+  logLevelSetting,
+  modelSetting,
+  pipelinePortSetting,
+  threadsSetting,
+  workerPortSetting,
+} from "./shared-settings.js";
+
+/** Settings of `throughline dev`. */
+export const devSettings = {
+  pipelinePort: setting({ flag: "pipeline-port", ...pipelinePortSetting }),
+  workerPort: setting({ flag: "worker-port", ...workerPortSetting }),
+  collectorPort: setting({ flag: "collector-port", ...collectorPortSetting }),
+  images: optionalSetting({
+    flag: "images",
+    argument: "folder",
+    variable: "THROUGHLINE_PIPELINE_IMAGES",
+    schema: text,
+    absent: "a temporary folder that goes when the command ends",
+    help: "Folder in which the pipeline keeps pictures, to be fetched by URL; one process owns it",
+  }),
+  model: modelSetting,
+  threads: threadsSetting,
+  logLevel: setting({ ...logLevelSetting, default: "warn" }),
+};

@@ -1,0 +1,41 @@
+import { resolve } from "node:path";
+import { Delivery } from "../gen/throughline/v1/image_pb.js";
+import type { CommandContext } from "./command-context.js";
+import { exitCodes } from "./exit-codes.js";
+import type { generateSettings } from "./generate-settings.js";
+import { pictureFileName } from "./picture-file-name.js";
+import { createProgress } from "./progress.js";
+import { requestPicture } from "./request-picture.js";
+import { describePicture, savePicture } from "./saved-picture.js";
+import type { SettingsOf } from "./setting.js";
+import { checkPlaceFor } from "./write-file-whole.js";
+
+/** Asks a pipeline that runs elsewhere for one picture and writes it to a file. */
+export async function runGenerate(
+  settings: SettingsOf<typeof generateSettings>,
+  context: CommandContext,
+  prompt: string,
+): Promise<number> {
+  const { server, timeout, quiet, json } = settings;
+  const { stdout, stderr, interrupt } = context;
+  const path = resolve(settings.out ?? pictureFileName(prompt));
+  checkPlaceFor(path);
+  const progress = createProgress(stderr, quiet || json);
+  try {
+    const response = await requestPicture(
+      { ...settings, prompt, delivery: Delivery.UNSPECIFIED },
+      { server, timeoutMs: timeout * 1000, interrupt, progress },
+    );
+    const image = await savePicture(path, response, context);
+    progress.end();
+    const { traceId, seed } = response;
+    if (json) {
+      stdout.write(`${JSON.stringify({ traceId, seed, image })}\n`);
+    } else {
+      stdout.write(`${describePicture(image, seed)}\n${traceId === "" ? "" : `trace ${traceId}\n`}`);
+    }
+  } finally {
+    progress.end();
+  }
+  return exitCodes.done;
+}

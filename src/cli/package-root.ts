@@ -1,0 +1,19 @@
+import { readFileSync } from "node:fs";
+import { extname } from "node:path";
+import { fileURLToPath } from "node:url";
+import { z } from "zod";
+
+/** Folder of the package: the same two levels up from `src/cli` and from `dist/cli`. */
+export const packageRoot: string = fileURLToPath(new URL("../../", import.meta.url));
+
+/** The model that comes with the package. */
+export const embeddedModelFolder: string = fileURLToPath(new URL("../../models/emoji-xl", import.meta.url));
+
+/** File of the command line itself, in the form that runs now: TypeScript in a checkout, JavaScript in the package. */
+export const commandLineEntry: string = fileURLToPath(new URL(`./main${extname(import.meta.url)}`, import.meta.url));
+
+/** Version of the package. */
+export function packageVersion(): string {
+  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  return z.object({ version: z.string() }).parse(JSON.parse(text)).version;
+}

@@ -1,0 +1,30 @@
+const maxLength = 60;
+
+/**
+ * A file name for the picture of a prompt: its letters and digits with dashes between, such as `a-red-heart.png`. Never a path, never
+ * hidden; `picture.png` where the prompt has neither letters nor digits.
+ *
+ * @param contentType media type of the picture, such as `image/png`.
+ */
+export function pictureFileName(prompt: string, contentType = "image/png"): string {
+  const words =
+    prompt
+      .normalize("NFC")
+      .toLowerCase()
+      .match(/[\p{L}\p{N}][\p{L}\p{M}\p{N}]*/gu) ?? [];
+  let name = "";
+  for (const word of words) {
+    const longer = name === "" ? [...word].slice(0, maxLength).join("") : `${name}-${word}`;
+    if ([...longer].length > maxLength) {
+      break;
+    }
+    name = longer;
+  }
+  return `${name === "" ? "picture" : name}.${extensions.get(contentType) ?? "png"}`;
+}
+
+const extensions = new Map([
+  ["image/png", "png"],
+  ["image/jpeg", "jpg"],
+  ["image/webp", "webp"],
+]);

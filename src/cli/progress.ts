@@ -1,0 +1,97 @@
+import { SingleBar } from "cli-progress";
+import { Stage } from "../gen/throughline/v1/image_pb.js";
+import type { GenerateStreamResponse } from "../gen/throughline/v1/pipeline_pb.js";
+import type { Output } from "./command-context.js";
+
+/** Shows a person how far a command is. */
+export interface Progress {
+  /** Something new begins, such as `starting the worker`. */
+  phase(words: string): void;
+  /** Of the phase that runs, so much is done. */
+  step(done: number, total: number): void;
+  /** Takes a bar off the terminal. Nothing is shown afterwards. */
+  end(): void;
+}
+
+/** A bar where a person sees it on a terminal, else a line for each phase; nothing when `quiet`. */
+export function createProgress(output: Output, quiet: boolean): Progress {
+  if (quiet) {
+    return { phase() {}, step() {}, end() {} };
+  }
+  return output.isTTY ? createBar(output) : createLines(output);
+}
+
+/** Tells one event of a streaming request. */
+export function showEvent(progress: Progress, { event }: GenerateStreamResponse): void {
+  switch (event.case) {
+    case "queued":
+      progress.phase(event.value.position === 0 ? "waiting, next in line" : `waiting behind ${event.value.position}`);
+      break;
+    case "progress":
+      progress.phase(stageWords[event.value.stage]);
+      if (event.value.totalSteps > 0) {
+        progress.step(event.value.step, event.value.totalSteps);
+      }
+      break;
+    case "result":
+    case undefined:
+      break;
+  }
+}
+
+const stageWords: Record<Stage, string> = {
+  [Stage.UNSPECIFIED]: "working",
+  [Stage.TEXT_ENCODING]: "encoding the prompt",
+  [Stage.DENOISING]: "denoising",
+  [Stage.VAE_DECODE]: "decoding the picture",
+  [Stage.UPLOAD]: "storing the picture",
+};
+
+const phaseWidth = 24;
+
+function createBar(output: Output): Progress {
+  const bar = new SingleBar({
+    stream: output,
+    format: "{phase} {bar} {value}/{total}",
+    barCompleteChar: "█",
+    barIncompleteChar: "░",
+    barsize: 30,
+    hideCursor: true,
+    clearOnComplete: true,
+    // Signals are the main program's affair.
+    gracefulExit: false,
+  });
+  let current = "";
+  bar.start(1, 0, { phase: "".padEnd(phaseWidth) });
+  return {
+    phase(words) {
+      if (words !== current) {
+        current = words;
+        bar.update({ phase: words.padEnd(phaseWidth) });
+        bar.render();
+      }
+    },
+    step(done, total) {
+      bar.setTotal(total);
+      bar.update(done);
+    },
+    end: () => bar.stop(),
+  };
+}
+
+function createLines(output: Output): Progress {
+  let current = "";
+  let ended = false;
+  return {
+    phase(words) {
+      if (words !== current && !ended) {
+        current = words;
+        output.write(`${words}\n`);
+      }
+    },
+    step() {},
+    end() {
+      ended = true;
+    },
+  };
+}

@@ -1,0 +1,87 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { codeToString } from "@connectrpc/connect/protocol-connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
+import { createPipelineClient } from "../client/client.js";
+import type { Delivery } from "../gen/throughline/v1/image_pb.js";
+import type { GenerateResponse } from "../gen/throughline/v1/pipeline_pb.js";
+import { CommandError } from "./command-error.js";
+import { type Progress, showEvent } from "./progress.js";
+
+/** What to paint; absent fields are the model's own affair. */
+export interface PictureRequest {
+  readonly prompt: string;
+  readonly workerApp: string | undefined;
+  readonly seed: number | undefined;
+  readonly steps: number | undefined;
+  readonly guidance: number | undefined;
+  readonly negative: string | undefined;
+  /** Pixels. */
+  readonly width: number | undefined;
+  /** Pixels. */
+  readonly height: number | undefined;
+  readonly delivery: Delivery;
+}
+
+/** Where to ask, and how to show what happens. */
+export interface PictureCall {
+  /** Base URL of the pipeline. */
+  readonly server: string;
+  readonly timeoutMs: number | undefined;
+  readonly interrupt: AbortSignal;
+  readonly progress: Progress;
+}
+
+/**
+ * Asks a pipeline for a picture and shows its progress.
+ *
+ * @throws CommandError that says the code and the message, or that the command was interrupted.
+ */
+export async function requestPicture(request: PictureRequest, call: PictureCall): Promise<GenerateResponse> {
+  const { prompt, workerApp, negative, steps, guidance, seed, width, height, delivery } = request;
+  const { server, timeoutMs, interrupt, progress } = call;
+  // Not fetch: Node's gives up on a response that is silent for five minutes.
+  const transport = createConnectTransport({ baseUrl: server, httpVersion: "1.1" });
+  const client = createPipelineClient({ transport });
+  try {
+    const events = client.generateStream(
+      {
+        request: {
+          prompt,
+          ...(workerApp !== undefined && { workerApp }),
+          options: {
+            ...(negative !== undefined && { negativePrompt: negative }),
+            ...(steps !== undefined && { numInferenceSteps: steps }),
+            ...(guidance !== undefined && { guidanceScale: guidance }),
+            ...(seed !== undefined && { seed }),
+            ...(width !== undefined && { width }),
+            ...(height !== undefined && { height }),
+            delivery,
+          },
+        },
+      },
+      { signal: interrupt, ...(timeoutMs !== undefined && { timeoutMs }) },
+    );
+    for await (const event of events) {
+      showEvent(progress, event);
+      if (event.event.case === "result") {
+        return event.event.value;
+      }
+    }
+  } catch (error) {
+    interrupt.throwIfAborted();
+    throw new CommandError(describeCallFailure(server, ConnectError.from(error)), { cause: error });
+  }
+  throw new CommandError(`${server} ended the call without a picture`);
+}
+
+function describeCallFailure(server: string, error: ConnectError): string {
+  const code = codeToString(error.code).toUpperCase();
+  const message = error.rawMessage === "" ? "no reason given" : error.rawMessage;
+  return error.code === Code.Unavailable && isSystemError(error.cause)
+    ? `cannot reach ${server}: ${code}: ${message}`
+    : `${server} answered ${code}: ${message}`;
+}
+
+function isSystemError(cause: unknown): boolean {
+  return cause instanceof Error && "syscall" in cause;
+}

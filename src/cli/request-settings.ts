@@ -1,0 +1,41 @@
+import { optionalSetting } from "./setting.js";
+import { anyText, decimalNumber, text, wholeNumber } from "./setting-schemas.js";
+
+/** What a request for a picture may say besides its prompt: the same for `demo` and `generate`. */
+export const requestSettings = {
+  out: optionalSetting({
+    flag: "out",
+    argument: "file",
+    schema: text,
+    absent: "a name made from the prompt, in the working folder",
+    help: "File for the picture; an older one is replaced",
+  }),
+  seed: optionalSetting({
+    flag: "seed",
+    argument: "number",
+    schema: wholeNumber(0, 2 ** 32 - 1),
+    absent: "drawn at random",
+    help: "Seed of the noise, 0 to 4294967295; the same seed paints the same picture",
+  }),
+  steps: optionalSetting({
+    flag: "steps",
+    argument: "number",
+    schema: wholeNumber(1, 150),
+    absent: "the model's own",
+    help: "Denoising steps, 1 to 150",
+  }),
+  guidance: optionalSetting({
+    flag: "guidance",
+    argument: "scale",
+    schema: decimalNumber(0, 30),
+    absent: "the model's own",
+    help: "Guidance scale, 0 to 30: how strictly the picture follows the prompt",
+  }),
+  negative: optionalSetting({
+    flag: "negative",
+    argument: "text",
+    schema: anyText,
+    absent: "nothing",
+    help: "What the picture should not show",
+  }),
+};

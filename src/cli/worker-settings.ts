@@ -1,0 +1,59 @@
+import { optionalSetting, setting } from "./setting.js";
+import { appId, httpUrl, text, wholeNumber } from "./setting-schemas.js";
+import {
+  graceSetting,
+  hostSetting,
+  imageMaxAgeSetting,
+  imageMaxBytesSetting,
+  logLevelSetting,
+  modelSetting,
+  threadsSetting,
+  workerPortSetting,
+} from "./shared-settings.js";
+
+/** App id of a worker that nobody named. */
+export const defaultAppId = "local/text-to-image-worker";
+
+/** Settings of `throughline worker`. */
+export const workerSettings = {
+  app: setting({
+    flag: "app",
+    argument: "owner/name",
+    variable: "THROUGHLINE_APP",
+    schema: appId,
+    default: defaultAppId,
+    help: "App id of the worker",
+  }),
+  host: hostSetting,
+  port: setting({ flag: "port", ...workerPortSetting }),
+  model: modelSetting,
+  threads: threadsSetting,
+  maxWaiting: setting({
+    flag: "max-waiting",
+    argument: "number",
+    variable: "THROUGHLINE_MAX_WAITING",
+    schema: wholeNumber(0, 100_000),
+    default: "16",
+    help: "Requests that may wait besides the one that is painted; more are refused",
+  }),
+  images: optionalSetting({
+    flag: "images",
+    argument: "folder",
+    variable: "THROUGHLINE_WORKER_IMAGES",
+    schema: text,
+    absent: "data: URIs",
+    help: "Folder in which the worker keeps pictures, to be fetched by URL; one process owns it",
+  }),
+  imageMaxBytes: imageMaxBytesSetting,
+  imageMaxAge: imageMaxAgeSetting,
+  publicUrl: optionalSetting({
+    flag: "public-url",
+    argument: "url",
+    variable: "THROUGHLINE_WORKER_PUBLIC_URL",
+    schema: httpUrl,
+    absent: "the URL that the call came to",
+    help: "Base URL under which callers reach the worker's pictures",
+  }),
+  grace: graceSetting,
+  logLevel: logLevelSetting,
+};

@@ -1,0 +1,33 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { localEnvironment } from "../../src/cli/local-environment.js";
+
+test("the services of a local system export to its own collector, whatever the shell says", () => {
+  const shell = {
+    PATH: "/bin",
+    OTEL_RESOURCE_ATTRIBUTES: "team=a",
+    ENABLE_TRACING: "false",
+    OTEL_SDK_DISABLED: "true",
+    OTEL_TRACES_EXPORTER: "none",
+    OTEL_TRACES_SAMPLER: "always_off",
+    OTEL_EXPORTER_OTLP_ENDPOINT: "https://elsewhere:4317",
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "https://elsewhere:4318/v1/traces",
+    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "http/protobuf",
+    OTEL_EXPORTER_OTLP_HEADERS: "key=secret",
+    OTEL_BSP_MAX_QUEUE_SIZE: "1",
+    THROUGHLINE_WORKER_PORT: "1",
+  };
+  const expected = {
+    PATH: "/bin",
+    OTEL_RESOURCE_ATTRIBUTES: "team=a",
+    ENABLE_TRACING: "true",
+    OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9",
+    OTEL_EXPORTER_OTLP_PROTOCOL: "grpc",
+    OTEL_BSP_SCHEDULE_DELAY: "200",
+  };
+  assert.deepEqual(localEnvironment(shell, "http://127.0.0.1:9"), expected);
+  assert.deepEqual(localEnvironment({ ...shell, OTEL_BSP_SCHEDULE_DELAY: "50" }, "http://127.0.0.1:9"), {
+    ...expected,
+    OTEL_BSP_SCHEDULE_DELAY: "50",
+  });
+});

@@ -1,0 +1,44 @@
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { suite, test } from "node:test";
+import { visitCommands } from "../../src/cli/commands.js";
+import { renderSettingsTable } from "../../src/cli/settings-table.js";
+import { telemetryVariables } from "../../src/trace/sdk/telemetry-variables.js";
+
+const readme = new URL("../../README.md", import.meta.url);
+
+suite("settings table", () => {
+  test("holds every flag and every variable, and settings that commands share once", () => {
+    const table = renderSettingsTable();
+    visitCommands(({ settings }) => {
+      for (const { flag, variable } of Object.values(settings)) {
+        assert.match(table, new RegExp(`^\\| \`--${flag}[\` ]`, "m"));
+        assert.ok(variable === undefined || table.includes(`\`${variable}\``), variable);
+      }
+    });
+    for (const variable of Object.keys(telemetryVariables)) {
+      assert.ok(table.includes(`| \`${variable}\` |`), variable);
+    }
+    assert.match(
+      table,
+      /^\| `--host <host>` \| `THROUGHLINE_HOST` \| `127\.0\.0\.1` \| worker, pipeline, collector \|/m,
+    );
+    assert.equal(table.match(/`--steps <number>`/g)?.length, 1);
+  });
+
+  test("is a Markdown table with the same cells in each row", () => {
+    for (const row of renderSettingsTable().trimEnd().split("\n")) {
+      assert.equal(row.split(/(?<!\\)\|/).length, 7, row);
+    }
+  });
+
+  test("stands in README as the code makes it", { skip: !existsSync(readme) && "there is no README.md" }, () => {
+    const [, embedded] =
+      /<!-- settings -->\n+([\s\S]*?)\n*<!-- \/settings -->/.exec(readFileSync(readme, "utf8")) ?? [];
+    assert.equal(
+      embedded,
+      renderSettingsTable().trimEnd(),
+      "run `npm run throughline -- settings` and put the table in",
+    );
+  });
+});

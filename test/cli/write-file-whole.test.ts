@@ -1,0 +1,50 @@
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, suite, test } from "node:test";
+import { CommandError } from "../../src/cli/command-error.js";
+import { checkPlaceFor, writeFileWhole } from "../../src/cli/write-file-whole.js";
+
+suite("writing a file whole", () => {
+  let folder: string;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), "throughline-test-"));
+  });
+  after(() => rm(folder, { recursive: true }));
+
+  const failure = (message: RegExp) => (error: unknown) => {
+    assert.ok(error instanceof CommandError);
+    assert.match(error.message, message);
+    assert.equal(error.exitCode, 1);
+    return true;
+  };
+
+  test("replaces an older file and leaves nothing else", async () => {
+    const path = join(folder, "heart.png");
+    await writeFile(path, "older and longer");
+    writeFileWhole(path, Buffer.from("new"));
+    assert.equal(await readFile(path, "utf8"), "new");
+    assert.deepEqual(await readdir(folder), ["heart.png"]);
+  });
+
+  test("leaves no draft when the place cannot be taken", async () => {
+    const path = join(folder, "is-a-folder");
+    await mkdir(path);
+    await writeFile(join(path, "kept"), "");
+    assert.throws(() => writeFileWhole(path, Buffer.from("x")), failure(/^cannot write .*is-a-folder/));
+    assert.deepEqual(
+      (await readdir(folder)).filter((name) => name.endsWith(".tmp")),
+      [],
+    );
+  });
+
+  test("says early that there is no place", async () => {
+    await mkdir(join(folder, "taken"));
+    await writeFile(join(folder, "file"), "");
+    assert.throws(() => checkPlaceFor(join(folder, "none", "x.png")), failure(/its folder does not exist$/));
+    assert.throws(() => checkPlaceFor(join(folder, "file", "x.png")), failure(/file is no folder$/));
+    assert.throws(() => checkPlaceFor(join(folder, "taken")), failure(/it is a folder$/));
+    checkPlaceFor(join(folder, "new.png"));
+  });
+});
