@@ -1,0 +1,91 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { once } from "node:events";
+import { createServer as createHttpServer } from "node:http";
+import { createServer as createHttp2Server } from "node:http2";
+import { createServer, type Server, type Socket } from "node:net";
+import { type TestContext, test } from "node:test";
+import { promisify } from "node:util";
+import { z } from "zod";
+import { startOtlpReceiver } from "../../support/otlp-receiver.js";
+
+/** Listens on a free port, and is gone after the test with all its connections. */
+async function listen(t: TestContext, server: Server): Promise<string> {
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.on("error", () => {});
+    socket.once("close", () => sockets.delete(socket));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  const address = server.address();
+  assert.ok(address !== null && typeof address === "object");
+  return `http://127.0.0.1:${address.port}`;
+}
+
+async function refusingEndpoint(t: TestContext): Promise<string> {
+  const server = createServer();
+  const endpoint = await listen(t, server);
+  await new Promise((resolve) => server.close(resolve));
+  return endpoint;
+}
+
+const result = z.object({
+  shutdownMs: z.record(z.string(), z.number()),
+  exitMs: z.number(),
+  warnings: z.array(z.string()),
+});
+
+test("a shutdown is over within 4 s whatever the collector does, and the process then ends by itself", async (t) => {
+  const grpc = await startOtlpReceiver();
+  const http = await startOtlpReceiver({ protocol: "http/protobuf" });
+  t.after(() => Promise.all([grpc.stop(), http.stop()]));
+  const mute = createServer(() => {});
+  const silent = createHttp2Server();
+  silent.on("stream", (stream) => stream.on("error", () => {}));
+  const busy = createHttpServer((_request, response) => response.writeHead(503, { "retry-after": "1" }).end());
+  const muteEndpoint = await listen(t, mute);
+  const refusing = await refusingEndpoint(t);
+  const collectors = {
+    "grpc fine": { OTEL_EXPORTER_OTLP_ENDPOINT: grpc.endpoint },
+    "grpc refusing": { OTEL_EXPORTER_OTLP_ENDPOINT: refusing },
+    "grpc mute": { OTEL_EXPORTER_OTLP_ENDPOINT: muteEndpoint },
+    "grpc silent": { OTEL_EXPORTER_OTLP_ENDPOINT: await listen(t, silent) },
+    "http fine": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_ENDPOINT: http.endpoint },
+    "http refusing": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_ENDPOINT: refusing },
+    "http mute": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_ENDPOINT: muteEndpoint },
+    "http busy": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_ENDPOINT: await listen(t, busy) },
+  };
+  const environments = Object.entries(collectors).flatMap(([name, environment]) => [
+    [name, environment],
+    [
+      `${name}, export on its way`,
+      { ...environment, OTEL_BSP_SCHEDULE_DELAY: "1", OTEL_EXPORTER_OTLP_TIMEOUT: "10000" },
+    ],
+  ]);
+  const script = new URL("../../support/export-and-exit.ts", import.meta.url).pathname;
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    "--import",
+    "tsx",
+    script,
+    JSON.stringify(Object.fromEntries(environments)),
+  ]);
+  const { shutdownMs, exitMs, warnings } = result.parse(JSON.parse(stdout));
+  t.diagnostic(JSON.stringify({ shutdownMs, exitMs }));
+  assert.equal(Object.keys(shutdownMs).length, environments.length);
+  for (const [name, ms] of Object.entries(shutdownMs)) assert.ok(ms < 4000, `${name}: ${ms} ms`);
+  assert.ok(exitMs < 4500, `the process lived for ${exitMs} ms`);
+  const failing = environments.map(([name]) => String(name)).filter((name) => !name.includes("fine"));
+  assert.deepEqual(
+    warnings.filter((name) => name.includes("fine")),
+    [],
+  );
+  assert.deepEqual(new Set(warnings), new Set(failing), "every loss is told");
+  assert.equal(grpc.spans().length, 4);
+  assert.equal(http.spans().length, 4);
+});
