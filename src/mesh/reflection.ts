@@ -100,8 +100,9 @@ function createAnswer(
 
 function fileAnswer(file: DescFile | undefined): Answer {
   if (file === undefined) return errorAnswer(Code.NotFound, "no such file, symbol or extension");
-  const files = addWithDependencies(new Map(), file);
-  const fileDescriptorProto = [...files.values()].map((each) => toBinary(FileDescriptorProtoSchema, each.proto));
+  // Clients take the first file for the one that they asked for; each file stands before those that it imports.
+  const files = [...addWithDependencies(new Map(), file).values()].reverse();
+  const fileDescriptorProto = files.map((each) => toBinary(FileDescriptorProtoSchema, each.proto));
   return { case: "fileDescriptorResponse", value: { fileDescriptorProto } };
 }
 
@@ -109,10 +110,9 @@ function errorAnswer(errorCode: Code, errorMessage: string): Answer {
   return { case: "errorResponse", value: { errorCode, errorMessage } };
 }
 
-/** Adds a file before the files that it imports, each once: clients want the file asked for first. */
+/** Adds a file after the files that it imports, each once. */
 function addWithDependencies(files: Map<string, DescFile>, file: DescFile): Map<string, DescFile> {
   if (files.has(file.proto.name)) return files;
-  files.set(file.proto.name, file);
   for (const dependency of file.dependencies) addWithDependencies(files, dependency);
-  return files;
+  return files.set(file.proto.name, file);
 }
