@@ -1,0 +1,126 @@
+import { type ChildProcess, fork } from "node:child_process";
+import { createInterface } from "node:readline";
+import type { Engine } from "../engine.js";
+import { ModelFolderError } from "../model-folder-error.js";
+import { type HostMessage, isEngineMessage, type StartUpTimes } from "./messages.js";
+import { createProcessPainter } from "./process-painter.js";
+
+/** An engine in a process of its own, loaded and warmed up. */
+export interface EngineProcess extends Engine {
+  readonly pid: number;
+  readonly startUp: StartUpTimes;
+  /** Resolves when the process has ended, with how, such as `signal SIGKILL`. */
+  readonly exited: Promise<string>;
+  /** Asks the process to end, and kills it when it has not after so long. Resolves when it has ended. */
+  stop(options: { readonly graceMs: number }): Promise<void>;
+}
+
+export interface EngineProcessOptions {
+  readonly modelFolder: string;
+  /** Threads of one run. @default as many as the process may use */
+  readonly threads?: number;
+  /** Called with each line that the process prints: onnxruntime's own messages, or a crash. */
+  readonly onOutput?: (line: string) => void;
+  /** Kills the process while it loads. */
+  readonly signal?: AbortSignal;
+  /** Program of the process. @default the engine's own */
+  readonly program?: URL;
+}
+
+/** This file's own language decides whether the program beside it is TypeScript, for a loader to run, or built. */
+const fromSource = import.meta.url.endsWith(".ts");
+const ownProgram = new URL(fromSource ? "./main.ts" : "./main.js", import.meta.url);
+
+/**
+ * Forks the engine's process and waits until it has loaded the model. The process ends with this one, however this one ends.
+ *
+ * @throws ModelFolderError when the folder is wrong; Error when the model cannot be loaded or the process dies over it; the
+ * signal's reason when it is aborted.
+ */
+export async function startEngineProcess(options: EngineProcessOptions): Promise<EngineProcess> {
+  const { modelFolder, threads, signal, program = ownProgram, onOutput } = options;
+  signal?.throwIfAborted();
+  const child = fork(program, {
+    serialization: "advanced",
+    stdio: ["ignore", "pipe", "pipe", "ipc"],
+    execArgv: fromSource ? loaderArguments(process.execArgv) : [],
+  });
+  const kill = () => child.kill("SIGKILL");
+  process.on("exit", kill);
+  const exited = new Promise<string>((resolve) => {
+    child.once("exit", (code, exitSignal) =>
+      resolve(exitSignal === null ? `exit code ${code}` : `signal ${exitSignal}`),
+    );
+    child.on("error", (error) => {
+      // The other errors are of messages and signals to a process that has ended already.
+      if (child.pid === undefined) {
+        resolve(`not started: ${error.message}`);
+      }
+    });
+  });
+  void exited.then(() => process.off("exit", kill));
+  for (const stream of [child.stdout, child.stderr]) {
+    if (stream !== null) {
+      createInterface({ input: stream }).on("line", (line) => onOutput?.(line));
+    }
+  }
+  const send = (message: HostMessage) => {
+    if (child.connected) {
+      child.send(message, () => {});
+    }
+  };
+  send({ kind: "load", modelFolder, ...(threads !== undefined && { threads }) });
+  signal?.addEventListener("abort", kill, { once: true });
+  try {
+    const { info, startUp } = await whenReady(child, exited);
+    return {
+      info,
+      startUp,
+      pid: child.pid ?? 0,
+      exited,
+      paint: createProcessPainter({ child, exited, send }),
+      async stop({ graceMs }) {
+        send({ kind: "close" });
+        const timer = setTimeout(kill, graceMs);
+        await exited;
+        clearTimeout(timer);
+      },
+    };
+  } catch (error) {
+    kill();
+    await exited;
+    throw signal?.aborted ? signal.reason : error;
+  } finally {
+    signal?.removeEventListener("abort", kill);
+  }
+}
+
+type ReadyState = Pick<EngineProcess, "info" | "startUp">;
+
+function whenReady(child: ChildProcess, exited: Promise<string>): Promise<ReadyState> {
+  return new Promise((resolve, reject) => {
+    child.on("message", (message) => {
+      if (!isEngineMessage(message)) {
+        return;
+      }
+      if (message.kind === "ready") {
+        resolve(message);
+      } else if (message.kind === "load-failed") {
+        const { fault } = message;
+        reject(fault === undefined ? new Error(message.message) : new ModelFolderError(fault.folder, fault));
+      }
+    });
+    void exited.then((how) => reject(new Error(`the engine's process ended while it loaded the model: ${how}`)));
+  });
+}
+
+/** Of Node's own arguments those that load a language: the program is written in the language of this one. */
+function loaderArguments(execArguments: readonly string[]): string[] {
+  const flags = ["--import", "--require", "-r", "--loader", "--experimental-loader"];
+  return execArguments.flatMap((argument, index) => {
+    if (flags.includes(argument)) {
+      return [argument, execArguments[index + 1] ?? ""];
+    }
+    return flags.some((flag) => argument.startsWith(`${flag}=`)) ? [argument] : [];
+  });
+}

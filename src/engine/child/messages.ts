@@ -1,0 +1,75 @@
+import type { EngineInfo, PaintEvent, PaintRequest } from "../engine.js";
+import type { ModelFolderFault } from "../model-folder-error.js";
+import type { PaintErrorKind } from "../paint-error.js";
+
+/*
+ * What the engine's process and its host say to each other, over the channel that `fork` makes with
+ * `serialization: "advanced"`: typed arrays travel as such.
+ */
+
+/** From the host. */
+export type HostMessage =
+  /** The first message, once. */
+  | { readonly kind: "load"; readonly modelFolder: string; readonly threads?: number }
+  /** Begins when the painting before has ended. Ids are the host's and never come twice. */
+  | { readonly kind: "paint"; readonly id: number; readonly request: PaintRequest }
+  /** Stop before the next run of a sub-model. */
+  | { readonly kind: "cancel"; readonly id: number }
+  /** Stop and exit. */
+  | { readonly kind: "close" };
+
+/** About one picture: any number of events, then one of the others. */
+export type PaintMessage =
+  | { readonly kind: "event"; readonly id: number; readonly event: PaintEvent }
+  | { readonly kind: "done"; readonly id: number }
+  | { readonly kind: "cancelled"; readonly id: number }
+  | { readonly kind: "failed"; readonly id: number; readonly error: PaintFailure };
+
+/** From the engine's process. */
+export type EngineMessage = ReadyMessage | LoadFailedMessage | PaintMessage;
+
+export interface ReadyMessage {
+  readonly kind: "ready";
+  readonly info: EngineInfo;
+  readonly startUp: StartUpTimes;
+}
+
+export interface LoadFailedMessage {
+  readonly kind: "load-failed";
+  readonly message: string;
+  /** Where it was a ModelFolderError. */
+  readonly fault?: ModelFolderFault & { readonly folder: string };
+}
+
+/** How long the engine's process took to get ready, in milliseconds. */
+export interface StartUpTimes {
+  readonly loadMs: number;
+  readonly warmUpMs: number;
+}
+
+/** A PaintError, as errors of own classes do not survive the way between processes. */
+export interface PaintFailure {
+  readonly kind: PaintErrorKind;
+  readonly message: string;
+  readonly field?: keyof PaintRequest;
+  /** Text of the cause, with its stack: for the log only. */
+  readonly cause?: string;
+}
+
+export function isHostMessage(value: unknown): value is HostMessage {
+  return hasKind(value, ["load", "paint", "cancel", "close"]);
+}
+
+export function isEngineMessage(value: unknown): value is EngineMessage {
+  return hasKind(value, ["ready", "load-failed", "event", "done", "cancelled", "failed"]);
+}
+
+function hasKind(value: unknown, kinds: readonly string[]): boolean {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    "kind" in value &&
+    typeof value.kind === "string" &&
+    kinds.includes(value.kind)
+  );
+}

@@ -1,0 +1,76 @@
+import type { ChildProcess } from "node:child_process";
+import type { Engine } from "../engine.js";
+import { PaintError } from "../paint-error.js";
+import { createInbox, type Inbox } from "./inbox.js";
+import { type HostMessage, isEngineMessage, type PaintFailure, type PaintMessage } from "./messages.js";
+
+/** The process that paints, seen from its host. */
+export interface PaintingProcess {
+  readonly child: ChildProcess;
+  /** Resolves with how it ended. */
+  readonly exited: Promise<string>;
+  readonly send: (message: HostMessage) => void;
+}
+
+/**
+ * `Engine.paint` in another process. An aborted painting throws at once, and the process lets go of it before the next run of
+ * a sub-model; a painting that follows waits there for that.
+ */
+export function createProcessPainter({ child, exited, send }: PaintingProcess): Engine["paint"] {
+  let lastId = 0;
+  let current: { readonly id: number; readonly inbox: Inbox<PaintMessage> } | undefined;
+  let gone: PaintError | undefined;
+
+  child.on("message", (message) => {
+    if (isEngineMessage(message) && "id" in message && message.id === current?.id) {
+      current.inbox.push(message);
+    }
+  });
+  void exited.then((how) => {
+    gone = new PaintError("lost", "the engine's process died", { cause: new Error(how) });
+    current?.inbox.fail(gone);
+  });
+
+  return async function* paint(request, signal) {
+    if (current !== undefined) {
+      throw new Error("the engine paints one picture at a time, and one is being painted");
+    }
+    signal.throwIfAborted();
+    if (gone !== undefined) {
+      throw gone;
+    }
+    const id = ++lastId;
+    const inbox = createInbox<PaintMessage>();
+    const onAbort = () => inbox.fail(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    current = { id, inbox };
+    let finished = false;
+    try {
+      send({ kind: "paint", id, request });
+      for await (const message of inbox) {
+        if (message.kind === "event") {
+          yield message.event;
+          continue;
+        }
+        finished = true;
+        if (message.kind === "failed") {
+          throw toPaintError(message.error);
+        }
+        return;
+      }
+    } finally {
+      current = undefined;
+      signal.removeEventListener("abort", onAbort);
+      if (!finished) {
+        send({ kind: "cancel", id });
+      }
+    }
+  };
+}
+
+function toPaintError({ kind, message, field, cause }: PaintFailure): PaintError {
+  return new PaintError(kind, message, {
+    ...(field !== undefined && { field }),
+    ...(cause !== undefined && { cause: new Error(cause) }),
+  });
+}

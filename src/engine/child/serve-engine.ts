@@ -1,0 +1,102 @@
+import { ModelFolderError } from "../model-folder-error.js";
+import { PaintError } from "../paint-error.js";
+import type { SdxlEngine } from "../sdxl-engine.js";
+import type { EngineMessage, HostMessage, LoadFailedMessage, PaintFailure } from "./messages.js";
+
+/** The engine's end of the channel to its host. */
+export interface HostChannel {
+  send(message: EngineMessage): void;
+  onMessage(listener: (message: HostMessage) => void): void;
+}
+
+export interface ServeEngineOptions {
+  readonly channel: HostChannel;
+  /** Loads the model that the host names. */
+  readonly load: (message: Extract<HostMessage, { kind: "load" }>) => Promise<SdxlEngine>;
+  /** Called when the host has asked to close and nothing runs any more. */
+  readonly onClosed: () => void;
+}
+
+/** Serves one engine to the host at the other end of a channel: loads it, warms it up, and paints what it is asked for. */
+export function serveEngine({ channel, load, onClosed }: ServeEngineOptions): void {
+  let engine: SdxlEngine | undefined;
+  const controllers = new Map<number, AbortController>();
+  /** Settles when every painting so far has ended; it never fails. */
+  let idle: Promise<void> = Promise.resolve();
+
+  async function start(message: Extract<HostMessage, { kind: "load" }>): Promise<void> {
+    try {
+      const started = performance.now();
+      const loaded = await load(message);
+      const loadedAt = performance.now();
+      await loaded.warmUp();
+      engine = loaded;
+      const startUp = { loadMs: loadedAt - started, warmUpMs: performance.now() - loadedAt };
+      channel.send({ kind: "ready", info: loaded.info, startUp });
+    } catch (error) {
+      channel.send(loadFailure(error));
+    }
+  }
+
+  async function paint({ id, request }: Extract<HostMessage, { kind: "paint" }>, signal: AbortSignal): Promise<void> {
+    try {
+      if (engine === undefined) {
+        throw new Error("asked to paint before the model was loaded");
+      }
+      for await (const event of engine.paint(request, signal)) {
+        channel.send({ kind: "event", id, event });
+      }
+      channel.send({ kind: "done", id });
+    } catch (error) {
+      channel.send(signal.aborted ? { kind: "cancelled", id } : { kind: "failed", id, error: paintFailure(error) });
+    } finally {
+      controllers.delete(id);
+    }
+  }
+
+  channel.onMessage((message) => {
+    switch (message.kind) {
+      case "load":
+        void start(message);
+        break;
+      case "paint": {
+        const controller = new AbortController();
+        controllers.set(message.id, controller);
+        idle = idle.then(() => paint(message, controller.signal));
+        break;
+      }
+      case "cancel":
+        controllers.get(message.id)?.abort();
+        break;
+      case "close":
+        for (const controller of controllers.values()) {
+          controller.abort();
+        }
+        void idle.then(onClosed);
+        break;
+    }
+  });
+}
+
+function loadFailure(error: unknown): LoadFailedMessage {
+  const message = error instanceof Error ? error.message : String(error);
+  return error instanceof ModelFolderError
+    ? { kind: "load-failed", message, fault: { ...error.fault, folder: error.folder } }
+    : { kind: "load-failed", message };
+}
+
+function paintFailure(error: unknown): PaintFailure {
+  if (!(error instanceof PaintError)) {
+    return { kind: "failed", message: "the engine failed", cause: describe(error) };
+  }
+  return {
+    kind: error.kind,
+    message: error.message,
+    ...(error.field !== undefined && { field: error.field }),
+    ...(error.cause !== undefined && { cause: describe(error.cause) }),
+  };
+}
+
+function describe(cause: unknown): string {
+  return cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
+}

@@ -1,0 +1,139 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { Logger } from "pino";
+import { type EngineProcess, type EngineProcessOptions, startEngineProcess } from "../engine/child/engine-process.js";
+import type { StartUpTimes } from "../engine/child/messages.js";
+import type { Engine } from "../engine/engine.js";
+import { PaintError } from "../engine/paint-error.js";
+
+export interface EngineHostOptions extends Pick<EngineProcessOptions, "modelFolder" | "threads" | "program"> {
+  readonly logger: Pick<Logger, "debug" | "info" | "warn" | "error">;
+  /** Aborts the start. */
+  readonly signal?: AbortSignal;
+  /** How long the process may take to end when it is asked to; then it is killed. @default 5000 */
+  readonly closeGraceMs?: number;
+  /** First wait before a restart after a restart that did not help; it doubles each time, up to 30 s. @default 500 */
+  readonly backOffMs?: number;
+}
+
+/** `ready`: it paints. `restarting`: its process has died and the next one is not up yet. `stopped`: closed for good. */
+export type EngineHostState = "ready" | "restarting" | "stopped";
+
+/** An engine in a child process that is started again whenever it dies. */
+export interface EngineHost extends Engine {
+  readonly state: EngineHostState;
+  /** How long the first process took to get ready. */
+  readonly startUp: StartUpTimes;
+  /** Process id of the engine that is up; undefined while none is. */
+  readonly pid: number | undefined;
+  /** Calls back at every change of `state`; the function returned takes the listener away again. */
+  onStateChange(listener: (state: EngineHostState) => void): () => void;
+  /** Calls back with whether the engine can paint, whenever that changes. */
+  onAvailabilityChange(listener: (available: boolean) => void): void;
+  /** Ends the process; a painting fails as `lost`. Safe to call again. */
+  close(): Promise<void>;
+}
+
+const longestBackOffMs = 30_000;
+
+/**
+ * Starts an engine process on a model and keeps one up. The first start must succeed; after a death the next process starts
+ * at once, and with growing waits while none of them gets to paint a picture.
+ *
+ * @throws what `startEngineProcess` throws when the model cannot be loaded.
+ */
+export async function createEngineHost(options: EngineHostOptions): Promise<EngineHost> {
+  const { logger, modelFolder, threads, program, closeGraceMs = 5000, backOffMs = 500 } = options;
+  const closing = new AbortController();
+  const listeners = new Set<(state: EngineHostState) => void>();
+  let state: EngineHostState = "ready";
+  let failures = 0;
+
+  const start = (signal: AbortSignal) =>
+    startEngineProcess({
+      modelFolder,
+      signal,
+      onOutput: (line) => logger.debug({ line }, "engine output"),
+      ...(threads !== undefined && { threads }),
+      ...(program !== undefined && { program }),
+    });
+
+  const first = await start(AbortSignal.any([closing.signal, ...(options.signal ? [options.signal] : [])]));
+  let current: EngineProcess | undefined = first;
+  logger.info({ pid: first.pid, ...first.info, ...first.startUp }, "engine ready");
+
+  function setState(next: EngineHostState): void {
+    if (state !== next) {
+      state = next;
+      for (const listener of [...listeners]) {
+        listener(next);
+      }
+    }
+  }
+
+  /** Starts processes until one is ready or the host closes. */
+  async function restart(): Promise<EngineProcess | undefined> {
+    for (;;) {
+      const waitMs = failures === 0 ? 0 : Math.min(backOffMs * 2 ** (failures - 1), longestBackOffMs);
+      failures++;
+      try {
+        await delay(waitMs, undefined, { signal: closing.signal });
+        return await start(closing.signal);
+      } catch (error) {
+        if (closing.signal.aborted) {
+          return undefined;
+        }
+        logger.error({ err: error, failures }, "engine does not start again");
+      }
+    }
+  }
+
+  async function keepUp(): Promise<void> {
+    while (current !== undefined) {
+      const how = await current.exited;
+      current = undefined;
+      if (closing.signal.aborted) {
+        return;
+      }
+      logger.error({ how }, "engine died");
+      setState("restarting");
+      current = await restart();
+      if (current !== undefined) {
+        logger.info({ pid: current.pid, ...current.startUp }, "engine ready again");
+        setState("ready");
+      }
+    }
+  }
+  const keptUp = keepUp();
+
+  return {
+    info: first.info,
+    startUp: first.startUp,
+    get state() {
+      return state;
+    },
+    get pid() {
+      return current?.pid;
+    },
+    async *paint(request, signal) {
+      if (current === undefined) {
+        throw new PaintError("lost", state === "stopped" ? "the engine is shut down" : "the engine is starting again");
+      }
+      yield* current.paint(request, signal);
+      failures = 0;
+    },
+    onStateChange(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    onAvailabilityChange(listener) {
+      listeners.add((next) => listener(next === "ready"));
+    },
+    async close() {
+      const running = current;
+      closing.abort();
+      setState("stopped");
+      await running?.stop({ graceMs: closeGraceMs });
+      await keptUp;
+    },
+  };
+}
