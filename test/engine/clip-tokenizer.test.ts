@@ -1,0 +1,56 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { z } from "zod";
+import { createClipTokenizer } from "../../src/engine/clip-tokenizer.js";
+import { endToken, makeClipVocabulary, startToken } from "../fixtures/clip-vocabulary.js";
+import { readGolden } from "../fixtures/golden-file.js";
+
+const { vocabulary, merges } = makeClipVocabulary();
+
+function makeTokenizer(padding: string) {
+  return createClipTokenizer({
+    vocabulary: new Map(Object.entries(vocabulary)),
+    merges: merges.slice(1),
+    maximumTokens: 77,
+    specialTokens: { start: startToken, end: endToken, padding, unknown: endToken },
+  });
+}
+
+const golden = await readGolden(
+  "engine/clip-tokens.json",
+  z.object({
+    cases: z.array(
+      z.object({ pad: z.string(), text: z.string(), ids: z.array(z.number()), untruncatedLength: z.number() }),
+    ),
+  }),
+);
+
+describe("CLIP tokenizer", () => {
+  for (const { pad, text, ids, untruncatedLength } of golden.cases) {
+    it(`cuts ${JSON.stringify(text.slice(0, 40))} as transformers does, padding with ${pad}`, () => {
+      const tokenized = makeTokenizer(pad)(text);
+      assert.equal(tokenized.ids.length, 77);
+      assert.deepEqual(tokenized.ids.slice(0, ids.length), ids);
+      const padding = tokenized.ids.slice(ids.length);
+      assert.ok(
+        padding.every((id) => id === vocabulary[pad]),
+        "the rest is padding",
+      );
+      assert.equal(tokenized.truncatedTokens, Math.max(0, untruncatedLength - 77));
+    });
+  }
+
+  it("refuses a vocabulary without the special tokens", () => {
+    const specialTokens = { start: startToken, end: endToken, padding: "<|nothing|>", unknown: endToken };
+    assert.throws(
+      () =>
+        createClipTokenizer({
+          vocabulary: new Map(Object.entries(vocabulary)),
+          merges: [],
+          maximumTokens: 77,
+          specialTokens,
+        }),
+      /"<\|nothing\|>" is not in the vocabulary/,
+    );
+  });
+});
