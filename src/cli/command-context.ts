@@ -1,3 +1,4 @@
+import type { Environment } from "./environment.js";
 import type { Supervisor } from "./supervisor.js";
 
 /** Where a command writes. */
@@ -7,9 +8,6 @@ export interface Output extends NodeJS.WritableStream {
   /** Width of the terminal, in characters. */
   readonly columns?: number | undefined;
 }
-
-/** Environment variables by name. */
-export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** All that a command knows of the process that it runs in. */
 export interface CommandContext {

@@ -12,19 +12,15 @@ export interface ImageStoreSettings {
   readonly imageMaxAge: number;
 }
 
-/** The image store that a service's settings ask for, to be spread into its options. */
-export async function imageStoreOf(
-  settings: ImageStoreSettings,
-  logger: Logger,
-): Promise<{ readonly store?: ImageStore }> {
+/** The image store that a service's settings ask for; undefined where they ask for none. */
+export async function imageStoreOf(settings: ImageStoreSettings, logger: Logger): Promise<ImageStore | undefined> {
   if (settings.images === undefined) {
-    return {};
+    return undefined;
   }
-  const store = await createDirectoryStore({
+  return createDirectoryStore({
     directory: settings.images,
     maxBytes: settings.imageMaxBytes,
     maxAgeMs: settings.imageMaxAge * 1000,
     onRemoveError: (error, fileName) => logger.warn({ err: error, fileName }, "a stored picture could not be removed"),
   });
-  return { store };
 }

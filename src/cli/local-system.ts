@@ -1,4 +1,4 @@
-import type { Environment } from "./command-context.js";
+import type { Environment } from "./environment.js";
 import { localEnvironment } from "./local-environment.js";
 import { type ServiceProcess, startServiceProcess } from "./service-process.js";
 import { defaultAppId } from "./worker-settings.js";

@@ -30,6 +30,9 @@ for (const signal of ["SIGINT", "SIGTERM"] as const satisfies EndingSignal[]) {
 }
 if (supervisor !== undefined) {
   process.on("disconnect", () => process.exit(exitCodes.failed));
+  if (!process.connected) {
+    process.exit(exitCodes.failed);
+  }
 }
 // Whoever reads the output may leave early; a service serves on, and a picture is written all the same.
 process.stdout.on("error", () => {});

@@ -23,9 +23,9 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
       async start() {
         const app = createPipelineApp({
           directory,
-          ...(await imageStoreOf(settings, logger)),
-          ...(publicUrl !== undefined && { publicUrl }),
-          ...(corsOrigins !== undefined && { corsOrigins }),
+          store: await imageStoreOf(settings, logger),
+          publicUrl,
+          corsOrigins,
           trustTraceparent,
           telemetry,
           logger,

@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-import type { Environment } from "./command-context.js";
 import { CommandError } from "./command-error.js";
+import type { Environment } from "./environment.js";
 import { commandLineEntry } from "./package-root.js";
 import { serviceReport, supervisedVariable } from "./supervisor.js";
 

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Environment } from "./command-context.js";
+import type { Environment } from "./environment.js";
 
 /** What a supervised service tells the process that started it, once. */
 export type ServiceReport =

@@ -1,0 +1,50 @@
+import { createConnectHandler } from "../mesh/connect-handler.js";
+import { listen } from "../mesh/listen.js";
+import { createCollector } from "../studio/collector.js";
+import { createTraceRoute } from "../studio/trace-route.js";
+import type { collectorSettings } from "./collector-settings.js";
+import type { CommandContext } from "./command-context.js";
+import { createLogger } from "./create-logger.js";
+import { runService } from "./run-service.js";
+import type { SettingsOf } from "./setting.js";
+
+/** Name of the collector in logs. */
+const collectorName = "collector";
+
+/** Exports hold whole batches of spans, so they may be larger than a request for a picture. */
+const maxExportBytes = 16 * 1024 * 1024;
+
+/** An export is short, and nobody waits for a trace when the collector ends. */
+const stopGraceMs = 500;
+
+/** Runs the local OTLP collector until a signal ends it. */
+export function runCollector(settings: SettingsOf<typeof collectorSettings>, context: CommandContext): Promise<number> {
+  const { host, port, logLevel } = settings;
+  const logger = createLogger(collectorName, logLevel, context.stderr);
+  const { routes, httpHandler, store } = createCollector({ maxBodyBytes: maxExportBytes });
+  const traceRoute = createTraceRoute(store);
+  return runService(
+    {
+      name: collectorName,
+      async start() {
+        const listening = await listen({
+          host,
+          port,
+          handler: createConnectHandler({
+            routes,
+            readMaxBytes: maxExportBytes,
+            onInternalError: (error, { method }) => logger.error({ err: error, method }, "an export failed"),
+            fallback(request, response) {
+              if (!traceRoute(request, response)) {
+                httpHandler(request, response);
+              }
+            },
+          }),
+        });
+        logger.info({ url: listening.url }, "the collector is ready");
+        return { url: listening.url, stop: () => listening.stop({ graceMs: stopGraceMs }) };
+      },
+    },
+    context,
+  );
+}

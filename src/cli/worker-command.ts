@@ -1,0 +1,42 @@
+import { createEngineHost } from "../worker/engine-host.js";
+import { createWorkerApp, workerName } from "../worker/worker-app.js";
+import type { CommandContext } from "./command-context.js";
+import { createLogger } from "./create-logger.js";
+import { imageStoreOf } from "./image-store-of.js";
+import { embeddedModelFolder } from "./package-root.js";
+import { runService } from "./run-service.js";
+import { createServiceTelemetry } from "./service-telemetry.js";
+import type { SettingsOf } from "./setting.js";
+import type { workerSettings } from "./worker-settings.js";
+
+/** Runs TextToImageWorker until a signal ends it. */
+export async function runWorker(settings: SettingsOf<typeof workerSettings>, context: CommandContext): Promise<number> {
+  const { app: appId, host, port, model = embeddedModelFolder, threads, maxWaiting, publicUrl, grace } = settings;
+  const logger = createLogger(workerName, settings.logLevel, context.stderr).child({ app: appId });
+  const telemetry = createServiceTelemetry(workerName, context.environment, logger);
+  return runService(
+    {
+      name: appId,
+      async start() {
+        const worker = createWorkerApp({
+          startEngine: () =>
+            createEngineHost({
+              modelFolder: model,
+              ...(threads > 0 && { threads }),
+              logger,
+              signal: context.interrupt,
+            }),
+          store: await imageStoreOf(settings, logger),
+          publicUrl,
+          maxWaiting,
+          telemetry,
+          logger,
+        });
+        const running = await worker.serve({ host, port });
+        return { url: running.url, stop: () => running.stop({ graceMs: grace * 1000 }) };
+      },
+      finish: () => telemetry.shutdown(),
+    },
+    context,
+  );
+}
