@@ -1,0 +1,149 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { traceToJson } from "../../src/studio/trace-json.js";
+import { formatDuration, formatTrace } from "../../src/studio/trace-text.js";
+import { buildTraceTree, type TraceNode } from "../../src/studio/trace-tree.js";
+import { makeSpan } from "../support/make-span.js";
+
+const worker = "text-to-image-worker";
+const root = makeSpan({ name: "image-pipeline", kind: "SERVER", endMs: 1530, attributes: { a: 1 } });
+const preprocess = makeSpan({ name: "preprocess-prompt", parentSpanId: root.spanId, endMs: 0.41 });
+const call = makeSpan({
+  name: "call-inference-worker",
+  kind: "CLIENT",
+  parentSpanId: root.spanId,
+  startMs: 10,
+  endMs: 1530,
+});
+const inference = makeSpan({
+  name: "inference",
+  kind: "SERVER",
+  service: worker,
+  parentSpanId: root.spanId,
+  startMs: 10,
+  endMs: 1510,
+});
+const diffusion = makeSpan({
+  name: "diffusion",
+  service: worker,
+  parentSpanId: inference.spanId,
+  startMs: 12,
+  endMs: 1400,
+});
+const upload = makeSpan({
+  name: "upload",
+  service: worker,
+  parentSpanId: inference.spanId,
+  startMs: 1400,
+  endMs: 1410,
+});
+const trace = [upload, diffusion, inference, call, preprocess, root];
+
+/** Names with those below them, as nested arrays. */
+function names(nodes: readonly TraceNode[]): unknown[] {
+  return nodes.flatMap(({ span, children }) => (children.length === 0 ? [span.name] : [span.name, names(children)]));
+}
+
+test("the tree of a request, whatever the order in which its spans came", () => {
+  const expected = [
+    "image-pipeline",
+    ["preprocess-prompt", "call-inference-worker", "inference", ["diffusion", "upload"]],
+  ];
+  assert.deepEqual(names(buildTraceTree(trace)), expected);
+  assert.deepEqual(names(buildTraceTree(trace.toReversed())), expected);
+});
+
+test("the tree as text, to scale", () => {
+  assert.equal(
+    formatTrace(trace, { barWidth: 20 }),
+    [
+      "image-pipeline             image-pipeline          1.53 s  ████████████████████",
+      "├── preprocess-prompt      image-pipeline         0.41 ms  ▏                   ",
+      "├── call-inference-worker  image-pipeline          1.52 s  ████████████████████",
+      "└── inference              text-to-image-worker    1.50 s  ████████████████████",
+      "    ├── diffusion          text-to-image-worker    1.39 s  ██████████████████  ",
+      "    └── upload             text-to-image-worker   10.0 ms                    ▏ ",
+    ].join("\n"),
+  );
+});
+
+test("a span that failed says so", () => {
+  const failed = { ...root, status: { code: "ERROR", message: "UNAVAILABLE" } } as const;
+  assert.equal(
+    formatTrace([failed], { barWidth: 4 }),
+    "image-pipeline  image-pipeline    1.53 s  ████  ERROR UNAVAILABLE",
+  );
+});
+
+test("spans by a clock that is off are drawn at the edge of the root's time", () => {
+  const parentSpanId = root.spanId;
+  const before = makeSpan({ name: "before", parentSpanId, startMs: -9000, endMs: -8000 });
+  const after = makeSpan({ name: "after", parentSpanId, startMs: 8000, endMs: 9000 });
+  const across = makeSpan({ name: "across", parentSpanId, startMs: -1000, endMs: 765 });
+  const backwards = makeSpan({ name: "backwards", parentSpanId, startMs: 765, endMs: 0 });
+  assert.equal(
+    formatTrace([root, before, after, across, backwards], { barWidth: 4 }),
+    [
+      "image-pipeline  image-pipeline    1.53 s  ████",
+      "├── before      image-pipeline    1.00 s  ▏   ",
+      "├── across      image-pipeline    1.76 s  ██  ",
+      "├── backwards   image-pipeline   0.00 ms    ▏ ",
+      "└── after       image-pipeline    1.00 s     ▏",
+    ].join("\n"),
+  );
+});
+
+test("a span whose parent is not there is a root, and a later one does not hide the rest", () => {
+  const orphans = [inference, diffusion, preprocess];
+  assert.deepEqual(names(buildTraceTree(orphans)), ["preprocess-prompt", "inference", ["diffusion"]]);
+});
+
+test("parents that go in a circle lose no span and hang nothing", () => {
+  const one = makeSpan({ name: "one", spanId: "1".repeat(16), parentSpanId: "2".repeat(16) });
+  const two = makeSpan({ name: "two", spanId: "2".repeat(16), parentSpanId: "1".repeat(16), endMs: 1 });
+  const self = makeSpan({ name: "self", spanId: "3".repeat(16), parentSpanId: "3".repeat(16), endMs: 2 });
+  assert.deepEqual(names(buildTraceTree([one, two, self, root])).flat(), ["image-pipeline", "one", "two", "self"]);
+});
+
+test("what could steer a terminal is not printed", () => {
+  const rogue = makeSpan({ name: "\u001b[2Jwork\nmore", service: "\u202eevil", endMs: 1 });
+  assert.equal(formatTrace([rogue], { barWidth: 1 }), "\ufffd[2Jwork\ufffdmore  \ufffdevil   1.00 ms  █");
+});
+
+test("no spans, no text", () => {
+  assert.equal(formatTrace([]), "");
+  assert.deepEqual(traceToJson([]), { spans: [] });
+});
+
+for (const [ns, expected] of [
+  [0n, "0.00 ms"],
+  [1_234n, "0.00 ms"],
+  [9_994_000n, "9.99 ms"],
+  [9_996_000n, "10.0 ms"],
+  [99_960_000n, "100 ms"],
+  [999_400_000n, "999 ms"],
+  [999_600_000n, "1.00 s"],
+  [65_432_000_000n, "65.4 s"],
+  [3_600_000_000_000n, "3600 s"],
+] as const) {
+  test(`${ns} ns are ${expected}`, () => assert.equal(formatDuration(ns), expected));
+}
+
+test("the trace for programs: parents first, milliseconds with fractions", () => {
+  const { spans } = traceToJson(trace);
+  assert.deepEqual(
+    spans.map(({ name }) => name),
+    ["image-pipeline", "preprocess-prompt", "call-inference-worker", "inference", "diffusion", "upload"],
+  );
+  assert.deepEqual(spans[0], {
+    name: "image-pipeline",
+    service: "image-pipeline",
+    kind: "SERVER",
+    spanId: root.spanId,
+    parentSpanId: "",
+    durationMs: 1530,
+    attributes: { a: 1 },
+  });
+  assert.equal(spans[1]?.durationMs, 0.41);
+  assert.equal(JSON.parse(JSON.stringify({ spans })).spans.length, 6);
+});
