@@ -24,6 +24,7 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
     session.on("stream", (stream) => {
       open++;
       stream.once("close", () => open--);
+      stream.once("finish", () => setImmediate(endUnread, stream));
     });
     session.setTimeout(limits.idleSessionTimeoutMs);
     session.on("timeout", () => {
@@ -44,4 +45,12 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
     },
     close() {},
   };
+}
+
+/**
+ * Ends a stream that was answered before its request was all there, such as one that is too large: the client may stop sending
+ * (RFC 9113 §8.1). Node would keep the stream until the client ends it, and count it to the last.
+ */
+function endUnread(stream: http2.ServerHttp2Stream): void {
+  if (!stream.closed && !stream.readableEnded) stream.close(http2.constants.NGHTTP2_NO_ERROR);
 }

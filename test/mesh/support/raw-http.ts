@@ -58,7 +58,8 @@ export function postJson(
 
 /** Opens an HTTP/2 connection with prior knowledge, until the test ends. */
 export function connectHttp2(t: Pick<TestContext, "after">, url: string): http2.ClientHttp2Session {
-  const session = http2.connect(url);
+  // Room for bodies that wait for a window which never opens.
+  const session = http2.connect(url, { maxSessionMemory: 256 });
   session.on("error", () => {});
   t.after(() => session.destroy());
   return session;
@@ -71,7 +72,8 @@ export async function http2Request(
   request: RawRequest = {},
 ): Promise<RawResponse> {
   const stream = session.request({ ":method": request.method ?? "POST", ":path": path, ...request.headers });
-  stream.end(request.body ?? "");
+  // A GET has ended with its headers.
+  if (!stream.writableEnded) stream.end(request.body ?? "");
   return readHttp2(stream);
 }
 
