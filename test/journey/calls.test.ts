@@ -10,6 +10,7 @@ import { Delivery, ImageFormat, Stage } from "../../src/gen/throughline/v1/image
 import { createDirectoryStore } from "../../src/image/directory-store.js";
 import { createTestMesh, type TestMesh, type TestMeshOptions } from "../../src/testing/create-test-mesh.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
+import { createHeldEngine } from "../support/held-engine.js";
 
 const wires = ["memory", "port"] as const;
 
@@ -17,33 +18,6 @@ async function meshFor(t: TestContext, options: TestMeshOptions = {}): Promise<T
   const mesh = await createTestMesh(options);
   t.after(() => mesh.stop());
   return mesh;
-}
-
-/** An engine that stops at a step until it is let go, and says when it is there. */
-function heldEngine(holdAt = 2) {
-  const reached = deferred();
-  const released = deferred();
-  const engine = createFakeEngine({
-    async beforeStep(step, _request, signal) {
-      if (step === holdAt) {
-        reached.resolve();
-        await Promise.race([
-          released.promise,
-          new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true })),
-        ]);
-        signal.throwIfAborted();
-      }
-    },
-  });
-  return { engine, reached: reached.promise, release: released.resolve };
-}
-
-function deferred() {
-  let resolve = () => {};
-  const promise = new Promise<void>((settle) => {
-    resolve = settle;
-  });
-  return { promise, resolve };
 }
 
 const codeOf = (promise: Promise<unknown>) =>
@@ -93,7 +67,7 @@ for (const wire of wires) {
   });
 
   test(`a cancelled call stops the engine before its next step and frees the place (${wire})`, async (t) => {
-    const held = heldEngine();
+    const held = createHeldEngine();
     const mesh = await meshFor(t, { wire, engine: held.engine, maxWaiting: 0 });
     const controller = new AbortController();
     const call = codeOf(mesh.pipeline.generate({ prompt: "a" }, { signal: controller.signal }));
@@ -120,7 +94,7 @@ for (const wire of wires) {
   });
 
   test(`a deadline stops the engine and says where the time went (${wire})`, async (t) => {
-    const held = heldEngine(3);
+    const held = createHeldEngine(3);
     const mesh = await meshFor(t, { wire, engine: held.engine });
     await assert.rejects(
       mesh.pipeline.generate({ prompt: "a", options: { numInferenceSteps: 9 } }, { timeoutMs: 1_500 }),
@@ -135,7 +109,7 @@ for (const wire of wires) {
   });
 
   test(`a full worker refuses with RetryInfo and makes no inference span (${wire})`, async (t) => {
-    const held = heldEngine();
+    const held = createHeldEngine();
     const mesh = await meshFor(t, { wire, engine: held.engine, maxWaiting: 0 });
     const first = mesh.pipeline.generate({ prompt: "a" });
     await held.reached;
@@ -151,7 +125,7 @@ for (const wire of wires) {
   });
 
   test(`a waiting call hears its position and then has its turn (${wire})`, async (t) => {
-    const held = heldEngine();
+    const held = createHeldEngine();
     const mesh = await meshFor(t, { wire, engine: held.engine });
     const first = mesh.pipeline.generate({ prompt: "a" });
     await held.reached;

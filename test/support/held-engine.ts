@@ -1,0 +1,28 @@
+import { createFakeEngine } from "../../src/testing/fake-engine.js";
+
+/** A fake engine whose paintings stop before a step until they are let go or cancelled, and which says when one is there. */
+export function createHeldEngine(holdAt = 2) {
+  const reached = deferred();
+  const released = deferred();
+  const engine = createFakeEngine({
+    async beforeStep(step, _request, signal) {
+      if (step === holdAt) {
+        reached.resolve();
+        const aborted = deferred();
+        signal.addEventListener("abort", aborted.resolve, { once: true });
+        await Promise.race([released.promise, aborted.promise]);
+        signal.throwIfAborted();
+      }
+    },
+  });
+  return { engine, reached: reached.promise, release: released.resolve };
+}
+
+/** Promise.withResolvers, which Node 20 does not have. */
+function deferred() {
+  let resolve = () => {};
+  const promise = new Promise<void>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}
