@@ -2,6 +2,7 @@ import type { Http2ServerResponse, OutgoingHttpHeaders } from "node:http2";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { parseContentType } from "@connectrpc/connect/protocol-grpc";
 import { universalResponseToNodeResponse } from "@connectrpc/connect-node";
+import { respellGrpcMessage } from "./grpc-message.js";
 import type { NodeResponse } from "./node-handler.js";
 
 /**
@@ -22,9 +23,10 @@ export async function writeResponse(source: UniversalServerResponse, response: N
   const chunks = source.body[Symbol.asyncIterator]();
   const first = await chunks.next();
   if (first.done === true && source.trailer.get("grpc-status") !== "0") {
+    respellGrpcMessage(source.trailer);
     return respondTrailersOnly([header, source.trailer], response);
   }
-  return universalResponseToNodeResponse({ ...source, body: resumed(first, chunks) }, response);
+  return universalResponseToNodeResponse({ ...source, body: resumed(first, chunks, source.trailer) }, response);
 }
 
 function respondTrailersOnly(parts: readonly Headers[], response: Http2ServerResponse): void {
@@ -38,10 +40,11 @@ function respondTrailersOnly(parts: readonly Headers[], response: Http2ServerRes
   response.stream.respond(fields, { endStream: true });
 }
 
-/** The rest of an iteration whose first result was taken already. */
-async function* resumed<T>(first: IteratorResult<T>, rest: AsyncIterator<T>): AsyncGenerator<T> {
+/** The rest of an iteration whose first result was taken already. At its end the trailer is complete. */
+async function* resumed<T>(first: IteratorResult<T>, rest: AsyncIterator<T>, trailer: Headers): AsyncGenerator<T> {
   try {
     for (let result = first; result.done !== true; result = await rest.next()) yield result.value;
+    respellGrpcMessage(trailer);
   } finally {
     await rest.return?.();
   }
