@@ -112,7 +112,11 @@ const exportOf = (...spans: unknown[]) => ({
   ],
 });
 
-function post(url: string, body: string | Uint8Array, headers: Record<string, string> = { "content-type": "application/json" }) {
+function post(
+  url: string,
+  body: string | Uint8Array,
+  headers: Record<string, string> = { "content-type": "application/json" },
+) {
   return fetch(`${url}/v1/traces`, { method: "POST", body, headers });
 }
 

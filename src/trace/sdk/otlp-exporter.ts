@@ -1,4 +1,4 @@
-import { Agent as HttpAgent } from "node:http";
+import { Agent as HttpAgent, validateHeaderName, validateHeaderValue } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import grpc from "@grpc/grpc-js";
 import { OTLPTraceExporter as GrpcExporter } from "@opentelemetry/exporter-trace-otlp-grpc";
@@ -23,15 +23,7 @@ export function createOtlpExporter(config: ExporterConfig): OtlpExporter {
 
 function createGrpcExporter({ url, secure, headers, timeoutMs, compression, tls }: ExporterConfig): OtlpExporter {
   const metadata = new grpc.Metadata();
-  for (const [name, value] of Object.entries(headers)) {
-    try {
-      metadata.set(name, value);
-    } catch (cause) {
-      throw new TelemetryConfigError("OTEL_EXPORTER_OTLP_HEADERS", `has a pair that gRPC cannot send: ${name}`, {
-        cause,
-      });
-    }
-  }
+  checkHeaders(headers, (name, value) => metadata.set(name, value));
   const credentials = secure
     ? grpc.credentials.createSsl(tls.ca ?? null, tls.key ?? null, tls.cert ?? null)
     : grpc.credentials.createInsecure();
@@ -40,6 +32,10 @@ function createGrpcExporter({ url, secure, headers, timeoutMs, compression, tls 
 }
 
 function createHttpExporter({ url, secure, headers, timeoutMs, compression, tls }: ExporterConfig): OtlpExporter {
+  checkHeaders(headers, (name, value) => {
+    validateHeaderName(name);
+    validateHeaderValue(name, value);
+  });
   const agent = secure ? new HttpsAgent({ keepAlive: true, ...tls }) : new HttpAgent({ keepAlive: true });
   const exporter = new HttpExporter({
     url,
@@ -55,6 +51,21 @@ function createHttpExporter({ url, secure, headers, timeoutMs, compression, tls 
       agent.destroy();
     },
   };
+}
+
+/** Refuses headers that cannot be sent, without showing their values. */
+function checkHeaders(headers: ExporterConfig["headers"], check: (name: string, value: string) => void): void {
+  for (const [name, value] of Object.entries(headers)) {
+    try {
+      check(name, value);
+    } catch {
+      // The cause is left out: its text holds the value.
+      throw new TelemetryConfigError(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        `has a pair that cannot be sent: ${JSON.stringify(name)}`,
+      );
+    }
+  }
 }
 
 /** The exporters' own type for a compression is an enum that they do not export. */

@@ -140,15 +140,17 @@ for (const value of ["secret", "=secret", "ok=1,secret", "key=%secret"]) {
   });
 }
 
-test("headers that gRPC cannot send are refused, without their value", () => {
+for (const protocol of ["grpc", "http/protobuf"]) {
   for (const value of ["a key=secret", "key=secr%0Aet"]) {
-    const environment = { ...endpoint, OTEL_EXPORTER_OTLP_HEADERS: value };
-    assert.throws(
-      () => createTelemetry({ serviceName: "image-pipeline", environment, log: { warn() {} } }),
-      (error) => error instanceof TelemetryConfigError && !error.message.includes("secr"),
-    );
+    test(`headers that cannot be sent are refused without their value: ${protocol}, ${value}`, () => {
+      const environment = { ...endpoint, OTEL_EXPORTER_OTLP_PROTOCOL: protocol, OTEL_EXPORTER_OTLP_HEADERS: value };
+      assert.throws(
+        () => createTelemetry({ serviceName: "image-pipeline", environment, log: { warn() {} } }),
+        (error) => error instanceof TelemetryConfigError && !error.message.includes("secr"),
+      );
+    });
   }
-});
+}
 
 test("nonsense does not matter where tracing is off", () => {
   assert.deepEqual(readTelemetryConfig({ ENABLE_TRACING: "off", OTEL_TRACES_SAMPLER: "sometimes" }), {

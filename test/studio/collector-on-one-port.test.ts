@@ -1,0 +1,54 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect } from "node:http2";
+import { type TestContext, test } from "node:test";
+import { ROOT_CONTEXT } from "@opentelemetry/api";
+import { createConnectHandler } from "../../src/mesh/connect-handler.js";
+import { listen } from "../../src/mesh/listen.js";
+import { createCollector } from "../../src/studio/collector.js";
+import { createTelemetry } from "../../src/trace/sdk/telemetry.js";
+import { withSpan } from "../../src/trace/span-scope.js";
+import { traceIdOf } from "../../src/trace/trace-id.js";
+
+async function startCollector(t: TestContext) {
+  const { routes, httpHandler, store } = createCollector();
+  const handler = createConnectHandler({ routes, fallback: httpHandler });
+  const listening = await listen({ handler, host: "127.0.0.1", port: 0 });
+  t.after(() => listening.stop({ graceMs: 0 }));
+  return { url: listening.url, store };
+}
+
+for (const compression of ["none", "gzip"]) {
+  test(`one port takes exports by gRPC and by HTTP, compression ${compression}`, async (t) => {
+    const { url, store } = await startCollector(t);
+    for (const protocol of ["grpc", "http/protobuf"]) {
+      const telemetry = createTelemetry({
+        serviceName: "image-pipeline",
+        environment: {
+          OTEL_EXPORTER_OTLP_ENDPOINT: url,
+          OTEL_EXPORTER_OTLP_PROTOCOL: protocol,
+          OTEL_EXPORTER_OTLP_COMPRESSION: compression,
+        },
+        log: { warn: (fields, message) => assert.fail(`${message} ${JSON.stringify(fields)}`) },
+      });
+      const traceId = await withSpan(telemetry.tracer, "work", { parent: ROOT_CONTEXT }, (_span, scope) =>
+        traceIdOf(scope),
+      );
+      await telemetry.shutdown();
+      const spans = await store.waitForTrace(traceId, ({ length }) => length === 1, AbortSignal.timeout(30_000));
+      assert.equal(spans[0]?.service, "image-pipeline");
+    }
+  });
+}
+
+test("OTLP/HTTP works over HTTP/2 too", async (t) => {
+  const { url } = await startCollector(t);
+  const session = connect(url);
+  t.after(() => session.destroy());
+  const stream = session.request({ ":method": "POST", ":path": "/v1/traces", "content-type": "application/json" });
+  stream.end("{}");
+  const [headers] = await once(stream, "response");
+  assert.equal(headers[":status"], 200);
+  stream.resume();
+  await once(stream, "close");
+});
