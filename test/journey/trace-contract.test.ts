@@ -3,7 +3,8 @@ import test, { type TestContext } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { createTestMesh, type TestMesh, type TestMeshOptions } from "../../src/testing/create-test-mesh.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
-import { dumpSpans, text } from "../support/dump-spans.js";
+import { dumpSpans } from "../support/dump-spans.js";
+import { dumpPainted, painted } from "../support/painted-trace.js";
 
 const wires = ["memory", "port"] as const;
 
@@ -13,36 +14,7 @@ async function meshFor(t: TestContext, options: TestMeshOptions = {}): Promise<T
   return mesh;
 }
 
-/** All traces together, in which the sizes of what was encoded differ between library versions. */
-const dump = (mesh: TestMesh) => dumpSpans(mesh.spans(), { mask: ["image.file_size"] });
-
-const painted = (length: number, cleaned: number, method: string) => text`
-  image-pipeline SERVER image-pipeline
-    call-inference-worker CLIENT image-pipeline
-        app.id="local/text-to-image-worker"
-        rpc.method="throughline.v1.TextToImageWorkerService/${method}"
-        rpc.response.status_code="OK"
-        rpc.system.name="grpc"
-    inference SERVER text-to-image-worker
-        model.name="fake"
-        prompt.length=${cleaned}
-      diffusion INTERNAL text-to-image-worker
-          diffusion.execution_provider="none"
-          diffusion.guidance_scale=5
-          diffusion.scheduler="euler-discrete"
-          diffusion.seed=7
-          diffusion.steps=4
-          image.height=64
-          image.width=64
-          event text-encoding
-          event denoising
-          event vae-decode
-      upload INTERNAL text-to-image-worker
-          image.content_type="image/png"
-          image.file_size=*
-    preprocess-prompt INTERNAL image-pipeline
-        prompt.length=${length}
-`;
+const dump = (mesh: TestMesh) => dumpPainted(mesh.spans());
 
 for (const wire of wires) {
   test(`one unary request gives exactly the six spans (${wire})`, async (t) => {
