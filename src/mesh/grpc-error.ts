@@ -2,6 +2,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { findTrailerError } from "@connectrpc/connect/protocol-grpc";
 import * as grpc from "@grpc/grpc-js";
 import { createConnectError } from "./connect-error.js";
+import { unavailable } from "./errors.js";
 import { appendMetadata } from "./grpc-metadata.js";
 
 /**
@@ -25,19 +26,21 @@ const localTexts: readonly (readonly [pattern: RegExp, text: string])[] = [
   [/\bE[A-Z]{4,}\b|\d+\.\d+\.\d+\.\d+:\d+|\]:\d+/, "the server cannot be reached"],
 ];
 
-/** Protocol fields that the error's code, message and details already hold. */
-const statusFields = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
+/** Fields of HTTP and of gRPC. Left in the error, they would become fields of the response of a server that passes it on. */
+const isProtocolField = (name: string): boolean =>
+  name.startsWith("grpc-") || name === "content-type" || name === "date";
 
 /**
  * Turns a grpc-js ServiceError into a ConnectError with the same code, message, details and metadata. What the server said is kept;
  * what grpc-js said becomes a plain sentence, with the original as cause. Anything else goes through `ConnectError.from`.
  */
 export function connectErrorFromGrpc(error: unknown): ConnectError {
-  if (error instanceof ConnectError || !isServiceError(error)) return ConnectError.from(error);
+  if (error instanceof ConnectError) return error;
+  if (!isServiceError(error))
+    return isClosedChannel(error) ? unavailable("the channel is closed", error) : ConnectError.from(error);
   const metadata = appendMetadata(new Headers(), error.metadata);
   // The details travel as google.rpc.Status; where they are missing or unreadable, the plain status has to do.
   const detailed = detailedError(metadata);
-  for (const field of statusFields) metadata.delete(field);
   const converted = createConnectError({
     code: codeFromGrpc(error.code),
     message: detailed?.rawMessage ?? plainText(error.details),
@@ -45,7 +48,7 @@ export function connectErrorFromGrpc(error: unknown): ConnectError {
   });
   converted.details = detailed?.details ?? [];
   metadata.forEach((value, key) => {
-    converted.metadata.append(key, value);
+    if (!isProtocolField(key)) converted.metadata.append(key, value);
   });
   return converted;
 }
@@ -71,6 +74,11 @@ function codeFromGrpc(status: grpc.status): Code {
 
 function isCode(code: number): code is Code {
   return Code[code] !== undefined;
+}
+
+/** What grpc-js throws, without a status, when a call is made on a closed channel. */
+function isClosedChannel(error: unknown): boolean {
+  return error instanceof Error && /^Channel has been shut down/.test(error.message);
 }
 
 function isServiceError(error: unknown): error is grpc.ServiceError {

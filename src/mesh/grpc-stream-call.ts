@@ -55,11 +55,14 @@ export function callStream<I extends DescMessage, O extends DescMessage>(
   });
 }
 
-async function* read<T>(call: AsyncIterable<T>): AsyncGenerator<T> {
+async function* read<T>(call: AsyncIterable<T> & { cancel(): void }): AsyncGenerator<T> {
   try {
     yield* call;
   } catch (error) {
     throw connectErrorFromGrpc(error);
+  } finally {
+    // Only a reader that stops early leaves something to cancel.
+    call.cancel();
   }
 }
 

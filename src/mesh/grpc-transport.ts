@@ -16,6 +16,7 @@ import {
 } from "@connectrpc/connect";
 import { runStreamingCall, runUnaryCall } from "@connectrpc/connect/protocol";
 import type { Channel } from "./grpc-channel.js";
+import { connectErrorFromGrpc } from "./grpc-error.js";
 import { callStream } from "./grpc-stream-call.js";
 import { callUnary } from "./grpc-unary-call.js";
 
@@ -61,7 +62,7 @@ export function createGrpcTransport(options: GrpcTransportOptions): Transport {
       return runUnaryCall<I, O>({
         ...call,
         req: { stream: false, method, message: create(method.input, input), ...common(method, header, contextValues) },
-        next: (request) => callUnary(client, request, call.timeoutMs),
+        next: (request) => callUnary(client, request, call.timeoutMs).catch(rethrow),
       });
     },
     stream<I extends DescMessage, O extends DescMessage>(
@@ -76,10 +77,15 @@ export function createGrpcTransport(options: GrpcTransportOptions): Transport {
       return runStreamingCall<I, O>({
         ...call,
         req: { stream: true, method, message: input, ...common(method, header, contextValues) },
-        next: (request) => callStream(client, request, call.timeoutMs),
+        next: (request) => callStream(client, request, call.timeoutMs).catch(rethrow),
       });
     },
   };
+}
+
+/** A call that could not even begin fails with what grpc-js threw. */
+function rethrow(error: unknown): never {
+  throw connectErrorFromGrpc(error);
 }
 
 function common(method: DescMethod, header: HeadersLike, contextValues: ContextValues | undefined) {
