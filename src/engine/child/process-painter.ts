@@ -41,7 +41,10 @@ export function createProcessPainter({ child, exited, send }: PaintingProcess): 
     }
     const id = ++lastId;
     const inbox = createInbox<PaintMessage>();
-    const onAbort = () => inbox.fail(signal.reason);
+    const onAbort = () => {
+      send({ kind: "cancel", id });
+      inbox.fail(signal.reason);
+    };
     signal.addEventListener("abort", onAbort, { once: true });
     current = { id, inbox };
     let finished = false;
@@ -53,10 +56,15 @@ export function createProcessPainter({ child, exited, send }: PaintingProcess): 
           continue;
         }
         finished = true;
-        if (message.kind === "failed") {
-          throw toPaintError(message.error);
+        switch (message.kind) {
+          case "failed":
+            throw toPaintError(message.error);
+          case "cancelled":
+            // Not by this side, which would have stopped listening.
+            throw new PaintError("lost", "the engine is shut down");
+          case "done":
+            return;
         }
-        return;
       }
     } finally {
       current = undefined;

@@ -1,0 +1,190 @@
+import assert from "node:assert/strict";
+import { readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { readModelFolder } from "../../src/engine/model-folder.js";
+import { ModelFolderError } from "../../src/engine/model-folder-error.js";
+import { loadSdxlEngine } from "../../src/engine/sdxl-engine.js";
+import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+
+async function fixture(): Promise<string> {
+  return makeSdxlFolder(join(await temporaryFolder(), "model"));
+}
+
+/** Replaces keys of a JSON file; undefined takes a key away. */
+async function change(folder: string, file: string, changes: Readonly<Record<string, unknown>>): Promise<void> {
+  const path = join(folder, file);
+  const content: unknown = JSON.parse(await readFile(path, "utf8"));
+  await writeFile(path, JSON.stringify(Object.assign({}, content, changes)));
+}
+
+async function faultOf(folder: string): Promise<string> {
+  const error = await loadSdxlEngine({ modelFolder: folder }).then(
+    () => assert.fail("it loads"),
+    (reason: unknown) => reason,
+  );
+  assert.ok(error instanceof ModelFolderError, String(error));
+  assert.ok(error.message.includes(folder), "the message names the folder");
+  return `${error.fault.file}: expected ${error.fault.expected}, found ${error.fault.found}`;
+}
+
+const files = [
+  "model_index.json",
+  "scheduler/scheduler_config.json",
+  "tokenizer/tokenizer_config.json",
+  "tokenizer/merges.txt",
+  "tokenizer_2/tokenizer_config.json",
+  "text_encoder/config.json",
+  "text_encoder_2/config.json",
+  "unet/config.json",
+  "vae_decoder/config.json",
+];
+
+const graphs = ["text_encoder/model.onnx", "text_encoder_2/model.onnx", "unet/model.onnx", "vae_decoder/model.onnx"];
+
+const wrongFiles: readonly [file: string, changes: Readonly<Record<string, unknown>>, fault: RegExp][] = [
+  ["unet/config.json", { in_channels: "four" }, /^unet\/config.json: expected number at "in_channels", found "four"$/],
+  [
+    "unet/config.json",
+    { in_channels: undefined },
+    /^unet\/config.json: expected number at "in_channels", found nothing$/,
+  ],
+  [
+    "unet/config.json",
+    { in_channels: 8 },
+    /^unet\/config.json: expected in_channels 4 \(latent_channels of vae_decoder\), found 8$/,
+  ],
+  [
+    "unet/config.json",
+    { cross_attention_dim: 2048 },
+    /^unet\/config.json: expected cross_attention_dim 40 .*16 \+ 24\), found 2048$/,
+  ],
+  ["unet/config.json", { time_cond_proj_dim: 256 }, /^unet\/config.json: expected .*guidance embedding.*, found 256$/],
+  [
+    "scheduler/scheduler_config.json",
+    { _class_name: "PNDMScheduler" },
+    /^scheduler\/.*one of EulerDiscreteScheduler, found PNDMScheduler$/,
+  ],
+  ["scheduler/scheduler_config.json", { use_beta_sigmas: true }, /^scheduler\/.* at "use_beta_sigmas", found true$/],
+  [
+    "scheduler/scheduler_config.json",
+    { timestep_spacing: "odd" },
+    /^scheduler\/.*"linspace"\|"leading"\|"trailing".* found "odd"$/,
+  ],
+  [
+    "text_encoder/config.json",
+    { num_hidden_layers: 12 },
+    /^text_encoder\/model.onnx: expected an output hidden_states.11, found hidden_states.0, /,
+  ],
+  [
+    "tokenizer_2/special_tokens_map.json",
+    { pad_token: "<pad>" },
+    /^tokenizer_2\/vocab.json: expected every special token, found .*"<pad>"/,
+  ],
+  [
+    "vae_decoder/config.json",
+    { latents_mean: [0, 0] },
+    /^vae_decoder\/config.json: expected latents_mean of 4 numbers, found 2$/,
+  ],
+];
+
+describe("model folder", () => {
+  it("is read with what it says", async () => {
+    const folder = await makeSdxlFolder(join(await temporaryFolder(), "tiny-xl"), {
+      latentChannels: 6,
+      forceZerosForEmptyPrompt: false,
+      throughline: { defaultSteps: 12, defaultGuidanceScale: 4.5 },
+    });
+    const model = await readModelFolder(folder);
+    assert.equal(model.name, "tiny-xl");
+    assert.equal(model.path, folder);
+    assert.equal(model.forceZerosForEmptyPrompt, false);
+    assert.equal(model.vae.latent_channels, 6);
+    assert.deepEqual(model.throughline, { defaultSteps: 12, defaultGuidanceScale: 4.5 });
+    assert.equal(model.scheduler.className, "EulerDiscreteScheduler");
+    const [first, second] = model.tokenizers;
+    assert.equal(first("red").ids.at(-1), first("red").ids[2], "the first tokenizer pads with its end token");
+    assert.equal(second("red").ids.at(-1), 0, "the second tokenizer pads with !");
+  });
+
+  it("may have tokenizer.json in place of vocab.json and merges.txt", async () => {
+    const folder = await fixture();
+    const before = (await readModelFolder(folder)).tokenizers[0]("a red heart");
+    const vocab: unknown = JSON.parse(await readFile(join(folder, "tokenizer/vocab.json"), "utf8"));
+    const lines = (await readFile(join(folder, "tokenizer/merges.txt"), "utf8")).trim().split("\n").slice(1);
+    for (const merges of [lines, lines.map((line) => line.split(" "))]) {
+      await writeFile(join(folder, "tokenizer/tokenizer.json"), JSON.stringify({ model: { vocab, merges } }));
+      await rm(join(folder, "tokenizer/vocab.json"), { force: true });
+      await rm(join(folder, "tokenizer/merges.txt"), { force: true });
+      assert.deepEqual((await readModelFolder(folder)).tokenizers[0]("a red heart"), before);
+    }
+  });
+
+  for (const file of files) {
+    it(`without ${file} is refused by its name`, async () => {
+      const folder = await fixture();
+      await rm(join(folder, file));
+      assert.equal(await faultOf(folder), `${file}: expected a file, found none`);
+    });
+
+    if (file.endsWith(".json")) {
+      it(`with broken JSON in ${file} is refused by its name`, async () => {
+        const folder = await fixture();
+        await writeFile(join(folder, file), "{ not json");
+        assert.equal(await faultOf(folder), `${file}: expected JSON, found text that is not JSON`);
+      });
+    }
+  }
+
+  for (const file of graphs) {
+    it(`is refused without ${file} and with another graph in its place`, async () => {
+      const folder = await fixture();
+      const other = graphs[(graphs.indexOf(file) + 2) % graphs.length] ?? "";
+      await writeFile(join(folder, file), await readFile(join(folder, other)));
+      assert.match(await faultOf(folder), new RegExp(`^${file}: expected (no inputs but|an output) `, "u"));
+      await writeFile(join(folder, file), "no graph");
+      assert.match(
+        await faultOf(folder),
+        new RegExp(`^${file}: expected a graph that onnxruntime loads, found .`, "u"),
+      );
+      await rm(join(folder, file));
+      assert.match(
+        await faultOf(folder),
+        new RegExp(`^${file}: expected a graph that onnxruntime loads, found .`, "u"),
+      );
+    });
+  }
+
+  for (const [file, changes, fault] of wrongFiles) {
+    it(`is refused when ${file} says ${JSON.stringify(changes)}`, async () => {
+      const folder = await fixture();
+      await change(folder, file, changes);
+      assert.match(await faultOf(folder), fault);
+    });
+  }
+
+  for (const [throughline, fault] of [
+    [{ defaultStep: 4 }, /^throughline.json: expected Unrecognized key: "defaultStep", found /],
+    [
+      { previewFactors: [[1, 2, 3]] },
+      /^throughline.json: expected previewFactors of 4 rows \(latent channels\), found 1$/,
+    ],
+    [
+      { defaultWidth: 72 },
+      /^throughline.json: expected a default width that is a multiple of 16 from 16 to 128, found 72$/,
+    ],
+  ] as const) {
+    it(`is refused when throughline.json says ${JSON.stringify(throughline)}`, async () => {
+      const folder = await makeSdxlFolder(await temporaryFolder(), { throughline });
+      assert.match(await faultOf(folder), fault);
+    });
+  }
+
+  it("that is none at all is refused", async () => {
+    assert.equal(
+      await faultOf(join(await temporaryFolder(), "nowhere")),
+      "model_index.json: expected a file, found none",
+    );
+  });
+});

@@ -1,0 +1,263 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, describe, it } from "node:test";
+import type { PaintRequest } from "../../src/engine/engine.js";
+import { PaintError } from "../../src/engine/paint-error.js";
+import { loadSdxlEngine, type SdxlEngine } from "../../src/engine/sdxl-engine.js";
+import type { OpenSession } from "../../src/engine/sessions.js";
+import { makeSdxlFolder, type SdxlFolderOptions } from "../fixtures/sdxl-folder.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { countingSessions } from "./counting-sessions.js";
+import { paintEvents, paintOnce, psnr } from "./paint-once.js";
+
+async function load(options: SdxlFolderOptions = {}, openSession?: OpenSession): Promise<SdxlEngine> {
+  const modelFolder = await makeSdxlFolder(join(await temporaryFolder(), "tiny-xl"), options);
+  const engine = await loadSdxlEngine({ modelFolder, ...(openSession && { openSession }) });
+  after(() => engine.release());
+  return engine;
+}
+
+const heart: PaintRequest = { prompt: "a red heart", seed: 1, steps: 4 };
+
+describe("SDXL engine", async () => {
+  const engine = await load();
+
+  it("is named after its folder", () => {
+    assert.deepEqual(engine.info, { model: "tiny-xl", executionProvider: "cpu" });
+  });
+
+  it("tells its story in order", async () => {
+    const events = await paintEvents(engine, { ...heart, steps: 3 });
+    const story = events.map((event) =>
+      event.kind === "stage"
+        ? event.stage
+        : event.kind === "step"
+          ? `${event.step} of ${event.totalSteps}`
+          : event.kind,
+    );
+    assert.deepEqual(story, [
+      "settings",
+      "text-encoding",
+      "denoising",
+      "1 of 3",
+      "2 of 3",
+      "3 of 3",
+      "vae-decode",
+      "image",
+    ]);
+    const image = events.at(-1);
+    assert.ok(image?.kind === "image");
+    assert.equal(image.pixels.data.length, 64 * 64 * 3);
+    for (const ms of Object.values(image.timings)) {
+      assert.ok(ms > 0);
+    }
+  });
+
+  it("paints the same bytes for the same request", async () => {
+    const [first, second] = [await paintOnce(engine, heart), await paintOnce(await load(), heart)];
+    assert.deepEqual(first.pixels, second.pixels);
+    assert.ok(new Set(first.pixels.data).size > 50, "it is a picture");
+  });
+
+  it("paints another picture for another seed, prompt, negative prompt, guidance, number of steps, size", async () => {
+    const { pixels } = await paintOnce(engine, heart);
+    const others: Partial<PaintRequest>[] = [
+      { seed: 2 },
+      { prompt: "a cat" },
+      { negativePrompt: "cat" },
+      { negativePrompt: "" },
+      { guidanceScale: 9 },
+      { steps: 5 },
+    ];
+    for (const other of others) {
+      const changed = await paintOnce(engine, { ...heart, ...other });
+      assert.notDeepEqual(changed.pixels.data, pixels.data, JSON.stringify(other));
+    }
+    const seed = await paintOnce(engine, { ...heart, seed: 2 });
+    assert.ok(psnr(seed.pixels.data, pixels.data) < 25);
+    const wide = await paintOnce(engine, { ...heart, width: 96, height: 32 });
+    assert.deepEqual([wide.pixels.width, wide.pixels.height, wide.pixels.data.length], [96, 32, 96 * 32 * 3]);
+  });
+
+  it("encodes an absent negative prompt as an empty one where the model does not force zeros", async () => {
+    const encoding = await load({ forceZerosForEmptyPrompt: false });
+    const absent = await paintOnce(encoding, heart);
+    assert.deepEqual(absent.pixels, (await paintOnce(encoding, { ...heart, negativePrompt: "" })).pixels);
+    assert.deepEqual(absent.pixels, (await paintOnce(engine, { ...heart, negativePrompt: "" })).pixels);
+  });
+
+  const variants: readonly SdxlFolderOptions[] = [
+    { floatType: "float16" },
+    { idType: "int32" },
+    { timestepRank: 0 },
+    { timestepType: "float32" },
+    { floatType: "float16", idType: "int32", timestepRank: 0, timestepType: "float16" },
+  ];
+  for (const variant of variants) {
+    it(`paints nearly the same from an export with ${JSON.stringify(variant)}`, async () => {
+      const { pixels } = await paintOnce(engine, heart);
+      const other = await paintOnce(await load(variant), heart);
+      assert.ok(psnr(other.pixels.data, pixels.data) > 40);
+    });
+  }
+
+  it("takes the number of latent channels from the model", async () => {
+    const { pixels } = await paintOnce(await load({ latentChannels: 8 }), heart);
+    assert.equal(pixels.data.length, 64 * 64 * 3);
+  });
+
+  it("fills in the model's own defaults", async () => {
+    const throughline = { defaultSteps: 3, defaultGuidanceScale: 2.5, defaultWidth: 32, defaultHeight: 48 };
+    const [settings] = await paintEvents(await load({ throughline }), { prompt: "a cat", seed: 7 });
+    assert.deepEqual(settings, {
+      kind: "settings",
+      settings: { width: 32, height: 48, steps: 3, guidanceScale: 2.5, seed: 7, scheduler: "euler-discrete" },
+    });
+    const [usual] = await paintEvents(engine, { prompt: "a cat", seed: 7, steps: 1 });
+    assert.ok(usual?.kind === "settings");
+    assert.deepEqual([usual.settings.width, usual.settings.height, usual.settings.guidanceScale], [64, 64, 5]);
+  });
+
+  it("runs the UNet twice a step with guidance, once without, and the text encoders no more than needed", async () => {
+    const runs: string[] = [];
+    const counting = await load(
+      {},
+      countingSessions((subModel) => void runs.push(subModel)),
+    );
+    const count = (subModel: string) => runs.filter((run) => run === subModel).length;
+    await paintOnce(counting, heart);
+    assert.deepEqual(
+      [count("text_encoder"), count("text_encoder_2"), count("unet"), count("vae_decoder")],
+      [1, 1, 8, 1],
+    );
+    runs.length = 0;
+    await paintOnce(counting, { ...heart, guidanceScale: 1, negativePrompt: "cat" });
+    assert.deepEqual(
+      [count("text_encoder"), count("text_encoder_2"), count("unet"), count("vae_decoder")],
+      [1, 1, 4, 1],
+    );
+    runs.length = 0;
+    await paintOnce(counting, { ...heart, negativePrompt: "cat" });
+    assert.deepEqual(
+      [count("text_encoder"), count("text_encoder_2"), count("unet"), count("vae_decoder")],
+      [2, 2, 8, 1],
+    );
+  });
+
+  it("says how many tokens of the prompt did not fit", async () => {
+    assert.equal((await paintOnce(engine, { ...heart, prompt: "red ".repeat(75) })).truncatedTokens, 0);
+    assert.equal((await paintOnce(engine, { ...heart, prompt: "red ".repeat(80) })).truncatedTokens, 5);
+  });
+
+  it("sends a preview every so many steps, one pixel a latent", async () => {
+    const previews = async (options: SdxlFolderOptions) => {
+      const events = await paintEvents(await load(options), { ...heart, steps: 5, previewInterval: 2 });
+      return events.flatMap((event) => (event.kind === "step" ? [event.preview] : []));
+    };
+    const known = await previews({});
+    assert.deepEqual(
+      known.map((preview) => preview !== undefined),
+      [false, true, false, true, false],
+    );
+    assert.deepEqual([known[1]?.width, known[1]?.height, known[1]?.data.length], [8, 8, 8 * 8 * 3]);
+    assert.ok(
+      (await previews({ latentChannels: 6 })).every((preview) => preview === undefined),
+      "nobody knows the factors",
+    );
+    const row = [0, 0, 0] as const;
+    const grey = await previews({
+      latentChannels: 2,
+      throughline: { previewFactors: [row, row], previewBias: [0, 1, -1] },
+    });
+    assert.deepEqual([...(grey[1]?.data.slice(0, 3) ?? [])], [128, 255, 0]);
+  });
+
+  const refused: readonly [Partial<PaintRequest>, string, RegExp][] = [
+    [{ width: 72 }, "width", /width: a multiple of 16 from 16 to 128$/],
+    [{ height: 144 }, "height", /height: a multiple of 16 from 16 to 128$/],
+    [{ width: 0 }, "width", /multiple of 16/],
+    [{ scheduler: "ddim" }, "scheduler", /scheduler: one of euler-discrete$/],
+    [{ steps: 1001 }, "steps", /steps: a whole number from 1 to 1000$/],
+    [{ steps: 0 }, "steps", /from 1 to 1000$/],
+    [{ seed: -1 }, "seed", /from 0 to 4294967295$/],
+    [{ guidanceScale: Number.NaN }, "guidanceScale", /a finite number$/],
+  ];
+  for (const [change, field, message] of refused) {
+    it(`refuses ${JSON.stringify(change)} before anything runs`, async () => {
+      await assert.rejects(paintEvents(engine, { ...heart, ...change }), (error) => {
+        assert.ok(error instanceof PaintError);
+        assert.deepEqual([error.kind, error.field], ["unsupported", field]);
+        assert.match(error.message, message);
+        return true;
+      });
+    });
+  }
+
+  it("takes the largest size from throughline.json", async () => {
+    const small = await load({ throughline: { maximumSize: 70 } });
+    await assert.rejects(paintEvents(small, { ...heart, width: 80 }), /a multiple of 16 from 16 to 64$/);
+  });
+
+  it("names the remedy when the decoder overflows", async () => {
+    await assert.rejects(paintEvents(await load({ brokenDecoder: true }), heart), (error) => {
+      assert.ok(error instanceof PaintError);
+      assert.equal(error.kind, "failed");
+      assert.match(error.message, /float32 or from sdxl-vae-fp16-fix/);
+      return true;
+    });
+  });
+
+  it("calls a run that fails a failed painting, with the cause for the log only", async () => {
+    const cause = new Error("bad allocation at /somewhere");
+    const failing = await load(
+      {},
+      countingSessions(() => Promise.reject(cause)),
+    );
+    await assert.rejects(paintEvents(failing, heart), (error) => {
+      assert.ok(error instanceof PaintError);
+      assert.deepEqual([error.kind, error.cause], ["failed", cause]);
+      assert.match(error.message, /out of memory/);
+      assert.doesNotMatch(error.message, /somewhere/);
+      return true;
+    });
+  });
+
+  it("stops before the next run of a sub-model when it is aborted, and throws the signal's reason", async () => {
+    for (const abortAt of ["text_encoder", "text_encoder_2", "unet"]) {
+      const controller = new AbortController();
+      const reason = new Error("changed my mind");
+      const runs: string[] = [];
+      const counting = await load(
+        {},
+        countingSessions((subModel) => {
+          runs.push(subModel);
+          if (subModel === abortAt) {
+            controller.abort(reason);
+          }
+        }),
+      );
+      await assert.rejects(paintEvents(counting, heart, controller.signal), reason);
+      assert.equal(runs.at(-1), abortAt);
+      assert.equal(runs.filter((run) => run === "unet").length, abortAt === "unet" ? 1 : 0);
+    }
+  });
+
+  it("stops when its iteration is left", async () => {
+    const runs: string[] = [];
+    const counting = await load(
+      {},
+      countingSessions((subModel) => void runs.push(subModel)),
+    );
+    for await (const event of counting.paint(heart, new AbortController().signal)) {
+      if (event.kind === "step") {
+        break;
+      }
+    }
+    assert.equal(runs.filter((run) => run === "unet").length, 2);
+  });
+
+  it("runs nothing when it is aborted already", async () => {
+    const reason = new Error("too late");
+    await assert.rejects(paintEvents(engine, heart, AbortSignal.abort(reason)), reason);
+  });
+});

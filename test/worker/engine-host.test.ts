@@ -1,0 +1,221 @@
+import assert from "node:assert/strict";
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { rename } from "node:fs/promises";
+import { createServer, type Socket } from "node:net";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { pino } from "pino";
+import type { PaintRequest } from "../../src/engine/engine.js";
+import { createEngineHost, type EngineHost, type EngineHostState } from "../../src/worker/engine-host.js";
+import { paintEvents, paintOnce } from "../engine/paint-once.js";
+import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+
+const program = new URL("./lifeline-program.ts", import.meta.url);
+const heart: PaintRequest = { prompt: "a red heart", seed: 1, steps: 4 };
+/** So many steps that a test is done long before they are. */
+const endless: PaintRequest = { prompt: "a red heart", seed: 1, steps: 1000 };
+
+const lifelines = createServer();
+before(async () => {
+  lifelines.listen(0, "127.0.0.1");
+  await once(lifelines, "listening");
+  const address = lifelines.address();
+  assert.ok(typeof address === "object" && address !== null);
+  process.env["LIFELINE_PORT"] = `${address.port}`;
+});
+after(() => lifelines.close());
+
+/** The next engine process that starts: its end closes the socket. */
+async function nextLifeline(): Promise<{ readonly ended: Promise<unknown> }> {
+  const [socket]: Socket[] = await once(lifelines, "connection");
+  assert.ok(socket);
+  socket.on("error", () => {});
+  return { ended: once(socket.resume(), "close") };
+}
+
+async function makeFolder(unetWork = 0): Promise<string> {
+  return makeSdxlFolder(join(await temporaryFolder(), "tiny-xl"), { unetWork });
+}
+
+const logger = pino({ level: "silent" });
+
+async function startHost(modelFolder: string): Promise<EngineHost> {
+  const host = await createEngineHost({ modelFolder, program, logger, backOffMs: 1 });
+  after(() => host.close());
+  return host;
+}
+
+function whenState(host: EngineHost, wanted: EngineHostState): Promise<void> {
+  return new Promise((resolve) => {
+    const stopListening = host.onStateChange((state) => {
+      if (state === wanted) {
+        stopListening();
+        resolve();
+      }
+    });
+  });
+}
+
+/** Paints until the first step is done, then does something, and goes on. */
+async function paintAndThen(host: EngineHost, signal: AbortSignal, afterFirstStep: () => void): Promise<void> {
+  for await (const event of host.paint(endless, signal)) {
+    if (event.kind === "step" && event.step === 1) {
+      afterFirstStep();
+    }
+  }
+}
+
+describe("engine host", async () => {
+  const folder = await makeFolder(2);
+  const host = await startHost(folder);
+  const never = new AbortController().signal;
+
+  it("paints in another process, the same bytes for the same seed", async () => {
+    assert.deepEqual(host.info, { model: "tiny-xl", executionProvider: "cpu" });
+    assert.ok(host.pid !== undefined && host.pid !== process.pid);
+    assert.ok(host.startUp.loadMs > 0 && host.startUp.warmUpMs > 0);
+    const [first, second] = [await paintOnce(host, heart), await paintOnce(host, heart)];
+    assert.equal(first.pixels.data.constructor, Uint8Array);
+    assert.deepEqual(first.pixels, second.pixels);
+    assert.notDeepEqual((await paintOnce(host, { ...heart, seed: 2 })).pixels, first.pixels);
+  });
+
+  it("passes on previews and why a request does not fit", async () => {
+    const events = await paintEvents(host, { ...heart, previewInterval: 4 });
+    const preview = events.flatMap((event) => (event.kind === "step" && event.preview ? [event.preview] : []));
+    assert.deepEqual(
+      preview.map(({ width, height, data }) => [width, height, data.length]),
+      [[8, 8, 192]],
+    );
+    await assert.rejects(paintOnce(host, { ...heart, width: 72 }), {
+      name: "PaintError",
+      kind: "unsupported",
+      field: "width",
+      message: /a multiple of 16 from 16 to 128$/,
+    });
+  });
+
+  it("refuses a second picture while one is painted, and paints on", async () => {
+    const { signal } = new AbortController();
+    let steps = 0;
+    for await (const event of host.paint({ ...heart, steps: 5 }, signal)) {
+      if (event.kind === "step") {
+        steps++;
+        await assert.rejects(paintOnce(host, heart), /one picture at a time/);
+      }
+    }
+    assert.equal(steps, 5);
+  });
+
+  it("stops for an aborted signal with its reason, and paints the next picture", async () => {
+    const controller = new AbortController();
+    const reason = new Error("enough");
+    await assert.rejects(
+      paintAndThen(host, controller.signal, () => controller.abort(reason)),
+      reason,
+    );
+    assert.equal(host.state, "ready");
+    await paintOnce(host, heart);
+  });
+
+  it("leaves the decision about signals to its host", async () => {
+    const { pid } = host;
+    assert.ok(pid !== undefined);
+    process.kill(pid, "SIGINT");
+    process.kill(pid, "SIGTERM");
+    await paintOnce(host, heart);
+    assert.equal(host.pid, pid);
+  });
+
+  it("loses the picture when its process is killed, and paints the next one in a new process", async () => {
+    const before = await paintOnce(host, heart);
+    const { pid } = host;
+    assert.ok(pid !== undefined);
+    const states: string[] = [];
+    const stopListening = host.onStateChange((state) => states.push(state));
+    const availability: boolean[] = [];
+    host.onAvailabilityChange((available) => availability.push(available));
+    const ready = whenState(host, "ready");
+    await assert.rejects(
+      paintAndThen(host, never, () => process.kill(pid, "SIGKILL")),
+      { name: "PaintError", kind: "lost" },
+    );
+    await assert.rejects(paintOnce(host, heart), { name: "PaintError", kind: "lost" });
+    await ready;
+    stopListening();
+    assert.deepEqual(states, ["restarting", "ready"]);
+    assert.deepEqual(availability, [false, true]);
+    assert.notEqual(host.pid, pid);
+    assert.deepEqual((await paintOnce(host, heart)).pixels, before.pixels);
+  });
+
+  it("tries again until the model loads", async () => {
+    const { pid } = host;
+    assert.ok(pid !== undefined);
+    const [unet, away] = [join(folder, "unet/model.onnx"), join(folder, "unet/away.onnx")];
+    await rename(unet, away);
+    const ready = whenState(host, "ready");
+    process.kill(pid, "SIGKILL");
+    // The second process from now on is started only because the first one could not load the model.
+    await nextLifeline();
+    await nextLifeline();
+    assert.equal(host.state, "restarting");
+    await rename(away, unet);
+    await ready;
+    await paintOnce(host, heart);
+  });
+
+  it("ends its process when it is closed, in the middle of a picture too", async () => {
+    const lifeline = nextLifeline();
+    const closing = await startHost(await makeFolder(2));
+    const { ended } = await lifeline;
+    let closed: Promise<void> | undefined;
+    await assert.rejects(
+      paintAndThen(closing, never, () => {
+        closed = closing.close();
+      }),
+      { name: "PaintError", kind: "lost" },
+    );
+    await closed;
+    await ended;
+    assert.equal(closing.state, "stopped");
+    await assert.rejects(paintOnce(closing, heart), { name: "PaintError", kind: "lost", message: /shut down/ });
+    await closing.close();
+  });
+
+  it("does not start on a wrong folder, says why and leaves no process", async () => {
+    const wrong = await makeFolder();
+    await rename(join(wrong, "unet/config.json"), join(wrong, "unet/other.json"));
+    const lifeline = nextLifeline();
+    await assert.rejects(startHost(wrong), {
+      name: "ModelFolderError",
+      message: /unet\/config.json: expected a file, found none$/,
+    });
+    await (await lifeline).ended;
+  });
+
+  it("can be stopped while it starts", async () => {
+    const controller = new AbortController();
+    const reason = new Error("never mind");
+    const lifeline = nextLifeline();
+    const starting = createEngineHost({ modelFolder: folder, program, logger, signal: controller.signal });
+    const rejected = assert.rejects(starting, reason);
+    const { ended } = await lifeline;
+    controller.abort(reason);
+    await rejected;
+    await ended;
+  });
+
+  for (const signal of ["SIGKILL", "SIGTERM"] as const) {
+    it(`leaves no engine behind when its own process ends by ${signal}`, async () => {
+      const lifeline = nextLifeline();
+      const owner = fork(new URL("./host-program.ts", import.meta.url), [await makeFolder(2)], { stdio: "ignore" });
+      const { ended } = await lifeline;
+      await once(owner, "message");
+      owner.kill(signal);
+      await ended;
+    });
+  }
+});

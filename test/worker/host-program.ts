@@ -1,0 +1,12 @@
+/** Hosts an engine on the folder given and begins a picture that takes for ever. It says "painting" when it is at that. */
+import { pino } from "pino";
+import { createEngineHost } from "../../src/worker/engine-host.js";
+
+const [, , modelFolder = ""] = process.argv;
+const program = new URL("./lifeline-program.ts", import.meta.url);
+const host = await createEngineHost({ modelFolder, program, logger: pino({ level: "silent" }) });
+for await (const event of host.paint({ prompt: "a cat", seed: 1, steps: 1000 }, new AbortController().signal)) {
+  if (event.kind === "step" && event.step === 1) {
+    process.send?.("painting");
+  }
+}
