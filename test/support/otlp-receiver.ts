@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
@@ -79,7 +80,7 @@ function createInbox(): Inbox {
 
 const exportMethod = (() => {
   const definition = loadSync("opentelemetry/proto/collector/trace/v1/trace_service.proto", {
-    includeDirs: [new URL("../../third_party/proto", import.meta.url).pathname],
+    includeDirs: [fileURLToPath(new URL("../../third_party/proto", import.meta.url))],
     longs: String,
     enums: String,
     defaults: true,

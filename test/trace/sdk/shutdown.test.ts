@@ -5,6 +5,7 @@ import { createServer as createHttpServer } from "node:http";
 import { createServer as createHttp2Server } from "node:http2";
 import { createServer, type Server, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { z } from "zod";
 import { startOtlpReceiver } from "../../support/otlp-receiver.js";
@@ -68,7 +69,7 @@ test("a shutdown is over within 4 s whatever the collector does, and the process
       { ...environment, OTEL_BSP_SCHEDULE_DELAY: "1", OTEL_EXPORTER_OTLP_TIMEOUT: "10000" },
     ],
   ]);
-  const script = new URL("../../support/export-and-exit.ts", import.meta.url).pathname;
+  const script = fileURLToPath(new URL("../../support/export-and-exit.ts", import.meta.url));
   const { stdout } = await promisify(execFile)(process.execPath, [
     "--import",
     "tsx",
