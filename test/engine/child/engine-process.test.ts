@@ -1,95 +1,102 @@
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { type EngineProcess, startEngineProcess } from "../../../src/engine/child/engine-process.js";
-import { makeSdxlFolder, type SdxlFolderOptions } from "../../fixtures/sdxl-folder.js";
+import type { PaintRequest } from "../../../src/engine/engine.js";
+import { makeSdxlFolder } from "../../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../../fixtures/temporary-folder.js";
 import { paintOnce } from "../paint-once.js";
 
-/** Guided, one step: two. */
-const warmUpRuns = 2;
-
-interface GatedEngine {
+interface WatchedEngine {
   readonly engine: EngineProcess;
-  /** When each UNet run of a picture began. */
-  readonly unetRuns: () => Promise<number[]>;
+  /** When each UNet run began since the last call. */
+  readonly takeUnetRuns: () => Promise<number[]>;
 }
 
-async function startGated(options: SdxlFolderOptions & { readonly gate?: number }): Promise<GatedEngine> {
-  const folder = await makeSdxlFolder(join(await temporaryFolder(), "model"), options);
-  if (options.gate !== undefined) {
-    await writeFile(join(folder, "gate"), `${warmUpRuns + options.gate}`);
+async function startWatched(options: { readonly unetWork: number; readonly gated: boolean }): Promise<WatchedEngine> {
+  const modelFolder = await makeSdxlFolder(join(await temporaryFolder(), "model"), { unetWork: options.unetWork });
+  if (options.gated) {
+    await writeFile(join(modelFolder, "gate"), "");
   }
-  const engine = await startEngineProcess({
-    modelFolder: folder,
-    program: new URL("./gated-program.ts", import.meta.url),
-  });
+  const engine = await startEngineProcess({ modelFolder, program: new URL("./gated-program.ts", import.meta.url) });
   after(() => engine.stop({ graceMs: 0 }));
-  const unetRuns = async () => {
-    const lines = (await readFile(join(folder, "unet-runs"), "utf8")).trim().split("\n");
-    return lines.slice(warmUpRuns).map(Number);
+  const record = join(modelFolder, "unet-runs");
+  const takeUnetRuns = async () => {
+    const lines = (await readFile(record, "utf8")).trim().split("\n");
+    await rm(record);
+    return lines.map(Number);
   };
-  return { engine, unetRuns };
+  // Without the warm-up's runs.
+  await takeUnetRuns();
+  return { engine, takeUnetRuns };
 }
 
-describe("engine process", () => {
-  it("runs the UNet no more once a cancel has arrived, and throws the signal's reason", async () => {
-    // The first run of step 2 waits for the cancel.
-    const { engine, unetRuns } = await startGated({ gate: 3 });
+const cat: PaintRequest = { prompt: "a cat", seed: 1, steps: 50 };
+/** One UNet run. It begins when the process has let go of the picture before. */
+const short: PaintRequest = { prompt: "a cat", seed: 1, steps: 1, guidanceScale: 1 };
+
+describe("engine process whose third UNet run waits for a cancel", async () => {
+  const { engine, takeUnetRuns } = await startWatched({ unetWork: 0, gated: true });
+
+  it("runs the UNet no more than once after an abort, and throws the signal's reason", async () => {
     const controller = new AbortController();
     const reason = new Error("enough");
     await assert.rejects(async () => {
-      for await (const event of engine.paint({ prompt: "cat", seed: 1, steps: 9 }, controller.signal)) {
+      for await (const event of engine.paint(cat, controller.signal)) {
         if (event.kind === "step") {
           controller.abort(reason);
         }
       }
     }, reason);
-    // The next picture begins when the process has let go of that one.
-    await paintOnce(engine, { prompt: "cat", seed: 1, steps: 1, guidanceScale: 1 });
-    const runs = (await unetRuns()).length - 1;
+    await paintOnce(engine, short);
+    const runs = (await takeUnetRuns()).length - 1;
     assert.ok(runs === 2 || runs === 3, `${runs} runs`);
   });
 
-  it("takes a cancel in between the runs of a busy model", async () => {
-    const { engine, unetRuns } = await startGated({ unetWork: 40 });
+  it("does the same when the iteration is left", async () => {
+    for await (const event of engine.paint(cat, new AbortController().signal)) {
+      if (event.kind === "step") {
+        break;
+      }
+    }
+    await paintOnce(engine, short);
+    const runs = (await takeUnetRuns()).length - 1;
+    assert.ok(runs === 2 || runs === 3, `${runs} runs`);
+  });
+
+  it("is killed when it does not end when asked to", async () => {
+    process.kill(engine.pid, "SIGSTOP");
+    await engine.stop({ graceMs: 100 });
+    assert.equal(await engine.exited, "signal SIGKILL");
+  });
+});
+
+describe("engine process with a slow model", async () => {
+  const { engine, takeUnetRuns } = await startWatched({ unetWork: 40, gated: false });
+
+  it("takes a cancel in between two runs", async () => {
     const controller = new AbortController();
     let abortedAt = 0;
     await assert.rejects(async () => {
-      for await (const event of engine.paint({ prompt: "cat", seed: 1, steps: 50 }, controller.signal)) {
-        if (event.kind === "step" && event.step === 2) {
+      for await (const event of engine.paint(cat, controller.signal)) {
+        if (event.kind === "step") {
           abortedAt = Date.now();
           controller.abort();
         }
       }
     }, /aborted/);
-    await paintOnce(engine, { prompt: "cat", seed: 1, steps: 1, guidanceScale: 1 });
-    const runs = await unetRuns();
-    // The last one is that of the picture after it.
-    const late = runs.slice(0, -1).filter((began) => began > abortedAt);
+    await paintOnce(engine, short);
+    const runs = (await takeUnetRuns()).slice(0, -1);
+    const late = runs.filter((began) => began > abortedAt);
     assert.ok(late.length <= 1, `${late.length} runs began after the abort`);
-    assert.ok(runs.length < 50);
-  });
-
-  it("stops when the iteration is left, without a signal", async () => {
-    const { engine, unetRuns } = await startGated({ gate: 3 });
-    for await (const event of engine.paint({ prompt: "cat", seed: 1, steps: 9 }, new AbortController().signal)) {
-      if (event.kind === "step") {
-        break;
-      }
-    }
-    await paintOnce(engine, { prompt: "cat", seed: 1, steps: 1, guidanceScale: 1 });
-    const runs = (await unetRuns()).length - 1;
-    assert.ok(runs === 2 || runs === 3, `${runs} runs`);
+    assert.ok(runs.length >= 2);
   });
 
   it("ends when it is asked to, in the middle of a picture too", async () => {
-    const { engine } = await startGated({ unetWork: 10 });
-    const { signal } = new AbortController();
     await assert.rejects(
       async () => {
-        for await (const event of engine.paint({ prompt: "cat", seed: 1, steps: 100 }, signal)) {
+        for await (const event of engine.paint(cat, new AbortController().signal)) {
           if (event.kind === "step" && event.step === 1) {
             void engine.stop({ graceMs: 60_000 });
           }
@@ -98,12 +105,5 @@ describe("engine process", () => {
       { name: "PaintError", kind: "lost" },
     );
     assert.equal(await engine.exited, "exit code 0");
-  });
-
-  it("that does not end when it is asked to is killed", async () => {
-    const { engine } = await startGated({});
-    process.kill(engine.pid, "SIGSTOP");
-    await engine.stop({ graceMs: 100 });
-    assert.equal(await engine.exited, "signal SIGKILL");
   });
 });

@@ -1,8 +1,8 @@
 /**
  * The engine's process with a record of its UNet runs: each adds a line with the time it began to `unet-runs` in the model's
- * folder. The run whose number stands in `gate` there waits until the host has sent a cancel.
+ * folder. Where a file `gate` lies there, the third UNet run of a picture waits until the host has sent a cancel.
  */
-import { appendFileSync, existsSync, readFileSync } from "node:fs";
+import { appendFileSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { isHostMessage } from "../../../src/engine/child/messages.js";
 import { createProcessChannel } from "../../../src/engine/child/process-channel.js";
@@ -10,25 +10,31 @@ import { serveEngine } from "../../../src/engine/child/serve-engine.js";
 import { loadSdxlEngine } from "../../../src/engine/sdxl-engine.js";
 import { countingSessions } from "../counting-sessions.js";
 
-const cancelled = new Promise<void>((resolve) => {
-  process.on("message", (message) => {
-    if (isHostMessage(message) && message.kind === "cancel") {
-      resolve();
-    }
+const nextCancel = () =>
+  new Promise<void>((resolve) => {
+    process.on("message", function listener(message) {
+      if (isHostMessage(message) && message.kind === "cancel") {
+        process.off("message", listener);
+        resolve();
+      }
+    });
   });
-});
 
 serveEngine({
   channel: createProcessChannel(),
   load({ modelFolder }) {
-    const gateFile = join(modelFolder, "gate");
-    const gate = existsSync(gateFile) ? Number(readFileSync(gateFile, "utf8")) : undefined;
+    const gated = existsSync(join(modelFolder, "gate"));
     let runs = 0;
+    let cancelled = Promise.resolve();
     const openSession = countingSessions(async (subModel) => {
+      if (subModel === "text_encoder") {
+        runs = 0;
+        cancelled = nextCancel();
+      }
       if (subModel === "unet") {
         appendFileSync(join(modelFolder, "unet-runs"), `${Date.now()}\n`);
         runs++;
-        if (runs === gate) {
+        if (gated && runs === 3) {
           await cancelled;
         }
       }

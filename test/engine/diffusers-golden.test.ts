@@ -1,0 +1,196 @@
+import assert from "node:assert/strict";
+import { basename, dirname } from "node:path";
+import { after, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import sharp from "sharp";
+import { z } from "zod";
+import { eulerDiscreteConfig, eulerSchedule } from "../../src/engine/euler-discrete.js";
+import { readModelFolder } from "../../src/engine/model-folder.js";
+import { loadSdxlEngine } from "../../src/engine/sdxl-engine.js";
+import { createSessionOpener, type InputTensor, type OpenSession } from "../../src/engine/sessions.js";
+import { createTorchGenerator } from "../../src/engine/torch-generator.js";
+import { floatsFromBase64, readGolden } from "../fixtures/golden-file.js";
+import { paintOnce, psnr } from "./paint-once.js";
+
+/*
+ * The embedded model against diffusers, transformers and torch on the same weights: training/goldens.py made the values.
+ */
+
+const modelFolder = fileURLToPath(new URL("../../models/emoji-xl", import.meta.url));
+const packedLatents = z.object({ float32: z.string() });
+const ends = z.object({
+  shape: z.array(z.number()),
+  first: z.array(z.number()),
+  last: z.array(z.number()),
+  mean: z.number(),
+});
+
+const tokens = await readGolden(
+  "diffusers/tokens.json",
+  z.object({
+    prompts: z.array(
+      z.object({ prompt: z.string(), tokenizer: z.array(z.number()), tokenizer_2: z.array(z.number()) }),
+    ),
+  }),
+);
+const schedules = await readGolden(
+  "diffusers/scheduler.json",
+  z.object({
+    shipped: z.record(z.string(), z.unknown()),
+    schedules: z.array(
+      z.object({
+        config: z.union([z.literal("shipped"), z.record(z.string(), z.unknown())]),
+        steps: z.number(),
+        timesteps: z.array(z.number()),
+        sigmas: z.array(z.number()),
+        init_noise_sigma: z.number(),
+      }),
+    ),
+  }),
+);
+const noise = await readGolden(
+  "diffusers/randn.json",
+  z.object({
+    values: z.array(
+      z.object({ seed: z.number(), n: z.number(), first: z.array(z.number()), last: z.array(z.number()) }),
+    ),
+    successive: z.object({ seed: z.number(), sizes: z.array(z.number()), float32: z.array(z.string()) }),
+  }),
+);
+const embeddings = await readGolden(
+  "diffusers/embeddings.json",
+  z.object({ embeddings: z.array(z.object({ prompt: z.string(), prompt_embeds: ends, pooled: ends })) }),
+);
+const image = await readGolden(
+  "diffusers/image.json",
+  z.object({
+    prompt: z.string(),
+    seed: z.number(),
+    steps: z.number(),
+    guidance_scale: z.number(),
+    width: z.number(),
+    height: z.number(),
+    file: z.string(),
+    initial_noise: packedLatents,
+    final_latents: packedLatents,
+    no_guidance: packedLatents.extend({ steps: z.number(), guidance_scale: z.number() }),
+    negative_prompt: packedLatents.extend({
+      negative_prompt: z.string(),
+      steps: z.number(),
+      guidance_scale: z.number(),
+    }),
+  }),
+);
+
+/** Largest difference. */
+function distance(actual: Iterable<number>, expected: Iterable<number>): number {
+  const [ours, theirs] = [[...actual], [...expected]];
+  assert.equal(ours.length, theirs.length);
+  return theirs.reduce((most, value, i) => Math.max(most, Math.abs(value - (ours[i] ?? Number.NaN))), 0);
+}
+
+describe("the embedded model, against diffusers", async () => {
+  /** What the sub-models were fed last. */
+  const fed = new Map<string, InputTensor>();
+  const open = createSessionOpener();
+  const openSession: OpenSession = async (file) => {
+    const session = await open(file);
+    const subModel = basename(dirname(file));
+    return {
+      ...session,
+      run(feeds, wanted) {
+        for (const [name, feed] of Object.entries(feeds)) {
+          fed.set(`${subModel}.${name}`, feed);
+        }
+        return session.run(feeds, wanted);
+      },
+    };
+  };
+  const model = await readModelFolder(modelFolder);
+  const engine = await loadSdxlEngine({ modelFolder, openSession });
+  after(() => engine.release());
+  const request = { prompt: image.prompt, seed: image.seed, steps: image.steps, guidanceScale: image.guidance_scale };
+  /** Those that the decoder was fed, in the UNet's scale again. */
+  const latents = () =>
+    Float32Array.from(fed.get("vae_decoder.latent_sample")?.data ?? [], (value) => value * model.vae.scaling_factor);
+
+  for (const { prompt, ...expected } of tokens.prompts) {
+    it(`cuts ${JSON.stringify(prompt.slice(0, 40))} into the same tokens`, () => {
+      assert.deepEqual(model.tokenizers[0](prompt).ids, expected.tokenizer);
+      assert.deepEqual(model.tokenizers[1](prompt).ids, expected.tokenizer_2);
+    });
+  }
+
+  for (const { config, steps, ...expected } of schedules.schedules) {
+    it(`has the same noise levels: ${steps} steps of ${JSON.stringify(config)}`, () => {
+      const schedule = eulerSchedule(
+        eulerDiscreteConfig.parse(config === "shipped" ? schedules.shipped : config),
+        steps,
+      );
+      // One last place of float32 at the largest value.
+      assert.ok(distance(schedule.timesteps, expected.timesteps) <= 1e-4);
+      assert.ok(distance(schedule.sigmas, expected.sigmas) <= 2e-6);
+      assert.ok(Math.abs(schedule.initialNoiseSigma - expected.init_noise_sigma) <= 2e-6);
+    });
+  }
+
+  it("begins from the same noise", () => {
+    for (const { seed, n, first, last } of noise.values) {
+      const values = createTorchGenerator(seed).randn(n);
+      assert.ok(distance(values.subarray(0, first.length), first) <= 1e-6, `seed ${seed}, ${n} values`);
+      assert.ok(distance(values.subarray(-last.length), last) <= 1e-6, `seed ${seed}, ${n} values`);
+    }
+    const { seed, sizes, float32 } = noise.successive;
+    const generator = createTorchGenerator(seed);
+    for (const [index, size] of sizes.entries()) {
+      assert.ok(distance(generator.randn(size), floatsFromBase64(float32[index] ?? "")) <= 1e-6);
+    }
+    const initial = floatsFromBase64(image.initial_noise.float32);
+    assert.ok(distance(createTorchGenerator(image.seed).randn(initial.length), initial) <= 1e-6);
+  });
+
+  for (const { prompt, prompt_embeds, pooled } of embeddings.embeddings) {
+    it(`encodes ${JSON.stringify(prompt)} into the same embeddings`, async () => {
+      await paintOnce(engine, { prompt, seed: 0, steps: 1, guidanceScale: 1 });
+      for (const [name, expected] of [
+        ["encoder_hidden_states", prompt_embeds],
+        ["text_embeds", pooled],
+      ] as const) {
+        const feed = fed.get(`unet.${name}`);
+        assert.ok(feed !== undefined);
+        assert.deepEqual(feed.shape, expected.shape);
+        const values = Array.from(feed.data);
+        assert.ok(distance(values.slice(0, expected.first.length), expected.first) <= 1e-4, name);
+        assert.ok(distance(values.slice(-expected.last.length), expected.last) <= 1e-4, name);
+        const mean = values.reduce((sum, value) => sum + value) / values.length;
+        assert.ok(Math.abs(mean - expected.mean) <= 1e-4, name);
+      }
+    });
+  }
+
+  it("paints the same picture for the same seed, and another for another seed", async () => {
+    const file = fileURLToPath(new URL(`../golden/diffusers/${image.file}`, import.meta.url));
+    const expected = await sharp(file).removeAlpha().raw().toBuffer();
+    const { pixels } = await paintOnce(engine, request);
+    assert.deepEqual([pixels.width, pixels.height], [image.width, image.height]);
+    const likeness = psnr(pixels.data, expected);
+    assert.ok(likeness >= 40, `${likeness} dB`);
+    assert.ok(distance(latents(), floatsFromBase64(image.final_latents.float32)) <= 1e-3);
+    const other = await paintOnce(engine, { ...request, seed: image.seed + 1 });
+    const otherLikeness = psnr(other.pixels.data, expected);
+    assert.ok(otherLikeness < 25, `${otherLikeness} dB`);
+  });
+
+  it("reaches the same latents without guidance, and with a negative prompt", async () => {
+    const { no_guidance: plain, negative_prompt: negative } = image;
+    await paintOnce(engine, { ...request, steps: plain.steps, guidanceScale: plain.guidance_scale });
+    assert.ok(distance(latents(), floatsFromBase64(plain.float32)) <= 1e-3);
+    await paintOnce(engine, {
+      ...request,
+      negativePrompt: negative.negative_prompt,
+      steps: negative.steps,
+      guidanceScale: negative.guidance_scale,
+    });
+    assert.ok(distance(latents(), floatsFromBase64(negative.float32)) <= 1e-3);
+  });
+});
