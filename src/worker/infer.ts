@@ -8,7 +8,7 @@ import { encodeImage } from "../image/encode-image.js";
 import { contentTypeOf } from "../image/image-format.js";
 import type { ImageStore } from "../image/image-store.js";
 import { queueFull } from "../mesh/errors.js";
-import { extractCarrier } from "../trace/carrier.js";
+import { type ParentPolicy, readCallerContext } from "../trace/caller-context.js";
 import { iterateWithSpan } from "../trace/span-scope.js";
 import type { Admission, Place } from "./admission.js";
 import { diffusion } from "./diffusion.js";
@@ -23,6 +23,8 @@ export interface InferContext {
   readonly admission: Admission;
   readonly tracer: Tracer;
   readonly propagator: TextMapPropagator;
+  /** What a caller's trace headers mean where the body's carrier names no parent. */
+  readonly headerPolicy: ParentPolicy;
   /** Undefined: pictures travel as `data:` URIs. */
   readonly store: ImageStore | undefined;
 }
@@ -33,8 +35,8 @@ export interface InferCall {
   readonly signal: AbortSignal;
   /** Base URL under which the caller reaches the store's pictures. */
   readonly baseUrl: string;
-  /** Parent for the `inference` span where the body's carrier names none. */
-  readonly parent: Context;
+  /** The caller's headers. */
+  readonly header: Headers;
 }
 
 /** One event of the stream: queued, progress, or the result, which is the last. */
@@ -51,14 +53,19 @@ export async function* infer(request: InferRequest, call: InferCall, worker: Inf
   if (admitted.kind === "full") {
     throw queueFull("all places of this worker are taken", admitted.retryAfterMs);
   }
-  const parent = extractCarrier(worker.propagator, request.traceContext, call.parent);
+  const { parent, links } = readCallerContext({
+    propagator: worker.propagator,
+    carrier: request.traceContext,
+    header: call.header,
+    policy: worker.headerPolicy,
+  });
   const attributes = { "model.name": worker.engine.info.model, "prompt.length": [...request.prompt].length };
   try {
     yield* iterateWithSpan(
       worker.tracer,
       "inference",
-      { parent, kind: SpanKind.SERVER, attributes },
-      (_span, context) => paintInTurn(request, { ...call, parent: context }, worker, admitted.place),
+      { parent, links: [...links], kind: SpanKind.SERVER, attributes },
+      (_span, scope) => paintInTurn(request, call, worker, admitted.place, scope),
     );
   } finally {
     admitted.place.leave();
@@ -70,8 +77,9 @@ async function* paintInTurn(
   call: InferCall,
   worker: InferContext,
   place: Place,
+  parent: Context,
 ): AsyncGenerator<InferEvent> {
-  const { signal, parent } = call;
+  const { signal } = call;
   const { engine, tracer } = worker;
   const options = request.options;
   const where = createWhereabouts();

@@ -8,11 +8,10 @@ import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
 import { unavailable } from "../mesh/errors.js";
-import { extractCarrier } from "../trace/carrier.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { withSpan } from "../trace/span-scope.js";
 import { createAdmission } from "./admission.js";
-import type { InferCall } from "./infer.js";
+import type { InferCall, InferContext } from "./infer.js";
 import { workerRoutes } from "./routes.js";
 
 /** An engine that lives on its own: it can be away for a while, and has to be closed. */
@@ -48,18 +47,16 @@ export function createWorkerApp(options: WorkerAppOptions): App {
   const admission = createAdmission({ maxWaiting: options.maxWaiting });
   let engine: ManagedEngine | undefined;
 
-  const context = () => {
+  const context = (): InferContext => {
     if (engine === undefined) {
       throw unavailable("the worker has no engine yet");
     }
-    return { engine, admission, tracer, propagator, store };
+    return { engine, admission, tracer, propagator, headerPolicy: trustTraceparent ? "trust" : "none", store };
   };
   const callOf = (call: HandlerContext): InferCall => ({
     signal: callDeadline(call).signal,
     baseUrl: options.publicUrl ?? new URL(call.url).origin,
-    parent: trustTraceparent
-      ? extractCarrier(propagator, Object.fromEntries(call.requestHeader), ROOT_CONTEXT)
-      : ROOT_CONTEXT,
+    header: call.requestHeader,
   });
 
   return createApp({
