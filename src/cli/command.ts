@@ -14,6 +14,13 @@ export interface Command<Group extends SettingGroup = SettingGroup> {
   readonly summary: string;
   readonly settings: Group;
   readonly prompt?: PromptArgument;
-  /** Runs it and resolves with the exit code. `prompt` is empty for a command that takes none. */
-  run(settings: SettingsOf<Group>, context: CommandContext, prompt: string): Promise<number>;
+  /** Loads its code, which is not loaded before: `--help` should not wait for a model's runtime. */
+  readonly load: () => Promise<RunCommand<Group>>;
 }
+
+/** Runs a command and resolves with the exit code. `prompt` is empty for a command that takes none. */
+export type RunCommand<Group extends SettingGroup> = (
+  settings: SettingsOf<Group>,
+  context: CommandContext,
+  prompt: string,
+) => Promise<number>;

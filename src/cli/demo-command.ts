@@ -41,6 +41,7 @@ export async function runDemo(
   const progress = createProgress(stderr, quiet || json);
   const ports = { collector: 0, worker: 0, pipeline: 0 };
   try {
+    progress.phase("starting the services");
     const system = await startLocalSystem({
       ports,
       model,
@@ -49,7 +50,6 @@ export async function runDemo(
       logLevel: "error",
       environment,
       interrupt,
-      onPhase: progress.phase,
     });
     try {
       const request = { ...settings, prompt, workerApp: undefined, width: undefined, height: undefined };

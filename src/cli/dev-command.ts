@@ -7,6 +7,7 @@ import type { devSettings } from "./dev-settings.js";
 import { exitCodes } from "./exit-codes.js";
 import { type LocalSystem, startLocalSystem } from "./local-system.js";
 import type { SettingsOf } from "./setting.js";
+import { whenAborted } from "./when-aborted.js";
 
 type DevSettings = SettingsOf<typeof devSettings>;
 
@@ -26,6 +27,7 @@ export async function runDev(settings: DevSettings, context: CommandContext): Pr
 async function keepRunning(settings: DevSettings, images: string | undefined, context: CommandContext): Promise<void> {
   const { pipelinePort, workerPort, collectorPort, model, threads, logLevel } = settings;
   const { environment, stdout, stderr, interrupt } = context;
+  stderr.write("starting a collector, a worker and a pipeline\n");
   const system = await startLocalSystem({
     ports: { collector: collectorPort, worker: workerPort, pipeline: pipelinePort },
     model,
@@ -34,15 +36,11 @@ async function keepRunning(settings: DevSettings, images: string | undefined, co
     logLevel,
     environment,
     interrupt,
-    onPhase: (words) => stderr.write(`${words}\n`),
   });
   try {
     stdout.write(describeSystem(system));
-    const interrupted = new Promise<undefined>((resolve) => {
-      interrupt.addEventListener("abort", () => resolve(undefined), { once: true });
-    });
     const death = await Promise.race([
-      interrupted,
+      whenAborted(interrupt),
       ...[system.collector, system.worker, system.pipeline].map(({ command, ended }) =>
         ended.then((how) => `the ${command} ${how}`),
       ),
@@ -62,7 +60,7 @@ worker     ${worker.url}
 collector  ${collector.url}   (OTLP over gRPC and HTTP; GET /traces/<trace id>)
 
 Try:
-  npx @bufbuild/buf curl -d '{"prompt": "a red heart"}' ${pipeline.url}/throughline.v1.ImagePipelineService/Generate
+  npx buf curl -d '{"prompt": "a red heart"}' ${pipeline.url}/throughline.v1.ImagePipelineService/Generate
 
 Ctrl-C ends all three.
 `;

@@ -1,6 +1,7 @@
 import type { Environment } from "./environment.js";
-import { localEnvironment } from "./local-environment.js";
+import { exportTo, localEnvironment } from "./local-environment.js";
 import { type ServiceProcess, startServiceProcess } from "./service-process.js";
+import type { ServiceOrders } from "./supervisor.js";
 import { defaultAppId } from "./worker-settings.js";
 
 /** A collector, a worker and a pipeline on this machine. */
@@ -16,8 +17,6 @@ export interface LocalSystemOptions {
   readonly logLevel: string;
   readonly environment: Environment;
   readonly interrupt: AbortSignal;
-  /** Told what is being started. */
-  readonly onPhase: (words: string) => void;
 }
 
 /** A local system that runs, each part in a process of its own. */
@@ -32,42 +31,53 @@ export interface LocalSystem {
 }
 
 /**
- * Starts the three, each when what it needs is there.
+ * Starts the three. Their processes load at the same time; each is told to begin when what it needs is there.
  *
  * @throws CommandError when one cannot start; none is then left.
  */
 export async function startLocalSystem(options: LocalSystemOptions): Promise<LocalSystem> {
-  const { ports, model, threads, images, logLevel, interrupt, onPhase } = options;
-  const started: ServiceProcess[] = [];
-  const start = async (command: string, port: number, flags: readonly string[], environment: Environment) => {
-    onPhase(`starting the ${command}`);
-    const service = await startServiceProcess({
-      command,
-      flags: ["--host", "127.0.0.1", "--port", String(port), "--log-level", logLevel, ...flags],
-      environment,
-      interrupt,
-    });
-    started.push(service);
-    return service;
+  const { ports, model, threads, images, logLevel } = options;
+  const environment = localEnvironment(options.environment);
+  const failure = new AbortController();
+  const interrupt = AbortSignal.any([options.interrupt, failure.signal]);
+
+  const start = async (command: keyof typeof ports, orders: Promise<ServiceOrders>): Promise<ServiceProcess> => {
+    try {
+      return await startServiceProcess({ command, environment, orders, interrupt });
+    } catch (error) {
+      // The first failure ends the others, for its own reason.
+      failure.abort(error);
+      throw error;
+    }
   };
+  const order = (command: keyof typeof ports, flags: readonly string[], collector?: ServiceProcess): ServiceOrders => ({
+    flags: ["--host", "127.0.0.1", "--port", String(ports[command]), "--log-level", logLevel, ...flags],
+    environment: collector === undefined ? {} : exportTo(collector.url),
+  });
+
+  const collecting = start("collector", Promise.resolve(order("collector", [])));
+  const workerFlags = [
+    "--grace",
+    "0",
+    "--threads",
+    String(threads),
+    ...(model === undefined ? [] : ["--model", model]),
+  ];
+  const working = start(
+    "worker",
+    collecting.then((collector) => order("worker", workerFlags, collector)),
+  );
+  const imageFlags = images === undefined ? [] : ["--images", images];
+  const piping = start(
+    "pipeline",
+    Promise.all([collecting, working]).then(([collector, worker]) => {
+      const target = `${defaultAppId}=${new URL(worker.url).host}`;
+      return order("pipeline", ["--grace", "0", "--worker", target, ...imageFlags], collector);
+    }),
+  );
+
   try {
-    const collector = await start("collector", ports.collector, [], localEnvironment(options.environment, ""));
-    const environment = localEnvironment(options.environment, collector.url);
-    const worker = await start(
-      "worker",
-      ports.worker,
-      ["--grace", "0", "--threads", String(threads), ...(model === undefined ? [] : ["--model", model])],
-      environment,
-    );
-    const pipeline = await start(
-      "pipeline",
-      ports.pipeline,
-      [
-        ...["--grace", "0", "--worker", `${defaultAppId}=${new URL(worker.url).host}`],
-        ...(images === undefined ? [] : ["--images", images]),
-      ],
-      environment,
-    );
+    const [collector, worker, pipeline] = await Promise.all([collecting, working, piping]);
     const stopServices = async (): Promise<void> => {
       await Promise.all([worker.stop(), pipeline.stop()]);
     };
@@ -82,7 +92,8 @@ export async function startLocalSystem(options: LocalSystemOptions): Promise<Loc
       },
     };
   } catch (error) {
-    await Promise.all(started.map((service) => service.stop()));
+    const ends = [collecting, working, piping].map(async (starting) => (await starting).stop());
+    await Promise.allSettled(ends);
     throw error;
   }
 }

@@ -1,9 +1,11 @@
 #!/usr/bin/env node
 import type { CommandContext } from "./command-context.js";
 import { CommandError, interruptedBy } from "./command-error.js";
+import { loadCommand } from "./commands.js";
 import { type EndingSignal, exitCodeOf, exitCodes } from "./exit-codes.js";
 import { runProgram } from "./program.js";
 import { connectSupervisor } from "./supervisor.js";
+import { rejectWhenAborted } from "./when-aborted.js";
 
 /** The only place that reads the process's environment and ends the process. */
 
@@ -46,9 +48,20 @@ const context: CommandContext = {
   supervisor,
 };
 
-const exitCode = await runProgram(process.argv.slice(2), context).catch(reportFailure);
+const exitCode = await run(process.argv.slice(2)).catch(reportFailure);
 await Promise.all([flush(process.stdout), flush(process.stderr)]);
 process.exit(exitCode);
+
+/** Runs what the user typed; a supervised service gets the rest of its command line from its supervisor. */
+async function run(argv: readonly string[]): Promise<number> {
+  if (supervisor === undefined) {
+    return runProgram(argv, context);
+  }
+  const ordered = supervisor.orders();
+  await loadCommand(argv[0] ?? "");
+  const { flags, environment } = await Promise.race([ordered, rejectWhenAborted(interrupt.signal)]);
+  return runProgram([...argv, ...flags], { ...context, environment: { ...process.env, ...environment } });
+}
 
 /** Tells a failure in one line, to the supervisor where there is one, and gives the exit code for it. */
 async function reportFailure(error: unknown): Promise<number> {

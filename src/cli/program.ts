@@ -29,7 +29,9 @@ export async function runProgram(argv: readonly string[], context: CommandContex
     .exitOverride();
   visitCommands((command) =>
     addCommand(program, command, async (flags, prompt) => {
-      exitCode = await command.run(readSettings(command.settings, flags, context.environment), context, prompt);
+      const settings = readSettings(command.settings, flags, context.environment);
+      const run = await command.load();
+      exitCode = await run(settings, context, prompt);
     }),
   );
   program

@@ -1,6 +1,7 @@
 import type { CommandContext } from "./command-context.js";
 import { exitCodes } from "./exit-codes.js";
 import { describeStartFailure } from "./start-failure.js";
+import { rejectWhenAborted, whenAborted } from "./when-aborted.js";
 
 /** A service that runs. */
 export interface RunningService {
@@ -28,20 +29,12 @@ export interface ServiceOptions {
 export async function runService(options: ServiceOptions, context: CommandContext): Promise<number> {
   const { interrupt, stdout, supervisor } = context;
   interrupt.throwIfAborted();
-  const interrupted = new Promise<void>((resolve) => {
-    interrupt.addEventListener("abort", () => resolve(), { once: true });
-  });
   try {
-    const service = await Promise.race([
-      options.start(),
-      // What still starts is left alone: the process ends.
-      interrupted.then((): never => {
-        throw interrupt.reason;
-      }),
-    ]);
+    // Where the signal comes first, what still starts is left alone: the process ends.
+    const service = await Promise.race([options.start(), rejectWhenAborted(interrupt)]);
     stdout.write(`${options.name} is ready at ${service.url}\n`);
     await supervisor?.report({ kind: "ready", url: service.url });
-    await interrupted;
+    await whenAborted(interrupt);
     await service.stop();
   } catch (error) {
     throw describeStartFailure(options.name, error);

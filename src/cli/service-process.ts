@@ -3,14 +3,16 @@ import { once } from "node:events";
 import { CommandError } from "./command-error.js";
 import type { Environment } from "./environment.js";
 import { commandLineEntry } from "./package-root.js";
-import { serviceReport, supervisedVariable } from "./supervisor.js";
+import { type ServiceOrders, serviceReport, supervisedVariable } from "./supervisor.js";
+import { rejectWhenAborted } from "./when-aborted.js";
 
 /** Which service to start, and how. */
 export interface ServiceProcessOptions {
   /** Name of the command that serves, such as `worker`. */
   readonly command: string;
-  readonly flags: readonly string[];
   readonly environment: Environment;
+  /** What the service shall do. The process loads its code while this is still to come. */
+  readonly orders: Promise<ServiceOrders>;
   /** Gives the start up, and ends what was started. */
   readonly interrupt: AbortSignal;
 }
@@ -32,12 +34,12 @@ const stopMs = 10_000;
  * Starts one of this command line's services as a child process and waits until it serves. The child watches the IPC channel between
  * the two and ends when it breaks, so nothing is left behind even when this process is killed.
  *
- * @throws CommandError with the child's own words when it cannot start; it is then gone.
+ * @throws CommandError with the child's own words when it cannot start, or what the orders reject with; the process is then gone.
  */
 export async function startServiceProcess(options: ServiceProcessOptions): Promise<ServiceProcess> {
-  const { command, flags, environment, interrupt } = options;
+  const { command, environment, orders, interrupt } = options;
   interrupt.throwIfAborted();
-  const child = fork(commandLineEntry, [command, ...flags], {
+  const child = fork(commandLineEntry, [command], {
     env: { ...environment, [supervisedVariable]: "1" },
     // A debugger's port belongs to this process.
     execArgv: process.execArgv.filter((argument) => !argument.startsWith("--inspect")),
@@ -45,41 +47,30 @@ export async function startServiceProcess(options: ServiceProcessOptions): Promi
   });
   const ended = endOf(child);
   const stop = () => endProcess(child, ended);
+  const waiting = new AbortController();
   try {
-    const url = await readyUrl(child, command, ended, interrupt);
-    return { command, url, ended, stop };
-  } catch (error) {
-    await stop();
-    throw error;
-  }
-}
-
-/** Resolves with the URL that the child reports. */
-async function readyUrl(
-  child: ChildProcess,
-  command: string,
-  ended: Promise<string>,
-  interrupt: AbortSignal,
-): Promise<string> {
-  const listening = new AbortController();
-  try {
-    const signal = AbortSignal.any([listening.signal, interrupt]);
-    const message = await Promise.race([
-      once(child, "message", { signal }).then(([first]: unknown[]) => first),
-      ended.then((how): never => {
-        throw new CommandError(`the ${command} ${how} before it was ready`);
-      }),
-    ]);
+    const signal = AbortSignal.any([waiting.signal, interrupt]);
+    const reported = once(child, "message", { signal });
+    const died = ended.then((how): never => {
+      throw new CommandError(`the ${command} ${how} before it was ready`);
+    });
+    // Whichever settles after the race is over settles for nobody.
+    for (const late of [reported, died]) {
+      late.catch(() => {});
+    }
+    child.send(await Promise.race([orders, died, rejectWhenAborted(signal)]), () => {});
+    const [message]: unknown[] = await Promise.race([reported, died]);
     const report = serviceReport.parse(message);
     if (report.kind === "failed") {
       throw new CommandError(report.message);
     }
-    return report.url;
+    return { command, url: report.url, ended, stop };
   } catch (error) {
+    await stop();
     interrupt.throwIfAborted();
     throw error;
   } finally {
-    listening.abort();
+    waiting.abort();
   }
 }
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { localEnvironment } from "../../src/cli/local-environment.js";
 
-test("the services of a local system export to its own collector, whatever the shell says", () => {
+test("the services of a local system make spans and have no other collector, whatever the shell says", () => {
   const shell = {
     PATH: "/bin",
     OTEL_RESOURCE_ATTRIBUTES: "team=a",
@@ -21,12 +21,10 @@ test("the services of a local system export to its own collector, whatever the s
     PATH: "/bin",
     OTEL_RESOURCE_ATTRIBUTES: "team=a",
     ENABLE_TRACING: "true",
-    OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9",
-    OTEL_EXPORTER_OTLP_PROTOCOL: "grpc",
     OTEL_BSP_SCHEDULE_DELAY: "200",
   };
-  assert.deepEqual(localEnvironment(shell, "http://127.0.0.1:9"), expected);
-  assert.deepEqual(localEnvironment({ ...shell, OTEL_BSP_SCHEDULE_DELAY: "50" }, "http://127.0.0.1:9"), {
+  assert.deepEqual(localEnvironment(shell), expected);
+  assert.deepEqual(localEnvironment({ ...shell, OTEL_BSP_SCHEDULE_DELAY: "50" }), {
     ...expected,
     OTEL_BSP_SCHEDULE_DELAY: "50",
   });

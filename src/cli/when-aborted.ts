@@ -1,0 +1,16 @@
+/** Resolves when the signal is aborted, at once if it is already. */
+export function whenAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) {
+      resolve();
+    } else {
+      signal.addEventListener("abort", () => resolve(), { once: true });
+    }
+  });
+}
+
+/** Rejects with the signal's reason when it is aborted; for races. */
+export async function rejectWhenAborted(signal: AbortSignal): Promise<never> {
+  await whenAborted(signal);
+  throw signal.reason;
+}
