@@ -185,6 +185,19 @@ describe("engine host", async () => {
     await closing.close();
   });
 
+  it("ends the process that it is just starting again when it is closed", async () => {
+    const first = nextLifeline();
+    const closing = await startHost(await makeFolder());
+    await first;
+    const { pid } = closing;
+    assert.ok(pid !== undefined);
+    const second = nextLifeline();
+    process.kill(pid, "SIGKILL");
+    const { ended } = await second;
+    await Promise.all([closing.close(), ended]);
+    assert.deepEqual([closing.state, closing.pid], ["stopped", undefined]);
+  });
+
   it("does not start on a wrong folder, says why and leaves no process", async () => {
     const wrong = await makeFolder();
     await rename(join(wrong, "unet/config.json"), join(wrong, "unet/other.json"));
