@@ -57,10 +57,12 @@ function describeSystem({ pipeline, worker, collector }: LocalSystem): string {
   return `
 pipeline   ${pipeline.url}
 worker     ${worker.url}
-collector  ${collector.url}   (OTLP over gRPC and HTTP; GET /traces/<trace id>)
+collector  ${collector.url}  (OTLP over gRPC and HTTP)
 
-Try:
+A picture:
   npx buf curl -d '{"prompt": "a red heart"}' ${pipeline.url}/throughline.v1.ImagePipelineService/Generate
+Its trace:
+  curl '${collector.url}/traces/<trace id>?format=text'
 
 Ctrl-C ends all three.
 `;

@@ -52,28 +52,31 @@ const phaseWidth = 24;
 function createBar(output: Output): Progress {
   const bar = new SingleBar({
     stream: output,
-    format: "{phase} {bar} {value}/{total}",
+    format: "{phase} {bar} {count}",
     barCompleteChar: "█",
     barIncompleteChar: "░",
     barsize: 30,
-    hideCursor: true,
     clearOnComplete: true,
+    // The terminal's modes stay as they are: a command that is killed could not set them back.
+    hideCursor: false,
+    linewrap: true,
     // Signals are the main program's affair.
     gracefulExit: false,
   });
-  let current = "";
-  bar.start(1, 0, { phase: "".padEnd(phaseWidth) });
+  let current: string | undefined;
   return {
     phase(words) {
-      if (words !== current) {
-        current = words;
+      if (current === undefined) {
+        bar.start(1, 0, { phase: words.padEnd(phaseWidth), count: "" });
+      } else if (words !== current) {
         bar.update({ phase: words.padEnd(phaseWidth) });
         bar.render();
       }
+      current = words;
     },
     step(done, total) {
       bar.setTotal(total);
-      bar.update(done);
+      bar.update(done, { count: `${done} of ${total}` });
     },
     end: () => bar.stop(),
   };

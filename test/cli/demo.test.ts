@@ -7,7 +7,8 @@ import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { runCommand, startCommand } from "./support/run-command.js";
 
-suite("throughline demo", async () => {
+// Two at a time: most of it is waiting for processes to load.
+suite("throughline demo", { concurrency: 2 }, async () => {
   const folder = await temporaryFolder();
   const model = join(folder, "quick");
   const slowModel = join(folder, "slow");

@@ -11,7 +11,8 @@ import { runCommand, startCommand } from "./support/run-command.js";
 
 const readyAt = /^\S+ is ready at (http:\/\/127\.0\.0\.1:(\d+))$/m;
 
-suite("services as processes", async () => {
+// Two at a time: most of it is waiting for processes to load.
+suite("services as processes", { concurrency: 2 }, async () => {
   const folder = await temporaryFolder();
   const model = join(folder, "quick");
   const slowModel = join(folder, "slow");

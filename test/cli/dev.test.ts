@@ -1,0 +1,58 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { readdir } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { before, suite, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { startCommand } from "./support/run-command.js";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+
+suite("throughline dev", async () => {
+  const model = join(await temporaryFolder(), "model");
+  before(() => makeSdxlFolder(model));
+  const args = ["dev", "--model", model, "--pipeline-port", "0", "--worker-port", "0", "--collector-port", "0"];
+  const imageFolders = async () => (await readdir(tmpdir())).filter((name) => name.startsWith("throughline-images-"));
+
+  test("prints commands that work, and ends all when one of the three dies", async (t) => {
+    const before = await imageFolders();
+    const dev = startCommand(t, args);
+    await dev.waitFor(/Ctrl-C/);
+    const run = async (line: RegExp, traceId = "") => {
+      const command = line.exec(dev.stdout)?.[0].trim().replace("<trace id>", traceId) ?? "false";
+      const { stdout } = await promisify(execFile)("bash", ["-c", command], { cwd: root });
+      return stdout;
+    };
+    const { image, traceId } = JSON.parse(await run(/npx buf curl .*/));
+    const picture = await fetch(image.url);
+    assert.equal(picture.headers.get("content-type"), "image/png");
+    assert.equal((await picture.arrayBuffer()).byteLength, image.fileSize);
+
+    const collector = /collector +(\S+)/.exec(dev.stdout)?.[1];
+    const trace = await (await fetch(`${collector}/traces/${traceId}?spans=6&wait=20000`)).text();
+    assert.equal(JSON.parse(trace).spans.length, 6);
+    assert.match(await run(/curl '.*'/, traceId), /^image-pipeline .*\n├── preprocess-prompt /);
+
+    const worker = dev.living().find((line) => / worker$/.test(line));
+    process.kill(Number.parseInt(worker ?? "", 10), "SIGKILL");
+    assert.deepEqual(await dev.ended, { code: 1, signal: null });
+    assert.match(dev.stderr, /^throughline: the worker was ended by SIGKILL; the others are ended too\n$/m);
+    await dev.gone();
+    assert.deepEqual(await imageFolders(), before);
+  });
+
+  test("ends with 0 at Ctrl-C and leaves nothing", async (t) => {
+    const before = await imageFolders();
+    const dev = startCommand(t, args);
+    await dev.waitFor(/Ctrl-C/);
+    assert.equal((await imageFolders()).length, before.length + 1);
+    dev.killGroup("SIGINT");
+    assert.deepEqual(await dev.ended, { code: 0, signal: null });
+    assert.deepEqual(dev.living(), []);
+    assert.deepEqual(await imageFolders(), before);
+  });
+});
