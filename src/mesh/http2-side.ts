@@ -1,5 +1,6 @@
 import * as http2 from "node:http2";
 import type { ProtocolSide } from "./http1-side.js";
+import { createHttp2Keepalive } from "./http2-keepalive.js";
 import type { ListenLimits } from "./listen-limits.js";
 import type { NodeHandler } from "./node-handler.js";
 
@@ -9,6 +10,7 @@ const maxSessionMemoryMegabytes = 64;
 /** Serves HTTP/2 on sockets that another server accepted. */
 export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLimits>): ProtocolSide {
   const sessions = new Set<http2.ServerHttp2Session>();
+  const keepalive = createHttp2Keepalive({ timeMs: limits.keepaliveTimeMs, timeoutMs: limits.keepaliveTimeoutMs });
   let draining = false;
 
   const server = http2.createServer(
@@ -16,15 +18,19 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
       maxSessionMemory: maxSessionMemoryMegabytes,
       settings: { maxConcurrentStreams: limits.maxConcurrentStreams, maxHeaderListSize: limits.maxHeaderBytes },
     },
-    handler,
+    (request, response) => {
+      // The stream's event and not the response's: a Trailers-Only answer bypasses the latter.
+      request.stream.once("finish", () => setImmediate(endUnread, request));
+      handler(request, response);
+    },
   );
   server.on("session", (session) => {
     sessions.add(session);
+    keepalive.watch(session);
     let open = 0;
     session.on("stream", (stream) => {
       open++;
       stream.once("close", () => open--);
-      stream.once("finish", () => setImmediate(endUnread, stream));
     });
     session.setTimeout(limits.idleSessionTimeoutMs);
     session.on("timeout", () => {
@@ -37,20 +43,24 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
 
   return {
     accept(socket) {
+      // HTTP/2 has no use for a connection of which one half is closed.
+      socket.allowHalfOpen = false;
       server.emit("connection", socket);
     },
     drain() {
       draining = true;
       for (const session of sessions) session.close();
     },
-    close() {},
+    close: keepalive.close,
   };
 }
 
 /**
- * Ends a stream that was answered before its request was all there, such as one that is too large: the client may stop sending
- * (RFC 9113 §8.1). Node would keep the stream until the client ends it, and count it to the last.
+ * Ends a stream that was answered before its request was read to the end, such as one that is too large: the client may stop sending
+ * (RFC 9113 §8.1). Node would keep the stream, and what it has buffered of it, until somebody reads the rest.
  */
-function endUnread(stream: http2.ServerHttp2Stream): void {
-  if (!stream.closed && !stream.readableEnded) stream.close(http2.constants.NGHTTP2_NO_ERROR);
+function endUnread(request: http2.Http2ServerRequest): void {
+  if (request.readableEnded) return;
+  if (!request.stream.closed) request.stream.close(http2.constants.NGHTTP2_NO_ERROR);
+  request.resume();
 }

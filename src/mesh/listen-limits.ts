@@ -10,6 +10,10 @@ export interface ListenLimits {
   readonly keepAliveTimeoutMs?: number;
   /** How long an HTTP/2 connection may stay open without a stream, in milliseconds; it gets a GOAWAY. Default: 1,800,000. */
   readonly idleSessionTimeoutMs?: number;
+  /** An HTTP/2 connection that is silent for so long gets a PING, in milliseconds. Default: 5,000. */
+  readonly keepaliveTimeMs?: number;
+  /** An HTTP/2 connection that does not answer a PING for so long is cut, in milliseconds. Default: 20,000. */
+  readonly keepaliveTimeoutMs?: number;
   /** Streams that one HTTP/2 connection may have open at once. Default: 256. */
   readonly maxConcurrentStreams?: number;
   /** Time for a new connection to show which protocol it speaks, in milliseconds. Default: 10,000. */
@@ -24,6 +28,8 @@ const defaults: Required<ListenLimits> = {
   requestTimeoutMs: 60_000,
   keepAliveTimeoutMs: 30_000,
   idleSessionTimeoutMs: 1_800_000,
+  keepaliveTimeMs: 5_000,
+  keepaliveTimeoutMs: 20_000,
   maxConcurrentStreams: 256,
   prefaceTimeoutMs: 10_000,
   maxConnections: 4_096,
@@ -43,6 +49,8 @@ export function resolveListenLimits(limits: ListenLimits): Required<ListenLimits
     requestTimeoutMs: read("requestTimeoutMs"),
     keepAliveTimeoutMs: read("keepAliveTimeoutMs"),
     idleSessionTimeoutMs: read("idleSessionTimeoutMs"),
+    keepaliveTimeMs: read("keepaliveTimeMs"),
+    keepaliveTimeoutMs: read("keepaliveTimeoutMs"),
     maxConcurrentStreams: read("maxConcurrentStreams"),
     prefaceTimeoutMs: read("prefaceTimeoutMs"),
     maxConnections: read("maxConnections"),

@@ -55,7 +55,8 @@ export async function listen(options: ListenOptions): Promise<Listening> {
   const sockets = new Set<net.Socket>();
   const undecided = new Set<net.Socket>();
 
-  const server = net.createServer({ noDelay: true }, (socket) => {
+  // Half-open, as Node's own HTTP/1 server: a client may close its side after the request and still read the answer.
+  const server = net.createServer({ noDelay: true, allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
     undecided.add(socket);
     socket.on("close", () => {
@@ -91,6 +92,7 @@ export async function listen(options: ListenOptions): Promise<Listening> {
     clearTimeout(grace);
     clearTimeout(cut);
     http1.close();
+    http2.close();
   }
 
   const { address, port } = boundAddress(server);

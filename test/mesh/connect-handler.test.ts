@@ -3,58 +3,15 @@ import { suite, type TestContext, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, type HandlerContext, type Interceptor } from "@connectrpc/connect";
-import { errorFromJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { GenerateRequestSchema, GenerateResponseSchema } from "../../src/gen/throughline/v1/pipeline_pb.js";
 import { unavailable } from "../../src/mesh/errors.js";
-import {
-  connectHttp2,
-  connectTcp,
-  envelope,
-  http1,
-  http2Request,
-  postJson,
-  type RawResponse,
-  readToEnd,
-} from "./support/raw-http.js";
+import { errorOf } from "./support/error-of.js";
+import { connectHttp2, connectTcp, envelope, http1, http2Request, postJson, readToEnd } from "./support/raw-http.js";
 import { serveEcho } from "./support/serve-echo.js";
 
 const generate = "/throughline.v1.ImagePipelineService/Generate";
 const generateStream = "/throughline.v1.ImagePipelineService/GenerateStream";
 const infer = "/throughline.v1.TextToImageWorkerService/Infer";
-
-/** The error in a response of any protocol. */
-function errorOf(response: RawResponse): ConnectError {
-  const status = response.headers["grpc-status"] ?? response.trailers["grpc-status"];
-  if (status !== undefined) {
-    const message = response.headers["grpc-message"] ?? response.trailers["grpc-message"] ?? "";
-    return new ConnectError(decodeURIComponent(String(message)), Number(status));
-  }
-  const type = String(response.headers["content-type"]);
-  if (type.startsWith("application/grpc-web")) {
-    const trailer = new Map(lastEnvelope(response.body).toString().trim().split("\r\n").map(splitHeader));
-    return new ConnectError(decodeURIComponent(trailer.get("grpc-message") ?? ""), Number(trailer.get("grpc-status")));
-  }
-  const fallback = new ConnectError(`not an error: ${response.status}`, Code.Unknown);
-  if (type.startsWith("application/connect+")) {
-    const end: unknown = JSON.parse(lastEnvelope(response.body).toString());
-    const error = typeof end === "object" && end !== null && "error" in end ? end.error : undefined;
-    return errorFromJsonBytes(Buffer.from(JSON.stringify(error ?? {})), undefined, fallback);
-  }
-  return errorFromJsonBytes(response.body, undefined, fallback);
-}
-
-function lastEnvelope(body: Buffer): Buffer {
-  let last = body;
-  for (let rest = body; rest.length >= 5; rest = rest.subarray(5 + rest.readUInt32BE(1))) {
-    last = rest.subarray(5, 5 + rest.readUInt32BE(1));
-  }
-  return last;
-}
-
-function splitHeader(line: string): [name: string, value: string] {
-  const colon = line.indexOf(":");
-  return [line.slice(0, colon), line.slice(colon + 1).trim()];
-}
 
 /** Notes the outcome of each call, as a tracing interceptor would. */
 function recorder(): { readonly calls: string[]; readonly interceptor: Interceptor } {

@@ -15,6 +15,9 @@ const echo: NodeHandler = (request, response) => {
   request.on("end", () => response.end(`${request.httpVersion} ${request.method} ${length}`));
 };
 
+/** What an HTTP/2 client sends after the preface. */
+const emptySettings = "\0\0\0\x04\0\0\0\0\0";
+
 async function open(t: TestContext, options: Partial<ListenOptions> = {}): Promise<Listening> {
   const listening = await listen({ handler: echo, port: 0, ...options });
   t.after(() => listening.stop({ graceMs: 0, cancelMs: 0 }));
@@ -64,7 +67,6 @@ suite("one port", () => {
 
     const http2Socket = await connectTcp(t, port);
     const frame = once(http2Socket, "data");
-    const emptySettings = "\0\0\0\x04\0\0\0\0\0";
     for (const byte of `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${emptySettings}`) {
       http2Socket.write(byte);
       await new Promise(setImmediate);
@@ -79,6 +81,13 @@ suite("one port", () => {
     const get = (path: string, rest = "") => `GET /${path} HTTP/1.1\r\nhost: x\r\n${rest}\r\n`;
     socket.write(get("a") + get("b") + get("c", "connection: close\r\n"));
     assert.equal((await readToEnd(socket)).match(/1\.1 GET 0/g)?.length, 3);
+  });
+
+  test("answers an HTTP/1.1 client that has closed its own side", async (t) => {
+    const { port } = await open(t);
+    const socket = await connectTcp(t, port);
+    socket.end("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert.match(await readToEnd(socket), /1\.1 GET 0/);
   });
 
   test("answers 400 to what is neither", async (t) => {
@@ -193,6 +202,26 @@ suite("limits", () => {
     hold.release();
     assert.equal((await running).text, "done");
     await once(busy, "close");
+  });
+
+  test("a silent HTTP/2 connection is pinged, and cut when it does not answer", async (t) => {
+    const { port, url } = await open(t, { keepaliveTimeMs: 30, keepaliveTimeoutMs: 100 });
+    const answering = connectHttp2(t, url);
+    await once(answering, "connect");
+    const silent = await connectTcp(t, port);
+    silent.write(`PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${emptySettings}`);
+    const received = await readToEnd(silent);
+    assert.ok(received.includes("\0\0\x08\x06\0"), "a PING frame came");
+    assert.equal(answering.destroyed, false);
+    assert.equal((await http2Request(answering, "/")).status, 200);
+  });
+
+  test("an HTTP/2 connection that broke the protocol is closed soon, whatever its client does", async (t) => {
+    const { port } = await open(t, { keepaliveTimeMs: 30, keepaliveTimeoutMs: 60_000 });
+    const oversizeFrame = "\xff\xff\xff\0\0\0\0\0\0";
+    const socket = await connectTcp(t, port);
+    socket.write(Buffer.from(`PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${emptySettings}${oversizeFrame}`, "latin1"));
+    assert.match(await readToEnd(socket), /too large frame size/);
   });
 
   test("nonsense is refused by name", async () => {
