@@ -5,6 +5,9 @@ import { createConnectError } from "./connect-error.js";
 import { unavailable } from "./errors.js";
 import { appendMetadata } from "./grpc-metadata.js";
 
+/** Told when a connection ends under a call. grpc-js says INTERNAL if the stream's end is seen before the connection's. */
+const connectionLost = "the connection to the server was lost";
+
 /**
  * What grpc-js itself says when a call fails on this side, and what callers are told instead: its texts hold addresses, errno names
  * and file paths. The patterns follow the literals in grpc-js 1.14 (subchannel-call, load-balancing-call, resolver-*, picker).
@@ -18,12 +21,15 @@ const localTexts: readonly (readonly [pattern: RegExp, text: string])[] = [
   ],
   [
     /^(Connection dropped|Stream refused|Received RST_STREAM|Received HTTP status|read E|write E|Write error|Write failed|socket hang up)/,
-    "the connection to the server was lost",
+    connectionLost,
   ],
   [/^(Cancelled on client|Call cancelled)/, "the call was cancelled"],
   [/^Re(quest|sponse) message/, "the message cannot be encoded or decoded"],
   // A last net for what the patterns above do not know: system errors and addresses with a port.
-  [/\bE[A-Z]{4,}\b|\d+\.\d+\.\d+\.\d+:\d+|\]:\d+/, "the server cannot be reached"],
+  [
+    /\b(E(CONN|HOST|NET|AI_)\w+|ENOTFOUND|ETIMEDOUT|EPIPE|ENOENT|EACCES)\b|\d+\.\d+\.\d+\.\d+:\d+|\]:\d+/,
+    "the server cannot be reached",
+  ],
 ];
 
 /** Fields of HTTP and of gRPC. Left in the error, they would become fields of the response of a server that passes it on. */
@@ -36,14 +42,16 @@ const isProtocolField = (name: string): boolean =>
  */
 export function connectErrorFromGrpc(error: unknown): ConnectError {
   if (error instanceof ConnectError) return error;
-  if (!isServiceError(error))
-    return isClosedChannel(error) ? unavailable("the channel is closed", error) : ConnectError.from(error);
+  if (isClosedChannel(error)) return unavailable("the channel is closed", error);
+  if (!isServiceError(error)) return ConnectError.from(error);
   const metadata = appendMetadata(new Headers(), error.metadata);
   // The details travel as google.rpc.Status; where they are missing or unreadable, the plain status has to do.
   const detailed = detailedError(metadata);
+  const message = detailed?.rawMessage ?? plainText(error.details);
+  const code = codeFromGrpc(error.code);
   const converted = createConnectError({
-    code: codeFromGrpc(error.code),
-    message: detailed?.rawMessage ?? plainText(error.details),
+    code: message === connectionLost && code === Code.Internal ? Code.Unavailable : code,
+    message,
     cause: error,
   });
   converted.details = detailed?.details ?? [];

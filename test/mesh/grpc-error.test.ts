@@ -49,6 +49,12 @@ suite("connectErrorFromGrpc", () => {
     });
   }
 
+  test("a lost connection is UNAVAILABLE, also where grpc-js says INTERNAL", () => {
+    const details = "Received RST_STREAM with code 0 (Call ended without gRPC status)";
+    assert.equal(connectErrorFromGrpc(serviceError(grpc.status.INTERNAL, details)).code, Code.Unavailable);
+    assert.equal(connectErrorFromGrpc(serviceError(grpc.status.INTERNAL, "a server's own")).code, Code.Internal);
+  });
+
   test("keeps what a server says", () => {
     for (const said of ["the queue is full: 5 requests wait", "Eight of them", "time 12:30, 100.5 %", ""]) {
       assert.equal(connectErrorFromGrpc(serviceError(8, said)).rawMessage, said);
