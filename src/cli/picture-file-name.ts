@@ -3,10 +3,8 @@ const maxLength = 60;
 /**
  * A file name for the picture of a prompt: its letters and digits with dashes between, such as `a-red-heart.png`. Never a path, never
  * hidden; `picture.png` where the prompt has neither letters nor digits.
- *
- * @param contentType media type of the picture, such as `image/png`.
  */
-export function pictureFileName(prompt: string, contentType = "image/png"): string {
+export function pictureFileName(prompt: string): string {
   const words =
     prompt
       .normalize("NFC")
@@ -20,11 +18,5 @@ export function pictureFileName(prompt: string, contentType = "image/png"): stri
     }
     name = longer;
   }
-  return `${name === "" ? "picture" : name}.${extensions.get(contentType) ?? "png"}`;
+  return `${name === "" ? "picture" : name}.png`;
 }
-
-const extensions = new Map([
-  ["image/png", "png"],
-  ["image/jpeg", "jpg"],
-  ["image/webp", "webp"],
-]);

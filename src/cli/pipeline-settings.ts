@@ -51,7 +51,7 @@ export const pipelineSettings = {
   }),
   trustTraceparent: setting({
     flag: "trust-traceparent",
-    variable: "THROUGHLINE_TRUST_TRACEPARENT",
+    variable: "THROUGHLINE_PIPELINE_TRUST_TRACEPARENT",
     schema: truth,
     default: "false",
     help: "Make a caller's traceparent header the parent of the request's trace, instead of a link",

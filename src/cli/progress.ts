@@ -64,8 +64,12 @@ function createBar(output: Output): Progress {
     gracefulExit: false,
   });
   let current: string | undefined;
+  let ended = false;
   return {
     phase(words) {
+      if (ended) {
+        return;
+      }
       if (current === undefined) {
         bar.start(1, 0, { phase: words.padEnd(phaseWidth), count: "" });
       } else if (words !== current) {
@@ -78,7 +82,12 @@ function createBar(output: Output): Progress {
       bar.setTotal(total);
       bar.update(done, { count: `${done} of ${total}` });
     },
-    end: () => bar.stop(),
+    end() {
+      if (!ended) {
+        ended = true;
+        bar.stop();
+      }
+    },
   };
 }
 

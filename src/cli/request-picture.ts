@@ -1,4 +1,4 @@
-import { Code, ConnectError } from "@connectrpc/connect";
+import { ConnectError } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { createPipelineClient } from "../client/client.js";
@@ -76,10 +76,10 @@ export async function requestPicture(request: PictureRequest, call: PictureCall)
 
 function describeCallFailure(server: string, error: ConnectError): string {
   const code = codeToString(error.code).toUpperCase();
-  const message = error.rawMessage === "" ? "no reason given" : error.rawMessage;
-  return error.code === Code.Unavailable && isSystemError(error.cause)
-    ? `cannot reach ${server}: ${code}: ${message}`
-    : `${server} answered ${code}: ${message}`;
+  // TLS libraries speak in several lines.
+  const message = error.rawMessage.replaceAll(/\s+/g, " ").trim();
+  const said = `${code}: ${message === "" ? "no reason given" : message}`;
+  return isSystemError(error.cause) ? `cannot reach ${server}: ${said}` : `${server} answered ${said}`;
 }
 
 function isSystemError(cause: unknown): boolean {

@@ -29,12 +29,7 @@ export function renderSettingsTable(): string {
   });
   for (const [name, help] of Object.entries(telemetryVariables)) {
     for (const command of ["worker", "pipeline"]) {
-      add(command, {
-        flag: "",
-        variable: code(name),
-        value: "",
-        help: `${help.charAt(0).toUpperCase()}${help.slice(1)}`,
-      });
+      add(command, { flag: "", variable: code(name), value: "", help });
     }
   }
   const lines = [...rows.values()].map(

@@ -11,7 +11,8 @@ import type { workerSettings } from "./worker-settings.js";
 
 /** Runs TextToImageWorker until a signal ends it. */
 export async function runWorker(settings: SettingsOf<typeof workerSettings>, context: CommandContext): Promise<number> {
-  const { app: appId, host, port, model = embeddedModelFolder, threads, maxWaiting, publicUrl, grace } = settings;
+  const { app: appId, host, port, model = embeddedModelFolder, threads, grace } = settings;
+  const { maxWaiting, publicUrl, trustTraceparent } = settings;
   const logger = createLogger(workerName, settings.logLevel, context.stderr).child({ app: appId });
   const telemetry = createServiceTelemetry(workerName, context.environment, logger);
   return runService(
@@ -29,6 +30,7 @@ export async function runWorker(settings: SettingsOf<typeof workerSettings>, con
           store: await imageStoreOf(settings, logger),
           publicUrl,
           maxWaiting,
+          trustTraceparent,
           telemetry,
           logger,
         });

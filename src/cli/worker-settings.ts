@@ -1,5 +1,5 @@
 import { optionalSetting, setting } from "./setting.js";
-import { appId, httpUrl, text, wholeNumber } from "./setting-schemas.js";
+import { appId, httpUrl, text, truth, wholeNumber } from "./setting-schemas.js";
 import {
   graceSetting,
   hostSetting,
@@ -53,6 +53,13 @@ export const workerSettings = {
     schema: httpUrl,
     absent: "the URL that the call came to",
     help: "Base URL under which callers reach the worker's pictures",
+  }),
+  trustTraceparent: setting({
+    flag: "trust-traceparent",
+    variable: "THROUGHLINE_WORKER_TRUST_TRACEPARENT",
+    schema: truth,
+    default: "false",
+    help: "Take a caller's traceparent header as the trace's parent where the request's body brings none",
   }),
   grace: graceSetting,
   logLevel: logLevelSetting,

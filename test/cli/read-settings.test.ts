@@ -34,7 +34,7 @@ suite("settings", () => {
 
   test("a switch is off, on by its flag, or as its variable says", () => {
     const read = (flags: { "trust-traceparent"?: true }, value?: string) =>
-      readSettings(pipelineSettings, flags, { THROUGHLINE_TRUST_TRACEPARENT: value }).trustTraceparent;
+      readSettings(pipelineSettings, flags, { THROUGHLINE_PIPELINE_TRUST_TRACEPARENT: value }).trustTraceparent;
     assert.equal(read({}), false);
     assert.equal(read({ "trust-traceparent": true }), true);
     assert.equal(read({}, "true"), true);
