@@ -7,7 +7,7 @@ import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } f
 import { refusalInterceptor } from "./refusal.js";
 import { screenRequest } from "./request-screen.js";
 import { serverRequestFromNode } from "./server-request.js";
-import { writeResponse } from "./trailers-only.js";
+import { writeResponse } from "./write-response.js";
 
 export type { NodeHandler } from "./node-handler.js";
 

@@ -1,10 +1,17 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { suite, type TestContext, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, type HandlerContext, type Interceptor } from "@connectrpc/connect";
-import { GenerateRequestSchema, GenerateResponseSchema } from "../../src/gen/throughline/v1/pipeline_pb.js";
+import {
+  GenerateRequestSchema,
+  GenerateResponseSchema,
+  ImagePipelineService,
+} from "../../src/gen/throughline/v1/pipeline_pb.js";
+import { createConnectHandler } from "../../src/mesh/connect-handler.js";
 import { unavailable } from "../../src/mesh/errors.js";
+import { listen } from "../../src/mesh/listen.js";
 import { errorOf } from "./support/error-of.js";
 import { connectHttp2, connectTcp, envelope, http1, http2Request, postJson, readToEnd } from "./support/raw-http.js";
 import { serveEcho } from "./support/serve-echo.js";
@@ -471,4 +478,53 @@ suite("CORS", () => {
     });
     assert.equal(response.headers["access-control-allow-origin"], "https://anyone.example");
   });
+});
+
+suite("a stream whose client does not read", () => {
+  const types = ["application/grpc+json", "application/connect+json"];
+  for (const [version, type] of [2, 1].flatMap((version) => types.map((type) => [version, type] as const))) {
+    test(`is held back, and ends when the client leaves (HTTP/${version}, ${type})`, async (t) => {
+      let sent = 0;
+      let end: (how: string) => void = () => {};
+      const ended = new Promise<string>((resolve) => {
+        end = resolve;
+      });
+      const handler = createConnectHandler({
+        routes(router) {
+          router.service(ImagePipelineService, {
+            async *generateStream(_, { signal }) {
+              try {
+                const preview = new Uint8Array(100_000);
+                for (; ; sent++) yield { event: { case: "progress", value: { preview } } };
+              } finally {
+                end(Code[ConnectError.from(signal.reason).code] ?? "");
+              }
+            },
+          });
+        },
+      });
+      const { url, port, stop } = await listen({ port: 0, handler });
+      t.after(() => stop({ graceMs: 0, cancelMs: 0 }));
+      const body = envelope('{"request":{"prompt":"x"}}');
+      if (version === 2) {
+        const session = connectHttp2(t, url);
+        const stream = session.request({ ":method": "POST", ":path": generateStream, "content-type": type });
+        stream.on("error", () => {});
+        stream.end(body);
+        await once(stream, "response");
+        session.destroy();
+      } else {
+        const socket = await connectTcp(t, port);
+        socket.write(
+          `POST ${generateStream} HTTP/1.1\r\nhost: x\r\ncontent-type: ${type}\r\ncontent-length: ${body.length}\r\n\r\n`,
+        );
+        socket.write(body);
+        await once(socket, "readable");
+        socket.destroy();
+      }
+      assert.equal(await ended, "Canceled");
+      // Socket buffers take a few megabytes; without back-pressure there would be no end.
+      assert.ok(sent < 1_000, `${sent} messages sent`);
+    });
+  }
 });
