@@ -1,84 +1,14 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
-import * as net from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { suite, type TestContext, test } from "node:test";
-import {
-  type CallOptions,
-  Code,
-  ConnectError,
-  createClient,
-  createContextValues,
-  type Interceptor,
-} from "@connectrpc/connect";
+import { suite, test } from "node:test";
+import { Code, createClient, createContextValues, type Interceptor } from "@connectrpc/connect";
 import { ServerReflection } from "../../src/gen/grpc/reflection/v1/reflection_pb.js";
-import { ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
 import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
 import { createConnectError } from "../../src/mesh/connect-error.js";
 import { waitForReady } from "../../src/mesh/grpc-call-options.js";
-import { type ChannelOptions, createChannel } from "../../src/mesh/grpc-channel.js";
-import { createGrpcTransport, type GrpcTransportOptions } from "../../src/mesh/grpc-transport.js";
 import { retryDelayMsOf, retryInfo } from "../../src/mesh/retry-info.js";
 import type { Behaviour } from "./support/echo-services.js";
+import { clientOf, failure, kinds, transportTo, waiting } from "./support/grpc-client.js";
 import { serveEcho } from "./support/serve-echo.js";
-
-function transportTo(
-  t: TestContext,
-  target: string,
-  options: Omit<GrpcTransportOptions, "channel"> = {},
-  channelOptions: Partial<ChannelOptions> = {},
-) {
-  const channel = createChannel({ target, ...channelOptions });
-  t.after(() => channel.close());
-  return createGrpcTransport({ channel, ...options });
-}
-
-/** A client of a fresh server whose calls behave so. */
-async function clientOf(t: TestContext, behaviour?: Behaviour, options: Omit<GrpcTransportOptions, "channel"> = {}) {
-  const { port } = await serveEcho(t, behaviour === undefined ? {} : { behaviour });
-  return createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${port}`, options));
-}
-
-/** Waits for the call's signal; `began` and `ended` tell of it. */
-function waiting() {
-  let onBegan: () => void = () => {};
-  let onEnded: (reason: ConnectError) => void = () => {};
-  const began = new Promise<void>((resolve) => (onBegan = resolve));
-  const ended = new Promise<ConnectError>((resolve) => (onEnded = resolve));
-  const behaviour: Behaviour = (_, { signal }) =>
-    new Promise((_, reject) => {
-      signal.addEventListener("abort", () => {
-        onEnded(ConnectError.from(signal.reason));
-        reject(signal.reason);
-      });
-      onBegan();
-    });
-  return { behaviour, began, ended };
-}
-
-async function failure(call: Promise<unknown>): Promise<ConnectError> {
-  const error = await call.then(
-    () => assert.fail("the call succeeded"),
-    (reason: unknown) => reason,
-  );
-  assert.ok(error instanceof ConnectError, String(error));
-  return error;
-}
-
-/** Both kinds of call, as a promise of the last message's model. */
-const kinds = {
-  unary: async (client: Awaited<ReturnType<typeof clientOf>>, options?: CallOptions) =>
-    (await client.infer({ prompt: "x", options: { seed: 7 } }, options)).seed,
-  stream: async (client: Awaited<ReturnType<typeof clientOf>>, options?: CallOptions) => {
-    let seed: number | undefined;
-    for await (const { event } of client.inferStream({ request: { prompt: "x", options: { seed: 7 } } }, options)) {
-      if (event.case === "result") seed = event.value.seed;
-    }
-    return seed;
-  },
-};
 
 for (const [kind, call] of Object.entries(kinds)) {
   suite(`a ${kind} call`, () => {
@@ -288,78 +218,5 @@ suite("streams", () => {
     }
     const error = await failure(client.serverReflectionInfo(requests())[Symbol.asyncIterator]().next());
     assert.equal(error.code, Code.DataLoss);
-  });
-});
-
-suite("channels", () => {
-  test("reach a server on a Unix socket", async (t) => {
-    const { port } = await serveEcho(t);
-    const folder = await mkdtemp(join(tmpdir(), "mesh-"));
-    t.after(() => rm(folder, { recursive: true }));
-    const path = join(folder, "worker.sock");
-    const relay = net.createServer((socket) => void socket.pipe(net.connect(port, "127.0.0.1")).pipe(socket));
-    relay.listen(path);
-    await once(relay, "listening");
-    t.after(() => relay.close());
-    const client = createClient(TextToImageWorkerService, transportTo(t, `unix:${path}`));
-    assert.equal(await kinds.unary(client), 7);
-  });
-
-  test("notice by keepalive that the other side is gone, though the connection stands", async (t) => {
-    const { port } = await serveEcho(t, { behaviour: () => new Promise(() => {}) });
-    let upstream: net.Socket | undefined;
-    let downstream: net.Socket | undefined;
-    let arrived: () => void = () => {};
-    const talking = new Promise<void>((resolve) => (arrived = resolve));
-    const relay = net.createServer((socket) => {
-      downstream = socket;
-      upstream = net.connect(port, "127.0.0.1");
-      upstream.on("error", () => {});
-      socket.on("error", () => {});
-      socket.on("data", (chunk) => {
-        upstream?.write(chunk);
-        if (chunk.includes("/throughline")) arrived();
-        else if (chunk.length > 60) arrived();
-      });
-      upstream.on("data", (chunk) => socket.write(chunk));
-    });
-    relay.listen(0, "127.0.0.1");
-    await once(relay, "listening");
-    t.after(() => {
-      relay.close();
-      upstream?.destroy();
-      downstream?.destroy();
-    });
-    const address = relay.address();
-    assert.ok(typeof address === "object" && address !== null);
-    const keepalive = { keepaliveTimeMs: 100, keepaliveTimeoutMs: 100 };
-    const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${address.port}`, {}, keepalive));
-    const failed = failure(client.infer({ prompt: "x" }));
-    await talking;
-    upstream?.pause();
-    upstream?.removeAllListeners("data");
-    assert.equal((await failed).code, Code.Unavailable);
-  });
-
-  test("are closed for good", async (t) => {
-    const { port } = await serveEcho(t);
-    const channel = createChannel({ target: `127.0.0.1:${port}` });
-    const client = createClient(TextToImageWorkerService, createGrpcTransport({ channel }));
-    assert.equal(await kinds.unary(client), 7);
-    channel.close();
-    for (const call of Object.values(kinds)) {
-      assert.equal((await failure(call(client))).message, "[unavailable] the channel is closed");
-    }
-  });
-
-  test("serve several services", async (t) => {
-    const { port } = await serveEcho(t);
-    const transport = transportTo(t, `127.0.0.1:${port}`);
-    assert.equal((await createClient(ImagePipelineService, transport).generate({ prompt: "x" })).model, "echo");
-    assert.equal((await createClient(TextToImageWorkerService, transport).infer({ prompt: "x" })).model, "");
-  });
-
-  test("refuse a target that cannot be parsed", () => {
-    assert.throws(() => createChannel({ target: "" }));
   });
 });
