@@ -12,6 +12,8 @@ interface SourceFile {
   /** First folder of the path. */
   readonly part: string;
   readonly text: string;
+  /** The text without comments, which may speak of what the code must not do. */
+  readonly code: string;
   readonly lines: number;
   /** Parts of ours that it imports. */
   readonly parts: ReadonlySet<string>;
@@ -43,6 +45,7 @@ function read(path: string): SourceFile {
     path,
     part: part(path),
     text,
+    code: text.replace(/\/\*[\s\S]*?\*\/|(?<!:)\/\/.*$/gm, ""),
     lines: text.split("\n").length,
     files: own,
     parts: new Set(own.map(part).filter((other) => other !== part(path))),
@@ -116,19 +119,19 @@ test("only the engine's sessions know onnxruntime, and only trace/sdk knows an O
 });
 
 test("only the command line reads the environment", () => {
-  for (const { path, text } of files) {
+  for (const { path, code } of files) {
     if (!path.startsWith("cli/")) {
-      assert.doesNotMatch(text, /\bprocess\.env\b/, path);
+      assert.doesNotMatch(code, /\bprocess\.env\b/, path);
     }
   }
 });
 
 test("nothing inherits but errors, and nothing is exported by default", () => {
-  for (const { path, text } of files) {
-    for (const [, base] of text.matchAll(/\bclass\s+\w+\s+extends\s+(\w+)/g)) {
+  for (const { path, text, code } of files) {
+    for (const [, base] of code.matchAll(/\bclass\s+\w+\s+extends\s+(\w+)/g)) {
       assert.equal(base, "Error", `${path}: a class extends ${base}`);
     }
-    assert.doesNotMatch(text, /^export default/m, path);
-    assert.doesNotMatch(text, /@ts-(?:ignore|expect-error|nocheck)|\bas any\b|: any\b/, path);
+    assert.doesNotMatch(code, /^export default|\bas any\b|: any\b/m, path);
+    assert.doesNotMatch(text, /@ts-(?:ignore|expect-error|nocheck)/, path);
   }
 });
