@@ -21,8 +21,11 @@ export interface Place {
    * Throws the signal's reason when it is aborted first; the place must be left then too.
    */
   turn(signal: AbortSignal): AsyncGenerator<QueuePosition, void, undefined>;
-  /** Gives the place up, waiting or painting. May be called again without harm. */
-  leave(): void;
+  /**
+   * Gives the place up, waiting or painting. May be called again without harm. Only paintings that came to a picture count for the
+   * estimates: those that were cancelled or refused say nothing about how long one takes.
+   */
+  leave(end: { readonly painted: boolean }): void;
 }
 
 export type AdmissionResult =
@@ -33,6 +36,8 @@ export type AdmissionResult =
 /** The door to one engine: one request paints, a bounded number waits in the order of its coming, the rest is refused at once. */
 export interface Admission {
   enter(): AdmissionResult;
+  /** While it is paused nobody gets a turn: the engine is away, and those who wait are to wait for it. */
+  setPaused(paused: boolean): void;
   /** Requests that wait now. */
   readonly waiting: number;
 }
@@ -55,6 +60,7 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
   // Invariant: `painting` is set if and only if a place was given the turn and has not been left.
   let painting: { readonly entry: Entry; readonly since: number } | undefined;
   let averageMs = 0;
+  let paused = false;
 
   const estimate = (position: number): number => {
     const current = painting === undefined ? 0 : Math.max(0, averageMs - (now() - painting.since));
@@ -62,7 +68,7 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
   };
 
   const advance = (): void => {
-    if (painting === undefined) {
+    if (painting === undefined && !paused) {
       const entry = queue.shift();
       if (entry !== undefined) {
         painting = { entry, since: now() };
@@ -74,10 +80,12 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
     }
   };
 
-  const leave = (entry: Entry): void => {
+  const leave = (entry: Entry, painted: boolean): void => {
     if (painting?.entry === entry) {
-      const tookMs = now() - painting.since;
-      averageMs = averageMs === 0 ? tookMs : averageMs + smoothing * (tookMs - averageMs);
+      if (painted) {
+        const tookMs = now() - painting.since;
+        averageMs = averageMs === 0 ? tookMs : averageMs + smoothing * (tookMs - averageMs);
+      }
       painting = undefined;
       advance();
       return;
@@ -91,37 +99,46 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
 
   async function* turn(entry: Entry, signal: AbortSignal): AsyncGenerator<QueuePosition, void, undefined> {
     let told = -1;
-    while (painting?.entry !== entry) {
-      signal.throwIfAborted();
-      const changed = new Promise<void>((resolve) => {
-        entry.changed = resolve;
-      });
-      const position = queue.indexOf(entry);
-      if (position !== told) {
-        told = position;
-        yield { position, estimatedWaitMs: estimate(position) };
+    const onAbort = () => entry.changed();
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      while (painting?.entry !== entry) {
+        signal.throwIfAborted();
+        const changed = new Promise<void>((resolve) => {
+          entry.changed = resolve;
+        });
+        const position = queue.indexOf(entry);
+        if (position !== told) {
+          told = position;
+          yield { position, estimatedWaitMs: estimate(position) };
+        }
+        await changed;
       }
-      await Promise.race([changed, whenAborted(signal)]);
+      signal.throwIfAborted();
+    } finally {
+      signal.removeEventListener("abort", onAbort);
     }
-    signal.throwIfAborted();
   }
 
   return {
     enter(): AdmissionResult {
-      if (painting !== undefined && queue.length >= maxWaiting) {
+      if ((painting !== undefined || paused) && queue.length >= maxWaiting) {
         return { kind: "full", retryAfterMs: estimate(queue.length) };
       }
       const entry: Entry = { changed: () => {} };
       queue.push(entry);
       advance();
-      return { kind: "admitted", place: { turn: (signal) => turn(entry, signal), leave: () => leave(entry) } };
+      return {
+        kind: "admitted",
+        place: { turn: (signal) => turn(entry, signal), leave: ({ painted }) => leave(entry, painted) },
+      };
+    },
+    setPaused(value) {
+      paused = value;
+      advance();
     },
     get waiting() {
       return queue.length;
     },
   };
-}
-
-function whenAborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }

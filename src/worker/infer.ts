@@ -1,7 +1,7 @@
 import { randomInt } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
-import type { Engine, PaintEvent } from "../engine/engine.js";
+import type { Engine, PaintEvent, PaintSettings } from "../engine/engine.js";
 import { type ProgressSchema, Stage } from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest, InferStreamResponseSchema } from "../gen/throughline/v1/worker_pb.js";
 import { encodeImage } from "../image/encode-image.js";
@@ -14,6 +14,7 @@ import type { Admission, Place } from "./admission.js";
 import { diffusion } from "./diffusion.js";
 import { encodingOf, paintRequestOf, wantsDataUri } from "./generation-options.js";
 import { paintErrorToConnect } from "./paint-error-to-connect.js";
+import { relay } from "./relay.js";
 import { upload } from "./upload.js";
 import { createWhereabouts } from "./whereabouts.js";
 
@@ -68,7 +69,7 @@ export async function* infer(request: InferRequest, call: InferCall, worker: Inf
       (_span, scope) => paintInTurn(request, call, worker, admitted.place, scope),
     );
   } finally {
-    admitted.place.leave();
+    admitted.place.leave({ painted: false });
   }
 }
 
@@ -92,24 +93,26 @@ async function* paintInTurn(
     const queueMs = performance.now() - receivedAt;
 
     const seed = options?.seed ?? randomInt(2 ** 32);
-    let image: Extract<PaintEvent, { kind: "image" }> | undefined;
-    for await (const event of diffusion(
-      tracer,
-      parent,
-      engine,
-      paintRequestOf(request.prompt, seed, options),
-      signal,
-    )) {
-      if (event.kind === "image") {
-        image = event;
-      } else if (event.kind !== "settings") {
-        const progress = await progressOf(event);
-        where.progress(progress);
-        yield { case: "progress", value: progress };
+    const painting = diffusion(tracer, parent, engine, paintRequestOf(request.prompt, seed, options), signal);
+    let settings: PaintSettings | undefined;
+    let image: PaintedImage | undefined;
+    for await (const event of relay(leavingAfter(place, painting), { onBacklog: dropPreviews })) {
+      switch (event.kind) {
+        case "settings":
+          settings = event.settings;
+          break;
+        case "image":
+          image = event;
+          break;
+        case "stage":
+        case "step": {
+          const progress = await progressOf(event, settings?.steps ?? 0);
+          where.progress(progress);
+          yield { case: "progress", value: progress };
+          break;
+        }
       }
     }
-    // The engine is free for the next request while this picture is encoded and stored.
-    place.leave();
     if (image === undefined) {
       throw new Error("the engine ended without a picture");
     }
@@ -138,17 +141,42 @@ const stages = {
 } as const;
 
 type PaintProgress = Extract<PaintEvent, { kind: "stage" | "step" }>;
+type PaintedImage = Extract<PaintEvent, { kind: "image" }>;
 
-async function progressOf(event: PaintProgress) {
-  if (event.kind === "stage") {
-    return { stage: stages[event.stage], step: 0, totalSteps: 0 } satisfies MessageInitShape<typeof ProgressSchema>;
+/** The engine is free for the next request as soon as a painting ends: whatever its reader does, and while the picture is stored. */
+async function* leavingAfter(place: Place, painting: AsyncIterable<PaintEvent>): AsyncGenerator<PaintEvent> {
+  let painted = false;
+  try {
+    for await (const event of painting) {
+      painted ||= event.kind === "image";
+      yield event;
+    }
+  } finally {
+    place.leave({ painted });
   }
-  const { step, totalSteps, preview } = event;
-  const encoded = preview && (await encodeImage(preview, "jpeg"));
+}
+
+/** A reader that stalls still gets every step, but only the newest preview. */
+function dropPreviews(waiting: PaintEvent[]): void {
+  for (const [index, event] of waiting.entries()) {
+    if (event.kind === "step" && event.preview !== undefined) {
+      waiting[index] = { ...event, preview: undefined };
+    }
+  }
+}
+
+async function progressOf(event: PaintProgress, totalSteps: number) {
+  if (event.kind === "stage") {
+    const stage = stages[event.stage];
+    return { stage, step: 0, totalSteps: stage === Stage.DENOISING ? totalSteps : 0 } satisfies ProgressInit;
+  }
+  const preview = event.preview && (await encodeImage(event.preview, "jpeg"));
   return {
     stage: Stage.DENOISING,
-    step,
+    step: event.step,
     totalSteps,
-    ...(encoded && { preview: encoded.bytes, previewContentType: contentTypeOf(encoded.format) }),
-  } satisfies MessageInitShape<typeof ProgressSchema>;
+    ...(preview && { preview: preview.bytes, previewContentType: contentTypeOf(preview.format) }),
+  } satisfies ProgressInit;
 }
+
+type ProgressInit = MessageInitShape<typeof ProgressSchema>;

@@ -67,7 +67,10 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     async setup({ setAvailable }) {
       // A trace of its own, so that no request's trace shows the model's first run.
       engine = await withSpan(tracer, "warmup", { parent: ROOT_CONTEXT }, options.startEngine);
-      engine.onAvailabilityChange(setAvailable);
+      engine.onAvailabilityChange((available) => {
+        setAvailable(available);
+        admission.setPaused(!available);
+      });
     },
     async teardown() {
       await engine?.close();

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import test from "node:test";
 import { type Admission, createAdmission, type Place } from "../../src/worker/admission.js";
 
@@ -22,10 +23,10 @@ test("turns come in the order of entering, and positions are told as they change
   assert.equal((await waiting2.next()).value?.position, 0);
   assert.equal((await waiting3.next()).value?.position, 1);
   assert.equal(admission.waiting, 2);
-  first.leave();
+  first.leave({ painted: true });
   assert.equal((await waiting2.next()).done, true);
   assert.equal((await waiting3.next()).value?.position, 0);
-  second.leave();
+  second.leave({ painted: true });
   assert.equal((await waiting3.next()).done, true);
 });
 
@@ -34,7 +35,7 @@ test("a full queue refuses at once, with an estimate from the paintings so far",
   const admission = createAdmission({ maxWaiting: 1, now: () => clock });
   const timed = admitted(admission);
   clock = 1000;
-  timed.leave();
+  timed.leave({ painted: true });
   admitted(admission);
   clock = 1400;
   const waiting = admitted(admission).turn(never);
@@ -46,8 +47,8 @@ test("with no waiting room, the second request is refused and the place is free 
   const admission = createAdmission({ maxWaiting: 0 });
   const place = admitted(admission);
   assert.equal(admission.enter().kind, "full");
-  place.leave();
-  place.leave();
+  place.leave({ painted: true });
+  place.leave({ painted: true });
   admitted(admission);
 });
 
@@ -64,7 +65,7 @@ test("a request that is aborted while it waits throws the reason, and those behi
   const left = waiting.next();
   controller.abort(new Error("left"));
   await assert.rejects(left, /left/);
-  leaver.leave();
+  leaver.leave({ painted: true });
   assert.equal((await next).value?.position, 0);
   assert.equal(admission.waiting, 1);
 });
@@ -77,4 +78,40 @@ test("a turn that comes together with the abort is not taken", async () => {
 
 test("a nonsense bound is refused with the value", () => {
   assert.throws(() => createAdmission({ maxWaiting: -1 }), /maxWaiting must be a whole number of at least 0, got -1/);
+});
+
+test("only paintings that came to a picture count for the estimate", async () => {
+  let clock = 0;
+  const admission = createAdmission({ maxWaiting: 0, now: () => clock });
+  const painted = admitted(admission);
+  clock = 1000;
+  painted.leave({ painted: true });
+  for (let i = 0; i < 10; i++) {
+    admitted(admission).leave({ painted: false });
+  }
+  admitted(admission);
+  assert.deepEqual(admission.enter(), { kind: "full", retryAfterMs: 1000 });
+});
+
+test("while it is paused nobody gets a turn, and afterwards the first in the queue does", async () => {
+  const admission = createAdmission();
+  admission.setPaused(true);
+  const waiting = admitted(admission).turn(never);
+  assert.equal((await waiting.next()).value?.position, 0);
+  admission.setPaused(false);
+  assert.equal((await waiting.next()).done, true);
+});
+
+test("a long wait leaves one listener on the signal, and none afterwards", async () => {
+  const admission = createAdmission({ maxWaiting: 30 });
+  const places = Array.from({ length: 20 }, () => admitted(admission));
+  const { signal } = new AbortController();
+  const last = places.at(-1)?.turn(signal) ?? assert.fail();
+  for (const place of places.slice(0, -1)) {
+    assert.equal((await last.next()).done, false);
+    assert.equal(getEventListeners(signal, "abort").length, 1);
+    place.leave({ painted: true });
+  }
+  assert.equal((await last.next()).done, true);
+  assert.equal(getEventListeners(signal, "abort").length, 0);
 });
