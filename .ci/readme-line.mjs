@@ -5,7 +5,7 @@ const name = process.argv[2];
 const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
 const line = new RegExp(`<!-- setup: ${name} -->\\s*\`\`\`sh\\n(.+)\\n\`\`\``).exec(readme)?.[1];
 if (line === undefined) {
-  console.error(`README.md has no line of shell after <!-- setup: ${name} -->`);
+  process.stderr.write(`README.md has no line of shell after <!-- setup: ${name} -->\n`);
   process.exit(1);
 }
-console.log(line);
+process.stdout.write(`${line}\n`);

@@ -98,7 +98,7 @@ export function createApp(options: AppOptions): App {
   const interceptors = [
     ...(options.interceptors ?? []),
     createReadinessInterceptor(name, services, lifecycle),
-    createValidationInterceptor(),
+    createValidationInterceptor({ services }),
   ];
 
   const start = async (): Promise<void> => {

@@ -24,7 +24,7 @@ export async function runGenerate(
   try {
     const response = await requestPicture(
       { ...settings, prompt, delivery: Delivery.UNSPECIFIED },
-      { server, timeoutMs: timeout * 1000, interrupt, progress },
+      { server, timeoutMs: Math.ceil(timeout * 1000), interrupt, progress },
     );
     const image = await savePicture(path, response, context);
     progress.end();

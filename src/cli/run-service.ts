@@ -30,16 +30,22 @@ export async function runService(options: ServiceOptions, context: CommandContex
   const { interrupt, stdout, supervisor } = context;
   interrupt.throwIfAborted();
   try {
-    // Where the signal comes first, what still starts is left alone: the process ends.
-    const service = await Promise.race([options.start(), rejectWhenAborted(interrupt)]);
+    const service = await startService(options, interrupt);
     stdout.write(`${options.name} is ready at ${service.url}\n`);
     await supervisor?.report({ kind: "ready", url: service.url });
     await whenAborted(interrupt);
     await service.stop();
-  } catch (error) {
-    throw describeStartFailure(options.name, error);
   } finally {
     await options.finish?.();
   }
   return exitCodes.done;
+}
+
+async function startService({ name, start }: ServiceOptions, interrupt: AbortSignal): Promise<RunningService> {
+  try {
+    // Where the signal comes first, what still starts is left alone: the process ends.
+    return await Promise.race([start(), rejectWhenAborted(interrupt)]);
+  } catch (error) {
+    throw describeStartFailure(name, error);
+  }
 }

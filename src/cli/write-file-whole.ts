@@ -10,7 +10,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { CommandError } from "./command-error.js";
 
 /**
@@ -40,7 +40,7 @@ export function checkPlaceFor(path: string): void {
  * @throws CommandError naming the path; nothing is then left behind.
  */
 export function writeFileWhole(path: string, bytes: Uint8Array): void {
-  const draft = join(dirname(path), `.${basename(path).slice(0, 100)}.${randomUUID()}.tmp`);
+  const draft = join(dirname(path), `.${randomUUID()}.tmp`);
   try {
     const file = openSync(draft, "wx");
     try {
@@ -51,7 +51,11 @@ export function writeFileWhole(path: string, bytes: Uint8Array): void {
     }
     renameSync(draft, path);
   } catch (cause) {
-    rmSync(draft, { force: true });
+    try {
+      rmSync(draft, { force: true });
+    } catch {
+      // Where not even that works, the first failure says why.
+    }
     throw cannotWrite(path, cause);
   }
 }

@@ -62,7 +62,7 @@ export type PaintEvent =
 
 /** What is known once a model is loaded. */
 export interface EngineInfo {
-  /** Name of the model: its folder's name, or its Hub id. */
+  /** Name of the model: its folder's name. */
   readonly model: string;
   /** onnxruntime execution provider that runs the sessions, such as `cpu`. */
   readonly executionProvider: string;

@@ -41,7 +41,9 @@ export function resolveSettings(request: PaintRequest, limits: PaintLimits): Res
   }
   const sampler = schedulers.get(scheduler);
   if (sampler === undefined) {
-    throw unsupported("scheduler", `one of ${[...schedulers.keys()].join(", ")}`);
+    throw new PaintError("unsupported", "this engine lacks that algorithm; an absent one means the model's own", {
+      field: "scheduler",
+    });
   }
   const steps = request.steps ?? Math.min(throughline.defaultSteps ?? usualSteps, sampler.maximumSteps);
   if (!Number.isInteger(steps) || steps < 1 || steps > sampler.maximumSteps) {
@@ -58,5 +60,5 @@ export function resolveSettings(request: PaintRequest, limits: PaintLimits): Res
 }
 
 function unsupported(field: keyof PaintRequest, values: string): PaintError {
-  return new PaintError("unsupported", `this model takes as ${field}: ${values}`, { field });
+  return new PaintError("unsupported", `this model takes ${values}`, { field });
 }

@@ -1,9 +1,9 @@
-import { createHash, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { LRUCache } from "lru-cache";
-import { type EncodedImage, extensionOf, formatOfFileName } from "./image-format.js";
-import { type ImageStore, imageFileName } from "./image-store.js";
+import { type EncodedImage, formatOfFileName } from "./image-format.js";
+import { type ImageStore, imageFileName, imageFileNameOf } from "./image-store.js";
 
 /** How much a directory keeps, and for how long. */
 export interface DirectoryStoreOptions {
@@ -55,11 +55,11 @@ export async function createDirectoryStore(options: DirectoryStoreOptions): Prom
 
   return {
     async put(image: EncodedImage): Promise<string> {
-      const { bytes, format } = image;
+      const { bytes } = image;
       if (bytes.length > maxBytes) {
         throw new Error(`a picture of ${bytes.length} bytes does not fit into a store of ${maxBytes}`);
       }
-      const fileName = `${createHash("sha256").update(bytes).digest("hex").slice(0, 32)}.${extensionOf(format)}`;
+      const fileName = imageFileNameOf(image);
       await writeWhole(join(directory, fileName), bytes);
       index.set(fileName, { size: bytes.length });
       return fileName;

@@ -6,7 +6,7 @@ export const imagePath = "/images/";
 
 /** Where a picture of a store is found below a server's base URL. */
 export function imageUrl(baseUrl: string, fileName: string): string {
-  return new URL(`${imagePath}${fileName}`, baseUrl).href;
+  return `${baseUrl.replace(/\/+$/, "")}${imagePath}${fileName}`;
 }
 
 /** What the route reads of a request of node:http or node:http2. */

@@ -1,4 +1,5 @@
-import type { EncodedImage, ImageFormat } from "./image-format.js";
+import { createHash } from "node:crypto";
+import { type EncodedImage, extensionOf, type ImageFormat } from "./image-format.js";
 
 /** A picture as it comes back from a store. */
 export interface StoredImage {
@@ -18,5 +19,10 @@ export interface ImageStore {
   get(fileName: string): Promise<StoredImage | undefined>;
 }
 
-/** File names that stores give: 128 bits of the content's SHA-256 in hexadecimal, and an extension. Never a path. */
+/** A picture's file name, made from its content: 128 bits of the bytes' SHA-256 in hexadecimal, and an extension. */
+export function imageFileNameOf({ bytes, format }: EncodedImage): string {
+  return `${createHash("sha256").update(bytes).digest("hex").slice(0, 32)}.${extensionOf(format)}`;
+}
+
+/** The names that `imageFileNameOf` gives. Never a path. */
 export const imageFileName = /^[0-9a-f]{32}\.(?:png|jpg|webp)$/;

@@ -45,13 +45,18 @@ const targetPattern = new RegExp(
 export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
   const apps = new Map<string, AppDirectoryEntry>();
   for (const [appId, { target }] of Object.entries(options.apps)) {
-    if (!appIdPattern.test(appId)) throw new Error(`app id "${appId}" is not of the form owner/name`);
-    if (!isTarget(target))
+    if (!appIdPattern.test(appId)) {
+      throw new Error(`app id "${appId}" is not of the form owner/name`);
+    }
+    if (!isTarget(target)) {
       throw new Error(`target "${target}" of app "${appId}" is not a gRPC target such as dns:///host:50052`);
+    }
     apps.set(appId, { appId, target });
   }
   const appIds = [...apps.keys()].sort();
-  if (appIds.length === 0) throw new Error("an app directory needs at least one app");
+  if (appIds.length === 0) {
+    throw new Error("an app directory needs at least one app");
+  }
   const { defaultApp } = options;
   if (defaultApp !== undefined && !apps.has(defaultApp)) {
     throw new Error(`default app "${defaultApp}" is not in the directory, which has ${appIds.join(", ")}`);
@@ -61,16 +66,22 @@ export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
     appIds,
     lookUp(appId) {
       const wanted = appId === "" ? defaultApp : appId;
-      if (wanted === undefined) throw invalidArgument(`no default app is set; the apps are ${appIds.join(", ")}`);
+      if (wanted === undefined) {
+        throw invalidArgument(`no default app is set; the apps are ${appIds.join(", ")}`);
+      }
       const found = apps.get(wanted);
       // The id asked for is not quoted: it is the caller's text.
-      if (found === undefined) throw notFound(`no such worker app; the apps are ${appIds.join(", ")}`);
+      if (found === undefined) {
+        throw notFound(`no such worker app; the apps are ${appIds.join(", ")}`);
+      }
       return found;
     },
   };
 }
 
 function isTarget(target: string): boolean {
-  if (!targetPattern.test(target)) return false;
+  if (!targetPattern.test(target)) {
+    return false;
+  }
   return [...target.matchAll(/:(\d{1,5})(?=,|$)/g)].every(([, port]) => Number(port) >= 1 && Number(port) <= 65_535);
 }

@@ -63,15 +63,28 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     } catch (error) {
       const { service, method } = handler;
       endBroken(response, error);
-      if (!(error instanceof ConnectError)) onInternalError(error, { method: `${service.typeName}/${method.name}` });
+      if (!(error instanceof ConnectError)) {
+        onInternalError(error, { method: `${service.typeName}/${method.name}` });
+      }
     }
   }
 
   return (request, response) => {
-    if (applyCors(options.cors, request, response)) return;
+    if (applyCors(options.cors, request, response)) {
+      return;
+    }
     const handler = handlers.get(request.url?.split("?", 1)[0] ?? "");
-    if (handler === undefined) return fallback(request, response);
-    if (request.method !== "POST") return respondPlain(response, 405, "RPCs are called by POST", { allow: "POST" });
+    if (handler === undefined) {
+      try {
+        return fallback(request, response);
+      } catch (error) {
+        endBroken(response, error);
+        return onInternalError(error, { method: "fallback" });
+      }
+    }
+    if (request.method !== "POST") {
+      return respondPlain(response, 405, "RPCs are called by POST", { allow: "POST" });
+    }
     void serveRpc(handler, request, response);
   };
 }

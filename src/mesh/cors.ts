@@ -22,7 +22,9 @@ const maxAgeSeconds = 7_200;
  * @param options undefined: no origin is allowed, and browsers keep other pages out.
  */
 export function applyCors(options: CorsOptions | undefined, request: NodeRequest, response: NodeResponse): boolean {
-  if (options === undefined) return false;
+  if (options === undefined) {
+    return false;
+  }
   const { origin } = request.headers;
   response.setHeader("vary", "origin");
   const allowed = origin !== undefined && options.origins.some((pattern) => matches(pattern, origin));
@@ -30,7 +32,9 @@ export function applyCors(options: CorsOptions | undefined, request: NodeRequest
     response.setHeader("access-control-allow-origin", origin);
     response.setHeader("access-control-expose-headers", exposedHeaders);
   }
-  if (request.method !== "OPTIONS" || request.headers["access-control-request-method"] === undefined) return false;
+  if (request.method !== "OPTIONS" || request.headers["access-control-request-method"] === undefined) {
+    return false;
+  }
   if (allowed) {
     response.setHeader("access-control-allow-methods", cors.allowedMethods.join(", "));
     response.setHeader("access-control-allow-headers", allowedHeaders);
@@ -42,6 +46,8 @@ export function applyCors(options: CorsOptions | undefined, request: NodeRequest
 }
 
 function matches(pattern: string, origin: string): boolean {
-  if (pattern === "*" || pattern === origin) return true;
+  if (pattern === "*" || pattern === origin) {
+    return true;
+  }
   return pattern.endsWith(":*") && origin.replace(/:\d+$/, "") === pattern.slice(0, -2);
 }

@@ -11,7 +11,9 @@ import { retryInfo } from "./retry-info.js";
  * - anything else becomes INTERNAL "internal error", because a foreign message may hold anything. It is kept as the cause.
  */
 export function toClientError(error: unknown, signal?: AbortSignal): ConnectError {
-  if (error instanceof ConnectError) return error;
+  if (error instanceof ConnectError) {
+    return error;
+  }
   if (error instanceof Error && error.name === "AbortError") {
     return signal?.aborted && signal.reason instanceof ConnectError ? signal.reason : canceled(error);
   }

@@ -41,9 +41,15 @@ const isProtocolField = (name: string): boolean =>
  * what grpc-js said becomes a plain sentence, with the original as cause. Anything else goes through `ConnectError.from`.
  */
 export function connectErrorFromGrpc(error: unknown): ConnectError {
-  if (error instanceof ConnectError) return error;
-  if (isClosedChannel(error)) return unavailable("the channel is closed", error);
-  if (!isServiceError(error)) return ConnectError.from(error);
+  if (error instanceof ConnectError) {
+    return error;
+  }
+  if (isClosedChannel(error)) {
+    return unavailable("the channel is closed", error);
+  }
+  if (!isServiceError(error)) {
+    return ConnectError.from(error);
+  }
   const metadata = appendMetadata(new Headers(), error.metadata);
   // The details travel as google.rpc.Status; where they are missing or unreadable, the plain status has to do.
   const detailed = detailedError(metadata);
@@ -56,13 +62,17 @@ export function connectErrorFromGrpc(error: unknown): ConnectError {
   });
   converted.details = detailed?.details ?? [];
   metadata.forEach((value, key) => {
-    if (!isProtocolField(key)) converted.metadata.append(key, value);
+    if (!isProtocolField(key)) {
+      converted.metadata.append(key, value);
+    }
   });
   return converted;
 }
 
 function detailedError(metadata: Headers): ConnectError | undefined {
-  if (!metadata.has("grpc-status-details-bin")) return undefined;
+  if (!metadata.has("grpc-status-details-bin")) {
+    return undefined;
+  }
   try {
     return findTrailerError(metadata);
   } catch {

@@ -16,9 +16,16 @@ const reserved = new Set([
 export function metadataFromHeaders(headers: Headers, options: grpc.MetadataOptions = {}): grpc.Metadata {
   const metadata = new grpc.Metadata(options);
   headers.forEach((value, key) => {
-    if (key.startsWith("grpc-") || reserved.has(key)) return;
-    if (!key.endsWith("-bin")) metadata.add(key, value);
-    else for (const part of value.split(",")) metadata.add(key, Buffer.from(decodeBinaryHeader(part.trim())));
+    if (key.startsWith("grpc-") || reserved.has(key)) {
+      return;
+    }
+    if (!key.endsWith("-bin")) {
+      metadata.add(key, value);
+    } else {
+      for (const part of value.split(",")) {
+        metadata.add(key, Buffer.from(decodeBinaryHeader(part.trim())));
+      }
+    }
   });
   return metadata;
 }

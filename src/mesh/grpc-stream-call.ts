@@ -29,7 +29,9 @@ export function callStream<I extends DescMessage, O extends DescMessage>(
     let opened = false;
 
     function open(header: grpc.Metadata | undefined): void {
-      if (opened) return;
+      if (opened) {
+        return;
+      }
       opened = true;
       const responseHeader = appendMetadata(new Headers(), header);
       resolve({ stream: true, service: method.parent, method, header: responseHeader, trailer, message: read(call) });
@@ -40,17 +42,26 @@ export function callStream<I extends DescMessage, O extends DescMessage>(
       signal.removeEventListener("abort", cancel);
       appendMetadata(trailer, status.metadata);
       // A stream without messages may end before any headers came; a failed one reports itself as an error event.
-      if (status.code === grpc.status.OK) open(undefined);
+      if (status.code === grpc.status.OK) {
+        open(undefined);
+      }
     });
     call.on("error", (error) => {
-      if (!opened) reject(connectErrorFromGrpc(error));
+      if (!opened) {
+        reject(connectErrorFromGrpc(error));
+      }
     });
-    if (signal.aborted) cancel();
-    else signal.addEventListener("abort", cancel);
+    if (signal.aborted) {
+      cancel();
+    } else {
+      signal.addEventListener("abort", cancel);
+    }
 
     void write(call, request.message).catch((error: unknown) => {
       call.cancel();
-      if (!opened) reject(connectErrorFromGrpc(error));
+      if (!opened) {
+        reject(connectErrorFromGrpc(error));
+      }
     });
   });
 }
@@ -72,8 +83,12 @@ async function write<I extends DescMessage>(
   messages: AsyncIterable<MessageShape<I>>,
 ): Promise<void> {
   for await (const message of messages) {
-    if (call.destroyed) return;
-    if (!call.write(message)) await drained(call);
+    if (call.destroyed) {
+      return;
+    }
+    if (!call.write(message)) {
+      await drained(call);
+    }
   }
   call.end();
 }
@@ -82,9 +97,13 @@ function drained(call: NodeJS.EventEmitter): Promise<void> {
   return new Promise((resolve) => {
     const events = ["drain", "close", "status"];
     const done = () => {
-      for (const event of events) call.off(event, done);
+      for (const event of events) {
+        call.off(event, done);
+      }
       resolve();
     };
-    for (const event of events) call.on(event, done);
+    for (const event of events) {
+      call.on(event, done);
+    }
   });
 }

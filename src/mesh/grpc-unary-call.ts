@@ -24,7 +24,9 @@ export function callUnary<I extends DescMessage, O extends DescMessage>(
       callOptions(timeoutMs),
       (error, response) => {
         message = response;
-        if (error === null) return; // The status event follows, with the trailers.
+        if (error === null) {
+          return; // The status event follows, with the trailers.
+        }
         signal.removeEventListener("abort", cancel);
         reject(connectErrorFromGrpc(error));
       },
@@ -33,11 +35,16 @@ export function callUnary<I extends DescMessage, O extends DescMessage>(
     call.on("metadata", (metadata) => appendMetadata(header, metadata));
     call.on("status", (status) => {
       signal.removeEventListener("abort", cancel);
-      if (message === undefined) return;
+      if (message === undefined) {
+        return;
+      }
       const trailer = appendMetadata(new Headers(), status.metadata);
       resolve({ stream: false, service: method.parent, method, header, trailer, message });
     });
-    if (signal.aborted) cancel();
-    else signal.addEventListener("abort", cancel);
+    if (signal.aborted) {
+      cancel();
+    } else {
+      signal.addEventListener("abort", cancel);
+    }
   });
 }

@@ -39,8 +39,12 @@ export function createHealth(options: HealthOptions = {}): Health {
   let closed = false;
 
   function setAll(status: ServingStatus): void {
-    if (closed) return;
-    for (const service of statuses.keys()) statuses.set(service, status);
+    if (closed) {
+      return;
+    }
+    for (const service of statuses.keys()) {
+      statuses.set(service, status);
+    }
     changes.emit("change");
   }
 
@@ -53,7 +57,9 @@ export function createHealth(options: HealthOptions = {}): Health {
         yield { status };
         continue; // It may have changed while the client was slow to read.
       }
-      if (closed) return;
+      if (closed) {
+        return;
+      }
       try {
         await once(changes, "change", { signal: context.signal });
       } catch {
@@ -64,7 +70,9 @@ export function createHealth(options: HealthOptions = {}): Health {
 
   return {
     set(service, status) {
-      if (closed) return;
+      if (closed) {
+        return;
+      }
       statuses.set(service, status);
       changes.emit("change");
     },
@@ -79,7 +87,9 @@ export function createHealth(options: HealthOptions = {}): Health {
       router.service(HealthService, {
         check({ service }) {
           const status = statuses.get(service);
-          if (status === undefined) throw notFound("this server does not report on the service asked for");
+          if (status === undefined) {
+            throw notFound("this server does not report on the service asked for");
+          }
           return { status };
         },
         list: () => ({ statuses: Object.fromEntries([...statuses].map(([service, status]) => [service, { status }])) }),

@@ -29,11 +29,15 @@ export function createHttp1Side(handler: NodeHandler, limits: Required<ListenLim
     },
     (request, response) => {
       running.add(response);
-      if (draining) response.setHeader("connection", "close");
+      if (draining) {
+        response.setHeader("connection", "close");
+      }
       response.once("close", () => {
         running.delete(response);
         // A response that had sent its headers before the drain could not say `connection: close`, so its connection is idle now.
-        if (draining) setImmediate(() => server.closeIdleConnections());
+        if (draining) {
+          setImmediate(() => server.closeIdleConnections());
+        }
       });
       handler(request, response);
     },
@@ -48,7 +52,11 @@ export function createHttp1Side(handler: NodeHandler, limits: Required<ListenLim
     },
     drain() {
       draining = true;
-      for (const response of running) if (!response.headersSent) response.setHeader("connection", "close");
+      for (const response of running) {
+        if (!response.headersSent) {
+          response.setHeader("connection", "close");
+        }
+      }
       server.closeIdleConnections();
     },
     close() {

@@ -40,12 +40,18 @@ export function createHttp2Keepalive(options: Http2KeepaliveOptions): Http2Keepa
       session.ping(() => {});
     } else {
       const isStuck = (session.state.outboundQueueSize ?? 0) > 0 && writableLength === 0;
-      if (isStuck || performance.now() - watched.pingSentAt >= options.timeoutMs) session.destroy();
+      if (isStuck || performance.now() - watched.pingSentAt >= options.timeoutMs) {
+        session.destroy();
+      }
     }
   }
 
   const timer = setInterval(() => {
-    for (const [session, watched] of sessions) if (!session.destroyed) look(session, watched);
+    for (const [session, watched] of sessions) {
+      if (!session.destroyed) {
+        look(session, watched);
+      }
+    }
   }, options.timeMs);
   // The connections themselves keep a server running.
   timer.unref();

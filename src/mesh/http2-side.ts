@@ -35,10 +35,14 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
     session.setTimeout(limits.idleSessionTimeoutMs);
     session.on("timeout", () => {
       // A stream that waits for a slow picture is silent too, and not idle.
-      if (open === 0) session.close();
+      if (open === 0) {
+        session.close();
+      }
     });
     session.once("close", () => sessions.delete(session));
-    if (draining) session.close();
+    if (draining) {
+      session.close();
+    }
   });
 
   return {
@@ -49,7 +53,9 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
     },
     drain() {
       draining = true;
-      for (const session of sessions) session.close();
+      for (const session of sessions) {
+        session.close();
+      }
     },
     close: keepalive.close,
   };
@@ -60,7 +66,11 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
  * (RFC 9113 §8.1). Node would keep the stream, and what it has buffered of it, until somebody reads the rest.
  */
 function endUnread(request: http2.Http2ServerRequest): void {
-  if (request.readableEnded) return;
-  if (!request.stream.closed) request.stream.close(http2.constants.NGHTTP2_NO_ERROR);
+  if (request.readableEnded) {
+    return;
+  }
+  if (!request.stream.closed) {
+    request.stream.close(http2.constants.NGHTTP2_NO_ERROR);
+  }
   request.resume();
 }

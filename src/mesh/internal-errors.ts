@@ -19,7 +19,9 @@ export function createInternalErrorInterceptor(onInternalError: InternalErrorHan
     const method = `${request.service.typeName}/${request.method.name}`;
     const convert = (error: unknown): ConnectError => {
       const converted = toClientError(error, request.signal);
-      if (!(error instanceof ConnectError) && converted.cause === error) onInternalError(error, { method });
+      if (!(error instanceof ConnectError) && converted.cause === error) {
+        onInternalError(error, { method });
+      }
       return converted;
     };
     try {

@@ -25,7 +25,9 @@ export function checkJson(schema: DescMessage, text: string): string | undefined
     return position === undefined ? "malformed JSON" : `malformed JSON at position ${position}`;
   }
   const duplicate = findDuplicateKey(text);
-  if (duplicate !== undefined) return at(knownPath(schema, duplicate), "set more than once");
+  if (duplicate !== undefined) {
+    return at(knownPath(schema, duplicate), "set more than once");
+  }
   return checkMessage(schema, json, []) ?? checkWhole(schema, json);
 }
 
@@ -39,26 +41,38 @@ function checkMessage(schema: DescMessage, json: JsonValue, path: Path): string 
   if (schema.typeName.startsWith("google.protobuf.")) {
     return decodes(schema, json) ? undefined : at(path, `expected ${schema.typeName}`);
   }
-  if (!isObject(json)) return at(path, `expected object (${schema.name})`);
-  if (path.length > maxDepth) return at(path.slice(0, 3), "nested too deeply");
+  if (!isObject(json)) {
+    return at(path, `expected object (${schema.name})`);
+  }
+  if (path.length > maxDepth) {
+    return at(path.slice(0, 3), "nested too deeply");
+  }
   const seen = new Set<string>();
   for (const [key, value] of Object.entries(json)) {
     const field = schema.fields.find(({ name, jsonName }) => name === key || jsonName === key);
-    if (field === undefined) continue;
+    if (field === undefined) {
+      continue;
+    }
     const fieldPath = [...path, field.name];
     const slot = field.oneof?.name ?? field.name;
     if (seen.has(slot) && !(field.oneof !== undefined && value === null)) {
       return at(field.oneof === undefined ? fieldPath : [...path, slot], "set more than once");
     }
-    if (field.oneof === undefined || value !== null) seen.add(slot);
+    if (field.oneof === undefined || value !== null) {
+      seen.add(slot);
+    }
     const problem = checkField(schema, field, value, fieldPath);
-    if (problem !== undefined) return problem;
+    if (problem !== undefined) {
+      return problem;
+    }
   }
   return undefined;
 }
 
 function checkField(schema: DescMessage, field: DescField, json: JsonValue, path: Path): string | undefined {
-  if (json === null) return undefined; // Absent.
+  if (json === null) {
+    return undefined; // Absent.
+  }
   switch (field.fieldKind) {
     case "message":
       return checkMessage(field.message, json, path);
@@ -67,10 +81,14 @@ function checkField(schema: DescMessage, field: DescField, json: JsonValue, path
     case "scalar":
       return decodes(schema, { [field.name]: json }) ? undefined : at(path, `expected ${scalarName(field.scalar)}`);
     case "list":
-      if (!Array.isArray(json)) return at(path, `expected array of ${elementName(field)}`);
+      if (!Array.isArray(json)) {
+        return at(path, `expected array of ${elementName(field)}`);
+      }
       return first(json, (item, index) => checkElement(schema, field, item, [item], [...path, String(index)]));
     case "map":
-      if (!isObject(json)) return at(path, `expected object with ${elementName(field)} values`);
+      if (!isObject(json)) {
+        return at(path, `expected object with ${elementName(field)} values`);
+      }
       return first(Object.entries(json), ([key, value]) => checkElement(schema, field, value, { [key]: value }, path));
     default:
       return field satisfies never;
@@ -89,10 +107,16 @@ function checkElement(
 ): string | undefined {
   if (json !== null && field.message !== undefined) {
     const problem = checkMessage(field.message, json, path);
-    if (problem !== undefined) return problem;
+    if (problem !== undefined) {
+      return problem;
+    }
   }
-  if (json !== null && field.enum !== undefined) return checkEnum(field.enum, json, path);
-  if (decodes(schema, { [field.name]: alone })) return undefined;
+  if (json !== null && field.enum !== undefined) {
+    return checkEnum(field.enum, json, path);
+  }
+  if (decodes(schema, { [field.name]: alone })) {
+    return undefined;
+  }
   return at(
     path,
     field.fieldKind === "map" ? `expected object with ${elementName(field)} values` : `expected ${elementName(field)}`,
@@ -100,8 +124,12 @@ function checkElement(
 }
 
 function checkEnum(schema: DescEnum, json: JsonValue, path: Path): string | undefined {
-  if (typeof json === "number" && Number.isInteger(json) && Math.abs(json) <= 0x7fffffff) return undefined;
-  if (schema.values.some(({ name }) => name === json)) return undefined;
+  if (typeof json === "number" && Number.isInteger(json) && Math.abs(json) <= 0x7fffffff) {
+    return undefined;
+  }
+  if (schema.values.some(({ name }) => name === json)) {
+    return undefined;
+  }
   const names = schema.values.slice(0, 12).map(({ name }) => name);
   return at(path, `expected one of ${names.join(", ")}${schema.values.length > names.length ? ", …" : ""}`);
 }
@@ -128,7 +156,9 @@ function at(path: Path, problem: string): string {
 function knownPath(schema: DescMessage, keys: Path): Path {
   const [key, ...rest] = keys;
   const field = schema.fields.find(({ name, jsonName }) => name === key || jsonName === key);
-  if (field === undefined) return [];
+  if (field === undefined) {
+    return [];
+  }
   return [
     field.name,
     ...(field.message === undefined || field.fieldKind !== "message" ? [] : knownPath(field.message, rest)),
@@ -136,7 +166,9 @@ function knownPath(schema: DescMessage, keys: Path): Path {
 }
 
 function elementName(field: Container): string {
-  if (field.scalar !== undefined) return scalarName(field.scalar);
+  if (field.scalar !== undefined) {
+    return scalarName(field.scalar);
+  }
   return field.message?.name ?? field.enum?.name ?? "";
 }
 
@@ -151,7 +183,9 @@ function isObject(json: JsonValue): json is JsonObject {
 function first<T>(items: readonly T[], check: (item: T, index: number) => string | undefined): string | undefined {
   for (const [index, item] of items.entries()) {
     const problem = check(item, index);
-    if (problem !== undefined) return problem;
+    if (problem !== undefined) {
+      return problem;
+    }
   }
   return undefined;
 }

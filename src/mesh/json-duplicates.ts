@@ -36,7 +36,9 @@ export function findDuplicateKey(text: string): readonly string[] | undefined {
         if (expectsKey && object !== undefined) {
           expectsKey = false;
           object.key = unquote(text.slice(i, end + 1));
-          if (object.keys.has(object.key)) return open.flatMap((each) => (each === undefined ? [] : [each.key]));
+          if (object.keys.has(object.key)) {
+            return open.flatMap((each) => (each === undefined ? [] : [each.key]));
+          }
           object.keys.add(object.key);
         }
         i = end;
@@ -49,15 +51,20 @@ export function findDuplicateKey(text: string): readonly string[] | undefined {
 /** Index of the quote that closes the string whose opening quote is at `start`. */
 function endOfString(text: string, start: number): number {
   for (let i = start + 1; i < text.length; i++) {
-    if (text[i] === "\\") i++;
-    else if (text[i] === '"') return i;
+    if (text[i] === "\\") {
+      i++;
+    } else if (text[i] === '"') {
+      return i;
+    }
   }
   return text.length;
 }
 
 /** Decodes escapes, so that a key and its escaped spelling are the same. */
 function unquote(token: string): string {
-  if (!token.includes("\\")) return token.slice(1, -1);
+  if (!token.includes("\\")) {
+    return token.slice(1, -1);
+  }
   const decoded: unknown = JSON.parse(token);
   return String(decoded);
 }

@@ -39,8 +39,9 @@ const defaults: Required<ListenLimits> = {
 export function resolveListenLimits(limits: ListenLimits): Required<ListenLimits> {
   const read = (name: keyof ListenLimits): number => {
     const value = limits[name] ?? defaults[name];
-    if (!Number.isSafeInteger(value) || value < 1)
+    if (!Number.isSafeInteger(value) || value < 1) {
       throw new RangeError(`${name} must be a positive whole number, not ${value}`);
+    }
     return value;
   };
   return {

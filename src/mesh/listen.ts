@@ -78,13 +78,17 @@ export async function listen(options: ListenOptions): Promise<Listening> {
 
   async function stop({ graceMs, cancel, cancelMs = defaultCancelMs }: StopOptions): Promise<void> {
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-    for (const socket of undecided) socket.destroy();
+    for (const socket of undecided) {
+      socket.destroy();
+    }
     http1.drain();
     http2.drain();
     const grace = setTimeout(() => {
       cancel?.();
       cut = setTimeout(() => {
-        for (const socket of sockets) socket.destroy();
+        for (const socket of sockets) {
+          socket.destroy();
+        }
       }, cancelMs);
     }, graceMs);
     let cut: NodeJS.Timeout | undefined;
@@ -110,12 +114,18 @@ export async function listen(options: ListenOptions): Promise<Listening> {
 
 function boundAddress(server: net.Server): net.AddressInfo {
   const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("the server is not bound to a TCP port");
+  if (address === null || typeof address === "string") {
+    throw new Error("the server is not bound to a TCP port");
+  }
   return address;
 }
 
 function urlHost(address: string): string {
-  if (address === "0.0.0.0") return "127.0.0.1";
-  if (address === "::") return "[::1]";
+  if (address === "0.0.0.0") {
+    return "127.0.0.1";
+  }
+  if (address === "::") {
+    return "[::1]";
+  }
   return net.isIPv6(address) ? `[${address}]` : address;
 }

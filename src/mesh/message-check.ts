@@ -17,9 +17,13 @@ const compressedFlag = 0b1;
 /** The compression that a request names; null for none. Throws UNIMPLEMENTED for one that is not served, naming those that are. */
 export function requestCompression(header: Headers, format: RequestFormat): Compression | null {
   const name = header.get(format.encodingHeader) ?? "identity";
-  if (name === "identity") return null;
+  if (name === "identity") {
+    return null;
+  }
   const found = compressions.find((each) => each.name === name);
-  if (found !== undefined) return found;
+  if (found !== undefined) {
+    return found;
+  }
   const names = compressions.map((each) => each.name).join(",");
   throw createConnectError({
     code: Code.Unimplemented,
@@ -46,29 +50,45 @@ export async function checkBody(body: Uint8Array, options: MessageCheckOptions):
     // An empty body is an empty message, and not a compressed one.
     return checkMessage(body, body.byteLength > 0, options);
   }
-  if (body.byteLength === 0) throw wrongCount("missing");
-  if (body.byteLength < 5) throw incomplete();
+  if (body.byteLength === 0) {
+    throw wrongCount("missing");
+  }
+  if (body.byteLength < 5) {
+    throw incomplete();
+  }
   const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
   const end = 5 + view.getUint32(1);
-  if (end - 5 > options.maxBytes) throw messageTooLarge(options.maxBytes);
-  if (body.byteLength < end) throw incomplete();
-  if (body.byteLength > end) throw wrongCount("more than one");
+  if (end - 5 > options.maxBytes) {
+    throw messageTooLarge(options.maxBytes);
+  }
+  if (body.byteLength < end) {
+    throw incomplete();
+  }
+  if (body.byteLength > end) {
+    throw wrongCount("more than one");
+  }
   await checkEnvelope(view.getUint8(0), body.subarray(5), options);
 }
 
 /** Checks one enveloped message by its flags and data; see {@link checkBody}. */
 export function checkEnvelope(flags: number, data: Uint8Array, options: MessageCheckOptions): Promise<void> {
   const compressed = (flags & compressedFlag) !== 0;
-  if (compressed && options.compression === null) throw internal("the message is compressed, but no encoding is named");
+  if (compressed && options.compression === null) {
+    throw internal("the message is compressed, but no encoding is named");
+  }
   return checkMessage(data, compressed, options);
 }
 
 async function checkMessage(data: Uint8Array, compressed: boolean, options: MessageCheckOptions): Promise<void> {
   const { schema, format, compression, maxBytes } = options;
-  if (data.byteLength > maxBytes) throw messageTooLarge(maxBytes);
+  if (data.byteLength > maxBytes) {
+    throw messageTooLarge(maxBytes);
+  }
   const plain = compressed && compression !== null ? await compression.decompress(data, maxBytes) : data;
   const problem = format.binary ? checkBinary(schema, plain) : checkText(schema, plain);
-  if (problem !== undefined) throw invalidArgument(problem);
+  if (problem !== undefined) {
+    throw invalidArgument(problem);
+  }
 }
 
 function checkBinary(schema: DescMessage, data: Uint8Array): string | undefined {

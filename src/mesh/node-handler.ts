@@ -19,7 +19,10 @@ export function respondPlain(
 ): void {
   const body = `${text}\n`;
   const fields = { "content-type": "text/plain; charset=utf-8", "content-length": Buffer.byteLength(body), ...headers };
-  if ("stream" in response) response.writeHead(status, fields);
-  else response.writeHead(status, fields);
+  if ("stream" in response) {
+    response.writeHead(status, fields);
+  } else {
+    response.writeHead(status, fields);
+  }
   response.end(body);
 }

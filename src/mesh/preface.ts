@@ -27,7 +27,9 @@ export function readPreface(socket: Socket, options: ReadPrefaceOptions): void {
     seen = seen.length === 0 ? chunk : Buffer.concat([seen, chunk]);
     const length = Math.min(seen.length, http2Preface.length);
     const isPrefix = seen.compare(http2Preface, 0, length, 0, length) === 0;
-    if (isPrefix && length < http2Preface.length) return;
+    if (isPrefix && length < http2Preface.length) {
+      return;
+    }
     release();
     socket.pause();
     socket.unshift(seen);

@@ -39,7 +39,9 @@ export function reflectionRoutes(services: readonly DescService[]): (router: Con
   return (router) => {
     router.service(ServerReflection, {
       async *serverReflectionInfo(requests) {
-        for await (const request of requests) yield respond(request);
+        for await (const request of requests) {
+          yield respond(request);
+        }
       },
     });
     router.service(ServerReflectionAlpha, {
@@ -58,7 +60,9 @@ function createAnswer(
   services: readonly DescService[],
 ): (request: ServerReflectionRequest["messageRequest"]) => Answer {
   const files = new Map<string, DescFile>();
-  for (const service of services) addWithDependencies(files, service.file);
+  for (const service of services) {
+    addWithDependencies(files, service.file);
+  }
   const registry = createRegistry(...files.values());
 
   const fileOfSymbol = (symbol: string): DescFile | undefined => {
@@ -84,7 +88,9 @@ function createAnswer(
         return fileAnswer(fileOfExtension(request.value));
       case "allExtensionNumbersOfType": {
         const baseTypeName = request.value;
-        if (registry.getMessage(baseTypeName) === undefined) return errorAnswer(Code.NotFound, "no such message");
+        if (registry.getMessage(baseTypeName) === undefined) {
+          return errorAnswer(Code.NotFound, "no such message");
+        }
         const extensionNumber = [...registry].flatMap((type) =>
           type.kind === "extension" && type.extendee.typeName === baseTypeName ? [type.number] : [],
         );
@@ -99,7 +105,9 @@ function createAnswer(
 }
 
 function fileAnswer(file: DescFile | undefined): Answer {
-  if (file === undefined) return errorAnswer(Code.NotFound, "no such file, symbol or extension");
+  if (file === undefined) {
+    return errorAnswer(Code.NotFound, "no such file, symbol or extension");
+  }
   // Clients take the first file for the one that they asked for; each file stands before those that it imports.
   const files = [...addWithDependencies(new Map(), file).values()].reverse();
   const fileDescriptorProto = files.map((each) => toBinary(FileDescriptorProtoSchema, each.proto));
@@ -112,7 +120,11 @@ function errorAnswer(errorCode: Code, errorMessage: string): Answer {
 
 /** Adds a file after the files that it imports, each once. */
 function addWithDependencies(files: Map<string, DescFile>, file: DescFile): Map<string, DescFile> {
-  if (files.has(file.proto.name)) return files;
-  for (const dependency of file.dependencies) addWithDependencies(files, dependency);
+  if (files.has(file.proto.name)) {
+    return files;
+  }
+  for (const dependency of file.dependencies) {
+    addWithDependencies(files, dependency);
+  }
   return files.set(file.proto.name, file);
 }

@@ -29,7 +29,9 @@ export async function readBody(
   try {
     for (;;) {
       const result = await Promise.race([iterator.next(), timedOut]);
-      if (result.done === true) return Buffer.concat(chunks);
+      if (result.done === true) {
+        return Buffer.concat(chunks);
+      }
       chunks.push(result.value);
       length += result.value.byteLength;
       if (length > maxBytes) {

@@ -41,7 +41,9 @@ export function requestFormat(method: DescMethod, contentType: string | null): R
     return "text" in grpcType && grpcType.text === true ? undefined : { binary: grpcType.binary, ...grpc };
   }
   const connectType = parseConnect(contentType);
-  if (connectType === undefined || connectType.stream !== (method.methodKind !== "unary")) return undefined;
+  if (connectType === undefined || connectType.stream !== (method.methodKind !== "unary")) {
+    return undefined;
+  }
   const { binary, stream } = connectType;
   return stream
     ? {

@@ -38,7 +38,9 @@ export async function screenRequest(
   limits: ScreenLimits,
 ): Promise<UniversalServerRequest> {
   const format = requestFormat(method, request.header.get("content-type"));
-  if (format === undefined || !isByteStream(request.body)) return request;
+  if (format === undefined || !isByteStream(request.body)) {
+    return request;
+  }
   const header = new Headers(request.header);
   const check = { schema: method.input, format, maxBytes: limits.readMaxBytes };
   try {
@@ -64,7 +66,9 @@ async function* screenStream(
 ): AsyncGenerator<Uint8Array> {
   const endStreamFlags = 0b1000_0010;
   for await (const { flags, data } of transformSplitEnvelope(options.maxBytes)(body)) {
-    if ((flags & endStreamFlags) === 0) await checkEnvelope(flags, data, options);
+    if ((flags & endStreamFlags) === 0) {
+      await checkEnvelope(flags, data, options);
+    }
     yield encodeEnvelope(flags, data);
   }
 }
@@ -76,8 +80,12 @@ function refuse(
   format: RequestFormat,
 ): UniversalServerRequest {
   const { header } = request;
-  for (const name of [format.encodingHeader, "content-length"]) header.delete(name);
-  if (error.code === Code.DeadlineExceeded) header.delete(format.timeoutHeader);
+  for (const name of [format.encodingHeader, "content-length"]) {
+    header.delete(name);
+  }
+  if (error.code === Code.DeadlineExceeded) {
+    header.delete(format.timeoutHeader);
+  }
   const empty = create(schema);
   const message = format.binary ? toBinary(schema, empty) : new TextEncoder().encode(toJsonString(schema, empty));
   const body = createAsyncIterable([format.enveloped ? encodeEnvelope(0, message) : message]);
@@ -88,13 +96,17 @@ function refuse(
 /** Checks the time limit and cuts one that no timer can take. Returns it in milliseconds, undefined without one. */
 function limitTimeout(header: Headers, format: RequestFormat): number | undefined {
   const value = header.get(format.timeoutHeader);
-  if (value === null) return undefined;
+  if (value === null) {
+    return undefined;
+  }
   const timeoutMs = format.parseTimeout(value);
   if (timeoutMs === undefined) {
     header.delete(format.timeoutHeader);
     throw invalidArgument(`${format.timeoutHeader}: not a valid time limit`);
   }
-  if (timeoutMs <= maxTimeoutMs) return timeoutMs;
+  if (timeoutMs <= maxTimeoutMs) {
+    return timeoutMs;
+  }
   const seconds = maxTimeoutMs / 1000;
   header.set(format.timeoutHeader, format.timeoutHeader === "grpc-timeout" ? `${seconds}S` : `${maxTimeoutMs}`);
   return maxTimeoutMs;

@@ -14,6 +14,8 @@ export function retryInfo(retryDelayMs: number): ErrorDetail<typeof RetryInfoSch
 /** The delay in milliseconds that an error's google.rpc.RetryInfo asks for; undefined without one. */
 export function retryDelayMsOf(error: ConnectError): number | undefined {
   const info: RetryInfo | undefined = error.findDetails(RetryInfoSchema)[0];
-  if (info?.retryDelay === undefined) return undefined;
+  if (info?.retryDelay === undefined) {
+    return undefined;
+  }
   return Number(info.retryDelay.seconds) * 1000 + info.retryDelay.nanos / 1_000_000;
 }

@@ -13,7 +13,9 @@ const isOrdinary = (name: string): boolean => !name.startsWith(":");
 export function serverRequestFromNode(request: NodeRequest, response: NodeResponse): UniversalServerRequest {
   const left = new AbortController();
   response.once("close", () => {
-    if (!response.writableEnded) left.abort(canceled());
+    if (!response.writableEnded) {
+      left.abort(canceled());
+    }
   });
   return {
     httpVersion: request.httpVersion,
@@ -41,8 +43,12 @@ function headersOf(request: NodeRequest): Headers {
   const headers = new Headers();
   try {
     for (const [name, value] of Object.entries(request.headers)) {
-      if (value === undefined || !isOrdinary(name)) continue;
-      for (const each of Array.isArray(value) ? value : [value]) headers.append(name, each);
+      if (value === undefined || !isOrdinary(name)) {
+        continue;
+      }
+      for (const each of Array.isArray(value) ? value : [value]) {
+        headers.append(name, each);
+      }
     }
   } catch (error) {
     throw invalidArgument("a request header is not valid", error);

@@ -10,8 +10,12 @@ export function isTrailersOnly(
   response: NodeResponse,
   hasMessage: boolean,
 ): response is Http2ServerResponse {
-  if (hasMessage || !("stream" in response) || source.trailer === undefined) return false;
-  if (parseContentType(new Headers(source.header).get("content-type")) === undefined) return false;
+  if (hasMessage || !("stream" in response) || source.trailer === undefined) {
+    return false;
+  }
+  if (parseContentType(new Headers(source.header).get("content-type")) === undefined) {
+    return false;
+  }
   return source.trailer.get("grpc-status") !== "0";
 }
 
@@ -21,6 +25,8 @@ export function isTrailersOnly(
  */
 export function respondTrailersOnly(header: Headers, trailer: Headers, response: Http2ServerResponse): void {
   const { stream } = response;
-  if (stream.destroyed || stream.closed) return;
+  if (stream.destroyed || stream.closed) {
+    return;
+  }
   stream.respond({ ":status": 200, ...nodeHeaders(header), ...nodeHeaders(trailer) }, { endStream: true });
 }

@@ -21,14 +21,22 @@ export async function writeResponse(source: UniversalServerResponse, response: N
     respellGrpcMessage(source.trailer);
     return respondTrailersOnly(header, source.trailer, response);
   }
-  if (!isClosed(response)) writeHead(response, source.status, header);
+  if (!isClosed(response)) {
+    writeHead(response, source.status, header);
+  }
   for (; chunks !== undefined && chunk?.done === false; chunk = await chunks.next()) {
-    if (isClosed(response)) return abandon(chunks);
+    if (isClosed(response)) {
+      return abandon(chunks);
+    }
     // The union of two overloaded methods cannot be called as one.
     const isFlushed = "stream" in response ? response.write(chunk.value) : response.write(chunk.value);
-    if (!isFlushed) await Promise.race([drained(response), closed]);
+    if (!isFlushed) {
+      await Promise.race([drained(response), closed]);
+    }
   }
-  if (isClosed(response)) return;
+  if (isClosed(response)) {
+    return;
+  }
   if (source.trailer !== undefined) {
     respellGrpcMessage(source.trailer);
     response.addTrailers(nodeHeaders(source.trailer));
@@ -37,8 +45,11 @@ export async function writeResponse(source: UniversalServerResponse, response: N
 }
 
 function writeHead(response: NodeResponse, status: number, header: Headers): void {
-  if ("stream" in response) response.writeHead(status, nodeHeaders(header));
-  else response.writeHead(status, nodeHeaders(header));
+  if ("stream" in response) {
+    response.writeHead(status, nodeHeaders(header));
+  } else {
+    response.writeHead(status, nodeHeaders(header));
+  }
 }
 
 function isClosed(response: NodeResponse): boolean {

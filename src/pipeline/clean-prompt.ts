@@ -1,4 +1,4 @@
-/** Line ends that JavaScript's `\s` does not know: U+0085 NEXT LINE is a control character by its category. */
+/** Tabs and line ends. Most are of the category Cc, so they become spaces before the rest of that category is dropped. */
 const breaks = /[\t\n\v\f\r\u0085\u2028\u2029]/gu;
 /** What is left of the category Cc. Joiners (U+200C, U+200D) are of category Cf and stay: emoji and scripts need them. */
 const controls = /\p{Cc}/gu;

@@ -33,7 +33,9 @@ export function createCollector(options: CollectorOptions = {}): Collector {
   const receive = (request: ExportTraceServiceRequest): ExportTraceServiceResponse => {
     const { spans, rejected } = spansFromOtlp(request);
     store.add(spans);
-    if (rejected === 0) return create(ExportTraceServiceResponseSchema);
+    if (rejected === 0) {
+      return create(ExportTraceServiceResponseSchema);
+    }
     const partialSuccess = { rejectedSpans: BigInt(rejected), errorMessage: "spans without valid ids" };
     return create(ExportTraceServiceResponseSchema, { partialSuccess });
   };

@@ -29,13 +29,20 @@ export function createOtlpHttpHandler({ receive, maxBodyBytes }: OtlpHttpOptions
     const encoding = encodings.find(({ contentType }) => contentType === contentTypeOf(request));
     const fail = (status: number, message: string) =>
       respond(response, status, (encoding ?? protobuf).failure(message));
-    if (request.url?.split("?", 1)[0] !== "/v1/traces") return fail(404, "traces are taken at /v1/traces");
-    if (request.method !== "POST") return fail(405, "traces are sent by POST");
-    if (encoding === undefined)
+    if (request.url?.split("?", 1)[0] !== "/v1/traces") {
+      return fail(404, "traces are taken at /v1/traces");
+    }
+    if (request.method !== "POST") {
+      return fail(405, "traces are sent by POST");
+    }
+    if (encoding === undefined) {
       return fail(415, "the content type is neither application/x-protobuf nor application/json");
+    }
     readBody(request, maxBodyBytes).then(
       (body) => {
-        if (body.kind !== "body") return fail(body.status, body.message);
+        if (body.kind !== "body") {
+          return fail(body.status, body.message);
+        }
         let answer: Answer;
         try {
           answer = encoding.success(receive(encoding.read(body.bytes)));
@@ -118,19 +125,32 @@ async function readBody(request: NodeRequest, maxBytes: number): Promise<Body> {
   for await (const chunk of request) {
     size += chunk.length;
     // Read on, so that the client gets to the answer, but keep nothing.
-    if (size <= maxBytes) chunks.push(chunk);
-    else chunks.length = 0;
+    if (size <= maxBytes) {
+      chunks.push(chunk);
+    } else {
+      chunks.length = 0;
+    }
   }
-  if (size > maxBytes) return tooLarge;
+  if (size > maxBytes) {
+    return tooLarge;
+  }
   const bytes = Buffer.concat(chunks);
   const encoding = request.headers["content-encoding"] ?? "identity";
-  if (encoding === "identity") return { kind: "body", bytes };
-  if (encoding !== "gzip") return { kind: "refused", status: 415, message: "the content encoding is not gzip" };
+  if (encoding === "identity") {
+    return { kind: "body", bytes };
+  }
+  if (encoding !== "gzip") {
+    return { kind: "refused", status: 415, message: "the content encoding is not gzip" };
+  }
   return new Promise((resolve) => {
     gunzip(bytes, { maxOutputLength: maxBytes }, (error, unzipped) => {
-      if (error === null) resolve({ kind: "body", bytes: unzipped });
-      else if ("code" in error && error.code === "ERR_BUFFER_TOO_LARGE") resolve(tooLarge);
-      else resolve({ kind: "refused", status: 400, message: "the body is not gzip" });
+      if (error === null) {
+        resolve({ kind: "body", bytes: unzipped });
+      } else if ("code" in error && error.code === "ERR_BUFFER_TOO_LARGE") {
+        resolve(tooLarge);
+      } else {
+        resolve({ kind: "refused", status: 400, message: "the body is not gzip" });
+      }
     });
   });
 }

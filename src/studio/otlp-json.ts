@@ -18,12 +18,20 @@ export function exportFromJson(json: string): ExportTraceServiceRequest {
 const idFields = new Set(["traceId", "spanId", "parentSpanId"]);
 
 function withBase64Ids(value: JsonValue): JsonValue {
-  if (Array.isArray(value)) return value.map(withBase64Ids);
-  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) {
+    return value.map(withBase64Ids);
+  }
+  if (typeof value !== "object" || value === null) {
+    return value;
+  }
   return Object.fromEntries(
     Object.entries(value).map(([key, inner]) => {
-      if (!idFields.has(key) || typeof inner !== "string") return [key, withBase64Ids(inner)];
-      if (!/^([0-9a-f]{2})*$/i.test(inner)) throw new Error(`${key} is not hexadecimal`);
+      if (!idFields.has(key) || typeof inner !== "string") {
+        return [key, withBase64Ids(inner)];
+      }
+      if (!/^([0-9a-f]{2})*$/i.test(inner)) {
+        throw new Error(`${key} is not hexadecimal`);
+      }
       return [key, Buffer.from(inner, "hex").toString("base64")];
     }),
   );

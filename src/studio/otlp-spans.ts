@@ -18,8 +18,11 @@ export function spansFromOtlp(request: ExportTraceServiceRequest): OtlpSpans {
   for (const { resource, scopeSpans } of request.resourceSpans) {
     const attributes = toAttributes(resource?.attributes ?? []);
     for (const span of scopeSpans.flatMap((scope) => scope.spans)) {
-      if (isId(span.traceId, 16) && isId(span.spanId, 8)) spans.push(toRecord(span, attributes));
-      else rejected++;
+      if (isId(span.traceId, 16) && isId(span.spanId, 8)) {
+        spans.push(toRecord(span, attributes));
+      } else {
+        rejected++;
+      }
     }
   }
   return { spans, rejected };
@@ -106,10 +109,18 @@ function plain(value: AnyValue | undefined): Plain {
 /** Attributes are scalars and arrays of one kind of scalar; what OTLP allows beyond that becomes JSON text. */
 function toAttributeValue(value: Plain): AttributeValue {
   if (Array.isArray(value)) {
-    if (value.every((item) => typeof item === "string")) return value;
-    if (value.every((item) => typeof item === "number")) return value;
-    if (value.every((item) => typeof item === "boolean")) return value;
+    if (value.every((item) => typeof item === "string")) {
+      return value;
+    }
+    if (value.every((item) => typeof item === "number")) {
+      return value;
+    }
+    if (value.every((item) => typeof item === "boolean")) {
+      return value;
+    }
   }
-  if (value === null) return "";
+  if (value === null) {
+    return "";
+  }
   return typeof value === "object" ? JSON.stringify(value) : value;
 }

@@ -41,10 +41,14 @@ export function createSpanStore(options: SpanStoreOptions = {}): SpanStore {
     traces.delete(span.traceId);
     traces.set(span.traceId, trace);
     size -= trace.size;
-    if (trace.has(span.spanId) || trace.size < maxSpansPerTrace) trace.set(span.spanId, span);
+    if (trace.has(span.spanId) || trace.size < maxSpansPerTrace) {
+      trace.set(span.spanId, span);
+    }
     size += trace.size;
     for (const [traceId, oldest] of traces) {
-      if (size <= maxSpans || traceId === span.traceId) break;
+      if (size <= maxSpans || traceId === span.traceId) {
+        break;
+      }
       traces.delete(traceId);
       size -= oldest.size;
     }
@@ -53,20 +57,28 @@ export function createSpanStore(options: SpanStoreOptions = {}): SpanStore {
 
   return {
     add(spans) {
-      for (const span of spans) addOne(span);
+      for (const span of spans) {
+        addOne(span);
+      }
       for (const traceId of new Set(spans.map((span) => span.traceId))) {
-        for (const check of [...(waiting.get(traceId) ?? [])]) check();
+        for (const check of [...(waiting.get(traceId) ?? [])]) {
+          check();
+        }
       }
     },
     spansOf,
     traceIds: () => [...traces.keys()].reverse(),
     waitForTrace(traceId, enough, signal) {
       return new Promise((resolve, reject) => {
-        if (signal.aborted) return reject(signal.reason);
+        if (signal.aborted) {
+          return reject(signal.reason);
+        }
         const checks = waiting.get(traceId) ?? new Set();
         const settle = () => {
           checks.delete(check);
-          if (checks.size === 0) waiting.delete(traceId);
+          if (checks.size === 0) {
+            waiting.delete(traceId);
+          }
           signal.removeEventListener("abort", abort);
         };
         const abort = () => {
@@ -75,7 +87,9 @@ export function createSpanStore(options: SpanStoreOptions = {}): SpanStore {
         };
         const check = () => {
           const spans = spansOf(traceId);
-          if (!enough(spans)) return;
+          if (!enough(spans)) {
+            return;
+          }
           settle();
           resolve(spans);
         };

@@ -25,14 +25,16 @@ const maxWaitMs = 60_000;
  */
 export function createTraceRoute(store: SpanStore): (request: NodeRequest, response: NodeResponse) => boolean {
   return (request, response) => {
-    const url = new URL(request.url ?? "/", "http://localhost");
-    if (!url.pathname.startsWith("/traces/")) {
+    // Not by URL: what a client sends as a path need not be one.
+    const [path = "", query] = (request.url ?? "").split("?", 2);
+    if (!path.startsWith("/traces/")) {
       return false;
     }
-    const traceId = tracePath.exec(url.pathname)?.[1];
-    const spans = numberOf(url, "spans", maxSpans);
-    const waitMs = numberOf(url, "wait", maxWaitMs);
-    const format = url.searchParams.get("format") ?? "json";
+    const parameters = new URLSearchParams(query);
+    const traceId = tracePath.exec(path)?.[1];
+    const spans = numberOf(parameters, "spans", maxSpans);
+    const waitMs = numberOf(parameters, "wait", maxWaitMs);
+    const format = parameters.get("format") ?? "json";
     if (traceId === undefined) {
       respondPlain(response, 404, "a trace id is 32 lower-case hexadecimal digits");
     } else if (request.method !== "GET") {
@@ -73,8 +75,8 @@ async function waitForSpans(store: SpanStore, query: TraceQuery, response: NodeR
 }
 
 /** A number of the query; 0 where it is absent, undefined where it is nonsense. */
-function numberOf(url: URL, name: string, maximum: number): number | undefined {
-  const text = url.searchParams.get(name) ?? "0";
+function numberOf(parameters: URLSearchParams, name: string, maximum: number): number | undefined {
+  const text = parameters.get(name) ?? "0";
   const value = Number(text);
   return wholeNumber.test(text) && value <= maximum ? value : undefined;
 }

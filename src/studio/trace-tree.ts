@@ -19,7 +19,9 @@ export function buildTraceTree(spans: readonly SpanRecord[]): TraceNode[] {
   const grow = (span: SpanRecord): TraceNode => {
     placed.add(span);
     const children = sorted.filter((other) => other.parentSpanId === span.spanId && !placed.has(other));
-    for (const child of children) placed.add(child);
+    for (const child of children) {
+      placed.add(child);
+    }
     return { span, children: children.map(grow) };
   };
   const roots = sorted.filter((span) => !ids.has(span.parentSpanId)).map(grow);

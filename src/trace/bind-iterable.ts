@@ -20,14 +20,18 @@ export interface IterationEnd {
 export function bindIterable<T>(scope: Context, source: () => AsyncIterable<T>, end: IterationEnd): AsyncIterator<T> {
   let ended = false;
   const tell = (how: () => void) => {
-    if (!ended) how();
+    if (!ended) {
+      how();
+    }
     ended = true;
   };
   const failed = (error: unknown) => tell(() => end.failed(error));
   const step = async (run: () => Promise<IteratorResult<T>> | undefined, whenDone: () => void) => {
     try {
       const result = await context.with(scope, run);
-      if (result === undefined || result.done === true) tell(whenDone);
+      if (result === undefined || result.done === true) {
+        tell(whenDone);
+      }
       return result;
     } catch (error) {
       failed(error);
@@ -41,7 +45,9 @@ export function bindIterable<T>(scope: Context, source: () => AsyncIterable<T>, 
     throw: async (error?: unknown) => {
       tell(end.left);
       const result = await context.with(scope, () => iterator.throw?.(error));
-      if (result === undefined) throw error;
+      if (result === undefined) {
+        throw error;
+      }
       return result;
     },
   };

@@ -40,7 +40,9 @@ export interface CallerContextOptions {
  */
 export function readCallerContext({ propagator, header, policy, carrier }: CallerContextOptions): CallerContext {
   const base = carrier === undefined ? ROOT_CONTEXT : extractCarrier(propagator, carrier);
-  if (trace.getSpanContext(base) !== undefined) return { parent: base, links: [] };
+  if (trace.getSpanContext(base) !== undefined) {
+    return { parent: base, links: [] };
+  }
   switch (policy) {
     case "none":
       return { parent: base, links: [] };

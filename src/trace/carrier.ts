@@ -18,7 +18,9 @@ export function extractCarrier(propagator: TextMapPropagator, carrier: Carrier, 
   const pairs = new Map<string, string>();
   for (const [key, value] of Object.entries(carrier)) {
     const name = key.toLowerCase();
-    if (name === key || !pairs.has(name)) pairs.set(name, value);
+    if (name === key || !pairs.has(name)) {
+      pairs.set(name, value);
+    }
   }
   try {
     return propagator.extract(base, pairs, mapGetter);

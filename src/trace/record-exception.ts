@@ -21,15 +21,21 @@ const recorded = new WeakSet<object>();
  * @see https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/
  */
 export function recordException(span: Span, error: unknown): void {
-  if (!span.isRecording() || wasRecorded(error)) return;
-  if (typeof error === "object" && error !== null) recorded.add(error);
+  if (!span.isRecording() || wasRecorded(error)) {
+    return;
+  }
+  if (typeof error === "object" && error !== null) {
+    recorded.add(error);
+  }
   span.addEvent("exception", describe(error));
 }
 
 function wasRecorded(error: unknown): boolean {
   const seen = new Set<unknown>();
   for (let link = error; typeof link === "object" && link !== null && !seen.has(link); ) {
-    if (recorded.has(link)) return true;
+    if (recorded.has(link)) {
+      return true;
+    }
     seen.add(link);
     link = "cause" in link ? link.cause : undefined;
   }
@@ -37,11 +43,17 @@ function wasRecorded(error: unknown): boolean {
 }
 
 function describe(error: unknown): Attributes {
-  if (!(error instanceof Error)) return { "exception.type": typeof error };
+  if (!(error instanceof Error)) {
+    return { "exception.type": typeof error };
+  }
   const attributes = { "exception.type": error.name };
-  if (!(error instanceof ConnectError) || error.rawMessage === "") return attributes;
+  if (!(error instanceof ConnectError) || error.rawMessage === "") {
+    return attributes;
+  }
   const isCopy =
     error.cause instanceof Error ? error.cause.message === error.rawMessage : error.cause === error.rawMessage;
-  if (isCopy || error.code === Code.InvalidArgument) return attributes;
+  if (isCopy || error.code === Code.InvalidArgument) {
+    return attributes;
+  }
   return { ...attributes, "exception.message": error.rawMessage };
 }

@@ -53,10 +53,18 @@ export function isServerFailure(code: Code): boolean {
  * DEADLINE_EXCEEDED for a TimeoutError; INTERNAL for anything else.
  */
 export function codeOf(error: unknown, signal?: AbortSignal): Code {
-  if (error instanceof ConnectError) return error.code;
-  if (!(error instanceof Error)) return Code.Internal;
-  if (error.name === "TimeoutError") return Code.DeadlineExceeded;
-  if (error.name !== "AbortError") return Code.Internal;
+  if (error instanceof ConnectError) {
+    return error.code;
+  }
+  if (!(error instanceof Error)) {
+    return Code.Internal;
+  }
+  if (error.name === "TimeoutError") {
+    return Code.DeadlineExceeded;
+  }
+  if (error.name !== "AbortError") {
+    return Code.Internal;
+  }
   return reasonOf(signal)?.code ?? Code.Canceled;
 }
 

@@ -47,7 +47,9 @@ export const serverScope: ContextKey<Context> = createContextKey(ROOT_CONTEXT, {
 export function createServerSpanInterceptor(options: ServerSpanInterceptorOptions): Interceptor {
   const traced = new Set(options.services.map((service) => service.typeName));
   return (next) => async (request) => {
-    if (!traced.has(request.service.typeName)) return next(request);
+    if (!traced.has(request.service.typeName)) {
+      return next(request);
+    }
     const { parent, links } = readCallerContext({
       propagator: options.propagator,
       header: request.header,

@@ -18,7 +18,9 @@ export const RPC_STATUS_CODE = "rpc.response.status_code";
 export function settleFailure(span: Span, kind: SpanKind, error: unknown, signal?: AbortSignal): void {
   const code = codeOf(error, signal);
   settle(span, kind, code);
-  if (code !== Code.Canceled) recordException(span, error);
+  if (code !== Code.Canceled) {
+    recordException(span, error);
+  }
 }
 
 /**
@@ -31,7 +33,9 @@ export function settleLeft(span: Span, kind: SpanKind, signal?: AbortSignal): vo
 
 function settle(span: Span, kind: SpanKind, code: Code): void {
   const name = rpcStatusName(code);
-  if (kind === SpanKind.SERVER) span.setAttribute(RPC_STATUS_CODE, name);
+  if (kind === SpanKind.SERVER) {
+    span.setAttribute(RPC_STATUS_CODE, name);
+  }
   if (kind === SpanKind.CLIENT || isServerFailure(code)) {
     span.setStatus({ code: SpanStatusCode.ERROR, message: name });
   }

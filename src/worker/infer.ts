@@ -96,7 +96,7 @@ async function* paintInTurn(
     const painting = diffusion(tracer, parent, engine, paintRequestOf(request.prompt, seed, options), signal);
     let settings: PaintSettings | undefined;
     let image: PaintedImage | undefined;
-    for await (const event of relay(leavingAfter(place, painting), { onBacklog: dropPreviews })) {
+    for await (const event of relay(leavingAfter(place, painting), { onBacklog: dropOldestPreview })) {
       switch (event.kind) {
         case "settings":
           settings = event.settings;
@@ -156,12 +156,17 @@ async function* leavingAfter(place: Place, painting: AsyncIterable<PaintEvent>):
   }
 }
 
-/** A reader that stalls still gets every step, but only the newest preview. */
-function dropPreviews(waiting: PaintEvent[]): void {
-  for (const [index, event] of waiting.entries()) {
-    if (event.kind === "step" && event.preview !== undefined) {
-      waiting[index] = { ...event, preview: undefined };
-    }
+/** Previews that wait for a reader; their pixels are the one thing that could pile up. */
+const maxWaitingPreviews = 8;
+
+/** A reader that stalls still gets every step, but only the newest previews. */
+function dropOldestPreview(waiting: PaintEvent[]): void {
+  const previews = waiting.flatMap((event, index) =>
+    event.kind === "step" && event.preview ? [{ event, index }] : [],
+  );
+  const oldest = previews[0];
+  if (oldest !== undefined && previews.length >= maxWaitingPreviews) {
+    waiting[oldest.index] = { ...oldest.event, preview: undefined };
   }
 }
 

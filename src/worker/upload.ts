@@ -3,9 +3,9 @@ import type { Context, Tracer } from "@opentelemetry/api";
 import type { ImageSchema } from "../gen/throughline/v1/image_pb.js";
 import { toDataUri } from "../image/data-uri.js";
 import { encodeImage, type RgbPixels } from "../image/encode-image.js";
-import { contentTypeOf, extensionOf, type ImageFormat } from "../image/image-format.js";
+import { contentTypeOf, type ImageFormat } from "../image/image-format.js";
 import { imageUrl } from "../image/image-route.js";
-import type { ImageStore } from "../image/image-store.js";
+import { type ImageStore, imageFileNameOf } from "../image/image-store.js";
 import { withSpan } from "../trace/span-scope.js";
 
 /** Where pictures go, and under which base URL they are then found. */
@@ -26,11 +26,10 @@ export function upload(
     const image = await encodeImage(pixels, format);
     const contentType = contentTypeOf(format);
     span.setAttributes({ "image.file_size": image.bytes.length, "image.content_type": contentType });
-    const fileName = target === undefined ? undefined : await target.store.put(image);
     return {
-      url: target === undefined || fileName === undefined ? toDataUri(image) : imageUrl(target.baseUrl, fileName),
+      url: target === undefined ? toDataUri(image) : imageUrl(target.baseUrl, await target.store.put(image)),
       contentType,
-      fileName: fileName ?? `image.${extensionOf(format)}`,
+      fileName: imageFileNameOf(image),
       fileSize: image.bytes.length,
       width: image.width,
       height: image.height,

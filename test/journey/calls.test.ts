@@ -5,6 +5,7 @@ import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import sharp from "sharp";
+import { PaintError } from "../../src/engine/paint-error.js";
 import { RetryInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
 import { Delivery, ImageFormat, Stage } from "../../src/gen/throughline/v1/image_pb.js";
 import { createDirectoryStore } from "../../src/image/directory-store.js";
@@ -56,7 +57,7 @@ for (const wire of wires) {
     }
     assert.deepEqual(events, [
       "TEXT_ENCODING 0/0",
-      "DENOISING 0/0",
+      "DENOISING 0/3",
       "DENOISING 1/3",
       "DENOISING 2/3 jpeg image/jpeg",
       "DENOISING 3/3",
@@ -96,8 +97,11 @@ for (const wire of wires) {
   test(`a deadline stops the engine and says where the time went (${wire})`, async (t) => {
     const held = createHeldEngine(3);
     const mesh = await meshFor(t, { wire, engine: held.engine });
+    // Connections and validators are made with the first call; a short deadline would go into that.
+    await mesh.pipeline.generate({ prompt: "a", options: { numInferenceSteps: 1 } });
+    const before = held.engine.stepsRun;
     await assert.rejects(
-      mesh.pipeline.generate({ prompt: "a", options: { numInferenceSteps: 9 } }, { timeoutMs: 1_500 }),
+      mesh.pipeline.generate({ prompt: "a", options: { numInferenceSteps: 9 } }, { timeoutMs: 3_000 }),
       (error) => {
         assert.ok(error instanceof ConnectError);
         assert.equal(error.code, Code.DeadlineExceeded);
@@ -105,7 +109,7 @@ for (const wire of wires) {
         return true;
       },
     );
-    assert.equal(held.engine.stepsRun, 2);
+    assert.equal(held.engine.stepsRun - before, 2);
   });
 
   test(`a full worker refuses with RetryInfo and makes no inference span (${wire})`, async (t) => {
@@ -151,6 +155,59 @@ for (const wire of wires) {
     assert.equal(await codeOf(mesh.pipeline.generate({ prompt: "a" })), "OK");
   });
 }
+
+test("a reader that stands still holds up nobody", async (t) => {
+  const mesh = await meshFor(t, { wire: "port", maxWaiting: 1 });
+  const options = { numInferenceSteps: 150, previewInterval: 1, width: 2048, height: 2048 };
+  const stalled = mesh.pipeline.generateStream({ request: { prompt: "a", options } })[Symbol.asyncIterator]();
+  await stalled.next();
+  // 150 previews of 256×256 pixels are far more than the sockets hold, and nobody reads them now.
+  assert.ok((await mesh.pipeline.generate({ prompt: "b" })).image);
+  let last = "";
+  for (let next = await stalled.next(); next.done !== true; next = await stalled.next()) {
+    last = next.value.event.case ?? "";
+  }
+  assert.equal(last, "result");
+});
+
+test("those who wait while the engine dies are painted when it is back", async (t) => {
+  const lost = createHeldEngine();
+  const mesh = await meshFor(t, { wire: "port", engine: lost.engine });
+  const first = codeOf(mesh.pipeline.generate({ prompt: "a" }));
+  await lost.reached;
+  const waiting: string[] = [];
+  const second = (async () => {
+    for await (const { event } of mesh.pipeline.generateStream({ request: { prompt: "b" } })) {
+      waiting.push(event.case ?? "");
+      if (event.case === "queued") {
+        lost.engine.setAvailable(false);
+        lost.fail(new PaintError("lost", "the engine's process died"));
+      }
+    }
+  })();
+  assert.equal(await first, "Unavailable");
+  assert.deepEqual(waiting, ["queued"]);
+  lost.engine.setAvailable(true);
+  await second;
+  assert.equal(waiting.at(-1), "result");
+});
+
+test("a model's own limits come back as the contract's fields", async (t) => {
+  const engine = createFakeEngine({
+    beforeStep() {
+      throw new PaintError("unsupported", "this model takes a multiple of 32 from 32 to 256", {
+        field: "guidanceScale",
+      });
+    },
+  });
+  const mesh = await meshFor(t, { engine });
+  await assert.rejects(mesh.pipeline.generate({ prompt: "a" }), (error) => {
+    assert.ok(error instanceof ConnectError);
+    assert.equal(error.code, Code.InvalidArgument);
+    assert.match(error.rawMessage, /^options\.guidance_scale: this model takes a multiple of 32/);
+    return true;
+  });
+});
 
 test("with a store, the caller of the pipeline can fetch the picture from the pipeline", async (t) => {
   const directory = await mkdtemp(join(tmpdir(), "throughline-calls-"));

@@ -82,8 +82,11 @@ suite("the handler's signal", () => {
       stream.on("error", () => {});
       stream.end(envelope('{"request":{"prompt":"x"}}'));
       await started;
-      if (leave === "reset") stream.close(8);
-      else session.destroy();
+      if (leave === "reset") {
+        stream.close(8);
+      } else {
+        session.destroy();
+      }
       assert.equal((await reason).code, Code.Canceled, leave);
     }
   });

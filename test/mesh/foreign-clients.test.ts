@@ -121,7 +121,9 @@ suite("a grpc-js client that has only the .proto files", () => {
     const client = await clientOf(t, t);
     const call: grpc.ClientReadableStream<object> = client["generateStream"]?.({ request: { prompt: "x" } });
     const events: string[] = [];
-    for await (const message of call) events.push(...Object.keys(message));
+    for await (const message of call) {
+      events.push(...Object.keys(message));
+    }
     assert.deepEqual(events, ["queued", "progress", "result"]);
   });
 
@@ -197,7 +199,9 @@ suite("a browser's clients, over fetch", () => {
         const client = createClient(ImagePipelineService, create({ baseUrl: url, useBinaryFormat }));
         assert.equal((await client.generate({ prompt: "x" })).model, "echo");
         const events: (string | undefined)[] = [];
-        for await (const { event } of client.generateStream({ request: { prompt: "x" } })) events.push(event.case);
+        for await (const { event } of client.generateStream({ request: { prompt: "x" } })) {
+          events.push(event.case);
+        }
         assert.deepEqual(events, ["queued", "progress", "result"]);
         const error = await client.generate({ prompt: "" }).catch(ConnectError.from);
         assert.ok(error instanceof ConnectError);

@@ -33,14 +33,18 @@ suite("channels", () => {
     const sockets: net.Socket[] = [];
     const relay = net.createServer((downstream) => {
       const upstream = net.connect(port, "127.0.0.1");
-      for (const socket of [downstream, upstream]) sockets.push(socket.on("error", () => {}));
+      for (const socket of [downstream, upstream]) {
+        sockets.push(socket.on("error", () => {}));
+      }
       downstream.pipe(upstream).pipe(downstream);
     });
     relay.listen(0, "127.0.0.1");
     await once(relay, "listening");
     t.after(() => {
       relay.close();
-      for (const socket of sockets) socket.destroy();
+      for (const socket of sockets) {
+        socket.destroy();
+      }
     });
     const address = relay.address();
     assert.ok(typeof address === "object" && address !== null);
@@ -48,7 +52,9 @@ suite("channels", () => {
     const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${address.port}`, {}, keepalive));
     const failed = failure(client.infer({ prompt: "x" }));
     await wait.began;
-    for (const socket of sockets) socket.unpipe().pause();
+    for (const socket of sockets) {
+      socket.unpipe().pause();
+    }
     assert.equal((await failed).code, Code.Unavailable);
   });
 

@@ -62,8 +62,12 @@ suite("connectErrorFromGrpc", () => {
   });
 
   test("maps each code to itself, and what is no error code to UNKNOWN", () => {
-    for (let code = 1; code <= 16; code++) assert.equal(connectErrorFromGrpc(serviceError(code, "")).code, code);
-    for (const code of [0, 17, -1]) assert.equal(connectErrorFromGrpc(serviceError(code, "")).code, Code.Unknown);
+    for (let code = 1; code <= 16; code++) {
+      assert.equal(connectErrorFromGrpc(serviceError(code, "")).code, code);
+    }
+    for (const code of [0, 17, -1]) {
+      assert.equal(connectErrorFromGrpc(serviceError(code, "")).code, Code.Unknown);
+    }
   });
 
   test("does without details that cannot be read", () => {

@@ -33,7 +33,9 @@ for (const [kind, call] of Object.entries(kinds)) {
       assert.equal(seen?.get("grpc-internal"), null);
       assert.match(seen?.get("user-agent") ?? "", /grpc-node-js/);
       // A stream's headers leave before the handler gets to set its own.
-      if (kind === "unary") assert.equal(header?.get("x-header"), "one");
+      if (kind === "unary") {
+        assert.equal(header?.get("x-header"), "one");
+      }
       assert.equal(trailer?.get("x-trailer"), "two");
       assert.equal(trailer?.get("x-bytes-bin"), "AAEC");
     });
@@ -170,7 +172,9 @@ suite("streams", () => {
     const cases: (string | undefined)[] = [];
     for await (const { event } of client.inferStream({ request: { prompt: "x" } }, { signal: caller.signal })) {
       cases.push(event.case);
-      if (event.case === "progress") break;
+      if (event.case === "progress") {
+        break;
+      }
     }
     assert.deepEqual(cases, ["queued", "progress"]);
     caller.abort();
@@ -182,7 +186,9 @@ suite("streams", () => {
     const cases: (string | undefined)[] = [];
     const error = await failure(
       (async () => {
-        for await (const { event } of client.inferStream({ request: { prompt: "x" } })) cases.push(event.case);
+        for await (const { event } of client.inferStream({ request: { prompt: "x" } })) {
+          cases.push(event.case);
+        }
       })(),
     );
     assert.deepEqual(cases, ["queued", "progress"]);

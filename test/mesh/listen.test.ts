@@ -38,7 +38,9 @@ function holdingHandler() {
     handler,
     arrival: () => new Promise<void>((resolve) => arrivals.push(resolve)),
     release() {
-      for (const finish of held.splice(0)) finish();
+      for (const finish of held.splice(0)) {
+        finish();
+      }
     },
     /** Of each call, once all are over: true if it was answered, false if it was cut off. */
     answered: () => Promise.all(ends),
@@ -185,7 +187,9 @@ suite("limits", () => {
     // The server hears of the first one's end a moment later.
     for (;;) {
       const response = await http1(url, "/").catch(() => undefined);
-      if (response?.status === 200) break;
+      if (response?.status === 200) {
+        break;
+      }
     }
   });
 
@@ -280,7 +284,9 @@ suite("stop", () => {
     const calls: http.ServerResponse[] = [];
     const { url, stop } = await open(t, {
       handler(_, response) {
-        if (!(response instanceof http.ServerResponse)) return;
+        if (!(response instanceof http.ServerResponse)) {
+          return;
+        }
         calls.push(response);
         response.write("begun ");
       },

@@ -204,7 +204,9 @@ function post(
 }
 
 function outcomeOf(response: RawResponse): string {
-  if (response.status === 200 && response.headers["content-type"] === "application/json") return "ok";
+  if (response.status === 200 && response.headers["content-type"] === "application/json") {
+    return "ok";
+  }
   const { code } = errorOf(response);
   // A Connect stream without an error gives no code to read.
   const isOk = Code[code] === undefined || (code === Code.Unknown && response.status === 200);
@@ -225,10 +227,15 @@ test(`${count} malformed requests each get what their class deserves, and quote 
     const version = random.pick([1, 2]);
     const response = version === 1 ? await http1(url, path, request) : await http2Request(session, path, request);
     const label = `#${i} ${name} over HTTP/${version} as ${request.headers?.["content-type"]}: ${String(request.body).slice(0, 200)}`;
-    if (typeof expected === "string") assert.equal(outcomeOf(response), expected, label);
-    else assert.equal(response.status, expected.httpStatus, label);
+    if (typeof expected === "string") {
+      assert.equal(outcomeOf(response), expected, label);
+    } else {
+      assert.equal(response.status, expected.httpStatus, label);
+    }
     const all = JSON.stringify([response.headers, response.trailers, response.text]);
-    if (name !== "strangeCarrier") assert.ok(!all.includes(canary), `${label}: ${all}`);
+    if (name !== "strangeCarrier") {
+      assert.ok(!all.includes(canary), `${label}: ${all}`);
+    }
   }
   assert.deepEqual(internal, []);
   assert.equal((await postJson(url, infer, '{"prompt":"x"}')).status, 200);
@@ -280,7 +287,9 @@ test("connections that break anywhere leave nothing behind", async (t) => {
       session.destroy();
     },
   ];
-  for (let i = 0; i < 100; i++) await random.pick(makers)(t);
+  for (let i = 0; i < 100; i++) {
+    await random.pick(makers)(t);
+  }
   assert.deepEqual(internal, []);
   assert.equal((await postJson(url, infer, body)).status, 200);
   await stop({ graceMs: 20_000, cancel: () => assert.fail("a call was left running") });

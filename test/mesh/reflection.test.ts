@@ -30,7 +30,9 @@ for (const service of [ServerReflection, ServerReflectionAlpha]) {
     }
     async function fileNames(messageRequest: Request): Promise<readonly string[]> {
       const answer = await ask(messageRequest);
-      if (answer.case !== "fileDescriptorResponse") return [`${answer.case}`];
+      if (answer.case !== "fileDescriptorResponse") {
+        return [`${answer.case}`];
+      }
       const file = answer.value.fileDescriptorProto.map((bytes) => fromBinary(FileDescriptorProtoSchema, bytes));
       // A client has to be able to link what it gets.
       createFileRegistry(create(FileDescriptorSetSchema, { file: file.reverse() }));

@@ -90,7 +90,9 @@ suite("a gRPC client's retries", () => {
     const { port } = await serveEcho(t, {
       behaviour() {
         calls++;
-        if (failures-- > 0) throw unavailable("the engine is starting");
+        if (failures-- > 0) {
+          throw unavailable("the engine is starting");
+        }
       },
     });
     const channel = createChannel({

@@ -104,7 +104,9 @@ suite("worker_app", () => {
 suite("options", () => {
   for (const side of ["width", "height"] as const) {
     test(`${side}: multiples of 8 from 64 to 2,048`, async () => {
-      for (const good of [64, 72, 1_024, 2_048]) assert.equal(await options({ [side]: good }), undefined);
+      for (const good of [64, 72, 1_024, 2_048]) {
+        assert.equal(await options({ [side]: good }), undefined);
+      }
       for (const bad of [0, 56, 63, 65, 68, 2_049, 2_056, 4_294_967_288]) {
         assert.match((await options({ [side]: bad })) ?? "", new RegExp(`^options\\.${side}: `));
       }
@@ -112,30 +114,40 @@ suite("options", () => {
   }
 
   test("num_inference_steps: 1 to 150", async () => {
-    for (const good of [1, 150]) assert.equal(await options({ numInferenceSteps: good }), undefined);
-    for (const bad of [0, 151])
+    for (const good of [1, 150]) {
+      assert.equal(await options({ numInferenceSteps: good }), undefined);
+    }
+    for (const bad of [0, 151]) {
       assert.match((await options({ numInferenceSteps: bad })) ?? "", /^options\.num_inference_steps: /);
+    }
   });
 
   test("guidance_scale: 0 to 30, and a number", async () => {
-    for (const good of [0, -0, 7.5, 30]) assert.equal(await options({ guidanceScale: good }), undefined);
+    for (const good of [0, -0, 7.5, 30]) {
+      assert.equal(await options({ guidanceScale: good }), undefined);
+    }
     for (const bad of [-0.001, 30.001, Number.NaN, Infinity, -Infinity]) {
       assert.match((await options({ guidanceScale: bad })) ?? "taken", /^options\.guidance_scale: /, `${bad}`);
     }
   });
 
   test("negative_prompt: up to 2,000 code points, and may be empty", async () => {
-    for (const good of ["", "\u{1f496}".repeat(2_000)])
+    for (const good of ["", "\u{1f496}".repeat(2_000)]) {
       assert.equal(await options({ negativePrompt: good }), undefined);
+    }
     assert.match((await options({ negativePrompt: "x".repeat(2_001) })) ?? "", /^options\.negative_prompt: /);
   });
 
   test("seed: the whole of uint32", async () => {
-    for (const good of [0, 4_294_967_295]) assert.equal(await options({ seed: good }), undefined);
+    for (const good of [0, 4_294_967_295]) {
+      assert.equal(await options({ seed: good }), undefined);
+    }
   });
 
   test("preview_interval: 0 to 150", async () => {
-    for (const good of [0, 150]) assert.equal(await options({ previewInterval: good }), undefined);
+    for (const good of [0, 150]) {
+      assert.equal(await options({ previewInterval: good }), undefined);
+    }
     assert.match((await options({ previewInterval: 151 })) ?? "", /^options\.preview_interval: /);
   });
 

@@ -24,7 +24,9 @@ suite("a stream whose client does not read", () => {
             async *generateStream(_, { signal }) {
               try {
                 const preview = new Uint8Array(100_000);
-                for (; ; sent++) yield { event: { case: "progress", value: { preview } } };
+                for (; ; sent++) {
+                  yield { event: { case: "progress", value: { preview } } };
+                }
               } finally {
                 end(Code[ConnectError.from(signal.reason).code] ?? "");
               }

@@ -23,7 +23,9 @@ async function listen(t: TestContext, server: ReturnType<typeof createServer> | 
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   t.after(() => {
-    for (const connection of connections) connection.destroy();
+    for (const connection of connections) {
+      connection.destroy();
+    }
     server.close();
   });
   const address = server.address();
@@ -191,9 +193,11 @@ for (const { what, body, headers, status } of [
     const response = await post(url, body, headers);
     assert.equal(response.status, status);
     const answer = Buffer.from(await response.arrayBuffer());
-    if (response.headers.get("content-type") === "application/json")
+    if (response.headers.get("content-type") === "application/json") {
       assert.equal(typeof JSON.parse(`${answer}`).message, "string");
-    else assert.ok(answer.length > 0);
+    } else {
+      assert.ok(answer.length > 0);
+    }
     assert.deepEqual(store.traceIds(), []);
     assert.equal((await post(url, JSON.stringify(exportOf(span)))).status, 200);
   });

@@ -38,7 +38,9 @@ test("a store stays within its bounds, whatever comes", () => {
     random = (random * 48271) % 2147483647;
     return random % below;
   };
-  for (let i = 0; i < 5000; i++) store.add([span(next(12).toString(16), next(100) + 1)]);
+  for (let i = 0; i < 5000; i++) {
+    store.add([span(next(12).toString(16), next(100) + 1)]);
+  }
   const sizes = store.traceIds().map((id) => store.spansOf(id).length);
   assert.ok(sizes.every((size) => size > 0 && size <= 20));
   const total = sizes.reduce((sum, size) => sum + size, 0);

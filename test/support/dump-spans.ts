@@ -28,8 +28,12 @@ export function dumpSpans(spans: readonly SpanRecord[], options: DumpOptions = {
     const status = span.status.code === "UNSET" ? "" : ` ${span.status.code}`;
     const message = span.status.message === "" ? "" : ` "${span.status.message}"`;
     lines.push(`${indent}${span.name} ${span.kind} ${span.service}${status}${message}`);
-    if (span.traceState !== "") lines.push(`${indent}    tracestate ${span.traceState}`);
-    for (const attribute of dumpAttributes(span.attributes, mask)) lines.push(`${indent}    ${attribute}`);
+    if (span.traceState !== "") {
+      lines.push(`${indent}    tracestate ${span.traceState}`);
+    }
+    for (const attribute of dumpAttributes(span.attributes, mask)) {
+      lines.push(`${indent}    ${attribute}`);
+    }
     for (const event of span.events) {
       lines.push([`${indent}    event ${event.name}`, ...dumpAttributes(event.attributes, mask)].join(" "));
     }
@@ -39,12 +43,15 @@ export function dumpSpans(spans: readonly SpanRecord[], options: DumpOptions = {
       );
     }
     const children = spans.filter((other) => other.parentSpanId === span.spanId && other.traceId === span.traceId);
-    for (const child of inOrder(children)) write(child, depth + 1);
+    for (const child of inOrder(children)) {
+      write(child, depth + 1);
+    }
   };
 
   for (const span of inOrder(spans)) {
-    if (span.parentSpanId === "") write(span, 0);
-    else if (!ids.has(`${span.traceId}-${span.parentSpanId}`)) {
+    if (span.parentSpanId === "") {
+      write(span, 0);
+    } else if (!ids.has(`${span.traceId}-${span.parentSpanId}`)) {
       lines.push("(remote parent)");
       write(span, 1);
     }

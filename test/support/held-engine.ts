@@ -4,6 +4,7 @@ import { createFakeEngine } from "../../src/testing/fake-engine.js";
 export function createHeldEngine(holdAt = 2) {
   const reached = deferred();
   const released = deferred();
+  let failure: Error | undefined;
   const engine = createFakeEngine({
     async beforeStep(step, _request, signal) {
       if (step === holdAt) {
@@ -12,10 +13,24 @@ export function createHeldEngine(holdAt = 2) {
         signal.addEventListener("abort", aborted.resolve, { once: true });
         await Promise.race([released.promise, aborted.promise]);
         signal.throwIfAborted();
+        if (failure !== undefined) {
+          const thrown = failure;
+          failure = undefined;
+          throw thrown;
+        }
       }
     },
   });
-  return { engine, reached: reached.promise, release: released.resolve };
+  return {
+    engine,
+    reached: reached.promise,
+    release: released.resolve,
+    /** Ends the painting that stands with an error, and lets the others go. */
+    fail(error: Error) {
+      failure = error;
+      released.resolve();
+    },
+  };
 }
 
 /** Promise.withResolvers, which Node 20 does not have. */

@@ -53,7 +53,9 @@ function createInbox(): Inbox {
     spans,
     receive(received) {
       exports.push(received);
-      for (const listener of [...listeners]) listener();
+      for (const listener of [...listeners]) {
+        listener();
+      }
     },
     waitFor(enough, timeoutMs = 30_000) {
       return new Promise((resolve, reject) => {
@@ -67,7 +69,9 @@ function createInbox(): Inbox {
         }, timeoutMs);
         const check = () => {
           const received = spans();
-          if (!enough(received)) return;
+          if (!enough(received)) {
+            return;
+          }
           settle();
           resolve(received);
         };
@@ -86,9 +90,13 @@ const exportMethod = (() => {
     defaults: true,
     oneofs: true,
   })["opentelemetry.proto.collector.trace.v1.TraceService"];
-  if (definition === undefined || "format" in definition) throw new Error("TraceService is not in third_party/proto");
+  if (definition === undefined || "format" in definition) {
+    throw new Error("TraceService is not in third_party/proto");
+  }
   const { Export: method } = definition;
-  if (method === undefined) throw new Error("TraceService has no Export");
+  if (method === undefined) {
+    throw new Error("TraceService has no Export");
+  }
   return method;
 })();
 
@@ -106,8 +114,11 @@ async function listenGrpc(inbox: Inbox): Promise<Pick<OtlpReceiver, "endpoint" |
   server.addService({ Export: exportMethod }, { Export: handleExport });
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) => {
-      if (error === null) resolve(bound);
-      else reject(error);
+      if (error === null) {
+        resolve(bound);
+      } else {
+        reject(error);
+      }
     });
   });
   return {
@@ -121,7 +132,9 @@ async function listenGrpc(inbox: Inbox): Promise<Pick<OtlpReceiver, "endpoint" |
 async function listenHttp(inbox: Inbox): Promise<Pick<OtlpReceiver, "endpoint" | "stop">> {
   const handle = async (request: IncomingMessage, response: ServerResponse) => {
     const chunks: Buffer[] = [];
-    for await (const chunk of request) chunks.push(chunk);
+    for await (const chunk of request) {
+      chunks.push(chunk);
+    }
     const body = Buffer.concat(chunks);
     const message = exportMethod.requestDeserialize(
       request.headers["content-encoding"] === "gzip" ? gunzipSync(body) : body,
@@ -140,7 +153,9 @@ async function listenHttp(inbox: Inbox): Promise<Pick<OtlpReceiver, "endpoint" |
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("no port");
+  if (address === null || typeof address === "string") {
+    throw new Error("no port");
+  }
   return {
     endpoint: `http://127.0.0.1:${address.port}`,
     async stop() {

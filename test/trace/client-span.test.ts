@@ -56,13 +56,17 @@ async function* answers(until: number, error?: Error) {
     await Promise.resolve();
     yield trace.getSpan(context.active())?.spanContext().spanId;
   }
-  if (error) throw error;
+  if (error) {
+    throw error;
+  }
 }
 
 test("a stream that is read to its end", async (t) => {
   const { tracer, collector } = testTelemetry(t, "image-pipeline");
   const seen: unknown[] = [];
-  for await (const id of iterateWithClientSpan(tracer, streamingCall, () => answers(3))) seen.push(id);
+  for await (const id of iterateWithClientSpan(tracer, streamingCall, () => answers(3))) {
+    seen.push(id);
+  }
   assert.deepEqual(seen, Array(3).fill(collector.spans()[0]?.spanId));
   assert.equal(dumpSpans(collector.spans()), expected("InferStream", "OK"));
 });
@@ -71,7 +75,8 @@ test("a stream that fails", async (t) => {
   const { tracer, collector } = testTelemetry(t, "image-pipeline");
   const lost = new ConnectError("the worker was lost", Code.Unavailable);
   const consume = async () => {
-    for await (const _id of iterateWithClientSpan(tracer, streamingCall, () => answers(1, lost)));
+    for await (const _id of iterateWithClientSpan(tracer, streamingCall, () => answers(1, lost))) {
+    }
   };
   await assert.rejects(consume, lost);
   assert.equal(
@@ -87,7 +92,9 @@ test("a stream that fails", async (t) => {
 
 test("a stream that is left early is cancelled", async (t) => {
   const { tracer, collector } = testTelemetry(t, "image-pipeline");
-  for await (const _id of iterateWithClientSpan(tracer, streamingCall, () => answers(3))) break;
+  for await (const _id of iterateWithClientSpan(tracer, streamingCall, () => answers(3))) {
+    break;
+  }
   assert.equal(dumpSpans(collector.spans()), expected("InferStream", "CANCELLED", ' ERROR "CANCELLED"'));
 });
 

@@ -76,7 +76,9 @@ async function listen(t: TestContext, server: Http2Server): Promise<string> {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   t.after(() => {
-    for (const session of sessions) session.destroy();
+    for (const session of sessions) {
+      session.destroy();
+    }
     server.close();
   });
   const address = server.address();
@@ -111,7 +113,9 @@ test("a stream is one SERVER span, and its handler sees the trace after any numb
   });
   const seen: string[] = [];
   for await (const { event } of pipeline(transport).generateStream({})) {
-    if (event.case === "result") seen.push(event.value.traceId);
+    if (event.case === "result") {
+      seen.push(event.value.traceId);
+    }
   }
   const [span] = collector.spans();
   assert.deepEqual(seen, Array(4).fill(span?.traceId));
@@ -121,7 +125,9 @@ test("a stream is one SERVER span, and its handler sees the trace after any numb
 test("calls at the same time do not mix their spans", async (t) => {
   const { transport } = await serve(t, {
     async *generateStream() {
-      for (let i = 0; i < 5; i++) yield traceIdOf(context.active());
+      for (let i = 0; i < 5; i++) {
+        yield traceIdOf(context.active());
+      }
     },
   });
   const client = pipeline(transport);
@@ -129,7 +135,9 @@ test("calls at the same time do not mix their spans", async (t) => {
     Array.from({ length: 10 }, async () => {
       const seen = new Set<string>();
       for await (const { event } of client.generateStream({})) {
-        if (event.case === "result") seen.add(event.value.traceId);
+        if (event.case === "result") {
+          seen.add(event.value.traceId);
+        }
       }
       assert.equal(seen.size, 1);
       return [...seen][0];
@@ -237,7 +245,8 @@ test("a stream that fails after some messages makes a failed span", async (t) =>
     },
   });
   const consume = async () => {
-    for await (const _message of pipeline(transport).generateStream({}));
+    for await (const _message of pipeline(transport).generateStream({})) {
+    }
   };
   await assert.rejects(consume, (error) => error instanceof ConnectError && error.code === Code.Internal);
   assert.equal(
@@ -254,8 +263,11 @@ test("a stream that fails after some messages makes a failed span", async (t) =>
 function untilAborted(signal: AbortSignal): Promise<never> {
   return new Promise((_resolve, reject) => {
     const abort = () => reject(signal.reason);
-    if (signal.aborted) abort();
-    else signal.addEventListener("abort", abort);
+    if (signal.aborted) {
+      abort();
+    } else {
+      signal.addEventListener("abort", abort);
+    }
   });
 }
 
@@ -288,8 +300,11 @@ for (const waiting of [true, false]) {
       async *generateStream({ signal }) {
         for (let i = 0; ; i++) {
           yield `${i}`;
-          if (waiting && i === 2) await untilAborted(signal);
-          else await new Promise((resolve) => setImmediate(resolve));
+          if (waiting && i === 2) {
+            await untilAborted(signal);
+          } else {
+            await new Promise((resolve) => setImmediate(resolve));
+          }
         }
       },
     });
@@ -297,7 +312,9 @@ for (const waiting of [true, false]) {
     let seen = 0;
     const consume = async () => {
       for await (const _message of pipeline(transport).generateStream({}, { signal: leaving.signal })) {
-        if (++seen === 3) leaving.abort(left);
+        if (++seen === 3) {
+          leaving.abort(left);
+        }
       }
     };
     await assert.rejects(consume);
@@ -326,7 +343,8 @@ test("a deadline that passes makes a failed span, unary and streaming", async (t
   assert.equal(dumpSpans(collector.spans()), late);
   collector.clear();
   const consume = async () => {
-    for await (const _message of pipeline(transport).generateStream({}, { headers: serverTimeout }));
+    for await (const _message of pipeline(transport).generateStream({}, { headers: serverTimeout })) {
+    }
   };
   await assert.rejects(consume);
   await collector.waitFor((spans) => spans.length > 0, AbortSignal.timeout(30_000));

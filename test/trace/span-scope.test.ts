@@ -141,7 +141,9 @@ test("a consumer that leaves ends the span as cancelled, after the source has cl
     }
   }
   const options = { parent: ROOT_CONTEXT, kind: SpanKind.SERVER };
-  for await (const _value of iterateWithSpan(tracer, "counting", options, source)) break;
+  for await (const _value of iterateWithSpan(tracer, "counting", options, source)) {
+    break;
+  }
   const [span] = collector.spans();
   assert.equal(cleanedUpIn, span?.traceId);
   assert.equal(dumpSpans(collector.spans()), 'counting SERVER studio\n    rpc.response.status_code="CANCELLED"');
@@ -155,7 +157,9 @@ test("a source that fails after some values makes a failed span", async (t) => {
   }
   const consume = async () => {
     let values = 0;
-    for await (const _value of iterateWithSpan(tracer, "counting", { parent: ROOT_CONTEXT }, source)) values++;
+    for await (const _value of iterateWithSpan(tracer, "counting", { parent: ROOT_CONTEXT }, source)) {
+      values++;
+    }
     return values;
   };
   await assert.rejects(consume, /NaN image/);
@@ -195,7 +199,9 @@ test("each iteration is a span of its own, and none begins before its iteration"
   const { tracer, collector } = testTelemetry(t, "studio");
   const iterable = iterateWithSpan(tracer, "counting", { parent: ROOT_CONTEXT }, () => count(1));
   assert.equal(collector.spans().length, 0);
-  for await (const _value of iterable);
-  for await (const _value of iterable);
+  for await (const _value of iterable) {
+  }
+  for await (const _value of iterable) {
+  }
   assert.equal(collector.spans().length, 2);
 });

@@ -8,5 +8,7 @@ import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-ho
 export function installContextManager(): void {
   const key = createContextKey("context manager probe");
   const works = context.with(ROOT_CONTEXT.setValue(key, true), () => context.active().getValue(key) === true);
-  if (!works) context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
+  if (!works) {
+    context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
+  }
 }

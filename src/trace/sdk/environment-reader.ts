@@ -25,7 +25,9 @@ export interface Setting {
 export function readSetting(environment: Environment, ...variables: readonly TelemetryVariable[]): Setting | undefined {
   for (const variable of variables) {
     const value = environment[variable]?.trim() ?? "";
-    if (value !== "") return { variable, value };
+    if (value !== "") {
+      return { variable, value };
+    }
   }
   return undefined;
 }
@@ -37,7 +39,9 @@ export function refuse({ variable, value }: Setting, expected: string): never {
 
 /** One of a list of words. */
 export function readChoice<T extends string>(setting: Setting | undefined, choices: readonly T[], otherwise: T): T {
-  if (setting === undefined) return otherwise;
+  if (setting === undefined) {
+    return otherwise;
+  }
   return choices.find((choice) => choice === setting.value) ?? refuse(setting, `one of ${choices.join(", ")}`);
 }
 
@@ -49,10 +53,14 @@ export function readNumber(
   setting: Setting | undefined,
   bounds: { readonly min: number; readonly max: number; readonly integer: boolean },
 ): number | undefined {
-  if (setting === undefined) return undefined;
+  if (setting === undefined) {
+    return undefined;
+  }
   const number = Number(setting.value);
   const fits = number >= bounds.min && number <= bounds.max && (!bounds.integer || Number.isInteger(number));
-  if (fits) return number;
+  if (fits) {
+    return number;
+  }
   return refuse(setting, `a ${bounds.integer ? "whole " : ""}number from ${bounds.min} to ${bounds.max}`);
 }
 
@@ -61,7 +69,9 @@ export function readNumber(
  * secrets.
  */
 export function readPairs(setting: Setting | undefined): Record<string, string> {
-  if (setting === undefined) return {};
+  if (setting === undefined) {
+    return {};
+  }
   const pairs = setting.value.split(",").filter((pair) => pair.trim() !== "");
   return Object.fromEntries(
     pairs.map((pair, index) => {
@@ -81,7 +91,9 @@ export function readPairs(setting: Setting | undefined): Record<string, string> 
 
 /** Contents of the file that a variable names. */
 export function readNamedFile(setting: Setting | undefined): Buffer | undefined {
-  if (setting === undefined) return undefined;
+  if (setting === undefined) {
+    return undefined;
+  }
   try {
     return readFileSync(setting.value);
   } catch (cause) {

@@ -52,11 +52,15 @@ export function readExporterConfig(environment: Environment): ExporterConfig | u
     tls: readTls(),
   };
   const insecure = readChoice(lowerCased(read("INSECURE")), ["true", "false"], "false") === "true";
-  if (exporter === "none" || endpoint === undefined) return undefined;
+  if (exporter === "none" || endpoint === undefined) {
+    return undefined;
+  }
 
   const { value } = endpoint;
   const url = /^\w+:\/\//.test(value) ? value : `${insecure ? "http" : "https"}://${value}`;
-  if (!URL.canParse(url)) return refuse(endpoint, "a URL such as http://localhost:4317");
+  if (!URL.canParse(url)) {
+    return refuse(endpoint, "a URL such as http://localhost:4317");
+  }
   const { protocol: scheme, hostname } = new URL(url);
   if (protocol === "grpc") {
     const isUnix = scheme === "unix:";

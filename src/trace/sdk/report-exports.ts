@@ -26,7 +26,9 @@ export function reportExports({ exporter, log, ...options }: ReportExportsOption
   let quietUntil = Number.NEGATIVE_INFINITY;
   const report = (error: Error | undefined, spans: number) => {
     lost += spans;
-    if (now() < quietUntil) return;
+    if (now() < quietUntil) {
+      return;
+    }
     log.warn({ lostSpans: lost, reason: reasonOf(error) }, "spans could not be exported");
     lost = 0;
     quietUntil = now() + intervalMs;
@@ -34,7 +36,9 @@ export function reportExports({ exporter, log, ...options }: ReportExportsOption
   return {
     export(spans, settle) {
       exporter.export(spans, (result) => {
-        if (result.code !== core.ExportResultCode.SUCCESS) report(result.error, spans.length);
+        if (result.code !== core.ExportResultCode.SUCCESS) {
+          report(result.error, spans.length);
+        }
         settle(result);
       });
     },

@@ -22,7 +22,9 @@ export function createSpanCollector(): SpanCollector {
     exporter: {
       export(spans, settle) {
         collected.push(...spans.map(toRecord));
-        for (const listener of [...listeners]) listener();
+        for (const listener of [...listeners]) {
+          listener();
+        }
         settle({ code: core.ExportResultCode.SUCCESS });
       },
       shutdown: () => Promise.resolve(),
@@ -39,11 +41,15 @@ export function createSpanCollector(): SpanCollector {
           reject(signal.reason);
         };
         const check = () => {
-          if (!enough(collected)) return;
+          if (!enough(collected)) {
+            return;
+          }
           settle();
           resolve([...collected]);
         };
-        if (signal.aborted) return reject(signal.reason);
+        if (signal.aborted) {
+          return reject(signal.reason);
+        }
         listeners.add(check);
         signal.addEventListener("abort", abort);
         check();

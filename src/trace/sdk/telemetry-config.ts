@@ -42,7 +42,9 @@ export interface BatchConfig {
  * @throws TelemetryConfigError when one holds nonsense, unless tracing is off.
  */
 export function readTelemetryConfig(environment: Environment): TelemetryConfig {
-  if (!isEnabled(environment)) return { enabled: false };
+  if (!isEnabled(environment)) {
+    return { enabled: false };
+  }
   return {
     enabled: true,
     exporter: readExporterConfig(environment),
@@ -54,12 +56,20 @@ export function readTelemetryConfig(environment: Environment): TelemetryConfig {
 
 function isEnabled(environment: Environment): boolean {
   // The specification knows one word that disables the SDK; anything else, nonsense included, leaves it on.
-  if (readSetting(environment, "OTEL_SDK_DISABLED")?.value.toLowerCase() === "true") return false;
+  if (readSetting(environment, "OTEL_SDK_DISABLED")?.value.toLowerCase() === "true") {
+    return false;
+  }
   const setting = readSetting(environment, "ENABLE_TRACING");
-  if (setting === undefined) return true;
+  if (setting === undefined) {
+    return true;
+  }
   const word = setting.value.toLowerCase();
-  if (["true", "1", "yes", "on"].includes(word)) return true;
-  if (["false", "0", "no", "off"].includes(word)) return false;
+  if (["true", "1", "yes", "on"].includes(word)) {
+    return true;
+  }
+  if (["false", "0", "no", "off"].includes(word)) {
+    return false;
+  }
   return refuse(setting, "true or false");
 }
 
@@ -77,8 +87,12 @@ function readSampler(environment: Environment): SamplerConfig {
   const share =
     readNumber(readSetting(environment, "OTEL_TRACES_SAMPLER_ARG"), { min: 0, max: 1, integer: false }) ?? 1;
   const parentBased = name.startsWith("parentbased_");
-  if (name.endsWith("always_on")) return { parentBased, ratio: 1 };
-  if (name.endsWith("always_off")) return { parentBased, ratio: 0 };
+  if (name.endsWith("always_on")) {
+    return { parentBased, ratio: 1 };
+  }
+  if (name.endsWith("always_off")) {
+    return { parentBased, ratio: 0 };
+  }
   return { parentBased, ratio: share };
 }
 

@@ -93,7 +93,9 @@ function createSampler({ parentBased, ratio }: SamplerConfig): tracing.Sampler {
 }
 
 function createRatioSampler(ratio: number): tracing.Sampler {
-  if (ratio === 0) return new tracing.AlwaysOffSampler();
+  if (ratio === 0) {
+    return new tracing.AlwaysOffSampler();
+  }
   return ratio === 1 ? new tracing.AlwaysOnSampler() : new tracing.TraceIdRatioBasedSampler(ratio);
 }
 

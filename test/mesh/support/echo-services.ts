@@ -23,7 +23,9 @@ export function echoRoutes(behaviour: Behaviour = () => {}): (router: ConnectRou
         yield { event: { case: "queued", value: { position: 0 } } };
         yield { event: { case: "progress", value: { stage: Stage.DENOISING, step: 1, totalSteps: 2 } } };
         await behaviour(request?.prompt ?? "", context);
-        if (request !== undefined) yield { event: { case: "result", value: options(request) } };
+        if (request !== undefined) {
+          yield { event: { case: "result", value: options(request) } };
+        }
       },
     });
     router.service(TextToImageWorkerService, {
@@ -35,7 +37,9 @@ export function echoRoutes(behaviour: Behaviour = () => {}): (router: ConnectRou
         yield { event: { case: "queued", value: { position: 0 } } };
         yield { event: { case: "progress", value: { stage: Stage.DENOISING, step: 1, totalSteps: 2 } } };
         await behaviour(request?.prompt ?? "", context);
-        if (request !== undefined) yield { event: { case: "result", value: options(request) } };
+        if (request !== undefined) {
+          yield { event: { case: "result", value: options(request) } };
+        }
       },
     });
   };

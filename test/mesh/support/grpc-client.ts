@@ -66,7 +66,9 @@ export const kinds = {
   stream: async (client: WorkerClient, options?: CallOptions) => {
     let seed: number | undefined;
     for await (const { event } of client.inferStream({ request: { prompt: "x", options: { seed: 7 } } }, options)) {
-      if (event.case === "result") seed = event.value.seed;
+      if (event.case === "result") {
+        seed = event.value.seed;
+      }
     }
     return seed;
   },

@@ -22,7 +22,9 @@ export function createRandom(seed: number): Random {
     below,
     pick(items) {
       const picked = items[below(items.length)];
-      if (picked === undefined) throw new RangeError("nothing to pick from");
+      if (picked === undefined) {
+        throw new RangeError("nothing to pick from");
+      }
       return picked;
     },
     bytes: (length) => Buffer.from(Array.from({ length }, () => below(256))),

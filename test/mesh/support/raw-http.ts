@@ -33,9 +33,13 @@ export async function http1(url: string, path: string, request: RawRequest = {})
   outgoing.on("error", () => {});
   outgoing.end(request.body ?? "");
   const [incoming] = await once(outgoing, "response");
-  if (!(incoming instanceof http.IncomingMessage)) throw new Error("no response");
+  if (!(incoming instanceof http.IncomingMessage)) {
+    throw new Error("no response");
+  }
   const chunks: Buffer[] = [];
-  for await (const chunk of incoming) chunks.push(chunk);
+  for await (const chunk of incoming) {
+    chunks.push(chunk);
+  }
   const body = Buffer.concat(chunks);
   return {
     status: incoming.statusCode ?? 0,
@@ -73,7 +77,9 @@ export async function http2Request(
 ): Promise<RawResponse> {
   const stream = session.request({ ":method": request.method ?? "POST", ":path": path, ...request.headers });
   // A GET has ended with its headers.
-  if (!stream.writableEnded) stream.end(request.body ?? "");
+  if (!stream.writableEnded) {
+    stream.end(request.body ?? "");
+  }
   return readHttp2(stream);
 }
 
@@ -90,7 +96,9 @@ export async function readHttp2(stream: http2.ClientHttp2Stream): Promise<RawRes
     trailers = fields;
   });
   const chunks: Buffer[] = [];
-  for await (const chunk of stream) chunks.push(chunk);
+  for await (const chunk of stream) {
+    chunks.push(chunk);
+  }
   const body = Buffer.concat(chunks);
   return { status: headers[":status"] ?? 0, headers, trailers, headersOnly, body, text: body.toString() };
 }
@@ -108,7 +116,9 @@ export async function connectTcp(t: Pick<TestContext, "after">, port: number): P
 export async function readToEnd(socket: net.Socket): Promise<string> {
   const chunks: Buffer[] = [];
   socket.on("data", (chunk) => chunks.push(chunk));
-  if (!socket.closed) await once(socket, "close");
+  if (!socket.closed) {
+    await once(socket, "close");
+  }
   return Buffer.concat(chunks).toString("latin1");
 }
 

@@ -36,7 +36,9 @@ test("failures are told at once, then once in an interval with what was lost sin
 
   exporter.error = new Error("14 UNAVAILABLE:\n no connection");
   exportSpans(2);
-  for (now of [10, 500, 999]) exportSpans(3);
+  for (now of [10, 500, 999]) {
+    exportSpans(3);
+  }
   now = 1000;
   exportSpans(4);
   assert.deepEqual(lines, [

@@ -21,7 +21,9 @@ async function listen(t: TestContext, server: Server): Promise<string> {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   t.after(() => {
-    for (const socket of sockets) socket.destroy();
+    for (const socket of sockets) {
+      socket.destroy();
+    }
     server.close();
   });
   const address = server.address();
@@ -79,7 +81,9 @@ test("a shutdown is over within 4 s whatever the collector does, and the process
   const { shutdownMs, exitMs, warnings } = result.parse(JSON.parse(stdout));
   t.diagnostic(JSON.stringify({ shutdownMs, exitMs }));
   assert.equal(Object.keys(shutdownMs).length, environments.length);
-  for (const [name, ms] of Object.entries(shutdownMs)) assert.ok(ms < 4000, `${name}: ${ms} ms`);
+  for (const [name, ms] of Object.entries(shutdownMs)) {
+    assert.ok(ms < 4000, `${name}: ${ms} ms`);
+  }
   assert.ok(exitMs < 4500, `the process lived for ${exitMs} ms`);
   const failing = environments.map(([name]) => String(name)).filter((name) => !name.includes("fine"));
   assert.deepEqual(

@@ -106,7 +106,9 @@ test("spans go out after the schedule's delay, without a shutdown, in batches of
     OTEL_BSP_SCHEDULE_DELAY: "1",
     OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "2",
   });
-  for (let i = 0; i < 5; i++) made.tracer.startSpan(`span ${i}`).end();
+  for (let i = 0; i < 5; i++) {
+    made.tracer.startSpan(`span ${i}`).end();
+  }
   await waitFor((spans) => spans.length === 5);
   assert.ok(exports.every(({ spans }) => spans.length <= 2));
   assert.ok(exports.length >= 3);
@@ -115,7 +117,9 @@ test("spans go out after the schedule's delay, without a shutdown, in batches of
 test("spans that do not fit into the queue are dropped", async (t) => {
   const { endpoint, waitFor } = await receiver(t, "grpc");
   const made = telemetry(t, { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_BSP_MAX_QUEUE_SIZE: "3" });
-  for (let i = 0; i < 10; i++) made.tracer.startSpan(`span ${i}`).end();
+  for (let i = 0; i < 10; i++) {
+    made.tracer.startSpan(`span ${i}`).end();
+  }
   await made.shutdown();
   // Three are on their way, three wait in the queue, and four find no place.
   const spans = await waitFor((received) => received.length === 6);

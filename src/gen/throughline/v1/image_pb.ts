@@ -35,7 +35,8 @@ export type Image = Message<"throughline.v1.Image"> & {
   contentType: string;
 
   /**
-   * File name without any folder, such as `3f9a…e1.png`. It is made from the content, so equal pictures share it.
+   * File name without any folder, such as `3f9a…e1.png`: 32 hexadecimal digits made from the content, so equal pictures share it, and
+   * an extension.
    *
    * @generated from field: string file_name = 3;
    */
@@ -77,24 +78,24 @@ export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
  */
 export type GenerationOptions = Message<"throughline.v1.GenerationOptions"> & {
   /**
-   * What the picture should not show, up to 2,000 Unicode code points. Absent: no negative prompt, and the model's zero
-   * embedding stands for it. An empty text is encoded as such, which is not the same.
+   * What the picture should not show, up to 2,000 Unicode code points. Absent: no negative prompt; as the model's
+   * `force_zeros_for_empty_prompt` says, zeros or the encoded empty text stand for it. An empty text is always encoded.
    *
    * @generated from field: optional string negative_prompt = 1;
    */
   negativePrompt?: string | undefined;
 
   /**
-   * Width in pixels, 64 to 2,048, a multiple of 8. A model may want larger multiples and then refuses by INVALID_ARGUMENT.
-   * Absent: the model's own size.
+   * Width in pixels, 64 to 2,048, a multiple of 8. A model may take fewer sizes; others it refuses with INVALID_ARGUMENT, naming
+   * those that it takes. Absent: the model's own size.
    *
    * @generated from field: optional uint32 width = 2;
    */
   width?: number | undefined;
 
   /**
-   * Height in pixels, 64 to 2,048, a multiple of 8. A model may want larger multiples and then refuses by INVALID_ARGUMENT.
-   * Absent: the model's own size.
+   * Height in pixels, 64 to 2,048, a multiple of 8. A model may take fewer sizes; others it refuses with INVALID_ARGUMENT, naming
+   * those that it takes. Absent: the model's own size.
    *
    * @generated from field: optional uint32 height = 3;
    */
@@ -222,7 +223,7 @@ export const TimingsSchema: GenMessage<Timings> = /*@__PURE__*/
  */
 export type Queued = Message<"throughline.v1.Queued"> & {
   /**
-   * How many requests are served before this one; 0 means it is next.
+   * How many waiting requests come before this one; 0 means it is next. The one that is being painted does not count.
    *
    * @generated from field: uint32 position = 1;
    */
@@ -264,14 +265,15 @@ export type Progress = Message<"throughline.v1.Progress"> & {
   step: number;
 
   /**
-   * Denoising steps in all.
+   * Denoising steps in all; 0 in the other stages.
    *
    * @generated from field: uint32 total_steps = 3;
    */
   totalSteps: number;
 
   /**
-   * A small encoded picture of the state so far. Empty unless `preview_interval` asked for it at this step.
+   * A small encoded picture of the state so far. Empty unless `preview_interval` asked for it at this step, where the model says nothing of
+   * how its latents look, and where several newer ones were ready before this one could be sent.
    *
    * @generated from field: bytes preview = 4;
    */
@@ -293,7 +295,8 @@ export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
   messageDesc(file_throughline_v1_image, 4);
 
 /**
- * The sampling algorithm that turns noise into a picture, step by step.
+ * The sampling algorithm that turns noise into a picture, step by step. A worker need not have all of them: one that it lacks it refuses
+ * with INVALID_ARGUMENT. SCHEDULER_EULER_DISCRETE is the one that every worker of this release has.
  *
  * @generated from enum throughline.v1.Scheduler
  */

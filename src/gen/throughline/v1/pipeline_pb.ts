@@ -95,14 +95,14 @@ export type GenerateResponse = Message<"throughline.v1.GenerateResponse"> & {
   model: string;
 
   /**
-   * The onnxruntime execution provider that ran the model, such as `cpu` or `cuda`.
+   * The onnxruntime execution provider that ran the model, such as `cpu`.
    *
    * @generated from field: string execution_provider = 6;
    */
   executionProvider: string;
 
   /**
-   * How many of the prompt's tokens did not fit into the model's 77 and were left out.
+   * How many of the prompt's tokens did not fit and were left out. SDXL takes 77, of which two mark the start and the end.
    *
    * @generated from field: uint32 truncated_tokens = 7;
    */
@@ -191,6 +191,10 @@ export const ImagePipelineService: GenService<{
   /**
    * Paints one picture and answers when it is done. A client that wants four pictures calls four times, each with its own
    * seed and its own trace. Cancelling the call, or its deadline, stops the painting before the next step.
+   *
+   * Errors: INVALID_ARGUMENT with `buf.validate.Violations` for what the contract or the model does not take; NOT_FOUND for an unknown
+   * app; RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` when the worker's queue is full, and without it for a message over the size
+   * limit; UNAVAILABLE when no worker can be reached or its engine is being restarted; DEADLINE_EXCEEDED, saying where the time went.
    *
    * @generated from rpc throughline.v1.ImagePipelineService.Generate
    */

@@ -87,14 +87,14 @@ export type InferResponse = Message<"throughline.v1.InferResponse"> & {
   model: string;
 
   /**
-   * The onnxruntime execution provider that ran the model, such as `cpu` or `cuda`.
+   * The onnxruntime execution provider that ran the model, such as `cpu`.
    *
    * @generated from field: string execution_provider = 5;
    */
   executionProvider: string;
 
   /**
-   * How many of the prompt's tokens did not fit into the model's 77 and were left out.
+   * How many of the prompt's tokens did not fit and were left out. SDXL takes 77, of which two mark the start and the end.
    *
    * @generated from field: uint32 truncated_tokens = 6;
    */
@@ -182,7 +182,11 @@ export const InferStreamResponseSchema: GenMessage<InferStreamResponse> = /*@__P
 export const TextToImageWorkerService: GenService<{
   /**
    * Paints one picture and answers when it is done. Cancelling the call, or its deadline, stops the painting before the next
-   * step. A full worker answers RESOURCE_EXHAUSTED with google.rpc.RetryInfo.
+   * step.
+   *
+   * Errors: INVALID_ARGUMENT with `buf.validate.Violations` for what the contract or the model does not take; RESOURCE_EXHAUSTED with
+   * `google.rpc.RetryInfo` when the queue is full, and without it for a message over the size limit; UNAVAILABLE while the engine is
+   * starting, restarting or draining; DEADLINE_EXCEEDED, saying where the time went; INTERNAL for a picture that cannot be used.
    *
    * @generated from rpc throughline.v1.TextToImageWorkerService.Infer
    */
