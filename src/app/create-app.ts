@@ -14,7 +14,7 @@ import { type Listening, listen } from "../mesh/listen.js";
 import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/node-handler.js";
 import { reflectionRoutes } from "../mesh/reflection.js";
 import { createValidationInterceptor } from "../mesh/validation.js";
-import { createLifecycle, createReadinessInterceptor } from "./lifecycle.js";
+import { createLifecycle, createReadinessInterceptor, defaultGraceMs } from "./lifecycle.js";
 
 /** What makes a service an app. */
 export interface AppOptions {
@@ -78,8 +78,6 @@ export interface InMemoryApp {
   readonly transport: Transport;
   stop(): Promise<void>;
 }
-
-const defaultGraceMs = 25_000;
 
 /** Makes an app of a service: one port, health, reflection, validation, readiness and drain come with it. */
 export function createApp(options: AppOptions): App {

@@ -8,6 +8,9 @@ import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
  */
 export type AppState = "starting" | "serving" | "interrupted" | "draining";
 
+/** Milliseconds that running calls have to finish when an app ends, where nothing else is said. */
+export const defaultGraceMs = 25_000;
+
 /** The one place that knows an app's state. */
 export interface Lifecycle {
   readonly state: AppState;

@@ -1,4 +1,4 @@
-import type { Environment } from "./environment.js";
+import type { Environment } from "../trace/sdk/environment-reader.js";
 import type { Supervisor } from "./supervisor.js";
 
 /** Where a command writes. */

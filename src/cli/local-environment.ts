@@ -1,4 +1,4 @@
-import type { Environment } from "./environment.js";
+import type { Environment } from "../trace/sdk/environment-reader.js";
 
 /** What of the user's environment would lead a local system's spans elsewhere, or switch them off. */
 const replaced = /^(?:THROUGHLINE_|OTEL_EXPORTER_|OTEL_TRACES_|OTEL_BSP_|OTEL_SDK_DISABLED$|ENABLE_TRACING$)/;

@@ -1,8 +1,8 @@
-import type { Environment } from "./environment.js";
+import type { Environment } from "../trace/sdk/environment-reader.js";
+import { defaultAppId } from "../worker/default-app-id.js";
 import { exportTo, localEnvironment } from "./local-environment.js";
 import { type ServiceProcess, startServiceProcess } from "./service-process.js";
 import type { ServiceOrders } from "./supervisor.js";
-import { defaultAppId } from "./worker-settings.js";
 
 /** A collector, a worker and a pipeline on this machine. */
 export interface LocalSystemOptions {

@@ -3,10 +3,7 @@ import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
 
-/** Folder of the package: the same two levels up from `src/cli` and from `dist/cli`. */
-export const packageRoot: string = fileURLToPath(new URL("../../", import.meta.url));
-
-/** The model that comes with the package. */
+/** The model that comes with the package: two levels up, the same from `src/cli` and from `dist/cli`. */
 export const embeddedModelFolder: string = fileURLToPath(new URL("../../models/emoji-xl", import.meta.url));
 
 /** File of the command line itself, in the form that runs now: TypeScript in a checkout, JavaScript in the package. */

@@ -1,3 +1,4 @@
+import { defaultAppId } from "../worker/default-app-id.js";
 import { optionalSetting, setting } from "./setting.js";
 import { appId, httpUrl, origins, text, truth, workerTargets } from "./setting-schemas.js";
 import {
@@ -8,7 +9,6 @@ import {
   logLevelSetting,
   pipelinePortSetting,
 } from "./shared-settings.js";
-import { defaultAppId } from "./worker-settings.js";
 
 /** Settings of `throughline pipeline`. */
 export const pipelineSettings = {

@@ -1,5 +1,5 @@
+import type { Environment } from "../trace/sdk/environment-reader.js";
 import { usageError } from "./command-error.js";
-import type { Environment } from "./environment.js";
 import type { Setting, SettingGroup, SettingsOf } from "./setting.js";
 
 /** Flags as the command line has them, by flag name: a text, several of a repeatable one, or true for a switch. */

@@ -1,8 +1,8 @@
 import type { Logger } from "pino";
+import type { Environment } from "../trace/sdk/environment-reader.js";
 import { TelemetryConfigError } from "../trace/sdk/environment-reader.js";
 import { createTelemetry, type Telemetry } from "../trace/sdk/telemetry.js";
 import { usageError } from "./command-error.js";
-import type { Environment } from "./environment.js";
 
 /**
  * Tracing of a service as the environment says.

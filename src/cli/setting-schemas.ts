@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { appIdPattern } from "../mesh/app-directory.js";
 
 /** Schemas from what is typed to what is meant. Each message completes "--flag …" or "VARIABLE …". */
 
@@ -34,8 +35,6 @@ export const anyText: z.ZodType<string, string> = z.string();
 export const host: z.ZodType<string, string> = read("must be a host name or an address without a port", (value) =>
   /^[A-Za-z0-9.-]+$|^[0-9A-Fa-f:.]+$/.test(value) ? value : undefined,
 );
-
-const appIdPattern = /^[A-Za-z0-9][A-Za-z0-9._-]*\/[A-Za-z0-9][A-Za-z0-9._-]*$/;
 
 /** An app id such as `local/text-to-image-worker`. */
 export const appId: z.ZodType<string, string> = read("must be an app id of the form owner/name", (value) =>

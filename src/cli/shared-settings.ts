@@ -1,3 +1,5 @@
+import { defaultGraceMs } from "../app/lifecycle.js";
+import { defaultMaxAgeMs, defaultMaxBytes } from "../image/directory-store.js";
 import { optionalSetting, setting } from "./setting.js";
 import { decimalNumber, host, oneOf, port, text, truth, wholeNumber } from "./setting-schemas.js";
 
@@ -59,7 +61,7 @@ export const graceSetting = setting({
   argument: "seconds",
   variable: "THROUGHLINE_GRACE",
   schema: decimalNumber(0, 86_400),
-  default: "25",
+  default: String(defaultGraceMs / 1000),
   help: "Seconds that running calls have to finish after SIGTERM",
 });
 
@@ -77,7 +79,7 @@ export const imageMaxBytesSetting = setting({
   argument: "bytes",
   variable: "THROUGHLINE_IMAGE_MAX_BYTES",
   schema: wholeNumber(1, Number.MAX_SAFE_INTEGER),
-  default: String(2 ** 30),
+  default: String(defaultMaxBytes),
   help: "Bytes of all stored pictures together; the one that was asked for least recently goes first",
 });
 
@@ -86,7 +88,7 @@ export const imageMaxAgeSetting = setting({
   argument: "seconds",
   variable: "THROUGHLINE_IMAGE_MAX_AGE",
   schema: wholeNumber(1, 86_400 * 24),
-  default: "86400",
+  default: String(defaultMaxAgeMs / 1000),
   help: "Seconds that a stored picture is kept",
 });
 

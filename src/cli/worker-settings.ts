@@ -1,3 +1,5 @@
+import { defaultMaxWaiting } from "../worker/admission.js";
+import { defaultAppId } from "../worker/default-app-id.js";
 import { optionalSetting, setting } from "./setting.js";
 import { appId, httpUrl, text, truth, wholeNumber } from "./setting-schemas.js";
 import {
@@ -12,7 +14,6 @@ import {
 } from "./shared-settings.js";
 
 /** App id of a worker that nobody named. */
-export const defaultAppId = "local/text-to-image-worker";
 
 /** Settings of `throughline worker`. */
 export const workerSettings = {
@@ -33,7 +34,7 @@ export const workerSettings = {
     argument: "number",
     variable: "THROUGHLINE_MAX_WAITING",
     schema: wholeNumber(0, 100_000),
-    default: "16",
+    default: String(defaultMaxWaiting),
     help: "Requests that may wait besides the one that is painted; more are refused",
   }),
   images: optionalSetting({

@@ -1,3 +1,5 @@
+import { roundHalfToEven } from "./round-half-to-even.js";
+
 /**
  * IEEE 754 binary16 as bits in a Uint16Array, because JavaScript has no such type before Node 24. Both conversions are
  * exact where they can be, else to nearest, ties to even.
@@ -49,10 +51,4 @@ function decodeOne(half: number): number {
     return mantissa === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
   }
   return exponent === 0 ? sign * mantissa * 2 ** -24 : sign * (1 + mantissa / 1024) * 2 ** (exponent - 15);
-}
-
-function roundHalfToEven(value: number): number {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  return rest > 0.5 || (rest === 0.5 && (floor & 1) === 1) ? floor + 1 : floor;
 }

@@ -1,3 +1,5 @@
+import { roundHalfToEven } from "./round-half-to-even.js";
+
 /** How the steps asked for are spread over the training steps: table 2 of https://arxiv.org/abs/2305.08891. */
 export interface TimestepSpacingOptions {
   readonly spacing: "linspace" | "leading" | "trailing";
@@ -29,10 +31,4 @@ export function spaceTimesteps({ spacing, stepsOffset, trainSteps, steps }: Time
       return Float32Array.from({ length: steps }, (_, i) => roundHalfToEven(trainSteps + i * distance) - 1);
     }
   }
-}
-
-function roundHalfToEven(value: number): number {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }

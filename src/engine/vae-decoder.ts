@@ -1,6 +1,7 @@
 import type { Pixels } from "./engine.js";
 import type { VaeConfig } from "./model-config.js";
 import { PaintError } from "./paint-error.js";
+import { roundHalfToEven } from "./round-half-to-even.js";
 import { runSubModel } from "./run-sub-model.js";
 import type { FloatTensor, ModelSession } from "./sessions.js";
 
@@ -63,10 +64,4 @@ function toPixels({ data, shape }: FloatTensor): Pixels {
     }
   }
   return { data: bytes, width, height };
-}
-
-function roundHalfToEven(value: number): number {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  return rest > 0.5 || (rest === 0.5 && (floor & 1) === 1) ? floor + 1 : floor;
 }

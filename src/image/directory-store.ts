@@ -17,15 +17,17 @@ export interface DirectoryStoreOptions {
   readonly onRemoveError?: (error: unknown, fileName: string) => void;
 }
 
-const gibibyte = 2 ** 30;
-const dayMs = 24 * 60 * 60 * 1000;
+/** 1 GiB. */
+export const defaultMaxBytes = 2 ** 30;
+/** A day. */
+export const defaultMaxAgeMs = 24 * 60 * 60 * 1000;
 
 /**
  * A store in a folder, bounded in bytes and in age. A picture is written beside its place and then moved into it, so a reader
  * never sees half of one. Pictures of an earlier run are found again.
  */
 export async function createDirectoryStore(options: DirectoryStoreOptions): Promise<ImageStore> {
-  const { directory, maxBytes = gibibyte, maxAgeMs = dayMs, onRemoveError } = options;
+  const { directory, maxBytes = defaultMaxBytes, maxAgeMs = defaultMaxAgeMs, onRemoveError } = options;
   for (const [name, value] of Object.entries({ maxBytes, maxAgeMs })) {
     if (!Number.isSafeInteger(value) || value < 1) {
       throw new Error(`${name} must be a whole number of at least 1, got ${value}`);

@@ -32,7 +32,7 @@ export interface AppDirectoryOptions {
 }
 
 /** `owner/name`, as in the contract's rule for `worker_app`. */
-const appIdPattern = /^[A-Za-z0-9][A-Za-z0-9._-]*\/[A-Za-z0-9][A-Za-z0-9._-]*$/;
+export const appIdPattern = /^[A-Za-z0-9][A-Za-z0-9._-]*\/[A-Za-z0-9][A-Za-z0-9._-]*$/;
 const hostAndPort = String.raw`(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):\d{1,5}`;
 const targetPattern = new RegExp(
   `^(${hostAndPort}|dns:(//[^/]*/)?${hostAndPort}|ipv[46]:${hostAndPort}(,${hostAndPort})*|unix:.+|xds:///.+)$`,

@@ -15,6 +15,7 @@ import {
   type UnaryResponse,
 } from "@connectrpc/connect";
 import { runStreamingCall, runUnaryCall } from "@connectrpc/connect/protocol";
+import { methodPath } from "./grpc-call-options.js";
 import type { Channel } from "./grpc-channel.js";
 import { connectErrorFromGrpc } from "./grpc-error.js";
 import { callStream } from "./grpc-stream-call.js";
@@ -92,7 +93,7 @@ function common(method: DescMethod, header: HeadersLike, contextValues: ContextV
   return {
     service: method.parent,
     requestMethod: "POST",
-    url: `/${method.parent.typeName}/${method.name}`,
+    url: methodPath(method),
     header: new Headers(header),
     contextValues: contextValues ?? createContextValues(),
   };

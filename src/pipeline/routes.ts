@@ -1,8 +1,8 @@
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
+import { resultOf } from "../app/result-of.js";
 import { GenerateResponseSchema, ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
-import { internal } from "../mesh/errors.js";
 import { type GenerateCall, type GenerateContext, generate, type WorkerRpc } from "./generate.js";
 
 /** Options of {@link pipelineRoutes}. */
@@ -35,16 +35,7 @@ export function pipelineRoutes({ context, callOf }: PipelineRoutesOptions) {
   return (router: ConnectRouter): void => {
     router.service(ImagePipelineService, {
       async generate(request, call) {
-        let result: MessageInitShape<typeof GenerateResponseSchema> | undefined;
-        for await (const event of generate(request, callOf(call), inferOnce, context)) {
-          if (event.case === "result") {
-            result = event.value;
-          }
-        }
-        if (result === undefined) {
-          throw internal("the request ended without a picture");
-        }
-        return create(GenerateResponseSchema, result);
+        return create(GenerateResponseSchema, await resultOf(generate(request, callOf(call), inferOnce, context)));
       },
       async *generateStream({ request }, call) {
         // The contract's rules make `request` present.

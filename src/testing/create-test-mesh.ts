@@ -12,6 +12,7 @@ import { createPipelineApp, pipelineName } from "../pipeline/pipeline-app.js";
 import { createSpanCollector } from "../trace/sdk/span-collector.js";
 import { createTelemetry } from "../trace/sdk/telemetry.js";
 import type { SpanRecord } from "../trace/span-record.js";
+import { defaultAppId } from "../worker/default-app-id.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../worker/worker-app.js";
 import { createFakeEngine } from "./fake-engine.js";
 
@@ -73,7 +74,7 @@ const waitMs = 5_000;
  * await mesh.stop();
  */
 export async function createTestMesh(options: TestMeshOptions = {}): Promise<TestMesh> {
-  const { engine = createFakeEngine(), appId = "local/text-to-image-worker", environment = {} } = options;
+  const { engine = createFakeEngine(), appId = defaultAppId, environment = {} } = options;
   const logger = pino({ level: options.onLog ? "trace" : "silent" }, { write: (line) => options.onLog?.(line) });
   const collector = createSpanCollector();
   const telemetryOf = (serviceName: string) =>

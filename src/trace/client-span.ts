@@ -1,7 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { type Attributes, type Context, type Span, SpanKind, type Tracer } from "@opentelemetry/api";
 import { codeOf, rpcStatusName } from "./rpc-status.js";
-import { RPC_STATUS_CODE } from "./settle-span.js";
+import { rpcStatusCode } from "./settle-span.js";
 import { type InSpan, iterateWithSpan, withSpan } from "./span-scope.js";
 
 export interface ClientSpanOptions {
@@ -24,10 +24,10 @@ export function withClientSpan<T>(tracer: Tracer, options: ClientSpanOptions, ca
   return withSpan(tracer, options.name, spanOptions(options), async (span, scope) => {
     try {
       const response = await call(span, scope);
-      span.setAttribute(RPC_STATUS_CODE, "OK");
+      span.setAttribute(rpcStatusCode, "OK");
       return response;
     } catch (error) {
-      span.setAttribute(RPC_STATUS_CODE, rpcStatusName(codeOf(error)));
+      span.setAttribute(rpcStatusCode, rpcStatusName(codeOf(error)));
       throw error;
     }
   });
@@ -46,12 +46,12 @@ export function iterateWithClientSpan<T>(
 
 async function* withStatus<T>(span: Span, messages: AsyncIterable<T>): AsyncGenerator<T> {
   // Stays when the consumer leaves early: that is the one end that a generator is not told of.
-  span.setAttribute(RPC_STATUS_CODE, "CANCELLED");
+  span.setAttribute(rpcStatusCode, "CANCELLED");
   try {
     yield* messages;
-    span.setAttribute(RPC_STATUS_CODE, "OK");
+    span.setAttribute(rpcStatusCode, "OK");
   } catch (error) {
-    span.setAttribute(RPC_STATUS_CODE, rpcStatusName(codeOf(error)));
+    span.setAttribute(rpcStatusCode, rpcStatusName(codeOf(error)));
     throw error;
   }
 }

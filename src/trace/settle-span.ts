@@ -4,7 +4,7 @@ import { recordException } from "./record-exception.js";
 import { codeOf, isServerFailure, reasonOf, rpcStatusName } from "./rpc-status.js";
 
 /** gRPC's name of the code with which a call ended. @see https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/ */
-export const RPC_STATUS_CODE = "rpc.response.status_code";
+export const rpcStatusCode = "rpc.response.status_code";
 
 /**
  * Writes on a span how the work in it failed. The rules for all spans stand here:
@@ -34,7 +34,7 @@ export function settleLeft(span: Span, kind: SpanKind, signal?: AbortSignal): vo
 function settle(span: Span, kind: SpanKind, code: Code): void {
   const name = rpcStatusName(code);
   if (kind === SpanKind.SERVER) {
-    span.setAttribute(RPC_STATUS_CODE, name);
+    span.setAttribute(rpcStatusCode, name);
   }
   if (kind === SpanKind.CLIENT || isServerFailure(code)) {
     span.setStatus({ code: SpanStatusCode.ERROR, message: name });

@@ -42,6 +42,9 @@ export interface Admission {
   readonly waiting: number;
 }
 
+/** Requests that may wait, where nothing else is said. */
+export const defaultMaxWaiting = 16;
+
 /** Weight of the newest painting in the average; the last handful count. */
 const smoothing = 0.3;
 
@@ -52,7 +55,7 @@ interface Entry {
 
 /** @throws Error when `maxWaiting` is not a whole number of at least 0. */
 export function createAdmission(options: AdmissionOptions = {}): Admission {
-  const { maxWaiting = 16, now = () => performance.now() } = options;
+  const { maxWaiting = defaultMaxWaiting, now = () => performance.now() } = options;
   if (!Number.isSafeInteger(maxWaiting) || maxWaiting < 0) {
     throw new Error(`maxWaiting must be a whole number of at least 0, got ${maxWaiting}`);
   }

@@ -1,7 +1,7 @@
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
+import { resultOf } from "../app/result-of.js";
 import { type InferRequest, InferResponseSchema, TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
-import { internal } from "../mesh/errors.js";
 import { type InferCall, type InferContext, infer } from "./infer.js";
 
 /** Options of {@link workerRoutes}. */
@@ -19,17 +19,7 @@ export function workerRoutes({ context, callOf }: WorkerRoutesOptions) {
   return (router: ConnectRouter): void => {
     router.service(TextToImageWorkerService, {
       async infer(request, call) {
-        let result: MessageInitShape<typeof InferResponseSchema> | undefined;
-        // Read to its end: whoever leaves a span's iteration early has cancelled it.
-        for await (const event of events(request, call)) {
-          if (event.case === "result") {
-            result = event.value;
-          }
-        }
-        if (result === undefined) {
-          throw internal("the painting ended without a picture");
-        }
-        return create(InferResponseSchema, result);
+        return create(InferResponseSchema, await resultOf(events(request, call)));
       },
       async *inferStream({ request }, call) {
         // The contract's rules make `request` present.

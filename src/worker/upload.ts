@@ -4,15 +4,9 @@ import type { ImageSchema } from "../gen/throughline/v1/image_pb.js";
 import { toDataUri } from "../image/data-uri.js";
 import { encodeImage, type RgbPixels } from "../image/encode-image.js";
 import { contentTypeOf, type ImageFormat } from "../image/image-format.js";
-import { imageUrl } from "../image/image-route.js";
-import { type ImageStore, imageFileNameOf } from "../image/image-store.js";
+import { type ImageTarget, imageUrl } from "../image/image-route.js";
+import { imageFileNameOf } from "../image/image-store.js";
 import { withSpan } from "../trace/span-scope.js";
-
-/** Where pictures go, and under which base URL they are then found. */
-export interface UploadTarget {
-  readonly store: ImageStore;
-  readonly baseUrl: string;
-}
 
 /** Encodes a picture and puts it where the caller can fetch it, on an `upload` span. Without a target it goes into a `data:` URI. */
 export function upload(
@@ -20,7 +14,7 @@ export function upload(
   parent: Context,
   pixels: RgbPixels,
   format: ImageFormat,
-  target: UploadTarget | undefined,
+  target: ImageTarget | undefined,
 ): Promise<MessageInitShape<typeof ImageSchema>> {
   return withSpan(tracer, "upload", { parent }, async (span) => {
     const image = await encodeImage(pixels, format);

@@ -10,7 +10,7 @@ import { createDirectoryStore } from "../../src/image/directory-store.js";
 import { createImageRoute, imageUrl } from "../../src/image/image-route.js";
 
 async function folder(t: TestContext): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), "throughline-images-"));
+  const directory = await mkdtemp(join(tmpdir(), "throughline-store-"));
   t.after(() => rm(directory, { recursive: true, force: true }));
   return directory;
 }

@@ -46,7 +46,7 @@ export function readChoice<T extends string>(setting: Setting | undefined, choic
 }
 
 /** The longest time that Node's timers can wait, in milliseconds; they take a longer one for 1. */
-export const MAX_TIMER_MS = 2 ** 31 - 1;
+export const maxTimerMs = 2 ** 31 - 1;
 
 /** A number within bounds; whole where `integer` says so. */
 export function readNumber(

@@ -1,6 +1,6 @@
 import {
   type Environment,
-  MAX_TIMER_MS,
+  maxTimerMs,
   readChoice,
   readNamedFile,
   readNumber,
@@ -27,7 +27,7 @@ export interface ExporterConfig {
  * Most that one export may take, though OTLP's default is 10 s: an export cannot be cancelled, and one that is on its way when the
  * process is told to end must be over within the 4 s that a shutdown has.
  */
-const MAX_TIMEOUT_MS = 3000;
+const maxTimeoutMs = 3000;
 
 /**
  * Reads the exporter's variables. Those for traces win over the general ones.
@@ -41,13 +41,13 @@ export function readExporterConfig(environment: Environment): ExporterConfig | u
   const exporter = readChoice(readSetting(environment, "OTEL_TRACES_EXPORTER"), ["otlp", "none"], "otlp");
   const endpoint = read("ENDPOINT");
   const protocol = readChoice(read("PROTOCOL"), ["grpc", "http/protobuf"], "grpc");
-  const timeoutMs = readNumber(read("TIMEOUT"), { min: 1, max: MAX_TIMER_MS, integer: true });
+  const timeoutMs = readNumber(read("TIMEOUT"), { min: 1, max: maxTimerMs, integer: true });
   const shared = {
     headers: {
       ...readPairs(readSetting(environment, "OTEL_EXPORTER_OTLP_HEADERS")),
       ...readPairs(readSetting(environment, "OTEL_EXPORTER_OTLP_TRACES_HEADERS")),
     },
-    timeoutMs: Math.min(timeoutMs ?? MAX_TIMEOUT_MS, MAX_TIMEOUT_MS),
+    timeoutMs: Math.min(timeoutMs ?? maxTimeoutMs, maxTimeoutMs),
     compression: readChoice(read("COMPRESSION"), ["none", "gzip"], "none"),
     tls: readTls(),
   };

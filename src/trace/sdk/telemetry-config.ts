@@ -1,6 +1,6 @@
 import {
   type Environment,
-  MAX_TIMER_MS,
+  maxTimerMs,
   readChoice,
   readNumber,
   readPairs,
@@ -98,7 +98,7 @@ function readSampler(environment: Environment): SamplerConfig {
 
 function readBatch(environment: Environment): BatchConfig {
   const whole = (setting: ReturnType<typeof readSetting>, min: number) =>
-    readNumber(setting, { min, max: MAX_TIMER_MS, integer: true });
+    readNumber(setting, { min, max: maxTimerMs, integer: true });
   const maxQueueSize = whole(readSetting(environment, "OTEL_BSP_MAX_QUEUE_SIZE"), 1) ?? 2048;
   const batchSize = readSetting(environment, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE");
   const maxExportBatchSize = whole(batchSize, 1) ?? Math.min(512, maxQueueSize);

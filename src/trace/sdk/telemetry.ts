@@ -33,7 +33,7 @@ export interface Telemetry {
 }
 
 /** Time for the last export. The 4 s that a shutdown has are more, because timers are late on a busy machine. */
-const FLUSH_MS = 3500;
+const flushMs = 3500;
 
 /**
  * Sets up tracing for one service, and the process-wide context manager where there is none yet. No tracer provider and no
@@ -44,7 +44,7 @@ const FLUSH_MS = 3500;
 export function createTelemetry(options: TelemetryOptions): Telemetry {
   const config = readTelemetryConfig(options.environment);
   if (!config.enabled) {
-    const tracer = new ProxyTracerProvider().getTracer(SCOPE);
+    const tracer = new ProxyTracerProvider().getTracer(scopeName);
     return { enabled: false, tracer, propagator: createSilentPropagator(), shutdown: () => Promise.resolve() };
   }
   installContextManager();
@@ -63,13 +63,13 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
   });
   let closing: Promise<void> | undefined;
   const close = async () => {
-    await settledWithin(provider.shutdown(), FLUSH_MS);
+    await settledWithin(provider.shutdown(), flushMs);
     // Not left to the provider: it forgets the exporter when the last export fails.
     otlp?.close();
   };
   return {
     enabled: true,
-    tracer: provider.getTracer(SCOPE),
+    tracer: provider.getTracer(scopeName),
     propagator: createPropagator(),
     shutdown() {
       closing ??= close();
@@ -79,7 +79,7 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
 }
 
 /** Name of the instrumentation scope of all our spans. */
-const SCOPE = "throughline";
+const scopeName = "throughline";
 
 function createResource(serviceName: string, config: EnabledTelemetryConfig): resources.Resource {
   return resources
