@@ -1,16 +1,12 @@
 import { z } from "zod";
-import { karrasSigmas, timestepOfSigma } from "./karras-sigmas.js";
+import { type EulerSchedule, spaceEulerSchedule } from "./euler-schedule.js";
 import { trainingSigmas } from "./noise-schedule.js";
+import { noiseScheduleConfig, noiseScheduleOf, timestepSpacing } from "./noise-schedule-config.js";
+import { predictCleanExploding } from "./predict-clean.js";
 import type { SamplingState, Scheduler } from "./scheduler.js";
-import { spaceTimesteps } from "./timestep-spacing.js";
 
 /** What diffusers' `EulerDiscreteScheduler` reads from scheduler_config.json, with its defaults; other keys are ignored. */
-export const eulerDiscreteConfig = z.object({
-  num_train_timesteps: z.int().min(2).default(1000),
-  beta_start: z.number().default(0.0001),
-  beta_end: z.number().default(0.02),
-  beta_schedule: z.enum(["linear", "scaled_linear", "squaredcos_cap_v2"]).default("linear"),
-  trained_betas: z.array(z.number()).nullish(),
+export const eulerDiscreteConfig = noiseScheduleConfig.extend({
   prediction_type: z.enum(["epsilon", "v_prediction", "sample", "original_sample"]).default("epsilon"),
   interpolation_type: z.literal("linear").default("linear"),
   use_karras_sigmas: z.boolean().nullish(),
@@ -18,23 +14,13 @@ export const eulerDiscreteConfig = z.object({
   use_beta_sigmas: z.literal(false).nullish(),
   sigma_min: z.number().nullish(),
   sigma_max: z.number().nullish(),
-  timestep_spacing: z.enum(["linspace", "leading", "trailing"]).default("linspace"),
+  timestep_spacing: timestepSpacing.default("linspace"),
   timestep_type: z.literal("discrete").default("discrete"),
   steps_offset: z.int().default(0),
-  rescale_betas_zero_snr: z.boolean().default(false),
   final_sigmas_type: z.enum(["zero", "sigma_min"]).default("zero"),
 });
 
 export type EulerDiscreteConfig = z.output<typeof eulerDiscreteConfig>;
-
-/** The way from noise to picture: one timestep and one noise level per step, and the level after the last. */
-export interface EulerSchedule {
-  readonly timesteps: Float32Array;
-  /** One longer than `timesteps`. */
-  readonly sigmas: Float32Array;
-  /** What standard normal noise is multiplied by at the start. */
-  readonly initialNoiseSigma: number;
-}
 
 const round = Math.fround;
 
@@ -43,7 +29,8 @@ const round = Math.fround;
  * churn. Each operation is rounded to float32 in the order of diffusers' `EulerDiscreteScheduler`, which it equals.
  */
 export function createEulerDiscrete(config: EulerDiscreteConfig): Scheduler {
-  const levels = trainingLevels(config);
+  const levels = trainingSigmas(noiseScheduleOf(config));
+  const predictionType = config.prediction_type === "original_sample" ? "sample" : config.prediction_type;
   return {
     maximumSteps: levels.length,
     begin({ steps, noise }) {
@@ -63,7 +50,7 @@ export function createEulerDiscrete(config: EulerDiscreteConfig): Scheduler {
           timestep,
           modelInput: latents.map((value) => value / inputScale),
           advance(modelOutput) {
-            const predictedClean = predictClean(config.prediction_type, sigma, latents, modelOutput);
+            const predictedClean = predictCleanExploding(predictionType, sigma, latents, modelOutput);
             const distance = round(nextSigma - sigma);
             const moved = latents.map((value, i) => {
               const derivative = round(round(value - (predictedClean[i] ?? 0)) / sigma);
@@ -81,75 +68,21 @@ export function createEulerDiscrete(config: EulerDiscreteConfig): Scheduler {
   };
 }
 
-/** Timesteps and noise levels for so many steps: diffusers `set_timesteps`, and `init_noise_sigma` after it. */
+/** Timesteps and noise levels for so many steps. */
 export function eulerSchedule(
   config: EulerDiscreteConfig,
   steps: number,
-  levels: Float32Array = trainingLevels(config),
+  levels: Float32Array = trainingSigmas(noiseScheduleOf(config)),
 ): EulerSchedule {
-  const spaced = spaceTimesteps({
+  const options = {
+    levels,
     spacing: config.timestep_spacing,
     stepsOffset: config.steps_offset,
-    trainSteps: levels.length,
-    steps,
-  });
-  const interpolated = Array.from(spaced, (timestep) => interpolate(levels, timestep));
-  const last = config.final_sigmas_type === "zero" ? 0 : (levels[0] ?? 0);
-  let sigmas: Iterable<number> = interpolated;
-  let timesteps = spaced;
-  if (config.use_karras_sigmas === true) {
-    const minimum = config.sigma_min ?? interpolated.at(-1) ?? 0;
-    const maximum = config.sigma_max ?? interpolated[0] ?? 0;
-    const karras = karrasSigmas(minimum, maximum, steps);
-    sigmas = karras;
-    timesteps = Float32Array.from(karras, (sigma) => timestepOfSigma(sigma, levels));
-  }
-  const allSigmas = Float32Array.from([...sigmas, last]);
-  const highest = allSigmas.reduce((maximum, sigma) => Math.max(maximum, sigma));
-  return {
-    timesteps,
-    sigmas: allSigmas,
-    initialNoiseSigma:
-      config.timestep_spacing === "leading" ? round(Math.sqrt(round(round(highest * highest) + 1))) : highest,
+    finalSigma: config.final_sigmas_type === "zero" ? 0 : (levels[0] ?? 0),
+    karras:
+      config.use_karras_sigmas === true
+        ? { minimum: config.sigma_min ?? undefined, maximum: config.sigma_max ?? undefined }
+        : undefined,
   };
-}
-
-function trainingLevels(config: EulerDiscreteConfig): Float32Array {
-  return trainingSigmas({
-    trainSteps: config.num_train_timesteps,
-    betaSchedule: config.beta_schedule,
-    betaStart: config.beta_start,
-    betaEnd: config.beta_end,
-    trainedBetas: config.trained_betas ?? undefined,
-    zeroTerminalSnr: config.rescale_betas_zero_snr,
-  });
-}
-
-/** `numpy.interp` over the indices of a table. */
-function interpolate(table: Float32Array, position: number): number {
-  const low = Math.min(Math.max(Math.floor(position), 0), table.length - 1);
-  const start = table[low] ?? 0;
-  const end = table[low + 1] ?? start;
-  return Math.max(position - low, 0) * (end - start) + start;
-}
-
-/** x₀ from what the model puts out, as its `prediction_type` says. */
-function predictClean(
-  predictionType: EulerDiscreteConfig["prediction_type"],
-  sigma: number,
-  latents: Float32Array,
-  modelOutput: Float32Array,
-): Float32Array {
-  switch (predictionType) {
-    case "epsilon":
-      return latents.map((value, i) => value - round(sigma * (modelOutput[i] ?? 0)));
-    case "v_prediction": {
-      const variance = round(round(sigma * sigma) + 1);
-      const outputScale = round(-sigma / round(Math.sqrt(variance)));
-      return latents.map((value, i) => round((modelOutput[i] ?? 0) * outputScale) + round(value / variance));
-    }
-    case "sample":
-    case "original_sample":
-      return Float32Array.from(modelOutput);
-  }
+  return spaceEulerSchedule(options, steps);
 }

@@ -16,21 +16,20 @@ export interface NoiseScheduleOptions {
 
 const round = Math.fround;
 
-/** ᾱ_t, the share of signal that is left at each training step. */
+/** ᾱ_t, the share of signal that is left at each training step; with a zero terminal SNR, none at the last. */
 export function cumulativeAlphas(options: NoiseScheduleOptions): Float32Array {
   const betas = trainingBetas(options);
-  if (!options.zeroTerminalSnr) {
-    return cumulativeProduct(betas.map((beta) => 1 - beta));
-  }
-  const cumulative = cumulativeProduct(withZeroTerminalSnr(betas).map((beta) => 1 - beta));
-  // Close to 0 without being 0, so that the first sigma is not infinite.
-  cumulative[cumulative.length - 1] = 2 ** -24;
-  return cumulative;
+  return cumulativeProduct((options.zeroTerminalSnr ? withZeroTerminalSnr(betas) : betas).map((beta) => 1 - beta));
 }
 
 /** σ_t = √((1 − ᾱ_t) / ᾱ_t), from the first training step to the last. */
 export function trainingSigmas(options: NoiseScheduleOptions): Float32Array {
-  return cumulativeAlphas(options).map((alpha) => Math.sqrt(round(round(1 - alpha) / alpha)));
+  const alphas = cumulativeAlphas(options);
+  if (options.zeroTerminalSnr) {
+    // Close to 0 without being 0, so that the first sigma is not infinite.
+    alphas[alphas.length - 1] = 2 ** -24;
+  }
+  return alphas.map((alpha) => Math.sqrt(round(round(1 - alpha) / alpha)));
 }
 
 function trainingBetas({
