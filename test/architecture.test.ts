@@ -61,7 +61,7 @@ const allowed: Record<string, readonly string[]> = {
   worker: ["app", "mesh", "trace", "engine", "image", "gen"],
   studio: ["mesh", "trace", "gen"],
   client: ["gen"],
-  app: ["mesh"],
+  app: ["mesh", "trace"],
   mesh: ["gen"],
   trace: [],
   engine: [],

@@ -14,6 +14,8 @@ import { type Listening, listen } from "../mesh/listen.js";
 import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/node-handler.js";
 import { reflectionRoutes } from "../mesh/reflection.js";
 import { createValidationInterceptor } from "../mesh/validation.js";
+import { serverScope } from "../trace/server-span-interceptor.js";
+import { traceIdOf } from "../trace/trace-id.js";
 import { createLifecycle, createReadinessInterceptor, defaultGraceMs } from "./lifecycle.js";
 
 /** What makes a service an app. */
@@ -122,7 +124,10 @@ export function createApp(options: AppOptions): App {
         },
         interceptors,
         shutdownSignal: shutdown.signal,
-        onInternalError: (error, { method }) => logger.error({ err: error, method }, "a call failed inside"),
+        onInternalError(error, { method, values }) {
+          const traceId = values && traceIdOf(values.get(serverScope));
+          logger.error({ err: error, method, traceId }, "a call failed inside");
+        },
         fallback(request, response) {
           if (options.httpRoute?.(request, response) !== true) {
             respondPlain(response, 404, "not found");

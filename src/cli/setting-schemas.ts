@@ -65,12 +65,10 @@ export function oneOf<const Words extends readonly [string, ...string[]]>(
 
 /** Origins of web pages, with commas between them; `*` for any. */
 export const origins: z.ZodType<readonly string[], string> = read(
-  "must be * or origins such as http://localhost:5173, without a path",
+  "must be * or origins such as http://localhost:5173 or http://localhost:*, without a path",
   (value) => {
     const list = value.split(",");
-    return list.every((origin) => origin === "*" || (isHttpUrl(origin) && new URL(origin).origin === origin))
-      ? list
-      : undefined;
+    return list.every((origin) => origin === "*" || isOrigin(origin.replace(/:\*$/, ""))) ? list : undefined;
   },
 );
 
@@ -103,6 +101,10 @@ function read<Value>(expectation: string, parse: (text: string) => Value | undef
     }
     return parsed;
   });
+}
+
+function isOrigin(value: string): boolean {
+  return isHttpUrl(value) && new URL(value).origin === value;
 }
 
 function isHttpUrl(value: string): boolean {

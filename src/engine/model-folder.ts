@@ -30,7 +30,7 @@ export interface ModelFolder {
   readonly unet: UnetConfig;
   readonly vae: VaeConfig;
   /** Class name and raw configuration of the model's own scheduler. */
-  readonly scheduler: { readonly className: string; readonly config: unknown };
+  readonly scheduler: { readonly className: string; readonly config: Readonly<Record<string, unknown>> };
   readonly throughline: ThroughlineConfig;
 }
 

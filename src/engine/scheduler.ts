@@ -14,7 +14,10 @@ export interface SamplingStart {
   readonly steps: number;
   /** Standard normal noise of the latents' size; it is not changed. */
   readonly noise: Float32Array;
-  /** More standard normal noise of the same size, for algorithms that add some on the way. */
+  /**
+   * More standard normal noise of the same size, for algorithms that add some on the way: one draw when a step advances, or
+   * none, at the same places as diffusers.
+   */
   readonly drawNoise: () => Float32Array;
 }
 

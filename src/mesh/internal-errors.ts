@@ -1,10 +1,12 @@
-import { ConnectError, type Interceptor } from "@connectrpc/connect";
+import { ConnectError, type ContextValues, type Interceptor } from "@connectrpc/connect";
 import { toClientError } from "./errors.js";
 
 /** Which call an internal error happened in. */
 export interface InternalErrorContext {
   /** `package.Service/Method`. */
   readonly method: string;
+  /** The call's context values; absent where there was no call yet. */
+  readonly values?: ContextValues;
 }
 
 /** Gets the errors that clients only see as INTERNAL "internal error". */
@@ -20,7 +22,7 @@ export function createInternalErrorInterceptor(onInternalError: InternalErrorHan
     const convert = (error: unknown): ConnectError => {
       const converted = toClientError(error, request.signal);
       if (!(error instanceof ConnectError) && converted.cause === error) {
-        onInternalError(error, { method });
+        onInternalError(error, { method, values: request.contextValues });
       }
       return converted;
     };

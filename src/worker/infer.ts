@@ -1,6 +1,7 @@
 import { randomInt } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
+import type { Logger } from "pino";
 import type { Engine, PaintEvent, PaintSettings } from "../engine/engine.js";
 import { type ProgressSchema, Stage } from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest, InferStreamResponseSchema } from "../gen/throughline/v1/worker_pb.js";
@@ -9,7 +10,9 @@ import { contentTypeOf } from "../image/image-format.js";
 import type { ImageStore } from "../image/image-store.js";
 import { queueFull } from "../mesh/errors.js";
 import { type ParentPolicy, readCallerContext } from "../trace/caller-context.js";
+import { isServerFailure } from "../trace/rpc-status.js";
 import { iterateWithSpan } from "../trace/span-scope.js";
+import { traceIdOf } from "../trace/trace-id.js";
 import type { Admission, Place } from "./admission.js";
 import { diffusion } from "./diffusion.js";
 import { encodingOf, paintRequestOf, wantsDataUri } from "./generation-options.js";
@@ -28,6 +31,8 @@ export interface InferContext {
   readonly headerPolicy: ParentPolicy;
   /** Undefined: pictures travel as `data:` URIs. */
   readonly store: ImageStore | undefined;
+  /** Told the causes of failures, which callers do not see. */
+  readonly logger: Pick<Logger, "error">;
 }
 
 /** What is known of a call besides its message. */
@@ -130,7 +135,11 @@ async function* paintInTurn(
     const { truncatedTokens } = image;
     yield { case: "result", value: { image: uploaded, seed, timings, model, executionProvider, truncatedTokens } };
   } catch (error) {
-    throw paintErrorToConnect(error, signal, where.toString());
+    const told = paintErrorToConnect(error, signal, where.toString());
+    if (!signal.aborted && isServerFailure(told.code)) {
+      worker.logger.error({ err: error, traceId: traceIdOf(parent) }, "a painting failed");
+    }
+    throw told;
   }
 }
 

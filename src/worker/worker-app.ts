@@ -51,7 +51,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     if (engine === undefined) {
       throw unavailable("the worker has no engine yet");
     }
-    return { engine, admission, tracer, propagator, headerPolicy: trustTraceparent ? "trust" : "none", store };
+    return { engine, admission, tracer, propagator, headerPolicy: trustTraceparent ? "trust" : "none", store, logger };
   };
   const callOf = (call: HandlerContext): InferCall => ({
     signal: callDeadline(call).signal,

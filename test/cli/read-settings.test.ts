@@ -64,7 +64,7 @@ suite("settings", () => {
         pipelineSettings,
         "cors-origin",
         "http://localhost:1/page",
-        "must be * or origins such as http://localhost:5173, without a path",
+        "must be * or origins such as http://localhost:5173 or http://localhost:*, without a path",
       ],
       [generateSettings, "seed", "4294967296", "must be a whole number from 0 to 4294967295"],
       [generateSettings, "guidance", "NaN", "must be a number from 0 to 30"],

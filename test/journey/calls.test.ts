@@ -238,6 +238,19 @@ test("with a store, the caller of the pipeline can fetch the picture from the pi
   assert.match(inline.image?.url ?? "", /^data:image\/png;base64,/);
 });
 
+test("a picture that cannot be kept is INTERNAL, and the log says why with the trace id", async (t) => {
+  const store = { put: () => Promise.reject(new Error("no space left on the device")), get: async () => undefined };
+  const log: string[] = [];
+  const mesh = await meshFor(t, { wire: "port", store, onLog: (line) => log.push(line) });
+  await assert.rejects(mesh.pipeline.generate({ prompt: "a" }), (error) => {
+    assert.ok(error instanceof ConnectError);
+    assert.deepEqual([error.code, error.rawMessage], [Code.Internal, "internal error"]);
+    return true;
+  });
+  const line = log.find((entry) => entry.includes("no space left")) ?? "";
+  assert.equal(JSON.parse(line).traceId, mesh.spans().at(-1)?.traceId);
+});
+
 test("a worker that is gone is UNAVAILABLE, and the pipeline stays up", async (t) => {
   const mesh = await meshFor(t, { wire: "port" });
   await mesh.stopWorker();

@@ -137,13 +137,17 @@ test("an error while painting is on the spans it passed, and its text is on none
       }
     },
   });
-  const mesh = await meshFor(t, { engine });
+  const log: string[] = [];
+  const mesh = await meshFor(t, { engine, onLog: (line) => log.push(line) });
   await assert.rejects(mesh.pipeline.generate({ prompt: "a", options: { seed: 7 } }), (error) => {
     assert.ok(error instanceof ConnectError);
     assert.deepEqual([error.code, error.rawMessage], [Code.Internal, "internal error"]);
     return true;
   });
   const spans = mesh.spans();
+  const failure = log.find((line) => line.includes("a painting failed")) ?? "";
+  assert.equal(JSON.parse(failure).traceId, spans[0]?.traceId, "the log has the cause and its trace");
+  assert.match(failure, /tensor of a secret/);
   assert.deepEqual(
     spans
       .map(({ name, status, attributes, events }) =>

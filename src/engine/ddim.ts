@@ -1,0 +1,94 @@
+import { z } from "zod";
+import { cumulativeAlphas } from "./noise-schedule.js";
+import { noiseScheduleConfig, noiseScheduleOf, timestepSpacing } from "./noise-schedule-config.js";
+import { type PredictionType, predictCleanPreserving } from "./predict-clean.js";
+import { roundHalfToEven } from "./round-half-to-even.js";
+import type { SamplingState, Scheduler } from "./scheduler.js";
+import { spaceTimesteps } from "./timestep-spacing.js";
+
+/** What diffusers' `DDIMScheduler` reads from scheduler_config.json, with its defaults; other keys are ignored. */
+export const ddimConfig = noiseScheduleConfig.extend({
+  prediction_type: z.enum(["epsilon", "v_prediction", "sample"]).default("epsilon"),
+  clip_sample: z.boolean().default(true),
+  clip_sample_range: z.number().default(1),
+  set_alpha_to_one: z.boolean().default(true),
+  thresholding: z.literal(false).default(false),
+  timestep_spacing: timestepSpacing.default("leading"),
+  steps_offset: z.int().min(0).default(0),
+});
+
+/** Noise at one step: x = α·x₀ + σ·ε. Here α² is what the paper calls α. */
+interface NoiseLevel {
+  readonly alpha: number;
+  readonly sigma: number;
+}
+
+const round = Math.fround;
+
+/**
+ * Denoising diffusion implicit models: Song et al. 2020 (https://arxiv.org/abs/2010.02502), equation 12 with σ = 0 (η = 0):
+ * the predicted x₀ and the predicted noise, mixed anew as the next level wants it. Each operation is rounded to float32 in
+ * the order of diffusers' `DDIMScheduler`, which it equals.
+ */
+export function createDdim(config: z.output<typeof ddimConfig>): Scheduler {
+  const alphas = cumulativeAlphas(noiseScheduleOf(config));
+  const trainSteps = alphas.length;
+  const cleanest = config.set_alpha_to_one ? 1 : (alphas[0] ?? 1);
+  const levelAt = (timestep: number) => noiseLevel(timestep < 0 ? cleanest : (alphas[timestep] ?? Number.NaN));
+  const clip = (value: number) => Math.min(Math.max(value, -config.clip_sample_range), config.clip_sample_range);
+  return {
+    // With more steps, the offset would lift the first of them above the training steps.
+    maximumSteps:
+      config.timestep_spacing === "leading" ? Math.floor(trainSteps / (config.steps_offset + 1)) : trainSteps,
+    begin({ steps, noise }) {
+      const spacing = { spacing: config.timestep_spacing, stepsOffset: config.steps_offset };
+      const timesteps = spaceTimesteps({ ...spacing, trainSteps, steps }).map(roundHalfToEven);
+      const distance = Math.floor(trainSteps / steps);
+      const stepAt = (index: number, latents: Float32Array): SamplingState => {
+        const timestep = timesteps[index];
+        if (timestep === undefined) {
+          return { kind: "finished", latents };
+        }
+        return {
+          kind: "step",
+          timestep,
+          modelInput: latents,
+          advance(modelOutput) {
+            const now = levelAt(timestep);
+            // Whatever the spacing, and so not always the next timestep of the list.
+            const next = levelAt(timestep - distance);
+            const clean = predictCleanPreserving(config.prediction_type, now, latents, modelOutput);
+            const epsilon = predictNoise(config.prediction_type, now, latents, modelOutput);
+            const predictedClean = config.clip_sample ? clean.map(clip) : clean;
+            const moved = epsilon.map(
+              (value, i) => round(next.alpha * (predictedClean[i] ?? 0)) + round(next.sigma * value),
+            );
+            return { next: stepAt(index + 1, moved), predictedClean };
+          },
+        };
+      };
+      return stepAt(0, Float32Array.from(noise));
+    },
+  };
+}
+
+/** ε from what the model puts out; from the unclipped x₀. */
+function predictNoise(
+  predictionType: PredictionType,
+  { alpha, sigma }: NoiseLevel,
+  latents: Float32Array,
+  modelOutput: Float32Array,
+): Float32Array {
+  switch (predictionType) {
+    case "epsilon":
+      return modelOutput;
+    case "v_prediction":
+      return latents.map((value, i) => round(alpha * (modelOutput[i] ?? 0)) + round(sigma * value));
+    case "sample":
+      return latents.map((value, i) => round(value - round(alpha * (modelOutput[i] ?? 0))) / sigma);
+  }
+}
+
+function noiseLevel(cumulativeAlpha: number): NoiseLevel {
+  return { alpha: round(Math.sqrt(cumulativeAlpha)), sigma: round(Math.sqrt(round(1 - cumulativeAlpha))) };
+}
