@@ -31,7 +31,7 @@ export function createFolderReader(folder: string): FolderReader {
 
   function parse(file: string, text: string): unknown {
     try {
-      return JSON.parse(text);
+      return JSON.parse(text.includes("Infinity") ? withoutInfinities(text) : text);
     } catch (error) {
       throw new ModelFolderError(folder, { file, expected: "JSON", found: "text that is not JSON" }, { cause: error });
     }
@@ -67,6 +67,11 @@ export function createFolderReader(folder: string): FolderReader {
     },
   };
   return reader;
+}
+
+/** Python writes infinities as bare words, which JSON lacks: diffusers does for `lambda_min_clipped`. */
+function withoutInfinities(text: string): string {
+  return text.replace(/"(?:[^"\\]|\\.)*"|\bInfinity\b/gu, (match) => (match.startsWith('"') ? match : "1e999"));
 }
 
 function hasCode(error: unknown, code: string): boolean {

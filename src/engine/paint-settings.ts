@@ -41,9 +41,8 @@ export function resolveSettings(request: PaintRequest, limits: PaintLimits): Res
   }
   const sampler = schedulers.get(scheduler);
   if (sampler === undefined) {
-    throw new PaintError("unsupported", "this engine lacks that algorithm; an absent one means the model's own", {
-      field: "scheduler",
-    });
+    const reason = "that algorithm does not fit this model's configuration; an absent one means the model's own";
+    throw new PaintError("unsupported", reason, { field: "scheduler" });
   }
   const steps = request.steps ?? Math.min(throughline.defaultSteps ?? usualSteps, sampler.maximumSteps);
   if (!Number.isInteger(steps) || steps < 1 || steps > sampler.maximumSteps) {

@@ -7,6 +7,7 @@ Needs torch, diffusers, transformers and numpy; tests read only the JSON. Every 
 
 import base64
 import contextlib
+import inspect
 import io
 import json
 import platform
@@ -17,7 +18,14 @@ import diffusers
 import numpy as np
 import torch
 import transformers
-from diffusers import EulerDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    StableDiffusionXLPipeline,
+)
 from transformers import CLIPTokenizer
 
 HERE = Path(__file__).resolve().parent
@@ -96,6 +104,98 @@ def schedules():
     write("euler-discrete.json", dict(cases=cases))
 
 
+# scheduler_config.json of SDXL base 1.0, as its folder has it.
+FOLDER = dict(SDXL, _class_name="EulerDiscreteScheduler", clip_sample=False, interpolation_type="linear", num_train_timesteps=1000,
+              prediction_type="epsilon", sample_max_value=1.0, set_alpha_to_one=False, skip_prk_steps=True, trained_betas=None,
+              use_karras_sigmas=False)
+
+ZERO_SNR = dict(rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction")
+
+# For each name: the class, what the name fixes, the prediction types, and configurations besides spacings and prediction types.
+# A configuration replaces keys of the folder's; the one under "bare" stands alone, so that the class's own defaults hold.
+SAMPLERS = {
+    "euler-discrete": (EulerDiscreteScheduler, {}, ["epsilon", "v_prediction", "sample"], []),
+    "euler-ancestral": (EulerAncestralDiscreteScheduler, {}, ["epsilon", "v_prediction"], [ZERO_SNR]),
+    "dpmpp-2m": (DPMSolverMultistepScheduler, dict(use_karras_sigmas=False), ["epsilon", "v_prediction", "sample"], [
+        dict(solver_type="heun"),
+        dict(euler_at_final=True, final_sigmas_type="sigma_min"),
+        dict(lower_order_final=False, final_sigmas_type="sigma_min"),
+        dict(lambda_min_clipped=-5.1, beta_schedule="squaredcos_cap_v2", timestep_spacing="linspace"),
+        ZERO_SNR,
+    ]),
+    "dpmpp-2m-karras": (DPMSolverMultistepScheduler, dict(use_karras_sigmas=True), ["epsilon", "v_prediction", "sample"], [
+        dict(solver_type="heun"),
+        dict(sigma_min=0.1, sigma_max=10.0),
+        dict(beta_schedule="squaredcos_cap_v2", num_train_timesteps=500),
+    ]),
+    "ddim": (DDIMScheduler, {}, ["epsilon", "v_prediction", "sample"], [
+        dict(clip_sample=True),
+        dict(clip_sample=True, clip_sample_range=2.5, prediction_type="v_prediction"),
+        dict(set_alpha_to_one=True),
+        dict(beta_schedule="squaredcos_cap_v2", num_train_timesteps=500, prediction_type="sample"),
+        ZERO_SNR,
+    ]),
+    "lcm": (LCMScheduler, {}, ["epsilon", "v_prediction", "sample"], [
+        dict(original_inference_steps=100),
+        dict(clip_sample=True, timestep_scaling=0.01),
+        ZERO_SNR,
+    ]),
+}
+
+
+def samplings():
+    # Classes that know not every key of the folder's configuration say so.
+    diffusers.logging.set_verbosity_error()
+    cases = []
+    for name, (scheduler_class, fixed, predictions, others) in SAMPLERS.items():
+        spacings = ["leading", "trailing", "linspace"] if name != "lcm" else ["leading"]
+        configs = [(dict(FOLDER, timestep_spacing=s, prediction_type=p), (1, 2, 4, 20)) for s in spacings for p in predictions]
+        configs += [(dict(FOLDER, **other), (2, 4, 20)) for other in others] + [({}, (4,))]
+        for config, all_steps in configs:
+            for steps in all_steps:
+                if steps == 1 and config.get("use_karras_sigmas"):
+                    continue
+                scheduler = scheduler_class.from_config(config, **fixed)
+                scheduler.set_timesteps(steps)
+                if hasattr(scheduler, "set_begin_index"):
+                    # As the pipeline does; else a timestep that comes twice is taken for the later one.
+                    scheduler.set_begin_index(0)
+                generator = torch.Generator("cpu").manual_seed(3)
+                latents = torch.randn((1, 4, 2, 2), generator=generator) * scheduler.init_noise_sigma
+                draws = "generator" in inspect.signature(scheduler.step).parameters and name in ("euler-ancestral", "lcm")
+                clean = []
+                for t in scheduler.timesteps:
+                    model_input = scheduler.scale_model_input(latents, t)
+                    # Stands in for the model: exact in every library but for the rounding to float32.
+                    output = model_input * 0.125 + (float(t) / 1024 - 0.5)
+                    out = scheduler.step(output, t, latents, **(dict(generator=generator) if draws else {}))
+                    latents = out.prev_sample
+                    clean.append(out.get("denoised", out.get("pred_original_sample")))
+                cases.append(dict(
+                    scheduler=name,
+                    config={k: v for k, v in config.items() if k not in FOLDER or FOLDER[k] != v} if config else None,
+                    steps=steps,
+                    timesteps=bits(scheduler.timesteps),
+                    initNoiseSigma=float(scheduler.init_noise_sigma),
+                    latents=bits(latents),
+                    # Not every class says what it takes for clean.
+                    **(dict(firstClean=bits(clean[0])) if steps == 4 and clean[0] is not None else {}),
+                    # What the generator gives next shows how much was drawn.
+                    nextDraw=bits(torch.randn(16, generator=generator)[:1]),
+                ))
+    write("schedulers.json", dict(folder=FOLDER, seed=3, shape=[1, 4, 2, 2], cases=cases))
+
+
+def guidance_embeddings():
+    cases = []
+    for scale in (1.0, 1.5, 5.0, 7.5, 8.0):
+        for width in (16, 256, 15):
+            scale_minus_one = torch.tensor(scale - 1).repeat(1)
+            values = StableDiffusionXLPipeline.get_guidance_scale_embedding(None, scale_minus_one, embedding_dim=width)
+            cases.append(dict(scale=scale, width=width, values=bits(values[0])))
+    write("guidance-embedding.json", dict(cases=cases))
+
+
 TEXTS = [
     "",
     "a red heart",
@@ -154,4 +254,6 @@ def tokens():
 if __name__ == "__main__":
     noise()
     schedules()
+    samplings()
+    guidance_embeddings()
     tokens()

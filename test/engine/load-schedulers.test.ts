@@ -1,0 +1,114 @@
+import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, describe, it } from "node:test";
+import type { SchedulerName } from "../../src/engine/engine.js";
+import { loadSchedulers } from "../../src/engine/load-schedulers.js";
+import { readModelFolder } from "../../src/engine/model-folder.js";
+import { ModelFolderError } from "../../src/engine/model-folder-error.js";
+import { PaintError } from "../../src/engine/paint-error.js";
+import { loadSdxlEngine, type SdxlEngine } from "../../src/engine/sdxl-engine.js";
+import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { paintEvents, paintOnce } from "./paint-once.js";
+
+type Config = Readonly<Record<string, unknown>>;
+
+const fixture = async (schedulerConfig: Config): Promise<string> =>
+  makeSdxlFolder(join(await temporaryFolder(), "model"), { schedulerConfig });
+
+async function load(modelFolder: string): Promise<SdxlEngine> {
+  const engine = await loadSdxlEngine({ modelFolder });
+  after(() => engine.release());
+  return engine;
+}
+
+const names: readonly SchedulerName[] = [
+  "euler-discrete",
+  "euler-ancestral",
+  "dpmpp-2m",
+  "dpmpp-2m-karras",
+  "ddim",
+  "lcm",
+];
+const heart = { prompt: "a red heart", seed: 1, steps: 4 };
+
+describe("schedulers of a model folder", () => {
+  const own: readonly [SchedulerName, Config][] = [
+    ["euler-discrete", { _class_name: "EulerDiscreteScheduler" }],
+    ["euler-discrete", { _class_name: "EulerDiscreteScheduler", use_karras_sigmas: true }],
+    ["euler-ancestral", { _class_name: "EulerAncestralDiscreteScheduler", timestep_spacing: "trailing" }],
+    ["dpmpp-2m", { _class_name: "DPMSolverMultistepScheduler", use_karras_sigmas: null }],
+    ["dpmpp-2m-karras", { _class_name: "DPMSolverMultistepScheduler", use_karras_sigmas: true }],
+    ["ddim", { _class_name: "DDIMScheduler", timestep_spacing: "trailing" }],
+    ["lcm", { _class_name: "LCMScheduler", original_inference_steps: 100 }],
+  ];
+  for (const [name, config] of own) {
+    it(`are led by ${name} for ${JSON.stringify(config)}, and each of them paints`, async () => {
+      const engine = await load(await fixture(config));
+      const pictures = new Map<string, SchedulerName>();
+      for (const scheduler of names) {
+        const { pixels } = await paintOnce(engine, { ...heart, scheduler });
+        assert.ok(new Set(pixels.data).size > 50, `${scheduler} paints a picture`);
+        pictures.set(Buffer.from(pixels.data).toString("base64"), scheduler);
+      }
+      const [settings] = await paintEvents(engine, heart);
+      assert.equal(settings?.kind === "settings" && settings.settings.scheduler, name);
+      const picture = Buffer.from((await paintOnce(engine, heart)).pixels.data).toString("base64");
+      assert.equal(pictures.get(picture), name);
+      assert.equal(pictures.size, names.length, "no two of them paint the same");
+    });
+  }
+
+  it("are those that the configuration makes sense for; the others are refused by their field", async () => {
+    const engine = await load(await fixture({ prediction_type: "sample" }));
+    await paintOnce(engine, { ...heart, scheduler: "ddim" });
+    await assert.rejects(paintEvents(engine, { ...heart, scheduler: "euler-ancestral" }), (error) => {
+      assert.ok(error instanceof PaintError);
+      assert.deepEqual([error.kind, error.field], ["unsupported", "scheduler"]);
+      assert.match(error.message, /does not fit this model's configuration/);
+      return true;
+    });
+  });
+
+  it("take at most the steps that the algorithm has", async () => {
+    const engine = await load(await fixture({ original_inference_steps: 8 }));
+    await assert.rejects(paintEvents(engine, { ...heart, steps: 9, scheduler: "lcm" }), /a whole number from 1 to 8$/);
+    const [settings] = await paintEvents(engine, { prompt: "", seed: 1, scheduler: "lcm" });
+    assert.equal(settings?.kind === "settings" && settings.settings.steps, 8);
+  });
+
+  it("are read from a file as Python writes it, with infinities", async () => {
+    const folder = await fixture({
+      _class_name: "DPMSolverMultistepScheduler",
+      lambda_min_clipped: 0,
+      note: "-Infinity",
+    });
+    const file = join(folder, "scheduler/scheduler_config.json");
+    const text = await readFile(file, "utf8");
+    await writeFile(file, text.replace('"lambda_min_clipped": 0', '"lambda_min_clipped": -Infinity'));
+    const model = await readModelFolder(folder);
+    assert.equal(model.scheduler.config["lambda_min_clipped"], Number.NEGATIVE_INFINITY);
+    assert.equal(model.scheduler.config["note"], "-Infinity");
+    assert.equal(loadSchedulers(model).own, "dpmpp-2m");
+  });
+
+  const refused: readonly [Config, RegExp][] = [
+    [{ _class_name: "DPMSolverMultistepScheduler", solver_order: 3 }, /solver_order/],
+    [{ _class_name: "DPMSolverMultistepScheduler", algorithm_type: "sde-dpmsolver++" }, /algorithm_type/],
+    [{ _class_name: "DPMSolverMultistepScheduler", use_lu_lambdas: true }, /use_lu_lambdas/],
+    [{ _class_name: "DPMSolverMultistepScheduler", use_flow_sigmas: true }, /use_flow_sigmas/],
+    [{ _class_name: "EulerAncestralDiscreteScheduler", prediction_type: "sample" }, /prediction_type/],
+    [{ _class_name: "DDIMScheduler", thresholding: true }, /thresholding/],
+    [{ _class_name: "LCMScheduler", original_inference_steps: 1001 }, /at most num_train_timesteps/],
+  ];
+  for (const [config, fault] of refused) {
+    it(`cannot be loaded where the folder's own would be painted wrongly: ${JSON.stringify(config)}`, async () => {
+      const model = await readModelFolder(await fixture(config));
+      assert.throws(
+        () => loadSchedulers(model),
+        (error) => error instanceof ModelFolderError && fault.test(error.message),
+      );
+    });
+  }
+});
