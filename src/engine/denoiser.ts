@@ -10,6 +10,8 @@ export interface DenoiserInput {
   readonly timestep: number;
   /** SDXL's size conditioning: see `timeIds`. */
   readonly timeIds: readonly number[];
+  /** For a UNet that guides itself: see `guidanceEmbedding`. */
+  readonly guidanceEmbedding?: Float32Array | undefined;
 }
 
 /** With whom the picture is guided: the prompt alone, or the prompt away from its opposite. */
@@ -35,6 +37,7 @@ export async function predictOutput(
   { positive, negative, scale }: Guidance,
   signal: AbortSignal,
 ): Promise<Float32Array> {
+  const { guidanceEmbedding } = input;
   const run = async ({ context, pooled }: PromptEmbedding): Promise<Float32Array> => {
     const feeds = {
       sample: { data: input.latents, shape: input.latentShape },
@@ -42,6 +45,9 @@ export async function predictOutput(
       encoder_hidden_states: context,
       text_embeds: pooled,
       time_ids: { data: input.timeIds, shape: [1, input.timeIds.length] },
+      ...(guidanceEmbedding && {
+        timestep_cond: { data: guidanceEmbedding, shape: [1, guidanceEmbedding.length] },
+      }),
     };
     return (await runSubModel(unet, feeds, ["out_sample"], signal))("out_sample").data;
   };

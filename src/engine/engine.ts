@@ -9,7 +9,10 @@ export interface PaintRequest {
   /** Pixels. */
   readonly height?: number | undefined;
   readonly steps?: number | undefined;
-  /** Classifier-free guidance scale; 1 or less runs the UNet once a step instead of twice. */
+  /**
+   * Classifier-free guidance scale; 1 or less runs the UNet once a step instead of twice. A UNet that was distilled to guide
+   * itself takes the scale as an input: it runs once a step too, and there is no negative prompt.
+   */
   readonly guidanceScale?: number | undefined;
   /** 32-bit unsigned seed of the initial noise: the same noise as `torch.randn` on the CPU. */
   readonly seed: number;

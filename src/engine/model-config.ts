@@ -30,9 +30,8 @@ export const unetSchema = z.object({
   cross_attention_dim: z.union([z.int().positive(), z.array(z.int().positive()).min(1)]),
   addition_time_embed_dim: z.int().positive().nullish(),
   projection_class_embeddings_input_dim: z.int().positive().nullish(),
-  time_cond_proj_dim: z
-    .null("null: a UNet that takes a guidance embedding (timestep_cond) is not supported")
-    .optional(),
+  /** Width of the guidance embedding that the UNet takes as `timestep_cond`, where it was distilled to guide itself. */
+  time_cond_proj_dim: z.int().min(4).nullish(),
 });
 
 export const vaeSchema = z.object({

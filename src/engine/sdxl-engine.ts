@@ -1,5 +1,6 @@
 import { type Guidance, predictOutput, timeIds } from "./denoiser.js";
 import type { Engine, PaintEvent, PaintRequest } from "./engine.js";
+import { guidanceEmbedding } from "./guidance-embedding.js";
 import { createLatentPreview } from "./latent-preview.js";
 import { loadSchedulers } from "./load-schedulers.js";
 import { readModelFolder } from "./model-folder.js";
@@ -50,6 +51,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
   const limits = { sizes, throughline: model.throughline, ownScheduler: schedulers.own, schedulers: schedulers.byName };
   const encodePrompt = createPromptEncoder(model, subModels);
   const channels = model.vae.latent_channels;
+  const guidanceWidth = model.unet.time_cond_proj_dim ?? undefined;
   const preview = createLatentPreview(channels, model.throughline);
 
   function encodeNegative(text: string | undefined, positive: PromptEmbedding, signal: AbortSignal) {
@@ -65,11 +67,12 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     const { width, height, steps, guidanceScale, seed } = settings;
     yield { kind: "settings", settings };
 
-    // 3. Encode the prompt, and its opposite where there is guidance.
+    // 3. Encode the prompt, and its opposite where there is guidance that the UNet does not do itself.
     const started = performance.now();
     yield { kind: "stage", stage: "text-encoding" };
     const positive = await encodePrompt(request.prompt, signal);
-    const negative = guidanceScale > 1 ? await encodeNegative(request.negativePrompt, positive, signal) : undefined;
+    const guided = guidanceScale > 1 && guidanceWidth === undefined;
+    const negative = guided ? await encodeNegative(request.negativePrompt, positive, signal) : undefined;
     const guidance: Guidance = { positive, scale: guidanceScale, ...(negative && { negative }) };
 
     // 4. and 5. Timesteps, and latents of pure noise at the first noise level.
@@ -81,12 +84,15 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     const drawNoise = () => generator.randn(latentCount);
     let state = sampler.begin({ steps, noise: drawNoise(), drawNoise });
 
-    // 7. What SDXL wants to know about the size.
-    const sizeIds = timeIds(width, height);
+    // 7. What SDXL wants to know about the size, and a UNet that guides itself about the scale.
+    const conditions = {
+      timeIds: timeIds(width, height),
+      ...(guidanceWidth !== undefined && { guidanceEmbedding: guidanceEmbedding(guidanceScale, guidanceWidth) }),
+    };
 
     // 8. The denoising loop.
     for (let step = 1; state.kind === "step"; step++) {
-      const input = { latents: state.modelInput, latentShape, timestep: state.timestep, timeIds: sizeIds };
+      const input = { latents: state.modelInput, latentShape, timestep: state.timestep, ...conditions };
       const output = await predictOutput(subModels.unet, input, guidance, signal);
       const { next, predictedClean } = state.advance(output);
       state = next;

@@ -47,7 +47,7 @@ export async function openSubModels(model: ModelFolder, openSession: OpenSession
       ],
       unet: await open(
         "unet",
-        ["sample", "timestep", "encoder_hidden_states", "text_embeds", "time_ids"],
+        ["sample", "timestep", "encoder_hidden_states", "text_embeds", "time_ids", ...guidanceInputs(model)],
         ["out_sample"],
       ),
       vaeDecoder: await open("vae_decoder", ["latent_sample"], ["sample"]),
@@ -56,6 +56,11 @@ export async function openSubModels(model: ModelFolder, openSession: OpenSession
     await Promise.all(opened.map((session) => session.release()));
     throw error;
   }
+}
+
+/** What a UNet takes besides that was distilled to guide itself. */
+function guidanceInputs({ unet }: ModelFolder): readonly string[] {
+  return typeof unet.time_cond_proj_dim === "number" ? ["timestep_cond"] : [];
 }
 
 function checkGraph(
@@ -72,6 +77,11 @@ function checkGraph(
     }
     if (!inputTypes.includes(type)) {
       throw new ModelFolderError(folder, { file, expected: `${name} of type ${inputTypes.join(", ")}`, found: type });
+    }
+  }
+  for (const name of inputs) {
+    if (!session.inputs.has(name)) {
+      throw new ModelFolderError(folder, { file, expected: `an input ${name}`, found: list(session.inputs.keys()) });
     }
   }
   for (const name of outputs) {

@@ -60,7 +60,16 @@ const wrongFiles: readonly [file: string, changes: Readonly<Record<string, unkno
     { cross_attention_dim: 2048 },
     /^unet\/config.json: expected cross_attention_dim 40 .*16 \+ 24\), found 2048$/,
   ],
-  ["unet/config.json", { time_cond_proj_dim: 256 }, /^unet\/config.json: expected .*guidance embedding.*, found 256$/],
+  [
+    "unet/config.json",
+    { time_cond_proj_dim: "wide" },
+    /^unet\/config.json: expected number at "time_cond_proj_dim", found "wide"$/,
+  ],
+  [
+    "unet/config.json",
+    { time_cond_proj_dim: 16 },
+    /^unet\/model.onnx: expected an input timestep_cond, found sample, timestep, /,
+  ],
   [
     "scheduler/scheduler_config.json",
     { _class_name: "PNDMScheduler" },

@@ -144,6 +144,23 @@ describe("SDXL engine", async () => {
     );
   });
 
+  it("hands the guidance scale to a UNet that guides itself, and runs it once a step", async () => {
+    const runs: string[] = [];
+    const selfGuiding = await load(
+      { guidanceWidth: 16 },
+      countingSessions((subModel) => void runs.push(subModel)),
+    );
+    const picture = async (guidanceScale: number) =>
+      (await paintOnce(selfGuiding, { ...heart, scheduler: "lcm", guidanceScale })).pixels.data;
+    const eight = await picture(8);
+    assert.deepEqual(
+      runs.filter((run) => run !== "vae_decoder"),
+      ["text_encoder", "text_encoder_2", "unet", "unet", "unet", "unet"],
+    );
+    assert.notDeepEqual(await picture(2), eight);
+    assert.notDeepEqual(await picture(1), eight);
+  });
+
   it("says how many tokens of the prompt did not fit", async () => {
     assert.equal((await paintOnce(engine, { ...heart, prompt: "red ".repeat(75) })).truncatedTokens, 0);
     assert.equal((await paintOnce(engine, { ...heart, prompt: "red ".repeat(80) })).truncatedTokens, 5);
