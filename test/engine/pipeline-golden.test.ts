@@ -21,7 +21,11 @@ const golden = await readGolden(
           guidanceScale: z.number(),
           width: z.number().exactOptional(),
           height: z.number().exactOptional(),
+          scheduler: z
+            .enum(["euler-discrete", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-karras", "ddim", "lcm"])
+            .exactOptional(),
           schedulerConfig: z.record(z.string(), z.unknown()).exactOptional(),
+          guidanceWidth: z.number().exactOptional(),
         }),
         width: z.number(),
         height: z.number(),
@@ -37,10 +41,10 @@ const golden = await readGolden(
  */
 describe("the whole way from prompt to pixels", () => {
   for (const { request, width, height, pixels } of golden.cases) {
-    const { schedulerConfig, ...paint } = request;
+    const { schedulerConfig = {}, guidanceWidth = 0, ...paint } = request;
     it(`is diffusers' way: ${JSON.stringify(request)}`, async () => {
       const folder = join(await temporaryFolder(), "model");
-      await makeSdxlFolder(folder, schedulerConfig === undefined ? {} : { schedulerConfig });
+      await makeSdxlFolder(folder, { schedulerConfig, guidanceWidth });
       const engine = await loadSdxlEngine({ modelFolder: folder });
       const image = await paintOnce(engine, paint);
       await engine.release();
