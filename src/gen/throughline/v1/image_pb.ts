@@ -295,8 +295,9 @@ export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
   messageDesc(file_throughline_v1_image, 4);
 
 /**
- * The sampling algorithm that turns noise into a picture, step by step. A worker need not have all of them: one that it lacks it refuses
- * with INVALID_ARGUMENT. SCHEDULER_EULER_DISCRETE is the one that every worker of this release has.
+ * The sampling algorithm that turns noise into a picture, step by step. Each takes the scheduler configuration in the model's folder, with
+ * its own defaults for keys that are not there, as diffusers' `from_config` does. One that does not fit this configuration (the ancestral
+ * method, for a model that predicts the picture itself) is refused with INVALID_ARGUMENT.
  *
  * @generated from enum throughline.v1.Scheduler
  */
@@ -323,28 +324,29 @@ export enum Scheduler {
   EULER_ANCESTRAL = 2,
 
   /**
-   * DPM-Solver++ of the second order, multistep (Lu et al. 2022).
+   * DPM-Solver++ of the second order, multistep (Lu et al. 2022): diffusers' `DPMSolverMultistepScheduler` without `use_karras_sigmas`.
    *
    * @generated from enum value: SCHEDULER_DPMPP_2M = 3;
    */
   DPMPP_2M = 3,
 
   /**
-   * DPM-Solver++ 2M with Karras noise levels.
+   * DPM-Solver++ 2M with Karras noise levels: the same with `use_karras_sigmas`.
    *
    * @generated from enum value: SCHEDULER_DPMPP_2M_KARRAS = 4;
    */
   DPMPP_2M_KARRAS = 4,
 
   /**
-   * Denoising diffusion implicit models (Song et al. 2020), eta 0.
+   * Denoising diffusion implicit models (Song et al. 2020), eta 0: diffusers' `DDIMScheduler`.
    *
    * @generated from enum value: SCHEDULER_DDIM = 5;
    */
   DDIM = 5,
 
   /**
-   * Latent consistency models (Luo et al. 2023), for models distilled for it.
+   * Latent consistency models (Luo et al. 2023), for models distilled for it: diffusers' `LCMScheduler`, which takes at most the
+   * configuration's `original_inference_steps`, 50 unless it says otherwise.
    *
    * @generated from enum value: SCHEDULER_LCM = 6;
    */
