@@ -7,15 +7,21 @@ import type { SamplingState, Scheduler } from "./scheduler.js";
 import { spaceTimesteps } from "./timestep-spacing.js";
 
 /** What diffusers' `DDIMScheduler` reads from scheduler_config.json, with its defaults; other keys are ignored. */
-export const ddimConfig = noiseScheduleConfig.extend({
-  prediction_type: z.enum(["epsilon", "v_prediction", "sample"]).default("epsilon"),
-  clip_sample: z.boolean().default(true),
-  clip_sample_range: z.number().default(1),
-  set_alpha_to_one: z.boolean().default(true),
-  thresholding: z.literal(false).default(false),
-  timestep_spacing: timestepSpacing.default("leading"),
-  steps_offset: z.int().min(0).default(0),
-});
+export const ddimConfig = noiseScheduleConfig
+  .extend({
+    prediction_type: z.enum(["epsilon", "v_prediction", "sample"]).default("epsilon"),
+    clip_sample: z.boolean().default(true),
+    clip_sample_range: z.number().default(1),
+    set_alpha_to_one: z.boolean().default(true),
+    thresholding: z.literal(false).default(false),
+    timestep_spacing: timestepSpacing.default("leading"),
+    steps_offset: z.int().min(0).default(0),
+  })
+  .refine(
+    (config) =>
+      !(config.rescale_betas_zero_snr && config.prediction_type === "epsilon" && config.timestep_spacing !== "leading"),
+    { path: ["prediction_type"], error: "v_prediction or sample, because the first latents are nothing but noise" },
+  );
 
 /** Noise at one step: x = α·x₀ + σ·ε. Here α² is what the paper calls α. */
 interface NoiseLevel {

@@ -29,7 +29,7 @@ export const dpmSolverMultistepConfig = noiseScheduleConfig.extend({
   final_sigmas_type: z.enum(["zero", "sigma_min"]).default("zero"),
   lambda_min_clipped: z.union([z.number(), z.literal(Number.NEGATIVE_INFINITY)]).default(Number.NEGATIVE_INFINITY),
   timestep_spacing: timestepSpacing.default("linspace"),
-  steps_offset: z.int().default(0),
+  steps_offset: z.int().min(0).default(0),
 });
 
 type Config = z.output<typeof dpmSolverMultistepConfig>;
@@ -54,8 +54,7 @@ const fewSteps = 15;
 export function createDpmSolverMultistep(config: Config): Scheduler {
   const trainingLevels = trainingSigmas(noiseScheduleOf(config));
   return {
-    // As many as there are distances between training steps: with more, two steps would have the same noise level.
-    maximumSteps: trainingLevels.length - 1,
+    maximumSteps: maximumSteps(config, trainingLevels),
     begin({ steps, noise }) {
       const { timesteps, levels } = schedule(config, steps, trainingLevels);
       const stepAt = (index: number, latents: Float32Array, before?: Float32Array): SamplingState => {
@@ -72,7 +71,7 @@ export function createDpmSolverMultistep(config: Config): Scheduler {
             const last = index === timesteps.length - 1;
             const levelBefore = levels[index - 1];
             const firstOrder =
-              before === undefined || levelBefore === undefined || (last && endsInFirstOrder(config, steps));
+              before === undefined || levelBefore === undefined || (last && endsInFirstOrder(config, timesteps.length));
             const moved = firstOrder
               ? moveFirstOrder(level, next, latents, clean)
               : moveSecondOrder(config.solver_type, [levelBefore, level, next], latents, [before, clean]);
@@ -124,12 +123,22 @@ function cleanFactor(now: NoiseLevel, next: NoiseLevel): number {
   return round(next.alpha * round(round(Math.exp(-round(next.lambda - now.lambda))) - 1));
 }
 
+/** λ = −ln σ falls as the training steps get noisier; those where it falls too low are not used. */
+function countUsedSteps(config: Config, trainingLevels: Float32Array): number {
+  return trainingLevels.filter((sigma) => -Math.log(sigma) >= config.lambda_min_clipped).length;
+}
+
+/** With more, two steps would have the same noise level, and there is no line through them. */
+function maximumSteps(config: Config, trainingLevels: Float32Array): number {
+  const used = countUsedSteps(config, trainingLevels);
+  return (config.timestep_spacing === "leading" ? Math.floor(used / (config.steps_offset + 1)) : used) - 1;
+}
+
 /** diffusers' `set_timesteps`, with the level after the last step. */
 function schedule(config: Config, steps: number, trainingLevels: Float32Array) {
-  // λ = −ln σ falls as the training steps get noisier; those that fall too low are not used.
-  const used = trainingLevels.filter((sigma) => -Math.log(sigma) >= config.lambda_min_clipped).length;
   const spacing = { spacing: config.timestep_spacing, stepsOffset: config.steps_offset };
-  const bounds = { ...spacing, trainSteps: trainingLevels.length, usedSteps: used };
+  const usedSteps = countUsedSteps(config, trainingLevels);
+  const bounds = { ...spacing, trainSteps: trainingLevels.length, usedSteps };
   let timesteps: readonly number[] =
     config.timestep_spacing === "trailing"
       ? spaceTimesteps({ ...bounds, steps })

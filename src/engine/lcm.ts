@@ -20,6 +20,10 @@ export const lcmConfig = noiseScheduleConfig
   .refine((config) => config.original_inference_steps <= config.num_train_timesteps, {
     path: ["original_inference_steps"],
     error: "at most num_train_timesteps",
+  })
+  .refine((config) => !(config.rescale_betas_zero_snr && config.prediction_type === "epsilon"), {
+    path: ["prediction_type"],
+    error: "v_prediction or sample, because the first latents are nothing but noise",
   });
 
 const round = Math.fround;

@@ -101,6 +101,11 @@ describe("schedulers of a model folder", () => {
     [{ _class_name: "EulerAncestralDiscreteScheduler", prediction_type: "sample" }, /prediction_type/],
     [{ _class_name: "DDIMScheduler", thresholding: true }, /thresholding/],
     [{ _class_name: "LCMScheduler", original_inference_steps: 1001 }, /at most num_train_timesteps/],
+    [{ _class_name: "LCMScheduler", rescale_betas_zero_snr: true }, /nothing but noise at "prediction_type"/],
+    [
+      { _class_name: "DDIMScheduler", rescale_betas_zero_snr: true, timestep_spacing: "trailing" },
+      /nothing but noise at "prediction_type"/,
+    ],
   ];
   for (const [config, fault] of refused) {
     it(`cannot be loaded where the folder's own would be painted wrongly: ${JSON.stringify(config)}`, async () => {

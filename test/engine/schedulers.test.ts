@@ -77,3 +77,27 @@ describe("sampling algorithms over a folder's configuration, against diffusers' 
     });
   }
 });
+
+describe("sampling algorithms", () => {
+  for (const entry of schedulers) {
+    for (const timestep_spacing of ["leading", "trailing", "linspace"]) {
+      it(`take every number of steps up to their most: ${entry.name}, ${timestep_spacing}`, () => {
+        const raw = { ...golden.folder, num_train_timesteps: 100, timestep_spacing, ...entry.fixed };
+        const sampler = entry.create((schema) => schema.parse(raw));
+        const noise = createTorchGenerator(golden.seed).randn(latentCount);
+        const before = Float32Array.from(noise);
+        for (let steps = 1; steps <= sampler.maximumSteps; steps++) {
+          let state: SamplingState = sampler.begin({ steps, noise, drawNoise: () => Float32Array.from(noise) });
+          let taken = 0;
+          for (; state.kind === "step"; taken++) {
+            assert.ok(state.timestep >= 0 && state.timestep <= 100, `timestep ${state.timestep} of ${steps} steps`);
+            state = state.advance(predict(state.modelInput, state.timestep)).next;
+          }
+          assert.equal(taken, steps);
+          assert.ok(state.latents.every(Number.isFinite), `${steps} steps`);
+        }
+        assert.deepEqual(noise, before);
+      });
+    }
+  }
+});
