@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { cumulativeAlphas } from "./noise-schedule.js";
 import { noiseScheduleConfig, noiseScheduleOf, timestepSpacing } from "./noise-schedule-config.js";
-import { type PredictionType, predictCleanPreserving } from "./predict-clean.js";
+import { type PredictionType, type PreservingLevel, predictCleanPreserving, preservingLevel } from "./predict-clean.js";
 import { roundHalfToEven } from "./round-half-to-even.js";
 import type { SamplingState, Scheduler } from "./scheduler.js";
 import { spaceTimesteps } from "./timestep-spacing.js";
@@ -23,24 +23,18 @@ export const ddimConfig = noiseScheduleConfig
     { path: ["prediction_type"], error: "v_prediction or sample, because the first latents are nothing but noise" },
   );
 
-/** Noise at one step: x = α·x₀ + σ·ε. Here α² is what the paper calls α. */
-interface NoiseLevel {
-  readonly alpha: number;
-  readonly sigma: number;
-}
-
 const round = Math.fround;
 
 /**
  * Denoising diffusion implicit models: Song et al. 2020 (https://arxiv.org/abs/2010.02502), equation 12 with σ = 0 (η = 0):
- * the predicted x₀ and the predicted noise, mixed anew as the next level wants it. Each operation is rounded to float32 in
- * the order of diffusers' `DDIMScheduler`, which it equals.
+ * the predicted x₀ and the predicted noise, mixed anew as the next level wants it. What the paper calls α is α² here. Each
+ * operation is rounded to float32 in the order of diffusers' `DDIMScheduler`, which it equals.
  */
 export function createDdim(config: z.output<typeof ddimConfig>): Scheduler {
   const alphas = cumulativeAlphas(noiseScheduleOf(config));
   const trainSteps = alphas.length;
   const cleanest = config.set_alpha_to_one ? 1 : (alphas[0] ?? 1);
-  const levelAt = (timestep: number) => noiseLevel(timestep < 0 ? cleanest : (alphas[timestep] ?? Number.NaN));
+  const levelAt = (timestep: number) => preservingLevel(timestep < 0 ? cleanest : (alphas[timestep] ?? Number.NaN));
   const clip = (value: number) => Math.min(Math.max(value, -config.clip_sample_range), config.clip_sample_range);
   return {
     // With more steps, the offset would lift the first of them above the training steps.
@@ -81,7 +75,7 @@ export function createDdim(config: z.output<typeof ddimConfig>): Scheduler {
 /** ε from what the model puts out; from the unclipped x₀. */
 function predictNoise(
   predictionType: PredictionType,
-  { alpha, sigma }: NoiseLevel,
+  { alpha, sigma }: PreservingLevel,
   latents: Float32Array,
   modelOutput: Float32Array,
 ): Float32Array {
@@ -93,8 +87,4 @@ function predictNoise(
     case "sample":
       return latents.map((value, i) => round(value - round(alpha * (modelOutput[i] ?? 0))) / sigma);
   }
-}
-
-function noiseLevel(cumulativeAlpha: number): NoiseLevel {
-  return { alpha: round(Math.sqrt(cumulativeAlpha)), sigma: round(Math.sqrt(round(1 - cumulativeAlpha))) };
 }

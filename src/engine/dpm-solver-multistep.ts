@@ -3,7 +3,7 @@ import { levelAt } from "./euler-schedule.js";
 import { karrasSigmas, timestepOfSigma } from "./karras-sigmas.js";
 import { trainingSigmas } from "./noise-schedule.js";
 import { noiseScheduleConfig, noiseScheduleOf, timestepSpacing } from "./noise-schedule-config.js";
-import { predictCleanPreserving } from "./predict-clean.js";
+import { type PreservingLevel, predictCleanPreserving } from "./predict-clean.js";
 import { roundHalfToEven } from "./round-half-to-even.js";
 import type { SamplingState, Scheduler } from "./scheduler.js";
 import { spaceTimesteps } from "./timestep-spacing.js";
@@ -34,10 +34,8 @@ export const dpmSolverMultistepConfig = noiseScheduleConfig.extend({
 
 type Config = z.output<typeof dpmSolverMultistepConfig>;
 
-/** Noise at one step: x = α·x₀ + σ·ε, and λ = ln(α/σ), half the logarithm of the signal-to-noise ratio. */
-interface NoiseLevel {
-  readonly alpha: number;
-  readonly sigma: number;
+/** Noise at one step, with λ = ln(α/σ): half the logarithm of the signal-to-noise ratio. */
+interface NoiseLevel extends PreservingLevel {
   readonly lambda: number;
 }
 
@@ -89,7 +87,7 @@ function endsInFirstOrder(config: Config, steps: number): boolean {
   return config.euler_at_final || config.final_sigmas_type === "zero" || (config.lower_order_final && steps < fewSteps);
 }
 
-/** Equation 9 of the paper with one prediction, which is a step of DDIM: x' = (σ'/σ)·x − α'·(e^−h − 1)·x₀, h = λ' − λ. */
+/** Exact where x₀ stays as it is, and equal to a step of DDIM: x' = (σ'/σ)·x − α'·(e^−h − 1)·x₀ with h = λ' − λ. */
 function moveFirstOrder(now: NoiseLevel, next: NoiseLevel, latents: Float32Array, clean: Float32Array): Float32Array {
   const kept = round(next.sigma / now.sigma);
   const added = cleanFactor(now, next);

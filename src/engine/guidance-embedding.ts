@@ -5,8 +5,8 @@ const longestPeriod = round(Math.log(10000));
 
 /**
  * The guidance scale as a UNet takes it that was distilled to guide itself (its `timestep_cond`): sines and cosines of
- * 1000 · (scale − 1) at falling frequencies, section 4.3 of https://arxiv.org/abs/2310.04378. Rounded to float32 in the order of
- * diffusers' `get_guidance_scale_embedding`.
+ * 1000 · (scale − 1) at falling frequencies, in the way of https://arxiv.org/abs/2210.03142 that latent consistency models take
+ * (https://arxiv.org/abs/2310.04378). Rounded to float32 in the order of diffusers' `get_guidance_scale_embedding`.
  *
  * @param width length of the embedding; the last place of an odd one is 0.
  */

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { cumulativeAlphas } from "./noise-schedule.js";
 import { noiseScheduleConfig, noiseScheduleOf } from "./noise-schedule-config.js";
-import { predictCleanPreserving } from "./predict-clean.js";
+import { predictCleanPreserving, preservingLevel } from "./predict-clean.js";
 import type { SamplingState, Scheduler } from "./scheduler.js";
 
 /** What diffusers' `LCMScheduler` reads from scheduler_config.json, with its defaults; other keys are ignored. */
@@ -53,7 +53,7 @@ export function createLcm(config: z.output<typeof lcmConfig>): Scheduler {
           timestep,
           modelInput: latents,
           advance(modelOutput) {
-            const level = noiseLevel(alphas[timestep] ?? Number.NaN);
+            const level = preservingLevel(alphas[timestep] ?? Number.NaN);
             const predicted = predictCleanPreserving(config.prediction_type, level, latents, modelOutput);
             const clean = config.clip_sample ? predicted.map(clip) : predicted;
             const { skip, out } = boundaryScalings(timestep, config.timestep_scaling);
@@ -62,7 +62,7 @@ export function createLcm(config: z.output<typeof lcmConfig>): Scheduler {
             if (nextTimestep === undefined) {
               return { next: stepAt(index + 1, denoised), predictedClean: denoised };
             }
-            const next = noiseLevel(alphas[nextTimestep] ?? Number.NaN);
+            const next = preservingLevel(alphas[nextTimestep] ?? Number.NaN);
             const fresh = drawNoise();
             const noised = denoised.map((value, i) => round(next.alpha * value) + round(next.sigma * (fresh[i] ?? 0)));
             return { next: stepAt(index + 1, noised), predictedClean: denoised };
@@ -83,14 +83,13 @@ function spaceLcmTimesteps(trainSteps: number, originalSteps: number, steps: num
   });
 }
 
-/** c_skip and c_out, which make the model's function the identity at timestep 0: appendix C of the paper. */
+/**
+ * c_skip and c_out, which make the model's function the identity at timestep 0: Song et al. 2023
+ * (https://arxiv.org/abs/2303.01469), appendix C, with timesteps stretched by `scaling`.
+ */
 function boundaryScalings(timestep: number, scaling: number): { readonly skip: number; readonly out: number } {
   const scaled = round(timestep * round(scaling));
   const data = dataDeviation ** 2;
   const sum = round(round(scaled * scaled) + data);
   return { skip: round(data / sum), out: round(scaled / round(Math.sqrt(sum))) };
-}
-
-function noiseLevel(cumulativeAlpha: number): { readonly alpha: number; readonly sigma: number } {
-  return { alpha: round(Math.sqrt(cumulativeAlpha)), sigma: round(Math.sqrt(round(1 - cumulativeAlpha))) };
 }

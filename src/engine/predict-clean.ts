@@ -7,7 +7,7 @@ export type PredictionType = "epsilon" | "v_prediction" | "sample";
 
 const round = Math.fround;
 
-/** Latents whose variance grows with the noise: x = x₀ + σ·ε, as Euler's methods keep them. */
+/** For latents whose variance grows with the noise: x = x₀ + σ·ε, as Euler's methods keep them. */
 export function predictCleanExploding(
   predictionType: PredictionType,
   sigma: number,
@@ -27,10 +27,21 @@ export function predictCleanExploding(
   }
 }
 
-/** Latents whose variance stays 1: x = α·x₀ + σ·ε with α² + σ² = 1, as all the others keep them. */
+/** Noise at one step of latents whose variance stays 1: x = α·x₀ + σ·ε with α² + σ² = 1. */
+export interface PreservingLevel {
+  readonly alpha: number;
+  readonly sigma: number;
+}
+
+/** The level with the share ᾱ of signal, which is α². */
+export function preservingLevel(cumulativeAlpha: number): PreservingLevel {
+  return { alpha: round(Math.sqrt(cumulativeAlpha)), sigma: round(Math.sqrt(round(1 - cumulativeAlpha))) };
+}
+
+/** For latents whose variance stays 1, as all the others keep them. */
 export function predictCleanPreserving(
   predictionType: PredictionType,
-  { alpha, sigma }: { readonly alpha: number; readonly sigma: number },
+  { alpha, sigma }: PreservingLevel,
   latents: Float32Array,
   modelOutput: Float32Array,
 ): Float32Array {
