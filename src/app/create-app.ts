@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import type { DescService } from "@bufbuild/protobuf";
 import {
   Code,
@@ -86,6 +87,8 @@ export function createApp(options: AppOptions): App {
   const { name, services, logger } = options;
   const health = createHealth({ services: services.map((service) => service.typeName) });
   const shutdown = new AbortController();
+  // Every running call listens to it.
+  setMaxListeners(0, shutdown.signal);
   const abortCalls = () => shutdown.abort(new ConnectError(`${name} is shutting down`, Code.Unavailable));
   const lifecycle = createLifecycle((state) => {
     if (state === "draining") {

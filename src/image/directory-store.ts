@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { constants, lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { LRUCache } from "lru-cache";
 import { type EncodedImage, formatOfFileName } from "./image-format.js";
@@ -35,8 +35,14 @@ export async function createDirectoryStore(options: DirectoryStoreOptions): Prom
   }
   await mkdir(directory, { recursive: true });
 
+  const inTurn = createTurns();
   const remove = (fileName: string): void => {
-    rm(join(directory, fileName), { force: true }).catch((error: unknown) => onRemoveError?.(error, fileName));
+    inTurn(fileName, async () => {
+      // Put again since it was to go: then it stays.
+      if (!index.has(fileName)) {
+        await rm(join(directory, fileName), { force: true });
+      }
+    }).catch((error: unknown) => onRemoveError?.(error, fileName));
   };
   const index = new LRUCache<string, { readonly size: number }>({
     maxSize: maxBytes,
@@ -48,7 +54,8 @@ export async function createDirectoryStore(options: DirectoryStoreOptions): Prom
   });
 
   for (const { fileName, size, ageMs } of await picturesIn(directory)) {
-    if (ageMs >= maxAgeMs || size > maxBytes) {
+    // What a power loss left may be empty.
+    if (ageMs >= maxAgeMs || size > maxBytes || size === 0) {
       remove(fileName);
     } else {
       index.set(fileName, { size }, { ttl: maxAgeMs - ageMs });
@@ -62,8 +69,10 @@ export async function createDirectoryStore(options: DirectoryStoreOptions): Prom
         throw new Error(`a picture of ${bytes.length} bytes does not fit into a store of ${maxBytes}`);
       }
       const fileName = imageFileNameOf(image);
-      await writeWhole(join(directory, fileName), bytes);
-      index.set(fileName, { size: bytes.length });
+      await inTurn(fileName, async () => {
+        await writeWhole(directory, fileName, bytes);
+        index.set(fileName, { size: bytes.length });
+      });
       return fileName;
     },
 
@@ -72,32 +81,75 @@ export async function createDirectoryStore(options: DirectoryStoreOptions): Prom
       if (format === undefined || !imageFileName.test(fileName) || index.get(fileName) === undefined) {
         return undefined;
       }
-      try {
-        return { bytes: await readFile(join(directory, fileName)), format };
-      } catch (error) {
-        if (isNotFound(error)) {
-          return undefined;
-        }
-        throw error;
-      }
+      const bytes = await readPicture(join(directory, fileName));
+      return bytes && { bytes, format };
     },
   };
 }
 
-/** Writes to a name of its own first: a crash or a full disk leaves the place itself as it was. */
-async function writeWhole(path: string, bytes: Uint8Array): Promise<void> {
-  const draft = `${path}.${randomUUID()}.tmp`;
-  try {
-    const file = await open(draft, "wx");
+/** Runs tasks of the same name one after another, so that a picture that goes never takes its successor along. */
+function createTurns() {
+  const last = new Map<string, Promise<void>>();
+  return async (name: string, task: () => Promise<void>): Promise<void> => {
+    const mine = (last.get(name) ?? Promise.resolve()).then(task);
+    const settled = mine.catch(() => {});
+    last.set(name, settled);
     try {
-      await file.writeFile(bytes);
+      await mine;
+    } finally {
+      if (last.get(name) === settled) {
+        last.delete(name);
+      }
+    }
+  };
+}
+
+/** The file, or undefined where there is none. A link is not followed: it may lead out of the folder. */
+async function readPicture(path: string): Promise<Uint8Array | undefined> {
+  try {
+    const file = await open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0));
+    try {
+      return await file.readFile();
     } finally {
       await file.close();
     }
-    await rename(draft, path);
+  } catch (error) {
+    if (isNotFound(error) || codeOf(error) === "ELOOP") {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+/** Writes to a name of its own first: a crash or a full disk leaves the place itself as it was. */
+async function writeWhole(directory: string, fileName: string, bytes: Uint8Array): Promise<void> {
+  const draft = join(directory, `${fileName}.${randomUUID()}.tmp`);
+  try {
+    const file = await openDraft(directory, draft);
+    try {
+      await file.writeFile(bytes);
+      // Else a power loss can leave the name without the content.
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(draft, join(directory, fileName));
   } catch (error) {
     await rm(draft, { force: true });
     throw error;
+  }
+}
+
+async function openDraft(directory: string, draft: string) {
+  try {
+    return await open(draft, "wx");
+  } catch (error) {
+    if (!isNotFound(error)) {
+      throw error;
+    }
+    // Somebody removed the folder; a finished painting is worth making it again.
+    await mkdir(directory, { recursive: true });
+    return open(draft, "wx");
   }
 }
 
@@ -108,13 +160,19 @@ async function picturesIn(directory: string) {
     if (/^[0-9a-f]{32}\.\w+\.[0-9a-f-]{36}\.tmp$/.test(fileName)) {
       await rm(join(directory, fileName), { force: true });
     } else if (imageFileName.test(fileName)) {
-      const { size, mtimeMs } = await stat(join(directory, fileName));
-      found.push({ fileName, size, ageMs: Math.max(0, Date.now() - mtimeMs) });
+      const file = await lstat(join(directory, fileName));
+      if (file.isFile()) {
+        found.push({ fileName, size: file.size, ageMs: Math.max(0, Date.now() - file.mtimeMs) });
+      }
     }
   }
   return found.sort((a, b) => b.ageMs - a.ageMs);
 }
 
 function isNotFound(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "ENOENT";
+  return codeOf(error) === "ENOENT";
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && "code" in error ? error.code : undefined;
 }

@@ -96,6 +96,7 @@ async function* paintInTurn(
       yield { case: "queued", value: queued };
     }
     const queueMs = performance.now() - receivedAt;
+    where.turn();
 
     const seed = options?.seed ?? randomInt(2 ** 32);
     const painting = diffusion(tracer, parent, engine, paintRequestOf(request.prompt, seed, options), signal);

@@ -3,6 +3,8 @@ import { type Progress, type Queued, Stage } from "../gen/throughline/v1/image_p
 /** How far a request is, in words for an error: `queued at position 2`, `denoising, step 11 of 30`. */
 export interface Whereabouts {
   queued(event: Pick<Queued, "position">): void;
+  /** Its turn has come, and the engine has not answered yet. */
+  turn(): void;
   progress(event: Pick<Progress, "stage" | "step" | "totalSteps">): void;
   toString(): string;
 }
@@ -12,6 +14,9 @@ export function createWhereabouts(): Whereabouts {
   return {
     queued({ position }) {
       words = `queued at position ${position}`;
+    },
+    turn() {
+      words = "waiting for the engine";
     },
     progress({ stage, step, totalSteps }) {
       words = describe(stage, step, totalSteps);

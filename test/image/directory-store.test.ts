@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -80,7 +80,44 @@ test("nothing is left behind when a picture cannot be written", async (t) => {
   const directory = await folder(t);
   const store = await createDirectoryStore({ directory });
   await rm(directory, { recursive: true });
-  await assert.rejects(store.put(picture(1)), /ENOENT/);
+  await writeFile(directory, "a file where the folder was");
+  await assert.rejects(store.put(picture(1)), /ENOTDIR|EEXIST/);
+});
+
+test("a folder that was removed is made again", async (t) => {
+  const directory = await folder(t);
+  const store = await createDirectoryStore({ directory });
+  await rm(directory, { recursive: true });
+  const name = await store.put(picture(1));
+  assert.ok(await store.get(name));
+});
+
+test("what only looks like a picture stops no start and is not served", async (t) => {
+  const directory = await folder(t);
+  const names = ["0", "1", "2", "3"].map((digit) => `${digit.repeat(32)}.png`);
+  const [empty = "", link = "", broken = "", sub = ""] = names;
+  await writeFile(join(directory, "secret"), "secret");
+  await writeFile(join(directory, empty), "");
+  await symlink(join(directory, "secret"), join(directory, link));
+  await symlink(join(directory, "nothing"), join(directory, broken));
+  await mkdir(join(directory, sub));
+  const store = await createDirectoryStore({ directory });
+  for (const name of names) {
+    assert.equal(await store.get(name), undefined);
+  }
+  const own = await store.put(picture(9));
+  await rm(join(directory, own));
+  await symlink(join(directory, "secret"), join(directory, own));
+  assert.equal(await store.get(own), undefined);
+});
+
+test("a picture that is put again while it has to go stays", async (t) => {
+  const store = await createDirectoryStore({ directory: await folder(t), maxBytes: 250 });
+  for (let round = 0; round < 50; round++) {
+    const names = await Promise.all([1, 2, 3, 1, 2, 3].map((fill) => store.put(picture(fill))));
+    const found = await Promise.all([...new Set(names)].map((name) => store.get(name)));
+    assert.equal(found.filter((image) => image !== undefined).length, 2, `round ${round}`);
+  }
 });
 
 test("nonsense bounds are refused with the value", async (t) => {
