@@ -22,7 +22,9 @@ export function runCollector(settings: SettingsOf<typeof collectorSettings>, con
   const { host, port, logLevel } = settings;
   const logger = createLogger(collectorName, logLevel, context.stderr);
   const { routes, httpHandler, store } = createCollector({ maxBodyBytes: maxExportBytes });
-  const traceRoute = createTraceRoute(store);
+  const traceRoute = createTraceRoute(store, {
+    onInternalError: (error) => logger.error({ err: error }, "a trace could not be written"),
+  });
   return runService(
     {
       name: collectorName,

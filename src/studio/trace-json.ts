@@ -1,6 +1,6 @@
 import type { Attributes } from "@opentelemetry/api";
 import type { SpanRecord } from "../trace/span-record.js";
-import { buildTraceTree, durationNanos, type TraceNode } from "./trace-tree.js";
+import { buildTraceTree, depthFirst, durationNanos } from "./trace-tree.js";
 
 /** A span for programs. */
 export interface SpanJson {
@@ -19,11 +19,10 @@ export interface SpanJson {
 
 /** The spans of a trace for programs: parents before their children, siblings in the order in which they started. */
 export function traceToJson(spans: readonly SpanRecord[]): { readonly spans: SpanJson[] } {
-  return { spans: buildTraceTree(spans).flatMap(flatten) };
+  return { spans: Array.from(depthFirst(buildTraceTree(spans)), ({ span }) => toJson(span)) };
 }
 
-function flatten({ span, children }: TraceNode): SpanJson[] {
+function toJson(span: SpanRecord): SpanJson {
   const { name, service, kind, spanId, parentSpanId, attributes } = span;
-  const durationMs = Number(durationNanos(span)) / 1e6;
-  return [{ name, service, kind, spanId, parentSpanId, durationMs, attributes }, ...children.flatMap(flatten)];
+  return { name, service, kind, spanId, parentSpanId, durationMs: Number(durationNanos(span)) / 1e6, attributes };
 }

@@ -17,13 +17,21 @@ const wholeNumber = /^\d{1,6}$/;
 const maxSpans = 10_000;
 const maxWaitMs = 60_000;
 
+export interface TraceRouteOptions {
+  /** Told why a trace could not be written; the client learns only that. */
+  readonly onInternalError?: (error: unknown) => void;
+}
+
 /**
  * Serves `GET /traces/<trace id>?spans=<count>&wait=<milliseconds>&format=<json|text>`: answers as soon as so many spans of the trace are
  * there, or when the wait is over, with those that are: as `{"spans": […]}`, or as a tree for a terminal. Absent: 0 spans, no wait, JSON.
  *
  * Returns false when the path is not below `/traces/`, so that another route may take it.
  */
-export function createTraceRoute(store: SpanStore): (request: NodeRequest, response: NodeResponse) => boolean {
+export function createTraceRoute(
+  store: SpanStore,
+  options: TraceRouteOptions = {},
+): (request: NodeRequest, response: NodeResponse) => boolean {
   return (request, response) => {
     // Not by URL: what a client sends as a path need not be one.
     const [path = "", query] = (request.url ?? "").split("?", 2);
@@ -44,10 +52,13 @@ export function createTraceRoute(store: SpanStore): (request: NodeRequest, respo
     } else if (format !== "json" && format !== "text") {
       respondPlain(response, 400, "format must be json or text");
     } else {
-      void waitForSpans(store, { traceId, spans, waitMs }, response).then((found) => {
-        const { contentType, write } = formats[format];
-        respondPlain(response, 200, write(found), { "content-type": contentType });
-      });
+      const { contentType, write } = formats[format];
+      waitForSpans(store, { traceId, spans, waitMs }, response)
+        .then((found) => respondPlain(response, 200, write(found), { "content-type": contentType }))
+        .catch((error: unknown) => {
+          options.onInternalError?.(error);
+          respondPlain(response, 500, "the trace cannot be written");
+        });
     }
     return true;
   };

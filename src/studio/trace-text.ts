@@ -1,5 +1,6 @@
 import type { SpanRecord } from "../trace/span-record.js";
-import { buildTraceTree, durationNanos, type TraceNode } from "./trace-tree.js";
+import { printable } from "./printable.js";
+import { buildTraceTree, depthFirst, durationNanos, type TraceNode } from "./trace-tree.js";
 
 export interface TraceTextOptions {
   /** Characters of the longest bar. Default 30. */
@@ -14,12 +15,13 @@ export interface TraceTextOptions {
  *     ├── call-inference-worker  image-pipeline         1.52 s   █████████████████████████████
  *     └── inference              text-to-image-worker   1.50 s   ████████████████████████████
  *
- * The scale is the time of the roots. A span that by another machine's clock ran outside of it is drawn at its edge.
+ * The scale is the time of the roots. A span that by another machine's clock ran outside of it is drawn at its edge. Long names are cut,
+ * and what is deeper than 50 levels is drawn at the 50th.
  */
 export function formatTrace(spans: readonly SpanRecord[], options: TraceTextOptions = {}): string {
   const roots = buildTraceTree(spans);
   const scale = createScale(roots, options.barWidth ?? 30);
-  const rows = roots.flatMap((root) => toRows(root, "", ""));
+  const rows = toRows(roots);
   const nameWidth = Math.max(0, ...rows.map((row) => row.name.length));
   const serviceWidth = Math.max(0, ...rows.map((row) => row.service.length));
   return rows
@@ -40,19 +42,19 @@ interface Row {
   readonly span: SpanRecord;
 }
 
-function toRows({ span, children }: TraceNode, branch: string, below: string): Row[] {
-  const last = children.length - 1;
-  return [
-    { name: branch + printable(span.name), service: printable(span.service), span },
-    ...children.flatMap((child, index) =>
-      index === last ? toRows(child, `${below}└── `, `${below}    `) : toRows(child, `${below}├── `, `${below}│   `),
-    ),
-  ];
-}
+/** Deeper spans stand here: a line per span that is indented by all of its ancestors would make the text grow with their square. */
+const deepestLevel = 50;
 
-/** Names come from whoever exports here: what could steer a terminal is shown as a mark. */
-function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "\ufffd");
+function toRows(roots: readonly TraceNode[]): Row[] {
+  /** By level, what stands before the branches of the spans below the one that was drawn there last. */
+  const below: string[] = [];
+  return Array.from(depthFirst(roots), ({ span, depth, last }) => {
+    const level = Math.min(depth, deepestLevel);
+    const before = below[level - 1] ?? "";
+    below[level] = level === 0 ? "" : before + (last ? "    " : "│   ");
+    const branch = level === 0 ? "" : before + (last ? "└── " : "├── ");
+    return { name: branch + printable(span.name), service: printable(span.service), span };
+  });
 }
 
 /** @example `0.41 ms`, `41.2 ms`, `412 ms`, `1.53 s` */

@@ -10,23 +10,58 @@ export interface TraceNode {
 /**
  * Puts the spans of a trace into a tree. Roots are the spans without a parent and those whose parent is not among the spans: it may
  * come later, or belong to a caller who exports elsewhere. Every span stands in the tree exactly once, also when a broken exporter
- * made parents go in a circle.
+ * made parents go in a circle. The tree may be as deep as there are spans: walk it by {@link depthFirst}.
  */
 export function buildTraceTree(spans: readonly SpanRecord[]): TraceNode[] {
-  const sorted = spans.toSorted(compareStart);
-  const ids = new Set(sorted.map((span) => span.spanId));
-  const placed = new Set<SpanRecord>();
-  const grow = (span: SpanRecord): TraceNode => {
-    placed.add(span);
-    const children = sorted.filter((other) => other.parentSpanId === span.spanId && !placed.has(other));
-    for (const child of children) {
-      placed.add(child);
+  const nodes = spans.toSorted(compareStart).map((span) => ({ span, children: [] as TraceNode[] }));
+  const ids = new Set(nodes.map(({ span }) => span.spanId));
+  const byParent = new Map<string, typeof nodes>();
+  for (const node of nodes) {
+    const siblings = byParent.get(node.span.parentSpanId) ?? [];
+    siblings.push(node);
+    byParent.set(node.span.parentSpanId, siblings);
+  }
+  const placed = new Set<TraceNode>();
+  const grow = (root: (typeof nodes)[number]): TraceNode => {
+    placed.add(root);
+    const growing = [root];
+    for (const { span, children } of growing) {
+      for (const child of byParent.get(span.spanId) ?? []) {
+        if (!placed.has(child)) {
+          placed.add(child);
+          children.push(child);
+          growing.push(child);
+        }
+      }
     }
-    return { span, children: children.map(grow) };
+    return root;
   };
-  const roots = sorted.filter((span) => !ids.has(span.parentSpanId)).map(grow);
+  const roots = nodes.filter(({ span }) => !ids.has(span.parentSpanId)).map(grow);
   // What is left goes in circles: each circle is cut at its first span.
-  return [...roots, ...sorted.flatMap((span) => (placed.has(span) ? [] : [grow(span)]))];
+  return [...roots, ...nodes.flatMap((node) => (placed.has(node) ? [] : [grow(node)]))];
+}
+
+/** Where a span stands in its tree. */
+export interface TracePlace {
+  readonly span: SpanRecord;
+  /** 0 for a root. */
+  readonly depth: number;
+  /** Whether none of its siblings comes after it. */
+  readonly last: boolean;
+}
+
+/** Walks trees, parents before their children. It keeps its own stack: exporters decide how deep a trace is. */
+export function* depthFirst(roots: readonly TraceNode[]): Generator<TracePlace> {
+  const open = [{ nodes: roots, next: 0 }];
+  for (let level = open.at(-1); level !== undefined; level = open.at(-1)) {
+    const node = level.nodes[level.next++];
+    if (node === undefined) {
+      open.pop();
+    } else {
+      yield { span: node.span, depth: open.length - 1, last: level.next === level.nodes.length };
+      open.push({ nodes: node.children, next: 0 });
+    }
+  }
 }
 
 /** Nanoseconds that a span took; 0 where the clocks say less. */

@@ -85,4 +85,19 @@ suite("GET /traces/<id>", () => {
     }
     assert.equal((await get(`/traces/${traceId}`, { method: "POST" })).status, 405);
   });
+
+  test("a trace that cannot be written is a failure of that request alone", async (t) => {
+    const causes: unknown[] = [];
+    const broken = new Error("broken");
+    const spansOf = () => {
+      throw broken;
+    };
+    const route = createTraceRoute({ ...store, spansOf }, { onInternalError: (error) => causes.push(error) });
+    const failing = await listen({ port: 0, handler: route });
+    t.after(() => failing.stop({ graceMs: 0 }));
+    const response = await fetch(`${failing.url}/traces/${traceId}?spans=9`);
+    assert.equal(response.status, 500);
+    assert.equal(await response.text(), "the trace cannot be written\n");
+    assert.deepEqual(causes, [broken]);
+  });
 });

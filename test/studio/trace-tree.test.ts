@@ -110,6 +110,34 @@ test("what could steer a terminal is not printed", () => {
   assert.equal(formatTrace([rogue], { barWidth: 1 }), "\ufffd[2Jwork\ufffdmore  \ufffdevil   1.00 ms  █");
 });
 
+test("a name, a service and a message are cut where they would fill the terminal", () => {
+  const status = { code: "ERROR", message: "m".repeat(15_000_000) } as const;
+  const long = makeSpan({ name: "n".repeat(15_000_000), service: "s".repeat(15_000_000), status });
+  const others = Array.from({ length: 59 }, (_, i) => makeSpan({ name: `short${i}` }));
+  const lines = formatTrace([long, ...others], { barWidth: 1 }).split("\n");
+  assert.equal(lines.length, 60);
+  assert.ok(lines.every(({ length }) => length < 500));
+  assert.match(lines.find((line) => line.startsWith("n")) ?? "", /^n{119}… {2}s{119}… .* ERROR m+…$/);
+});
+
+test("a chain of spans may be as long as a trace may be", () => {
+  const id = (i: number) => i.toString(16).padStart(16, "0");
+  const chain = Array.from({ length: 10_000 }, (_, i) =>
+    makeSpan({ name: `span ${i}`, spanId: id(i + 1), parentSpanId: i === 0 ? "" : id(i), startMs: i }),
+  );
+  const text = formatTrace(chain);
+  assert.ok(text.length < 10_000 * 500, `${text.length}`);
+  const inOrder = chain.map(({ name }) => name);
+  assert.deepEqual(
+    text.split("\n").map((line) => /span \d+/.exec(line)?.[0]),
+    inOrder,
+  );
+  assert.deepEqual(
+    traceToJson(chain.toReversed()).spans.map(({ name }) => name),
+    inOrder,
+  );
+});
+
 test("no spans, no text", () => {
   assert.equal(formatTrace([]), "");
   assert.deepEqual(traceToJson([]), { spans: [] });

@@ -1,0 +1,16 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { printable } from "../../src/studio/printable.js";
+
+test("what steers a terminal, breaks a line or turns it around becomes a mark, and the rest stays", () => {
+  assert.equal(
+    printable("\u001b[2J\u009b1m\r\n\u2028\u2029\u202eé 画 🎨"),
+    `\ufffd[2J\ufffd1m${"\ufffd".repeat(5)}é 画 🎨`,
+  );
+});
+
+test("long text is cut, also in the middle of a character", () => {
+  assert.equal(printable("abcde", 5), "abcde");
+  assert.equal(printable("abcdef", 5), "abcd…");
+  assert.equal(printable("abc🎨def", 5), "abc\ufffd…");
+});
