@@ -28,7 +28,8 @@ export function showEvent(progress: Progress, { event }: GenerateStreamResponse)
       progress.phase(event.value.position === 0 ? "waiting, next in line" : `waiting behind ${event.value.position}`);
       break;
     case "progress":
-      progress.phase(stageWords[event.value.stage]);
+      // A newer pipeline may know stages that this command does not.
+      progress.phase(stageWords.get(event.value.stage) ?? "working");
       if (event.value.totalSteps > 0) {
         progress.step(event.value.step, event.value.totalSteps);
       }
@@ -39,13 +40,12 @@ export function showEvent(progress: Progress, { event }: GenerateStreamResponse)
   }
 }
 
-const stageWords: Record<Stage, string> = {
-  [Stage.UNSPECIFIED]: "working",
-  [Stage.TEXT_ENCODING]: "encoding the prompt",
-  [Stage.DENOISING]: "denoising",
-  [Stage.VAE_DECODE]: "decoding the picture",
-  [Stage.UPLOAD]: "storing the picture",
-};
+const stageWords = new Map<Stage, string>([
+  [Stage.TEXT_ENCODING, "encoding the prompt"],
+  [Stage.DENOISING, "denoising"],
+  [Stage.VAE_DECODE, "decoding the picture"],
+  [Stage.UPLOAD, "storing the picture"],
+]);
 
 const phaseWidth = 24;
 
