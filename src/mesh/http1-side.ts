@@ -1,7 +1,8 @@
 import * as http from "node:http";
 import type { Socket } from "node:net";
+import { createHttp1Pipelines } from "./http1-pipelines.js";
 import type { ListenLimits } from "./listen-limits.js";
-import type { NodeHandler } from "./node-handler.js";
+import { type NodeHandler, respondPlain } from "./node-handler.js";
 
 /** One protocol's half of a port. */
 export interface ProtocolSide {
@@ -15,7 +16,7 @@ export interface ProtocolSide {
 
 /** Serves HTTP/1.1 on sockets that another server accepted. */
 export function createHttp1Side(handler: NodeHandler, limits: Required<ListenLimits>): ProtocolSide {
-  const running = new Set<http.ServerResponse>();
+  const pipelines = createHttp1Pipelines();
   let draining = false;
 
   const server = http.createServer(
@@ -28,17 +29,20 @@ export function createHttp1Side(handler: NodeHandler, limits: Required<ListenLim
       connectionsCheckingInterval: Math.min(5_000, Math.max(100, limits.headersTimeoutMs / 4)),
     },
     (request, response) => {
-      running.add(response);
+      const unanswered = pipelines.add(request, response);
       if (draining) {
         response.setHeader("connection", "close");
       }
       response.once("close", () => {
-        running.delete(response);
         // A response that had sent its headers before the drain could not say `connection: close`, so its connection is idle now.
         if (draining) {
           setImmediate(() => server.closeIdleConnections());
         }
       });
+      if (unanswered > limits.maxPipelinedRequests) {
+        respondPlain(response, 503, "too many unanswered requests on this connection", { connection: "close" });
+        return;
+      }
       handler(request, response);
     },
   );
@@ -52,7 +56,7 @@ export function createHttp1Side(handler: NodeHandler, limits: Required<ListenLim
     },
     drain() {
       draining = true;
-      for (const response of running) {
+      for (const response of pipelines.responses()) {
         if (!response.headersSent) {
           response.setHeader("connection", "close");
         }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { suite, type TestContext, test } from "node:test";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
@@ -68,6 +69,31 @@ suite("the handler's signal", () => {
     await started;
     socket.destroy();
     assert.equal((await reason).code, Code.Canceled);
+  });
+
+  test("aborts with CANCELED for every pipelined call when an HTTP/1.1 client leaves", async (t) => {
+    const count = 5;
+    let allStarted = () => {};
+    const started = new Promise<void>((resolve) => (allStarted = resolve));
+    const reasons: Promise<unknown>[] = [];
+    const { port } = await serveEcho(t, {
+      behaviour: (_, { signal }) => {
+        reasons.push(once(signal, "abort").then(() => signal.reason));
+        if (reasons.length === count) {
+          allStarted();
+        }
+        return once(signal, "abort").then(() => {});
+      },
+    });
+    const socket = await connectTcp(t, port);
+    const body = '{"prompt":"x"}';
+    const head = `POST ${generate} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${body.length}`;
+    socket.write(`${head}\r\n\r\n${body}`.repeat(count));
+    await started;
+    socket.resetAndDestroy();
+    for (const reason of await Promise.all(reasons)) {
+      assert.equal(ConnectError.from(reason).code, Code.Canceled);
+    }
   });
 
   test("aborts with CANCELED when an HTTP/2 client resets its stream, or loses its connection", async (t) => {

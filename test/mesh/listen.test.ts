@@ -85,6 +85,18 @@ suite("one port", () => {
     assert.equal((await readToEnd(socket)).match(/1\.1 GET 0/g)?.length, 3);
   });
 
+  test("ends all pipelined requests when the client leaves", async (t) => {
+    const hold = holdingHandler();
+    const { port, stop } = await open(t, { handler: hold.handler });
+    const socket = await connectTcp(t, port);
+    const arrived = Promise.all([hold.arrival(), hold.arrival(), hold.arrival()]);
+    socket.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(3));
+    await arrived;
+    socket.resetAndDestroy();
+    assert.deepEqual(await hold.answered(), [false, false, false]);
+    await stop({ graceMs: 60_000 });
+  });
+
   test("answers an HTTP/1.1 client that has closed its own side", async (t) => {
     const { port } = await open(t);
     const socket = await connectTcp(t, port);
@@ -157,6 +169,18 @@ suite("limits", () => {
     const session = connectHttp2(t, url);
     await once(session, "remoteSettings");
     await assert.rejects(http2Request(session, "/", { headers }), { code: "ERR_HTTP2_STREAM_ERROR" });
+  });
+
+  test("HTTP/1.1 requests beyond the limit of unanswered ones get 503", async (t) => {
+    const hold = holdingHandler();
+    const { port } = await open(t, { handler: hold.handler, maxPipelinedRequests: 2 });
+    const socket = await connectTcp(t, port);
+    const arrived = Promise.all([hold.arrival(), hold.arrival()]);
+    socket.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(4));
+    await arrived;
+    const received = readToEnd(socket);
+    hold.release();
+    assert.deepEqual((await received).match(/HTTP\/1\.1 \d+/g), ["HTTP/1.1 200", "HTTP/1.1 200", "HTTP/1.1 503"]);
   });
 
   test("HTTP/2 streams beyond the limit wait for their turn", async (t) => {
