@@ -82,6 +82,9 @@ export interface InMemoryApp {
   stop(): Promise<void>;
 }
 
+/** No request of an app comes near it: the longest holds a prompt and a carrier. */
+const maxRequestBytes = 1_048_576;
+
 /** Makes an app of a service: one port, health, reflection, validation, readiness and drain come with it. */
 export function createApp(options: AppOptions): App {
   const { name, services, logger } = options;
@@ -126,6 +129,7 @@ export function createApp(options: AppOptions): App {
           reflectionRoutes(services)(router);
         },
         interceptors,
+        readMaxBytes: maxRequestBytes,
         shutdownSignal: shutdown.signal,
         onInternalError(error, { method, values }) {
           const traceId = values && traceIdOf(values.get(serverScope));

@@ -7,6 +7,7 @@ import {
   type JsonValue,
   ScalarType,
 } from "@bufbuild/protobuf";
+import { nestsDeeper } from "./json-depth.js";
 import { findDuplicateKey } from "./json-duplicates.js";
 
 /**
@@ -15,8 +16,14 @@ import { findDuplicateKey } from "./json-duplicates.js";
  *
  * Nothing of the input is quoted, where protobuf-es and JSON.parse would quote it: not values, not unknown field names, not map keys,
  * not enum names. Unknown fields are ignored; unknown enum names are not, because a misspelt choice must not become the default.
+ *
+ * The time is linear in the text, whatever it holds: the decoder is asked about the whole, and about parts only to find the one that it
+ * refused.
  */
 export function checkJson(schema: DescMessage, text: string): string | undefined {
+  if (nestsDeeper(text, maxDepth)) {
+    return "nested too deeply";
+  }
   let json: JsonValue;
   try {
     json = JSON.parse(text);
@@ -28,24 +35,30 @@ export function checkJson(schema: DescMessage, text: string): string | undefined
   if (duplicate !== undefined) {
     return at(knownPath(schema, duplicate), "set more than once");
   }
-  return checkMessage(schema, json, []) ?? checkWhole(schema, json);
+  const problem = checkMessage(schema, json, [], () => true);
+  if (problem !== undefined || decodes(schema, json)) {
+    return problem;
+  }
+  // What the walk below does not find is refused without saying where: the decoder has the last word.
+  return checkMessage(schema, json, [], decodes) ?? `expected the JSON form of ${schema.name}`;
 }
 
 type Path = readonly string[];
 
-/** As deep as protobuf-es goes. */
+/** Says whether a JSON value is taken for a message type. */
+type Accepts = (schema: DescMessage, json: JsonValue) => boolean;
+
+/** Of brackets. protobuf-es takes as many messages inside one another. */
 const maxDepth = 100;
 
-function checkMessage(schema: DescMessage, json: JsonValue, path: Path): string | undefined {
+/** @param accepts is asked about each value that is more than structure. */
+function checkMessage(schema: DescMessage, json: JsonValue, path: Path, accepts: Accepts): string | undefined {
   // Timestamp, Struct and the like have a JSON form of their own; their decoder is asked.
   if (schema.typeName.startsWith("google.protobuf.")) {
-    return decodes(schema, json) ? undefined : at(path, `expected ${schema.typeName}`);
+    return accepts(schema, json) ? undefined : at(path, `expected ${schema.typeName}`);
   }
   if (!isObject(json)) {
     return at(path, `expected object (${schema.name})`);
-  }
-  if (path.length > maxDepth) {
-    return at(path.slice(0, 3), "nested too deeply");
   }
   const seen = new Set<string>();
   for (const [key, value] of Object.entries(json)) {
@@ -61,7 +74,7 @@ function checkMessage(schema: DescMessage, json: JsonValue, path: Path): string 
     if (field.oneof === undefined || value !== null) {
       seen.add(slot);
     }
-    const problem = checkField(schema, field, value, fieldPath);
+    const problem = checkField(schema, field, value, fieldPath, accepts);
     if (problem !== undefined) {
       return problem;
     }
@@ -69,27 +82,41 @@ function checkMessage(schema: DescMessage, json: JsonValue, path: Path): string 
   return undefined;
 }
 
-function checkField(schema: DescMessage, field: DescField, json: JsonValue, path: Path): string | undefined {
+function checkField(
+  schema: DescMessage,
+  field: DescField,
+  json: JsonValue,
+  path: Path,
+  accepts: Accepts,
+): string | undefined {
   if (json === null) {
     return undefined; // Absent.
   }
   switch (field.fieldKind) {
     case "message":
-      return checkMessage(field.message, json, path);
+      return checkMessage(field.message, json, path, accepts);
     case "enum":
       return checkEnum(field.enum, json, path);
     case "scalar":
-      return decodes(schema, { [field.name]: json }) ? undefined : at(path, `expected ${scalarName(field.scalar)}`);
+      return accepts(schema, { [field.name]: json }) ? undefined : at(path, `expected ${scalarName(field.scalar)}`);
     case "list":
       if (!Array.isArray(json)) {
         return at(path, `expected array of ${elementName(field)}`);
       }
-      return first(json, (item, index) => checkElement(schema, field, item, [item], [...path, String(index)]));
-    case "map":
+      return (
+        first(json, (item, index) => checkElement(field, item, [...path, String(index)], accepts)) ??
+        checkList(schema, field, json, path, accepts)
+      );
+    case "map": {
+      const expected = at(path, `expected object with ${elementName(field)} values`);
       if (!isObject(json)) {
-        return at(path, `expected object with ${elementName(field)} values`);
+        return expected;
       }
-      return first(Object.entries(json), ([key, value]) => checkElement(schema, field, value, { [key]: value }, path));
+      return (
+        first(Object.values(json), (value) => checkElement(field, value, path, accepts)) ??
+        (accepts(schema, { [field.name]: json }) ? undefined : expected)
+      );
+    }
     default:
       return field satisfies never;
   }
@@ -97,30 +124,35 @@ function checkField(schema: DescMessage, field: DescField, json: JsonValue, path
 
 type Container = DescField & { fieldKind: "list" | "map" };
 
-/** @param alone the field's value with this one element only. */
-function checkElement(
-  schema: DescMessage,
-  field: Container,
-  json: JsonValue,
-  alone: JsonValue,
-  path: Path,
-): string | undefined {
+/** Looks into messages and enums. Scalars and nulls are left to the decoder, which is asked about all elements at once. */
+function checkElement(field: Container, json: JsonValue, path: Path, accepts: Accepts): string | undefined {
   if (json !== null && field.message !== undefined) {
-    const problem = checkMessage(field.message, json, path);
-    if (problem !== undefined) {
-      return problem;
-    }
+    return checkMessage(field.message, json, path, accepts);
   }
   if (json !== null && field.enum !== undefined) {
     return checkEnum(field.enum, json, path);
   }
-  if (decodes(schema, { [field.name]: alone })) {
+  return undefined;
+}
+
+/** Finds the first element that is refused, by halving, so that a long list costs no more than being decoded twice. */
+function checkList(
+  schema: DescMessage,
+  field: Container,
+  items: readonly JsonValue[],
+  path: Path,
+  accepts: Accepts,
+): string | undefined {
+  const acceptsRange = (from: number, to: number) => accepts(schema, { [field.name]: items.slice(from, to) });
+  if (acceptsRange(0, items.length)) {
     return undefined;
   }
-  return at(
-    path,
-    field.fieldKind === "map" ? `expected object with ${elementName(field)} values` : `expected ${elementName(field)}`,
-  );
+  let [from, to] = [0, items.length];
+  while (to - from > 1) {
+    const middle = Math.floor((from + to) / 2);
+    [from, to] = acceptsRange(from, middle) ? [middle, to] : [from, middle];
+  }
+  return at([...path, String(from)], `expected ${elementName(field)}`);
 }
 
 function checkEnum(schema: DescEnum, json: JsonValue, path: Path): string | undefined {
@@ -132,11 +164,6 @@ function checkEnum(schema: DescEnum, json: JsonValue, path: Path): string | unde
   }
   const names = schema.values.slice(0, 12).map(({ name }) => name);
   return at(path, `expected one of ${names.join(", ")}${schema.values.length > names.length ? ", …" : ""}`);
-}
-
-/** The decoder has the last word: what it refuses and the walk above did not see is refused without saying where. */
-function checkWhole(schema: DescMessage, json: JsonValue): string | undefined {
-  return decodes(schema, json) ? undefined : `expected the JSON form of ${schema.name}`;
 }
 
 function decodes(schema: DescMessage, json: JsonValue): boolean {

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { fromJsonString } from "@bufbuild/protobuf";
+import { type DescMessage, fromJsonString } from "@bufbuild/protobuf";
 import { StructSchema, TimestampSchema } from "@bufbuild/protobuf/wkt";
-import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { StringRulesSchema, ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { GenerateRequestSchema, GenerateStreamRequestSchema } from "../../src/gen/throughline/v1/pipeline_pb.js";
 import { InferRequestSchema, InferStreamResponseSchema } from "../../src/gen/throughline/v1/worker_pb.js";
 import { checkJson } from "../../src/mesh/json-check.js";
@@ -96,13 +96,51 @@ suite("what is wrong with a request", () => {
   });
 });
 
-test("deep nesting and long texts neither overflow the stack nor take long", () => {
-  const depth = 200_000;
-  assert.equal(checkJson(GenerateRequestSchema, `{"x":${"[".repeat(depth)}${"]".repeat(depth)}}`), undefined);
-  assert.equal(
-    checkJson(StructSchema, `{"x":${"[".repeat(depth)}${"]".repeat(depth)}}`),
-    "expected google.protobuf.Struct",
-  );
+test("what nests deeper than 100 is refused before it is parsed, brackets in strings aside", () => {
+  const nested = (depth: number) => `{"x":${"[".repeat(depth - 1)}${"]".repeat(depth - 1)}}`;
+  assert.equal(checkJson(GenerateRequestSchema, nested(100)), undefined);
+  assert.equal(checkJson(GenerateRequestSchema, nested(101)), "nested too deeply");
+  assert.equal(checkJson(StructSchema, nested(200_000)), "nested too deeply");
+  assert.equal(checkJson(GenerateRequestSchema, "[".repeat(200_000)), "nested too deeply");
+  assert.equal(checkJson(GenerateRequestSchema, `{"prompt":"${"[{".repeat(100)}\\"${"[{".repeat(100)}"}`), undefined);
+  assert.equal(checkJson(GenerateRequestSchema, `{"x":[${"[],{},".repeat(1_000)}0]}`), undefined);
+});
+
+test("how often the decoder is asked does not grow with the number of elements", () => {
+  /** How often anything of the message type was looked at while a text was checked. */
+  const looks = (schema: DescMessage, text: string, problem: string | undefined): number => {
+    let count = 0;
+    const counting = new Proxy(schema, {
+      get(target, key, receiver) {
+        count++;
+        return Reflect.get(target, key, receiver);
+      },
+    });
+    assert.equal(checkJson(counting, text), problem);
+    return count;
+  };
+  const carrier = (elements: number, last: string) =>
+    `{"trace_context":{${Array.from({ length: elements }, (_, i) => `"${i}":"x",`).join("")}"CANARY":${last}}}`;
+  const list = (elements: number, last: string) => `{"in":[${'"x",'.repeat(elements)}${last}]}`;
+  const cases: readonly (readonly [
+    DescMessage,
+    typeof carrier,
+    last: string,
+    (elements: number) => string | undefined,
+  ])[] = [
+    [InferRequestSchema, carrier, '"x"', () => undefined],
+    [InferRequestSchema, carrier, "1", () => "trace_context: expected object with string values"],
+    [StringRulesSchema, list, '"x"', () => undefined],
+    [StringRulesSchema, list, "1", (elements) => `in.${elements}: expected string`],
+  ];
+  for (const [schema, text, last, problem] of cases) {
+    const few = looks(schema, text(10, last), problem(10));
+    const many = looks(schema, text(1_000, last), problem(1_000));
+    assert.ok(many < 5 * few, `${schema.name}, ${last}: ${few} looks for 10 elements, ${many} for 1,000`);
+  }
+});
+
+test("a long text is walked without recursion", () => {
   assert.equal(checkJson(GenerateRequestSchema, `{"prompt":"${"\\n".repeat(2_000_000)}"}`), undefined);
 });
 
