@@ -57,7 +57,11 @@ export async function runDemo(
         { ...request, delivery: Delivery.DATA_URI },
         { server: system.pipeline.url, timeoutMs: undefined, interrupt, progress },
       );
-      const image = await savePicture(path, response, context);
+      const image = await savePicture(path, response, {
+        ...context,
+        server: system.pipeline.url,
+        timeoutMs: undefined,
+      });
       const { traceId, seed } = response;
 
       progress.phase("collecting the trace");

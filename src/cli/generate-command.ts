@@ -21,13 +21,19 @@ export async function runGenerate(
   const path = resolve(settings.out ?? pictureFileName(prompt));
   checkPlaceFor(path);
   const progress = createProgress(stderr, quiet || json);
+  const timeoutMs = Math.ceil(timeout * 1000);
+  const begin = performance.now();
   try {
     const response = await requestPicture(
       { ...settings, prompt, delivery: Delivery.UNSPECIFIED },
-      { server, timeoutMs: Math.ceil(timeout * 1000), interrupt, progress },
+      { server, timeoutMs, interrupt, progress },
     );
-    const image = await savePicture(path, response, context);
     progress.end();
+    const image = await savePicture(path, response, {
+      ...context,
+      server,
+      timeoutMs: Math.max(0, begin + timeoutMs - performance.now()),
+    });
     const { traceId, seed } = response;
     if (json) {
       stdout.write(`${JSON.stringify({ traceId, seed, image })}\n`);

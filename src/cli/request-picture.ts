@@ -5,7 +5,11 @@ import { createPipelineClient } from "../client/client.js";
 import type { Delivery } from "../gen/throughline/v1/image_pb.js";
 import type { GenerateResponse } from "../gen/throughline/v1/pipeline_pb.js";
 import { CommandError } from "./command-error.js";
+import { maxPictureBytes } from "./picture-bytes.js";
 import { type Progress, showEvent } from "./progress.js";
+
+/** A picture in base64, and room for what is said of it. */
+const maxMessageBytes = Math.ceil((maxPictureBytes * 4) / 3) + 1024 * 1024;
 
 /** What to paint; absent fields are the model's own affair. */
 export interface PictureRequest {
@@ -40,7 +44,7 @@ export async function requestPicture(request: PictureRequest, call: PictureCall)
   const { prompt, workerApp, negative, steps, guidance, seed, width, height, delivery } = request;
   const { server, timeoutMs, interrupt, progress } = call;
   // Not fetch: Node's gives up on a response that is silent for five minutes.
-  const transport = createConnectTransport({ baseUrl: server, httpVersion: "1.1" });
+  const transport = createConnectTransport({ baseUrl: server, httpVersion: "1.1", readMaxBytes: maxMessageBytes });
   const client = createPipelineClient({ transport });
   try {
     const events = client.generateStream(
@@ -61,11 +65,14 @@ export async function requestPicture(request: PictureRequest, call: PictureCall)
       },
       { signal: interrupt, ...(timeoutMs !== undefined && { timeoutMs }) },
     );
+    // To the end: only then is the call known to be good, and its timer gone.
+    let result: GenerateResponse | undefined;
     for await (const event of events) {
       showEvent(progress, event);
-      if (event.event.case === "result") {
-        return event.event.value;
-      }
+      result = event.event.case === "result" ? event.event.value : result;
+    }
+    if (result !== undefined) {
+      return result;
     }
   } catch (error) {
     interrupt.throwIfAborted();

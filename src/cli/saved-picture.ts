@@ -1,8 +1,7 @@
 import { relative } from "node:path";
 import type { GenerateResponse } from "../gen/throughline/v1/pipeline_pb.js";
-import type { CommandContext } from "./command-context.js";
 import { CommandError } from "./command-error.js";
-import { pictureBytes } from "./picture-bytes.js";
+import { type PictureSource, pictureBytes } from "./picture-bytes.js";
 import { writeFileWhole } from "./write-file-whole.js";
 
 /** A picture that lies in a file, as `--json` tells of it. */
@@ -26,14 +25,14 @@ export interface SavedPicture {
 export async function savePicture(
   path: string,
   response: GenerateResponse,
-  { interrupt }: Pick<CommandContext, "interrupt">,
+  source: PictureSource,
 ): Promise<SavedPicture> {
   const { image } = response;
   if (image === undefined) {
     throw new CommandError("the response holds no picture");
   }
-  const bytes = await pictureBytes(image, interrupt);
-  interrupt.throwIfAborted();
+  const bytes = await pictureBytes(image, source);
+  source.interrupt.throwIfAborted();
   writeFileWhole(path, bytes);
   return {
     path,

@@ -1,0 +1,181 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { join } from "node:path";
+import { PassThrough, type Writable } from "node:stream";
+import { suite, type TestContext, test } from "node:test";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { CommandError } from "../../src/cli/command-error.js";
+import { runProgram } from "../../src/cli/program.js";
+import type { ImageSchema } from "../../src/gen/throughline/v1/image_pb.js";
+import { type GenerateResponseSchema, ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
+import { createConnectHandler } from "../../src/mesh/connect-handler.js";
+import { listen } from "../../src/mesh/listen.js";
+import type { NodeHandler } from "../../src/mesh/node-handler.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+
+const png = Buffer.concat([Buffer.from("89504e470d0a1a0a", "hex"), Buffer.from("the rest of a picture")]);
+const traceId = "0af7651916cd43dd8448eb211c80319c";
+
+/** A pipeline that answers what a test says, and serves what a test says. */
+async function startPipeline(t: TestContext, answer: () => MessageInitShape<typeof GenerateResponseSchema>) {
+  const paths: string[] = [];
+  let files: NodeHandler = (_request, response) => void response.end(png);
+  const handler = createConnectHandler({
+    routes: ({ service }) =>
+      void service(ImagePipelineService, {
+        async *generateStream() {
+          yield { event: { case: "result", value: answer() } };
+        },
+      }),
+    fallback(request, response) {
+      paths.push(request.url ?? "");
+      files(request, response);
+    },
+  });
+  const listening = await listen({ handler, port: 0 });
+  t.after(() => listening.stop({ graceMs: 0 }));
+  return {
+    url: listening.url,
+    /** Paths that were fetched. */
+    paths,
+    serve(handle: NodeHandler) {
+      files = handle;
+    },
+  };
+}
+
+suite("throughline generate, whatever the server says", async () => {
+  const folder = await temporaryFolder();
+  let runs = 0;
+
+  const generate = async (server: string, ...args: readonly string[]) => {
+    const out = join(folder, `${runs++}.png`);
+    const stdout = new PassThrough({ encoding: "utf8" });
+    const stderr = new PassThrough({ encoding: "utf8" });
+    const interrupt = new AbortController().signal;
+    const context = { environment: {}, stdout, stderr, interrupt, supervisor: undefined };
+    const end = await runProgram(["generate", "a heart", "--server", server, "--out", out, ...args], context).then(
+      () => ({ message: "" }),
+      (error: unknown) => {
+        assert.ok(error instanceof CommandError, String(error));
+        return { message: error.message };
+      },
+    );
+    assert.equal(existsSync(out), end.message === "");
+    return { ...end, out, stdout: String(stdout.read() ?? ""), stderr: String(stderr.read() ?? "") };
+  };
+
+  /** Starts a pipeline that tells of the picture at `path`, or of another one. */
+  const startWith = async (t: TestContext, image: MessageInitShape<typeof ImageSchema> = {}) => {
+    const pipeline: Awaited<ReturnType<typeof startPipeline>> = await startPipeline(t, () => ({
+      traceId,
+      image: { url: `${pipeline.url}/picture.png`, contentType: "image/png", fileSize: png.length, ...image },
+    }));
+    return pipeline;
+  };
+
+  test("a picture of the server is fetched", async (t) => {
+    const { url, paths } = await startWith(t);
+    const { out, stdout, stderr } = await generate(url);
+    assert.deepEqual(await readFile(out), png);
+    assert.deepEqual(paths, ["/picture.png"]);
+    assert.equal(stderr, "");
+    assert.match(stdout, new RegExp(`image/png, 29 bytes, seed 0\ntrace ${traceId}\n$`));
+  });
+
+  test("a picture of another server is fetched with a warning", async (t) => {
+    const other = await startWith(t);
+    const { url } = await startWith(t, { url: `${other.url}/elsewhere.png` });
+    const { out, stderr } = await generate(url, "--quiet");
+    assert.deepEqual(await readFile(out), png);
+    assert.equal(stderr, `throughline: the picture is fetched from ${other.url}, not from ${url}\n`);
+  });
+
+  test("a redirect is not followed", async (t) => {
+    const other = await startWith(t);
+    const { url, serve } = await startWith(t);
+    serve((_request, response) => {
+      response.statusCode = 302;
+      response.setHeader("location", `${other.url}/secret`);
+      response.end();
+    });
+    assert.match((await generate(url)).message, /^cannot fetch the picture from \S+: unexpected redirect$/);
+    assert.deepEqual(other.paths, []);
+  });
+
+  test("only http and https URLs are fetched", async (t) => {
+    for (const [told, shown] of [
+      ["file:///etc/hostname", "file:///etc/hostname"],
+      ["blob:http://x/1", "blob:http://x/1"],
+      ["\u001b]0;owned\u0007", "\ufffd]0;owned\ufffd"],
+    ] as const) {
+      const { url } = await startWith(t, { url: told });
+      const message = `the response says that the picture is at "${shown}", which is no http(s) URL`;
+      assert.equal((await generate(url)).message, message);
+    }
+  });
+
+  test("what does not begin like its type is not written", async (t) => {
+    const page = Buffer.from("<html>a page</html>");
+    for (const contentType of ["image/png", "image/jpeg", "image/webp"]) {
+      const { url, serve } = await startWith(t, { contentType, fileSize: page.length });
+      serve((_request, response) => void response.end(page));
+      assert.equal((await generate(url)).message, `the picture should be ${contentType} and is something else`);
+    }
+    const { url, paths } = await startWith(t, { contentType: "text/\u001b[2Jhtml" });
+    assert.match((await generate(url)).message, /"text\/\ufffd\[2Jhtml", which is no type of ours$/);
+    assert.deepEqual(paths, []);
+  });
+
+  test("a picture that is longer than it should be is not read to its end", async (t) => {
+    const { url, serve } = await startWith(t);
+    const left = new Promise<void>((resolve) => {
+      serve((_request, response) => {
+        const body: Writable = response;
+        body.on("close", resolve);
+        const more = () => {
+          while (!body.destroyed && body.write(Buffer.alloc(65_536))) {
+            // Until the connection is full.
+          }
+        };
+        body.on("drain", more);
+        more();
+      });
+    });
+    assert.match((await generate(url)).message, /: it has more than the 29 bytes that it should have$/);
+    await left;
+  });
+
+  test("a picture that would be too large is not asked for", async (t) => {
+    const { url, paths } = await startWith(t, { fileSize: 64 * 1024 * 1024 + 1 });
+    const message = "the picture should have 67108865 bytes, and 67108864 are the most";
+    assert.equal((await generate(url)).message, message);
+    assert.deepEqual(paths, []);
+  });
+
+  test("the time of a request covers its picture", async (t) => {
+    const { url, serve } = await startWith(t);
+    serve((_request, response: Writable) => void response.write(png.subarray(0, 9)));
+    assert.match((await generate(url, "--timeout", "2")).message, /: the time for the request is over$/);
+  });
+
+  test("a message that announces more than a picture needs is not read", async (t) => {
+    const server = createServer((_request, response) => {
+      response.writeHead(200, { "content-type": "application/connect+proto" });
+      // The head of a message of 200 MiB.
+      response.end(Buffer.from("000c800000", "hex"));
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    t.after(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    const address = server.address();
+    assert.ok(address !== null && typeof address === "object");
+    assert.match((await generate(`http://127.0.0.1:${address.port}`)).message, /RESOURCE_EXHAUSTED/);
+  });
+});
