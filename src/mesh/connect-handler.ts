@@ -1,11 +1,12 @@
 import { Code, ConnectError, type ConnectRouter, createConnectRouter, type Interceptor } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
+import { createBodyMemory } from "./body-memory.js";
 import { applyCors, type CorsOptions } from "./cors.js";
 import { createInternalErrorInterceptor, type InternalErrorHandler } from "./internal-errors.js";
 import { compressions } from "./message-check.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "./node-handler.js";
 import { refusalInterceptor } from "./refusal.js";
-import { screenRequest } from "./request-screen.js";
+import { type ScreenLimits, screenRequest } from "./request-screen.js";
 import { serverRequestFromNode } from "./server-request.js";
 import { writeResponse } from "./write-response.js";
 
@@ -24,6 +25,8 @@ export interface ConnectHandlerOptions {
   readonly readMaxBytes?: number;
   /** Time for the body of a call with one request message to arrive, in milliseconds; above it DEADLINE_EXCEEDED. Default: 60,000. */
   readonly bodyTimeoutMs?: number;
+  /** Memory for request bodies that are still arriving, all together, in bytes; above it RESOURCE_EXHAUSTED. Default: 67,108,864. */
+  readonly bodyMemoryBytes?: number;
   /** Answers requests whose path is no RPC's. Default: 404. */
   readonly fallback?: NodeHandler;
   /** Gets errors that clients see only as "internal error". Default: they are dropped. */
@@ -41,7 +44,11 @@ export interface ConnectHandlerOptions {
  * served (405 for other methods).
  */
 export function createConnectHandler(options: ConnectHandlerOptions): NodeHandler {
-  const limits = { readMaxBytes: options.readMaxBytes ?? 4_194_304, bodyTimeoutMs: options.bodyTimeoutMs ?? 60_000 };
+  const limits: ScreenLimits = {
+    readMaxBytes: options.readMaxBytes ?? 4_194_304,
+    bodyTimeoutMs: options.bodyTimeoutMs ?? 60_000,
+    memory: createBodyMemory(options.bodyMemoryBytes ?? 67_108_864),
+  };
   const onInternalError: InternalErrorHandler = options.onInternalError ?? (() => {});
   // Twice: inside, so that interceptors see the client's error; outside, for what the interceptors themselves throw.
   const internalErrors = createInternalErrorInterceptor(onInternalError);

@@ -1,4 +1,5 @@
 import { Code } from "@connectrpc/connect";
+import type { BodyMemory } from "./body-memory.js";
 import { createConnectError } from "./connect-error.js";
 import { deadlineExceeded, toClientError } from "./errors.js";
 
@@ -8,42 +9,47 @@ export interface BodyLimits {
   readonly maxBytes: number;
   /** Time for the whole body to arrive, in milliseconds. */
   readonly timeoutMs: number;
+  /** Holds the body until it is whole. */
+  readonly memory: BodyMemory;
 }
 
 /**
- * Reads a whole request body. Throws a ConnectError: RESOURCE_EXHAUSTED above the size, DEADLINE_EXCEEDED above the time, CANCELED
- * where the client leaves.
+ * Reads a whole request body. Throws a ConnectError: RESOURCE_EXHAUSTED above the size or where memory is short, DEADLINE_EXCEEDED
+ * above the time, CANCELED where the client leaves.
  */
 export async function readBody(
   body: AsyncIterable<Uint8Array>,
-  { maxBytes, timeoutMs }: BodyLimits,
+  { maxBytes, timeoutMs, memory }: BodyLimits,
   signal: AbortSignal,
 ): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  const iterator = body[Symbol.asyncIterator]();
+  const buffer = memory.createBuffer();
+  let isOver = false;
   let timer: NodeJS.Timeout | undefined;
   const timedOut = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(deadlineExceeded("waiting for the request's body")), timeoutMs);
   });
-  try {
-    for (;;) {
-      const result = await Promise.race([iterator.next(), timedOut]);
-      if (result.done === true) {
-        return Buffer.concat(chunks);
+  async function gather(): Promise<Uint8Array> {
+    for await (const chunk of body) {
+      if (isOver) {
+        break;
       }
-      chunks.push(result.value);
-      length += result.value.byteLength;
-      if (length > maxBytes) {
-        void iterator.return?.();
+      buffer.append(chunk);
+      if (buffer.bytes().byteLength > maxBytes) {
         throw messageTooLarge(maxBytes);
       }
     }
+    return buffer.bytes();
+  }
+  try {
+    // One race for the body: one for each chunk would stay in memory until the timer's promise is gone.
+    return await Promise.race([gather(), timedOut]);
   } catch (error) {
     // A broken connection shows itself as an error of the stream, a moment before or after the signal.
     throw isReset(error) ? toClientError(new DOMException("", "AbortError"), signal) : toClientError(error, signal);
   } finally {
+    isOver = true;
     clearTimeout(timer);
+    buffer.release();
   }
 }
 

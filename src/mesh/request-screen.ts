@@ -3,14 +3,15 @@ import { Code, type ConnectError } from "@connectrpc/connect";
 import {
   createAsyncIterable,
   encodeEnvelope,
-  transformSplitEnvelope,
   type UniversalHandler,
   type UniversalServerRequest,
 } from "@connectrpc/connect/protocol";
+import type { BodyMemory } from "./body-memory.js";
 import { invalidArgument, toClientError } from "./errors.js";
 import { checkBody, checkEnvelope, type MessageCheckOptions, requestCompression } from "./message-check.js";
 import { refusal } from "./refusal.js";
 import { readBody } from "./request-body.js";
+import { readEnvelopes } from "./request-envelopes.js";
 import { type RequestFormat, requestFormat } from "./request-format.js";
 
 /** Limits of {@link screenRequest}. */
@@ -19,6 +20,8 @@ export interface ScreenLimits {
   readonly readMaxBytes: number;
   /** Time for the whole body of a call with one request message to arrive, in milliseconds. */
   readonly bodyTimeoutMs: number;
+  /** Holds the bytes of a message until it is whole. */
+  readonly memory: BodyMemory;
 }
 
 /** setTimeout fires at once above this, so a longer time limit is cut to it: 24 days. */
@@ -47,11 +50,12 @@ export async function screenRequest(
     const timeoutMs = limitTimeout(header, format);
     const options = { ...check, compression: requestCompression(header, format) };
     if (method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming") {
-      return { ...request, header, body: screenStream(request.body, options) };
+      return { ...request, header, body: screenStream(request.body, options, limits.memory) };
     }
     // One byte more than a limit is enough to see that it is broken; an envelope's prefix comes on top.
     const maxBytes = limits.readMaxBytes + (format.enveloped ? 5 : 0);
-    const bodyLimits = { maxBytes, timeoutMs: Math.min(limits.bodyTimeoutMs, timeoutMs ?? maxTimeoutMs) };
+    const bodyTimeoutMs = Math.min(limits.bodyTimeoutMs, timeoutMs ?? maxTimeoutMs);
+    const bodyLimits = { maxBytes, timeoutMs: bodyTimeoutMs, memory: limits.memory };
     const body = await readBody(request.body, bodyLimits, request.signal);
     await checkBody(body, options);
     return { ...request, header, body: createAsyncIterable([body]) };
@@ -63,9 +67,10 @@ export async function screenRequest(
 async function* screenStream(
   body: AsyncIterable<Uint8Array>,
   options: MessageCheckOptions,
+  memory: BodyMemory,
 ): AsyncGenerator<Uint8Array> {
   const endStreamFlags = 0b1000_0010;
-  for await (const { flags, data } of transformSplitEnvelope(options.maxBytes)(body)) {
+  for await (const { flags, data } of readEnvelopes(body, { maxBytes: options.maxBytes, memory })) {
     if ((flags & endStreamFlags) === 0) {
       await checkEnvelope(flags, data, options);
     }
