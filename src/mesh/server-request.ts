@@ -29,13 +29,19 @@ export function serverRequestFromNode(request: NodeRequest, response: NodeRespon
   };
 }
 
+/** A name, an IPv4 or a bracketed IPv6 address, with or without a port. URL takes more, and handlers make links of it. */
+const hostAndPort = /^(\[[0-9a-f:.]+\]|[a-z0-9._-]{1,253})(:\d{1,5})?$/i;
+
 function urlOf(request: NodeRequest): string {
   const scheme = "encrypted" in request.socket && request.socket.encrypted === true ? "https" : "http";
   const authority = ("authority" in request ? request.authority : undefined) ?? request.headers.host ?? "localhost";
+  if (!hostAndPort.test(authority)) {
+    throw invalidArgument("the request's host is not valid");
+  }
   try {
     return new URL(request.url ?? "/", `${scheme}://${authority}`).toString();
   } catch (error) {
-    throw invalidArgument("the request's host or path is not valid", error);
+    throw invalidArgument("the request's path is not valid", error);
   }
 }
 

@@ -206,15 +206,27 @@ suite("other requests", () => {
 
   test("a host that is no host gets 400, none at all is taken", async (t) => {
     const { port } = await serveEcho(t);
+    const withHost = (host: string) => `POST $ HTTP/1.1\r\nhost: ${host}\r\nconnection: close\r\n`;
     for (const [lines, status] of [
-      ["POST $ HTTP/1.1\r\nhost: [[[\r\nconnection: close\r\n", 400],
       ["POST $ HTTP/1.0\r\n", 200],
+      ...["x", "a.b-c_d.example:8080", "127.0.0.1:1", "[::1]:50051"].map((host) => [withHost(host), 200] as const),
+      ...["[[[", 'evil"onx', "a b", "user@x", "x:port", "x/y", "", "h\u00f6st"].map(
+        (host) => [withHost(host), 400] as const,
+      ),
     ] as const) {
       const socket = await connectTcp(t, port);
       const head = lines.replace("$", generate);
       socket.write(`${head}content-type: application/json\r\ncontent-length: 14\r\n\r\n{"prompt":"x"}`);
       assert.match(await readToEnd(socket), new RegExp(`^HTTP/1.1 ${status} `));
     }
+  });
+
+  test("an HTTP/2 authority that is no host gets 400", async (t) => {
+    const { url } = await serveEcho(t);
+    const headers = { ":authority": "user@x", "content-type": "application/json" };
+    const response = await http2Request(connectHttp2(t, url), generate, { headers, body: '{"prompt":"x"}' });
+    assert.equal(response.status, 400);
+    assert.equal(response.text, "the request's host is not valid\n");
   });
 
   test("gRPC works over HTTP/1.1 too, as far as a client can read trailers", async (t) => {
