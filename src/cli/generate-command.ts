@@ -10,6 +10,9 @@ import { describePicture, savePicture } from "./saved-picture.js";
 import type { SettingsOf } from "./setting.js";
 import { checkPlaceFor } from "./write-file-whole.js";
 
+/** Anything else that a server calls a trace id is none, and could steer the terminal. */
+const traceIdPattern = /^[0-9a-f]{32}$/;
+
 /** Asks a pipeline that runs elsewhere for one picture and writes it to a file. */
 export async function runGenerate(
   settings: SettingsOf<typeof generateSettings>,
@@ -34,7 +37,8 @@ export async function runGenerate(
       server,
       timeoutMs: Math.max(0, begin + timeoutMs - performance.now()),
     });
-    const { traceId, seed } = response;
+    const { seed } = response;
+    const traceId = traceIdPattern.test(response.traceId) ? response.traceId : "";
     if (json) {
       stdout.write(`${JSON.stringify({ traceId, seed, image })}\n`);
     } else {

@@ -4,6 +4,7 @@ import { createConnectTransport } from "@connectrpc/connect-node";
 import { createPipelineClient } from "../client/client.js";
 import type { Delivery } from "../gen/throughline/v1/image_pb.js";
 import type { GenerateResponse } from "../gen/throughline/v1/pipeline_pb.js";
+import { printable } from "../studio/printable.js";
 import { CommandError } from "./command-error.js";
 import { maxPictureBytes } from "./picture-bytes.js";
 import { type Progress, showEvent } from "./progress.js";
@@ -81,10 +82,13 @@ export async function requestPicture(request: PictureRequest, call: PictureCall)
   throw new CommandError(`${server} ended the call without a picture`);
 }
 
+/** Characters of a server's own words; enough for a list of what it would have taken. */
+const maxMessageLength = 1000;
+
 function describeCallFailure(server: string, error: ConnectError): string {
   const code = codeToString(error.code).toUpperCase();
   // TLS libraries speak in several lines.
-  const message = error.rawMessage.replaceAll(/\s+/g, " ").trim();
+  const message = printable(error.rawMessage.replaceAll(/\s+/g, " ").trim(), maxMessageLength);
   const said = `${code}: ${message === "" ? "no reason given" : message}`;
   return isSystemError(error.cause) ? `cannot reach ${server}: ${said}` : `${server} answered ${said}`;
 }

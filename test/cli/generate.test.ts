@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { PassThrough, type Writable } from "node:stream";
 import { suite, type TestContext, test } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { CommandError } from "../../src/cli/command-error.js";
 import { runProgram } from "../../src/cli/program.js";
 import type { ImageSchema } from "../../src/gen/throughline/v1/image_pb.js";
@@ -177,5 +178,27 @@ suite("throughline generate, whatever the server says", async () => {
     const address = server.address();
     assert.ok(address !== null && typeof address === "object");
     assert.match((await generate(`http://127.0.0.1:${address.port}`)).message, /RESOURCE_EXHAUSTED/);
+  });
+
+  test("what it says of a failure and of the trace cannot steer the terminal", async (t) => {
+    const failing = await startPipeline(t, () => {
+      throw new ConnectError(`\u001b]0;owned\u0007\u009b2J\u202e${"x".repeat(5000)}`, Code.InvalidArgument);
+    });
+    const { message } = await generate(failing.url);
+    assert.match(message, /answered INVALID_ARGUMENT: \ufffd\]0;owned\ufffd{2}2J\ufffdx+…$/);
+    assert.ok(message.length < 2000);
+
+    for (const told of ["\u001b[2J", traceId.toUpperCase(), `${traceId}\n`, ""]) {
+      const { url } = await startPipeline(t, () => ({
+        traceId: told,
+        image: {
+          url: `data:image/png;base64,${png.toString("base64")}`,
+          contentType: "image/png",
+          fileSize: png.length,
+        },
+      }));
+      assert.match((await generate(url)).stdout, /, 29 bytes, seed 0\n$/);
+      assert.equal(JSON.parse((await generate(url, "--json")).stdout).traceId, "");
+    }
   });
 });
