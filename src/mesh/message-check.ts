@@ -1,5 +1,5 @@
 import { type DescMessage, fromBinary } from "@bufbuild/protobuf";
-import { Code, type ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import { createConnectError } from "./connect-error.js";
@@ -84,10 +84,22 @@ async function checkMessage(data: Uint8Array, compressed: boolean, options: Mess
   if (data.byteLength > maxBytes) {
     throw messageTooLarge(maxBytes);
   }
-  const plain = compressed && compression !== null ? await compression.decompress(data, maxBytes) : data;
+  const plain = compressed && compression !== null ? await decompress(data, compression, maxBytes) : data;
   const problem = format.binary ? checkBinary(schema, plain) : checkText(schema, plain);
   if (problem !== undefined) {
     throw invalidArgument(problem);
+  }
+}
+
+async function decompress(data: Uint8Array, compression: Compression, maxBytes: number): Promise<Uint8Array> {
+  try {
+    return await compression.decompress(data, maxBytes);
+  } catch (error) {
+    if (error instanceof ConnectError && error.code === Code.ResourceExhausted) {
+      throw messageTooLarge(maxBytes);
+    }
+    // Connect tells some broken data from others, of which it makes INTERNAL.
+    throw invalidArgument(`malformed ${compression.name} data`, error);
   }
 }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { gzipSync } from "node:zlib";
+import { brotliCompressSync, gzipSync } from "node:zlib";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { GenerateRequestSchema } from "../../src/gen/throughline/v1/pipeline_pb.js";
@@ -101,6 +101,22 @@ suite("a request that cannot be read", () => {
     const grpc = { "content-type": "application/grpc+json", "grpc-encoding": "gzip", te: "trailers" };
     const response = await http2Request(connectHttp2(t, url), generate, { headers: grpc, body: envelope(body, 1) });
     assert.equal(errorOf(response).rawMessage, "prompt: expected string");
+  });
+
+  test("compressed data that breaks off, or is none, is INVALID_ARGUMENT", async (t) => {
+    const { url } = await serveEcho(t);
+    const json = '{"prompt":"CANARY"}';
+    for (const [name, whole] of [
+      ["gzip", gzipSync(json)],
+      ["br", brotliCompressSync(json)],
+    ] as const) {
+      for (const body of [whole.subarray(0, 6), whole.subarray(0, -5), Buffer.from("CANARY CANARY")]) {
+        const headers = { "content-type": "application/json", "content-encoding": name };
+        const response = await http1(url, generate, { headers, body });
+        assert.equal(response.status, 400);
+        assert.equal(response.text, `{"code":"invalid_argument","message":"malformed ${name} data"}`);
+      }
+    }
   });
 
   test("binary that does not decode is INVALID_ARGUMENT", async (t) => {
