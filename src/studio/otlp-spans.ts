@@ -3,6 +3,7 @@ import type { ExportTraceServiceRequest } from "../gen/opentelemetry/proto/colle
 import type { AnyValue, KeyValue } from "../gen/opentelemetry/proto/common/v1/common_pb.js";
 import { type Span, Span_SpanKind, Status_StatusCode } from "../gen/opentelemetry/proto/trace/v1/trace_pb.js";
 import type { SpanKindName, SpanRecord } from "../trace/span-record.js";
+import { clipText } from "./clip-text.js";
 
 /** What an export held. */
 export interface OtlpSpans {
@@ -11,7 +12,16 @@ export interface OtlpSpans {
   readonly rejected: number;
 }
 
-/** Turns an OTLP export into plain spans. */
+/** Most characters of a name, a key or a status message. */
+const maxNameLength = 1024;
+
+/** Most characters of an attribute that is text, or of one text in a list. Stack traces have some thousand. */
+const maxTextLength = 16_384;
+
+/** Most attributes, events and links of a span, attributes of an event or a link, and items of a list: OpenTelemetry's own default. */
+const maxCount = 128;
+
+/** Turns an OTLP export into plain spans. What is longer than a collector can use is cut. */
 export function spansFromOtlp(request: ExportTraceServiceRequest): OtlpSpans {
   const spans: SpanRecord[] = [];
   let rejected = 0;
@@ -38,24 +48,27 @@ function toRecord(span: Span, resource: Attributes): SpanRecord {
     traceId: toHex(span.traceId),
     spanId: toHex(span.spanId),
     parentSpanId: isId(span.parentSpanId, 8) ? toHex(span.parentSpanId) : "",
-    traceState: span.traceState,
-    name: span.name,
+    traceState: clipText(span.traceState, maxNameLength),
+    name: clipText(span.name, maxNameLength),
     kind: kindNames.get(span.kind) ?? "INTERNAL",
-    service: String(resource["service.name"] ?? ""),
+    service: clipText(String(resource["service.name"] ?? ""), maxNameLength),
     startUnixNano: span.startTimeUnixNano,
     endUnixNano: span.endTimeUnixNano,
     attributes: toAttributes(span.attributes),
-    events: span.events.map(({ name, timeUnixNano, attributes }) => ({
-      name,
+    events: span.events.slice(0, maxCount).map(({ name, timeUnixNano, attributes }) => ({
+      name: clipText(name, maxNameLength),
       timeUnixNano,
       attributes: toAttributes(attributes),
     })),
-    links: span.links.map(({ traceId, spanId, attributes }) => ({
+    links: span.links.slice(0, maxCount).map(({ traceId, spanId, attributes }) => ({
       traceId: toHex(traceId),
       spanId: toHex(spanId),
       attributes: toAttributes(attributes),
     })),
-    status: { code: statusNames.get(span.status?.code) ?? "UNSET", message: span.status?.message ?? "" },
+    status: {
+      code: statusNames.get(span.status?.code) ?? "UNSET",
+      message: clipText(span.status?.message ?? "", maxNameLength),
+    },
     resource,
   };
 }
@@ -78,7 +91,19 @@ function toHex(bytes: Uint8Array): string {
 }
 
 function toAttributes(pairs: readonly KeyValue[]): Attributes {
-  return Object.fromEntries(pairs.map(({ key, value }) => [key, toAttributeValue(plain(value))]));
+  return Object.fromEntries(
+    pairs
+      .slice(0, maxCount)
+      .map(({ key, value }) => [clipText(key, maxNameLength), clipValue(toAttributeValue(plain(value)))]),
+  );
+}
+
+function clipValue(value: AttributeValue): AttributeValue {
+  if (Array.isArray(value)) {
+    const items = value.slice(0, maxCount);
+    return items.every((item) => typeof item === "string") ? items.map((item) => clipText(item, maxTextLength)) : items;
+  }
+  return typeof value === "string" ? clipText(value, maxTextLength) : value;
 }
 
 /** A value as JSON holds it: integers that a number cannot hold and bytes become text. */

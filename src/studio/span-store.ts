@@ -1,10 +1,15 @@
 import type { SpanRecord } from "../trace/span-record.js";
+import { spanBytes } from "./span-bytes.js";
 
 export interface SpanStoreOptions {
   /** Most spans that are kept. Beyond it the traces that were longest without a new span are forgotten. Default 20,000. */
   readonly maxSpans?: number;
   /** Most spans of one trace; more are dropped. Default 2,000. */
   readonly maxSpansPerTrace?: number;
+  /** Most bytes that the spans take, as {@link spanBytes} estimates; beyond it traces are forgotten likewise. Default 64 MiB. */
+  readonly maxBytes?: number;
+  /** Most bytes of one trace; spans beyond it are dropped. Default 16 MiB. */
+  readonly maxBytesPerTrace?: number;
 }
 
 /** Spans in memory, by trace. Bounded: a collector that runs for days must not grow. */
@@ -31,29 +36,39 @@ export interface SpanStore {
 export function createSpanStore(options: SpanStoreOptions = {}): SpanStore {
   const maxSpans = options.maxSpans ?? 20_000;
   const maxSpansPerTrace = options.maxSpansPerTrace ?? 2000;
-  /** Spans by span id by trace id; the traces stand in the order of their newest spans. */
-  const traces = new Map<string, Map<string, SpanRecord>>();
+  const maxBytes = options.maxBytes ?? 64 * 1024 * 1024;
+  const maxBytesPerTrace = options.maxBytesPerTrace ?? 16 * 1024 * 1024;
+  /** By trace id; the traces stand in the order of their newest spans. */
+  const traces = new Map<string, StoredTrace>();
   const waiting = new Map<string, Set<() => void>>();
   let size = 0;
+  let bytes = 0;
 
   const addOne = (span: SpanRecord) => {
-    const trace = traces.get(span.traceId) ?? new Map<string, SpanRecord>();
+    const trace = traces.get(span.traceId) ?? { spans: new Map<string, SpanRecord>(), bytes: 0 };
     traces.delete(span.traceId);
-    traces.set(span.traceId, trace);
-    size -= trace.size;
-    if (trace.has(span.spanId) || trace.size < maxSpansPerTrace) {
-      trace.set(span.spanId, span);
+    const older = trace.spans.get(span.spanId);
+    const more = spanBytes(span) - (older === undefined ? 0 : spanBytes(older));
+    const fits = older !== undefined || trace.spans.size < maxSpansPerTrace;
+    if (fits && trace.bytes + more <= Math.min(maxBytesPerTrace, maxBytes)) {
+      trace.spans.set(span.spanId, span);
+      trace.bytes += more;
+      bytes += more;
+      size += older === undefined ? 1 : 0;
     }
-    size += trace.size;
+    if (trace.spans.size > 0) {
+      traces.set(span.traceId, trace);
+    }
     for (const [traceId, oldest] of traces) {
-      if (size <= maxSpans || traceId === span.traceId) {
+      if ((size <= maxSpans && bytes <= maxBytes) || traceId === span.traceId) {
         break;
       }
       traces.delete(traceId);
-      size -= oldest.size;
+      size -= oldest.spans.size;
+      bytes -= oldest.bytes;
     }
   };
-  const spansOf = (traceId: string) => [...(traces.get(traceId)?.values() ?? [])];
+  const spansOf = (traceId: string) => [...(traces.get(traceId)?.spans.values() ?? [])];
 
   return {
     add(spans) {
@@ -99,4 +114,10 @@ export function createSpanStore(options: SpanStoreOptions = {}): SpanStore {
       });
     },
   };
+}
+
+interface StoredTrace {
+  /** By span id. */
+  readonly spans: Map<string, SpanRecord>;
+  bytes: number;
 }

@@ -163,6 +163,34 @@ test("spans without valid ids are left out, and the sender is told", async (t) =
   assert.deepEqual(store.traceIds(), [traceId]);
 });
 
+test("names, texts and lists that are too long are cut", async (t) => {
+  const { url, store } = await startCollector(t, "http/protobuf");
+  const long = "x".repeat(20_000);
+  const text = { stringValue: long };
+  const attributes = [
+    { key: long, value: text },
+    { key: "texts", value: { arrayValue: { values: [text, text] } } },
+    { key: "numbers", value: { arrayValue: { values: Array.from({ length: 200 }, () => ({ intValue: 1 })) } } },
+    ...Array.from({ length: 200 }, (_, i) => ({ key: `key ${i}`, value: { intValue: i } })),
+  ];
+  const events = Array.from({ length: 200 }, () => ({ name: long, attributes: [{ key: "text", value: text }] }));
+  const status = { code: 2, message: long };
+  const response = await post(url, JSON.stringify(exportOf({ ...span, name: long, attributes, events, status })));
+  assert.equal(response.status, 200);
+  const [stored] = store.spansOf(traceId);
+  assert.ok(stored);
+  const name = `${"x".repeat(1023)}…`;
+  const cut = `${"x".repeat(16_383)}…`;
+  assert.equal(stored.name, name);
+  assert.equal(stored.status.message, name);
+  assert.equal(Object.keys(stored.attributes).length, 128);
+  assert.equal(stored.attributes[name], cut);
+  assert.deepEqual(stored.attributes["texts"], [cut, cut]);
+  assert.deepEqual(stored.attributes["numbers"], new Array(128).fill(1));
+  assert.equal(stored.events.length, 128);
+  assert.deepEqual(stored.events[0], { name, timeUnixNano: 0n, attributes: { text: cut } });
+});
+
 const protobufType = { "content-type": "application/x-protobuf" };
 const jsonType = { "content-type": "application/json" };
 

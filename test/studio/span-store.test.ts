@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { spanBytes } from "../../src/studio/span-bytes.js";
 import { createSpanStore } from "../../src/studio/span-store.js";
+import type { SpanRecord } from "../../src/trace/span-record.js";
 import { makeSpan } from "../support/make-span.js";
 
 const traceId = (digit: string) => digit.repeat(32);
@@ -53,6 +55,41 @@ test("one trace alone cannot outgrow the store", () => {
   assert.equal(store.spansOf(traceId("a")).length, 10);
   store.add([span("a", 1, "again")]);
   assert.equal(store.spansOf(traceId("a"))[0]?.name, "again");
+});
+
+test("a store is bounded in bytes too, and a trace that outgrows its share loses its last spans", () => {
+  const large = (trace: string, id: number) => span(trace, id, "x".repeat(10_000));
+  const store = createSpanStore({ maxBytes: 100_000, maxBytesPerTrace: 50_000 });
+  store.add([large("a", 1), large("b", 1), large("b", 2), large("b", 3)]);
+  assert.deepEqual(
+    store.traceIds().map((id) => store.spansOf(id).length),
+    [2, 1],
+  );
+  for (let i = 0; i < 10; i++) {
+    store.add([large("b", 2)]);
+  }
+  assert.equal(store.traceIds().length, 2, "a span that comes again takes no more");
+  store.add([large("c", 1), large("d", 1)]);
+  assert.deepEqual(store.traceIds(), ["d", "c", "b"].map(traceId));
+  store.add([span("e", 1, "x".repeat(30_000))]);
+  assert.deepEqual(store.traceIds(), ["d", "c", "b"].map(traceId), "what alone is too large leaves no trace");
+});
+
+test("a list, an event and a link count by what they hold", () => {
+  const text = "x".repeat(1000);
+  const plain = spanBytes(span("a", 1));
+  const attributes = { text, list: [text, text], number: 1 };
+  const bytesWith = (said: Partial<SpanRecord>) => spanBytes({ ...span("a", 1), ...said }) - plain;
+  for (const said of [
+    { attributes },
+    { resource: attributes },
+    { events: [{ name: "", timeUnixNano: 0n, attributes }] },
+    { links: [{ traceId: "", spanId: "", attributes }] },
+  ]) {
+    const bytes = bytesWith(said);
+    assert.ok(bytes > 6000 && bytes < 6600, `${bytes}`);
+  }
+  assert.equal(bytesWith({ status: { code: "ERROR", message: text } }), 2000);
 });
 
 test("waiting for a trace ends with the export that makes it whole", async () => {
