@@ -5,6 +5,8 @@ import type { Socket } from "node:net";
 export interface Http1Pipelines {
   /** Adds a request's response until it closes. Returns how many are now unanswered on its connection. */
   add(request: IncomingMessage, response: ServerResponse): number;
+  /** Whether a connection has unanswered requests. */
+  has(socket: Socket): boolean;
   /** All responses that have not closed. */
   responses(): Iterable<ServerResponse>;
 }
@@ -39,6 +41,7 @@ export function createHttp1Pipelines(): Http1Pipelines {
       response.once("close", () => pipeline.delete(response));
       return pipeline.size;
     },
+    has: (socket) => (pipelines.get(socket)?.size ?? 0) > 0,
     *responses() {
       for (const pipeline of pipelines.values()) {
         yield* pipeline;

@@ -46,6 +46,13 @@ export function createHttp1Side(handler: NodeHandler, limits: Required<ListenLim
       handler(request, response);
     },
   );
+  // Node calls this for a connection on which nothing moves, and leaves it open. One that waits for a handler is to stay; one whose
+  // client does not read, or that has no request, is not.
+  server.setTimeout(limits.writeTimeoutMs, (socket) => {
+    if (!pipelines.has(socket) || socket.writableLength > 0) {
+      socket.destroy();
+    }
+  });
   // This server never listens itself, but it starts to look at its timeouts with this event.
   server.emit("listening");
 

@@ -8,6 +8,8 @@ export interface ListenLimits {
   readonly requestTimeoutMs?: number;
   /** How long an HTTP/1.1 connection may stay open without a request, in milliseconds. Default: 30,000. */
   readonly keepAliveTimeoutMs?: number;
+  /** How long an answer may lie ready without its client reading any of it, in milliseconds; the connection is cut. Default: 60,000. */
+  readonly writeTimeoutMs?: number;
   /** Requests that an HTTP/1.1 client may send without waiting for answers; 503 above it. Default: 32. */
   readonly maxPipelinedRequests?: number;
   /** How long an HTTP/2 connection may stay open without a stream, in milliseconds; it gets a GOAWAY. Default: 1,800,000. */
@@ -29,6 +31,7 @@ const defaults: Required<ListenLimits> = {
   headersTimeoutMs: 10_000,
   requestTimeoutMs: 60_000,
   keepAliveTimeoutMs: 30_000,
+  writeTimeoutMs: 60_000,
   maxPipelinedRequests: 32,
   idleSessionTimeoutMs: 1_800_000,
   keepaliveTimeMs: 5_000,
@@ -52,6 +55,7 @@ export function resolveListenLimits(limits: ListenLimits): Required<ListenLimits
     headersTimeoutMs: read("headersTimeoutMs"),
     requestTimeoutMs: read("requestTimeoutMs"),
     keepAliveTimeoutMs: read("keepAliveTimeoutMs"),
+    writeTimeoutMs: read("writeTimeoutMs"),
     maxPipelinedRequests: read("maxPipelinedRequests"),
     idleSessionTimeoutMs: read("idleSessionTimeoutMs"),
     keepaliveTimeMs: read("keepaliveTimeMs"),

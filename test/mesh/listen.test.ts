@@ -252,6 +252,30 @@ suite("limits", () => {
     assert.match(await readToEnd(socket), /too large frame size/);
   });
 
+  test("a client that does not read is cut, one that waits is not", async (t) => {
+    let answer = () => {};
+    let cut: () => void = () => {};
+    const closed = new Promise<void>((resolve) => (cut = resolve));
+    const { port, url } = await open(t, {
+      writeTimeoutMs: 100,
+      handler(request, response) {
+        if (request.url === "/wait") {
+          answer = () => response.end("done");
+          return;
+        }
+        response.once("close", cut);
+        response.end(Buffer.alloc(50_000_000));
+      },
+    });
+    const waiting = http1(url, "/wait");
+    const socket = await connectTcp(t, port);
+    socket.pause();
+    socket.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+    await closed;
+    answer();
+    assert.equal((await waiting).text, "done");
+  });
+
   test("nonsense is refused by name", async () => {
     for (const maxConnections of [0, -1, 1.5, Number.NaN]) {
       await assert.rejects(listen({ handler: echo, port: 0, maxConnections }), {
