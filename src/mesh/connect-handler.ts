@@ -73,6 +73,9 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
       if (!(error instanceof ConnectError)) {
         onInternalError(error, { method: `${service.typeName}/${method.name}` });
       }
+    } finally {
+      // What is left of a body that was refused in its middle: unread, it would block the connection for the next request.
+      request.resume();
     }
   }
 
