@@ -10,7 +10,11 @@ const maxSessionMemoryMegabytes = 64;
 /** Serves HTTP/2 on sockets that another server accepted. */
 export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLimits>): ProtocolSide {
   const sessions = new Set<http2.ServerHttp2Session>();
-  const keepalive = createHttp2Keepalive({ timeMs: limits.keepaliveTimeMs, timeoutMs: limits.keepaliveTimeoutMs });
+  const keepalive = createHttp2Keepalive({
+    timeMs: limits.keepaliveTimeMs,
+    timeoutMs: limits.keepaliveTimeoutMs,
+    writeTimeoutMs: limits.writeTimeoutMs,
+  });
   let draining = false;
 
   const server = http2.createServer(

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import * as http from "node:http";
+import * as http2 from "node:http2";
 import { suite, type TestContext, test } from "node:test";
 import { type Listening, type ListenOptions, listen } from "../../src/mesh/listen.js";
 import type { NodeHandler } from "../../src/mesh/node-handler.js";
@@ -102,6 +103,19 @@ suite("one port", () => {
     const socket = await connectTcp(t, port);
     socket.end("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
     assert.match(await readToEnd(socket), /1\.1 GET 0/);
+  });
+
+  test("cuts a call off whose HTTP/1.1 client closes its own side while it waits", async (t) => {
+    const hold = holdingHandler();
+    const { port } = await open(t, { handler: hold.handler });
+    const socket = await connectTcp(t, port);
+    const arrived = hold.arrival();
+    socket.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+    await arrived;
+    const received = readToEnd(socket);
+    socket.end();
+    assert.equal(await received, "");
+    assert.deepEqual(await hold.answered(), [false]);
   });
 
   test("answers 400 to what is neither", async (t) => {
@@ -272,6 +286,29 @@ suite("limits", () => {
     socket.pause();
     socket.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
     await closed;
+    answer();
+    assert.equal((await waiting).text, "done");
+  });
+
+  test("an HTTP/2 client that answers PINGs but gives no window is cut, one that waits is not", async (t) => {
+    let answer = () => {};
+    const { url } = await open(t, {
+      keepaliveTimeMs: 20,
+      writeTimeoutMs: 200,
+      handler(request, response) {
+        if (request.url === "/wait") {
+          answer = () => response.end("done");
+        } else {
+          response.end("a long answer");
+        }
+      },
+    });
+    const waiting = http2Request(connectHttp2(t, url), "/wait");
+    const session = http2.connect(url, { settings: { initialWindowSize: 0 } });
+    session.on("error", () => {});
+    t.after(() => session.destroy());
+    session.request({ ":path": "/" }).on("error", () => {});
+    await once(session, "close");
     answer();
     assert.equal((await waiting).text, "done");
   });
