@@ -55,7 +55,8 @@ export async function listen(options: ListenOptions): Promise<Listening> {
   const sockets = new Set<net.Socket>();
   const undecided = new Set<net.Socket>();
 
-  // Half-open, as Node's own HTTP/1 server: a client may close its side after the request and still read the answer.
+  // Half-open, so that a client which closes its side right after the request still gets what is answered at once. A call that takes
+  // longer is cancelled then: a client that has left looks the same.
   const server = net.createServer({ noDelay: true, allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
     undecided.add(socket);
