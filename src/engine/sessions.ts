@@ -62,8 +62,23 @@ export function createSessionOpener({ threads = availableParallelism() }: Sessio
     // Waiting threads that spin take the cores from the rest of the machine, and are slower as soon as there is a rest.
     extra: { session: { intra_op: { allow_spinning: "0" }, inter_op: { allow_spinning: "0" } } },
   };
-  return async (file) => createModelSession(await InferenceSession.create(file, options));
+  return async (file) => {
+    const session = await InferenceSession.create(file, options);
+    if (!takesFloat16 && session.inputMetadata.some((input) => input.isTensor && input.type === "float16")) {
+      await session.release();
+      throw new Error(
+        `onnxruntime-node cannot feed float16 inputs on Node ${process.versions.node}: use Node 20 or 22, or a float32 export`,
+      );
+    }
+    return createModelSession(session);
+  };
 }
+
+/**
+ * Where JavaScript has a Float16Array (Node 24), onnxruntime-node 1.30 makes one of our bits, and its native part then reads it as empty:
+ * "not enough space: expected 512, got 0".
+ */
+export const takesFloat16 = !("Float16Array" in globalThis);
 
 function createModelSession(session: InferenceSession): ModelSession {
   const inputs = new Map<string, InputSpec>();
