@@ -224,9 +224,13 @@ suite("other requests", () => {
   test("an HTTP/2 authority that is no host gets 400", async (t) => {
     const { url } = await serveEcho(t);
     const headers = { ":authority": "user@x", "content-type": "application/json" };
-    const response = await http2Request(connectHttp2(t, url), generate, { headers, body: '{"prompt":"x"}' });
-    assert.equal(response.status, 400);
-    assert.equal(response.text, "the request's host is not valid\n");
+    const answer = http2Request(connectHttp2(t, url), generate, { headers, body: '{"prompt":"x"}' });
+    // Newer versions of Node refuse it themselves, before any handler sees it.
+    const said = await answer.then(
+      ({ status, text }) => `${status} ${text}`,
+      (error: NodeJS.ErrnoException) => String(error.code),
+    );
+    assert.match(said, /^(?:400 the request's host is not valid\n|ERR_HTTP2_STREAM_ERROR)$/);
   });
 
   test("gRPC works over HTTP/1.1 too, as far as a client can read trailers", async (t) => {
