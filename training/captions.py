@@ -12,8 +12,9 @@ STYLE_WORDS = {
     "flat": ["flat style", "in flat style", "flat", "flat design"],
     "noto": ["noto style", "in noto style", "noto"],
     "twemoji": ["twemoji style", "in twemoji style", "twemoji"],
+    "mono": ["mono style", "in mono style", "black and white", "in black and white"],
 }
-STYLE_SHARE = {"3d": 0.60, "flat": 0.18, "noto": 0.11, "twemoji": 0.11}
+STYLE_SHARE = {"3d": 0.27, "flat": 0.205, "noto": 0.205, "twemoji": 0.205, "mono": 0.115}
 
 # Hue in degrees, saturation factor and value factor of each colour word.
 COLOURS = {

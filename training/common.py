@@ -12,7 +12,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 SIZE = 128
-STYLES = ["3d", "flat", "noto", "twemoji"]
+STYLES = ["3d", "flat", "noto", "twemoji", "mono"]
 
 VAE_CONFIG = dict(
     in_channels=3,

@@ -20,7 +20,7 @@ const SIZE = 128;
 const emoji = require('unicode-emoji-json/data-by-emoji.json');
 const flatChars = require('@iconify-json/fluent-emoji-flat/chars.json');
 const sets = {
-  color: [require('@iconify-json/fluent-emoji/icons.json'), flatChars],
+  mono: [require('@iconify-json/fluent-emoji-high-contrast/icons.json'), require('@iconify-json/fluent-emoji-high-contrast/chars.json')],
   flat: [require('@iconify-json/fluent-emoji-flat/icons.json'), flatChars],
   noto: [require('@iconify-json/noto/icons.json'), require('@iconify-json/noto/chars.json')],
   twemoji: [require('@iconify-json/twemoji/icons.json'), require('@iconify-json/twemoji/chars.json')],
@@ -60,7 +60,7 @@ let failed = 0;
 for (const [e, info] of Object.entries(emoji)) {
   if (info.group === 'Flags' || info.name.startsWith('keycap')) continue;
   if (/o’clock|-thirty$|skin tone/.test(info.name)) continue;
-  for (const style of ['3d', 'color', 'flat', 'noto', 'twemoji']) {
+  for (const style of ['3d', 'flat', 'noto', 'twemoji', 'mono']) {
     const source = style === '3d' ? picture3d(e) : svg(style, e);
     if (!source) continue;
     try {
