@@ -1,9 +1,9 @@
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import type { StreamRequest, StreamResponse } from "@connectrpc/connect";
 import * as grpc from "@grpc/grpc-js";
-import { callOptions, decoder, encoder, methodPath, waitForReady } from "./grpc-call-options.js";
+import { callBeginning, cancelOnAbort } from "./grpc-call.js";
 import { connectErrorFromGrpc } from "./grpc-error.js";
-import { appendMetadata, metadataFromHeaders } from "./grpc-metadata.js";
+import { appendMetadata } from "./grpc-metadata.js";
 
 /**
  * Makes one streaming call of any kind: on the wire they are all the same. Resolves with the response headers, or rejects with a
@@ -17,15 +17,10 @@ export function callStream<I extends DescMessage, O extends DescMessage>(
 ): Promise<StreamResponse<I, O>> {
   const { method, signal } = request;
   return new Promise((resolve, reject) => {
-    const call = client.makeBidiStreamRequest(
-      methodPath(method),
-      encoder(method.input),
-      decoder(method.output),
-      metadataFromHeaders(request.header, { waitForReady: request.contextValues.get(waitForReady) }),
-      callOptions(timeoutMs),
-    );
+    const { path, encode, decode, metadata, callOptions } = callBeginning(request, timeoutMs);
+    const call = client.makeBidiStreamRequest(path, encode, decode, metadata, callOptions);
+    const stopListening = cancelOnAbort(call, signal);
     const trailer = new Headers();
-    const cancel = () => call.cancel();
     let opened = false;
 
     function open(header: grpc.Metadata | undefined): void {
@@ -39,7 +34,7 @@ export function callStream<I extends DescMessage, O extends DescMessage>(
 
     call.on("metadata", open);
     call.on("status", (status: grpc.StatusObject) => {
-      signal.removeEventListener("abort", cancel);
+      stopListening();
       appendMetadata(trailer, status.metadata);
       // A stream without messages may end before any headers came; a failed one reports itself as an error event.
       if (status.code === grpc.status.OK) {
@@ -51,11 +46,6 @@ export function callStream<I extends DescMessage, O extends DescMessage>(
         reject(connectErrorFromGrpc(error));
       }
     });
-    if (signal.aborted) {
-      cancel();
-    } else {
-      signal.addEventListener("abort", cancel);
-    }
 
     void write(call, request.message).catch((error: unknown) => {
       call.cancel();

@@ -1,9 +1,9 @@
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import type { UnaryRequest, UnaryResponse } from "@connectrpc/connect";
 import type * as grpc from "@grpc/grpc-js";
-import { callOptions, decoder, encoder, methodPath, waitForReady } from "./grpc-call-options.js";
+import { callBeginning, cancelOnAbort } from "./grpc-call.js";
 import { connectErrorFromGrpc } from "./grpc-error.js";
-import { appendMetadata, metadataFromHeaders } from "./grpc-metadata.js";
+import { appendMetadata } from "./grpc-metadata.js";
 
 /** Makes one unary call. Rejects with a ConnectError; aborting the request's signal cancels the call on the wire. */
 export function callUnary<I extends DescMessage, O extends DescMessage>(
@@ -13,38 +13,33 @@ export function callUnary<I extends DescMessage, O extends DescMessage>(
 ): Promise<UnaryResponse<I, O>> {
   const { method, signal } = request;
   return new Promise((resolve, reject) => {
+    const { path, encode, decode, metadata, callOptions } = callBeginning(request, timeoutMs);
     const header = new Headers();
     let message: MessageShape<O> | undefined;
     const call = client.makeUnaryRequest(
-      methodPath(method),
-      encoder(method.input),
-      decoder(method.output),
+      path,
+      encode,
+      decode,
       request.message,
-      metadataFromHeaders(request.header, { waitForReady: request.contextValues.get(waitForReady) }),
-      callOptions(timeoutMs),
+      metadata,
+      callOptions,
       (error, response) => {
         message = response;
-        if (error === null) {
-          return; // The status event follows, with the trailers.
+        // After a success the status event follows, with the trailers.
+        if (error !== null) {
+          stopListening();
+          reject(connectErrorFromGrpc(error));
         }
-        signal.removeEventListener("abort", cancel);
-        reject(connectErrorFromGrpc(error));
       },
     );
-    const cancel = () => call.cancel();
-    call.on("metadata", (metadata) => appendMetadata(header, metadata));
+    const stopListening = cancelOnAbort(call, signal);
+    call.on("metadata", (fields) => appendMetadata(header, fields));
     call.on("status", (status) => {
-      signal.removeEventListener("abort", cancel);
-      if (message === undefined) {
-        return;
+      stopListening();
+      if (message !== undefined) {
+        const trailer = appendMetadata(new Headers(), status.metadata);
+        resolve({ stream: false, service: method.parent, method, header, trailer, message });
       }
-      const trailer = appendMetadata(new Headers(), status.metadata);
-      resolve({ stream: false, service: method.parent, method, header, trailer, message });
     });
-    if (signal.aborted) {
-      cancel();
-    } else {
-      signal.addEventListener("abort", cancel);
-    }
   });
 }

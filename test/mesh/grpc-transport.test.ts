@@ -4,7 +4,7 @@ import { Code, createClient, createContextValues, type Interceptor } from "@conn
 import { ServerReflection } from "../../src/gen/grpc/reflection/v1/reflection_pb.js";
 import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
 import { createConnectError } from "../../src/mesh/connect-error.js";
-import { waitForReady } from "../../src/mesh/grpc-call-options.js";
+import { waitForReady } from "../../src/mesh/grpc-call.js";
 import { retryDelayMsOf, retryInfo } from "../../src/mesh/retry-info.js";
 import type { Behaviour } from "./support/echo-services.js";
 import { clientOf, failure, kinds, transportTo, waiting } from "./support/grpc-client.js";
