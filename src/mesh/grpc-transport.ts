@@ -15,7 +15,7 @@ import {
   type UnaryResponse,
 } from "@connectrpc/connect";
 import { runStreamingCall, runUnaryCall } from "@connectrpc/connect/protocol";
-import { methodPath } from "./grpc-call-options.js";
+import { methodPath } from "./grpc-call.js";
 import type { Channel } from "./grpc-channel.js";
 import { connectErrorFromGrpc } from "./grpc-error.js";
 import { callStream } from "./grpc-stream-call.js";
