@@ -1,3 +1,5 @@
+import type { SizeRules } from "./picture-size.js";
+
 /** What the painter is asked for. Absent fields mean the model's own default. */
 export interface PaintRequest {
   /** Text to paint; longer than the tokenizers' limit is cut, and the result says by how much. */
@@ -63,12 +65,33 @@ export type PaintEvent =
       readonly truncatedTokens: number;
     };
 
+/** What a loaded model can take, as plain data: enough to check a request, and to know its cost, far from the model. */
+export interface PaintLimits {
+  readonly sizes: SizeRules;
+  /** The scheduler of the model's folder. */
+  readonly ownScheduler: SchedulerName;
+  /** The schedulers that the model can be painted with, the own one among them. */
+  readonly schedulers: Readonly<Partial<Record<SchedulerName, StepLimits>>>;
+  readonly defaultGuidanceScale: number;
+  /**
+   * How the model is guided. `second-run`: above a scale of 1 the UNet is evaluated twice a step. `embedded`: the UNet was distilled to
+   * guide itself, once a step whatever the scale.
+   */
+  readonly guidance: "second-run" | "embedded";
+}
+
+export interface StepLimits {
+  readonly defaultSteps: number;
+  readonly maximumSteps: number;
+}
+
 /** What is known once a model is loaded. */
 export interface EngineInfo {
   /** Name of the model: its folder's name. */
   readonly model: string;
   /** onnxruntime execution provider that runs the sessions, such as `cpu`. */
   readonly executionProvider: string;
+  readonly limits: PaintLimits;
 }
 
 /** One painter on one device. It paints one picture at a time; who comes next is not its affair. */

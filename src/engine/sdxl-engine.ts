@@ -5,7 +5,8 @@ import { createLatentPreview } from "./latent-preview.js";
 import { loadSchedulers } from "./load-schedulers.js";
 import { readModelFolder } from "./model-folder.js";
 import { ModelFolderError } from "./model-folder-error.js";
-import { resolveSettings } from "./paint-settings.js";
+import { paintLimits } from "./paint-limits.js";
+import { needsSecondRun, resolveSettings } from "./paint-settings.js";
 import { describeRule, fitsRule, sizeRules } from "./picture-size.js";
 import { createPromptEncoder, type PromptEmbedding, zeroEmbedding } from "./prompt-encoder.js";
 import { createSessionOpener, executionProvider, type OpenSession } from "./sessions.js";
@@ -48,7 +49,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
       throw new ModelFolderError(model.path, { file: "throughline.json", ...fault });
     }
   }
-  const limits = { sizes, throughline: model.throughline, ownScheduler: schedulers.own, schedulers: schedulers.byName };
+  const limits = paintLimits(model, sizes, schedulers);
   const encodePrompt = createPromptEncoder(model, subModels);
   const channels = model.vae.latent_channels;
   const guidanceWidth = model.unet.time_cond_proj_dim ?? undefined;
@@ -63,15 +64,19 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
   async function* paint(request: PaintRequest, signal: AbortSignal): AsyncGenerator<PaintEvent, void, undefined> {
     // 1. and 2. Check the request and fill in the defaults.
     signal.throwIfAborted();
-    const { settings, sampler } = resolveSettings(request, limits);
+    const settings = resolveSettings(request, limits);
     const { width, height, steps, guidanceScale, seed } = settings;
+    const sampler = schedulers.byName.get(settings.scheduler);
+    if (sampler === undefined) {
+      throw new Error(`no sampler for ${settings.scheduler}, which the limits name`);
+    }
     yield { kind: "settings", settings };
 
     // 3. Encode the prompt, and its opposite where there is guidance that the UNet does not do itself.
     const started = performance.now();
     yield { kind: "stage", stage: "text-encoding" };
     const positive = await encodePrompt(request.prompt, signal);
-    const guided = guidanceScale > 1 && guidanceWidth === undefined;
+    const guided = needsSecondRun(settings, limits);
     const negative = guided ? await encodeNegative(request.negativePrompt, positive, signal) : undefined;
     const guidance: Guidance = { positive, scale: guidanceScale, ...(negative && { negative }) };
 
@@ -123,7 +128,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
   }
 
   return {
-    info: { model: model.name, executionProvider },
+    info: { model: model.name, executionProvider, limits },
     paint,
     async warmUp() {
       const { width, height } = sizes;

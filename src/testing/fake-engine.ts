@@ -1,10 +1,13 @@
-import type { PaintEvent, PaintRequest, PaintSettings } from "../engine/engine.js";
+import type { PaintEvent, PaintLimits, PaintRequest, PaintSettings } from "../engine/engine.js";
+import { resolveSettings } from "../engine/paint-settings.js";
 import type { ManagedEngine } from "../worker/worker-app.js";
 
 /** What a fake engine does besides painting at once. */
 export interface FakeEngineOptions {
   /** Awaited before each step: the place to hold a painting at a step, or to fail it. Receives the step, from 1. */
   readonly beforeStep?: (step: number, request: PaintRequest, signal: AbortSignal) => Promise<void> | void;
+  /** What it says it can take. @default whatever the contract allows, by 64×64 pixels in 4 steps where nothing is said */
+  readonly limits?: PaintLimits;
 }
 
 /** An engine without a model, with counters for assertions. */
@@ -17,18 +20,34 @@ export interface FakeEngine extends ManagedEngine {
   setAvailable(available: boolean): void;
 }
 
-const defaults = { width: 64, height: 64, steps: 4, guidanceScale: 5, scheduler: "euler-discrete" } as const;
+const side = { step: 8, minimum: 64, maximum: 2048, default: 64 };
+const steps = { defaultSteps: 4, maximumSteps: 150 };
+const contractLimits: PaintLimits = {
+  sizes: { width: side, height: side, vaeFactor: 8 },
+  ownScheduler: "euler-discrete",
+  schedulers: {
+    "euler-discrete": steps,
+    "euler-ancestral": steps,
+    "dpmpp-2m": steps,
+    "dpmpp-2m-karras": steps,
+    ddim: steps,
+    lcm: steps,
+  },
+  defaultGuidanceScale: 5,
+  guidance: "second-run",
+};
 
 /**
  * Paints a pattern made from the seed and the prompt: the same request gives the same picture, another seed or prompt another one.
  * Everything around it is real: queue, cancel, spans, encoding.
  */
 export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
+  const { limits = contractLimits } = options;
   const listeners = new Set<(available: boolean) => void>();
   let stepsRun = 0;
   let paintings = 0;
   return {
-    info: { model: "fake", executionProvider: "none" },
+    info: { model: "fake", executionProvider: "none", limits },
     get stepsRun() {
       return stepsRun;
     },
@@ -46,7 +65,7 @@ export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
     async close() {},
     async *paint(request, signal): AsyncGenerator<PaintEvent> {
       paintings++;
-      const settings = settingsOf(request);
+      const settings = resolveSettings(request, limits);
       yield { kind: "settings", settings };
       signal.throwIfAborted();
       yield { kind: "stage", stage: "text-encoding" };
@@ -67,17 +86,6 @@ export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
         truncatedTokens: 0,
       };
     },
-  };
-}
-
-function settingsOf(request: PaintRequest): PaintSettings {
-  return {
-    width: request.width ?? defaults.width,
-    height: request.height ?? defaults.height,
-    steps: request.steps ?? defaults.steps,
-    guidanceScale: request.guidanceScale ?? defaults.guidanceScale,
-    scheduler: request.scheduler ?? defaults.scheduler,
-    seed: request.seed,
   };
 }
 

@@ -59,7 +59,8 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
 
   const first = await start(AbortSignal.any([closing.signal, ...(options.signal ? [options.signal] : [])]));
   let current: EngineProcess | undefined = first;
-  logger.info({ pid: first.pid, ...first.info, ...first.startUp }, "engine ready");
+  const { model, executionProvider } = first.info;
+  logger.info({ pid: first.pid, model, executionProvider, ...first.startUp }, "engine ready");
 
   function setState(next: EngineHostState): void {
     if (state !== next) {

@@ -73,7 +73,8 @@ describe("engine host", async () => {
   const never = new AbortController().signal;
 
   it("paints in another process, the same bytes for the same seed", async () => {
-    assert.deepEqual(host.info, { model: "tiny-xl", executionProvider: "cpu" });
+    assert.deepEqual([host.info.model, host.info.executionProvider], ["tiny-xl", "cpu"]);
+    assert.deepEqual(host.info.limits.sizes.width, { step: 16, minimum: 16, maximum: 128, default: 64 });
     assert.ok(host.pid !== undefined && host.pid !== process.pid);
     assert.ok(host.startUp.loadMs > 0 && host.startUp.warmUpMs > 0);
     const [first, second] = [await paintOnce(host, heart), await paintOnce(host, heart)];

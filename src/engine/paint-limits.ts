@@ -1,0 +1,24 @@
+import type { PaintLimits, SchedulerName, StepLimits } from "./engine.js";
+import type { ModelSchedulers } from "./load-schedulers.js";
+import type { ModelFolder } from "./model-folder.js";
+import type { SizeRules } from "./picture-size.js";
+
+/** Those of diffusers' SDXL pipeline. */
+const usualSteps = 50;
+const usualGuidanceScale = 5;
+
+/** The limits and defaults of a loaded model. */
+export function paintLimits(model: ModelFolder, sizes: SizeRules, schedulers: ModelSchedulers): PaintLimits {
+  const { defaultSteps = usualSteps, defaultGuidanceScale = usualGuidanceScale } = model.throughline;
+  const steps: Partial<Record<SchedulerName, StepLimits>> = {};
+  for (const [name, { maximumSteps }] of schedulers.byName) {
+    steps[name] = { maximumSteps, defaultSteps: Math.min(defaultSteps, maximumSteps) };
+  }
+  return {
+    sizes,
+    ownScheduler: schedulers.own,
+    schedulers: steps,
+    defaultGuidanceScale,
+    guidance: model.unet.time_cond_proj_dim == null ? "second-run" : "embedded",
+  };
+}
