@@ -56,11 +56,15 @@ async function* withStatus<T>(span: Span, messages: AsyncIterable<T>): AsyncGene
   }
 }
 
-function spanOptions({ parent, appId, method }: ClientSpanOptions) {
-  const attributes: Attributes = {
+/** What the CLIENT span of a call says of it from the beginning. */
+export function clientAttributes(appId: string, method: DescMethod): Attributes {
+  return {
     "app.id": appId,
     "rpc.system.name": "grpc",
     "rpc.method": `${method.parent.typeName}/${method.name}`,
   };
-  return { kind: SpanKind.CLIENT, parent, attributes };
+}
+
+function spanOptions({ parent, appId, method }: ClientSpanOptions) {
+  return { kind: SpanKind.CLIENT, parent, attributes: clientAttributes(appId, method) };
 }

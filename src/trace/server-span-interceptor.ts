@@ -3,7 +3,9 @@ import {
   type ContextKey,
   createContextKey,
   type Interceptor,
+  type StreamRequest,
   type StreamResponse,
+  type UnaryRequest,
   type UnaryResponse,
 } from "@connectrpc/connect";
 import {
@@ -17,6 +19,8 @@ import {
 } from "@opentelemetry/api";
 import { bindIterable } from "./bind-iterable.js";
 import { type ParentPolicy, readCallerContext } from "./caller-context.js";
+import type { Carrier } from "./carrier.js";
+import { requestCarrierOf } from "./request-carrier.js";
 import { settleFailure, settleLeft } from "./settle-span.js";
 
 export interface ServerSpanInterceptorOptions {
@@ -27,7 +31,7 @@ export interface ServerSpanInterceptorOptions {
   readonly name: string;
   /** Only calls of these services get a span. Health checks and reflection on the same server would drown the rest. */
   readonly services: readonly DescService[];
-  /** What a caller's `traceparent` header means. Default `link`. */
+  /** What a caller's `traceparent` header means where the request's own carrier names no parent. Default `link`. */
   readonly parent?: ParentPolicy;
 }
 
@@ -39,21 +43,24 @@ export const serverScope: ContextKey<Context> = createContextKey(ROOT_CONTEXT, {
 
 /**
  * Makes the one SERVER span of a call. Put it first in the list of interceptors, so that the span begins outside validation and a
- * refused request has one too. Attributes come from the handler, through the active span.
+ * refused request has one too. Attributes come from the handler, through the active span. Its parent is the first valid one of: the
+ * `trace_context` in the request's body, where its contract has such a field; the headers, as `parent` says; none.
  *
  * The span ends with the answer: of a unary call when the handler returns, of a stream when its last message is out or the client
  * left. It carries `rpc.response.status_code` only when the call did not end well; see `settleFailure` for status and exceptions.
  */
 export function createServerSpanInterceptor(options: ServerSpanInterceptorOptions): Interceptor {
   const traced = new Set(options.services.map((service) => service.typeName));
-  return (next) => async (request) => {
-    if (!traced.has(request.service.typeName)) {
-      return next(request);
+  return (next) => async (received) => {
+    if (!traced.has(received.service.typeName)) {
+      return next(received);
     }
+    const { request, carrier } = await readRequestCarrier(received);
     const { parent, links } = readCallerContext({
       propagator: options.propagator,
       header: request.header,
       policy: options.parent ?? "link",
+      carrier,
     });
     const span = options.tracer.startSpan(options.name, { kind: SpanKind.SERVER, links: [...links] }, parent);
     const scope = trace.setSpan(parent, span);
@@ -83,4 +90,37 @@ export function createServerSpanInterceptor(options: ServerSpanInterceptorOption
     const { message } = response;
     return { ...response, message: { [Symbol.asyncIterator]: () => bindIterable(scope, () => message, end) } };
   };
+}
+
+/** Reads the carrier in a request's body. Of a stream that takes the first message, which the request that is passed on gives again. */
+async function readRequestCarrier(
+  request: UnaryRequest | StreamRequest,
+): Promise<{ readonly request: UnaryRequest | StreamRequest; readonly carrier: Carrier }> {
+  const requestCarrier = requestCarrierOf(request.method);
+  if (requestCarrier === undefined) {
+    return { request, carrier: {} };
+  }
+  if (!request.stream) {
+    return { request, carrier: requestCarrier.read(request.message) };
+  }
+  const messages = request.message[Symbol.asyncIterator]();
+  const [first] = await Promise.allSettled([messages.next()]);
+  const begun = first.status === "fulfilled" && first.value.done !== true;
+  return {
+    request: { ...request, message: replay(first, messages) },
+    carrier: begun ? requestCarrier.read(first.value.value) : {},
+  };
+}
+
+async function* replay<T>(first: PromiseSettledResult<IteratorResult<T>>, rest: AsyncIterator<T>): AsyncGenerator<T> {
+  if (first.status === "rejected") {
+    throw first.reason;
+  }
+  try {
+    for (let result = first.value; result.done !== true; result = await rest.next()) {
+      yield result.value;
+    }
+  } finally {
+    await rest.return?.();
+  }
 }

@@ -1,0 +1,126 @@
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { Code, ConnectError, type ConnectRouter, createClient, createRouterTransport } from "@connectrpc/connect";
+import { ROOT_CONTEXT } from "@opentelemetry/api";
+import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
+import { createClientSpanInterceptor } from "../../src/trace/client-span-interceptor.js";
+import { createServerSpanInterceptor } from "../../src/trace/server-span-interceptor.js";
+import { withSpan } from "../../src/trace/span-scope.js";
+import { dumpSpans, text } from "../support/dump-spans.js";
+import { testTelemetry } from "../support/telemetry.js";
+
+interface Handlers {
+  readonly infer?: () => void;
+  readonly events?: () => AsyncIterable<object>;
+}
+
+/** Two apps in memory: `front` calls `painter`, each with tracing of its own and the interceptors of this part. */
+function twoApps(t: TestContext, handlers: Handlers = {}) {
+  const front = testTelemetry(t, "front");
+  const painter = testTelemetry(t, "painter", { collector: front.collector });
+  const carriers: unknown[] = [];
+  const routes = (router: ConnectRouter) => {
+    router.service(TextToImageWorkerService, {
+      infer(request) {
+        carriers.push(request.traceContext);
+        handlers.infer?.();
+        return {};
+      },
+      async *inferStream({ request }) {
+        carriers.push(request?.traceContext);
+        yield* handlers.events?.() ?? [{}];
+      },
+    });
+  };
+  const server = createServerSpanInterceptor({
+    ...painter,
+    name: "painter",
+    services: [TextToImageWorkerService],
+    parent: "none",
+  });
+  const client = createClientSpanInterceptor({ ...front, name: "call-painter", appId: "acme/painter" });
+  const transport = createRouterTransport(routes, {
+    router: { interceptors: [server] },
+    transport: { interceptors: [client] },
+  });
+  return {
+    worker: createClient(TextToImageWorkerService, transport),
+    inFront: <T>(work: () => Promise<T>) => withSpan(front.tracer, "front", { parent: ROOT_CONTEXT }, work),
+    spans: () => front.collector.spans(),
+    carriers,
+  };
+}
+
+const tree = (method: string, code: string, error = "") => text`
+  front INTERNAL front
+    call-painter CLIENT front${error}
+        app.id="acme/painter"
+        rpc.method="throughline.v1.TextToImageWorkerService/${method}"
+        rpc.response.status_code="${code}"
+        rpc.system.name="grpc"
+    painter SERVER painter
+`;
+
+test("a unary call carries the trace in its request's body, and the called app's span is a sibling of the call's", async (t) => {
+  const { worker, inFront, spans } = twoApps(t);
+  await inFront(() => worker.infer({ prompt: "a" }));
+  assert.equal(dumpSpans(spans()), tree("Infer", "OK"));
+});
+
+test("a stream does so too, in the request that it wraps", async (t) => {
+  const { worker, inFront, spans } = twoApps(t, {
+    async *events() {
+      yield {};
+      yield {};
+    },
+  });
+  let count = 0;
+  await inFront(async () => {
+    for await (const _ of worker.inferStream({ request: { prompt: "a" } })) {
+      count++;
+    }
+  });
+  assert.equal(count, 2);
+  assert.equal(dumpSpans(spans()), tree("InferStream", "OK"));
+});
+
+test("a carrier that the caller wrote itself stays as it is", async (t) => {
+  const { worker, inFront, carriers } = twoApps(t);
+  const own = { tracestate: "vendor=1" };
+  await inFront(() => worker.infer({ prompt: "a", traceContext: own }));
+  assert.deepEqual(carriers, [own]);
+});
+
+test("a stream that is ended by its signal ends its span", async (t) => {
+  const controller = new AbortController();
+  const { worker, inFront, spans } = twoApps(t, {
+    async *events() {
+      yield {};
+      await new Promise<void>(() => {});
+    },
+  });
+  await inFront(async () => {
+    for await (const _ of worker.inferStream({ request: { prompt: "a" } }, { signal: controller.signal })) {
+      break;
+    }
+  });
+  controller.abort();
+  await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+  const call = spans().find(({ name }) => name === "call-painter");
+  assert.equal(call?.attributes["rpc.response.status_code"], "CANCELLED");
+});
+
+test("a call that fails says its code on the span, and throws on", async (t) => {
+  const { worker, inFront, spans } = twoApps(t, {
+    infer() {
+      throw new ConnectError("full", Code.ResourceExhausted);
+    },
+  });
+  await assert.rejects(
+    inFront(() => worker.infer({ prompt: "a" })),
+    { code: Code.ResourceExhausted },
+  );
+  const call = spans().find(({ name }) => name === "call-painter");
+  assert.deepEqual(call?.status, { code: "ERROR", message: "RESOURCE_EXHAUSTED" });
+  assert.equal(call.attributes["rpc.response.status_code"], "RESOURCE_EXHAUSTED");
+});
