@@ -2,13 +2,18 @@
 export interface ListenLimits {
   /** Size of a request's header fields, in bytes. HTTP/1.1 answers 431 above it, HTTP/2 refuses the stream. Default: 16,384. */
   readonly maxHeaderBytes?: number;
+  /** Length of a request's path with its query, in bytes; 414 above it. Default: 4,096. */
+  readonly maxUrlBytes?: number;
   /** Time for an HTTP/1.1 client to send its header fields, in milliseconds; 408 after it. Default: 10,000. */
   readonly headersTimeoutMs?: number;
   /** Time for an HTTP/1.1 client to send a whole request, in milliseconds; 408 after it. Default: 60,000. */
   readonly requestTimeoutMs?: number;
   /** How long an HTTP/1.1 connection may stay open without a request, in milliseconds. Default: 30,000. */
   readonly keepAliveTimeoutMs?: number;
-  /** How long an answer may lie ready without its client reading any of it, in milliseconds; the connection is cut. Default: 60,000. */
+  /**
+   * How long an answer may lie ready without its client reading any of it, in milliseconds. The HTTP/1.1 connection is cut, the HTTP/2
+   * stream is reset beside others that move. Default: 60,000.
+   */
   readonly writeTimeoutMs?: number;
   /** Requests that an HTTP/1.1 client may send without waiting for answers; 503 above it. Default: 32. */
   readonly maxPipelinedRequests?: number;
@@ -20,14 +25,18 @@ export interface ListenLimits {
   readonly keepaliveTimeoutMs?: number;
   /** Streams that one HTTP/2 connection may have open at once. Default: 256. */
   readonly maxConcurrentStreams?: number;
-  /** Time for a new connection to show which protocol it speaks, in milliseconds. Default: 10,000. */
+  /** Time for a new connection to show which protocol it speaks, the TLS handshake included, in milliseconds. Default: 10,000. */
   readonly prefaceTimeoutMs?: number;
   /** Connections open at once; more are closed as they come. Default: 4,096. */
   readonly maxConnections?: number;
+  /** Connections open at once from one IPv4 address or one IPv6 /64 network; more are closed as they come. Default: 1,024. */
+  readonly maxConnectionsPerAddress?: number;
 }
 
-const defaults: Required<ListenLimits> = {
+/** What holds where nothing is said. */
+export const defaultListenLimits: Required<ListenLimits> = {
   maxHeaderBytes: 16_384,
+  maxUrlBytes: 4_096,
   headersTimeoutMs: 10_000,
   requestTimeoutMs: 60_000,
   keepAliveTimeoutMs: 30_000,
@@ -39,12 +48,13 @@ const defaults: Required<ListenLimits> = {
   maxConcurrentStreams: 256,
   prefaceTimeoutMs: 10_000,
   maxConnections: 4_096,
+  maxConnectionsPerAddress: 1_024,
 };
 
 /** Fills in the defaults. Throws a RangeError naming the limit that is not a positive whole number. */
 export function resolveListenLimits(limits: ListenLimits): Required<ListenLimits> {
   const read = (name: keyof ListenLimits): number => {
-    const value = limits[name] ?? defaults[name];
+    const value = limits[name] ?? defaultListenLimits[name];
     if (!Number.isSafeInteger(value) || value < 1) {
       throw new RangeError(`${name} must be a positive whole number, not ${value}`);
     }
@@ -52,6 +62,7 @@ export function resolveListenLimits(limits: ListenLimits): Required<ListenLimits
   };
   return {
     maxHeaderBytes: read("maxHeaderBytes"),
+    maxUrlBytes: read("maxUrlBytes"),
     headersTimeoutMs: read("headersTimeoutMs"),
     requestTimeoutMs: read("requestTimeoutMs"),
     keepAliveTimeoutMs: read("keepAliveTimeoutMs"),
@@ -63,5 +74,6 @@ export function resolveListenLimits(limits: ListenLimits): Required<ListenLimits
     maxConcurrentStreams: read("maxConcurrentStreams"),
     prefaceTimeoutMs: read("prefaceTimeoutMs"),
     maxConnections: read("maxConnections"),
+    maxConnectionsPerAddress: read("maxConnectionsPerAddress"),
   };
 }

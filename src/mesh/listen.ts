@@ -2,9 +2,12 @@ import { once } from "node:events";
 import * as net from "node:net";
 import { createHttp1Side } from "./http1-side.js";
 import { createHttp2Side } from "./http2-side.js";
+import { createCleartextAcceptor } from "./listen-acceptor.js";
+import { createAddressCounter } from "./listen-addresses.js";
 import { type ListenLimits, resolveListenLimits } from "./listen-limits.js";
-import type { NodeHandler } from "./node-handler.js";
-import { readPreface } from "./preface.js";
+import { type NodeHandler, respondPlain } from "./node-handler.js";
+import type { WireProtocol } from "./preface.js";
+import { createTlsAcceptor, type ServerTls } from "./tls-acceptor.js";
 
 /** Options of {@link listen}: where, for whom, and within which limits. */
 export interface ListenOptions extends ListenLimits {
@@ -14,6 +17,8 @@ export interface ListenOptions extends ListenLimits {
   readonly host?: string;
   /** TCP port; 0 takes a free one. */
   readonly port: number;
+  /** Default: cleartext. */
+  readonly tls?: ServerTls;
 }
 
 /** An open port. */
@@ -44,33 +49,33 @@ export interface StopOptions {
 const defaultCancelMs = 500;
 
 /**
- * Opens one cleartext port for HTTP/1.1 and for HTTP/2 with prior knowledge (h2c). Which one a connection speaks is read from its
- * first bytes. Rejects with the system's error (EADDRINUSE, EACCES, …) if the port cannot be opened.
+ * Opens one port for HTTP/1.1 and HTTP/2: with TLS by ALPN, in cleartext with prior knowledge (h2c), which is read from the first bytes.
+ * Rejects with the system's error (EADDRINUSE, EACCES, …) if the port cannot be opened.
  */
 export async function listen(options: ListenOptions): Promise<Listening> {
   const limits = resolveListenLimits(options);
-  const http1 = createHttp1Side(options.handler, limits);
-  const http2 = createHttp2Side(options.handler, limits);
-  /** Every open connection; the undecided ones belong to neither side yet. */
+  const handler = withoutLongUrls(options.handler, limits.maxUrlBytes);
+  const http1 = createHttp1Side(handler, limits);
+  const http2 = createHttp2Side(handler, limits);
+  const onProtocol = (socket: net.Socket, protocol: WireProtocol) =>
+    (protocol === "http2" ? http2 : http1).accept(socket);
+  const acceptor = options.tls
+    ? createTlsAcceptor(options.tls, limits, onProtocol)
+    : createCleartextAcceptor(limits, onProtocol);
+  const { server } = acceptor;
+  const addresses = createAddressCounter(limits.maxConnectionsPerAddress);
   const sockets = new Set<net.Socket>();
-  const undecided = new Set<net.Socket>();
 
-  // Half-open, so that a client which closes its side right after the request still gets what is answered at once. A call that takes
-  // longer is cancelled then: a client that has left looks the same.
-  const server = net.createServer({ noDelay: true, allowHalfOpen: true }, (socket) => {
+  server.on("connection", (socket: net.Socket) => {
+    const leave = addresses.enter(socket.remoteAddress);
+    if (leave === undefined) {
+      socket.destroy();
+      return;
+    }
     sockets.add(socket);
-    undecided.add(socket);
-    socket.on("close", () => {
+    socket.once("close", () => {
       sockets.delete(socket);
-      undecided.delete(socket);
-    });
-    socket.on("error", () => socket.destroy());
-    readPreface(socket, {
-      timeoutMs: limits.prefaceTimeoutMs,
-      onProtocol(protocol) {
-        undecided.delete(socket);
-        (protocol === "http2" ? http2 : http1).accept(socket);
-      },
+      leave();
     });
   });
   server.maxConnections = limits.maxConnections;
@@ -79,9 +84,7 @@ export async function listen(options: ListenOptions): Promise<Listening> {
 
   async function stop({ graceMs, cancel, cancelMs = defaultCancelMs }: StopOptions): Promise<void> {
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-    for (const socket of undecided) {
-      socket.destroy();
-    }
+    acceptor.closeUndecided();
     http1.drain();
     http2.drain();
     const grace = setTimeout(() => {
@@ -105,11 +108,21 @@ export async function listen(options: ListenOptions): Promise<Listening> {
   return {
     host: address,
     port,
-    url: `http://${urlHost(address)}:${port}`,
+    url: `${acceptor.scheme}://${urlHost(address)}:${port}`,
     stop(stopOptions) {
       stopping ??= stop(stopOptions);
       return stopping;
     },
+  };
+}
+
+function withoutLongUrls(handler: NodeHandler, maxBytes: number): NodeHandler {
+  return (request, response) => {
+    if ((request.url?.length ?? 0) > maxBytes) {
+      respondPlain(response, 414, `the path is longer than the limit of ${maxBytes} bytes`);
+      return;
+    }
+    handler(request, response);
   };
 }
 

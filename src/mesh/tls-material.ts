@@ -1,0 +1,120 @@
+import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
+import * as tls from "node:tls";
+import { type Reloaded, reloadFiles } from "./reloaded-files.js";
+import { tlsPolicy } from "./tls-policy.js";
+
+/** PEM files of one side of TLS. A server needs a certificate and its key; a client may have them. */
+export interface TlsFiles {
+  /** Our certificate, with the intermediate ones behind it. */
+  readonly cert?: string | undefined;
+  /** The certificate's private key, without a passphrase. */
+  readonly key?: string | undefined;
+  /** Certificates of the authorities that the other side's certificate is checked against. */
+  readonly ca?: string | undefined;
+}
+
+/** What the files hold. */
+export interface TlsMaterial {
+  readonly cert: Buffer | undefined;
+  readonly key: Buffer | undefined;
+  readonly ca: Buffer | undefined;
+}
+
+/** How to watch over the files. */
+export interface TlsReloadOptions {
+  /** Told of changed files that are wrong. The old ones stay in use. */
+  readonly onRefused: (error: unknown) => void;
+  /** Time between two looks at the files, in milliseconds. @default 5,000 */
+  readonly intervalMs?: number | undefined;
+}
+
+/**
+ * Reads the files of one side, checks them, and reads them anew when they change.
+ *
+ * @throws Error that names the file and what is wrong: unreadable, no certificate, a key that does not belong to it, expired, …. It
+ * quotes nothing of the files.
+ */
+export function reloadTlsMaterial(files: TlsFiles, options: TlsReloadOptions): Reloaded<TlsMaterial> {
+  if ((files.cert === undefined) !== (files.key === undefined)) {
+    throw new Error("a certificate and its private key belong together; one of the two files is missing");
+  }
+  const named = (["cert", "key", "ca"] as const).flatMap((name) => {
+    const file = files[name];
+    return file === undefined ? [] : [{ name, file }];
+  });
+  return reloadFiles({
+    files: named.map(({ file }) => file),
+    make(contents) {
+      const of = (name: keyof TlsFiles) => contents[named.findIndex((each) => each.name === name)];
+      const material = { cert: of("cert"), key: of("key"), ca: of("ca") };
+      checkTlsMaterial(material, files, Date.now());
+      return material;
+    },
+    ...options,
+  });
+}
+
+function checkTlsMaterial({ cert, key, ca }: TlsMaterial, files: TlsFiles, nowMs: number): void {
+  if (ca !== undefined) {
+    const authorities = certificatesOf(ca, files.ca ?? "");
+    // A bundle may hold old ones beside those in use.
+    if (authorities.every((authority) => validity(authority, nowMs) !== undefined)) {
+      throw new Error(`${files.ca} holds no authority's certificate that is valid now`);
+    }
+  }
+  if (cert !== undefined && key !== undefined) {
+    const [own] = certificatesOf(cert, files.cert ?? "");
+    const problem = validity(own, nowMs);
+    if (problem !== undefined) {
+      throw new Error(`the certificate in ${files.cert} ${problem}`);
+    }
+    if (!own?.checkPrivateKey(privateKeyOf(key, files.key ?? ""))) {
+      throw new Error(`the private key in ${files.key} does not belong to the certificate in ${files.cert}`);
+    }
+  }
+  try {
+    tls.createSecureContext({ ...tlsPolicy, ...material({ cert, key, ca }) });
+  } catch (error) {
+    // What OpenSSL refuses besides, such as a key that is too short.
+    const reason = error instanceof Error && "reason" in error ? String(error.reason) : "OpenSSL refuses them";
+    throw new Error(`${Object.values(files).join(", ")} cannot be used for TLS: ${reason}`, { cause: error });
+  }
+}
+
+/** The material as Node's TLS functions take it. */
+export function material({ cert, key, ca }: TlsMaterial): tls.SecureContextOptions {
+  return { ...(cert && { cert }), ...(key && { key }), ...(ca && { ca }) };
+}
+
+function certificatesOf(pem: Buffer, file: string): X509Certificate[] {
+  const blocks = pem.toString("latin1").match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
+  if (blocks.length === 0) {
+    throw new Error(`${file} holds no PEM certificate`);
+  }
+  return blocks.map((block, index) => {
+    try {
+      return new X509Certificate(block);
+    } catch (error) {
+      throw new Error(`certificate ${index + 1} in ${file} is broken`, { cause: error });
+    }
+  });
+}
+
+function privateKeyOf(pem: Buffer, file: string): KeyObject {
+  try {
+    return createPrivateKey(pem);
+  } catch (error) {
+    throw new Error(`${file} holds no PEM private key without a passphrase`, { cause: error });
+  }
+}
+
+/** Why a certificate does not hold now; undefined where it does. */
+function validity(certificate: X509Certificate | undefined, nowMs: number): string | undefined {
+  if (certificate !== undefined && Date.parse(certificate.validTo) < nowMs) {
+    return `expired on ${certificate.validTo}`;
+  }
+  if (certificate !== undefined && Date.parse(certificate.validFrom) > nowMs) {
+    return `is not valid before ${certificate.validFrom}`;
+  }
+  return undefined;
+}
