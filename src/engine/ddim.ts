@@ -1,10 +1,17 @@
 import { z } from "zod";
 import { cumulativeAlphas } from "./noise-schedule.js";
 import { noiseScheduleConfig, noiseScheduleOf, timestepSpacing } from "./noise-schedule-config.js";
-import { type PredictionType, type PreservingLevel, predictCleanPreserving, preservingLevel } from "./predict-clean.js";
+import {
+  clipSample,
+  type PredictionType,
+  type PreservingLevel,
+  predictCleanPreserving,
+  preservingLevel,
+} from "./predict-clean.js";
 import { roundHalfToEven } from "./round-half-to-even.js";
-import type { SamplingState, Scheduler } from "./scheduler.js";
+import type { Scheduler } from "./scheduler.js";
 import { spaceTimesteps } from "./timestep-spacing.js";
+import { walkTimesteps } from "./walk-timesteps.js";
 
 /** What diffusers' `DDIMScheduler` reads from scheduler_config.json, with its defaults; other keys are ignored. */
 export const ddimConfig = noiseScheduleConfig
@@ -35,7 +42,6 @@ export function createDdim(config: z.output<typeof ddimConfig>): Scheduler {
   const trainSteps = alphas.length;
   const cleanest = config.set_alpha_to_one ? 1 : (alphas[0] ?? 1);
   const levelAt = (timestep: number) => preservingLevel(timestep < 0 ? cleanest : (alphas[timestep] ?? Number.NaN));
-  const clip = (value: number) => Math.min(Math.max(value, -config.clip_sample_range), config.clip_sample_range);
   return {
     // With more steps, the offset would lift the first of them above the training steps.
     maximumSteps:
@@ -44,30 +50,22 @@ export function createDdim(config: z.output<typeof ddimConfig>): Scheduler {
       const spacing = { spacing: config.timestep_spacing, stepsOffset: config.steps_offset };
       const timesteps = spaceTimesteps({ ...spacing, trainSteps, steps }).map(roundHalfToEven);
       const distance = Math.floor(trainSteps / steps);
-      const stepAt = (index: number, latents: Float32Array): SamplingState => {
-        const timestep = timesteps[index];
-        if (timestep === undefined) {
-          return { kind: "finished", latents };
-        }
-        return {
-          kind: "step",
-          timestep,
-          modelInput: latents,
-          advance(modelOutput) {
-            const now = levelAt(timestep);
-            // Whatever the spacing, and so not always the next timestep of the list.
-            const next = levelAt(timestep - distance);
-            const clean = predictCleanPreserving(config.prediction_type, now, latents, modelOutput);
-            const epsilon = predictNoise(config.prediction_type, now, latents, modelOutput);
-            const predictedClean = config.clip_sample ? clean.map(clip) : clean;
-            const moved = epsilon.map(
-              (value, i) => round(next.alpha * (predictedClean[i] ?? 0)) + round(next.sigma * value),
-            );
-            return { next: stepAt(index + 1, moved), predictedClean };
-          },
-        };
-      };
-      return stepAt(0, Float32Array.from(noise));
+      return walkTimesteps({
+        timesteps,
+        start: Float32Array.from(noise),
+        advance(_index, timestep, latents, modelOutput) {
+          const now = levelAt(timestep);
+          // Whatever the spacing, and so not always the next timestep of the list.
+          const next = levelAt(timestep - distance);
+          const clean = predictCleanPreserving(config.prediction_type, now, latents, modelOutput);
+          const epsilon = predictNoise(config.prediction_type, now, latents, modelOutput);
+          const predictedClean = clipSample(clean, config);
+          const moved = epsilon.map(
+            (value, i) => round(next.alpha * (predictedClean[i] ?? 0)) + round(next.sigma * value),
+          );
+          return { latents: moved, predictedClean };
+        },
+      });
     },
   };
 }

@@ -1,61 +1,124 @@
 import type { PromptEmbedding } from "./prompt-encoder.js";
 import { runSubModel } from "./run-sub-model.js";
-import type { ModelSession } from "./sessions.js";
+import type { FloatTensor, ModelSession } from "./sessions.js";
 
-/** What one evaluation of the UNet depends on besides the prompt. */
-export interface DenoiserInput {
-  /** Latents scaled for the model: [1, channels, height, width]. */
-  readonly latents: Float32Array;
+/** What all evaluations of the UNet for one picture have in common. */
+export interface DenoiserOptions {
+  /** Of one picture's latents: [1, channels, height, width]. */
   readonly latentShape: readonly number[];
-  readonly timestep: number;
+  readonly positive: PromptEmbedding;
+  /** Absent: no guidance, one run a step. */
+  readonly negative?: PromptEmbedding | undefined;
+  readonly guidanceScale: number;
   /** SDXL's size conditioning: see `timeIds`. */
   readonly timeIds: readonly number[];
   /** For a UNet that guides itself: see `guidanceEmbedding`. */
   readonly guidanceEmbedding?: Float32Array | undefined;
+  /**
+   * Runs both halves of a guided step as one batch of two, where the graph takes batches. That fills a GPU better; a CPU is full
+   * with one half, and two runs take it no longer, need half the memory, and let an abort in between them.
+   */
+  readonly batchGuidance: boolean;
 }
 
-/** With whom the picture is guided: the prompt alone, or the prompt away from its opposite. */
-export interface Guidance {
-  readonly positive: PromptEmbedding;
-  /** Absent: no guidance, one run a step instead of two. */
-  readonly negative?: PromptEmbedding;
-  readonly scale: number;
-}
+/**
+ * What the UNet puts out for `latents`, scaled for the model, at `timestep`; guided, where there is a negative prompt:
+ * u + s · (c − u), https://arxiv.org/abs/2207.12598.
+ */
+export type Denoiser = (latents: Float32Array, timestep: number, signal: AbortSignal) => Promise<Float32Array>;
 
 /** Original size, crop's corner and target size, in pixels: section 2.2 of https://arxiv.org/abs/2307.01952, uncropped. */
 export function timeIds(width: number, height: number): readonly number[] {
   return [height, width, 0, 0, height, width];
 }
 
-/**
- * What the UNet puts out for one step, guided: u + s · (c − u), https://arxiv.org/abs/2207.12598. The two halves are runs of
- * their own: on a CPU that takes no longer than one batch of two, needs half the memory, and an abort is seen in between.
- */
-export async function predictOutput(
+/** Puts together what the steps of one picture share, so that a step copies nothing but the latents of a batch. */
+export function createDenoiser(unet: ModelSession, options: DenoiserOptions): Denoiser {
+  const { positive, negative, guidanceScale } = options;
+  if (negative === undefined) {
+    return createRun(unet, options, positive);
+  }
+  if (options.batchGuidance && takesBatches(unet)) {
+    const both = createRun(unet, options, {
+      context: pair(negative.context, positive.context),
+      pooled: pair(negative.pooled, positive.pooled),
+    });
+    return async (latents, timestep, signal) => {
+      const output = await both(latents, timestep, signal);
+      return guide(output.subarray(0, latents.length), output.subarray(latents.length), guidanceScale);
+    };
+  }
+  const without = createRun(unet, options, negative);
+  const conditioned = createRun(unet, options, positive);
+  return async (latents, timestep, signal) =>
+    guide(await without(latents, timestep, signal), await conditioned(latents, timestep, signal), guidanceScale);
+}
+
+/** Evaluates the UNet for a batch of prompts on the same latents; their outputs follow each other. */
+function createRun(
   unet: ModelSession,
-  input: DenoiserInput,
-  { positive, negative, scale }: Guidance,
-  signal: AbortSignal,
-): Promise<Float32Array> {
-  const { guidanceEmbedding } = input;
-  const run = async ({ context, pooled }: PromptEmbedding): Promise<Float32Array> => {
+  { latentShape, timeIds, guidanceEmbedding }: DenoiserOptions,
+  { context, pooled }: Pick<PromptEmbedding, "context" | "pooled">,
+): Denoiser {
+  const batch = context.shape[0] ?? 1;
+  const forEach = (values: ArrayLike<number>) => repeat(Float32Array.from(values), batch);
+  const conditions = {
+    encoder_hidden_states: context,
+    text_embeds: pooled,
+    time_ids: { data: forEach(timeIds), shape: [batch, timeIds.length] },
+    ...(guidanceEmbedding && {
+      timestep_cond: { data: forEach(guidanceEmbedding), shape: [batch, guidanceEmbedding.length] },
+    }),
+  };
+  const sampleShape = [batch, ...latentShape.slice(1)];
+  const timesteps = wantsTimestepOfEach(unet) ? batch : 1;
+  return async (latents, timestep, signal) => {
     const feeds = {
-      sample: { data: input.latents, shape: input.latentShape },
-      timestep: { data: [input.timestep], shape: [1] },
-      encoder_hidden_states: context,
-      text_embeds: pooled,
-      time_ids: { data: input.timeIds, shape: [1, input.timeIds.length] },
-      ...(guidanceEmbedding && {
-        timestep_cond: { data: guidanceEmbedding, shape: [1, guidanceEmbedding.length] },
-      }),
+      sample: { data: repeat(latents, batch), shape: sampleShape },
+      timestep: { data: new Array<number>(timesteps).fill(timestep), shape: [timesteps] },
+      ...conditions,
     };
     return (await runSubModel(unet, feeds, ["out_sample"], signal))("out_sample").data;
   };
-  if (negative === undefined) {
-    return run(positive);
-  }
-  const without = await run(negative);
-  const conditioned = await run(positive);
+}
+
+/** Moves what was predicted without the prompt away from itself, to and past what was predicted with it; in its place. */
+function guide(without: Float32Array, conditioned: Float32Array, scale: number): Float32Array {
   const factor = Math.fround(scale);
-  return without.map((value, i) => value + Math.fround(factor * Math.fround((conditioned[i] ?? 0) - value)));
+  for (let i = 0; i < without.length; i++) {
+    const start = without[i] ?? 0;
+    without[i] = start + Math.fround(factor * Math.fround((conditioned[i] ?? 0) - start));
+  }
+  return without;
+}
+
+/** Not a graph that was exported for one picture at a time. */
+function takesBatches(unet: ModelSession): boolean {
+  return typeof unet.inputs.get("sample")?.shape[0] === "string";
+}
+
+/** A graph that wants a timestep for each picture names their dimension alike; others stretch the one they get. */
+function wantsTimestepOfEach(unet: ModelSession): boolean {
+  const pictures = unet.inputs.get("sample")?.shape[0];
+  return typeof pictures === "string" && unet.inputs.get("timestep")?.shape[0] === pictures;
+}
+
+/** Two batches of one as a batch of two. */
+function pair(first: FloatTensor, second: FloatTensor): FloatTensor {
+  const data = new Float32Array(first.data.length + second.data.length);
+  data.set(first.data);
+  data.set(second.data, first.data.length);
+  return { data, shape: [2, ...first.shape.slice(1)] };
+}
+
+/** The values so often after each other; once, they are not copied. */
+function repeat(values: Float32Array, times: number): Float32Array {
+  if (times === 1) {
+    return values;
+  }
+  const repeated = new Float32Array(values.length * times);
+  for (let i = 0; i < times; i++) {
+    repeated.set(values, i * values.length);
+  }
+  return repeated;
 }

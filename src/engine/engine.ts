@@ -63,6 +63,7 @@ export type PaintEvent =
       readonly timings: PaintTimings;
       /** Tokens of the prompt that did not fit, of the tokenizer that lost more. */
       readonly truncatedTokens: number;
+      readonly promptCache: PromptCacheUse;
     };
 
 /** What a loaded model can take, as plain data: enough to check a request, and to know its cost, far from the model. */
@@ -83,6 +84,12 @@ export interface PaintLimits {
 export interface StepLimits {
   readonly defaultSteps: number;
   readonly maximumSteps: number;
+}
+
+/** Of the prompt and, where it is encoded, the negative prompt: how many were encoded before and kept, and how many were not. */
+export interface PromptCacheUse {
+  readonly hits: number;
+  readonly misses: number;
 }
 
 /** What is known once a model is loaded. */

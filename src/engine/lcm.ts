@@ -1,8 +1,9 @@
 import { z } from "zod";
 import { cumulativeAlphas } from "./noise-schedule.js";
 import { noiseScheduleConfig, noiseScheduleOf } from "./noise-schedule-config.js";
-import { predictCleanPreserving, preservingLevel } from "./predict-clean.js";
-import type { SamplingState, Scheduler } from "./scheduler.js";
+import { clipSample, predictCleanPreserving, preservingLevel } from "./predict-clean.js";
+import type { Scheduler } from "./scheduler.js";
+import { walkTimesteps } from "./walk-timesteps.js";
 
 /** What diffusers' `LCMScheduler` reads from scheduler_config.json, with its defaults; other keys are ignored. */
 export const lcmConfig = noiseScheduleConfig
@@ -38,38 +39,28 @@ const dataDeviation = 0.5;
  */
 export function createLcm(config: z.output<typeof lcmConfig>): Scheduler {
   const alphas = cumulativeAlphas(noiseScheduleOf(config));
-  const clip = (value: number) => Math.min(Math.max(value, -config.clip_sample_range), config.clip_sample_range);
   return {
     maximumSteps: config.original_inference_steps,
     begin({ steps, noise, drawNoise }) {
       const timesteps = spaceLcmTimesteps(alphas.length, config.original_inference_steps, steps);
-      const stepAt = (index: number, latents: Float32Array): SamplingState => {
-        const timestep = timesteps[index];
-        if (timestep === undefined) {
-          return { kind: "finished", latents };
-        }
-        return {
-          kind: "step",
-          timestep,
-          modelInput: latents,
-          advance(modelOutput) {
-            const level = preservingLevel(alphas[timestep] ?? Number.NaN);
-            const predicted = predictCleanPreserving(config.prediction_type, level, latents, modelOutput);
-            const clean = config.clip_sample ? predicted.map(clip) : predicted;
-            const { skip, out } = boundaryScalings(timestep, config.timestep_scaling);
-            const denoised = latents.map((value, i) => round(out * (clean[i] ?? 0)) + round(skip * value));
-            const nextTimestep = timesteps[index + 1];
-            if (nextTimestep === undefined) {
-              return { next: stepAt(index + 1, denoised), predictedClean: denoised };
-            }
-            const next = preservingLevel(alphas[nextTimestep] ?? Number.NaN);
-            const fresh = drawNoise();
-            const noised = denoised.map((value, i) => round(next.alpha * value) + round(next.sigma * (fresh[i] ?? 0)));
-            return { next: stepAt(index + 1, noised), predictedClean: denoised };
-          },
-        };
-      };
-      return stepAt(0, Float32Array.from(noise));
+      return walkTimesteps({
+        timesteps,
+        start: Float32Array.from(noise),
+        advance(index, timestep, latents, modelOutput) {
+          const level = preservingLevel(alphas[timestep] ?? Number.NaN);
+          const clean = clipSample(predictCleanPreserving(config.prediction_type, level, latents, modelOutput), config);
+          const { skip, out } = boundaryScalings(timestep, config.timestep_scaling);
+          const denoised = latents.map((value, i) => round(out * (clean[i] ?? 0)) + round(skip * value));
+          const nextTimestep = timesteps[index + 1];
+          if (nextTimestep === undefined) {
+            return { latents: denoised, predictedClean: denoised };
+          }
+          const next = preservingLevel(alphas[nextTimestep] ?? Number.NaN);
+          const fresh = drawNoise();
+          const noised = denoised.map((value, i) => round(next.alpha * value) + round(next.sigma * (fresh[i] ?? 0)));
+          return { latents: noised, predictedClean: denoised };
+        },
+      });
     },
   };
 }

@@ -54,3 +54,11 @@ export function predictCleanPreserving(
       return Float32Array.from(modelOutput);
   }
 }
+
+/** Keeps the clean latents within ±`clip_sample_range`, where a configuration says so. */
+export function clipSample(
+  clean: Float32Array,
+  { clip_sample, clip_sample_range: most }: { readonly clip_sample: boolean; readonly clip_sample_range: number },
+): Float32Array {
+  return clip_sample ? clean.map((value) => Math.min(Math.max(value, -most), most)) : clean;
+}

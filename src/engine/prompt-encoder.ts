@@ -1,3 +1,4 @@
+import { LRUCache } from "lru-cache";
 import type { ModelFolder } from "./model-folder.js";
 import { runSubModel } from "./run-sub-model.js";
 import type { FloatTensor } from "./sessions.js";
@@ -9,37 +10,70 @@ export interface PromptEmbedding {
   readonly context: FloatTensor;
   /** The second encoder's projected summary: [1, projection]. */
   readonly pooled: FloatTensor;
-  /** Tokens that did not fit, of the tokenizer that lost more. */
-  readonly truncatedTokens: number;
 }
 
-/** Turns text into embeddings with two runs, one of each text encoder. */
-export type PromptEncoder = (text: string, signal: AbortSignal) => Promise<PromptEmbedding>;
+export interface EncodedPrompt extends PromptEmbedding {
+  /** Tokens that did not fit, of the tokenizer that lost more. */
+  readonly truncatedTokens: number;
+  /** Nothing was run for it: it was encoded before. */
+  readonly cached: boolean;
+}
 
-export function createPromptEncoder(model: ModelFolder, { textEncoders }: SubModels): PromptEncoder {
-  async function runEncoder(index: 0 | 1, text: string, outputs: readonly string[], signal: AbortSignal) {
-    const { ids, truncatedTokens } = model.tokenizers[index](text);
+export interface PromptEncoder {
+  /** Turns text into embeddings: with one run of each text encoder, or from the cache. The embeddings are not to be written to. */
+  encode(text: string, signal: AbortSignal): Promise<EncodedPrompt>;
+  /** All zeros, of the same shapes: what SDXL was trained on for "no prompt". */
+  zerosLike(embedding: PromptEmbedding): PromptEmbedding;
+}
+
+export interface PromptEncoderOptions {
+  /** Most bytes of all embeddings that are kept. @default 64 MiB, about a hundred prompts of SDXL base 1.0 */
+  readonly cacheBytes?: number;
+}
+
+/**
+ * Makes the encoder of one model's prompts. It keeps the embeddings that were used last, by the token ids, so that texts which
+ * differ in nothing that the model sees are one.
+ */
+export function createPromptEncoder(
+  model: ModelFolder,
+  { textEncoders }: Pick<SubModels, "textEncoders">,
+  { cacheBytes = 64 * 2 ** 20 }: PromptEncoderOptions = {},
+): PromptEncoder {
+  const cache = new LRUCache<string, PromptEmbedding>({
+    maxSize: cacheBytes,
+    sizeCalculation: ({ context, pooled }) => context.data.byteLength + pooled.data.byteLength,
+  });
+  let zeros: PromptEmbedding | undefined;
+
+  async function runEncoder(index: 0 | 1, ids: readonly number[], outputs: readonly string[], signal: AbortSignal) {
     const hiddenName = penultimateOutput(model.textEncoders[index].num_hidden_layers);
     const feeds = { input_ids: { data: ids, shape: [1, ids.length] } };
     const read = await runSubModel(textEncoders[index], feeds, [hiddenName, ...outputs], signal);
-    return { read, hidden: read(hiddenName), truncatedTokens };
+    return { read, hidden: read(hiddenName) };
   }
 
-  return async (text, signal) => {
-    const first = await runEncoder(0, text, [], signal);
-    const second = await runEncoder(1, text, ["text_embeds"], signal);
-    return {
-      context: joinRows(first.hidden, second.hidden),
-      pooled: second.read("text_embeds"),
-      truncatedTokens: Math.max(first.truncatedTokens, second.truncatedTokens),
-    };
+  return {
+    async encode(text, signal) {
+      const [first, second] = [model.tokenizers[0](text), model.tokenizers[1](text)];
+      const truncatedTokens = Math.max(first.truncatedTokens, second.truncatedTokens);
+      const key = `${first.ids} ${second.ids}`;
+      const known = cache.get(key);
+      if (known !== undefined) {
+        return { ...known, truncatedTokens, cached: true };
+      }
+      const { hidden } = await runEncoder(0, first.ids, [], signal);
+      const projected = await runEncoder(1, second.ids, ["text_embeds"], signal);
+      const embedding = { context: joinRows(hidden, projected.hidden), pooled: projected.read("text_embeds") };
+      cache.set(key, embedding);
+      return { ...embedding, truncatedTokens, cached: false };
+    },
+    zerosLike({ context, pooled }) {
+      const likewise = ({ data, shape }: FloatTensor): FloatTensor => ({ data: new Float32Array(data.length), shape });
+      zeros ??= { context: likewise(context), pooled: likewise(pooled) };
+      return zeros;
+    },
   };
-}
-
-/** All zeros, of the same shapes: what SDXL was trained on for "no prompt". */
-export function zeroEmbedding({ context, pooled }: PromptEmbedding): PromptEmbedding {
-  const zeros = ({ data, shape }: FloatTensor): FloatTensor => ({ data: new Float32Array(data.length), shape });
-  return { context: zeros(context), pooled: zeros(pooled), truncatedTokens: 0 };
 }
 
 /** Concatenates along the last axis. */

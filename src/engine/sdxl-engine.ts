@@ -1,5 +1,5 @@
-import { type Guidance, predictOutput, timeIds } from "./denoiser.js";
-import type { Engine, PaintEvent, PaintRequest } from "./engine.js";
+import { createDenoiser, timeIds } from "./denoiser.js";
+import type { Engine, PaintEvent, PaintRequest, PromptCacheUse } from "./engine.js";
 import { guidanceEmbedding } from "./guidance-embedding.js";
 import { createLatentPreview } from "./latent-preview.js";
 import { loadSchedulers } from "./load-schedulers.js";
@@ -8,7 +8,7 @@ import { ModelFolderError } from "./model-folder-error.js";
 import { paintLimits } from "./paint-limits.js";
 import { needsSecondRun, resolveSettings } from "./paint-settings.js";
 import { describeRule, fitsRule, sizeRules } from "./picture-size.js";
-import { createPromptEncoder, type PromptEmbedding, zeroEmbedding } from "./prompt-encoder.js";
+import { createPromptEncoder, type EncodedPrompt } from "./prompt-encoder.js";
 import { createSessionOpener, executionProvider, type OpenSession } from "./sessions.js";
 import { openSubModels } from "./sub-models.js";
 import { createTorchGenerator } from "./torch-generator.js";
@@ -50,15 +50,10 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     }
   }
   const limits = paintLimits(model, sizes, schedulers);
-  const encodePrompt = createPromptEncoder(model, subModels);
+  const prompts = createPromptEncoder(model, subModels);
   const channels = model.vae.latent_channels;
   const guidanceWidth = model.unet.time_cond_proj_dim ?? undefined;
-  const preview = createLatentPreview(channels, model.throughline);
-
-  function encodeNegative(text: string | undefined, positive: PromptEmbedding, signal: AbortSignal) {
-    const zeros = text === undefined && model.forceZerosForEmptyPrompt;
-    return zeros ? zeroEmbedding(positive) : encodePrompt(text ?? "", signal);
-  }
+  const preview = createLatentPreview(model.vae, model.throughline);
 
   /** The story of diffusers' `StableDiffusionXLPipeline.__call__`, under its numbers. */
   async function* paint(request: PaintRequest, signal: AbortSignal): AsyncGenerator<PaintEvent, void, undefined> {
@@ -75,10 +70,11 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     // 3. Encode the prompt, and its opposite where there is guidance that the UNet does not do itself.
     const started = performance.now();
     yield { kind: "stage", stage: "text-encoding" };
-    const positive = await encodePrompt(request.prompt, signal);
+    const positive = await prompts.encode(request.prompt, signal);
     const guided = needsSecondRun(settings, limits);
-    const negative = guided ? await encodeNegative(request.negativePrompt, positive, signal) : undefined;
-    const guidance: Guidance = { positive, scale: guidanceScale, ...(negative && { negative }) };
+    const zeroed = request.negativePrompt === undefined && model.forceZerosForEmptyPrompt;
+    const opposite = guided && !zeroed ? await prompts.encode(request.negativePrompt ?? "", signal) : undefined;
+    const negative = guided && zeroed ? prompts.zerosLike(positive) : opposite;
 
     // 4. and 5. Timesteps, and latents of pure noise at the first noise level.
     const encoded = performance.now();
@@ -90,16 +86,19 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     let state = sampler.begin({ steps, noise: drawNoise(), drawNoise });
 
     // 7. What SDXL wants to know about the size, and a UNet that guides itself about the scale.
-    const conditions = {
+    const denoise = createDenoiser(subModels.unet, {
+      latentShape,
+      positive,
+      negative,
+      guidanceScale,
       timeIds: timeIds(width, height),
-      ...(guidanceWidth !== undefined && { guidanceEmbedding: guidanceEmbedding(guidanceScale, guidanceWidth) }),
-    };
+      guidanceEmbedding: guidanceWidth === undefined ? undefined : guidanceEmbedding(guidanceScale, guidanceWidth),
+      batchGuidance: executionProvider !== "cpu",
+    });
 
     // 8. The denoising loop.
     for (let step = 1; state.kind === "step"; step++) {
-      const input = { latents: state.modelInput, latentShape, timestep: state.timestep, ...conditions };
-      const output = await predictOutput(subModels.unet, input, guidance, signal);
-      const { next, predictedClean } = state.advance(output);
+      const { next, predictedClean } = state.advance(await denoise(state.modelInput, state.timestep, signal));
       state = next;
       const shown = request.previewInterval ? step % request.previewInterval === 0 : false;
       yield {
@@ -124,6 +123,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
         vaeDecodeMs: performance.now() - denoised,
       },
       truncatedTokens: positive.truncatedTokens,
+      promptCache: countHits(opposite === undefined ? [positive] : [positive, opposite]),
     };
   }
 
@@ -142,4 +142,9 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
       await Promise.all([...textEncoders, unet, vaeDecoder].map((session) => session.release()));
     },
   };
+}
+
+function countHits(prompts: readonly EncodedPrompt[]): PromptCacheUse {
+  const hits = prompts.filter(({ cached }) => cached).length;
+  return { hits, misses: prompts.length - hits };
 }

@@ -19,7 +19,7 @@ export async function decodeLatents(
   latents: FloatTensor,
   signal: AbortSignal,
 ): Promise<Pixels> {
-  if (!latents.data.every(Number.isFinite)) {
+  if (!allFinite(latents.data)) {
     throw new PaintError(
       "failed",
       "the denoised latents are not numbers: the UNet overflows; a UNet exported in float32 does not",
@@ -27,13 +27,22 @@ export async function decodeLatents(
   }
   const feeds = { latent_sample: { data: unscale(latents, config), shape: latents.shape } };
   const picture = (await runSubModel(session, feeds, ["sample"], signal))("sample");
-  if (!picture.data.every(Number.isFinite)) {
+  if (!allFinite(picture.data)) {
     throw new PaintError(
       "failed",
       "the decoded picture has no numbers in it: SDXL's VAE overflows in float16; the model needs a vae_decoder exported in float32 or from sdxl-vae-fp16-fix",
     );
   }
   return toPixels(picture);
+}
+
+function allFinite(values: Float32Array): boolean {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) {
+    // 0 for every number; NaN, which stays, for an infinity or no number.
+    sum += (values[i] ?? 0) * 0;
+  }
+  return sum === 0;
 }
 
 /** From the UNet's scale to the decoder's: diffusers' SDXL pipeline, step "unscale/denormalize the latents". */

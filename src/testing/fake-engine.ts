@@ -84,6 +84,7 @@ export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
         pixels: pattern(request, settings.width, settings.height),
         timings: { textEncodingMs: 0, denoisingMs: 0, vaeDecodeMs: 0 },
         truncatedTokens: 0,
+        promptCache: { hits: 0, misses: 1 },
       };
     },
   };

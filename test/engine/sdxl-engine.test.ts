@@ -136,17 +136,39 @@ describe("SDXL engine", async () => {
       [1, 1, 8, 1],
     );
     runs.length = 0;
-    await paintOnce(counting, { ...heart, guidanceScale: 1, negativePrompt: "cat" });
+    await paintOnce(counting, { ...heart, prompt: "a cat", guidanceScale: 1, negativePrompt: "cat" });
     assert.deepEqual(
       [count("text_encoder"), count("text_encoder_2"), count("unet"), count("vae_decoder")],
       [1, 1, 4, 1],
     );
     runs.length = 0;
-    await paintOnce(counting, { ...heart, negativePrompt: "cat" });
+    await paintOnce(counting, { ...heart, prompt: "the cat", negativePrompt: "cat" });
     assert.deepEqual(
       [count("text_encoder"), count("text_encoder_2"), count("unet"), count("vae_decoder")],
       [2, 2, 8, 1],
     );
+  });
+
+  it("encodes no text twice, and says what it had", async () => {
+    const runs: string[] = [];
+    const counting = await load(
+      { forceZerosForEmptyPrompt: false },
+      countingSessions((subModel) => void runs.push(subModel)),
+    );
+    const paint = async (change: Partial<PaintRequest>) => {
+      runs.length = 0;
+      const { promptCache, pixels } = await paintOnce(counting, { ...heart, ...change });
+      return { ...promptCache, encoderRuns: runs.filter((run) => run.startsWith("text_encoder")).length, pixels };
+    };
+    const { pixels, ...first } = await paint({});
+    assert.deepEqual(first, { hits: 0, misses: 2, encoderRuns: 4 });
+    assert.deepEqual(await paint({}), { hits: 2, misses: 0, encoderRuns: 0, pixels });
+    assert.deepEqual(await paint({ negativePrompt: "" }), { hits: 2, misses: 0, encoderRuns: 0, pixels });
+    const { pixels: other, ...changed } = await paint({ negativePrompt: "cat" });
+    assert.deepEqual(changed, { hits: 1, misses: 1, encoderRuns: 2 });
+    assert.notDeepEqual(other, pixels);
+    const { pixels: _, ...unguided } = await paint({ guidanceScale: 1, negativePrompt: "not looked at" });
+    assert.deepEqual(unguided, { hits: 1, misses: 0, encoderRuns: 0 });
   });
 
   it("hands the guidance scale to a UNet that guides itself, and runs it once a step", async () => {
