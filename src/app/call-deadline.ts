@@ -1,4 +1,4 @@
-import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
+import { type CallOptions, Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 
 /** A server gives up this share of a call's time before the caller's own timer fires, and at least so many milliseconds. */
 const share = 0.05;
@@ -30,4 +30,13 @@ export function callDeadline(call: Pick<HandlerContext, "signal" | "timeoutMs">)
   // The call's signal is aborted at its end too, good or bad.
   call.signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
   return { signal: AbortSignal.any([call.signal, expired.signal]), remainingMs };
+}
+
+/**
+ * Options for the calls of other apps that a call leads to: they end when it ends, and their time is what {@link callDeadline} leaves of
+ * its time. `await pipeline.generate(request, onwardCall(call))`.
+ */
+export function onwardCall(call: Pick<HandlerContext, "signal" | "timeoutMs">): CallOptions {
+  const { signal, remainingMs } = callDeadline(call);
+  return { signal, ...(remainingMs !== undefined && { timeoutMs: remainingMs }) };
 }

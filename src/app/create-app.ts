@@ -15,19 +15,29 @@ import { type Listening, listen } from "../mesh/listen.js";
 import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/node-handler.js";
 import { reflectionRoutes } from "../mesh/reflection.js";
 import { createValidationInterceptor } from "../mesh/validation.js";
-import { serverScope } from "../trace/server-span-interceptor.js";
+import type { ParentPolicy } from "../trace/caller-context.js";
+import type { Telemetry } from "../trace/sdk/telemetry.js";
+import { createServerSpanInterceptor, serverScope } from "../trace/server-span-interceptor.js";
 import { traceIdOf } from "../trace/trace-id.js";
+import { endApp } from "./end-app.js";
 import { createLifecycle, createReadinessInterceptor, defaultGraceMs } from "./lifecycle.js";
+import { createProbeRoute } from "./probe-route.js";
 
 /** What makes a service an app. */
 export interface AppOptions {
-  /** Name in health, logs and errors, such as `text-to-image-worker`. */
+  /** Name in logs, errors and traces, such as `text-to-image-worker`. */
   readonly name: string;
   /** The app's own services: what health and reflection tell of. */
   readonly services: readonly DescService[];
   /** Registers the implementations of `services`. */
   readonly routes: (router: ConnectRouter) => void;
-  /** Interceptors of the app's own services, outermost first; they run before validation, so a refused call passes them. */
+  /**
+   * What the SERVER span of each call, which has the app's name, begins with. `own`: the app makes its spans itself. Else the span's
+   * parent is the request's `trace_context`, where its contract has such a field, and then the caller's `traceparent` header, which is
+   * trusted, linked or left unread (`none`). @default "link"
+   */
+  readonly serverSpan?: ParentPolicy | "own" | undefined;
+  /** Further server interceptors, outermost first; they run inside the span and before validation, so a refused call passes them. */
   readonly interceptors?: readonly Interceptor[] | undefined;
   /** Answers what is no RPC, pictures or a page, and says whether it did. Else, or absent: 404. */
   readonly httpRoute?: ((request: NodeRequest, response: NodeResponse) => boolean) | undefined;
@@ -35,8 +45,10 @@ export interface AppOptions {
   readonly corsOrigins?: readonly string[] | undefined;
   /** Gets the app ready; health says SERVING, and calls are taken, only after it. */
   readonly setup?: (hooks: SetupHooks) => Promise<void>;
-  /** Frees what `setup` took. Runs after the last call ended, also when `setup` failed. */
+  /** Frees what `setup` took. Runs after the last call ended, also when `setup` failed, and is given up after 3 s. */
   readonly teardown?: () => Promise<void>;
+  /** The app's own tracing; it is shut down with the app. */
+  readonly telemetry: Telemetry;
   readonly logger: Logger;
 }
 
@@ -70,7 +82,8 @@ export interface RunningApp {
   readonly url: string;
   readonly port: number;
   /**
-   * Drains: health says NOT_SERVING, new calls are refused, running ones have `graceMs` to finish and are then cancelled.
+   * Drains: health says NOT_SERVING, new calls are refused, running ones have `graceMs` to finish and are then cancelled. Then the last
+   * spans leave. Resolves within `graceMs` and 4 s whatever hangs; never rejects.
    * @param options.graceMs milliseconds. @default 25,000
    */
   stop(options?: { readonly graceMs?: number }): Promise<void>;
@@ -85,9 +98,9 @@ export interface InMemoryApp {
 /** No request of an app comes near it: the longest holds a prompt and a carrier. */
 const maxRequestBytes = 1_048_576;
 
-/** Makes an app of a service: one port, health, reflection, validation, readiness and drain come with it. */
+/** Makes an app of services: one port, health, probes, reflection, validation, tracing, readiness and drain come with it. */
 export function createApp(options: AppOptions): App {
-  const { name, services, logger } = options;
+  const { name, services, telemetry, logger, serverSpan = "link" } = options;
   const health = createHealth({ services: services.map((service) => service.typeName) });
   const shutdown = new AbortController();
   // Every running call listens to it.
@@ -101,7 +114,12 @@ export function createApp(options: AppOptions): App {
     }
     logger.info({ state }, `${name} is ${state}`);
   });
+  const end = () => endApp({ name, teardown: options.teardown, telemetry, logger });
+  const probeRoute = createProbeRoute(() => lifecycle.state);
   const interceptors = [
+    ...(serverSpan === "own"
+      ? []
+      : [createServerSpanInterceptor({ ...telemetry, name, services, parent: serverSpan })]),
     ...(options.interceptors ?? []),
     createReadinessInterceptor(name, services, lifecycle),
     createValidationInterceptor({ services }),
@@ -112,7 +130,7 @@ export function createApp(options: AppOptions): App {
       await options.setup?.({ setAvailable: (available) => lifecycle.enter(available ? "serving" : "interrupted") });
     } catch (error) {
       lifecycle.enter("draining");
-      await options.teardown?.();
+      await end();
       throw error;
     }
     lifecycle.enter("serving");
@@ -136,7 +154,7 @@ export function createApp(options: AppOptions): App {
           logger.error({ err: error, method, traceId }, "a call failed inside");
         },
         fallback(request, response) {
-          if (options.httpRoute?.(request, response) !== true) {
+          if (!probeRoute(request, response) && options.httpRoute?.(request, response) !== true) {
             respondPlain(response, 404, "not found");
           }
         },
@@ -162,7 +180,7 @@ export function createApp(options: AppOptions): App {
         async stop({ graceMs = defaultGraceMs } = {}) {
           lifecycle.enter("draining");
           await listening.stop({ graceMs, cancel: abortCalls });
-          await options.teardown?.();
+          await end();
         },
       };
     },
@@ -173,7 +191,7 @@ export function createApp(options: AppOptions): App {
         async stop() {
           lifecycle.enter("draining");
           abortCalls();
-          await options.teardown?.();
+          await end();
         },
       };
     },

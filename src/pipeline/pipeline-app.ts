@@ -9,7 +9,7 @@ import type { AppDirectory, AppDirectoryEntry } from "../mesh/app-directory.js";
 import { createChannel } from "../mesh/grpc-channel.js";
 import { createGrpcTransport } from "../mesh/grpc-transport.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
-import { createServerSpanInterceptor, serverScope } from "../trace/server-span-interceptor.js";
+import { serverScope } from "../trace/server-span-interceptor.js";
 import type { GenerateCall } from "./generate.js";
 import { pipelineRoutes } from "./routes.js";
 import { createWorkerClients, type WorkerConnection } from "./worker-clients.js";
@@ -56,18 +56,11 @@ export function createPipelineApp(options: PipelineAppOptions): App {
     name: pipelineName,
     services: [ImagePipelineService],
     routes: pipelineRoutes({ context: { workers, tracer, propagator, store }, callOf }),
-    interceptors: [
-      createServerSpanInterceptor({
-        tracer,
-        propagator,
-        name: pipelineName,
-        services: [ImagePipelineService],
-        parent: options.trustTraceparent ? "trust" : "link",
-      }),
-    ],
+    serverSpan: options.trustTraceparent ? "trust" : "link",
     httpRoute: store && createImageRoute(store),
     corsOrigins,
     teardown: async () => workers.close(),
+    telemetry,
     logger,
   });
 }

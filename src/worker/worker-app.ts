@@ -63,6 +63,8 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     name: workerName,
     services: [TextToImageWorkerService],
     routes: workerRoutes({ context, callOf }),
+    // `inference` begins at the queue: a call that is refused there has none.
+    serverSpan: "own",
     httpRoute: store && createImageRoute(store),
     async setup({ setAvailable }) {
       // A trace of its own, so that no request's trace shows the model's first run.
@@ -75,6 +77,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     async teardown() {
       await engine?.close();
     },
+    telemetry,
     logger,
   });
 }

@@ -1,0 +1,182 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect } from "node:http2";
+import { type TestContext, test } from "node:test";
+import { Code, type ConnectRouter, createClient } from "@connectrpc/connect";
+import { pino } from "pino";
+import { type AppOptions, createApp, type RunningApp } from "../../src/app/create-app.js";
+import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "../../src/gen/grpc/health/v1/health_pb.js";
+import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
+import { createChannel } from "../../src/mesh/grpc-channel.js";
+import { createGrpcTransport } from "../../src/mesh/grpc-transport.js";
+import { dumpSpans, text } from "../support/dump-spans.js";
+import { testTelemetry } from "../support/telemetry.js";
+
+const logger = pino({ level: "silent" });
+const services = [TextToImageWorkerService];
+
+/** A painter that answers at once, or when `painting` has. */
+const routesOf = (painting?: () => Promise<void>) => (router: ConnectRouter) => {
+  router.service(TextToImageWorkerService, {
+    async infer() {
+      await painting?.();
+      return { model: "none" };
+    },
+    async *inferStream() {
+      await painting?.();
+      yield {};
+    },
+  });
+};
+
+function appOf(t: TestContext, options: Partial<AppOptions> = {}) {
+  const telemetry = testTelemetry(t, "painter");
+  return {
+    ...telemetry,
+    app: createApp({ name: "painter", services, routes: routesOf(), telemetry, logger, ...options }),
+  };
+}
+
+/** A gRPC client of an app, closed after the test. */
+function clientsOf(t: TestContext, running: Pick<RunningApp, "port">) {
+  const channel = createChannel({ target: `127.0.0.1:${running.port}` });
+  t.after(() => channel.close());
+  const transport = createGrpcTransport({ channel });
+  return { health: createClient(Health, transport), worker: createClient(TextToImageWorkerService, transport) };
+}
+
+const deferred = () => {
+  let resolve = () => {};
+  const promise = new Promise<void>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+};
+
+async function probe(url: string, path: string) {
+  const response = await fetch(`${url}${path}`);
+  return `${response.status} ${(await response.text()).trim()}`;
+}
+
+test("health and probes tell the app's state from its first moment to its last", async (t) => {
+  const port = await freePort();
+  const ready = deferred();
+  let setAvailable = (_available: boolean) => {};
+  const painting = deferred();
+  const begun = deferred();
+  const { app } = appOf(t, {
+    routes: routesOf(async () => {
+      begun.resolve();
+      await painting.promise;
+    }),
+    async setup(hooks) {
+      setAvailable = hooks.setAvailable;
+      await ready.promise;
+    },
+  });
+  const url = `http://127.0.0.1:${port}`;
+  const { health, worker } = clientsOf(t, { port });
+  const serving = app.serve({ port });
+  const states = async () => {
+    const { statuses } = await health.list({});
+    const all = ["", TextToImageWorkerService.typeName].map((name) => ServingStatus[statuses[name]?.status ?? 0]);
+    return [await probe(url, "/healthz"), await probe(url, "/readyz"), ...all];
+  };
+  const refused = () => assert.rejects(worker.infer({ prompt: "a" }), { code: Code.Unavailable });
+
+  assert.deepEqual(await states(), ["200 starting", "503 starting", "NOT_SERVING", "NOT_SERVING"]);
+  await refused();
+  ready.resolve();
+  const running = await serving;
+  assert.deepEqual(await states(), ["200 serving", "200 serving", "SERVING", "SERVING"]);
+  setAvailable(false);
+  assert.deepEqual(await states(), ["200 interrupted", "503 interrupted", "NOT_SERVING", "NOT_SERVING"]);
+  await refused();
+  setAvailable(true);
+  assert.deepEqual(await states(), ["200 serving", "200 serving", "SERVING", "SERVING"]);
+
+  const watched: string[] = [];
+  const watching = (async () => {
+    for await (const { status } of health.watch({ service: "" })) {
+      watched.push(ServingStatus[status]);
+    }
+  })();
+  const call = worker.infer({ prompt: "a" });
+  await begun.promise;
+  const stopped = running.stop();
+  await watching;
+  assert.deepEqual(watched, ["SERVING", "NOT_SERVING"]);
+  // Nobody new gets in, and the call that runs is finished.
+  await assert.rejects(fetch(`${url}/readyz`));
+  painting.resolve();
+  assert.equal((await call).model, "none");
+  await stopped;
+});
+
+test("probes are answered over HTTP/2 too, by GET and HEAD alone", async (t) => {
+  const { app } = appOf(t);
+  const running = await app.serve({ port: 0 });
+  t.after(() => running.stop());
+  const session = connect(running.url);
+  t.after(() => session.destroy());
+  const [headers] = await once(session.request({ ":path": "/readyz" }).end(), "response");
+  assert.equal(headers[":status"], 200);
+  assert.equal((await fetch(`${running.url}/healthz`, { method: "HEAD" })).status, 200);
+  assert.equal((await fetch(`${running.url}/healthz`, { method: "POST" })).status, 405);
+  assert.equal((await fetch(`${running.url}/elsewhere`)).status, 404);
+});
+
+test("each call has one SERVER span, whose parent is the request's own carrier", async (t) => {
+  const { app, collector } = appOf(t);
+  const running = await app.serve({ port: 0 });
+  t.after(() => running.stop());
+  const { worker } = clientsOf(t, running);
+  const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  const header = { traceparent: "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" };
+  await worker.infer({ prompt: "a", traceContext: { traceparent } }, { headers: header });
+  for await (const _ of worker.inferStream({ request: { prompt: "a", traceContext: { traceparent } } })) {
+  }
+  await worker.infer({ prompt: "a" }, { headers: header });
+  assert.equal(
+    dumpSpans(collector.spans()),
+    text`
+      (remote parent)
+        painter SERVER painter
+      (remote parent)
+        painter SERVER painter
+      painter SERVER painter
+          link 1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331
+    `,
+  );
+  assert.deepEqual(
+    collector
+      .spans()
+      .map(({ traceId }) => traceId.slice(0, 8))
+      .slice(0, 2),
+    ["0af76519", "0af76519"],
+  );
+});
+
+test("a setup that fails frees what it took, and its error is the one that is told", async (t) => {
+  let freed = false;
+  const failure = new Error("no model");
+  const { app } = appOf(t, {
+    setup: () => Promise.reject(failure),
+    teardown() {
+      freed = true;
+      return Promise.reject(new Error("and nothing to free"));
+    },
+  });
+  await assert.rejects(app.serve({ port: 0 }), failure);
+  assert.ok(freed);
+});
+
+async function freePort(): Promise<number> {
+  const { createServer } = await import("node:net");
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  await once(server, "close");
+  return typeof address === "object" && address !== null ? address.port : 0;
+}
