@@ -1,7 +1,10 @@
 import { Code, ConnectError, type ConnectRouter, createConnectRouter, type Interceptor } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { createBodyMemory } from "./body-memory.js";
+import { callerKey } from "./callers.js";
 import { applyCors, type CorsOptions } from "./cors.js";
+import { createGate, type Entry, type Gate } from "./gate.js";
+import { enterWith } from "./gate-handler.js";
 import { createInternalErrorInterceptor, type InternalErrorHandler } from "./internal-errors.js";
 import { compressions } from "./message-check.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "./node-handler.js";
@@ -33,6 +36,8 @@ export interface ConnectHandlerOptions {
   readonly onInternalError?: InternalErrorHandler;
   /** Aborts the signal of every running call, with its own reason. */
   readonly shutdownSignal?: AbortSignal;
+  /** Decides who may call, before a body is read. The fallback is not behind it. Default: anybody. */
+  readonly gate?: Gate;
   /** Which other origins' pages may call. Default: none. */
   readonly cors?: CorsOptions;
 }
@@ -49,6 +54,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     bodyTimeoutMs: options.bodyTimeoutMs ?? 60_000,
     memory: createBodyMemory(options.bodyMemoryBytes ?? 67_108_864),
   };
+  const gate = options.gate ?? createGate({});
   const onInternalError: InternalErrorHandler = options.onInternalError ?? (() => {});
   // Twice: inside, so that interceptors see the client's error; outside, for what the interceptors themselves throw.
   const internalErrors = createInternalErrorInterceptor(onInternalError);
@@ -64,9 +70,14 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
   const fallback: NodeHandler = options.fallback ?? ((_, response) => respondPlain(response, 404, "not found"));
 
   async function serveRpc(handler: UniversalHandler, request: NodeRequest, response: NodeResponse): Promise<void> {
+    let entry: Entry | undefined;
     try {
       const call = serverRequestFromNode(request, response);
-      await writeResponse(await handler(await screenRequest(handler, call, limits)), response);
+      const screened = await screenRequest(handler, call, limits, () => {
+        entry = enterWith(gate, request, handler.service.typeName);
+        call.contextValues?.set(callerKey, entry.caller);
+      });
+      await writeResponse(await handler(screened), response);
     } catch (error) {
       const { service, method } = handler;
       endBroken(response, error);
@@ -74,6 +85,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
         onInternalError(error, { method: `${service.typeName}/${method.name}` });
       }
     } finally {
+      entry?.leave();
       // What is left of a body that was refused in its middle: unread, it would block the connection for the next request.
       request.resume();
     }

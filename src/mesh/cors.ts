@@ -10,8 +10,8 @@ export interface CorsOptions {
   readonly origins: readonly string[];
 }
 
-/** Trace context may come from a page too. */
-const allowedHeaders = [...cors.allowedHeaders, "traceparent", "tracestate", "baggage"].join(", ");
+/** A caller's key and the trace context may come from a page too. */
+const allowedHeaders = [...cors.allowedHeaders, "authorization", "traceparent", "tracestate", "baggage"].join(", ");
 const exposedHeaders = cors.exposedHeaders.join(", ");
 /** How long a browser may remember a preflight: two hours, the most that Chromium takes. */
 const maxAgeSeconds = 7_200;

@@ -24,6 +24,9 @@ export interface ScreenLimits {
   readonly memory: BodyMemory;
 }
 
+/** Lets a call in before its body is read, or throws the ConnectError to answer with. */
+export type Admit = () => void;
+
 /** setTimeout fires at once above this, so a longer time limit is cut to it: 24 days. */
 const maxTimeoutMs = 2_147_483_000;
 
@@ -39,6 +42,7 @@ export async function screenRequest(
   { method }: UniversalHandler,
   request: UniversalServerRequest,
   limits: ScreenLimits,
+  admit: Admit,
 ): Promise<UniversalServerRequest> {
   const format = requestFormat(method, request.header.get("content-type"));
   if (format === undefined || !isByteStream(request.body)) {
@@ -47,6 +51,7 @@ export async function screenRequest(
   const header = new Headers(request.header);
   const check = { schema: method.input, format, maxBytes: limits.readMaxBytes };
   try {
+    admit();
     const timeoutMs = limitTimeout(header, format);
     const options = { ...check, compression: requestCompression(header, format) };
     if (method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming") {

@@ -1,0 +1,33 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Entry, Gate } from "./gate.js";
+import { type NodeHandler, type NodeRequest, respondPlain } from "./node-handler.js";
+import { peerOf } from "./peer.js";
+
+const statuses = new Map([
+  [Code.Unauthenticated, 401],
+  [Code.PermissionDenied, 403],
+  [Code.ResourceExhausted, 429],
+]);
+
+/** Puts a gate before what is no RPC: 401, 403 or 429 in plain text for whom it does not let in. */
+export function gateHandler(gate: Gate, handler: NodeHandler): NodeHandler {
+  return (request, response) => {
+    let entry: Entry;
+    try {
+      entry = enterWith(gate, request, undefined);
+    } catch (error) {
+      const { code, rawMessage } = ConnectError.from(error);
+      const status = statuses.get(code) ?? 500;
+      // A body that nobody reads would block the connection for the next request.
+      request.resume();
+      return respondPlain(response, status, rawMessage, status === 401 ? { "www-authenticate": "Bearer" } : {});
+    }
+    response.once("close", entry.leave);
+    handler(request, response);
+  };
+}
+
+/** Brings a request to a gate. @param service full name of the service; undefined for what is no RPC. */
+export function enterWith(gate: Gate, request: NodeRequest, service: string | undefined): Entry {
+  return gate.enter({ service, authorization: request.headers.authorization, peer: peerOf(request) });
+}
