@@ -63,7 +63,8 @@ const allowed: Record<string, readonly string[]> = {
   client: ["gen"],
   app: ["mesh", "trace"],
   mesh: ["gen"],
-  trace: [],
+  trace: ["otelconnect"],
+  otelconnect: [],
   engine: [],
   image: [],
 };
@@ -114,6 +115,19 @@ test("only the engine's sessions know onnxruntime, and only trace/sdk knows an O
       if (name.startsWith("@opentelemetry/") && name !== "@opentelemetry/api") {
         assert.match(path, /^trace\/sdk\//, `${path} imports ${name}`);
       }
+    }
+  }
+});
+
+test("OpenTelemetry for Connect stands on its own, and runs where there is no Node", () => {
+  const needed = new Set(["@bufbuild/protobuf", "@connectrpc/connect", "@opentelemetry/api"]);
+  for (const { path, part, packages } of files) {
+    if (part === "otelconnect") {
+      assert.deepEqual(
+        packages.filter((name) => !needed.has(name)),
+        [],
+        path,
+      );
     }
   }
 });

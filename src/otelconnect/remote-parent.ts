@@ -1,0 +1,58 @@
+import {
+  type Context,
+  isSpanContextValid,
+  type Link,
+  ROOT_CONTEXT,
+  type TextMapGetter,
+  type TextMapPropagator,
+  trace,
+} from "@opentelemetry/api";
+
+/**
+ * What the headers of a caller (`traceparent`, `tracestate`, `baggage`) mean for the server's span:
+ * - `link`: the span begins a trace of its own and links to the caller's. For servers that strangers reach: whoever could choose
+ *   the parent could also choose the sampling, and join traces that are not theirs. Tracestate and baggage end here;
+ * - `trust`: the caller's span is the parent, and tracestate and baggage travel on;
+ * - `ignore`: the headers are not read.
+ */
+export type RemoteParent = "link" | "trust" | "ignore";
+
+/** Where a server's span begins. */
+export interface SpanOrigin {
+  /** Context with the parent span, or without one, which makes a root. */
+  readonly parent: Context;
+  readonly links: readonly Link[];
+}
+
+/** Reads what the headers say. Never throws, whatever they hold: what cannot be read counts as absent. */
+export function readRemoteParent(propagator: TextMapPropagator, header: Headers, policy: RemoteParent): SpanOrigin {
+  if (policy === "ignore") {
+    return nowhere;
+  }
+  const extracted = extract(propagator, header);
+  if (policy === "trust") {
+    return { parent: extracted, links: [] };
+  }
+  const caller = trace.getSpanContext(extracted);
+  if (caller === undefined || !isSpanContextValid(caller)) {
+    return nowhere;
+  }
+  const { traceId, spanId, traceFlags } = caller;
+  return { parent: ROOT_CONTEXT, links: [{ context: { traceId, spanId, traceFlags, isRemote: true } }] };
+}
+
+const nowhere: SpanOrigin = { parent: ROOT_CONTEXT, links: [] };
+
+function extract(propagator: TextMapPropagator, header: Headers): Context {
+  try {
+    return propagator.extract(ROOT_CONTEXT, header, headersGetter);
+  } catch {
+    // The API does not promise what the SDK's propagators do, which is to skip what they cannot read.
+    return ROOT_CONTEXT;
+  }
+}
+
+const headersGetter: TextMapGetter<Headers> = {
+  keys: (header) => [...header.keys()],
+  get: (header, key) => header.get(key) ?? undefined,
+};
