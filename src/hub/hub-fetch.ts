@@ -1,0 +1,90 @@
+import { HubError } from "./hub-error.js";
+import type { ModelId } from "./model-id.js";
+
+/** How the Hub is reached. */
+export interface HubFetchOptions {
+  readonly model: ModelId;
+  /** File that the requests are about, for the words of errors. */
+  readonly file?: string;
+  /** Base URL without a slash at its end. */
+  readonly endpoint: string;
+  /** Access token. It is sent to the endpoint alone. */
+  readonly token: string | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * A `fetch` for one model: it adds the token where it belongs, and answers anything but success with a HubError that says what to do.
+ * The Hub redirects to storage hosts, which must not see the token: `fetch` takes the header off a redirect to another origin.
+ */
+export function createHubFetch(options: HubFetchOptions): typeof fetch {
+  const { endpoint, token, signal } = options;
+  const { origin } = new URL(endpoint);
+  return async (input, init) => {
+    const url = new URL(input instanceof Request ? input.url : input);
+    const headers = new Headers(init?.headers);
+    // Ranges and sizes are of the file itself, not of some compressed form of it.
+    headers.set("accept-encoding", "identity");
+    if (token !== undefined && url.origin === origin) {
+      headers.set("authorization", `Bearer ${token}`);
+    }
+    const response = await fetch(input, { ...init, headers, signal: signal ?? null }).catch((error: unknown) => {
+      throw unreachable(options, error);
+    });
+    const wanted = headers.get("range");
+    if (response.ok && (wanted === null || response.status === 206)) {
+      return response;
+    }
+    await response.body?.cancel();
+    throw response.ok || response.status === 416
+      ? new HubError("unresumable", subjectOf(options), "the host does not send a part of a file")
+      : refusal(response, options);
+  };
+}
+
+/** What an error is about: the model, and the file where there is one. */
+export function subjectOf({ model, file }: Pick<HubFetchOptions, "model" | "file">): string {
+  return file === undefined ? model.name : `${model.name}: ${file}`;
+}
+
+/** The connection failed: at its start, or in the middle of an answer. */
+export function unreachable(options: HubFetchOptions, error: unknown): HubError {
+  // fetch says only "fetch failed" or "terminated"; the system's words stand in its cause.
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  const words = cause instanceof Error ? cause.message : String(cause);
+  const advice = "check the network and HF_ENDPOINT, and start again: what has come is kept";
+  const problem = `the connection to ${options.endpoint} failed (${words}); ${advice}`;
+  return new HubError("unreachable", subjectOf(options), problem, { cause: error });
+}
+
+/** @see https://huggingface.co/docs/hub/api, whose X-Error-Code header tells apart what shares a status */
+function refusal({ status, headers }: Response, options: HubFetchOptions): HubError {
+  const { endpoint, token } = options;
+  const { name, revision } = options.model;
+  const subject = subjectOf(options);
+  const code = headers.get("x-error-code");
+  if (code === "GatedRepo") {
+    const advice = `ask for access at ${endpoint}/${name}, and set HF_TOKEN to a token of the account that has it`;
+    return new HubError("forbidden", subject, `it is gated; ${advice}`);
+  }
+  if (code === "RevisionNotFound") {
+    return new HubError(
+      "not-found",
+      subject,
+      `it has no revision ${revision}; leave @${revision} out, or name a branch`,
+    );
+  }
+  if (status === 404 || (status === 401 && token === undefined)) {
+    // Without a token the Hub does not tell a private repository from none.
+    const advice = token === undefined ? "check the id, or set HF_TOKEN if it is private" : "check the id and HF_TOKEN";
+    return new HubError("not-found", subject, `${endpoint} has no such model; ${advice}`);
+  }
+  if (status === 401 || status === 403) {
+    const advice = "set HF_TOKEN to a token that may read it";
+    return new HubError("forbidden", subject, `${endpoint} refuses it (status ${status}); ${advice}`);
+  }
+  const again = status === 429 || status >= 500;
+  const advice = again ? "try again later" : "check HF_ENDPOINT";
+  const kind = again ? "unreachable" : "not-found";
+  return new HubError(kind, subject, `${endpoint} answers with status ${status}; ${advice}`);
+}

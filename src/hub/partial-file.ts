@@ -1,0 +1,108 @@
+import { randomUUID } from "node:crypto";
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+
+/** A blob that is still being fetched. */
+export interface PartialFile {
+  readonly path: string;
+  /** Bytes that were there already. */
+  readonly size: number;
+  readonly handle: FileHandle;
+  /** Closes it; the file stays, for whoever goes on with it. */
+  release(): Promise<void>;
+}
+
+export interface ClaimOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** How long a partial file of somebody else may stay untouched before it counts as left behind. */
+  readonly staleMs: number;
+}
+
+/**
+ * Takes the place of the one who fetches a blob, on this machine and on others that share the folder; undefined when another was at it
+ * and is no more, so that the blob may be there now.
+ *
+ * Everyone writes to a file of a name of its own, and touches it while it lives, so nobody can spoil another's bytes. Who finds
+ * another's waits for it; one that is not touched any more is taken over under a new name, which only one can succeed in, and its bytes
+ * are used. Two that begin in the same moment may both fetch, at worst.
+ */
+export async function claimPartialFile(blob: string, options: ClaimOptions): Promise<PartialFile | undefined> {
+  await mkdir(dirname(blob), { recursive: true });
+  const mine = `${blob}.${randomUUID()}.part`;
+  const [other] = await partialFiles(blob);
+  if (other !== undefined) {
+    if ((await waitFor(other, options)) === "gone" || !(await moves(other, mine))) {
+      return undefined;
+    }
+    return hold(mine, await open(mine, "r+"), options);
+  }
+  const handle = await open(mine, "wx+");
+  const [first] = await partialFiles(blob);
+  if (first !== undefined && first < mine) {
+    await handle.close();
+    await rm(mine, { force: true });
+    return undefined;
+  }
+  return hold(mine, handle, options);
+}
+
+async function hold(path: string, handle: FileHandle, { staleMs }: ClaimOptions): Promise<PartialFile> {
+  const touch = async (): Promise<void> => {
+    const now = new Date();
+    await handle.utimes(now, now).catch(() => {});
+  };
+  await touch();
+  let touching: Promise<void> = Promise.resolve();
+  const timer = setInterval(() => {
+    touching = touch();
+  }, staleMs / 5).unref();
+  return {
+    path,
+    handle,
+    size: (await handle.stat()).size,
+    async release() {
+      clearInterval(timer);
+      await touching;
+      await handle.close();
+    },
+  };
+}
+
+/** In the order of their names. */
+async function partialFiles(blob: string): Promise<string[]> {
+  const start = `${basename(blob)}.`;
+  const names = await readdir(dirname(blob));
+  const parts = names.filter((name) => name.startsWith(start) && name.endsWith(".part"));
+  return parts.sort().map((name) => join(dirname(blob), name));
+}
+
+/**
+ * Waits until a partial file is gone, or nobody has touched it for long enough. Only its changes count: clocks of machines differ.
+ */
+async function waitFor(path: string, { staleMs, signal }: ClaimOptions): Promise<"gone" | "stale"> {
+  let touched: number | undefined;
+  let since = performance.now();
+  for (;;) {
+    const found = await stat(path).catch(() => undefined);
+    if (found === undefined) {
+      return "gone";
+    }
+    if (found.mtimeMs !== touched) {
+      touched = found.mtimeMs;
+      since = performance.now();
+    } else if (performance.now() - since > staleMs) {
+      return "stale";
+    }
+    await delay(staleMs / 20, undefined, { signal });
+  }
+}
+
+async function moves(from: string, to: string): Promise<boolean> {
+  try {
+    await rename(from, to);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,24 @@
+import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { it } from "node:test";
+import { externalDataFiles } from "../../src/hub/external-data.js";
+import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+
+it("a graph names the files that hold its weights", async () => {
+  const folder = await makeSdxlFolder(await temporaryFolder(), { dataFile: "parts/weights.pb", leaveOut: [] });
+  const namesOf = async (file: string) => [...(await externalDataFiles(join(folder, file), file))];
+  assert.deepEqual(await namesOf("unet/model.onnx"), ["unet/parts/weights.pb"]);
+  assert.deepEqual(await namesOf("text_encoder/model.onnx"), [], "its weights are inside");
+});
+
+it("what is no whole graph is refused", async () => {
+  const folder = await makeSdxlFolder(await temporaryFolder());
+  const file = join(folder, "vae_decoder/model.onnx");
+  const bytes = await readFile(file);
+  await writeFile(file, bytes.subarray(0, bytes.length - 100));
+  await assert.rejects(externalDataFiles(file, "vae_decoder/model.onnx"), /ends too early/);
+  await writeFile(file, "version https://git-lfs.github.com/spec/v1\n");
+  await assert.rejects(externalDataFiles(file, "vae_decoder/model.onnx"), /no protobuf message|ends too early/);
+});
