@@ -42,6 +42,8 @@ export const vaeSchema = z.object({
   latents_mean: z.array(z.number()).nullish(),
   latents_std: z.array(z.number()).nullish(),
   shift_factor: z.number().nullish(),
+  /** Whether the decoder overflows in half precision; that of SDXL does, and diffusers takes it for granted. */
+  force_upcast: z.boolean().default(true),
 });
 
 /** A special token is a text, or an object around it. */

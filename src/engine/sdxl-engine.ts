@@ -1,21 +1,26 @@
 import { createDenoiser, timeIds } from "./denoiser.js";
+import type { ExecutionProvider } from "./device.js";
 import type { Engine, PaintEvent, PaintRequest, PromptCacheUse } from "./engine.js";
+import { chooseGraphs, type GraphFiles, type Precision } from "./graph-files.js";
 import { guidanceEmbedding } from "./guidance-embedding.js";
 import { createLatentPreview } from "./latent-preview.js";
 import { loadSchedulers } from "./load-schedulers.js";
-import { readModelFolder } from "./model-folder.js";
+import { type ModelFolder, readModelFolder } from "./model-folder.js";
 import { ModelFolderError } from "./model-folder-error.js";
 import { paintLimits } from "./paint-limits.js";
 import { needsSecondRun, resolveSettings } from "./paint-settings.js";
 import { describeRule, fitsRule, sizeRules } from "./picture-size.js";
 import { createPromptEncoder, type EncodedPrompt } from "./prompt-encoder.js";
-import { createSessionOpener, executionProvider, type OpenSession } from "./sessions.js";
+import type { OpenSession } from "./sessions.js";
+import { createSessionOpener } from "./sessions-onnx.js";
 import { openSubModels } from "./sub-models.js";
 import { createTorchGenerator } from "./torch-generator.js";
 import { decodeLatents } from "./vae-decoder.js";
 
 /** A loaded model. It blocks its thread while a sub-model runs, so it wants a process of its own. */
 export interface SdxlEngine extends Engine {
+  /** The graphs that are loaded. */
+  readonly graphs: GraphFiles;
   /** Runs every sub-model once, on the smallest picture, and finds out what only a run shows. @throws PaintError */
   warmUp(): Promise<void>;
   /** Frees the sessions. Not while a picture is painted. */
@@ -23,8 +28,12 @@ export interface SdxlEngine extends Engine {
 }
 
 export interface SdxlEngineOptions {
-  /** Folder of the layout of Stability's SDXL base 1.0 ONNX export. */
-  readonly modelFolder: string;
+  /** Folder of the layout of Stability's SDXL base 1.0 ONNX export, or what was read of it. */
+  readonly modelFolder: string | ModelFolder;
+  /** Which exports to take where the folder holds more than one. @default "auto" */
+  readonly precision?: Precision;
+  /** Where `openSession` runs the graphs. @default "cpu" */
+  readonly provider?: ExecutionProvider;
   /** Loads the graphs. @default onnxruntime on the CPU, with as many threads as the process may use */
   readonly openSession?: OpenSession;
 }
@@ -36,9 +45,11 @@ export interface SdxlEngineOptions {
  * @throws ModelFolderError when the folder is missing something or wrong.
  */
 export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEngine> {
-  const model = await readModelFolder(options.modelFolder);
+  const { modelFolder, precision = "auto", provider = "cpu" } = options;
+  const model = typeof modelFolder === "string" ? await readModelFolder(modelFolder) : modelFolder;
   const schedulers = loadSchedulers(model);
-  const subModels = await openSubModels(model, options.openSession ?? createSessionOpener());
+  const graphs = await chooseGraphs(model, { precision, provider });
+  const subModels = await openSubModels(model, graphs, options.openSession ?? createSessionOpener());
   const sizes = sizeRules(model, subModels.unet.inputs.get("sample"));
   for (const side of ["width", "height"] as const) {
     if (!fitsRule(sizes[side].default, sizes[side])) {
@@ -93,7 +104,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
       guidanceScale,
       timeIds: timeIds(width, height),
       guidanceEmbedding: guidanceWidth === undefined ? undefined : guidanceEmbedding(guidanceScale, guidanceWidth),
-      batchGuidance: executionProvider !== "cpu",
+      batchGuidance: provider !== "cpu",
     });
 
     // 8. The denoising loop.
@@ -128,7 +139,8 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
   }
 
   return {
-    info: { model: model.name, executionProvider, limits },
+    info: { model: model.name, executionProvider: provider, limits },
+    graphs,
     paint,
     async warmUp() {
       const { width, height } = sizes;

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import type { GraphFiles } from "./graph-files.js";
 import type { ModelFolder } from "./model-folder.js";
 import { ModelFolderError } from "./model-folder-error.js";
 import type { ModelSession, OpenSession } from "./sessions.js";
@@ -15,9 +16,6 @@ export function penultimateOutput(layers: number): string {
   return `hidden_states.${layers - 1}`;
 }
 
-/** File of each graph inside a model folder. */
-const graphFile = (folder: string): string => `${folder}/model.onnx`;
-
 /** Element types that the engine can feed. */
 const inputTypes = ["float32", "float16", "float64", "int32", "int64"];
 
@@ -26,10 +24,13 @@ const inputTypes = ["float32", "float16", "float64", "int32", "int64"];
  *
  * @throws ModelFolderError when one cannot be loaded or has not the inputs and outputs of its part.
  */
-export async function openSubModels(model: ModelFolder, openSession: OpenSession): Promise<SubModels> {
+export async function openSubModels(
+  model: ModelFolder,
+  files: GraphFiles,
+  openSession: OpenSession,
+): Promise<SubModels> {
   const opened: ModelSession[] = [];
-  const open = async (folder: string, inputs: readonly string[], outputs: readonly string[]): Promise<ModelSession> => {
-    const file = graphFile(folder);
+  const open = async (file: string, inputs: readonly string[], outputs: readonly string[]): Promise<ModelSession> => {
     const session = await openSession(join(model.path, file)).catch((cause: unknown) => {
       const found = cause instanceof Error ? cause.message : String(cause);
       throw new ModelFolderError(model.path, { file, expected: "a graph that onnxruntime loads", found }, { cause });
@@ -42,15 +43,15 @@ export async function openSubModels(model: ModelFolder, openSession: OpenSession
     const [first, second] = model.textEncoders;
     return {
       textEncoders: [
-        await open("text_encoder", ["input_ids"], [penultimateOutput(first.num_hidden_layers)]),
-        await open("text_encoder_2", ["input_ids"], [penultimateOutput(second.num_hidden_layers), "text_embeds"]),
+        await open(files.text_encoder, ["input_ids"], [penultimateOutput(first.num_hidden_layers)]),
+        await open(files.text_encoder_2, ["input_ids"], [penultimateOutput(second.num_hidden_layers), "text_embeds"]),
       ],
       unet: await open(
-        "unet",
+        files.unet,
         ["sample", "timestep", "encoder_hidden_states", "text_embeds", "time_ids", ...guidanceInputs(model)],
         ["out_sample"],
       ),
-      vaeDecoder: await open("vae_decoder", ["latent_sample"], ["sample"]),
+      vaeDecoder: await open(files.vae_decoder, ["latent_sample"], ["sample"]),
     };
   } catch (error) {
     await Promise.all(opened.map((session) => session.release()));

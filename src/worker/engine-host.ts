@@ -1,11 +1,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "pino";
 import { type EngineProcess, type EngineProcessOptions, startEngineProcess } from "../engine/child/engine-process.js";
-import type { StartUpTimes } from "../engine/child/messages.js";
+import type { LoadOrder, StartUpTimes } from "../engine/child/messages.js";
 import type { Engine } from "../engine/engine.js";
 import { PaintError } from "../engine/paint-error.js";
 
-export interface EngineHostOptions extends Pick<EngineProcessOptions, "modelFolder" | "threads" | "program"> {
+export interface EngineHostOptions extends LoadOrder, Pick<EngineProcessOptions, "program"> {
   readonly logger: Pick<Logger, "debug" | "info" | "warn" | "error">;
   /** Aborts the start. */
   readonly signal?: AbortSignal;
@@ -42,7 +42,7 @@ const longestBackOffMs = 30_000;
  * @throws what `startEngineProcess` throws when the model cannot be loaded.
  */
 export async function createEngineHost(options: EngineHostOptions): Promise<EngineHost> {
-  const { logger, modelFolder, threads, program, closeGraceMs = 5000, backOffMs = 500 } = options;
+  const { logger, program, closeGraceMs = 5000, backOffMs = 500, signal: startSignal, ...order } = options;
   const closing = new AbortController();
   const listeners = new Set<(state: EngineHostState) => void>();
   let state: EngineHostState = "ready";
@@ -50,17 +50,17 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
 
   const start = (signal: AbortSignal) =>
     startEngineProcess({
-      modelFolder,
+      ...order,
       signal,
       onOutput: (line) => logger.debug({ line }, "engine output"),
-      ...(threads !== undefined && { threads }),
+      onDeviceFailure: (failure) => logger.warn(failure, "device cannot be used, the next one is tried"),
       ...(program !== undefined && { program }),
     });
 
-  const first = await start(AbortSignal.any([closing.signal, ...(options.signal ? [options.signal] : [])]));
+  const first = await start(AbortSignal.any([closing.signal, ...(startSignal ? [startSignal] : [])]));
   let current: EngineProcess | undefined = first;
-  const { model, executionProvider } = first.info;
-  logger.info({ pid: first.pid, model, executionProvider, ...first.startUp }, "engine ready");
+  let { info } = first;
+  logger.info(describeEngine(first), "engine ready");
 
   function setState(next: EngineHostState): void {
     if (state !== next) {
@@ -99,7 +99,9 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
       setState("restarting");
       current = await restart();
       if (current !== undefined) {
-        logger.info({ pid: current.pid, ...current.startUp }, "engine ready again");
+        // Where a device went away, the next process may run on another one.
+        info = current.info;
+        logger.info(describeEngine(current), "engine ready again");
         setState("ready");
       }
     }
@@ -107,7 +109,9 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
   const keptUp = keepUp();
 
   return {
-    info: first.info,
+    get info() {
+      return info;
+    },
     startUp: first.startUp,
     get state() {
       return state;
@@ -137,4 +141,8 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
       await keptUp;
     },
   };
+}
+
+function describeEngine({ pid, info: { model, executionProvider }, graphs, startUp }: EngineProcess) {
+  return { pid, model, executionProvider, graphs: Object.values(graphs), ...startUp };
 }

@@ -1,5 +1,6 @@
 import { basename, dirname } from "node:path";
-import { createSessionOpener, type OpenSession } from "../../src/engine/sessions.js";
+import type { OpenSession } from "../../src/engine/sessions.js";
+import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
 
 /** Opens real sessions and tells of each run of a sub-model before it begins; the run waits for the callback. */
 export function countingSessions(onRun: (subModel: string) => void | Promise<void>): OpenSession {

@@ -1,24 +1,27 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { createInterface } from "node:readline";
 import type { Engine } from "../engine.js";
+import type { GraphFiles } from "../graph-files.js";
+import type { DeviceFailure } from "../load-on-device.js";
 import { ModelFolderError } from "../model-folder-error.js";
-import { type HostMessage, isEngineMessage, type StartUpTimes } from "./messages.js";
+import { type HostMessage, isEngineMessage, type LoadOrder, type StartUpTimes } from "./messages.js";
 import { createProcessPainter } from "./process-painter.js";
 
 /** An engine in a process of its own, loaded and warmed up. */
 export interface EngineProcess extends Engine {
   readonly pid: number;
   readonly startUp: StartUpTimes;
+  /** The graphs that are loaded. */
+  readonly graphs: GraphFiles;
   /** Resolves when the process has ended, with how, such as `signal SIGKILL`. */
   readonly exited: Promise<string>;
   /** Asks the process to end, and kills it when it has not after so long. Resolves when it has ended. */
   stop(options: { readonly graceMs: number }): Promise<void>;
 }
 
-export interface EngineProcessOptions {
-  readonly modelFolder: string;
-  /** Threads of one run. @default as many as the process may use */
-  readonly threads?: number;
+export interface EngineProcessOptions extends LoadOrder {
+  /** Called with each device that was tried in vain, at once. */
+  readonly onDeviceFailure?: (failure: DeviceFailure) => void;
   /** Called with each line that the process prints: onnxruntime's own messages, or a crash. */
   readonly onOutput?: (line: string) => void;
   /** Kills the process while it loads. */
@@ -38,7 +41,7 @@ const ownProgram = new URL(fromSource ? "./main.ts" : "./main.js", import.meta.u
  * signal's reason when it is aborted.
  */
 export async function startEngineProcess(options: EngineProcessOptions): Promise<EngineProcess> {
-  const { modelFolder, threads, signal, program = ownProgram, onOutput } = options;
+  const { signal, program = ownProgram, onOutput, onDeviceFailure, ...order } = options;
   signal?.throwIfAborted();
   const child = fork(program, {
     serialization: "advanced",
@@ -69,12 +72,13 @@ export async function startEngineProcess(options: EngineProcessOptions): Promise
       child.send(message, () => {});
     }
   };
-  send({ kind: "load", modelFolder, ...(threads !== undefined && { threads }) });
+  send({ kind: "load", ...order });
   signal?.addEventListener("abort", kill, { once: true });
   try {
-    const { info, startUp } = await whenReady(child, exited);
+    const { info, graphs, startUp } = await whenReady(child, exited, onDeviceFailure);
     return {
       info,
+      graphs,
       startUp,
       pid: child.pid ?? 0,
       exited,
@@ -95,15 +99,21 @@ export async function startEngineProcess(options: EngineProcessOptions): Promise
   }
 }
 
-type ReadyState = Pick<EngineProcess, "info" | "startUp">;
+type ReadyState = Pick<EngineProcess, "info" | "graphs" | "startUp">;
 
-function whenReady(child: ChildProcess, exited: Promise<string>): Promise<ReadyState> {
+function whenReady(
+  child: ChildProcess,
+  exited: Promise<string>,
+  onDeviceFailure: EngineProcessOptions["onDeviceFailure"],
+): Promise<ReadyState> {
   return new Promise((resolve, reject) => {
     child.on("message", (message) => {
       if (!isEngineMessage(message)) {
         return;
       }
-      if (message.kind === "ready") {
+      if (message.kind === "device-failed") {
+        onDeviceFailure?.(message.failure);
+      } else if (message.kind === "ready") {
         resolve(message);
       } else if (message.kind === "load-failed") {
         const { fault } = message;

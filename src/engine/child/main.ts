@@ -8,12 +8,10 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 // Loaded after that, because loading onnxruntime takes its time.
 const { createProcessChannel } = await import("./process-channel.js");
 const { serveEngine } = await import("./serve-engine.js");
-const { loadSdxlEngine } = await import("../sdxl-engine.js");
-const { createSessionOpener } = await import("../sessions.js");
+const { loadOnDevice } = await import("../load-on-device.js");
 
 serveEngine({
   channel: createProcessChannel(),
-  load: ({ modelFolder, threads }) =>
-    loadSdxlEngine({ modelFolder, openSession: createSessionOpener(threads === undefined ? {} : { threads }) }),
+  load: (order, onFailure) => loadOnDevice({ ...order, onFailure }),
   onClosed: () => process.exit(0),
 });

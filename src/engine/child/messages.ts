@@ -1,4 +1,7 @@
+import type { Device } from "../device.js";
 import type { EngineInfo, PaintEvent, PaintRequest } from "../engine.js";
+import type { GraphFiles, Precision } from "../graph-files.js";
+import type { DeviceFailure } from "../load-on-device.js";
 import type { ModelFolderFault } from "../model-folder-error.js";
 import type { PaintErrorKind } from "../paint-error.js";
 
@@ -10,13 +13,24 @@ import type { PaintErrorKind } from "../paint-error.js";
 /** From the host. */
 export type HostMessage =
   /** The first message, once. */
-  | { readonly kind: "load"; readonly modelFolder: string; readonly threads?: number }
+  | ({ readonly kind: "load" } & LoadOrder)
   /** Begins when the painting before has ended. Ids are the host's and never come twice. */
   | { readonly kind: "paint"; readonly id: number; readonly request: PaintRequest }
   /** Stop before the next run of a sub-model. */
   | { readonly kind: "cancel"; readonly id: number }
   /** Stop and exit. */
   | { readonly kind: "close" };
+
+/** Which model to load, and where. Absent: the engine's own defaults. */
+export interface LoadOrder {
+  readonly modelFolder: string;
+  readonly device?: Device;
+  readonly precision?: Precision;
+  /** CPU threads of one run. */
+  readonly threads?: number;
+  /** Existing folder for a profile of each session, complete when the process has closed. */
+  readonly profileFolder?: string;
+}
 
 /** About one picture: any number of events, then one of the others. */
 export type PaintMessage =
@@ -26,11 +40,18 @@ export type PaintMessage =
   | { readonly kind: "failed"; readonly id: number; readonly error: PaintFailure };
 
 /** From the engine's process. */
-export type EngineMessage = ReadyMessage | LoadFailedMessage | PaintMessage;
+export type EngineMessage = DeviceFailedMessage | ReadyMessage | LoadFailedMessage | PaintMessage;
+
+/** Before the model is ready or has failed: a device that was tried in vain. */
+export interface DeviceFailedMessage {
+  readonly kind: "device-failed";
+  readonly failure: DeviceFailure;
+}
 
 export interface ReadyMessage {
   readonly kind: "ready";
   readonly info: EngineInfo;
+  readonly graphs: GraphFiles;
   readonly startUp: StartUpTimes;
 }
 
@@ -61,7 +82,7 @@ export function isHostMessage(value: unknown): value is HostMessage {
 }
 
 export function isEngineMessage(value: unknown): value is EngineMessage {
-  return hasKind(value, ["ready", "load-failed", "event", "done", "cancelled", "failed"]);
+  return hasKind(value, ["device-failed", "ready", "load-failed", "event", "done", "cancelled", "failed"]);
 }
 
 function hasKind(value: unknown, kinds: readonly string[]): boolean {

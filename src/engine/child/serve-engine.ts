@@ -1,7 +1,8 @@
+import type { DeviceFailure, LoadedEngine } from "../load-on-device.js";
 import { ModelFolderError } from "../model-folder-error.js";
 import { PaintError } from "../paint-error.js";
 import type { SdxlEngine } from "../sdxl-engine.js";
-import type { EngineMessage, HostMessage, LoadFailedMessage, PaintFailure } from "./messages.js";
+import type { EngineMessage, HostMessage, LoadFailedMessage, LoadOrder, PaintFailure } from "./messages.js";
 
 /** The engine's end of the channel to its host. */
 export interface HostChannel {
@@ -11,28 +12,25 @@ export interface HostChannel {
 
 export interface ServeEngineOptions {
   readonly channel: HostChannel;
-  /** Loads the model that the host names. */
-  readonly load: (message: Extract<HostMessage, { kind: "load" }>) => Promise<SdxlEngine>;
+  /** Loads the model that the host names, and warms it up. */
+  readonly load: (order: LoadOrder, onFailure: (failure: DeviceFailure) => void) => Promise<LoadedEngine>;
   /** Called when the host has asked to close and nothing runs any more. */
   readonly onClosed: () => void;
 }
 
-/** Serves one engine to the host at the other end of a channel: loads it, warms it up, and paints what it is asked for. */
+/** Serves one engine to the host at the other end of a channel: loads it, and paints what it is asked for. */
 export function serveEngine({ channel, load, onClosed }: ServeEngineOptions): void {
   let engine: SdxlEngine | undefined;
   const controllers = new Map<number, AbortController>();
   /** Settles when every painting so far has ended; it never fails. */
   let idle: Promise<void> = Promise.resolve();
 
-  async function start(message: Extract<HostMessage, { kind: "load" }>): Promise<void> {
+  async function start(order: LoadOrder): Promise<void> {
     try {
-      const started = performance.now();
-      const loaded = await load(message);
-      const loadedAt = performance.now();
-      await loaded.warmUp();
-      engine = loaded;
-      const startUp = { loadMs: loadedAt - started, warmUpMs: performance.now() - loadedAt };
-      channel.send({ kind: "ready", info: loaded.info, startUp });
+      const loaded = await load(order, (failure) => channel.send({ kind: "device-failed", failure }));
+      engine = loaded.engine;
+      const { info, graphs } = engine;
+      channel.send({ kind: "ready", info, graphs, startUp: { loadMs: loaded.loadMs, warmUpMs: loaded.warmUpMs } });
     } catch (error) {
       channel.send(loadFailure(error));
     }
@@ -72,7 +70,7 @@ export function serveEngine({ channel, load, onClosed }: ServeEngineOptions): vo
         for (const controller of controllers.values()) {
           controller.abort();
         }
-        void idle.then(onClosed);
+        void idle.then(() => engine?.release()).then(onClosed);
         break;
     }
   });

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { isHostMessage } from "../../../src/engine/child/messages.js";
 import { createProcessChannel } from "../../../src/engine/child/process-channel.js";
 import { serveEngine } from "../../../src/engine/child/serve-engine.js";
-import { loadSdxlEngine } from "../../../src/engine/sdxl-engine.js";
+import { loadOnDevice } from "../../../src/engine/load-on-device.js";
 import { countingSessions } from "../counting-sessions.js";
 
 const nextCancel = () =>
@@ -39,7 +39,7 @@ serveEngine({
         }
       }
     });
-    return loadSdxlEngine({ modelFolder, openSession });
+    return loadOnDevice({ modelFolder, createOpener: () => openSession });
   },
   onClosed: () => process.exit(0),
 });

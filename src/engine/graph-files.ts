@@ -1,0 +1,61 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { ExecutionProvider } from "./device.js";
+import type { VaeConfig } from "./model-config.js";
+import type { ModelFolder } from "./model-folder.js";
+import { ModelFolderError } from "./model-folder-error.js";
+
+/** Which of a folder's exports to run, where it holds more than one. */
+export const precisions = ["auto", "fp32", "fp16"] as const;
+export type Precision = (typeof precisions)[number];
+
+/** Sub-models of SDXL, by their folders. */
+export const subModelFolders = ["text_encoder", "text_encoder_2", "unet", "vae_decoder"] as const;
+export type SubModelFolder = (typeof subModelFolders)[number];
+
+/** The graph of each sub-model: paths inside the model's folder. */
+export type GraphFiles = Readonly<Record<SubModelFolder, string>>;
+
+/** Names that graphs have in the wild: the first is the plain export, of whatever precision; the second stands beside it in half precision. */
+const plainName = "model.onnx";
+const halfName = "model_fp16.onnx";
+
+/**
+ * Chooses the graphs of a model. `auto` takes half precision on a GPU, where it is faster and half as large, and the plain export on the
+ * CPU, which computes in float32 whatever the graph says. Where one of the two is absent, the other is taken, unless the precision was
+ * asked for: `fp32` wants every plain export, `fp16` at least one in half precision.
+ *
+ * The VAE decoder is taken in half precision only where its configuration says that it can be (`force_upcast: false`, as that of
+ * sdxl-vae-fp16-fix does), or where there is no other: the original one overflows.
+ *
+ * @throws ModelFolderError when a graph is missing.
+ */
+export async function chooseGraphs(
+  model: Pick<ModelFolder, "path"> & { readonly vae: Pick<VaeConfig, "force_upcast"> },
+  options: { readonly precision: Precision; readonly provider: ExecutionProvider },
+): Promise<GraphFiles> {
+  const { precision, provider } = options;
+  const half = precision === "auto" ? provider !== "cpu" : precision === "fp16";
+  const choose = async (folder: SubModelFolder): Promise<string> => {
+    const overflows = folder === "vae_decoder" && model.vae.force_upcast;
+    const wanted = half && !overflows ? [halfName, plainName] : [plainName, halfName];
+    const names = await readdir(join(model.path, folder)).catch((): string[] => []);
+    const name = (precision === "fp32" ? [plainName] : wanted).find((candidate) => names.includes(candidate));
+    if (name === undefined) {
+      const expected = precision === "fp32" ? "a file" : `a file (or ${halfName} in its place)`;
+      throw new ModelFolderError(model.path, { file: `${folder}/${plainName}`, expected, found: "none" });
+    }
+    return `${folder}/${name}`;
+  };
+  const files: GraphFiles = {
+    text_encoder: await choose("text_encoder"),
+    text_encoder_2: await choose("text_encoder_2"),
+    unet: await choose("unet"),
+    vae_decoder: await choose("vae_decoder"),
+  };
+  if (precision === "fp16" && !Object.values(files).some((file) => file.endsWith(halfName))) {
+    const expected = "a file, since half precision was asked for";
+    throw new ModelFolderError(model.path, { file: `unet/${halfName}`, expected, found: "none" });
+  }
+  return files;
+}

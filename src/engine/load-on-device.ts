@@ -1,0 +1,119 @@
+import { type Device, describePlacement, type Placement, placementsFor, remedyFor } from "./device.js";
+import type { Precision } from "./graph-files.js";
+import { readModelFolder } from "./model-folder.js";
+import { ModelFolderError } from "./model-folder-error.js";
+import { loadSdxlEngine, type SdxlEngine } from "./sdxl-engine.js";
+import type { OpenSession } from "./sessions.js";
+import { createSessionOpener, listProviders, type SessionOptions } from "./sessions-onnx.js";
+
+/** A place where a model could not be run, on the way to one where it can. */
+export interface DeviceFailure {
+  /** As the user names it, such as `cuda:1`. */
+  readonly device: string;
+  /** onnxruntime's words, in one line. */
+  readonly reason: string;
+  /** What the user can do about it. */
+  readonly remedy: string;
+}
+
+export interface DeviceLoadOptions {
+  readonly modelFolder: string;
+  /** @default "cpu" */
+  readonly device?: Device;
+  /** @default "auto" */
+  readonly precision?: Precision;
+  /** CPU threads of one run. @default as many as the process may use */
+  readonly threads?: number;
+  /** Existing folder for a profile of each session; see `SessionOptions`. */
+  readonly profileFolder?: string;
+  /** Called with each place that `auto` gives up, at once. */
+  readonly onFailure?: (failure: DeviceFailure) => void;
+  /** Makes the loader of graphs for a place. @default onnxruntime's */
+  readonly createOpener?: (options: SessionOptions) => OpenSession;
+  /** Providers that there are to try. @default those of this platform's onnxruntime */
+  readonly providers?: readonly string[];
+}
+
+/** An engine that has painted already, and how long that took. */
+export interface LoadedEngine {
+  readonly engine: SdxlEngine;
+  /** Milliseconds, of the place that it runs on alone. */
+  readonly loadMs: number;
+  readonly warmUpMs: number;
+}
+
+/**
+ * Loads a model and warms it up at the first place that can run it: all of its graphs are opened there, and a small picture is painted. A
+ * named device is the only place tried; `auto` goes on to the next and says so. All sub-models run at the same place.
+ *
+ * @throws ModelFolderError when the folder is wrong; Error that names the device, the reason and the remedy when a named device cannot be
+ * used; whatever the CPU failed with.
+ */
+export async function loadOnDevice(options: DeviceLoadOptions): Promise<LoadedEngine> {
+  const { device = "cpu", providers = listProviders(), onFailure } = options;
+  const placements = placementsFor(device, providers);
+  // What is wrong with the folder itself is wrong at every place.
+  const model = await readModelFolder(options.modelFolder);
+  for (const [index, placement] of placements.entries()) {
+    try {
+      return await loadAt(placement, { ...options, model });
+    } catch (error) {
+      if (placement.provider === "cpu" || isFoldersOwnFault(error)) {
+        throw error;
+      }
+      const failure = describeFailure(placement, error);
+      if (index === placements.length - 1) {
+        throw new Error(`device ${failure.device} cannot be used: ${failure.reason}; ${failure.remedy}`, {
+          cause: error,
+        });
+      }
+      onFailure?.(failure);
+    }
+  }
+  throw new Error(`there is no place to try for device ${device}`);
+}
+
+type LoadAtOptions = DeviceLoadOptions & { readonly model: Awaited<ReturnType<typeof readModelFolder>> };
+
+async function loadAt(placement: Placement, options: LoadAtOptions): Promise<LoadedEngine> {
+  const { model, precision, threads, profileFolder, createOpener = createSessionOpener } = options;
+  const started = performance.now();
+  const engine = await loadSdxlEngine({
+    modelFolder: model,
+    provider: placement.provider,
+    openSession: createOpener({
+      placement,
+      ...(threads !== undefined && { threads }),
+      ...(profileFolder !== undefined && { profileFolder }),
+    }),
+    ...(precision !== undefined && { precision }),
+  });
+  const loaded = performance.now();
+  try {
+    await engine.warmUp();
+  } catch (error) {
+    await engine.release();
+    throw error;
+  }
+  return { engine, loadMs: loaded - started, warmUpMs: performance.now() - loaded };
+}
+
+/** Files that are missing or do not fit together; what onnxruntime said about one stands behind the error as its cause. */
+function isFoldersOwnFault(error: unknown): boolean {
+  return error instanceof ModelFolderError && error.cause === undefined;
+}
+
+function describeFailure(placement: Placement, error: unknown): DeviceFailure {
+  // Behind the engine's own words, where it has some, stand onnxruntime's.
+  const spoken = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  const message = spoken instanceof Error ? spoken.message : String(spoken);
+  return {
+    device: describePlacement(placement),
+    // onnxruntime begins some messages with the place in its own code.
+    reason: message
+      .trim()
+      .replace(/\s+/g, " ")
+      .replace(/^\/\S+:\d+ .*? was false\. /, ""),
+    remedy: remedyFor(placement.provider, process.platform),
+  };
+}

@@ -1,0 +1,144 @@
+import { readdir } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { basename, dirname, join } from "node:path";
+import { InferenceSession, listSupportedBackends, Tensor } from "onnxruntime-node";
+import type { Placement } from "./device.js";
+import { decodeFloat16, encodeFloat16 } from "./float16.js";
+import type { InputSpec, InputTensor, ModelSession, OpenSession } from "./sessions.js";
+
+/** Where and how graphs run. */
+export interface SessionOptions {
+  /** @default the CPU */
+  readonly placement?: Placement;
+  /** CPU threads of one run. @default what the process may use at once, because more of them slow each other down */
+  readonly threads?: number;
+  /** Existing folder for a profile of each session, named after the folder of its graph and complete once the session is released. */
+  readonly profileFolder?: string;
+}
+
+/** Execution providers that this platform's onnxruntime was built with. Whether one can be used shows when a session is opened. */
+export function listProviders(): readonly string[] {
+  return listSupportedBackends().map(({ name }) => name);
+}
+
+/** Makes the loader of graphs for one execution provider of onnxruntime. What the provider cannot run, onnxruntime runs on the CPU. */
+export function createSessionOpener(options: SessionOptions = {}): OpenSession {
+  const { placement = { provider: "cpu" }, profileFolder } = options;
+  return async (file) => {
+    const mapped = placement.provider === "cpu" && (await hasExternalData(file));
+    const profile = profileFolder === undefined ? undefined : join(profileFolder, basename(dirname(file)));
+    const session = await InferenceSession.create(file, {
+      ...sessionOptions(placement, options.threads ?? availableParallelism(), mapped),
+      ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }),
+    });
+    return createModelSession(session, () => {
+      if (profile !== undefined) {
+        session.endProfiling();
+      }
+      return session.release();
+    });
+  };
+}
+
+function sessionOptions(
+  { provider, index }: Placement,
+  threads: number,
+  mapped: boolean,
+): InferenceSession.SessionOptions {
+  const quiet = { intra_op: { allow_spinning: "0" }, inter_op: { allow_spinning: "0" } };
+  return {
+    executionProviders: [index === undefined ? provider : { name: provider, deviceId: index }],
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    executionMode: "sequential",
+    // Weights in files of their own stay there, mapped into memory, shared between processes and given up by the system when it needs the
+    // room, unless onnxruntime rearranges them: then it holds a copy of each.
+    graphOptimizationLevel: mapped ? "extended" : "all",
+    // Errors only: its warnings about unused weights help nobody who did not make the model.
+    logSeverityLevel: 3,
+    // Waiting threads that spin take the cores from the rest of the machine, and are slower as soon as there is a rest.
+    extra: { session: { ...quiet, ...(mapped && { disable_prepacking: "1" }) } },
+  };
+}
+
+/** Whether weights lie beside the graph: `model.onnx_data` of optimum and transformers, `model.onnx.data` of PyTorch, `weights.pb` of older ones. */
+async function hasExternalData(file: string): Promise<boolean> {
+  const name = basename(file);
+  const siblings = await readdir(dirname(file)).catch((): string[] => []);
+  return siblings.some(
+    (sibling) => sibling.startsWith(`${name}_data`) || sibling === `${name}.data` || sibling === "weights.pb",
+  );
+}
+
+function createModelSession(session: InferenceSession, release: () => Promise<void>): ModelSession {
+  const inputs = new Map<string, InputSpec>();
+  for (const input of session.inputMetadata) {
+    inputs.set(input.name, input.isTensor ? { type: input.type, shape: input.shape } : { type: "unknown", shape: [] });
+  }
+  return {
+    inputs,
+    outputs: session.outputNames,
+    async run(feeds, wanted) {
+      const tensors: Record<string, Tensor> = {};
+      for (const [name, spec] of inputs) {
+        const feed = feeds[name];
+        if (feed === undefined) {
+          throw new Error(`the graph wants an input "${name}", which the engine does not have`);
+        }
+        tensors[name] = createTensor(feed, spec);
+      }
+      const results = await session.run(tensors, wanted);
+      return (name) => {
+        const tensor = results[name];
+        if (tensor === undefined) {
+          throw new Error(`the graph has no output "${name}"`);
+        }
+        return { data: toFloats(tensor), shape: tensor.dims };
+      };
+    },
+    release,
+  };
+}
+function createTensor({ data, shape }: InputTensor, { type, shape: wantedShape }: InputSpec): Tensor {
+  const dimensions = wantedShape.length === 0 && data.length === 1 ? [] : shape;
+  const floats = () => (data instanceof Float32Array ? data : Float32Array.from(data));
+  switch (type) {
+    case "float32":
+      return new Tensor("float32", floats(), dimensions);
+    case "float16":
+      return createHalfTensor(encodeFloat16(floats()), dimensions);
+    case "float64":
+      return new Tensor("float64", Float64Array.from(data), dimensions);
+    case "int32":
+      return new Tensor("int32", Int32Array.from(data, Math.trunc), dimensions);
+    case "int64":
+      return new Tensor(
+        "int64",
+        BigInt64Array.from(Array.from(data, (value) => BigInt(Math.trunc(value)))),
+        dimensions,
+      );
+    default:
+      throw new Error(`the graph wants an input of type ${type}, which the engine cannot make`);
+  }
+}
+
+function createHalfTensor(bits: Uint16Array, dimensions: readonly number[]): Tensor {
+  const tensor = new Tensor("float16", bits, dimensions);
+  // Where JavaScript has a Float16Array (from Node 24 on) the tensor makes one of the bits, which the native part of onnxruntime-node 1.30
+  // reads as empty: "not enough space: expected 512, got 0". The bits themselves it reads everywhere.
+  return Object.defineProperty(tensor, "data", { value: bits });
+}
+
+function toFloats({ type, data }: Tensor): Float32Array {
+  if (data instanceof Float32Array) {
+    return data;
+  }
+  // Where the runtime of JavaScript knows float16, the data is no Uint16Array; the bits are the same.
+  if (type === "float16" && ArrayBuffer.isView(data)) {
+    return decodeFloat16(new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2));
+  }
+  if (data instanceof Float64Array) {
+    return Float32Array.from(data);
+  }
+  throw new Error(`the graph gives an output of type ${type}, which the engine cannot read`);
+}
