@@ -12,6 +12,7 @@ import type { Logger } from "pino";
 import { createConnectHandler } from "../mesh/connect-handler.js";
 import { createHealth, ServingStatus } from "../mesh/health.js";
 import { type Listening, listen } from "../mesh/listen.js";
+import type { ListenLimits } from "../mesh/listen-limits.js";
 import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/node-handler.js";
 import { reflectionRoutes } from "../mesh/reflection.js";
 import { createValidationInterceptor } from "../mesh/validation.js";
@@ -22,6 +23,7 @@ import { traceIdOf } from "../trace/trace-id.js";
 import { endApp } from "./end-app.js";
 import { createLifecycle, createReadinessInterceptor, defaultGraceMs } from "./lifecycle.js";
 import { createProbeRoute } from "./probe-route.js";
+import { createGuard, type Protection } from "./protection.js";
 
 /** What makes a service an app. */
 export interface AppOptions {
@@ -58,12 +60,16 @@ export interface SetupHooks {
   setAvailable(available: boolean): void;
 }
 
-/** Where an app listens, and how it ends. */
-export interface ServeOptions {
+/** Where an app listens, and who may call. */
+export interface ServeOptions extends Protection {
   /** @default 127.0.0.1 */
   readonly host?: string;
   /** 0 takes a free one. */
   readonly port: number;
+  /** App id that callers must be allowed to use to get in at all. Absent: the app asks `callerOf(context).mayUse` itself. */
+  readonly appId?: string | undefined;
+  /** What a connection may cost. */
+  readonly limits?: ListenLimits | undefined;
 }
 
 /** An app that can be served once, or called in memory. */
@@ -136,16 +142,22 @@ export function createApp(options: AppOptions): App {
     lifecycle.enter("serving");
   };
 
-  const listenOn = ({ host = "127.0.0.1", port }: ServeOptions): Promise<Listening> =>
-    listen({
-      host,
+  const listenOn = async ({ host = "127.0.0.1", port, limits, ...protection }: ServeOptions): Promise<Listening> => {
+    const { address, gate } = await createGuard({ host, logger, ...protection });
+    return listen({
+      ...limits,
+      host: address,
       port,
+      ...(protection.tls && { tls: protection.tls }),
       handler: createConnectHandler({
         routes(router) {
           options.routes(router);
           health.routes(router);
-          reflectionRoutes(services)(router);
+          if (protection.reflection !== "off") {
+            reflectionRoutes(services)(router);
+          }
         },
+        gate,
         interceptors,
         readMaxBytes: maxRequestBytes,
         shutdownSignal: shutdown.signal,
@@ -161,6 +173,7 @@ export function createApp(options: AppOptions): App {
         ...(options.corsOrigins && { cors: { origins: options.corsOrigins } }),
       }),
     });
+  };
 
   return {
     name,

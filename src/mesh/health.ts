@@ -9,6 +9,9 @@ import { notFound } from "./errors.js";
 /** SERVING, NOT_SERVING, and what grpc.health.v1 has besides. */
 export { ServingStatus };
 
+/** Full name of the service that is served. */
+export const healthServiceName = HealthService.typeName;
+
 /** Which services are ready: the state behind grpc.health.v1. */
 export interface Health {
   /** Sets the status of one service by its full name; the empty name is the server as a whole. */

@@ -22,6 +22,9 @@ import {
   ServerReflectionResponseSchema as ServerReflectionResponseAlphaSchema,
 } from "../gen/grpc/reflection/v1alpha/reflection_pb.js";
 
+/** Full names of the services that are served: v1 and v1alpha. */
+export const reflectionServiceNames: readonly string[] = [ServerReflection.typeName, ServerReflectionAlpha.typeName];
+
 type Answer = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
 
 /**

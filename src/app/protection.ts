@@ -1,0 +1,63 @@
+import type { Logger } from "pino";
+import { type CallerDirectory, certificateHolders } from "../mesh/caller-directory.js";
+import { createGate, type Gate } from "../mesh/gate.js";
+import { healthServiceName } from "../mesh/health.js";
+import { checkExposure } from "../mesh/listen-exposure.js";
+import { reflectionServiceNames } from "../mesh/reflection.js";
+import type { Reloaded } from "../mesh/reloaded-files.js";
+import type { ServerTls } from "../mesh/tls-acceptor.js";
+
+/** How a server protects itself. */
+export interface Protection {
+  /** @default cleartext */
+  readonly tls?: ServerTls | undefined;
+  /** Who may call, and how much. @default whoever has a client certificate, where `tls` requires one; else anybody */
+  readonly callers?: Reloaded<CallerDirectory> | undefined;
+  /** Allows a server that anybody may call to listen beyond loopback. @default false */
+  readonly open?: boolean | undefined;
+  /** Whom reflection tells of the services: anybody, those who may call, or nobody. @default "callers" */
+  readonly reflection?: "open" | "callers" | "off" | undefined;
+}
+
+/** What a server's protection comes to. */
+export interface Guard {
+  /** Address to bind. */
+  readonly address: string;
+  readonly gate: Gate;
+}
+
+/** Options of {@link createGuard}. */
+export interface GuardOptions extends Protection {
+  readonly host: string;
+  /** App id that a caller must be allowed to use. Absent: apps are checked further in. */
+  readonly appId?: string | undefined;
+  readonly logger: Pick<Logger, "warn">;
+}
+
+/**
+ * Checks that a server with this protection may listen on the host, says it in the log where anybody may call, and makes the server's
+ * gate. Health checks are open to anybody.
+ *
+ * @throws OpenServerError; the system's error where the host cannot be found.
+ */
+export async function createGuard(options: GuardOptions): Promise<Guard> {
+  const { host, tls, open = false, reflection = "callers", appId, logger } = options;
+  const callers =
+    options.callers ?? (tls?.clientCertificate === "required" ? unchanging(certificateHolders) : undefined);
+  const { address, isOpen } = await checkExposure({ host, knowsCallers: callers !== undefined, mayBeOpen: open });
+  if (isOpen) {
+    logger.warn({ host }, "INSECURE: anybody who reaches this machine may call this server");
+  }
+  if (callers !== undefined && tls === undefined) {
+    logger.warn(
+      { host },
+      "callers' keys travel in cleartext; without TLS here, something in front has to encrypt them",
+    );
+  }
+  const openReflection = reflection === "open" ? reflectionServiceNames : [];
+  return { address, gate: createGate({ callers, appId, openServices: [healthServiceName, ...openReflection] }) };
+}
+
+function unchanging<Value>(current: Value): Reloaded<Value> {
+  return { current, onChange() {}, close() {} };
+}
