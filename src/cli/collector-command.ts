@@ -1,10 +1,13 @@
+import { createGuard } from "../app/protection.js";
 import { createConnectHandler } from "../mesh/connect-handler.js";
+import { gateHandler } from "../mesh/gate-handler.js";
 import { listen } from "../mesh/listen.js";
 import { createCollector } from "../studio/collector.js";
 import { createTraceRoute } from "../studio/trace-route.js";
 import type { collectorSettings } from "./collector-settings.js";
 import type { CommandContext } from "./command-context.js";
 import { createLogger } from "./create-logger.js";
+import { protectionOf } from "./protection-of.js";
 import { runService } from "./run-service.js";
 import type { SettingsOf } from "./setting.js";
 
@@ -29,18 +32,22 @@ export function runCollector(settings: SettingsOf<typeof collectorSettings>, con
     {
       name: collectorName,
       async start() {
+        const protection = protectionOf(settings, logger);
+        const { address, gate } = await createGuard({ host, logger, ...protection });
         const listening = await listen({
-          host,
+          host: address,
+          ...(protection.tls && { tls: protection.tls }),
           port,
           handler: createConnectHandler({
             routes,
+            gate,
             readMaxBytes: maxExportBytes,
             onInternalError: (error, { method }) => logger.error({ err: error, method }, "an export failed"),
-            fallback(request, response) {
+            fallback: gateHandler(gate, (request, response) => {
               if (!traceRoute(request, response)) {
                 httpHandler(request, response);
               }
-            },
+            }),
           }),
         });
         logger.info({ url: listening.url }, "the collector is ready");

@@ -1,3 +1,4 @@
+import { protectionSettings } from "./protection-settings.js";
 import { setting } from "./setting.js";
 import { collectorPortSetting, hostSetting, logLevelSetting } from "./shared-settings.js";
 
@@ -5,5 +6,6 @@ import { collectorPortSetting, hostSetting, logLevelSetting } from "./shared-set
 export const collectorSettings = {
   host: hostSetting,
   port: setting({ flag: "port", ...collectorPortSetting }),
+  ...protectionSettings,
   logLevel: logLevelSetting,
 };

@@ -5,15 +5,17 @@ import { usageError } from "./command-error.js";
 import { createLogger } from "./create-logger.js";
 import { imageStoreOf } from "./image-store-of.js";
 import type { pipelineSettings } from "./pipeline-settings.js";
+import { protectionOf } from "./protection-of.js";
 import { runService } from "./run-service.js";
 import { createServiceTelemetry } from "./service-telemetry.js";
 import type { SettingsOf } from "./setting.js";
+import { workerSecurityOf } from "./worker-security.js";
 
 type PipelineSettings = SettingsOf<typeof pipelineSettings>;
 
 /** Runs ImagePipeline until a signal ends it. */
 export async function runPipeline(settings: PipelineSettings, context: CommandContext): Promise<number> {
-  const { host, port, publicUrl, trustTraceparent, corsOrigins, grace, logLevel } = settings;
+  const { host, port, publicUrl, trustTraceparent, corsOrigins, reflection, grace, logLevel } = settings;
   const directory = directoryOf(settings);
   const logger = createLogger(pipelineName, logLevel, context.stderr);
   const telemetry = createServiceTelemetry(pipelineName, context.environment, logger);
@@ -23,6 +25,7 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
       async start() {
         const app = createPipelineApp({
           directory,
+          workerSecurity: workerSecurityOf(settings, logger),
           store: await imageStoreOf(settings, logger),
           publicUrl,
           corsOrigins,
@@ -30,7 +33,7 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
           telemetry,
           logger,
         });
-        const running = await app.serve({ host, port });
+        const running = await app.serve({ host, port, reflection, ...protectionOf(settings, logger) });
         return { url: running.url, stop: () => running.stop({ graceMs: grace * 1000 }) };
       },
       finish: () => telemetry.shutdown(),

@@ -1,3 +1,4 @@
+import { OpenServerError } from "../mesh/listen-exposure.js";
 import { CommandError } from "./command-error.js";
 
 /** Words for the system's errors that a server meets when it opens its port. */
@@ -13,6 +14,13 @@ const portFailures = new Map([
 export function describeStartFailure(name: string, error: unknown): CommandError {
   if (error instanceof CommandError) {
     return error;
+  }
+  if (error instanceof OpenServerError) {
+    return new CommandError(
+      `${name} cannot start: on ${error.host} anybody who reaches this machine could call it. Say who may with --callers, or take ` +
+        "clients' certificates with --tls-client-ca, or allow it with --insecure-open",
+      { cause: error },
+    );
   }
   const message = error instanceof Error ? error.message : String(error);
   const words = error instanceof Error && "code" in error ? portFailures.get(String(error.code)) : undefined;

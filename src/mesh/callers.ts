@@ -22,17 +22,17 @@ export function callerOf({ values }: Pick<HandlerContext, "values">): Caller {
   return values.get(callerKey);
 }
 
-/** PERMISSION_DENIED, which names the caller's own name and the app. */
-export function appDenied({ name }: Caller, appId: string): ConnectError {
+/** PERMISSION_DENIED. The app is not named: its id is the caller's text. */
+export function appDenied({ name }: Pick<Caller, "name">): ConnectError {
   return createConnectError({
     code: Code.PermissionDenied,
-    message: `${name === undefined ? "this caller" : `caller ${name}`} may not use the app ${appId}`,
+    message: `${name === undefined ? "this caller" : `caller ${name}`} may not use this app`,
   });
 }
 
 /** Throws PERMISSION_DENIED unless the caller may use the app. */
 export function checkMayUse(caller: Caller, appId: string): void {
   if (!caller.mayUse(appId)) {
-    throw appDenied(caller, appId);
+    throw appDenied(caller);
   }
 }

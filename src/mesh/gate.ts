@@ -108,7 +108,7 @@ export function createGate({ callers, openServices = [], appId, now }: GateOptio
       }
       const caller: Caller = { name: entry.name, key: `caller ${entry.name}`, mayUse: entry.mayUse };
       if (appId !== undefined && !caller.mayUse(appId)) {
-        throw appDenied(caller, appId);
+        throw appDenied(caller);
       }
       // First the place: a call that gets none has not used up a token.
       const leave = takePlace(entry);
