@@ -56,7 +56,7 @@ export interface AppOptions {
 
 /** How a setup tells the app of what happens later. */
 export interface SetupHooks {
-  /** Whether what the app needs is there. While it is not, health says NOT_SERVING and calls are refused with UNAVAILABLE. */
+  /** Whether what the app needs is there. While it is not, health says NOT_SERVING; what calls get then is the app's affair. */
   setAvailable(available: boolean): void;
 }
 

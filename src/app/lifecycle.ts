@@ -34,13 +34,15 @@ export function createLifecycle(onChange: (state: AppState) => void): Lifecycle 
   };
 }
 
-const refusals: Record<Exclude<AppState, "serving">, string> = {
+const refusals: Partial<Record<AppState, string>> = {
   starting: "is starting and not ready yet",
-  interrupted: "is not ready: what it needs is being restarted",
   draining: "is shutting down",
 };
 
-/** Refuses calls of the app's own services with UNAVAILABLE, which callers may retry elsewhere, unless the app is serving. */
+/**
+ * Refuses calls of the app's own services with UNAVAILABLE, which callers may retry elsewhere, before the app has ever served and from its
+ * drain on. While it is `interrupted` the app itself refuses what it cannot do, after it has refused what nobody could.
+ */
 export function createReadinessInterceptor(
   appName: string,
   services: readonly DescService[],
@@ -48,9 +50,9 @@ export function createReadinessInterceptor(
 ): Interceptor {
   const own = new Set(services.map((service) => service.typeName));
   return (next) => (request) => {
-    const { state } = lifecycle;
-    if (state !== "serving" && own.has(request.service.typeName)) {
-      throw new ConnectError(`${appName} ${refusals[state]}`, Code.Unavailable);
+    const reason = refusals[lifecycle.state];
+    if (reason !== undefined && own.has(request.service.typeName)) {
+      throw new ConnectError(`${appName} ${reason}`, Code.Unavailable);
     }
     return next(request);
   };

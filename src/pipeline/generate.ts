@@ -12,6 +12,7 @@ import {
 } from "../gen/throughline/v1/worker_pb.js";
 import type { ImageStore } from "../image/image-store.js";
 import { internal, invalidField } from "../mesh/errors.js";
+import { callerHeader } from "../mesh/sharing-key.js";
 import { injectCarrier } from "../trace/carrier.js";
 import { iterateWithClientSpan } from "../trace/client-span.js";
 import { withSpan } from "../trace/span-scope.js";
@@ -35,6 +36,8 @@ export interface GenerateCall {
   readonly signal: AbortSignal;
   /** Milliseconds for the worker; undefined without a deadline. */
   readonly remainingMs: number | undefined;
+  /** Sharing key of the caller, which the worker is told. */
+  readonly caller: string;
   /** Context whose span is `image-pipeline`. */
   readonly context: Context;
   /** Base URL under which the caller reaches the store's pictures. */
@@ -80,7 +83,11 @@ export async function* generate(
     traceContext: injectCarrier(pipeline.propagator, context),
     options: { ...(request.options ?? create(GenerationOptionsSchema)), seed, delivery: Delivery.DATA_URI },
   });
-  const options: CallOptions = { signal: call.signal, ...(call.remainingMs && { timeoutMs: call.remainingMs }) };
+  const options: CallOptions = {
+    signal: call.signal,
+    headers: { [callerHeader]: call.caller },
+    ...(call.remainingMs && { timeoutMs: call.remainingMs }),
+  };
 
   const events = iterateWithClientSpan(
     tracer,

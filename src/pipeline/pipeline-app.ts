@@ -8,6 +8,7 @@ import type { ImageStore } from "../image/image-store.js";
 import type { AppDirectory, AppDirectoryEntry } from "../mesh/app-directory.js";
 import { createChannel } from "../mesh/grpc-channel.js";
 import { createGrpcTransport } from "../mesh/grpc-transport.js";
+import { sharingKeyOf } from "../mesh/sharing-key.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import type { GenerateCall } from "./generate.js";
@@ -48,6 +49,8 @@ export function createPipelineApp(options: PipelineAppOptions): App {
 
   const callOf = (call: HandlerContext): GenerateCall => ({
     ...callDeadline(call),
+    // Anybody may call a pipeline, so nobody is believed who says that it calls for somebody else.
+    caller: sharingKeyOf(call, { trustHeader: false }),
     context: call.values.get(serverScope),
     baseUrl: options.publicUrl ?? new URL(call.url).origin,
   });

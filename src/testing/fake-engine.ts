@@ -70,6 +70,7 @@ export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
       signal.throwIfAborted();
       yield { kind: "stage", stage: "text-encoding" };
       signal.throwIfAborted();
+      const started = performance.now();
       yield { kind: "stage", stage: "denoising" };
       for (let step = 1; step <= settings.steps; step++) {
         signal.throwIfAborted();
@@ -78,11 +79,12 @@ export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
         yield { kind: "step", step, totalSteps: settings.steps, ...previewAt(step, request, settings) };
       }
       signal.throwIfAborted();
+      const denoisingMs = performance.now() - started;
       yield { kind: "stage", stage: "vae-decode" };
       yield {
         kind: "image",
         pixels: pattern(request, settings.width, settings.height),
-        timings: { textEncodingMs: 0, denoisingMs: 0, vaeDecodeMs: 0 },
+        timings: { textEncodingMs: 0, denoisingMs, vaeDecodeMs: 0 },
         truncatedTokens: 0,
         promptCache: { hits: 0, misses: 1 },
       };

@@ -1,23 +1,25 @@
-import { randomInt } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { ConnectError } from "@connectrpc/connect";
 import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
 import type { Logger } from "pino";
-import type { Engine, PaintEvent, PaintSettings } from "../engine/engine.js";
+import type { Engine, PaintEvent, PaintTimings } from "../engine/engine.js";
 import { type ProgressSchema, Stage } from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest, InferStreamResponseSchema } from "../gen/throughline/v1/worker_pb.js";
 import { encodeImage } from "../image/encode-image.js";
 import { contentTypeOf } from "../image/image-format.js";
 import type { ImageStore } from "../image/image-store.js";
-import { queueFull } from "../mesh/errors.js";
 import { type ParentPolicy, readCallerContext } from "../trace/caller-context.js";
 import { isServerFailure } from "../trace/rpc-status.js";
 import { iterateWithSpan } from "../trace/span-scope.js";
 import { traceIdOf } from "../trace/trace-id.js";
 import type { Admission, Place } from "./admission.js";
+import { admit } from "./admit.js";
 import { diffusion } from "./diffusion.js";
-import { encodingOf, paintRequestOf, wantsDataUri } from "./generation-options.js";
+import { encodingOf, wantsDataUri } from "./generation-options.js";
+import { type Job, jobOf } from "./job.js";
 import { paintErrorToConnect } from "./paint-error-to-connect.js";
 import { relay } from "./relay.js";
+import { tooLateError } from "./too-late.js";
 import { upload } from "./upload.js";
 import { createWhereabouts } from "./whereabouts.js";
 
@@ -39,6 +41,10 @@ export interface InferContext {
 export interface InferCall {
   /** Aborted when the client leaves, the deadline passes or the worker shuts down. */
   readonly signal: AbortSignal;
+  /** Milliseconds from its receipt until the deadline; undefined without one. */
+  readonly remainingMs: number | undefined;
+  /** Sharing key of the caller. */
+  readonly caller: string;
   /** Base URL under which the caller reaches the store's pictures. */
   readonly baseUrl: string;
   /** The caller's headers. */
@@ -49,16 +55,14 @@ export interface InferCall {
 export type InferEvent = NonNullable<MessageInitShape<typeof InferStreamResponseSchema>["event"]>;
 
 /**
- * The way of one request through the worker, told as the stream's events: admission → `inference` span → turn → diffusion → upload →
- * result. A request that is refused at the door makes no span.
+ * The way of one request through the worker, told as the stream's events: check → admission → `inference` span → turn → diffusion → upload →
+ * result. A request that the model cannot take, or that is refused at the door, makes no span.
  *
  * @throws ConnectError
  */
 export async function* infer(request: InferRequest, call: InferCall, worker: InferContext): AsyncGenerator<InferEvent> {
-  const admitted = worker.admission.enter();
-  if (admitted.kind === "full") {
-    throw queueFull("all places of this worker are taken", admitted.retryAfterMs);
-  }
+  const job = jobOf(request, worker.engine);
+  const place = admit({ work: job.work, caller: call.caller, remainingMs: call.remainingMs }, worker.admission);
   const { parent, links } = readCallerContext({
     propagator: worker.propagator,
     carrier: request.traceContext,
@@ -71,15 +75,15 @@ export async function* infer(request: InferRequest, call: InferCall, worker: Inf
       worker.tracer,
       "inference",
       { parent, links: [...links], kind: SpanKind.SERVER, attributes },
-      (_span, scope) => paintInTurn(request, call, worker, admitted.place, scope),
+      (_span, scope) => paintInTurn(job, call, worker, place, scope),
     );
   } finally {
-    admitted.place.leave({ painted: false });
+    place.leave();
   }
 }
 
 async function* paintInTurn(
-  request: InferRequest,
+  job: Job,
   call: InferCall,
   worker: InferContext,
   place: Place,
@@ -87,7 +91,7 @@ async function* paintInTurn(
 ): AsyncGenerator<InferEvent> {
   const { signal } = call;
   const { engine, tracer } = worker;
-  const options = request.options;
+  const { request, settings, options } = job;
   const where = createWhereabouts();
   const receivedAt = performance.now();
   try {
@@ -97,22 +101,23 @@ async function* paintInTurn(
     }
     const queueMs = performance.now() - receivedAt;
     where.turn();
+    const late = call.remainingMs === undefined ? undefined : place.tooLate(call.remainingMs - queueMs);
+    if (late !== undefined) {
+      throw tooLateError(late, queueMs);
+    }
 
-    const seed = options?.seed ?? randomInt(2 ** 32);
-    const painting = diffusion(tracer, parent, engine, paintRequestOf(request.prompt, seed, options), signal);
-    let settings: PaintSettings | undefined;
+    const painting = diffusion(tracer, parent, engine, request, signal);
     let image: PaintedImage | undefined;
     for await (const event of relay(leavingAfter(place, painting), { onBacklog: dropOldestPreview })) {
       switch (event.kind) {
         case "settings":
-          settings = event.settings;
           break;
         case "image":
           image = event;
           break;
         case "stage":
         case "step": {
-          const progress = await progressOf(event, settings?.steps ?? 0);
+          const progress = await progressOf(event, settings.steps);
           where.progress(progress);
           yield { case: "progress", value: progress };
           break;
@@ -134,10 +139,13 @@ async function* paintInTurn(
     const timings = { ...image.timings, queueMs, uploadMs: doneAt - uploadStartedAt, totalMs: doneAt - receivedAt };
     const { model, executionProvider } = engine.info;
     const { truncatedTokens } = image;
-    yield { case: "result", value: { image: uploaded, seed, timings, model, executionProvider, truncatedTokens } };
+    yield {
+      case: "result",
+      value: { image: uploaded, seed: settings.seed, timings, model, executionProvider, truncatedTokens },
+    };
   } catch (error) {
     const told = paintErrorToConnect(error, signal, where.toString());
-    if (!signal.aborted && isServerFailure(told.code)) {
+    if (!signal.aborted && !(error instanceof ConnectError) && isServerFailure(told.code)) {
       worker.logger.error({ err: error, traceId: traceIdOf(parent) }, "a painting failed");
     }
     throw told;
@@ -155,14 +163,16 @@ type PaintedImage = Extract<PaintEvent, { kind: "image" }>;
 
 /** The engine is free for the next request as soon as a painting ends: whatever its reader does, and while the picture is stored. */
 async function* leavingAfter(place: Place, painting: AsyncIterable<PaintEvent>): AsyncGenerator<PaintEvent> {
-  let painted = false;
+  let timings: PaintTimings | undefined;
   try {
     for await (const event of painting) {
-      painted ||= event.kind === "image";
+      if (event.kind === "image") {
+        timings = event.timings;
+      }
       yield event;
     }
   } finally {
-    place.leave({ painted });
+    place.leave(timings);
   }
 }
 

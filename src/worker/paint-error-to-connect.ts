@@ -1,7 +1,8 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { PaintRequest } from "../engine/engine.js";
 import { PaintError } from "../engine/paint-error.js";
-import { deadlineExceeded, internal, invalidField, toClientError, unavailable } from "../mesh/errors.js";
+import { deadlineExceeded, internal, invalidField, queueFull, toClientError, unavailable } from "../mesh/errors.js";
+import { DisplacedError } from "./admission.js";
 
 /** Names of the request's fields in the contract, for the engine's. */
 const contractFields: Record<keyof PaintRequest, string> = {
@@ -27,9 +28,17 @@ export function paintErrorToConnect(error: unknown, signal: AbortSignal, whereab
     const reason = ConnectError.from(signal.reason);
     return reason.code === Code.DeadlineExceeded ? deadlineExceeded(whereabouts, error) : toClientError(reason, signal);
   }
-  if (!(error instanceof PaintError)) {
-    return toClientError(error, signal);
+  if (error instanceof DisplacedError) {
+    return queueFull(
+      "all places of this worker are taken, and this one went to a caller with fewer",
+      error.retryAfterMs,
+    );
   }
+  return error instanceof PaintError ? refusalOfPaintError(error) : toClientError(error, signal);
+}
+
+/** What the client is told of the painter's own error. */
+export function refusalOfPaintError(error: PaintError): ConnectError {
   switch (error.kind) {
     case "unsupported":
       return error.field === undefined

@@ -8,6 +8,7 @@ import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
 import { unavailable } from "../mesh/errors.js";
+import { sharingKeyOf } from "../mesh/sharing-key.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { withSpan } from "../trace/span-scope.js";
 import { createAdmission } from "./admission.js";
@@ -54,7 +55,8 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     return { engine, admission, tracer, propagator, headerPolicy: trustTraceparent ? "trust" : "none", store, logger };
   };
   const callOf = (call: HandlerContext): InferCall => ({
-    signal: callDeadline(call).signal,
+    ...callDeadline(call),
+    caller: sharingKeyOf(call, { trustHeader: true }),
     baseUrl: options.publicUrl ?? new URL(call.url).origin,
     header: call.requestHeader,
   });

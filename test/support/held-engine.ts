@@ -1,11 +1,13 @@
+import type { PaintLimits } from "../../src/engine/engine.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 
 /** A fake engine whose paintings stop before a step until they are let go or cancelled, and which says when one is there. */
-export function createHeldEngine(holdAt = 2) {
+export function createHeldEngine(holdAt = 2, limits?: PaintLimits) {
   const reached = deferred();
   const released = deferred();
   let failure: Error | undefined;
   const engine = createFakeEngine({
+    ...(limits && { limits }),
     async beforeStep(step, _request, signal) {
       if (step === holdAt) {
         reached.resolve();

@@ -1,12 +1,16 @@
 import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
 import test from "node:test";
-import { type Admission, createAdmission, type Place } from "../../src/worker/admission.js";
+import { type Admission, type AdmissionRequest, createAdmission, type Place } from "../../src/worker/admission.js";
+import { createRandom } from "../mesh/support/random.js";
 
 const never = new AbortController().signal;
+const work = { unetRuns: 4, latentPixels: 64 };
+const anybody: AdmissionRequest = { caller: "anybody", work };
+const painted = { denoisingMs: 0, vaeDecodeMs: 0 };
 
-function admitted(admission: Admission): Place {
-  const result = admission.enter();
+function admitted(admission: Admission, request: Partial<AdmissionRequest> = {}): Place {
+  const result = admission.enter({ ...anybody, ...request });
   assert.equal(result.kind, "admitted");
   return result.kind === "admitted" ? result.place : assert.fail();
 }
@@ -23,10 +27,10 @@ test("turns come in the order of entering, and positions are told as they change
   assert.equal((await waiting2.next()).value?.position, 0);
   assert.equal((await waiting3.next()).value?.position, 1);
   assert.equal(admission.waiting, 2);
-  first.leave({ painted: true });
+  first.leave(painted);
   assert.equal((await waiting2.next()).done, true);
   assert.equal((await waiting3.next()).value?.position, 0);
-  second.leave({ painted: true });
+  second.leave(painted);
   assert.equal((await waiting3.next()).done, true);
 });
 
@@ -35,20 +39,20 @@ test("a full queue refuses at once, with an estimate from the paintings so far",
   const admission = createAdmission({ maxWaiting: 1, now: () => clock });
   const timed = admitted(admission);
   clock = 1000;
-  timed.leave({ painted: true });
+  timed.leave(painted);
   admitted(admission);
   clock = 1400;
   const waiting = admitted(admission).turn(never);
   assert.deepEqual((await waiting.next()).value, { position: 0, estimatedWaitMs: 600 });
-  assert.deepEqual(admission.enter(), { kind: "full", retryAfterMs: 1600 });
+  assert.deepEqual(admission.enter(anybody), { kind: "full", retryAfterMs: 1600 });
 });
 
 test("with no waiting room, the second request is refused and the place is free again afterwards", () => {
   const admission = createAdmission({ maxWaiting: 0 });
   const place = admitted(admission);
-  assert.equal(admission.enter().kind, "full");
-  place.leave({ painted: true });
-  place.leave({ painted: true });
+  assert.equal(admission.enter(anybody).kind, "full");
+  place.leave(painted);
+  place.leave(painted);
   admitted(admission);
 });
 
@@ -65,7 +69,7 @@ test("a request that is aborted while it waits throws the reason, and those behi
   const left = waiting.next();
   controller.abort(new Error("left"));
   await assert.rejects(left, /left/);
-  leaver.leave({ painted: true });
+  leaver.leave(painted);
   assert.equal((await next).value?.position, 0);
   assert.equal(admission.waiting, 1);
 });
@@ -83,21 +87,24 @@ test("a nonsense bound is refused with the value", () => {
 test("only paintings that came to a picture count for the estimate", async () => {
   let clock = 0;
   const admission = createAdmission({ maxWaiting: 0, now: () => clock });
-  const painted = admitted(admission);
+  const timed = admitted(admission);
   clock = 1000;
-  painted.leave({ painted: true });
+  timed.leave(painted);
   for (let i = 0; i < 10; i++) {
-    admitted(admission).leave({ painted: false });
+    admitted(admission).leave();
   }
   admitted(admission);
-  assert.deepEqual(admission.enter(), { kind: "full", retryAfterMs: 1000 });
+  assert.deepEqual(admission.enter(anybody), { kind: "full", retryAfterMs: 1000 });
 });
 
 test("while it is paused nobody gets a turn, and afterwards the first in the queue does", async () => {
   const admission = createAdmission();
-  admission.setPaused(true);
+  const lost = admitted(admission);
   const waiting = admitted(admission).turn(never);
+  admission.setPaused(true);
+  lost.leave();
   assert.equal((await waiting.next()).value?.position, 0);
+  assert.deepEqual(admission.enter(anybody), { kind: "paused" });
   admission.setPaused(false);
   assert.equal((await waiting.next()).done, true);
 });
@@ -110,8 +117,110 @@ test("a long wait leaves one listener on the signal, and none afterwards", async
   for (const place of places.slice(0, -1)) {
     assert.equal((await last.next()).done, false);
     assert.equal(getEventListeners(signal, "abort").length, 1);
-    place.leave({ painted: true });
+    place.leave(painted);
   }
   assert.equal((await last.next()).done, true);
   assert.equal(getEventListeners(signal, "abort").length, 0);
+});
+
+test("a caller who comes later waits for one picture, not for all that another one has waiting", async () => {
+  let clock = 0;
+  const admission = createAdmission({ now: () => clock });
+  const measuring = admitted(admission);
+  clock += 1000;
+  measuring.leave(painted);
+  const greedy = Array.from({ length: 10 }, () => admitted(admission, { caller: "greedy" }));
+  const second = greedy[1]?.turn(never) ?? assert.fail();
+  assert.equal((await second.next()).value?.position, 0);
+  const modest = admitted(admission, { caller: "modest" }).turn(never);
+  assert.deepEqual((await modest.next()).value, { position: 0, estimatedWaitMs: 1000 });
+  assert.deepEqual((await second.next()).value, { position: 1, estimatedWaitMs: 2000 });
+  clock += 1000;
+  greedy[0]?.leave(painted);
+  assert.equal((await modest.next()).done, true);
+});
+
+test("a request is estimated by its own work and by that of those before it", async () => {
+  let clock = 0;
+  const admission = createAdmission({ now: () => clock });
+  const measuring = admitted(admission);
+  clock += 100;
+  measuring.leave({ denoisingMs: 100, vaeDecodeMs: 0 });
+  admitted(admission, { work: { unetRuns: 100, latentPixels: 1024 } });
+  const waiting = admitted(admission).turn(never);
+  assert.equal((await waiting.next()).value?.estimatedWaitMs, 100 * 25 * 16);
+});
+
+test("a full queue takes another caller in for the newest request of the one who has most", async () => {
+  const admission = createAdmission({ maxWaiting: 3 });
+  admitted(admission, { caller: "greedy" });
+  const greedy = Array.from({ length: 3 }, () => admitted(admission, { caller: "greedy" }).turn(never));
+  await Promise.all(greedy.map((turn) => turn.next()));
+  const enter = (caller: string) => admission.enter({ ...anybody, caller }).kind;
+  const newest = assert.rejects(greedy[2]?.next() ?? assert.fail(), { name: "DisplacedError" });
+  assert.deepEqual([enter("greedy"), enter("modest")], ["full", "admitted"]);
+  await newest;
+  // Two and one are as even as it gets for these two; a third caller finds two at the first one.
+  assert.deepEqual(
+    [enter("greedy"), enter("modest"), enter("third"), enter("fourth")],
+    ["full", "full", "admitted", "full"],
+  );
+  assert.equal(admission.waiting, 3);
+});
+
+test("a call that cannot be done in time is refused at once, by estimates from at least three paintings", () => {
+  let clock = 0;
+  const admission = createAdmission({ now: () => clock });
+  const enter = (remainingMs: number) => admission.enter({ ...anybody, remainingMs });
+  for (let i = 0; i < 3; i++) {
+    const place = enter(1);
+    clock += 1000;
+    (place.kind === "admitted" ? place.place : assert.fail()).leave(painted);
+  }
+  const alone = { kind: "too-late", evenAlone: true, waitMs: 0, paintingMs: 1000, remainingMs: 600 };
+  assert.deepEqual(enter(600), alone);
+  const runs = admitted(admission, { remainingMs: 700 });
+  assert.deepEqual(enter(1300), { ...alone, evenAlone: false, waitMs: 1000, remainingMs: 1300 });
+  assert.equal(admission.waiting, 0);
+  const waits = admitted(admission, { remainingMs: 1400 });
+  assert.equal(runs.tooLate(600)?.evenAlone, true);
+  assert.equal(waits.tooLate(700), undefined);
+});
+
+test("in random histories every position told is the number of turns to come before, if nobody comes or leaves", async () => {
+  const { below } = createRandom(7);
+  for (let history = 0; history < 50; history++) {
+    let clock = 0;
+    const admission = createAdmission({ now: () => clock, maxWaiting: 30 });
+    const measuring = admitted(admission);
+    clock += 256;
+    measuring.leave({ denoisingMs: 256, vaeDecodeMs: 0 });
+    const turns: { readonly place: Place; readonly turn: ReturnType<Place["turn"]>; readonly costMs: number }[] = [];
+    for (let i = 0; i < 2 + below(20); i++) {
+      const unetRuns = 1 + below(50);
+      const place = admitted(admission, { caller: `${below(4)}`, work: { unetRuns, latentPixels: 64 } });
+      turns.push({ place, turn: place.turn(never), costMs: unetRuns * 64 });
+    }
+    // The first has its turn already; of the others each says where it stands and how long it will wait.
+    const told = await Promise.all(turns.map(async ({ turn }) => (await turn.next()).value));
+    const promised = turns.flatMap((entry, index) => {
+      const standing = told[index];
+      return standing === undefined ? [] : [{ ...entry, ...standing }];
+    });
+    promised.sort((one, other) => one.position - other.position);
+    const start = clock;
+    clock += turns[0]?.costMs ?? 0;
+    turns[0]?.place.leave({ denoisingMs: clock - start, vaeDecodeMs: 0 });
+    for (const [index, { place, turn, position, estimatedWaitMs, costMs }] of promised.entries()) {
+      let next = await turn.next();
+      while (next.done !== true) {
+        assert.ok(next.value.position < position, "a position only falls while nobody comes");
+        next = await turn.next();
+      }
+      assert.equal(position, index);
+      assert.ok(Math.abs(clock - start - estimatedWaitMs) < 1e-6);
+      clock += costMs;
+      place.leave({ denoisingMs: costMs, vaeDecodeMs: 0 });
+    }
+  }
 });

@@ -1,0 +1,23 @@
+import { queueFull, unavailable } from "../mesh/errors.js";
+import type { Admission, AdmissionRequest, Place } from "./admission.js";
+import { tooLateError } from "./too-late.js";
+
+/**
+ * Lets a request through the door.
+ *
+ * @throws ConnectError RESOURCE_EXHAUSTED where there is no room, or too many are before it for its deadline; DEADLINE_EXCEEDED where even
+ * painting alone would be too late; UNAVAILABLE while the engine is away.
+ */
+export function admit(request: AdmissionRequest, admission: Admission): Place {
+  const result = admission.enter(request);
+  switch (result.kind) {
+    case "admitted":
+      return result.place;
+    case "full":
+      throw queueFull("all places of this worker are taken", result.retryAfterMs);
+    case "too-late":
+      throw tooLateError(result);
+    case "paused":
+      throw unavailable("the worker is not ready: its engine is being restarted");
+  }
+}

@@ -1,0 +1,146 @@
+import assert from "node:assert/strict";
+import test, { type TestContext } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { retryDelayMsOf } from "../../src/mesh/retry-info.js";
+import { callerHeader } from "../../src/mesh/sharing-key.js";
+import { createTestMesh, type TestMesh, type TestMeshOptions } from "../../src/testing/create-test-mesh.js";
+import { createFakeEngine } from "../../src/testing/fake-engine.js";
+import { createHeldEngine } from "../support/held-engine.js";
+
+async function meshFor(t: TestContext, options: TestMeshOptions): Promise<TestMesh> {
+  const mesh = await createTestMesh({ wire: "port", ...options });
+  t.after(() => mesh.stop());
+  return mesh;
+}
+
+/** Headers of a call that an app makes for somebody. */
+const on = (digit: string) => ({ headers: { [callerHeader]: digit.repeat(32) } });
+
+const refusal = (call: Promise<unknown>): Promise<ConnectError> =>
+  call.then(
+    () => assert.fail("the call was not refused"),
+    (error: unknown) => ConnectError.from(error),
+  );
+
+test("a caller with one request is painted before all that another caller has waiting", async (t) => {
+  const held = createHeldEngine();
+  const mesh = await meshFor(t, { engine: held.engine, maxWaiting: 3 });
+  const ends: string[] = [];
+  const first = mesh.worker.infer({ prompt: "greedy 1" }, on("a"));
+  await held.reached;
+  const positions: number[] = [];
+  let waiting = 0;
+  let told = () => {};
+  const watch = async (name: string, key: string) => {
+    for await (const { event } of mesh.worker.inferStream({ request: { prompt: name } }, on(key))) {
+      if (event.case === "queued") {
+        positions.push(event.value.position);
+        waiting++;
+        told();
+      }
+    }
+    ends.push(name);
+  };
+  const untilWaiting = async (count: number) => {
+    while (waiting < count) {
+      await new Promise<void>((resolve) => {
+        told = resolve;
+      });
+    }
+  };
+  const calls = [watch("greedy 2", "a")];
+  await untilWaiting(1);
+  calls.push(watch("greedy 3", "a"));
+  await untilWaiting(2);
+  calls.push(watch("greedy 4", "a"));
+  await untilWaiting(3);
+  const displaced = refusal(calls[2] ?? assert.fail());
+  calls.push(watch("modest", "b"));
+  const error = await displaced;
+  assert.equal(error.code, Code.ResourceExhausted);
+  assert.notEqual(retryDelayMsOf(error), undefined);
+  // The two that still wait hear that they are one further back, and the newcomer that it is next.
+  await untilWaiting(6);
+  assert.deepEqual(positions.slice(0, 3), [0, 1, 2]);
+  assert.deepEqual(positions.slice(3).sort(), [0, 1, 2]);
+  held.release();
+  await Promise.all([first, ...calls.filter((_, index) => index !== 2)]);
+  assert.deepEqual(ends, ["modest", "greedy 2", "greedy 3"]);
+});
+
+test("the worker is told by the pipeline for whom it calls", async (t) => {
+  const held = createHeldEngine();
+  const mesh = await meshFor(t, { engine: held.engine, maxWaiting: 2 });
+  const first = mesh.worker.infer({ prompt: "direct" });
+  await held.reached;
+  const open: Promise<unknown>[] = [first];
+  for (const prompt of ["direct 2", "direct 3"]) {
+    const call = mesh.worker.inferStream({ request: { prompt } })[Symbol.asyncIterator]();
+    assert.equal((await call.next()).value?.event.case, "queued");
+    open.push(call.next());
+  }
+  // This test calls both from one address, so the pipeline's caller is the same, and finds no place.
+  assert.equal((await refusal(mesh.pipeline.generate({ prompt: "by pipeline" }))).code, Code.ResourceExhausted);
+  held.release();
+  await Promise.all(open);
+});
+
+test("what the model cannot take is refused at once, whether the queue is full or the engine away", async (t) => {
+  const { limits } = createFakeEngine().info;
+  const narrow = { ...limits.sizes.width, step: 32, maximum: 256 };
+  const held = createHeldEngine(2, { ...limits, sizes: { ...limits.sizes, width: narrow } });
+  const mesh = await meshFor(t, { engine: held.engine, maxWaiting: 0 });
+  const wide = { prompt: "b", options: { width: 512 } };
+  const refused = async () => {
+    const error = await refusal(mesh.pipeline.generate(wide));
+    assert.equal(error.code, Code.InvalidArgument);
+    assert.equal(error.rawMessage, "options.width: this model takes a multiple of 32 from 64 to 256");
+  };
+  const first = mesh.pipeline.generate({ prompt: "a" });
+  await held.reached;
+  assert.equal((await refusal(mesh.pipeline.generate({ prompt: "b" }))).code, Code.ResourceExhausted);
+  await refused();
+  assert.ok(!mesh.spans().some(({ name }) => name === "inference"));
+  held.release();
+  await first;
+  held.engine.setAvailable(false);
+  assert.equal((await refusal(mesh.pipeline.generate({ prompt: "b" }))).code, Code.Unavailable);
+  await refused();
+});
+
+test("a call that cannot be done in time is refused at once, with the numbers", async (t) => {
+  // 100 ms of work a step, which is what the estimates are made from.
+  const engine = createFakeEngine({ beforeStep: (_step, _request, signal) => delay(100, undefined, { signal }) });
+  const mesh = await meshFor(t, { engine });
+  for (let i = 0; i < 3; i++) {
+    await mesh.worker.infer({ prompt: "a", options: { numInferenceSteps: 1 } });
+  }
+  const long = { prompt: "a", options: { numInferenceSteps: 150 } };
+  const before = mesh.spans().length;
+  const alone = await refusal(mesh.worker.infer(long, { timeoutMs: 8_000 }));
+  assert.equal(alone.code, Code.DeadlineExceeded);
+  assert.match(alone.rawMessage, /^the time ran out: painting is estimated at \d+\.\d s, and \d\.\d s are left$/);
+  assert.equal(retryDelayMsOf(alone), undefined);
+  assert.equal(mesh.spans().length, before);
+
+  const paintings = engine.paintings;
+  const controller = new AbortController();
+  const running = mesh.worker.inferStream({ request: long }, { signal: controller.signal })[Symbol.asyncIterator]();
+  await running.next();
+  const short = { prompt: "b", options: { numInferenceSteps: 1 } };
+  const queued = await refusal(mesh.pipeline.generate(short, { timeoutMs: 8_000 }));
+  assert.equal(queued.code, Code.ResourceExhausted);
+  assert.match(
+    queued.rawMessage,
+    /the wait is estimated at \d+\.\d s, painting is estimated at \d\.\d s, and \d\.\d s are left$/,
+  );
+  assert.ok((retryDelayMsOf(queued) ?? 0) > 0);
+  assert.equal(engine.paintings, paintings + 1);
+  controller.abort();
+  await assert.rejects(async () => {
+    for (;;) {
+      await running.next();
+    }
+  });
+});

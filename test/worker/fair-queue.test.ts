@@ -1,0 +1,143 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { createFairQueue, type FairItem, type FairQueue } from "../../src/worker/fair-queue.js";
+import { createRandom } from "../mesh/support/random.js";
+
+interface Item extends FairItem {
+  readonly name: string;
+}
+
+function item(caller: string, cost = 1, name = caller): Item {
+  return { caller, name, cost: () => cost };
+}
+
+/** Runs the next one for what it costs. */
+function runNext(queue: FairQueue<Item>): Item | undefined {
+  const next = queue.shift();
+  if (next !== undefined) {
+    queue.charge(next.cost());
+  }
+  return next;
+}
+
+const names = (items: readonly Item[]) => items.map(({ name }) => name).join(" ");
+
+describe("fair queue", () => {
+  it("keeps the order of coming for one caller", () => {
+    const queue = createFairQueue<Item>();
+    for (const name of ["1", "2", "3"]) {
+      queue.push(item("a", 1, name));
+    }
+    assert.equal(names(queue.order()), "1 2 3");
+    assert.deepEqual([runNext(queue)?.name, runNext(queue)?.name, queue.size], ["1", "2", 1]);
+  });
+
+  it("gives a newcomer the next turn after what runs, however many wait", () => {
+    const queue = createFairQueue<Item>();
+    for (let i = 0; i < 16; i++) {
+      queue.push(item("greedy"));
+    }
+    queue.shift();
+    queue.push(item("modest"));
+    assert.equal(names(queue.order().slice(0, 3)), "modest greedy greedy");
+  });
+
+  it("shares by cost, not by number: four cheap ones against one dear one", () => {
+    const queue = createFairQueue<Item>();
+    for (let i = 0; i < 8; i++) {
+      queue.push(item("cheap", 1));
+      queue.push(item("dear", 4));
+    }
+    assert.equal(names(queue.order().slice(0, 10)), "cheap dear cheap cheap cheap dear cheap cheap cheap cheap");
+  });
+
+  it("charges what an item really took, not what was expected of it", () => {
+    const queue = createFairQueue<Item>();
+    for (let i = 0; i < 3; i++) {
+      queue.push(item("slower than it said"));
+      queue.push(item("as it said"));
+    }
+    queue.shift();
+    queue.charge(10);
+    assert.deepEqual(
+      [1, 2, 3].map(() => runNext(queue)?.caller),
+      ["as it said", "as it said", "as it said"],
+    );
+  });
+
+  it("saves up no share for somebody who was away", () => {
+    const queue = createFairQueue<Item>();
+    for (let i = 0; i < 50; i++) {
+      queue.push(item("busy"));
+    }
+    for (let i = 0; i < 20; i++) {
+      runNext(queue);
+    }
+    for (let i = 0; i < 3; i++) {
+      queue.push(item("back"));
+    }
+    assert.equal(names(queue.order().slice(0, 6)), "busy back busy back busy back");
+  });
+
+  it("forgets all when nobody is here", () => {
+    const queue = createFairQueue<Item>();
+    queue.push(item("early", 100));
+    runNext(queue);
+    queue.push(item("early"));
+    queue.push(item("late"));
+    assert.equal(names(queue.order()), "early late");
+  });
+
+  it("gives up the newest of the caller who has most, and of equals the one who came last", () => {
+    const queue = createFairQueue<Item>();
+    for (const [caller, name] of [
+      ["a", "a1"],
+      ["a", "a2"],
+      ["b", "b1"],
+      ["a", "a3"],
+      ["b", "b2"],
+    ] as const) {
+      queue.push(item(caller, 1, name));
+    }
+    assert.equal(queue.newestOfLongest()?.name, "a3");
+    queue.remove(queue.newestOfLongest() ?? assert.fail());
+    assert.equal(queue.newestOfLongest()?.name, "b2");
+  });
+
+  it("keeps its promises in random histories", () => {
+    const { below } = createRandom(20_260_401);
+    for (let history = 0; history < 100; history++) {
+      const queue = createFairQueue<Item>();
+      const callers = ["a", "b", "c", "d"].slice(0, 2 + below(3));
+      const mostCost = 20;
+      // Those who have had something waiting all the time so far, and what each has had since all of them had.
+      const had = new Map(callers.map((caller) => [caller, 0]));
+      for (const caller of callers) {
+        for (let i = 0; i < 20; i++) {
+          queue.push(item(caller, 1 + below(mostCost)));
+        }
+      }
+      for (let turn = 0; turn < 20; turn++) {
+        const predicted = queue.order()[0];
+        const next = runNext(queue);
+        assert.equal(next, predicted);
+        had.set(next?.caller ?? "", (had.get(next?.caller ?? "") ?? 0) + (next?.cost() ?? 0));
+        if (below(4) === 0) {
+          const waiting = queue.order();
+          const leaver = waiting[below(waiting.length)] ?? assert.fail();
+          queue.remove(leaver);
+          queue.push(item(leaver.caller, 1 + below(mostCost)));
+        }
+        // Goyal, Vin and Cheng, theorem 1: the shares of two callers who both wait differ by one item of each at most.
+        const shares = [...had.values()];
+        assert.ok(Math.max(...shares) - Math.min(...shares) <= 2 * mostCost, `history ${history}: ${shares}`);
+      }
+      // A newcomer with one item waits for one item of each other caller at most.
+      queue.shift();
+      const newcomer = item("new", 1 + below(mostCost));
+      queue.push(newcomer);
+      const before = queue.order().indexOf(newcomer);
+      assert.ok(before < callers.length, `history ${history}: ${before} before the newcomer`);
+    }
+  });
+});
