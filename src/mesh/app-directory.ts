@@ -1,15 +1,23 @@
 import { invalidArgument, notFound } from "./errors.js";
+import { type Policies, type PoliciesInput, readPolicies } from "./policies.js";
 
-/** Where one app is. */
+/** Where one app is, and how it is called. */
 export interface AppEntry {
-  /** gRPC target: `host:port`, `dns:///host:port`, `ipv4:1.2.3.4:5,…`, `ipv6:[::1]:5`, `unix:/path`, `xds:///name`. */
+  /**
+   * gRPC target of all its workers: `host:port`, `dns:///host:port`, `ipv4:1.2.3.4:5,…`, `ipv6:[::1]:5`, `unix:/path`, `xds:///name`. Each
+   * address is a worker.
+   */
   readonly target: string;
+  /** @default all defaults */
+  readonly policies?: PoliciesInput | undefined;
 }
 
 /** One app, found. */
-export interface AppDirectoryEntry extends AppEntry {
+export interface AppDirectoryEntry {
   /** App id, such as `local/text-to-image-worker`. */
   readonly appId: string;
+  readonly target: string;
+  readonly policies: Policies;
 }
 
 /** Maps app ids to gRPC targets. The only way from a request to an address, so no caller can choose one. */
@@ -39,19 +47,19 @@ const targetPattern = new RegExp(
 );
 
 /**
- * Creates a directory from configuration. Throws an Error that names the entry and its value where an id, a target or the default is
- * wrong: a mistake is seen at start-up and not with the first request.
+ * Creates a directory from configuration. Throws an Error that names the entry and its value where an id, a target, a policy or the default
+ * is wrong: a mistake is seen at start-up and not with the first request.
  */
 export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
   const apps = new Map<string, AppDirectoryEntry>();
-  for (const [appId, { target }] of Object.entries(options.apps)) {
+  for (const [appId, { target, policies }] of Object.entries(options.apps)) {
     if (!appIdPattern.test(appId)) {
       throw new Error(`app id "${appId}" is not of the form owner/name`);
     }
     if (!isTarget(target)) {
       throw new Error(`target "${target}" of app "${appId}" is not a gRPC target such as dns:///host:50052`);
     }
-    apps.set(appId, { appId, target });
+    apps.set(appId, { appId, target, policies: policiesOf(appId, policies) });
   }
   const appIds = [...apps.keys()].sort();
   if (appIds.length === 0) {
@@ -77,6 +85,14 @@ export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
       return found;
     },
   };
+}
+
+function policiesOf(appId: string, policies: PoliciesInput | undefined): Policies {
+  try {
+    return readPolicies(policies);
+  } catch (error) {
+    throw new Error(`app "${appId}": ${error instanceof Error ? error.message : error}`);
+  }
 }
 
 function isTarget(target: string): boolean {

@@ -30,7 +30,14 @@ export function canceled(cause?: unknown): ConnectError {
 
 /** DEADLINE_EXCEEDED, saying where the time went: `deadlineExceeded("step 11 of 30")`. */
 export function deadlineExceeded(where: string, cause?: unknown): ConnectError {
-  return createConnectError({ code: Code.DeadlineExceeded, message: `the time ran out: ${where}`, cause });
+  return createConnectError({ code: Code.DeadlineExceeded, message: `${timeRanOut}${where}`, cause });
+}
+
+const timeRanOut = "the time ran out: ";
+
+/** Whether a DEADLINE_EXCEEDED says where the time went, as those of {@link deadlineExceeded} do, also when they came over the wire. */
+export function saysWhere(error: ConnectError): boolean {
+  return error.rawMessage.startsWith(timeRanOut);
 }
 
 /** UNAVAILABLE: nobody could take the call, or the one who did was lost; another try may work. */

@@ -1,7 +1,8 @@
 import { randomInt } from "node:crypto";
 import { create, type DescMethod, type MessageInitShape } from "@bufbuild/protobuf";
-import type { CallOptions } from "@connectrpc/connect";
+import { type CallOptions, createContextValues } from "@connectrpc/connect";
 import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
+import { recordAttempt } from "../app/attempt-events.js";
 import { Delivery, GenerationOptionsSchema } from "../gen/throughline/v1/image_pb.js";
 import type { GenerateRequest, GenerateStreamResponseSchema } from "../gen/throughline/v1/pipeline_pb.js";
 import {
@@ -11,6 +12,7 @@ import {
   type InferStreamResponse,
 } from "../gen/throughline/v1/worker_pb.js";
 import type { ImageStore } from "../image/image-store.js";
+import { attemptListener } from "../mesh/call-attempt.js";
 import { internal, invalidField } from "../mesh/errors.js";
 import { callerHeader } from "../mesh/sharing-key.js";
 import { injectCarrier } from "../trace/carrier.js";
@@ -36,6 +38,8 @@ export interface GenerateCall {
   readonly signal: AbortSignal;
   /** Milliseconds for the worker; undefined without a deadline. */
   readonly remainingMs: number | undefined;
+  /** Throws PERMISSION_DENIED where the caller may not use the app. */
+  readonly checkMayUse: (appId: string) => void;
   /** Sharing key of the caller, which the worker is told. */
   readonly caller: string;
   /** Context whose span is `image-pipeline`. */
@@ -72,7 +76,7 @@ export async function* generate(
   const { context } = call;
 
   const prompt = await preprocess(request.prompt, tracer, context);
-  const worker = pipeline.workers.find(request.workerApp);
+  const worker = findWorker(request.workerApp, call, pipeline);
   // Drawn here and not by the worker, so that a second try paints the same picture.
   const seed = request.options?.seed ?? randomInt(2 ** 32);
   const target = wantsUrl(request) && pipeline.store ? { store: pipeline.store, baseUrl: call.baseUrl } : undefined;
@@ -92,7 +96,10 @@ export async function* generate(
   const events = iterateWithClientSpan(
     tracer,
     { name: "call-inference-worker", parent: context, appId: worker.appId, method: rpc.method },
-    () => rpc.call(worker, inferRequest, options),
+    (span) => {
+      const contextValues = createContextValues().set(attemptListener, (attempt) => recordAttempt(span, attempt));
+      return rpc.call(worker, inferRequest, { ...options, contextValues });
+    },
   );
   let result: InferResponse | undefined;
   for await (const event of events) {
@@ -117,6 +124,16 @@ export async function* generate(
     case: "result",
     value: { ...painted, image: await deliver(image, target), traceId: traceIdOf(context) },
   };
+}
+
+/** What the caller may not use, it is not told of: a look-up that finds nothing names all apps. */
+function findWorker(appId: string, call: GenerateCall, { workers }: GenerateContext): WorkerClient {
+  if (appId !== "") {
+    call.checkMayUse(appId);
+  }
+  const worker = workers.find(appId);
+  call.checkMayUse(worker.appId);
+  return worker;
 }
 
 function preprocess(raw: string, tracer: Tracer, parent: Context): Promise<string> {

@@ -6,21 +6,26 @@ import { ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
 import type { AppDirectory, AppDirectoryEntry } from "../mesh/app-directory.js";
-import { createChannel } from "../mesh/grpc-channel.js";
-import { createGrpcTransport } from "../mesh/grpc-transport.js";
+import { connectApp } from "../mesh/balanced-connection.js";
+import { callerOf, checkMayUse } from "../mesh/callers.js";
+import type { Connection } from "../mesh/connection.js";
+import type { ConnectionSecurity } from "../mesh/connection-security.js";
 import { sharingKeyOf } from "../mesh/sharing-key.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import type { GenerateCall } from "./generate.js";
 import { pipelineRoutes } from "./routes.js";
-import { createWorkerClients, type WorkerConnection } from "./worker-clients.js";
+import { createWorkerClients } from "./worker-clients.js";
+import { loadOfWorker } from "./worker-load.js";
 
 /** What a pipeline is made of. */
 export interface PipelineAppOptions {
   /** The worker apps that callers may name. */
   readonly directory: AppDirectory;
-  /** Makes the connection to a worker app. @default a gRPC channel to the entry's target */
-  readonly connect?: ((entry: AppDirectoryEntry) => WorkerConnection) | undefined;
+  /** Makes the connection to a worker app. @default gRPC to all workers of the entry's target, balanced by its policies */
+  readonly connect?: ((entry: AppDirectoryEntry) => Connection) | undefined;
+  /** How the default connections are encrypted, and how the pipeline shows who it is. @default cleartext, and not at all */
+  readonly workerSecurity?: ConnectionSecurity | undefined;
   /** Where pictures are kept for callers. Absent: they travel as `data:` URIs. */
   readonly store?: ImageStore | undefined;
   /** Base URL that callers reach the store's pictures under. @default the URL that the call came to */
@@ -36,19 +41,17 @@ export interface PipelineAppOptions {
 /** Name of the pipeline in traces, health and logs. */
 export const pipelineName = "image-pipeline";
 
-function connectByGrpc({ target }: AppDirectoryEntry): WorkerConnection {
-  const channel = createChannel({ target });
-  return { transport: createGrpcTransport({ channel }), close: channel.close };
-}
-
 /** ImagePipeline as an app. */
 export function createPipelineApp(options: PipelineAppOptions): App {
-  const { directory, connect = connectByGrpc, store, telemetry, corsOrigins, logger } = options;
+  const { directory, store, telemetry, corsOrigins, logger } = options;
   const { tracer, propagator } = telemetry;
-  const workers = createWorkerClients(directory, connect);
+  const connectByGrpc = (entry: AppDirectoryEntry) =>
+    connectApp({ ...entry, ...options.workerSecurity, loadOf: loadOfWorker });
+  const workers = createWorkerClients(directory, options.connect ?? connectByGrpc);
 
   const callOf = (call: HandlerContext): GenerateCall => ({
     ...callDeadline(call),
+    checkMayUse: (appId) => checkMayUse(callerOf(call), appId),
     // Anybody may call a pipeline, so nobody is believed who says that it calls for somebody else.
     caller: sharingKeyOf(call, { trustHeader: false }),
     context: call.values.get(serverScope),

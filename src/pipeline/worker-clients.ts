@@ -1,12 +1,7 @@
-import { type Client, createClient, type Transport } from "@connectrpc/connect";
+import { type Client, createClient } from "@connectrpc/connect";
 import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import type { AppDirectory, AppDirectoryEntry } from "../mesh/app-directory.js";
-
-/** A way to reach one app. */
-export interface WorkerConnection {
-  readonly transport: Transport;
-  close(): void;
-}
+import type { Connection } from "../mesh/connection.js";
 
 /** A worker app with its typed client. */
 export interface WorkerClient {
@@ -28,9 +23,9 @@ export interface WorkerClients {
 /** @param connect makes the connection to an entry's target. */
 export function createWorkerClients(
   directory: AppDirectory,
-  connect: (entry: AppDirectoryEntry) => WorkerConnection,
+  connect: (entry: AppDirectoryEntry) => Connection,
 ): WorkerClients {
-  const connections = new Map<string, { readonly connection: WorkerConnection; readonly worker: WorkerClient }>();
+  const connections = new Map<string, { readonly connection: Connection; readonly worker: WorkerClient }>();
   return {
     find(appId) {
       const entry = directory.lookUp(appId);

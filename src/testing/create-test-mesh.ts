@@ -1,13 +1,13 @@
-import type { Client, Transport } from "@connectrpc/connect";
+import type { DescService } from "@bufbuild/protobuf";
+import type { Client } from "@connectrpc/connect";
 import { pino } from "pino";
+import type { AppHost } from "../app/app-host.js";
 import type { App } from "../app/create-app.js";
 import { createPipelineClient, createWorkerClient } from "../client/client.js";
 import type { ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import type { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import type { ImageStore } from "../image/image-store.js";
 import { createAppDirectory } from "../mesh/app-directory.js";
-import { createChannel } from "../mesh/grpc-channel.js";
-import { createGrpcTransport } from "../mesh/grpc-transport.js";
 import { createPipelineApp, pipelineName } from "../pipeline/pipeline-app.js";
 import { createSpanCollector } from "../trace/sdk/span-collector.js";
 import { createTelemetry } from "../trace/sdk/telemetry.js";
@@ -15,6 +15,8 @@ import type { SpanRecord } from "../trace/span-record.js";
 import { defaultAppId } from "../worker/default-app-id.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../worker/worker-app.js";
 import { createFakeEngine } from "./fake-engine.js";
+import { startOwnApps } from "./own-apps.js";
+import { startApp, type Wire } from "./start-app.js";
 
 /** How a test mesh is made. */
 export interface TestMeshOptions {
@@ -22,7 +24,7 @@ export interface TestMeshOptions {
    * `memory`: both services are called in memory, over the Connect protocol. `port`: both listen on free ports of the loopback, and the
    * pipeline calls the worker over a gRPC channel, as in production. @default "memory"
    */
-  readonly wire?: "memory" | "port" | undefined;
+  readonly wire?: Wire | undefined;
   /** Who paints; the mesh closes it. @default a fake engine, which paints a pattern at once */
   readonly engine?: ManagedEngine | undefined;
   /** The worker's app id, and the pipeline's default app. @default local/text-to-image-worker */
@@ -33,16 +35,27 @@ export interface TestMeshOptions {
   readonly maxWaiting?: number | undefined;
   /** Whether callers' `traceparent` headers become parents; else they are linked by the pipeline. @default false */
   readonly trustTraceparent?: boolean | undefined;
+  /**
+   * Apps of your own by app id. Each may call the worker, the pipeline, which is `local/image-pipeline`, and those before it; its
+   * `service.name` is the name in its id. @default none
+   */
+  readonly apps?: Readonly<Record<string, (host: AppHost) => App | Promise<App>>> | undefined;
   /** What the services see of the environment: `ENABLE_TRACING`, `OTEL_TRACES_SAMPLER`, …. @default nothing */
   readonly environment?: Readonly<Record<string, string | undefined>> | undefined;
   /** Told each line of the services' logs, as JSON. @default they are dropped */
   readonly onLog?: ((line: string) => void) | undefined;
 }
 
-/** Both services in one process, with typed clients and the spans of both. */
+/** Both services and your own apps in one process, with typed clients and the spans of all. */
 export interface TestMesh {
   readonly pipeline: Client<typeof ImagePipelineService>;
   readonly worker: Client<typeof TextToImageWorkerService>;
+  /**
+   * A typed client of an app of your own.
+   *
+   * @throws Error where the mesh has no such app.
+   */
+  app<Service extends DescService>(appId: string, service: Service): Client<Service>;
   /** Base URL of the pipeline; only with `wire: "port"`. */
   readonly pipelineUrl: string;
   /** Base URL of the worker; only with `wire: "port"`. */
@@ -63,6 +76,9 @@ export interface TestMesh {
 
 const waitMs = 5_000;
 
+/** App id under which apps of your own call the pipeline. */
+const pipelineAppId = "local/image-pipeline";
+
 /**
  * Starts an ImagePipeline and a TextToImageWorker in this process, for integration tests. Each has its own tracer provider, so that
  * their spans tell the services apart; all spans are sampled and kept in memory. Always `stop()` it.
@@ -81,7 +97,7 @@ export async function createTestMesh(options: TestMeshOptions = {}): Promise<Tes
     createTelemetry({ serviceName, environment, log: logger, exporters: [collector.exporter] });
 
   const workerTelemetry = telemetryOf(workerName);
-  const worker = await start(
+  const worker = await startApp(
     createWorkerApp({
       startEngine: async () => engine,
       maxWaiting: options.maxWaiting,
@@ -95,10 +111,10 @@ export async function createTestMesh(options: TestMeshOptions = {}): Promise<Tes
   collector.clear();
 
   const pipelineTelemetry = telemetryOf(pipelineName);
-  const pipeline = await start(
+  const pipeline = await startApp(
     createPipelineApp({
       directory: createAppDirectory({ apps: { [appId]: { target: worker.target } }, defaultApp: appId }),
-      connect: () => ({ transport: worker.transport, close: () => {} }),
+      ...(options.wire !== "port" && { connect: () => ({ transport: worker.transport, close: () => {} }) }),
       store: options.store,
       trustTraceparent: options.trustTraceparent,
       telemetry: pipelineTelemetry,
@@ -107,10 +123,19 @@ export async function createTestMesh(options: TestMeshOptions = {}): Promise<Tes
     options.wire,
   );
 
+  const own = await startOwnApps({
+    apps: options.apps ?? {},
+    known: { [appId]: worker, [pipelineAppId]: pipeline },
+    wire: options.wire,
+    telemetryOf,
+    logger,
+  });
+
   const spansOf = (traceId: string, spans: readonly SpanRecord[]) => spans.filter((span) => span.traceId === traceId);
   return {
     pipeline: createPipelineClient({ transport: pipeline.transport }),
     worker: createWorkerClient({ transport: worker.transport }),
+    app: own.client,
     pipelineUrl: pipeline.url,
     workerUrl: worker.url,
     spans: () => collector.spans(),
@@ -120,49 +145,10 @@ export async function createTestMesh(options: TestMeshOptions = {}): Promise<Tes
     },
     stopWorker: worker.end,
     async stop() {
+      await own.stop();
       await pipeline.stop();
       await worker.stop();
       await Promise.all([pipelineTelemetry.shutdown(), workerTelemetry.shutdown()]);
     },
-  };
-}
-
-interface StartedApp {
-  readonly transport: Transport;
-  readonly url: string;
-  /** gRPC target; never dialled in memory. */
-  readonly target: string;
-  /** Ends the app, and leaves the way to it. */
-  end(): Promise<void>;
-  stop(): Promise<void>;
-}
-
-async function start(app: App, wire: TestMeshOptions["wire"] = "memory"): Promise<StartedApp> {
-  if (wire === "memory") {
-    const { transport, stop } = await app.start();
-    const end = once(stop);
-    return { transport, url: "", target: "dns:///in-memory.invalid:1", end, stop: end };
-  }
-  const running = await app.serve({ port: 0 });
-  const target = `127.0.0.1:${running.port}`;
-  const channel = createChannel({ target });
-  const end = once(() => running.stop({ graceMs: 0 }));
-  return {
-    transport: createGrpcTransport({ channel }),
-    url: running.url,
-    target,
-    end,
-    async stop() {
-      channel.close();
-      await end();
-    },
-  };
-}
-
-function once(end: () => Promise<void>): () => Promise<void> {
-  let ending: Promise<void> | undefined;
-  return () => {
-    ending ??= end();
-    return ending;
   };
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { createAppDirectory } from "../../src/mesh/app-directory.js";
+import { readPolicies } from "../../src/mesh/policies.js";
 
 const target = "127.0.0.1:50052";
 
@@ -12,7 +13,11 @@ suite("lookUp", () => {
   });
 
   test("finds an app by id", () => {
-    assert.deepEqual(directory.lookUp("acme/painter"), { appId: "acme/painter", target: "dns:///painter:50052" });
+    assert.deepEqual(directory.lookUp("acme/painter"), {
+      appId: "acme/painter",
+      target: "dns:///painter:50052",
+      policies: readPolicies(),
+    });
   });
 
   test("takes the empty id for the default app", () => {
@@ -79,6 +84,15 @@ suite("createAppDirectory", () => {
       );
     });
   }
+
+  test("takes an app's policies, and refuses a wrong one with the app's id", () => {
+    const apps = { "a/b": { target, policies: { retry: { maxAttempts: 1 } } } };
+    assert.equal(createAppDirectory({ apps }).lookUp("a/b").policies.retry.maxAttempts, 1);
+    assert.throws(
+      () => createAppDirectory({ apps: { "a/b": { target, policies: { retry: { maxAttempts: 6 } } } } }),
+      /app "a\/b": policies\.retry\.maxAttempts: /,
+    );
+  });
 
   test("refuses an id that is not owner/name", () => {
     for (const id of ["", "worker", "/worker", "a/", "a/b/c", "host:50052/x", "-a/b", "a b/c"]) {

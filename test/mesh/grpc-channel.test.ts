@@ -10,6 +10,7 @@ import { ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.j
 import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
 import { createChannel } from "../../src/mesh/grpc-channel.js";
 import { createGrpcTransport } from "../../src/mesh/grpc-transport.js";
+import { readPolicies } from "../../src/mesh/policies.js";
 import { failure, kinds, transportTo, waiting } from "./support/grpc-client.js";
 import { serveEcho } from "./support/serve-echo.js";
 
@@ -48,8 +49,11 @@ suite("channels", () => {
     });
     const address = relay.address();
     assert.ok(typeof address === "object" && address !== null);
-    const keepalive = { keepaliveTimeMs: 100, keepaliveTimeoutMs: 100 };
-    const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${address.port}`, {}, keepalive));
+    const policies = readPolicies({ keepalive: { timeMs: 100, timeoutMs: 100 } });
+    const client = createClient(
+      TextToImageWorkerService,
+      transportTo(t, `127.0.0.1:${address.port}`, {}, { policies }),
+    );
     const failed = failure(client.infer({ prompt: "x" }));
     await wait.began;
     for (const socket of sockets) {

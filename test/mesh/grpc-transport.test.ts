@@ -5,6 +5,7 @@ import { ServerReflection } from "../../src/gen/grpc/reflection/v1/reflection_pb
 import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
 import { createConnectError } from "../../src/mesh/connect-error.js";
 import { waitForReady } from "../../src/mesh/grpc-call.js";
+import { readPolicies } from "../../src/mesh/policies.js";
 import { retryDelayMsOf, retryInfo } from "../../src/mesh/retry-info.js";
 import type { Behaviour } from "./support/echo-services.js";
 import { clientOf, failure, kinds, transportTo, waiting } from "./support/grpc-client.js";
@@ -139,14 +140,24 @@ for (const [kind, call] of Object.entries(kinds)) {
 
     test("refuses an answer that is too large", async (t) => {
       const { port } = await serveEcho(t);
-      const transport = transportTo(t, `127.0.0.1:${port}`, {}, { maxReceiveBytes: 10 });
+      const transport = transportTo(
+        t,
+        `127.0.0.1:${port}`,
+        {},
+        { policies: readPolicies({ messages: { maxReceiveBytes: 10 } }) },
+      );
       const error = await failure(call(createClient(TextToImageWorkerService, transport)));
       assert.equal(error.code, Code.ResourceExhausted);
     });
 
     test("refuses to send a request that is too large", async (t) => {
       const { port } = await serveEcho(t);
-      const transport = transportTo(t, `127.0.0.1:${port}`, {}, { maxSendBytes: 2 });
+      const transport = transportTo(
+        t,
+        `127.0.0.1:${port}`,
+        {},
+        { policies: readPolicies({ messages: { maxSendBytes: 2 } }) },
+      );
       const error = await failure(call(createClient(TextToImageWorkerService, transport)));
       assert.equal(error.code, Code.ResourceExhausted);
     });

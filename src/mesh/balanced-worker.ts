@@ -1,0 +1,78 @@
+import type { Transport } from "@connectrpc/connect";
+import { createWorkerLoad, type WorkerLoad } from "./balancing-load.js";
+import { createOutlierWatch, type OutlierWatch } from "./balancing-outliers.js";
+import type { Connection } from "./connection.js";
+import type { GrpcAddress } from "./grpc-addresses.js";
+import { type WorkerHealth, watchHealth } from "./grpc-health-watch.js";
+import type { Policies } from "./policies.js";
+
+/** One worker of an app: its address with all that is known of it. */
+export interface BalancedWorker {
+  readonly address: GrpcAddress;
+  readonly transport: Transport;
+  readonly load: WorkerLoad;
+  readonly outliers: OutlierWatch;
+  readonly health: WorkerHealth;
+  /** Milliseconds until it may have room again, or may be tried again, as it said itself; 0 when it may be asked now. */
+  readonly refusesForMs: number;
+  /** It said that it has no room for so many milliseconds. A call of ours that ends there makes room sooner. */
+  refuseFor(ms: number): void;
+  /** A place there has become free. */
+  freed(): void;
+  /** A call found it lost. */
+  doubt(): void;
+  /** Gives it no new calls; running ones go on. */
+  close(): void;
+}
+
+/** Options of {@link createBalancedWorker}. */
+export interface BalancedWorkerOptions {
+  readonly address: GrpcAddress;
+  readonly connection: Connection;
+  /** Full name of the service whose health counts. */
+  readonly service: string;
+  readonly policies: Policies;
+  /** Called when its health has changed. */
+  readonly onChange: (health: WorkerHealth) => void;
+}
+
+/** Connects to one worker and watches its health, until it is closed. */
+export function createBalancedWorker(options: BalancedWorkerOptions): BalancedWorker {
+  const { address, connection, policies } = options;
+  let health: WorkerHealth = "connecting";
+  let refusesUntil = 0;
+  const watch = watchHealth({
+    transport: connection.transport,
+    service: options.service,
+    firstWordMs: policies.keepalive.timeoutMs,
+    backoff: policies.reconnect,
+    onChange(next) {
+      health = next;
+      refusesUntil = 0;
+      options.onChange(next);
+    },
+  });
+  return {
+    address,
+    transport: connection.transport,
+    load: createWorkerLoad(),
+    outliers: createOutlierWatch(policies.outlierDetection),
+    get health() {
+      return health;
+    },
+    get refusesForMs() {
+      return Math.max(0, refusesUntil - performance.now());
+    },
+    refuseFor(ms) {
+      refusesUntil = performance.now() + ms;
+    },
+    freed() {
+      refusesUntil = 0;
+    },
+    doubt: watch.doubt,
+    close() {
+      watch.stop();
+      connection.close();
+    },
+  };
+}

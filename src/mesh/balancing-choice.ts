@@ -1,0 +1,48 @@
+import type { WorkerLoad } from "./balancing-load.js";
+import type { Policies } from "./policies.js";
+
+/** Chooses one of some workers; undefined if and only if there is none. */
+export type ChooseWorker = <W extends { readonly load: WorkerLoad }>(workers: readonly W[]) => W | undefined;
+
+/**
+ * The way of choosing that a policy names, for workers in the order of the address list.
+ *
+ * @param random from 0 to 1, 1 excluded: where turns begin, so that clients which start together do not all ask the same worker.
+ */
+export function createChoice(policy: Policies["loadBalancing"], random: () => number = Math.random): ChooseWorker {
+  switch (policy) {
+    case "pick_first":
+      return (workers) => workers[0];
+    case "round_robin":
+      return createTurns(random);
+    case "least_wait":
+      return createLeastWait(random);
+  }
+}
+
+function createTurns(random: () => number): ChooseWorker {
+  let turn = Math.floor(random() * 1_000_000);
+  return (workers) => workers[turn++ % Math.max(1, workers.length)];
+}
+
+/**
+ * The worker that will begin first. Among those that wait alike the fastest wins, and among equals each has its turn. A worker whose speed is
+ * not known yet is taken for an average one.
+ */
+function createLeastWait(random: () => number): ChooseWorker {
+  const takeTurns = createTurns(random);
+  return (workers) => {
+    const known = workers.flatMap(({ load }) => load.serviceMs ?? []);
+    const averageMs = known.length === 0 ? 1 : known.reduce((sum, ms) => sum + ms, 0) / known.length;
+    const rated = workers.map((worker) => ({
+      worker,
+      waitMs: worker.load.expectedWaitMs(averageMs),
+      serviceMs: worker.load.serviceMs ?? averageMs,
+    }));
+    const least = (values: readonly number[]): number => Math.min(...values);
+    const waitMs = least(rated.map((each) => each.waitMs));
+    const soonest = rated.filter((each) => each.waitMs === waitMs);
+    const serviceMs = least(soonest.map((each) => each.serviceMs));
+    return takeTurns(soonest.filter((each) => each.serviceMs === serviceMs).map((each) => each.worker));
+  };
+}
