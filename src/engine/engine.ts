@@ -94,7 +94,7 @@ export interface PromptCacheUse {
 
 /** What is known once a model is loaded. */
 export interface EngineInfo {
-  /** Name of the model: its folder's name. */
+  /** Name of the model: its folder's name, or its id on the Hugging Face Hub. */
   readonly model: string;
   /** onnxruntime execution provider that runs the sessions, such as `cpu`. */
   readonly executionProvider: string;

@@ -1,4 +1,5 @@
-import { basename, resolve } from "node:path";
+import { basename, dirname, resolve } from "node:path";
+import { checkIsExportedSdxl, checkIsFolder } from "./check-exported.js";
 import { type ClipTokenizer, createClipTokenizer } from "./clip-tokenizer.js";
 import { createFolderReader, type FolderReader } from "./folder-reader.js";
 import {
@@ -22,7 +23,7 @@ import { ModelFolderError } from "./model-folder-error.js";
 export interface ModelFolder {
   /** Absolute path. */
   readonly path: string;
-  /** The folder's own name. */
+  /** The folder's own name; `owner/name` for a snapshot in the cache of the Hugging Face Hub. */
   readonly name: string;
   readonly forceZerosForEmptyPrompt: boolean;
   readonly tokenizers: readonly [ClipTokenizer, ClipTokenizer];
@@ -45,10 +46,12 @@ export const schedulerFile = "scheduler/scheduler_config.json";
 export async function readModelFolder(folder: string): Promise<ModelFolder> {
   const path = resolve(folder);
   const reader = createFolderReader(path);
+  await checkIsFolder(path);
   const index = await reader.json("model_index.json", modelIndexSchema);
+  await checkIsExportedSdxl(path, index._class_name);
   const model: ModelFolder = {
     path,
-    name: basename(path),
+    name: modelName(path),
     forceZerosForEmptyPrompt: index.force_zeros_for_empty_prompt,
     scheduler: await readScheduler(reader),
     textEncoders: [
@@ -62,6 +65,13 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   };
   checkTogether(model);
   return model;
+}
+
+/** A snapshot lies at `models--owner--name/snapshots/<commit>`, and its own name says nothing. */
+function modelName(path: string): string {
+  const snapshots = dirname(path);
+  const [, owner, name] = /^models--(.+?)--(.+)$/.exec(basename(dirname(snapshots))) ?? [];
+  return owner !== undefined && basename(snapshots) === "snapshots" ? `${owner}/${name}` : basename(path);
 }
 
 async function readScheduler(reader: FolderReader): Promise<ModelFolder["scheduler"]> {
