@@ -9,7 +9,7 @@ import { whenAbandoned } from "./when-abandoned.js";
 
 /**
  * Goes on with a call to its end, which is the record's: of a unary call when it is answered or has failed, of a stream when its last
- * message was read or it has failed, when its reader leaves, or when nobody can read it any more.
+ * message was read or it has failed, when its reader leaves, or, at the client, when nobody can read it any more.
  *
  * Streams are bound to the call's context, so that it is active in a handler's generator and, at the client, in the generator that
  * writes.
@@ -66,11 +66,12 @@ function bindResponse(
     failed: (error) => record.end({ code: codeOf(call, error), error }),
     left,
   });
-  // Connect's own clients pass a reader's `break` on to nobody. What ends such a call is its signal, or that it was forgotten.
+  // Servers tell a handler's stream of every end. Connect's own clients pass a reader's `break` on to nobody: what ends such a call
+  // is its signal, or that it was forgotten.
   if (call.side === "client") {
     endOnAbort(signal, record);
+    record.onEnd(whenAbandoned(bound, left));
   }
-  record.onEnd(whenAbandoned(bound, left));
   return { ...response, message: bound };
 }
 

@@ -1,7 +1,8 @@
+import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer as createHttp1Server } from "node:http";
 import { createServer as createHttp2Server } from "node:http2";
-import type { AddressInfo, Server, Socket } from "node:net";
+import type { Server, Socket } from "node:net";
 import type { TestContext } from "node:test";
 import {
   type Client,
@@ -34,6 +35,8 @@ export type Wire = "memory" | "grpc" | "grpc-web" | "connect";
 
 export interface PingMeshOptions {
   readonly wire?: Wire;
+  /** A server of the test's own. */
+  readonly baseUrl?: string;
   readonly client?: ClientInterceptorOptions;
   readonly server?: ServerInterceptorOptions;
   /** Interceptors behind the server's. */
@@ -77,7 +80,7 @@ export async function pingMesh(
     createClientInterceptor({ tracer: caller.tracer, propagator: caller.propagator, ...options.client }),
     ...(options.clientInterceptors ?? []),
   ];
-  const baseUrl = wire === "memory" ? "" : await serve(t, wire, routes, interceptors);
+  const baseUrl = options.baseUrl ?? (wire === "memory" ? "" : await serve(t, wire, routes, interceptors));
   const transport =
     wire === "memory"
       ? createRouterTransport(routes, { router: { interceptors }, transport: { interceptors: outgoing } })
@@ -114,9 +117,9 @@ async function serve(
     }
     server.close();
   });
-  // A server that listens on a port has an address of this kind.
-  const { port } = server.address() as AddressInfo;
-  return `http://127.0.0.1:${port}`;
+  const address = server.address();
+  assert.ok(address !== null && typeof address === "object");
+  return `http://127.0.0.1:${address.port}`;
 }
 
 function transportOf(wire: Exclude<Wire, "memory">, baseUrl: string, interceptors: Interceptor[]): Transport {
