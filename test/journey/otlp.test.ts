@@ -22,7 +22,7 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
     const ours = (spans: readonly { traceId: string }[]) =>
       spans.filter((span) => span.traceId === traceId).length >= 6;
     const spans = (await receiver.waitFor(ours)).filter((span) => span.traceId === traceId);
-    assert.equal(dumpPainted(spans), painted(14, 11, "Infer"));
+    assert.equal(dumpPainted(spans), painted(14, 11, "Infer", "port"));
     assert.ok(receiver.exports.length >= 2, "each service exports for itself");
     assert.deepEqual(new Set(receiver.exports.map(({ headers }) => headers["x-tenant"])), new Set(["one two"]));
   });

@@ -21,7 +21,7 @@ for (const wire of wires) {
     const mesh = await meshFor(t, { wire });
     const response = await mesh.pipeline.generate({ prompt: "  a red\theart ", options: { seed: 7 } });
     await mesh.waitForTrace(response.traceId, 6);
-    assert.equal(dump(mesh), painted(14, 11, "Infer"));
+    assert.equal(dump(mesh), painted(14, 11, "Infer", wire));
     assert.match(response.traceId, /^[0-9a-f]{32}$/);
     assert.deepEqual(new Set(mesh.spans().map((span) => span.traceId)), new Set([response.traceId]));
   });
@@ -35,7 +35,7 @@ for (const wire of wires) {
       }
     }
     await mesh.waitForTrace(traceId, 6);
-    assert.equal(dump(mesh), painted(3, 3, "InferStream"));
+    assert.equal(dump(mesh), painted(3, 3, "InferStream", wire));
   });
 
   test(`a refused request is a lone image-pipeline with its code (${wire})`, async (t) => {

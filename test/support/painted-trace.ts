@@ -1,8 +1,9 @@
 import type { SpanRecord } from "../../src/trace/span-record.js";
 import { dumpSpans, text } from "./dump-spans.js";
 
-/** Spans as text, without what differs between versions of the encoder. */
-export const dumpPainted = (spans: readonly SpanRecord[]): string => dumpSpans(spans, { mask: ["image.file_size"] });
+/** Spans as text, without what differs between versions of the encoder, and between the ports of two runs. */
+export const dumpPainted = (spans: readonly SpanRecord[]): string =>
+  dumpSpans(spans, { mask: ["image.file_size", "server.port"] });
 
 /**
  * The six spans of one request that a fake engine painted with seed 7, whole.
@@ -10,14 +11,21 @@ export const dumpPainted = (spans: readonly SpanRecord[]): string => dumpSpans(s
  * @param length code points of the raw prompt.
  * @param cleaned code points of the cleaned one.
  * @param method the worker's rpc.
+ * @param wire how the worker was called: attempts are told where there is a port that they were made on.
  */
-export const painted = (length: number, cleaned: number, method: "Infer" | "InferStream"): string => text`
+export const painted = (
+  length: number,
+  cleaned: number,
+  method: "Infer" | "InferStream",
+  wire: "memory" | "port",
+): string => text`
   image-pipeline SERVER image-pipeline
     call-inference-worker CLIENT image-pipeline
         app.id="local/text-to-image-worker"
         rpc.method="throughline.v1.TextToImageWorkerService/${method}"
         rpc.response.status_code="OK"
         rpc.system.name="grpc"
+        ${wire === "port" ? goodAttempt(1) : ""}
     inference SERVER text-to-image-worker
         model.name="fake"
         prompt.length=${cleaned}
@@ -38,3 +46,7 @@ export const painted = (length: number, cleaned: number, method: "Infer" | "Infe
     preprocess-prompt INTERNAL image-pipeline
         prompt.length=${length}
 `;
+
+/** The event of an attempt that went well. */
+export const goodAttempt = (number: number): string =>
+  `event attempt attempt.number=${number} rpc.response.status_code="OK" server.address="127.0.0.1" server.port=*`;

@@ -1,0 +1,62 @@
+import type { TestContext } from "node:test";
+import { pino } from "pino";
+import { createPipelineClient } from "../../src/client/client.js";
+import { createAppDirectory } from "../../src/mesh/app-directory.js";
+import { createChannel } from "../../src/mesh/grpc-channel.js";
+import { createGrpcTransport } from "../../src/mesh/grpc-transport.js";
+import type { PoliciesInput } from "../../src/mesh/policies.js";
+import { createPipelineApp, pipelineName } from "../../src/pipeline/pipeline-app.js";
+import { createSpanCollector } from "../../src/trace/sdk/span-collector.js";
+import { createWorkerApp, type ManagedEngine, workerName } from "../../src/worker/worker-app.js";
+import { testTelemetry } from "./telemetry.js";
+
+/** Options of {@link startFleet}. */
+export interface FleetOptions {
+  /** One worker an engine. */
+  readonly engines: readonly ManagedEngine[];
+  /** @default 1 */
+  readonly pipelines?: number;
+  readonly maxWaiting?: number;
+  readonly policies?: PoliciesInput;
+}
+
+const appId = "local/text-to-image-worker";
+
+/** Pipelines and several workers of one app on ports of the loopback, and the spans of all, until the test ends. */
+export async function startFleet(t: TestContext, { engines, pipelines = 1, maxWaiting, policies }: FleetOptions) {
+  const logger = pino({ level: "silent" });
+  const collector = createSpanCollector();
+  const workers = await Promise.all(
+    engines.map((engine) =>
+      createWorkerApp({
+        startEngine: async () => engine,
+        maxWaiting,
+        telemetry: testTelemetry(t, workerName, { collector }),
+        logger,
+      }).serve({ port: 0 }),
+    ),
+  );
+  collector.clear();
+  const target = `ipv4:${workers.map(({ port }) => `127.0.0.1:${port}`).join(",")}`;
+  const clients = await Promise.all(
+    Array.from({ length: pipelines }, async () => {
+      const pipeline = await createPipelineApp({
+        directory: createAppDirectory({ apps: { [appId]: { target, policies } }, defaultApp: appId }),
+        telemetry: testTelemetry(t, pipelineName, { collector }),
+        logger,
+      }).serve({ port: 0 });
+      const channel = createChannel({ target: `127.0.0.1:${pipeline.port}` });
+      t.after(() => {
+        channel.close();
+        return pipeline.stop({ graceMs: 0 });
+      });
+      return createPipelineClient({ transport: createGrpcTransport({ channel }) });
+    }),
+  );
+  t.after(() => Promise.all(workers.map((worker) => worker.stop({ graceMs: 0 }))));
+  const [client] = clients;
+  if (client === undefined) {
+    throw new RangeError("a fleet needs a pipeline");
+  }
+  return { client, clients, workers, collector };
+}
