@@ -43,6 +43,8 @@ export interface AppOptions {
   readonly interceptors?: readonly Interceptor[] | undefined;
   /** Answers what is no RPC, pictures or a page, and says whether it did. Else, or absent: 404. */
   readonly httpRoute?: ((request: NodeRequest, response: NodeResponse) => boolean) | undefined;
+  /** Largest request message, in bytes; above it RESOURCE_EXHAUSTED. @default 1,048,576 */
+  readonly maxRequestBytes?: number | undefined;
   /** Origins whose pages may call, such as `http://localhost:5173`; `*` for any. @default none */
   readonly corsOrigins?: readonly string[] | undefined;
   /** Gets the app ready; health says SERVING, and calls are taken, only after it. */
@@ -101,8 +103,8 @@ export interface InMemoryApp {
   stop(): Promise<void>;
 }
 
-/** No request of an app comes near it: the longest holds a prompt and a carrier. */
-const maxRequestBytes = 1_048_576;
+/** No request of the built-in apps comes near it: the longest holds a prompt and a carrier. */
+const defaultMaxRequestBytes = 1_048_576;
 
 /** Makes an app of services: one port, health, probes, reflection, validation, tracing, readiness and drain come with it. */
 export function createApp(options: AppOptions): App {
@@ -159,7 +161,7 @@ export function createApp(options: AppOptions): App {
         },
         gate,
         interceptors,
-        readMaxBytes: maxRequestBytes,
+        readMaxBytes: options.maxRequestBytes ?? defaultMaxRequestBytes,
         shutdownSignal: shutdown.signal,
         onInternalError(error, { method, values }) {
           const traceId = values && traceIdOf(values.get(serverScope));

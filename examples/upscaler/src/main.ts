@@ -1,0 +1,4 @@
+import { runApp } from "throughline/run";
+import { createUpscalerApp } from "./upscaler-app.js";
+
+await runApp({ name: "upscaler", port: 50061, create: createUpscalerApp });

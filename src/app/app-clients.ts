@@ -1,0 +1,75 @@
+import type { DescService } from "@bufbuild/protobuf";
+import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
+import { trace } from "@opentelemetry/api";
+import type { AppDirectory, AppDirectoryEntry } from "../mesh/app-directory.js";
+import { connectApp } from "../mesh/balanced-connection.js";
+import { attemptListener } from "../mesh/call-attempt.js";
+import type { Connection } from "../mesh/connection.js";
+import { interceptTransport } from "../mesh/intercept-transport.js";
+import { createClientSpanInterceptor } from "../trace/client-span-interceptor.js";
+import type { Telemetry } from "../trace/sdk/telemetry.js";
+import { recordAttempt } from "./attempt-events.js";
+
+/** Makes the connection to an app of the directory. */
+export type ConnectApp = (entry: AppDirectoryEntry) => Connection;
+
+/** Options of {@link createAppClients}. */
+export interface AppClientsOptions {
+  /** The apps that may be called. */
+  readonly directory: AppDirectory;
+  /** @default gRPC to all workers of the entry's target, balanced by its policies */
+  readonly connect?: ConnectApp | undefined;
+  /** Tracing of the app that calls. */
+  readonly telemetry: Pick<Telemetry, "tracer" | "propagator">;
+}
+
+/** Typed clients of other apps, found by app id: one connection an app, made when it is first asked for. */
+export interface AppClients {
+  /**
+   * A typed client of an app's service. Each call makes a span `call-<name of the app>` below the active one, and takes the trace along.
+   * Give each call `onwardCall(call)`, so that it ends when the call does that it was made for.
+   *
+   * @param appId such as `local/image-pipeline`; empty means the directory's default.
+   * @throws ConnectError NOT_FOUND, naming the ids that are known.
+   */
+  client<Service extends DescService>(appId: string, service: Service): Client<Service>;
+  /** Closes the connections. */
+  close(): void;
+}
+
+/** Creates the clients of the apps in a directory. */
+export function createAppClients({ directory, connect = connectApp, telemetry }: AppClientsOptions): AppClients {
+  const connections = new Map<string, Connection>();
+
+  function connectionTo(entry: AppDirectoryEntry): Connection {
+    const known = connections.get(entry.appId);
+    if (known !== undefined) {
+      return known;
+    }
+    const { appId } = entry;
+    const { transport, close } = connect(entry);
+    const spans = createClientSpanInterceptor({ ...telemetry, name: `call-${appId.split("/").at(-1)}`, appId });
+    const connection = { transport: interceptTransport(transport, [spans, attemptEvents]), close };
+    connections.set(appId, connection);
+    return connection;
+  }
+
+  return {
+    client: (appId, service) => createClient(service, connectionTo(directory.lookUp(appId)).transport),
+    close() {
+      for (const connection of connections.values()) {
+        connection.close();
+      }
+      connections.clear();
+    },
+  };
+}
+
+/** Writes each attempt of a call as an event on the call's span, which is the active one. */
+const attemptEvents: Interceptor = (next) => (request) => {
+  const span = trace.getActiveSpan();
+  if (span !== undefined) {
+    request.contextValues.set(attemptListener, (attempt) => recordAttempt(span, attempt));
+  }
+  return next(request);
+};

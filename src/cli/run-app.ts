@@ -1,0 +1,85 @@
+import { createAppClients } from "../app/app-clients.js";
+import type { AppHost } from "../app/app-host.js";
+import type { App } from "../app/create-app.js";
+import { type AppDirectory, createAppDirectory } from "../mesh/app-directory.js";
+import { notFound } from "../mesh/errors.js";
+import { readAppSettings } from "./app-settings.js";
+import type { CommandContext } from "./command-context.js";
+import { usageError } from "./command-error.js";
+import { createLogger } from "./create-logger.js";
+import { endProcess, exitCodeOfFailure } from "./end-process.js";
+import { listenToEndingSignals } from "./process-signals.js";
+import { runService } from "./run-service.js";
+import { createServiceTelemetry } from "./service-telemetry.js";
+
+/** What {@link runApp} runs. */
+export interface RunAppOptions {
+  /** Name in logs and traces, such as `upscaler`: the app's own. */
+  readonly name: string;
+  /** TCP port where `THROUGHLINE_PORT` says none; 0 takes a free one. */
+  readonly port: number;
+  /** Makes the app of what this process has for it. */
+  readonly create: (host: AppHost) => App | Promise<App>;
+}
+
+/**
+ * Runs an app as this process, as the environment says: `THROUGHLINE_HOST`, `_PORT`, `_APPS`, `_GRACE`, `_LOG_LEVEL`, and
+ * OpenTelemetry's variables, as the built-in apps read them. It says on stdout when it is ready, logs JSON lines on stderr, drains at the
+ * first SIGTERM or SIGINT and then ends the process with exit code 0; a second signal ends it at once (143, 130). A start that fails is one
+ * line on stderr and exit code 1, a variable that makes no sense likewise and 2.
+ */
+export async function runApp(options: RunAppOptions): Promise<never> {
+  const interrupt = listenToEndingSignals();
+  // Whoever reads the output may leave early; the app serves on.
+  process.stdout.on("error", () => {});
+  process.stderr.on("error", () => {});
+  const { env: environment, stdout, stderr } = process;
+  const context = { environment, stdout, stderr, interrupt, supervisor: undefined };
+  const exitCode = await serveApp(options, context).catch((error: unknown) => {
+    if (error !== interrupt.reason) {
+      stderr.write(`${options.name}: ${error instanceof Error ? error.message : error}\n`);
+    }
+    return exitCodeOfFailure(error);
+  });
+  return endProcess(exitCode);
+}
+
+async function serveApp({ name, port: defaultPort, create }: RunAppOptions, context: CommandContext): Promise<number> {
+  const { environment, stderr } = context;
+  const { host, port, apps: targets = {}, grace, logLevel } = readAppSettings(environment, defaultPort);
+  const directory = directoryOf(targets);
+  const logger = createLogger(name, logLevel, stderr);
+  const telemetry = createServiceTelemetry(name, environment, logger);
+  const apps = createAppClients({ directory, telemetry });
+  return runService(
+    {
+      name,
+      async start() {
+        const app = await create({ apps, telemetry, logger });
+        const running = await app.serve({ host, port });
+        return { url: running.url, stop: () => running.stop({ graceMs: grace * 1000 }) };
+      },
+      async finish() {
+        apps.close();
+        await telemetry.shutdown();
+      },
+    },
+    context,
+  );
+}
+
+/** The apps that may be called, which may be none. */
+function directoryOf(targets: Readonly<Record<string, string>>): AppDirectory {
+  const entries = Object.entries(targets);
+  if (entries.length === 0) {
+    const refuse = () => {
+      throw notFound("this app knows no other apps: THROUGHLINE_APPS names them");
+    };
+    return { appIds: [], lookUp: refuse };
+  }
+  try {
+    return createAppDirectory({ apps: Object.fromEntries(entries.map(([appId, target]) => [appId, { target }])) });
+  } catch (error) {
+    throw usageError(`THROUGHLINE_APPS: ${error instanceof Error ? error.message : error}`);
+  }
+}

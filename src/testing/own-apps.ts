@@ -1,0 +1,68 @@
+import type { DescService } from "@bufbuild/protobuf";
+import { type Client, createClient } from "@connectrpc/connect";
+import type { Logger } from "pino";
+import { createAppClients } from "../app/app-clients.js";
+import type { AppHost } from "../app/app-host.js";
+import type { App } from "../app/create-app.js";
+import { createAppDirectory } from "../mesh/app-directory.js";
+import type { Telemetry } from "../trace/sdk/telemetry.js";
+import { type StartedApp, startApp, type Wire } from "./start-app.js";
+
+/** Options of {@link startOwnApps}. */
+export interface OwnAppsOptions {
+  /** What makes each app, by app id; they are started in this order. */
+  readonly apps: Readonly<Record<string, (host: AppHost) => App | Promise<App>>>;
+  /** Apps that run already, by app id. */
+  readonly known: Readonly<Record<string, StartedApp>>;
+  readonly wire: Wire | undefined;
+  readonly telemetryOf: (serviceName: string) => Telemetry;
+  readonly logger: Logger;
+}
+
+/** The apps of a user's own in a test mesh. */
+export interface OwnApps {
+  /** @throws Error where there is no such app. */
+  client<Service extends DescService>(appId: string, service: Service): Client<Service>;
+  /** Ends them, the last one first. */
+  stop(): Promise<void>;
+}
+
+/** Starts apps that may call the known ones and those before them. */
+export async function startOwnApps({ apps, known, wire, telemetryOf, logger }: OwnAppsOptions): Promise<OwnApps> {
+  const running = new Map(Object.entries(known));
+  const own = new Map<string, StartedApp>();
+  for (const [appId, create] of Object.entries(apps)) {
+    const telemetry = telemetryOf(appId.slice(appId.indexOf("/") + 1));
+    const entries = [...running].map(([id, { target }]) => [id, { target }] as const);
+    const clients = createAppClients({
+      directory: createAppDirectory({ apps: Object.fromEntries(entries) }),
+      ...(wire !== "port" && { connect: (entry) => ({ transport: transportOf(running, entry.appId), close() {} }) }),
+      telemetry,
+    });
+    const started = await startApp(await create({ apps: clients, telemetry, logger }), wire);
+    running.set(appId, started);
+    own.set(appId, {
+      ...started,
+      async stop() {
+        await started.stop();
+        clients.close();
+      },
+    });
+  }
+  return {
+    client: (appId, service) => createClient(service, transportOf(own, appId)),
+    async stop() {
+      for (const app of [...own.values()].reverse()) {
+        await app.stop();
+      }
+    },
+  };
+}
+
+function transportOf(apps: ReadonlyMap<string, StartedApp>, appId: string) {
+  const app = apps.get(appId);
+  if (app === undefined) {
+    throw new Error(`the mesh has no app ${JSON.stringify(appId)}`);
+  }
+  return app.transport;
+}
