@@ -5,6 +5,7 @@ import { CommandError } from "./command-error.js";
 import type { demoSettings } from "./demo-settings.js";
 import { exitCodes } from "./exit-codes.js";
 import { fetchTrace } from "./fetch-trace.js";
+import { findModel, showDownload } from "./find-model.js";
 import { startLocalSystem } from "./local-system.js";
 import { pictureFileName } from "./picture-file-name.js";
 import { createProgress } from "./progress.js";
@@ -41,6 +42,8 @@ export async function runDemo(
   const progress = createProgress(stderr, quiet || json);
   const ports = { collector: 0, worker: 0, pipeline: 0 };
   try {
+    // Fetched here, where a person sees how far it is; the worker then finds it in the cache.
+    await findModel(model, context, showDownload(progress, stderr.isTTY === true));
     progress.phase("starting the services");
     const system = await startLocalSystem({
       ports,

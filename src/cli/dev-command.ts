@@ -5,7 +5,9 @@ import type { CommandContext } from "./command-context.js";
 import { CommandError } from "./command-error.js";
 import type { devSettings } from "./dev-settings.js";
 import { exitCodes } from "./exit-codes.js";
+import { findModel, showDownload } from "./find-model.js";
 import { type LocalSystem, startLocalSystem } from "./local-system.js";
+import { createProgress } from "./progress.js";
 import type { SettingsOf } from "./setting.js";
 import { whenAborted } from "./when-aborted.js";
 
@@ -27,6 +29,13 @@ export async function runDev(settings: DevSettings, context: CommandContext): Pr
 async function keepRunning(settings: DevSettings, images: string | undefined, context: CommandContext): Promise<void> {
   const { pipelinePort, workerPort, collectorPort, model, threads, logLevel } = settings;
   const { environment, stdout, stderr, interrupt } = context;
+  const progress = createProgress(stderr, false);
+  try {
+    // Fetched here, where a person sees how far it is; the worker then finds it in the cache.
+    await findModel(model, context, showDownload(progress, stderr.isTTY === true));
+  } finally {
+    progress.end();
+  }
   stderr.write("starting a collector, a worker and a pipeline\n");
   const system = await startLocalSystem({
     ports: { collector: collectorPort, worker: workerPort, pipeline: pipelinePort },

@@ -8,7 +8,7 @@ import type { ServiceOrders } from "./supervisor.js";
 export interface LocalSystemOptions {
   /** Ports on loopback; 0 takes a free one. */
   readonly ports: { readonly collector: number; readonly worker: number; readonly pipeline: number };
-  /** Model folder; undefined for the embedded one. */
+  /** Model folder, or the id of a model in the Hub's cache; undefined for the embedded one. */
   readonly model: string | undefined;
   /** CPU threads for the model; 0 for all. */
   readonly threads: number;

@@ -7,8 +7,8 @@ import type { Output } from "./command-context.js";
 export interface Progress {
   /** Something new begins, such as `starting the worker`. */
   phase(words: string): void;
-  /** Of the phase that runs, so much is done. */
-  step(done: number, total: number): void;
+  /** Of the phase that runs, so much is done, in units of that name. */
+  step(done: number, total: number, unit?: string): void;
   /** Takes a bar off the terminal. Nothing is shown afterwards. */
   end(): void;
 }
@@ -78,9 +78,9 @@ function createBar(output: Output): Progress {
       }
       current = words;
     },
-    step(done, total) {
+    step(done, total, unit) {
       bar.setTotal(total);
-      bar.update(done, { count: `${done} of ${total}` });
+      bar.update(done, { count: `${done} of ${total}${unit === undefined ? "" : ` ${unit}`}` });
     },
     end() {
       if (!ended) {

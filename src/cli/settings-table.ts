@@ -1,5 +1,6 @@
 import { telemetryVariables } from "../trace/sdk/telemetry-variables.js";
 import { visitCommands } from "./commands.js";
+import { hubVariables } from "./hub-variables.js";
 import type { Setting } from "./setting.js";
 
 interface Row {
@@ -27,11 +28,15 @@ export function renderSettingsTable(): string {
       add(name, rowOf(setting));
     }
   });
-  for (const [name, help] of Object.entries(telemetryVariables)) {
-    for (const command of ["worker", "pipeline"]) {
-      add(command, { flag: "", variable: code(name), value: "", help });
+  const addVariables = (variables: Readonly<Record<string, string>>, commands: readonly string[]): void => {
+    for (const [name, help] of Object.entries(variables)) {
+      for (const command of commands) {
+        add(command, { flag: "", variable: code(name), value: "", help });
+      }
     }
-  }
+  };
+  addVariables(hubVariables, ["demo", "dev", "worker", "doctor"]);
+  addVariables(telemetryVariables, ["worker", "pipeline"]);
   const lines = [...rows.values()].map(
     ({ commands, flag, variable, value, help }) =>
       `| ${[flag, variable, value, commands.join(", "), help].map(escapeCell).join(" | ")} |`,

@@ -40,11 +40,11 @@ export const collectorPortSetting = {
 
 export const modelSetting = optionalSetting({
   flag: "model",
-  argument: "folder",
+  argument: "folder or owner/name",
   variable: "THROUGHLINE_MODEL",
   schema: text,
   absent: "the model in the package",
-  help: "Folder of an SDXL model in ONNX form",
+  help: "Folder of an SDXL model in ONNX form, or a model of the Hugging Face Hub, @revision after it for one of its revisions",
 });
 
 export const threadsSetting = setting({

@@ -1,9 +1,11 @@
+import type { Logger } from "pino";
 import { createEngineHost } from "../worker/engine-host.js";
 import { createWorkerApp, workerName } from "../worker/worker-app.js";
 import type { CommandContext } from "./command-context.js";
 import { createLogger } from "./create-logger.js";
+import { findModel, showDownload } from "./find-model.js";
 import { imageStoreOf } from "./image-store-of.js";
-import { embeddedModelFolder } from "./package-root.js";
+import { createProgress } from "./progress.js";
 import { runService } from "./run-service.js";
 import { createServiceTelemetry } from "./service-telemetry.js";
 import type { SettingsOf } from "./setting.js";
@@ -11,7 +13,7 @@ import type { workerSettings } from "./worker-settings.js";
 
 /** Runs TextToImageWorker until a signal ends it. */
 export async function runWorker(settings: SettingsOf<typeof workerSettings>, context: CommandContext): Promise<number> {
-  const { app: appId, host, port, model = embeddedModelFolder, threads, grace } = settings;
+  const { app: appId, host, port, threads, grace } = settings;
   const { maxWaiting, publicUrl, trustTraceparent } = settings;
   const logger = createLogger(workerName, settings.logLevel, context.stderr).child({ app: appId });
   const telemetry = createServiceTelemetry(workerName, context.environment, logger);
@@ -20,9 +22,9 @@ export async function runWorker(settings: SettingsOf<typeof workerSettings>, con
       name: appId,
       async start() {
         const worker = createWorkerApp({
-          startEngine: () =>
+          startEngine: async () =>
             createEngineHost({
-              modelFolder: model,
+              modelFolder: await fetchedModel(settings.model, context, logger),
               ...(threads > 0 && { threads }),
               logger,
               signal: context.interrupt,
@@ -41,4 +43,22 @@ export async function runWorker(settings: SettingsOf<typeof workerSettings>, con
     },
     context,
   );
+}
+
+/** The model's folder. A person at a terminal sees a bar while it is fetched; else the log has it. */
+async function fetchedModel(model: string | undefined, context: CommandContext, logger: Logger): Promise<string> {
+  const { stderr } = context;
+  if (!stderr.isTTY) {
+    return findModel(
+      model,
+      context,
+      showDownload({ phase: (words) => logger.info({ model }, words), step() {} }, false),
+    );
+  }
+  const progress = createProgress(stderr, false);
+  try {
+    return await findModel(model, context, showDownload(progress, true));
+  } finally {
+    progress.end();
+  }
 }

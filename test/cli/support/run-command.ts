@@ -118,7 +118,7 @@ export async function runCommand(
 
 /** This process's environment without what configures the command line or tracing. */
 function plainEnvironment(): Record<string, string | undefined> {
-  const configures = /^(?:THROUGHLINE_|OTEL_|ENABLE_TRACING$|NODE_TEST_CONTEXT$)/;
+  const configures = /^(?:THROUGHLINE_|OTEL_|HF_|ENABLE_TRACING$|NODE_TEST_CONTEXT$)/;
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !configures.test(name)));
 }
 
