@@ -14,7 +14,7 @@ import diffusers
 import numpy as np
 import torch
 import transformers
-from diffusers import EulerDiscreteScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, LCMScheduler
 from PIL import Image
 
 from export import load_pipeline
@@ -39,6 +39,23 @@ PROMPTS = [
 SDXL_BASE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
                  interpolation_type="linear", use_karras_sigmas=False, steps_offset=1)
 
+# Every combination of these is painted. A step more or less would show nothing new: each algorithm's first, middle and last steps are in.
+PARITY_SCHEDULERS = {
+    "euler-discrete": (EulerDiscreteScheduler, {}, 8),
+    "euler-ancestral": (EulerAncestralDiscreteScheduler, {}, 8),
+    "dpmpp-2m-karras": (DPMSolverMultistepScheduler, dict(use_karras_sigmas=True), 8),
+    "ddim": (DDIMScheduler, {}, 8),
+    "lcm": (LCMScheduler, {}, 4),
+}
+PARITY_PROMPTS = [
+    dict(prompt="a red heart"),
+    dict(prompt="Slice of PIZZA, flat style", negative_prompt=""),
+    dict(prompt="smiling face with sunglasses", negative_prompt="a blue heart"),
+    dict(prompt=""),
+]
+PARITY_GUIDANCE_SCALES = (1.0, 5.0)
+PARITY_SIZES = ((128, 128), (160, 96))
+
 
 def floats(values):
     return [float(v) for v in np.asarray(values, dtype=np.float64).ravel()]
@@ -59,6 +76,36 @@ def schedule(config, steps):
     return dict(timesteps=floats(scheduler.timesteps), sigmas=floats(scheduler.sigmas), init_noise_sigma=float(scheduler.init_noise_sigma))
 
 
+def paint_parity(pipe, own_scheduler, out):
+    """Paints every combination; the latents go to one file of float32, the pictures to one sheet a size. Returns where each of them stands."""
+    cases, latents_file = [], bytearray()
+    generator = lambda seed: torch.Generator().manual_seed(seed)
+    columns = len(PARITY_PROMPTS)
+    for width, height in PARITY_SIZES:
+        sheet = Image.new("RGB", (columns * width, len(PARITY_SCHEDULERS) * len(PARITY_GUIDANCE_SCALES) * height))
+        file = f"parity-{width}x{height}.png"
+        place = 0
+        for name, (scheduler_class, fixed, steps) in PARITY_SCHEDULERS.items():
+            pipe.scheduler = scheduler_class.from_config({**own_scheduler, **fixed})
+            for guidance_scale in PARITY_GUIDANCE_SCALES:
+                for prompt in PARITY_PROMPTS:
+                    request = dict(prompt, guidance_scale=guidance_scale, width=width, height=height)
+                    seed = 1000 + len(cases)
+                    latents = pipe(**request, num_inference_steps=steps, generator=generator(seed), output_type="latent").images
+                    with torch.no_grad():
+                        decoded = pipe.vae.decode(latents / pipe.vae.config.scaling_factor, return_dict=False)[0]
+                    picture = pipe.image_processor.postprocess(decoded, output_type="pil")[0]
+                    left, top = place % columns * width, place // columns * height
+                    sheet.paste(picture, (left, top))
+                    cases.append(dict(request, scheduler=name, steps=steps, seed=seed, sheet=file, left=left, top=top,
+                                      offset=len(latents_file), length=latents.numel()))
+                    latents_file += latents.contiguous().numpy().astype("<f4").tobytes()
+                    place += 1
+        sheet.save(out / file, optimize=True)
+    (out / "parity-latents.f32").write_bytes(latents_file)
+    return cases
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
@@ -66,7 +113,8 @@ def main():
     parser.add_argument("--prompt", default="a red heart")
     parser.add_argument("--seed", type=int, default=42)
     args = parser.parse_args()
-    torch.set_num_threads(2)
+    # One, so that sums are always added up in the same order.
+    torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     made_by = dict(
         program="training/goldens.py",
@@ -156,6 +204,7 @@ def main():
         no_guidance=dict(steps=4, guidance_scale=1.0, shape=list(without.shape), float32=packed(without)),
         negative_prompt=dict(negative_prompt="a blue heart", steps=4, guidance_scale=guidance, shape=list(negative.shape), float32=packed(negative)),
     ))
+    write("parity.json", dict(latents="parity-latents.f32", cases=paint_parity(pipe, own, args.out)))
     print(f"goldens in {args.out}", file=sys.stderr)
 
 

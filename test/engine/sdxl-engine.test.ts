@@ -166,6 +166,17 @@ describe("SDXL engine", async () => {
     assert.deepEqual(unguided, { hits: 1, misses: 0, encoderRuns: 0 });
   });
 
+  it("guides with one run a step where another device than the CPU paints, to nearly the same picture", async () => {
+    const modelFolder = await makeSdxlFolder(join(await temporaryFolder(), "tiny-xl"));
+    const runs: string[] = [];
+    const openSession = countingSessions((subModel) => void runs.push(subModel));
+    const batching = await loadSdxlEngine({ modelFolder, openSession, provider: "cuda" });
+    after(() => batching.release());
+    const { pixels } = await paintOnce(batching, { ...heart, negativePrompt: "cat" });
+    assert.equal(runs.filter((run) => run === "unet").length, 4);
+    assert.ok(psnr(pixels.data, (await paintOnce(engine, { ...heart, negativePrompt: "cat" })).pixels.data) > 55);
+  });
+
   it("hands the guidance scale to a UNet that guides itself, and runs it once a step", async () => {
     const runs: string[] = [];
     const selfGuiding = await load(

@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { createDenoiser, type DenoiserOptions, timeIds } from "../../src/engine/denoiser.js";
+import type { InputSpec, InputTensor, ModelSession } from "../../src/engine/sessions.js";
+
+const embedding = (value: number) => ({
+  context: { data: new Float32Array(6).fill(value), shape: [1, 2, 3] },
+  pooled: { data: new Float32Array(4).fill(value), shape: [1, 4] },
+});
+
+interface UnetOptions {
+  readonly batch?: number | string;
+  readonly timestep?: readonly string[];
+}
+
+/** A UNet that puts out, for each picture, its latents times the sum of its prompt, plus its timestep; and what it was fed. */
+function fakeUnet({ batch = "batch_size", timestep = ["steps"] }: UnetOptions = {}) {
+  const runs: Readonly<Record<string, InputTensor>>[] = [];
+  const inputs = new Map<string, InputSpec>([
+    ["sample", { type: "float32", shape: [batch, 1, "height", "width"] }],
+    ["timestep", { type: "float32", shape: timestep }],
+  ]);
+  const unet: ModelSession = {
+    inputs,
+    outputs: ["out_sample"],
+    async run(feeds) {
+      runs.push(feeds);
+      const { sample, encoder_hidden_states: context, timestep: times } = feeds;
+      const [pictures = 0] = sample?.shape ?? [];
+      const size = (sample?.data.length ?? 0) / pictures;
+      const rowLength = (context?.data.length ?? 0) / pictures;
+      const rowSum = (row: number) =>
+        Array.from(context?.data ?? [])
+          .slice(row * rowLength, (row + 1) * rowLength)
+          .reduce((sum, value) => sum + value, 0);
+      const data = Float32Array.from(sample?.data ?? [], (value, i) => {
+        const picture = Math.floor(i / size);
+        return value * rowSum(picture) + (times?.data[picture] ?? times?.data[0] ?? Number.NaN);
+      });
+      return () => ({ data, shape: sample?.shape ?? [] });
+    },
+    release: async () => {},
+  };
+  return { unet, runs };
+}
+
+const latents = Float32Array.of(1, -2, 0.5, 3);
+const { signal } = new AbortController();
+const options: DenoiserOptions = {
+  latentShape: [1, 1, 2, 2],
+  positive: embedding(0.5),
+  negative: embedding(0.25),
+  guidanceScale: 5,
+  timeIds: timeIds(16, 32),
+  batchGuidance: false,
+};
+/** u + 5 · (c − u), with u = 1.5 x + 7 and c = 3 x + 7. */
+const guided = Float32Array.from(latents, (x) => 1.5 * x + 7 + 5 * 1.5 * x);
+
+describe("denoiser", () => {
+  it("runs the UNet once a step without guidance, on the latents as they are", async () => {
+    const { unet, runs } = fakeUnet();
+    const denoise = createDenoiser(unet, { ...options, negative: undefined, batchGuidance: true });
+    assert.deepEqual(
+      await denoise(latents, 7, signal),
+      latents.map((x) => 3 * x + 7),
+    );
+    assert.equal(runs.length, 1);
+    assert.equal(runs[0]?.["sample"]?.data, latents);
+    assert.deepEqual(runs[0]?.["time_ids"], { data: Float32Array.of(32, 16, 0, 0, 32, 16), shape: [1, 6] });
+  });
+
+  it("guides with two runs, first without the prompt", async () => {
+    const { unet, runs } = fakeUnet();
+    assert.deepEqual(await createDenoiser(unet, options)(latents, 7, signal), guided);
+    assert.deepEqual(
+      runs.map((feeds) => [feeds["sample"]?.shape[0], feeds["text_embeds"]?.data[0]]),
+      [
+        [1, 0.25],
+        [1, 0.5],
+      ],
+    );
+  });
+
+  it("guides with one batch of two where that is wanted, to the same result", async () => {
+    const { unet, runs } = fakeUnet();
+    const denoise = createDenoiser(unet, { ...options, batchGuidance: true });
+    assert.deepEqual(await denoise(latents, 7, signal), guided);
+    assert.deepEqual(await denoise(latents, 7, signal), guided);
+    assert.equal(runs.length, 2);
+    const shapes = Object.entries(runs[0] ?? {}).map(([name, { shape }]) => [name, shape]);
+    assert.deepEqual(Object.fromEntries(shapes), {
+      sample: [2, 1, 2, 2],
+      timestep: [1],
+      encoder_hidden_states: [2, 2, 3],
+      text_embeds: [2, 4],
+      time_ids: [2, 6],
+    });
+    assert.equal(runs[0]?.["encoder_hidden_states"], runs[1]?.["encoder_hidden_states"], "put together once");
+  });
+
+  it("gives each picture its timestep where the graph wants one for each", async () => {
+    const { unet, runs } = fakeUnet({ timestep: ["batch_size"] });
+    assert.deepEqual(await createDenoiser(unet, { ...options, batchGuidance: true })(latents, 7, signal), guided);
+    assert.deepEqual(runs[0]?.["timestep"], { data: [7, 7], shape: [2] });
+  });
+
+  it("makes two runs of a graph that takes one picture at a time", async () => {
+    const { unet, runs } = fakeUnet({ batch: 1 });
+    assert.deepEqual(await createDenoiser(unet, { ...options, batchGuidance: true })(latents, 7, signal), guided);
+    assert.equal(runs.length, 2);
+  });
+});

@@ -1,0 +1,3 @@
+import { parityCases, testParity } from "./parity-cases.js";
+
+testParity(parityCases);
