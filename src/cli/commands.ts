@@ -2,6 +2,7 @@ import { collectorSettings } from "./collector-settings.js";
 import type { Command } from "./command.js";
 import { demoSettings } from "./demo-settings.js";
 import { devSettings } from "./dev-settings.js";
+import { doctorSettings } from "./doctor-settings.js";
 import { generateSettings } from "./generate-settings.js";
 import { pipelineSettings } from "./pipeline-settings.js";
 import type { SettingGroup } from "./setting.js";
@@ -49,6 +50,12 @@ export function visitCommands(visit: CommandVisitor): void {
     settings: generateSettings,
     prompt: {},
     load: async () => (await import("./generate-command.js")).runGenerate,
+  });
+  visit({
+    name: "doctor",
+    summary: "Say what this machine can do, and what to do about what is wrong",
+    settings: doctorSettings,
+    load: async () => (await import("./doctor-command.js")).runDoctor,
   });
 }
 

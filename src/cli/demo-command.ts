@@ -35,7 +35,7 @@ export async function runDemo(
   context: CommandContext,
   prompt: string,
 ): Promise<number> {
-  const { model, threads, quiet, json } = settings;
+  const { model, device, precision, threads, quiet, json } = settings;
   const { environment, stdout, stderr, interrupt } = context;
   const path = resolve(settings.out ?? pictureFileName(prompt));
   checkPlaceFor(path);
@@ -48,6 +48,8 @@ export async function runDemo(
     const system = await startLocalSystem({
       ports,
       model,
+      device,
+      precision,
       threads,
       images: undefined,
       logLevel: "error",

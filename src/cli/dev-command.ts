@@ -27,7 +27,7 @@ export async function runDev(settings: DevSettings, context: CommandContext): Pr
 }
 
 async function keepRunning(settings: DevSettings, images: string | undefined, context: CommandContext): Promise<void> {
-  const { pipelinePort, workerPort, collectorPort, model, threads, logLevel } = settings;
+  const { pipelinePort, workerPort, collectorPort, model, device, precision, threads, logLevel } = settings;
   const { environment, stdout, stderr, interrupt } = context;
   const progress = createProgress(stderr, false);
   try {
@@ -40,6 +40,8 @@ async function keepRunning(settings: DevSettings, images: string | undefined, co
   const system = await startLocalSystem({
     ports: { collector: collectorPort, worker: workerPort, pipeline: pipelinePort },
     model,
+    device,
+    precision,
     threads,
     images,
     logLevel,

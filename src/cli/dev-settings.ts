@@ -2,9 +2,11 @@ import { optionalSetting, setting } from "./setting.js";
 import { text } from "./setting-schemas.js";
 import {
   collectorPortSetting,
+  deviceSetting,
   logLevelSetting,
   modelSetting,
   pipelinePortSetting,
+  precisionSetting,
   threadsSetting,
   workerPortSetting,
 } from "./shared-settings.js";
@@ -23,6 +25,8 @@ export const devSettings = {
     help: "Folder in which the pipeline keeps pictures, to be fetched by URL; one process owns it",
   }),
   model: modelSetting,
+  device: deviceSetting,
+  precision: precisionSetting,
   threads: threadsSetting,
   logLevel: setting({ ...logLevelSetting, default: "warn" }),
 };

@@ -1,3 +1,5 @@
+import type { Device } from "../engine/device.js";
+import type { Precision } from "../engine/graph-files.js";
 import type { Environment } from "../trace/sdk/environment-reader.js";
 import { defaultAppId } from "../worker/default-app-id.js";
 import { exportTo, localEnvironment } from "./local-environment.js";
@@ -10,6 +12,8 @@ export interface LocalSystemOptions {
   readonly ports: { readonly collector: number; readonly worker: number; readonly pipeline: number };
   /** Model folder, or the id of a model in the Hub's cache; undefined for the embedded one. */
   readonly model: string | undefined;
+  readonly device: Device;
+  readonly precision: Precision;
   /** CPU threads for the model; 0 for all. */
   readonly threads: number;
   /** Folder for the pipeline's pictures; undefined for `data:` URIs. */
@@ -36,7 +40,7 @@ export interface LocalSystem {
  * @throws CommandError when one cannot start; none is then left.
  */
 export async function startLocalSystem(options: LocalSystemOptions): Promise<LocalSystem> {
-  const { ports, model, threads, images, logLevel } = options;
+  const { ports, model, device, precision, threads, images, logLevel } = options;
   const environment = localEnvironment(options.environment);
   const failure = new AbortController();
   const interrupt = AbortSignal.any([options.interrupt, failure.signal]);
@@ -61,6 +65,10 @@ export async function startLocalSystem(options: LocalSystemOptions): Promise<Loc
     "0",
     "--threads",
     String(threads),
+    "--device",
+    device,
+    "--precision",
+    precision,
     ...(model === undefined ? [] : ["--model", model]),
   ];
   const working = start(

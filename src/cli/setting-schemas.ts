@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { type Device, parseDevice } from "../engine/device.js";
 import { appIdPattern } from "../mesh/app-directory.js";
 
 /** Schemas from what is typed to what is meant. Each message completes "--flag …" or "VARIABLE …". */
@@ -44,6 +45,12 @@ export const appId: z.ZodType<string, string> = read("must be an app id of the f
 /** An http or https URL. */
 export const httpUrl: z.ZodType<string, string> = read("must be an http:// or https:// URL", (value) =>
   isHttpUrl(value) ? value : undefined,
+);
+
+/** Where a model runs. */
+export const device: z.ZodType<Device, string> = read(
+  "must be auto, cpu, cuda, tensorrt, webgpu, coreml or dml, or the number of a device after cuda, tensorrt or dml, such as cuda:1",
+  parseDevice,
 );
 
 /** `true` or `false`; `1` and `0` say the same. */

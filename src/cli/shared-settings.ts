@@ -1,7 +1,8 @@
 import { defaultGraceMs } from "../app/lifecycle.js";
+import { precisions } from "../engine/graph-files.js";
 import { defaultMaxAgeMs, defaultMaxBytes } from "../image/directory-store.js";
 import { optionalSetting, setting } from "./setting.js";
-import { decimalNumber, host, oneOf, port, text, truth, wholeNumber } from "./setting-schemas.js";
+import { decimalNumber, device, host, oneOf, port, text, truth, wholeNumber } from "./setting-schemas.js";
 
 /** Settings that more than one command has. What must differ between the services has a variable of its own for each. */
 
@@ -54,6 +55,24 @@ export const threadsSetting = setting({
   schema: wholeNumber(0, 1024),
   default: "0",
   help: "CPU threads that the model runs on; 0 takes one for each core",
+});
+
+export const deviceSetting = setting({
+  flag: "device",
+  argument: "device",
+  variable: "THROUGHLINE_DEVICE",
+  schema: device,
+  default: "auto",
+  help: "Where the model runs: cpu, cuda, tensorrt, webgpu, coreml or dml, with :1 after cuda, tensorrt or dml for the second device; auto takes the first of cuda, dml, coreml, webgpu and cpu that can",
+});
+
+export const precisionSetting = setting({
+  flag: "precision",
+  argument: "precision",
+  variable: "THROUGHLINE_PRECISION",
+  schema: oneOf(precisions),
+  default: "auto",
+  help: "Which export to run where the model's folder holds model.onnx and model_fp16.onnx: fp32, fp16, or auto for fp16 on a GPU and fp32 on the CPU",
 });
 
 export const graceSetting = setting({

@@ -13,7 +13,7 @@ import type { workerSettings } from "./worker-settings.js";
 
 /** Runs TextToImageWorker until a signal ends it. */
 export async function runWorker(settings: SettingsOf<typeof workerSettings>, context: CommandContext): Promise<number> {
-  const { app: appId, host, port, threads, grace } = settings;
+  const { app: appId, host, port, device, precision, threads, grace } = settings;
   const { maxWaiting, publicUrl, trustTraceparent } = settings;
   const logger = createLogger(workerName, settings.logLevel, context.stderr).child({ app: appId });
   const telemetry = createServiceTelemetry(workerName, context.environment, logger);
@@ -25,6 +25,8 @@ export async function runWorker(settings: SettingsOf<typeof workerSettings>, con
           startEngine: async () =>
             createEngineHost({
               modelFolder: await fetchedModel(settings.model, context, logger),
+              device,
+              precision,
               ...(threads > 0 && { threads }),
               logger,
               signal: context.interrupt,

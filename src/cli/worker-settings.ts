@@ -3,12 +3,14 @@ import { defaultAppId } from "../worker/default-app-id.js";
 import { optionalSetting, setting } from "./setting.js";
 import { appId, httpUrl, text, truth, wholeNumber } from "./setting-schemas.js";
 import {
+  deviceSetting,
   graceSetting,
   hostSetting,
   imageMaxAgeSetting,
   imageMaxBytesSetting,
   logLevelSetting,
   modelSetting,
+  precisionSetting,
   threadsSetting,
   workerPortSetting,
 } from "./shared-settings.js";
@@ -28,6 +30,8 @@ export const workerSettings = {
   host: hostSetting,
   port: setting({ flag: "port", ...workerPortSetting }),
   model: modelSetting,
+  device: deviceSetting,
+  precision: precisionSetting,
   threads: threadsSetting,
   maxWaiting: setting({
     flag: "max-waiting",

@@ -4,7 +4,7 @@ import { readModelFolder } from "./model-folder.js";
 import { ModelFolderError } from "./model-folder-error.js";
 import { loadSdxlEngine, type SdxlEngine } from "./sdxl-engine.js";
 import type { OpenSession } from "./sessions.js";
-import { createSessionOpener, listProviders, type SessionOptions } from "./sessions-onnx.js";
+import { createSessionOpener, describeRuntime, type SessionOptions } from "./sessions-onnx.js";
 
 /** A place where a model could not be run, on the way to one where it can. */
 export interface DeviceFailure {
@@ -50,7 +50,7 @@ export interface LoadedEngine {
  * used; whatever the CPU failed with.
  */
 export async function loadOnDevice(options: DeviceLoadOptions): Promise<LoadedEngine> {
-  const { device = "cpu", providers = listProviders(), onFailure } = options;
+  const { device = "cpu", providers = describeRuntime().providers.map(({ name }) => name), onFailure } = options;
   const placements = placementsFor(device, providers);
   // What is wrong with the folder itself is wrong at every place.
   const model = await readModelFolder(options.modelFolder);

@@ -1,7 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
-import { InferenceSession, listSupportedBackends, Tensor } from "onnxruntime-node";
+import { env, InferenceSession, listSupportedBackends, Tensor } from "onnxruntime-node";
 import type { Placement } from "./device.js";
 import { decodeFloat16, encodeFloat16 } from "./float16.js";
 import type { InputSpec, InputTensor, ModelSession, OpenSession } from "./sessions.js";
@@ -16,9 +16,15 @@ export interface SessionOptions {
   readonly profileFolder?: string;
 }
 
-/** Execution providers that this platform's onnxruntime was built with. Whether one can be used shows when a session is opened. */
-export function listProviders(): readonly string[] {
-  return listSupportedBackends().map(({ name }) => name);
+/** This platform's build of onnxruntime. */
+export interface Runtime {
+  readonly version: string;
+  /** Providers that it knows; what is not in the package itself has to be installed. Whether one can be used shows when a session is opened. */
+  readonly providers: readonly { readonly name: string; readonly bundled: boolean }[];
+}
+
+export function describeRuntime(): Runtime {
+  return { version: env.versions.node ?? env.versions.common, providers: listSupportedBackends() };
 }
 
 /** Makes the loader of graphs for one execution provider of onnxruntime. What the provider cannot run, onnxruntime runs on the CPU. */
@@ -52,8 +58,10 @@ function sessionOptions(
     interOpNumThreads: 1,
     executionMode: "sequential",
     // Weights in files of their own stay there, mapped into memory, shared between processes and given up by the system when it needs the
-    // room, unless onnxruntime rearranges them: then it holds a copy of each.
+    // room, unless onnxruntime rearranges them: then it holds a copy of each. Nor does it keep what a run took of memory: where the CPU
+    // computes a half-precision graph, that is every weight once more in float32.
     graphOptimizationLevel: mapped ? "extended" : "all",
+    enableCpuMemArena: !mapped,
     // Errors only: its warnings about unused weights help nobody who did not make the model.
     logSeverityLevel: 3,
     // Waiting threads that spin take the cores from the rest of the machine, and are slower as soon as there is a rest.

@@ -1,0 +1,30 @@
+/** One thing that the doctor looked at. */
+export interface Finding {
+  readonly name: string;
+  /** `warning`: pictures are painted all the same. */
+  readonly state: "ok" | "warning" | "wrong";
+  /** What there is, in one line. */
+  readonly found: string;
+  /** What to do about it; only where the state is not `ok`. */
+  readonly remedy?: string;
+}
+
+export function fine(name: string, found: string): Finding {
+  return { name, state: "ok", found };
+}
+
+export function warning(name: string, found: string, remedy: string): Finding {
+  return { name, state: "warning", found, remedy };
+}
+
+export function wrong(name: string, found: string, remedy: string): Finding {
+  return { name, state: "wrong", found, remedy };
+}
+
+/** A size as people read it: `1.4 GiB`. */
+export function describeBytes(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const power = Math.min(Math.floor(Math.log2(Math.max(bytes, 1)) / 10), units.length - 1);
+  const value = bytes / 1024 ** power;
+  return `${value >= 10 || power === 0 ? Math.round(value) : value.toFixed(1)} ${units[power]}`;
+}

@@ -1,0 +1,170 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { chmod, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { suite, type TestContext, test } from "node:test";
+import { stripVTControlCharacters } from "node:util";
+import { examineNode } from "../../src/cli/doctor-machine.js";
+import { countNodes } from "../../src/cli/doctor-profile.js";
+import { renderFindings } from "../../src/cli/doctor-report.js";
+import { examineCollector, examineHub, examineImageStore, examinePort } from "../../src/cli/doctor-surroundings.js";
+import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { runCommand } from "./support/run-command.js";
+
+/** A loopback port that something listens on. */
+async function takenPort(t: TestContext): Promise<number> {
+  const server = createServer((socket) => socket.destroy()).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  const address = server.address();
+  assert.ok(typeof address === "object" && address !== null);
+  return address.port;
+}
+
+/** A loopback port that nothing listens on. */
+async function freePort(t: TestContext): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  assert.ok(typeof address === "object" && address !== null);
+  t.after(() => server.close());
+  await new Promise((done) => server.close(done));
+  return address.port;
+}
+
+suite("throughline doctor", { concurrency: 2 }, async () => {
+  const model = await makeSdxlFolder(join(await temporaryFolder(), "tiny-xl"));
+  const ports = ["--pipeline-port", "0", "--worker-port", "0", "--collector-port", "0"];
+
+  test("paints on a good machine, and says what ran where", async (t) => {
+    const { code, stdout } = await runCommand(t, ["doctor", "--model", model, "--device", "cpu", ...ports]);
+    assert.equal(code, 0);
+    assert.match(stdout, /^ok +node +\d+\.\d+\.\d+ on /m);
+    assert.match(stdout, /^ok +onnxruntime +\d+\.\d+\.\d+ with cpu/m);
+    assert.match(stdout, /^ok +device +cpu: loaded in /m);
+    assert.match(stdout, /^ok +model +tiny-xl: 4 graphs, \d+ KiB; 64×64 in \d+ steps by default \(euler-discrete\)$/m);
+    assert.match(stdout, /^ok +nodes +CPUExecutionProvider: [1-9]\d* nodes$/m);
+    assert.ok(!stdout.includes("\u001b") && !stdout.includes("WRONG"));
+  });
+
+  test("names the file of a wrong model, and cannot paint; what does not hinder it is a warning", async (t) => {
+    const wrong = await makeSdxlFolder(join(await temporaryFolder(), "broken"));
+    await rm(join(wrong, "unet/model.onnx"));
+    const collector = `http://127.0.0.1:${await freePort(t)}`;
+    const { code, stdout, stderr } = await runCommand(
+      t,
+      ["doctor", "--model", wrong, "--device", "cpu", "--json", ...ports],
+      { OTEL_EXPORTER_OTLP_ENDPOINT: collector },
+    );
+    assert.equal(code, 1);
+    assert.equal(stderr, "");
+    const { canPaint, findings, nodes } = JSON.parse(stdout);
+    assert.equal(canPaint, false);
+    assert.deepEqual(nodes, {});
+    const states = Object.fromEntries(findings.map(({ name, state }: Record<string, string>) => [name, state]));
+    assert.equal(states["collector"], "warning");
+    assert.equal(states["picture"], "wrong");
+    assert.match(stdout, /unet\/model\.onnx: expected a file/);
+  });
+
+  test("says why a device that was named cannot be used, and what to do", async (t) => {
+    const device = process.platform === "darwin" ? "dml" : "coreml";
+    const { code, stdout } = await runCommand(t, ["doctor", "--model", model, "--device", device, ...ports]);
+    assert.equal(code, 1);
+    assert.match(
+      stdout,
+      new RegExp(`^WRONG +picture +device ${device} cannot be used: .*backend not found.*only`, "m"),
+    );
+  });
+
+  test("refuses a device that does not exist", async (t) => {
+    const { code, stderr } = await runCommand(t, ["doctor", "--device", "gpu"]);
+    assert.equal(code, 2);
+    assert.match(stderr, /--device must be auto, cpu, cuda.*got "gpu"/);
+  });
+});
+
+test("a port in use is a warning", async (t) => {
+  const port = await takenPort(t);
+  const { state, found } = await examinePort("worker", "127.0.0.1", port);
+  assert.deepEqual([state, found], ["warning", `127.0.0.1:${port}: in use`]);
+  assert.equal((await examinePort("worker", "127.0.0.1", 0)).state, "ok");
+});
+
+test("a collector is reachable, away or not asked for", async (t) => {
+  const there = `http://127.0.0.1:${await takenPort(t)}`;
+  const away = `127.0.0.1:${await freePort(t)}`;
+  assert.equal((await examineCollector({ OTEL_EXPORTER_OTLP_ENDPOINT: there })).state, "ok");
+  const insecure = { OTEL_EXPORTER_OTLP_ENDPOINT: away, OTEL_EXPORTER_OTLP_INSECURE: "true" };
+  const finding = await examineCollector(insecure);
+  assert.equal(finding.state, "warning");
+  assert.match(finding.found, /^http:\/\/127\.0\.0\.1:\d+ is not reachable: ECONNREFUSED$/);
+  assert.match((await examineCollector({})).found, /^none/);
+});
+
+test("an image store that cannot be written is a warning", async () => {
+  const folder = await temporaryFolder();
+  assert.equal((await examineImageStore(folder)).state, "ok");
+  assert.match((await examineImageStore(join(folder, "a/b"))).found, /b will be made$/);
+  const file = join(folder, "file");
+  await writeFile(file, "");
+  assert.match((await examineImageStore(join(file, "images"))).found, /file is no folder$/);
+  // The superuser may write anywhere.
+  if (process.getuid?.() !== 0) {
+    await chmod(folder, 0o500);
+    assert.equal((await examineImageStore(folder)).state, "warning");
+    await chmod(folder, 0o700);
+  }
+});
+
+test("a Hub that is away is a warning", async (t) => {
+  const { state, found } = await examineHub(`http://127.0.0.1:${await freePort(t)}`);
+  assert.equal(state, "warning");
+  assert.match(found, /ECONNREFUSED/);
+});
+
+test("an old Node is wrong", () => {
+  assert.equal(examineNode("18.20.1").state, "wrong");
+  assert.equal(examineNode("20.18.0").state, "wrong");
+  assert.equal(examineNode("20.19.0").state, "ok");
+  assert.equal(examineNode("24.1.0").state, "ok");
+});
+
+test("a node that ran twice counts once, under the provider that ran it", async () => {
+  const folder = await temporaryFolder();
+  const kernel = (index: number, provider: string) => ({
+    name: `Conv_${index}_kernel_time`,
+    args: { provider, node_index: String(index) },
+  });
+  const events = [
+    { name: "session_initialization" },
+    { name: "Conv_1_fence_before", args: { node_index: "1" } },
+    kernel(1, "CUDAExecutionProvider"),
+    kernel(1, "CUDAExecutionProvider"),
+    kernel(2, "CUDAExecutionProvider"),
+    kernel(3, "CPUExecutionProvider"),
+  ];
+  await writeFile(join(folder, "unet.json"), JSON.stringify(events));
+  await writeFile(join(folder, "vae_decoder.json"), JSON.stringify([kernel(1, "CUDAExecutionProvider")]));
+  assert.deepEqual(
+    [...(await countNodes(folder))],
+    [
+      ["CUDAExecutionProvider", 3],
+      ["CPUExecutionProvider", 1],
+    ],
+  );
+});
+
+test("the report is aligned, and coloured only where it is asked to be", () => {
+  const findings = [
+    { name: "node", state: "ok", found: "20.20.2" },
+    { name: "collector", state: "warning", found: "away", remedy: "start it" },
+  ] as const;
+  const plain = "ok       node       20.20.2\nwarning  collector  away\n                    → start it\n";
+  assert.equal(renderFindings(findings, { coloured: false }), plain);
+  const coloured = renderFindings(findings, { coloured: true });
+  assert.ok(coloured.includes("\u001b[33mwarning"));
+  assert.equal(stripVTControlCharacters(coloured), plain);
+});
