@@ -1,6 +1,6 @@
 import type { Attributes, Span } from "@opentelemetry/api";
 import type { CallAttempt } from "../mesh/call-attempt.js";
-import { rpcStatusName } from "../trace/rpc-status.js";
+import { grpcStatusName } from "../otelconnect/status-codes.js";
 import { rpcStatusCode } from "../trace/settle-span.js";
 
 /**
@@ -12,7 +12,7 @@ export function recordAttempt(span: Span, { number, address, port, code, retryRe
     "attempt.number": number,
     "server.address": address,
     ...(port !== undefined && { "server.port": port }),
-    [rpcStatusCode]: code === undefined ? "OK" : rpcStatusName(code),
+    [rpcStatusCode]: code === undefined ? "OK" : grpcStatusName(code),
     ...(retryReason !== undefined && { "attempt.retry_reason": retryReason }),
   };
   span.addEvent("attempt", attributes);

@@ -59,7 +59,11 @@ export function createCallObserver(side: RpcSide, options: OtelConnectOptions): 
     const { parent, links } = originOf();
     const span = tracer.startSpan(
       options.spanName?.(request) ?? methodName(request.method),
-      { kind, links: [...links], attributes: filterAttributes(attributes, attributeFilter, request) },
+      {
+        kind,
+        links: [...links],
+        attributes: { ...filterAttributes(attributes, attributeFilter, request), ...options.attributes?.(request) },
+      },
       parent,
     );
     if (!isSpanContextValid(span.spanContext()) && !duration.enabled()) {

@@ -1,6 +1,14 @@
 import type { Code } from "@connectrpc/connect";
-import type { Meter, MeterProvider, Span, TextMapPropagator, Tracer, TracerProvider } from "@opentelemetry/api";
-import type { RemoteParent } from "./remote-parent.js";
+import type {
+  Attributes,
+  Meter,
+  MeterProvider,
+  Span,
+  TextMapPropagator,
+  Tracer,
+  TracerProvider,
+} from "@opentelemetry/api";
+import type { RemoteParent, SpanOrigin } from "./remote-parent.js";
 import type { AttributeFilter, RpcRequest } from "./rpc-attributes.js";
 import type { RpcSystem } from "./status-codes.js";
 
@@ -33,7 +41,9 @@ export interface OtelConnectOptions {
   readonly spanName?: ((request: RpcRequest) => string) | undefined;
   /** Says which calls are seen at all. What it refuses passes untouched: no span, no metric, no headers. @default all */
   readonly filter?: ((request: RpcRequest) => boolean) | undefined;
-  /** Says which attributes spans and metrics keep. @default all */
+  /** Attributes of your own, which the span begins with. @default none */
+  readonly attributes?: ((request: RpcRequest) => Attributes) | undefined;
+  /** Says which of the conventions' attributes spans and metrics keep. @default all */
   readonly attributeFilter?: AttributeFilter | undefined;
   /** Names of request headers that stand on the span, as `rpc.request.header.<name>`. @default none */
   readonly requestHeaders?: readonly string[] | undefined;
@@ -48,6 +58,8 @@ export interface OtelConnectOptions {
 }
 
 export interface ServerInterceptorOptions extends OtelConnectOptions {
+  /** Says where the span of a call begins, before all else: a parent that travels in a message. Undefined leaves it to the rest. */
+  readonly origin?: ((request: RpcRequest) => SpanOrigin | undefined) | undefined;
   /** What a caller's trace headers mean. @default "link" */
   readonly remoteParent?: RemoteParent | undefined;
   /**

@@ -24,12 +24,22 @@ export interface SpanOrigin {
   readonly links: readonly Link[];
 }
 
-/** Reads what the headers say. Never throws, whatever they hold: what cannot be read counts as absent. */
-export function readRemoteParent(propagator: TextMapPropagator, header: Headers, policy: RemoteParent): SpanOrigin {
+/**
+ * Reads what the headers say, on top of `base`. Never throws, whatever they hold: what cannot be read counts as absent.
+ *
+ * @param base what is known of the call's context besides. @default the root context, and not the active one
+ */
+export function readRemoteParent(
+  propagator: TextMapPropagator,
+  header: Headers,
+  policy: RemoteParent,
+  base: Context = ROOT_CONTEXT,
+): SpanOrigin {
+  const nowhere = { parent: base, links: [] };
   if (policy === "ignore") {
     return nowhere;
   }
-  const extracted = extract(propagator, header);
+  const extracted = extract(propagator, header, base);
   if (policy === "trust") {
     return { parent: extracted, links: [] };
   }
@@ -38,17 +48,15 @@ export function readRemoteParent(propagator: TextMapPropagator, header: Headers,
     return nowhere;
   }
   const { traceId, spanId, traceFlags } = caller;
-  return { parent: ROOT_CONTEXT, links: [{ context: { traceId, spanId, traceFlags, isRemote: true } }] };
+  return { parent: base, links: [{ context: { traceId, spanId, traceFlags, isRemote: true } }] };
 }
 
-const nowhere: SpanOrigin = { parent: ROOT_CONTEXT, links: [] };
-
-function extract(propagator: TextMapPropagator, header: Headers): Context {
+function extract(propagator: TextMapPropagator, header: Headers, base: Context): Context {
   try {
-    return propagator.extract(ROOT_CONTEXT, header, headersGetter);
+    return propagator.extract(base, header, headersGetter);
   } catch {
     // The API does not promise what the SDK's propagators do, which is to skip what they cannot read.
-    return ROOT_CONTEXT;
+    return base;
   }
 }
 

@@ -10,7 +10,8 @@ import type { RpcRequest } from "./rpc-attributes.js";
  * Makes a SERVER span and a measurement of each call that a router answers. Put it first in the list of interceptors, so that it sees
  * the calls that later ones refuse. While the handler runs, its generator included, the span is active.
  *
- * The parent is the first of: what an earlier interceptor put under {@link otelContext}; the active span; what the headers say.
+ * The parent is the first of: what `origin` says; what an earlier interceptor put under {@link otelContext}; the active span; what the
+ * headers say.
  *
  * @example
  * connectNodeAdapter({ routes, interceptors: [createServerInterceptor({ remoteParent: "trust" })] })
@@ -20,6 +21,10 @@ export function createServerInterceptor(options: ServerInterceptorOptions = {}):
   const { propagator = propagation, remoteParent = "link", nestInActiveSpan = true } = options;
 
   const originOf = (request: RpcRequest): SpanOrigin => {
+    const said = options.origin?.(request);
+    if (said !== undefined) {
+      return said;
+    }
     const outer = request.contextValues.get(otelContext);
     if (outer !== ROOT_CONTEXT) {
       return { parent: outer, links: [] };

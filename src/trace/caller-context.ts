@@ -1,11 +1,5 @@
-import {
-  type Context,
-  isSpanContextValid,
-  type Link,
-  ROOT_CONTEXT,
-  type TextMapPropagator,
-  trace,
-} from "@opentelemetry/api";
+import { type Context, type Link, ROOT_CONTEXT, type TextMapPropagator, trace } from "@opentelemetry/api";
+import { readRemoteParent } from "../otelconnect/remote-parent.js";
 import { type Carrier, extractCarrier } from "./carrier.js";
 
 /**
@@ -43,21 +37,5 @@ export function readCallerContext({ propagator, header, policy, carrier }: Calle
   if (trace.getSpanContext(base) !== undefined) {
     return { parent: base, links: [] };
   }
-  switch (policy) {
-    case "none":
-      return { parent: base, links: [] };
-    case "trust":
-      return { parent: extractCarrier(propagator, headerCarrier(header, [...propagator.fields()]), base), links: [] };
-    case "link": {
-      const caller = trace.getSpanContext(extractCarrier(propagator, headerCarrier(header, ["traceparent"])));
-      const links = caller !== undefined && isSpanContextValid(caller) ? [{ context: caller }] : [];
-      return { parent: base, links };
-    }
-    default:
-      return policy satisfies never;
-  }
-}
-
-function headerCarrier(header: Headers, names: readonly string[]): Carrier {
-  return Object.fromEntries(names.flatMap((name) => (header.has(name) ? [[name, header.get(name) ?? ""]] : [])));
+  return readRemoteParent(propagator, header, policy === "none" ? "ignore" : policy, base);
 }

@@ -1,11 +1,11 @@
-import type { Interceptor, StreamRequest, StreamResponse, UnaryRequest, UnaryResponse } from "@connectrpc/connect";
-import { context, SpanKind, type TextMapPropagator, type Tracer, trace } from "@opentelemetry/api";
-import { bindIterable } from "./bind-iterable.js";
+import type { Interceptor, StreamRequest, UnaryRequest } from "@connectrpc/connect";
+import { context, createNoopMeter, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
+import { createClientInterceptor } from "../otelconnect/client-interceptor.js";
+import { grpcStatusName } from "../otelconnect/status-codes.js";
 import { type Carrier, injectCarrier } from "./carrier.js";
 import { clientAttributes } from "./client-span.js";
 import { requestCarrierOf } from "./request-carrier.js";
-import { codeOf, rpcStatusName } from "./rpc-status.js";
-import { rpcStatusCode, settleFailure, settleLeft } from "./settle-span.js";
+import { rpcStatusCode, settle } from "./settle-span.js";
 
 export interface ClientSpanInterceptorOptions {
   readonly tracer: Tracer;
@@ -26,44 +26,30 @@ export interface ClientSpanInterceptorOptions {
  */
 export function createClientSpanInterceptor(options: ClientSpanInterceptorOptions): Interceptor {
   const { tracer, propagator, name, appId } = options;
-  return (next) => async (request) => {
-    const parent = context.active();
-    const carrier = injectCarrier(propagator, parent);
-    for (const [key, value] of Object.entries(carrier)) {
-      request.header.set(key, value);
-    }
-    const attributes = clientAttributes(appId, request.method);
-    const span = tracer.startSpan(name, { kind: SpanKind.CLIENT, attributes }, parent);
-    const scope = trace.setSpan(parent, span);
-    let ended = false;
-    const end = (code: string, settle: () => void = () => {}) => {
-      if (!ended) {
-        ended = true;
-        span.setAttribute(rpcStatusCode, code);
-        settle();
-        span.end();
+  const spans = createClientInterceptor({
+    tracer,
+    meter: createNoopMeter(),
+    // It would send the span's own context.
+    propagator: { inject() {}, extract: (scope) => scope, fields: () => [] },
+    spanName: () => name,
+    attributes: ({ method }) => clientAttributes(appId, method),
+    attributeFilter: () => false,
+    beforeEnd(span, { code }) {
+      span.setAttribute(rpcStatusCode, code === undefined ? "OK" : grpcStatusName(code));
+      if (code !== undefined) {
+        settle(span, SpanKind.CLIENT, code);
       }
+    },
+  });
+  return (next) => {
+    const inSpan = spans(next);
+    return (request) => {
+      const carrier = injectCarrier(propagator, context.active());
+      for (const [key, value] of Object.entries(carrier)) {
+        request.header.set(key, value);
+      }
+      return inSpan(withCarrier(request, carrier));
     };
-    const ending = {
-      done: () => end("OK"),
-      failed: (error: unknown) => end(rpcStatusName(codeOf(error)), () => settleFailure(span, SpanKind.CLIENT, error)),
-      left: () => end("CANCELLED", () => settleLeft(span, SpanKind.CLIENT)),
-    };
-    let response: UnaryResponse | StreamResponse;
-    try {
-      response = await context.with(scope, () => next(withCarrier(request, carrier)));
-    } catch (error) {
-      ending.failed(error);
-      throw error;
-    }
-    if (!response.stream) {
-      ending.done();
-      return response;
-    }
-    // Whoever still reads hears of the abort before that, as an error.
-    request.signal.addEventListener("abort", () => setImmediate(ending.left), { once: true });
-    const { message } = response;
-    return { ...response, message: { [Symbol.asyncIterator]: () => bindIterable(scope, () => message, ending) } };
   };
 }
 

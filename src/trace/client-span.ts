@@ -1,6 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { type Attributes, type Context, type Span, SpanKind, type Tracer } from "@opentelemetry/api";
-import { codeOf, rpcStatusName } from "./rpc-status.js";
+import { serverCodeOf } from "../otelconnect/error-code.js";
+import { grpcStatusName } from "../otelconnect/status-codes.js";
 import { rpcStatusCode } from "./settle-span.js";
 import { type InSpan, iterateWithSpan, withSpan } from "./span-scope.js";
 
@@ -27,7 +28,7 @@ export function withClientSpan<T>(tracer: Tracer, options: ClientSpanOptions, ca
       span.setAttribute(rpcStatusCode, "OK");
       return response;
     } catch (error) {
-      span.setAttribute(rpcStatusCode, rpcStatusName(codeOf(error)));
+      span.setAttribute(rpcStatusCode, grpcStatusName(serverCodeOf(error)));
       throw error;
     }
   });
@@ -51,7 +52,7 @@ async function* withStatus<T>(span: Span, messages: AsyncIterable<T>): AsyncGene
     yield* messages;
     span.setAttribute(rpcStatusCode, "OK");
   } catch (error) {
-    span.setAttribute(rpcStatusCode, rpcStatusName(codeOf(error)));
+    span.setAttribute(rpcStatusCode, grpcStatusName(serverCodeOf(error)));
     throw error;
   }
 }

@@ -4,24 +4,22 @@ import {
   createContextKey,
   type Interceptor,
   type StreamRequest,
-  type StreamResponse,
   type UnaryRequest,
-  type UnaryResponse,
 } from "@connectrpc/connect";
 import {
   type Context,
-  context,
-  ROOT_CONTEXT,
+  createNoopMeter,
   SpanKind,
   type TextMapPropagator,
   type Tracer,
   trace,
 } from "@opentelemetry/api";
-import { bindIterable } from "./bind-iterable.js";
-import { type ParentPolicy, readCallerContext } from "./caller-context.js";
-import type { Carrier } from "./carrier.js";
+import { otelContext } from "../otelconnect/otel-context.js";
+import { createServerInterceptor } from "../otelconnect/server-interceptor.js";
+import type { ParentPolicy } from "./caller-context.js";
+import { type Carrier, extractCarrier } from "./carrier.js";
 import { requestCarrierOf } from "./request-carrier.js";
-import { settleFailure, settleLeft } from "./settle-span.js";
+import { settle } from "./settle-span.js";
 
 export interface ServerSpanInterceptorOptions {
   readonly tracer: Tracer;
@@ -39,7 +37,7 @@ export interface ServerSpanInterceptorOptions {
  * Key under which a handler finds the context with the server's span: `handlerContext.values.get(serverScope)`. The same context is
  * active while the handler runs; the key is for code that says its parents. Without a span it is the root context.
  */
-export const serverScope: ContextKey<Context> = createContextKey(ROOT_CONTEXT, { description: "trace: server scope" });
+export const serverScope: ContextKey<Context> = otelContext;
 
 /**
  * Makes the one SERVER span of a call. Put it first in the list of interceptors, so that the span begins outside validation and a
@@ -50,47 +48,38 @@ export const serverScope: ContextKey<Context> = createContextKey(ROOT_CONTEXT, {
  * left. It carries `rpc.response.status_code` only when the call did not end well; see `settleFailure` for status and exceptions.
  */
 export function createServerSpanInterceptor(options: ServerSpanInterceptorOptions): Interceptor {
+  const { tracer, propagator, name, parent = "link" } = options;
   const traced = new Set(options.services.map((service) => service.typeName));
-  return (next) => async (received) => {
-    if (!traced.has(received.service.typeName)) {
-      return next(received);
-    }
-    const { request, carrier } = await readRequestCarrier(received);
-    const { parent, links } = readCallerContext({
-      propagator: options.propagator,
-      header: request.header,
-      policy: options.parent ?? "link",
-      carrier,
-    });
-    const span = options.tracer.startSpan(options.name, { kind: SpanKind.SERVER, links: [...links] }, parent);
-    const scope = trace.setSpan(parent, span);
-    request.contextValues.set(serverScope, scope);
-    const end = {
-      done: () => span.end(),
-      failed(error: unknown) {
-        settleFailure(span, SpanKind.SERVER, error, request.signal);
-        span.end();
-      },
-      left() {
-        settleLeft(span, SpanKind.SERVER, request.signal);
-        span.end();
-      },
+  const spans = createServerInterceptor({
+    tracer,
+    meter: createNoopMeter(),
+    propagator,
+    spanName: () => name,
+    attributeFilter: () => false,
+    origin({ contextValues }) {
+      const said = extractCarrier(propagator, contextValues.get(bodyCarrier));
+      return trace.getSpanContext(said) && { parent: said, links: [] };
+    },
+    remoteParent: parent === "none" ? "ignore" : parent,
+    // With two services in one process, what is active is another service's span.
+    nestInActiveSpan: false,
+    beforeEnd: (span, { code }) => code !== undefined && settle(span, SpanKind.SERVER, code),
+  });
+  return (next) => {
+    const inSpan = spans(next);
+    return async (received) => {
+      if (!traced.has(received.service.typeName)) {
+        return next(received);
+      }
+      const { request, carrier } = await readRequestCarrier(received);
+      request.contextValues.set(bodyCarrier, carrier);
+      return inSpan(request);
     };
-    let response: UnaryResponse | StreamResponse;
-    try {
-      response = await context.with(scope, () => next(request));
-    } catch (error) {
-      end.failed(error);
-      throw error;
-    }
-    if (!response.stream) {
-      end.done();
-      return response;
-    }
-    const { message } = response;
-    return { ...response, message: { [Symbol.asyncIterator]: () => bindIterable(scope, () => message, end) } };
   };
 }
+
+/** What the body of a request says of the trace. */
+const bodyCarrier = createContextKey<Carrier>({}, { description: "carrier in the request's body" });
 
 /** Reads the carrier in a request's body. Of a stream that takes the first message, which the request that is passed on gives again. */
 async function readRequestCarrier(

@@ -1,9 +1,10 @@
 import { Code } from "@connectrpc/connect";
 import { type Span, SpanKind, SpanStatusCode } from "@opentelemetry/api";
-import { recordException } from "./record-exception.js";
-import { codeOf, isServerFailure, reasonOf, rpcStatusName } from "./rpc-status.js";
+import { leftCodeOf, serverCodeOf } from "../otelconnect/error-code.js";
+import { recordException } from "../otelconnect/record-exception.js";
+import { grpcStatusName, isErrorCode } from "../otelconnect/status-codes.js";
 
-/** gRPC's name of the code with which a call ended. @see https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/ */
+/** Attribute with gRPC's name of the code with which a call ended, as the contract of the trace has it. */
 export const rpcStatusCode = "rpc.response.status_code";
 
 /**
@@ -16,7 +17,7 @@ export const rpcStatusCode = "rpc.response.status_code";
  * @param signal signal of the call, which knows why it was aborted.
  */
 export function settleFailure(span: Span, kind: SpanKind, error: unknown, signal?: AbortSignal): void {
-  const code = codeOf(error, signal);
+  const code = serverCodeOf(error, signal);
   settle(span, kind, code);
   if (code !== Code.Canceled) {
     recordException(span, error);
@@ -28,15 +29,16 @@ export function settleFailure(span: Span, kind: SpanKind, error: unknown, signal
  * a ConnectError such as a deadline's.
  */
 export function settleLeft(span: Span, kind: SpanKind, signal?: AbortSignal): void {
-  settle(span, kind, reasonOf(signal)?.code ?? Code.Canceled);
+  settle(span, kind, leftCodeOf(signal));
 }
 
-function settle(span: Span, kind: SpanKind, code: Code): void {
-  const name = rpcStatusName(code);
+/** Writes on a span the code with which its work failed, by the same rules. */
+export function settle(span: Span, kind: SpanKind, code: Code): void {
+  const name = grpcStatusName(code);
   if (kind === SpanKind.SERVER) {
     span.setAttribute(rpcStatusCode, name);
   }
-  if (kind === SpanKind.CLIENT || isServerFailure(code)) {
+  if (isErrorCode(kind === SpanKind.CLIENT ? "client" : "server", code)) {
     span.setStatus({ code: SpanStatusCode.ERROR, message: name });
   }
 }

@@ -1,5 +1,5 @@
 import { type Context, context, type Span, SpanKind, type SpanOptions, type Tracer, trace } from "@opentelemetry/api";
-import { bindIterable } from "./bind-iterable.js";
+import { bindIterable } from "../otelconnect/bind-iterable.js";
 import { settleFailure, settleLeft } from "./settle-span.js";
 
 /** What a span starts with. */

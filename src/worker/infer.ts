@@ -8,8 +8,8 @@ import type { InferRequest, InferStreamResponseSchema } from "../gen/throughline
 import { encodeImage } from "../image/encode-image.js";
 import { contentTypeOf } from "../image/image-format.js";
 import type { ImageStore } from "../image/image-store.js";
+import { isErrorCode } from "../otelconnect/status-codes.js";
 import { type ParentPolicy, readCallerContext } from "../trace/caller-context.js";
-import { isServerFailure } from "../trace/rpc-status.js";
 import { iterateWithSpan } from "../trace/span-scope.js";
 import { traceIdOf } from "../trace/trace-id.js";
 import type { Admission, Place } from "./admission.js";
@@ -145,7 +145,7 @@ async function* paintInTurn(
     };
   } catch (error) {
     const told = paintErrorToConnect(error, signal, where.toString());
-    if (!signal.aborted && !(error instanceof ConnectError) && isServerFailure(told.code)) {
+    if (!signal.aborted && !(error instanceof ConnectError) && isErrorCode("server", told.code)) {
       worker.logger.error({ err: error, traceId: traceIdOf(parent) }, "a painting failed");
     }
     throw told;

@@ -188,7 +188,7 @@ test("an iterable that cannot even be made ends its span", async (t) => {
   const iterable = iterateWithSpan<number>(tracer, "counting", { parent: ROOT_CONTEXT }, () => {
     throw new RangeError(canary);
   });
-  assert.throws(() => iterable[Symbol.asyncIterator](), RangeError);
+  await assert.rejects(iterable[Symbol.asyncIterator]().next(), RangeError);
   assert.equal(
     dumpSpans(collector.spans()),
     'counting INTERNAL studio ERROR "INTERNAL"\n    event exception exception.type="RangeError"',
