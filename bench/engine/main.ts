@@ -1,0 +1,81 @@
+import { readFile, stat } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { startEngineProcess } from "../../src/engine/child/engine-process.js";
+import { type Figure, median, writeReport } from "../support/figures.js";
+import { measureBatches } from "./batches.js";
+import { measureOverhead } from "./overhead.js";
+import { compareSideBySide, type SideBySide } from "./side-by-side.js";
+import { measureThroughput } from "./throughput.js";
+
+/*
+ * npm run bench:engine -- [--python PROGRAM] [--rounds N]
+ *
+ * With a Python that has what training/requirements.txt names, diffusers paints side by side.
+ */
+
+const { values } = parseArgs({ options: { python: { type: "string" }, rounds: { type: "string", default: "7" } } });
+const rounds = Number(values.rounds);
+const modelFolder = fileURLToPath(new URL("../../models/emoji-xl", import.meta.url));
+const threads = availableParallelism();
+
+/** The engine's process: how fast it is there, what it needs, and how long it waits between two pictures. */
+async function measureProcess(): Promise<{ figures: Figure[]; compared: SideBySide | undefined }> {
+  const started = performance.now();
+  const engine = await startEngineProcess({ modelFolder, threads });
+  const readyMs = performance.now() - started;
+  const gaps: number[] = [];
+  let lastEnd: number | undefined;
+  for (let i = 0; i < 20; i++) {
+    for await (const event of engine.paint(
+      { prompt: "a red heart", seed: i, steps: 1 },
+      new AbortController().signal,
+    )) {
+      if (event.kind === "stage" && event.stage === "text-encoding" && lastEnd !== undefined) {
+        gaps.push(performance.now() - lastEnd);
+      }
+      if (event.kind === "image") {
+        lastEnd = performance.now();
+      }
+    }
+  }
+  const compared =
+    values.python === undefined
+      ? undefined
+      : await compareSideBySide(engine, { python: values.python, model: modelFolder, threads, rounds });
+  const status = await readFile(`/proc/${engine.pid}/status`, "utf8").catch(() => "");
+  const peakBytes = Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? Number.NaN) * 1024;
+  const graphs = ["text_encoder", "text_encoder_2", "unet", "vae_decoder"];
+  const sizes = await Promise.all(graphs.map((name) => stat(join(modelFolder, name, "model.onnx"))));
+  const modelBytes = sizes.reduce((sum, { size }) => sum + size, 0);
+  await engine.stop({ graceMs: 5000 });
+  const figures: Figure[] = [
+    {
+      name: "start of the engine's process to ready",
+      value: readyMs,
+      unit: "ms",
+      note: "from source, model warmed up",
+    },
+    { name: "peak memory of the engine's process", value: peakBytes / 2 ** 20, unit: "MiB" },
+    { name: "the same over the model's graphs", value: peakBytes / modelBytes, unit: "", note: "graphs hold float16" },
+    {
+      name: "from a picture to the next one's start, between the processes",
+      value: median(gaps),
+      unit: "ms",
+      note: "what a queued request waits for besides painting",
+    },
+  ];
+  return { figures, compared };
+}
+
+const overhead = await measureOverhead(modelFolder, rounds);
+const batches = await measureBatches(modelFolder, rounds);
+const { figures, compared } = await measureProcess();
+const throughput = await measureThroughput(threads);
+await writeReport("engine", {
+  title: "The engine",
+  ...(compared && { versions: compared.versions }),
+  figures: [...overhead, ...figures, ...throughput, ...batches, ...(compared?.figures ?? [])],
+});
