@@ -14,7 +14,7 @@ import type { workerSettings } from "./worker-settings.js";
 /** Runs TextToImageWorker until a signal ends it. */
 export async function runWorker(settings: SettingsOf<typeof workerSettings>, context: CommandContext): Promise<number> {
   const { app: appId, host, port, device, precision, threads, grace } = settings;
-  const { maxWaiting, publicUrl, trustTraceparent } = settings;
+  const { maxWaiting, publicUrl, trustTraceparent, engineMemory, engineStall } = settings;
   const logger = createLogger(workerName, settings.logLevel, context.stderr).child({ app: appId });
   const telemetry = createServiceTelemetry(workerName, context.environment, logger);
   return runService(
@@ -28,6 +28,8 @@ export async function runWorker(settings: SettingsOf<typeof workerSettings>, con
               device,
               precision,
               ...(threads > 0 && { threads }),
+              ...(engineMemory > 0 && { maxMemoryBytes: engineMemory * 2 ** 20 }),
+              stallMs: engineStall * 1000,
               logger,
               signal: context.interrupt,
             }),

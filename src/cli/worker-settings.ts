@@ -1,7 +1,8 @@
+import { defaultStallMs } from "../engine/child/engine-process.js";
 import { defaultMaxWaiting } from "../worker/admission.js";
 import { defaultAppId } from "../worker/default-app-id.js";
 import { optionalSetting, setting } from "./setting.js";
-import { appId, httpUrl, text, truth, wholeNumber } from "./setting-schemas.js";
+import { appId, decimalNumber, httpUrl, text, truth, wholeNumber } from "./setting-schemas.js";
 import {
   deviceSetting,
   graceSetting,
@@ -14,8 +15,6 @@ import {
   threadsSetting,
   workerPortSetting,
 } from "./shared-settings.js";
-
-/** App id of a worker that nobody named. */
 
 /** Settings of `throughline worker`. */
 export const workerSettings = {
@@ -40,6 +39,22 @@ export const workerSettings = {
     schema: wholeNumber(0, 100_000),
     default: String(defaultMaxWaiting),
     help: "Requests that may wait besides the one that is painted; more are refused",
+  }),
+  engineMemory: setting({
+    flag: "engine-memory",
+    argument: "MiB",
+    variable: "THROUGHLINE_ENGINE_MEMORY",
+    schema: wholeNumber(0, 100_000_000),
+    default: "0",
+    help: "Memory of the engine's process above which it is started anew after a picture, and at 1.5 times as much in the middle of one; 0 sets no limit",
+  }),
+  engineStall: setting({
+    flag: "engine-stall",
+    argument: "seconds",
+    variable: "THROUGHLINE_ENGINE_STALL",
+    schema: decimalNumber(1, 86_400),
+    default: String(defaultStallMs / 1000),
+    help: "Seconds without a new step after which the engine counts as hung and is started anew; more for pictures beyond 1024×1024, and ten times the longest step so far where that is more",
   }),
   images: optionalSetting({
     flag: "images",

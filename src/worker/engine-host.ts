@@ -1,15 +1,25 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "pino";
-import { type EngineProcess, type EngineProcessOptions, startEngineProcess } from "../engine/child/engine-process.js";
+import {
+  defaultStallMs,
+  type EngineProcess,
+  type EngineProcessOptions,
+  startEngineProcess,
+} from "../engine/child/engine-process.js";
 import type { LoadOrder, StartUpTimes } from "../engine/child/messages.js";
 import type { Engine } from "../engine/engine.js";
 import { PaintError } from "../engine/paint-error.js";
 
-export interface EngineHostOptions extends LoadOrder, Pick<EngineProcessOptions, "program"> {
+export interface EngineHostOptions extends LoadOrder, Pick<EngineProcessOptions, "program" | "silenceMs" | "stallMs"> {
   readonly logger: Pick<Logger, "debug" | "info" | "warn" | "error">;
   /** Aborts the start. */
   readonly signal?: AbortSignal;
-  /** How long the process may take to end when it is asked to; then it is killed. @default 5000 */
+  /**
+   * Resident bytes that the process may have between two pictures. Above them it is ended after the picture and started anew, while
+   * those who wait wait for it; above 1.5 times as much it is killed in the middle of a picture. @default without limit
+   */
+  readonly maxMemoryBytes?: number;
+  /** How long the process may take to end when it is asked to; then it is killed. It has nothing to save. @default 1000 */
   readonly closeGraceMs?: number;
   /** First wait before a restart after a restart that did not help; it doubles each time, up to 30 s. @default 500 */
   readonly backOffMs?: number;
@@ -34,6 +44,10 @@ export interface EngineHost extends Engine {
 }
 
 const longestBackOffMs = 30_000;
+const hardLimitFactor = 1.5;
+/** A later start that takes so many times as long as the first one, and at least so long, is given up, and tried again. */
+const startPatience = 10;
+const leastStartLimitMs = 600_000;
 
 /**
  * Starts an engine process on a model and keeps one up. The first start must succeed; after a death the next process starts
@@ -42,7 +56,8 @@ const longestBackOffMs = 30_000;
  * @throws what `startEngineProcess` throws when the model cannot be loaded.
  */
 export async function createEngineHost(options: EngineHostOptions): Promise<EngineHost> {
-  const { logger, program, closeGraceMs = 5000, backOffMs = 500, signal: startSignal, ...order } = options;
+  const { logger, closeGraceMs = 1000, backOffMs = 500, signal: startSignal, ...rest } = options;
+  const { maxMemoryBytes = Number.POSITIVE_INFINITY, stallMs = defaultStallMs, ...engine } = rest;
   const closing = new AbortController();
   const listeners = new Set<(state: EngineHostState) => void>();
   let state: EngineHostState = "ready";
@@ -50,16 +65,24 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
 
   const start = (signal: AbortSignal) =>
     startEngineProcess({
-      ...order,
+      ...engine,
+      stallMs,
+      killAboveBytes: maxMemoryBytes * hardLimitFactor,
       signal,
       onOutput: (line) => logger.debug({ line }, "engine output"),
       onDeviceFailure: (failure) => logger.warn(failure, "device cannot be used, the next one is tried"),
-      ...(program !== undefined && { program }),
     });
 
   const first = await start(AbortSignal.any([closing.signal, ...(startSignal ? [startSignal] : [])]));
   let current: EngineProcess | undefined = first;
   let { info } = first;
+  if (first.memoryBytes > maxMemoryBytes) {
+    await first.stop({ graceMs: 0 });
+    throw new Error(
+      `the loaded model takes ${first.memoryBytes} bytes of memory, more than the engine's limit of ${maxMemoryBytes}`,
+    );
+  }
+  const startLimitMs = Math.max(leastStartLimitMs, startPatience * (first.startUp.loadMs + first.startUp.warmUpMs));
   logger.info(describeEngine(first), "engine ready");
 
   function setState(next: EngineHostState): void {
@@ -78,7 +101,7 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
       failures++;
       try {
         await delay(waitMs, undefined, { signal: closing.signal });
-        return await start(closing.signal);
+        return await start(AbortSignal.any([closing.signal, AbortSignal.timeout(startLimitMs)]));
       } catch (error) {
         if (closing.signal.aborted) {
           return undefined;
@@ -91,11 +114,14 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
   async function keepUp(): Promise<void> {
     while (current !== undefined) {
       const how = await current.exited;
-      current = undefined;
       if (closing.signal.aborted) {
+        current = undefined;
         return;
       }
-      logger.error({ how }, "engine died");
+      if (state === "ready") {
+        logger.error({ how }, "engine died");
+      }
+      current = undefined;
       setState("restarting");
       current = await restart();
       if (current !== undefined) {
@@ -120,11 +146,19 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
       return current?.pid;
     },
     async *paint(request, signal) {
-      if (current === undefined) {
+      if (current === undefined || state !== "ready") {
         throw new PaintError("lost", state === "stopped" ? "the engine is shut down" : "the engine is starting again");
       }
-      yield* current.paint(request, signal);
+      const engine = current;
+      yield* engine.paint(request, signal);
       failures = 0;
+      const { memoryBytes } = engine;
+      if (memoryBytes > maxMemoryBytes && state === "ready") {
+        // Ended before the next one starts, because two would need twice the memory; nobody gets a turn from here on.
+        logger.warn({ memoryBytes, maxMemoryBytes }, "engine is started anew because its memory has grown");
+        setState("restarting");
+        void engine.stop({ graceMs: closeGraceMs });
+      }
     },
     onStateChange(listener) {
       listeners.add(listener);

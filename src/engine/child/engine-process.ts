@@ -1,11 +1,14 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { createInterface } from "node:readline";
+import { Readable } from "node:stream";
 import type { Engine } from "../engine.js";
 import type { GraphFiles } from "../graph-files.js";
 import type { DeviceFailure } from "../load-on-device.js";
 import { ModelFolderError } from "../model-folder-error.js";
+import { heartbeatDescriptor } from "./heartbeat.js";
 import { type HostMessage, isEngineMessage, type LoadOrder, type StartUpTimes } from "./messages.js";
 import { createProcessPainter } from "./process-painter.js";
+import { watchVitalSigns } from "./vital-signs.js";
 
 /** An engine in a process of its own, loaded and warmed up. */
 export interface EngineProcess extends Engine {
@@ -13,7 +16,9 @@ export interface EngineProcess extends Engine {
   readonly startUp: StartUpTimes;
   /** The graphs that are loaded. */
   readonly graphs: GraphFiles;
-  /** Resolves when the process has ended, with how, such as `signal SIGKILL`. */
+  /** Resident memory of the process when it was last told, in bytes: twice a second and after each picture. */
+  readonly memoryBytes: number;
+  /** Resolves when the process has ended, with how, such as `signal SIGKILL` or `killed: no sign of life for 30000 ms`. */
   readonly exited: Promise<string>;
   /** Asks the process to end, and kills it when it has not after so long. Resolves when it has ended. */
   stop(options: { readonly graceMs: number }): Promise<void>;
@@ -24,11 +29,26 @@ export interface EngineProcessOptions extends LoadOrder {
   readonly onDeviceFailure?: (failure: DeviceFailure) => void;
   /** Called with each line that the process prints: onnxruntime's own messages, or a crash. */
   readonly onOutput?: (line: string) => void;
+  /**
+   * Milliseconds without a heartbeat after which the process is killed. A thread of its own makes the beats, so a run that takes minutes
+   * does not silence them; a process that was stopped, or that the machine has no time for, is silent. @default 30,000
+   */
+  readonly silenceMs?: number;
+  /**
+   * Milliseconds that a painting may go without a stage or a step before the process is killed: {@link createStallWatch} says how they grow
+   * with the picture and with the machine. @default 600,000
+   */
+  readonly stallMs?: number;
+  /** Resident bytes above which the process is killed at once, whatever it does. @default without limit */
+  readonly killAboveBytes?: number;
   /** Kills the process while it loads. */
   readonly signal?: AbortSignal;
   /** Program of the process. @default the engine's own */
   readonly program?: URL;
 }
+
+/** Milliseconds that a painting may go without news, where nothing else is said: ten times what a slow step of 1024² takes on a CPU. */
+export const defaultStallMs = 600_000;
 
 /** This file's own language decides whether the program beside it is TypeScript, for a loader to run, or built. */
 const fromSource = import.meta.url.endsWith(".ts");
@@ -41,19 +61,27 @@ const ownProgram = new URL(fromSource ? "./main.ts" : "./main.js", import.meta.u
  * signal's reason when it is aborted.
  */
 export async function startEngineProcess(options: EngineProcessOptions): Promise<EngineProcess> {
-  const { signal, program = ownProgram, onOutput, onDeviceFailure, ...order } = options;
+  const { signal, program = ownProgram, onOutput, onDeviceFailure, ...rest } = options;
+  const { silenceMs = 30_000, stallMs = defaultStallMs, killAboveBytes = Number.POSITIVE_INFINITY, ...order } = rest;
   signal?.throwIfAborted();
   const child = fork(program, {
     serialization: "advanced",
-    stdio: ["ignore", "pipe", "pipe", "ipc"],
+    // The last is the heartbeat's.
+    stdio: ["ignore", "pipe", "pipe", "ipc", "pipe"],
     execArgv: fromSource ? loaderArguments(process.execArgv) : [],
   });
+  let killedFor: string | undefined;
   const kill = () => child.kill("SIGKILL");
+  const killFor = (reason: string): void => {
+    killedFor ??= reason;
+    kill();
+  };
   process.on("exit", kill);
   const exited = new Promise<string>((resolve) => {
-    child.once("exit", (code, exitSignal) =>
-      resolve(exitSignal === null ? `exit code ${code}` : `signal ${exitSignal}`),
-    );
+    child.once("exit", (code, exitSignal) => {
+      const how = exitSignal === null ? `exit code ${code}` : `signal ${exitSignal}`;
+      resolve(killedFor === undefined ? how : `killed: ${killedFor}`);
+    });
     child.on("error", (error) => {
       // The other errors are of messages and signals to a process that has ended already.
       if (child.pid === undefined) {
@@ -61,7 +89,22 @@ export async function startEngineProcess(options: EngineProcessOptions): Promise
       }
     });
   });
-  void exited.then(() => process.off("exit", kill));
+  const beats = child.stdio[heartbeatDescriptor];
+  const vitals = watchVitalSigns({
+    beats: beats instanceof Readable ? beats : Readable.from([]),
+    silenceMs,
+    maxMemoryBytes: killAboveBytes,
+    onFailure: killFor,
+  });
+  child.on("message", (message) => {
+    if (isEngineMessage(message) && "memoryBytes" in message) {
+      vitals.note(message.memoryBytes);
+    }
+  });
+  void exited.then(() => {
+    process.off("exit", kill);
+    vitals.stop();
+  });
   for (const stream of [child.stdout, child.stderr]) {
     if (stream !== null) {
       createInterface({ input: stream }).on("line", (line) => onOutput?.(line));
@@ -82,7 +125,10 @@ export async function startEngineProcess(options: EngineProcessOptions): Promise
       startUp,
       pid: child.pid ?? 0,
       exited,
-      paint: createProcessPainter({ child, exited, send }),
+      get memoryBytes() {
+        return vitals.memoryBytes;
+      },
+      paint: createProcessPainter({ child, exited, send, stallMs, onStall: killFor }),
       async stop({ graceMs }) {
         send({ kind: "close" });
         const timer = setTimeout(kill, graceMs);

@@ -35,7 +35,7 @@ export interface LoadOrder {
 /** About one picture: any number of events, then one of the others. */
 export type PaintMessage =
   | { readonly kind: "event"; readonly id: number; readonly event: PaintEvent }
-  | { readonly kind: "done"; readonly id: number }
+  | { readonly kind: "done"; readonly id: number; readonly memoryBytes: number }
   | { readonly kind: "cancelled"; readonly id: number }
   | { readonly kind: "failed"; readonly id: number; readonly error: PaintFailure };
 
@@ -53,6 +53,8 @@ export interface ReadyMessage {
   readonly info: EngineInfo;
   readonly graphs: GraphFiles;
   readonly startUp: StartUpTimes;
+  /** Resident memory of the process, as after each picture. */
+  readonly memoryBytes: number;
 }
 
 export interface LoadFailedMessage {

@@ -1,8 +1,9 @@
+import { startHeartbeat } from "./heartbeat.js";
 import { isHostMessage } from "./messages.js";
 import type { HostChannel } from "./serve-engine.js";
 
 /**
- * The channel to the process that forked this one. Its end is this process's end too, at once and in the middle of whatever
+ * The channel to the process that forked this one, with this one's heartbeat beside it. Its end is this process's end too, at once and in the middle of whatever
  * runs, so that no engine outlives its host.
  */
 export function createProcessChannel(): HostChannel {
@@ -11,6 +12,7 @@ export function createProcessChannel(): HostChannel {
   if (!process.connected) {
     die();
   }
+  startHeartbeat();
   return {
     send(message) {
       // A failure means that the host is gone, and then `disconnect` follows.

@@ -3,9 +3,10 @@ import type { Engine } from "../engine.js";
 import { PaintError } from "../paint-error.js";
 import { createInbox, type Inbox } from "./inbox.js";
 import { type HostMessage, isEngineMessage, type PaintFailure, type PaintMessage } from "./messages.js";
+import { createStallWatch, type StallWatchOptions } from "./stall-watch.js";
 
 /** The process that paints, seen from its host. */
-export interface PaintingProcess {
+export interface PaintingProcess extends StallWatchOptions {
   readonly child: ChildProcess;
   /** Resolves with how it ended. */
   readonly exited: Promise<string>;
@@ -16,13 +17,15 @@ export interface PaintingProcess {
  * `Engine.paint` in another process. An aborted painting throws at once, and the process lets go of it before the next run of
  * a sub-model; a painting that follows waits there for that.
  */
-export function createProcessPainter({ child, exited, send }: PaintingProcess): Engine["paint"] {
+export function createProcessPainter({ child, exited, send, ...stall }: PaintingProcess): Engine["paint"] {
+  const watch = createStallWatch(stall);
   let lastId = 0;
   let current: { readonly id: number; readonly inbox: Inbox<PaintMessage> } | undefined;
   let gone: PaintError | undefined;
 
   child.on("message", (message) => {
     if (isEngineMessage(message) && "id" in message && message.id === current?.id) {
+      watch.event(message.kind === "event" && message.event.kind === "settings" ? message.event.settings : undefined);
       current.inbox.push(message);
     }
   });
@@ -49,6 +52,7 @@ export function createProcessPainter({ child, exited, send }: PaintingProcess): 
     current = { id, inbox };
     let finished = false;
     try {
+      watch.begin();
       send({ kind: "paint", id, request });
       for await (const message of inbox) {
         if (message.kind === "event") {
@@ -68,6 +72,7 @@ export function createProcessPainter({ child, exited, send }: PaintingProcess): 
       }
     } finally {
       current = undefined;
+      watch.end();
       signal.removeEventListener("abort", onAbort);
       if (!finished) {
         send({ kind: "cancel", id });

@@ -30,7 +30,14 @@ export function serveEngine({ channel, load, onClosed }: ServeEngineOptions): vo
       const loaded = await load(order, (failure) => channel.send({ kind: "device-failed", failure }));
       engine = loaded.engine;
       const { info, graphs } = engine;
-      channel.send({ kind: "ready", info, graphs, startUp: { loadMs: loaded.loadMs, warmUpMs: loaded.warmUpMs } });
+      const { loadMs, warmUpMs } = loaded;
+      channel.send({
+        kind: "ready",
+        info,
+        graphs,
+        startUp: { loadMs, warmUpMs },
+        memoryBytes: process.memoryUsage.rss(),
+      });
     } catch (error) {
       channel.send(loadFailure(error));
     }
@@ -44,7 +51,7 @@ export function serveEngine({ channel, load, onClosed }: ServeEngineOptions): vo
       for await (const event of engine.paint(request, signal)) {
         channel.send({ kind: "event", id, event });
       }
-      channel.send({ kind: "done", id });
+      channel.send({ kind: "done", id, memoryBytes: process.memoryUsage.rss() });
     } catch (error) {
       channel.send(signal.aborted ? { kind: "cancelled", id } : { kind: "failed", id, error: paintFailure(error) });
     } finally {

@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import test, { type TestContext } from "node:test";
+import { createStallWatch } from "../../../src/engine/child/stall-watch.js";
+
+/** A watch on its own clock: 600 ms for a picture of up to 1024². */
+function watched(t: TestContext) {
+  let now = 0;
+  const stalls: string[] = [];
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  t.mock.method(performance, "now", () => now);
+  const watch = createStallWatch({ stallMs: 600, onStall: (reason) => stalls.push(reason) });
+  const pass = (ms: number) => {
+    now += ms;
+    t.mock.timers.tick(ms);
+    return stalls.length;
+  };
+  return { watch, pass, stalls };
+}
+
+test("each event gives the painting its whole time again, and its end all of it", (t) => {
+  const { watch, pass } = watched(t);
+  watch.begin();
+  assert.equal(pass(599), 0);
+  watch.event();
+  // It has taken 599 ms for one event, so ten times as long is no stall.
+  assert.equal(pass(5_989), 0);
+  watch.end();
+  assert.equal(pass(1_000_000), 0);
+});
+
+test("no news for too long is a stall", (t) => {
+  const { watch, pass, stalls } = watched(t);
+  watch.begin();
+  watch.event({ width: 1024, height: 1024 });
+  assert.equal(pass(10), 0);
+  watch.event();
+  assert.equal(pass(600), 1);
+  assert.deepEqual(stalls, ["no progress for 600 ms"]);
+});
+
+test("a larger picture has more time, as attention takes more", (t) => {
+  const { watch, pass } = watched(t);
+  watch.begin();
+  watch.event({ width: 2048, height: 2048 });
+  assert.equal(pass(16 * 600 - 1), 0);
+  assert.equal(pass(1), 1);
+});
+
+test("a slow machine has more time, once it has shown that it is slow", (t) => {
+  const { watch, pass } = watched(t);
+  watch.begin();
+  watch.event({ width: 2048, height: 2048 });
+  pass(16 * 100);
+  watch.event();
+  watch.end();
+  watch.begin();
+  watch.event({ width: 512, height: 512 });
+  assert.equal(pass(999), 0);
+  assert.equal(pass(1), 1);
+});

@@ -1,0 +1,92 @@
+import assert from "node:assert/strict";
+import { after, describe, it } from "node:test";
+import { pino } from "pino";
+import { createEngineHost, type EngineHost, type EngineHostOptions } from "../../src/worker/engine-host.js";
+import { paintOnce } from "../engine/paint-once.js";
+
+const program = new URL("../engine/child/fake-program.ts", import.meta.url);
+const mebibyte = 2 ** 20;
+
+async function startHost(options: Partial<EngineHostOptions>): Promise<{ host: EngineHost; log: string[] }> {
+  const log: string[] = [];
+  const logger = pino({ level: "info" }, { write: (line) => log.push(line) });
+  const host = await createEngineHost({ modelFolder: "none", program, logger, backOffMs: 1, ...options });
+  after(() => host.close());
+  return { host, log };
+}
+
+function nextReady(host: EngineHost): Promise<void> {
+  return new Promise((resolve) => {
+    const stop = host.onStateChange((state) => {
+      if (state === "ready") {
+        stop();
+        resolve();
+      }
+    });
+  });
+}
+
+const paint = (host: EngineHost, prompt: string) => paintOnce(host, { prompt, seed: 1 });
+const lost = { name: "PaintError", kind: "lost" };
+
+describe("engine host and a process that hangs", async () => {
+  it("kills one that is silent, and has the next one ready by itself", async () => {
+    const { host, log } = await startHost({ silenceMs: 4_000 });
+    const { pid } = host;
+    assert.ok(pid !== undefined);
+    const ready = nextReady(host);
+    process.kill(pid, "SIGSTOP");
+    await assert.rejects(paint(host, "a cat"), lost);
+    await ready;
+    assert.ok(log.some((line) => line.includes("killed: no sign of life for 4000 ms")));
+    await paint(host, "a cat");
+  });
+
+  it("leaves one alone whose runs block its thread for longer than the silence", async () => {
+    const { host } = await startHost({ silenceMs: 4_000 });
+    const { pid } = host;
+    await paint(host, "block 9000");
+    assert.equal(host.pid, pid);
+  });
+
+  it("kills one whose run never returns, though its heart beats", async () => {
+    const { host, log } = await startHost({ stallMs: 1_500 });
+    const ready = nextReady(host);
+    await assert.rejects(paint(host, "hang"), lost);
+    await ready;
+    assert.ok(log.some((line) => line.includes("killed: no progress for")));
+    await paint(host, "a cat");
+  });
+});
+
+describe("engine host and a process that grows", async () => {
+  it("starts it anew between two pictures, and says so", async () => {
+    const { host, log } = await startHost({ maxMemoryBytes: 400 * mebibyte });
+    const { pid } = host;
+    await paint(host, "a cat");
+    assert.equal(host.pid, pid);
+    const ready = nextReady(host);
+    await paint(host, "grow 350");
+    // Nobody gets a turn until the next one is there.
+    assert.equal(host.state, "restarting");
+    await assert.rejects(paint(host, "a cat"), lost);
+    await ready;
+    assert.notEqual(host.pid, pid);
+    assert.ok(log.some((line) => line.includes("its memory has grown")));
+    assert.ok(!log.some((line) => line.includes("engine died")));
+    await paint(host, "a cat");
+  });
+
+  it("kills it in the middle of a picture where it grows far over the limit", async () => {
+    const { host, log } = await startHost({ maxMemoryBytes: 300 * mebibyte });
+    const ready = nextReady(host);
+    // It would paint for ever after it has grown; its heartbeat tells.
+    await assert.rejects(paint(host, "grow 500 hang"), lost);
+    await ready;
+    assert.ok(log.some((line) => /killed: its memory of \d+ bytes is over the hard limit/.test(line)));
+  });
+
+  it("does not start with a limit that the loaded model exceeds", async () => {
+    await assert.rejects(startHost({ maxMemoryBytes: mebibyte }), /takes \d+ bytes of memory, more than .* 1048576$/);
+  });
+});
