@@ -2,7 +2,7 @@ import { ConnectError } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { createPipelineClient } from "../client/client.js";
-import type { Delivery } from "../gen/throughline/v1/image_pb.js";
+import { type Delivery, Scheduler } from "../gen/throughline/v1/image_pb.js";
 import type { GenerateResponse } from "../gen/throughline/v1/pipeline_pb.js";
 import { printable } from "../studio/printable.js";
 import { CommandError } from "./command-error.js";
@@ -12,6 +12,16 @@ import { type Progress, showEvent } from "./progress.js";
 /** A picture in base64, and room for what is said of it. */
 const maxMessageBytes = Math.ceil((maxPictureBytes * 4) / 3) + 1024 * 1024;
 
+/** The contract's word for each name on the command line. */
+const schedulers = {
+  "euler-discrete": Scheduler.EULER_DISCRETE,
+  "euler-ancestral": Scheduler.EULER_ANCESTRAL,
+  "dpmpp-2m": Scheduler.DPMPP_2M,
+  "dpmpp-2m-karras": Scheduler.DPMPP_2M_KARRAS,
+  ddim: Scheduler.DDIM,
+  lcm: Scheduler.LCM,
+} as const;
+
 /** What to paint; absent fields are the model's own affair. */
 export interface PictureRequest {
   readonly prompt: string;
@@ -20,6 +30,7 @@ export interface PictureRequest {
   readonly steps: number | undefined;
   readonly guidance: number | undefined;
   readonly negative: string | undefined;
+  readonly scheduler: keyof typeof schedulers | undefined;
   /** Pixels. */
   readonly width: number | undefined;
   /** Pixels. */
@@ -42,7 +53,7 @@ export interface PictureCall {
  * @throws CommandError that says the code and the message, or that the command was interrupted.
  */
 export async function requestPicture(request: PictureRequest, call: PictureCall): Promise<GenerateResponse> {
-  const { prompt, workerApp, negative, steps, guidance, seed, width, height, delivery } = request;
+  const { prompt, workerApp, negative, steps, guidance, seed, scheduler, width, height, delivery } = request;
   const { server, timeoutMs, interrupt, progress } = call;
   // Not fetch: Node's gives up on a response that is silent for five minutes.
   const transport = createConnectTransport({ baseUrl: server, httpVersion: "1.1", readMaxBytes: maxMessageBytes });
@@ -58,6 +69,7 @@ export async function requestPicture(request: PictureRequest, call: PictureCall)
             ...(steps !== undefined && { numInferenceSteps: steps }),
             ...(guidance !== undefined && { guidanceScale: guidance }),
             ...(seed !== undefined && { seed }),
+            ...(scheduler !== undefined && { scheduler: schedulers[scheduler] }),
             ...(width !== undefined && { width }),
             ...(height !== undefined && { height }),
             delivery,

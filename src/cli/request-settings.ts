@@ -1,5 +1,5 @@
 import { optionalSetting } from "./setting.js";
-import { anyText, decimalNumber, text, wholeNumber } from "./setting-schemas.js";
+import { anyText, decimalNumber, oneOf, text, wholeNumber } from "./setting-schemas.js";
 
 /** What a request for a picture may say besides its prompt: the same for `demo` and `generate`. */
 export const requestSettings = {
@@ -37,5 +37,12 @@ export const requestSettings = {
     schema: anyText,
     absent: "nothing",
     help: "What the picture should not show",
+  }),
+  scheduler: optionalSetting({
+    flag: "scheduler",
+    argument: "name",
+    schema: oneOf(["euler-discrete", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-karras", "ddim", "lcm"]),
+    absent: "the model's own",
+    help: "Sampling algorithm: euler-discrete, euler-ancestral, dpmpp-2m, dpmpp-2m-karras, ddim or lcm",
   }),
 };
