@@ -1,8 +1,10 @@
 import type { Environment } from "../trace/sdk/environment-reader.js";
+import { protectionSettings, reflectionSetting } from "./protection-settings.js";
 import { readSettings } from "./read-settings.js";
 import { optionalSetting, type SettingsOf, setting } from "./setting.js";
 import { port, workerTargets } from "./setting-schemas.js";
 import { graceSetting, hostSetting, logLevelSetting } from "./shared-settings.js";
+import { workerSecuritySettings } from "./worker-security.js";
 
 const settingsWith = (defaultPort: number) => ({
   host: hostSetting,
@@ -22,6 +24,9 @@ const settingsWith = (defaultPort: number) => ({
     absent: "none",
     help: "App ids of the apps that it may call and their gRPC targets, with commas between them",
   }),
+  ...workerSecuritySettings,
+  ...protectionSettings,
+  reflection: reflectionSetting,
   grace: graceSetting,
   logLevel: logLevelSetting,
 });

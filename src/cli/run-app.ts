@@ -2,6 +2,7 @@ import { createAppClients } from "../app/app-clients.js";
 import type { AppHost } from "../app/app-host.js";
 import type { App } from "../app/create-app.js";
 import { type AppDirectory, createAppDirectory } from "../mesh/app-directory.js";
+import { connectApp } from "../mesh/balanced-connection.js";
 import { notFound } from "../mesh/errors.js";
 import { readAppSettings } from "./app-settings.js";
 import type { CommandContext } from "./command-context.js";
@@ -9,8 +10,10 @@ import { usageError } from "./command-error.js";
 import { createLogger } from "./create-logger.js";
 import { endProcess, exitCodeOfFailure } from "./end-process.js";
 import { listenToEndingSignals } from "./process-signals.js";
+import { protectionOf } from "./protection-of.js";
 import { runService } from "./run-service.js";
 import { createServiceTelemetry } from "./service-telemetry.js";
+import { workerSecurityOf } from "./worker-security.js";
 
 /** What {@link runApp} runs. */
 export interface RunAppOptions {
@@ -23,8 +26,9 @@ export interface RunAppOptions {
 }
 
 /**
- * Runs an app as this process, as the environment says: `THROUGHLINE_HOST`, `_PORT`, `_APPS`, `_GRACE`, `_LOG_LEVEL`, and
- * OpenTelemetry's variables, as the built-in apps read them. It says on stdout when it is ready, logs JSON lines on stderr, drains at the
+ * Runs an app as this process, as the environment says: `THROUGHLINE_PORT`, `_APPS` (app ids and targets of those that it may call),
+ * `_WORKER_TLS_…` and `_WORKER_KEY_FILE` (how it shows itself to them), `_HOST`, `_TLS_CERT`, `_TLS_KEY`, `_TLS_CLIENT_CA`, `_CALLERS`, `_INSECURE_OPEN`, `_REFLECTION`, `_GRACE`, `_LOG_LEVEL` and
+ * OpenTelemetry's variables, which mean what they mean for the built-in apps. It says on stdout when it is ready, logs JSON lines on stderr, drains at the
  * first SIGTERM or SIGINT and then ends the process with exit code 0; a second signal ends it at once (143, 130). A start that fails is one
  * line on stderr and exit code 1, a variable that makes no sense likewise and 2.
  */
@@ -46,17 +50,19 @@ export async function runApp(options: RunAppOptions): Promise<never> {
 
 async function serveApp({ name, port: defaultPort, create }: RunAppOptions, context: CommandContext): Promise<number> {
   const { environment, stderr } = context;
-  const { host, port, apps: targets = {}, grace, logLevel } = readAppSettings(environment, defaultPort);
+  const settings = readAppSettings(environment, defaultPort);
+  const { host, port, apps: targets = {}, reflection, grace, logLevel } = settings;
   const directory = directoryOf(targets);
   const logger = createLogger(name, logLevel, stderr);
   const telemetry = createServiceTelemetry(name, environment, logger);
-  const apps = createAppClients({ directory, telemetry });
+  const security = workerSecurityOf(settings, logger);
+  const apps = createAppClients({ directory, connect: (entry) => connectApp({ ...entry, ...security }), telemetry });
   return runService(
     {
       name,
       async start() {
         const app = await create({ apps, telemetry, logger });
-        const running = await app.serve({ host, port });
+        const running = await app.serve({ host, port, reflection, ...protectionOf(settings, logger) });
         return { url: running.url, stop: () => running.stop({ graceMs: grace * 1000 }) };
       },
       async finish() {

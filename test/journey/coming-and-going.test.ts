@@ -1,0 +1,110 @@
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { setTimeout as work } from "node:timers/promises";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { pino } from "pino";
+import { createPipelineClient } from "../../src/client/client.js";
+import { createAppDirectory } from "../../src/mesh/app-directory.js";
+import { createChannel } from "../../src/mesh/grpc-channel.js";
+import { createGrpcTransport } from "../../src/mesh/grpc-transport.js";
+import { createPipelineApp, pipelineName } from "../../src/pipeline/pipeline-app.js";
+import { createFakeEngine } from "../../src/testing/fake-engine.js";
+import { createWorkerApp, workerName } from "../../src/worker/worker-app.js";
+import { startFleet } from "../support/fleet.js";
+import { createHeldEngine } from "../support/held-engine.js";
+import { testTelemetry } from "../support/telemetry.js";
+
+/** An engine whose steps take a moment each. */
+const busyEngine = () => createFakeEngine({ beforeStep: () => work(15) });
+
+/** A worker in the place of one that has ended. */
+async function restartWorker(t: TestContext, port: number) {
+  const app = createWorkerApp({
+    startEngine: async () => busyEngine(),
+    telemetry: testTelemetry(t, workerName),
+    logger: pino({ level: "silent" }),
+  });
+  const running = await app.serve({ port });
+  t.after(() => running.stop({ graceMs: 0 }));
+}
+
+/** A pipeline in front of one worker, and a client of its own. */
+async function startPipeline(t: TestContext, workerPort: number) {
+  const appId = "local/text-to-image-worker";
+  const pipeline = await createPipelineApp({
+    directory: createAppDirectory({ apps: { [appId]: { target: `127.0.0.1:${workerPort}` } }, defaultApp: appId }),
+    telemetry: testTelemetry(t, pipelineName),
+    logger: pino({ level: "silent" }),
+  }).serve({ port: 0 });
+  const channel = createChannel({ target: `127.0.0.1:${pipeline.port}` });
+  t.after(() => {
+    channel.close();
+    return pipeline.stop({ graceMs: 0 });
+  });
+  return { pipeline, client: createPipelineClient({ transport: createGrpcTransport({ channel }) }) };
+}
+
+test("all workers are restarted one after the other under load, and no request fails", async (t) => {
+  const { client, workers } = await startFleet(t, { engines: [busyEngine(), busyEngine(), busyEngine()] });
+  let painted = 0;
+  let over = false;
+  const failures: string[] = [];
+  const paintUnary = async () => assert.ok((await client.generate({ prompt: "a" })).image);
+  const paintStreaming = async () => {
+    let last = "";
+    for await (const { event } of client.generateStream({ request: { prompt: "a" } })) {
+      last = event.case ?? "";
+    }
+    assert.equal(last, "result");
+  };
+  const load = Array.from({ length: 8 }, async (_, index) => {
+    while (!over) {
+      try {
+        await (index % 2 === 0 ? paintUnary() : paintStreaming());
+        painted++;
+      } catch (error) {
+        failures.push(String(error));
+      }
+    }
+  });
+  /** Resolves when so many more pictures are painted. */
+  const more = async (count: number) => {
+    for (const enough = painted + count; painted < enough && failures.length === 0; ) {
+      await work(10);
+    }
+  };
+  await more(16);
+  for (const worker of workers) {
+    await worker.stop();
+    await more(8);
+    await restartWorker(t, worker.port);
+    await more(16);
+  }
+  over = true;
+  await Promise.all(load);
+  assert.deepEqual(failures, []);
+});
+
+test("a pipeline that ends in mid-stream finishes the stream, and refuses new calls with UNAVAILABLE", async (t) => {
+  const held = createHeldEngine();
+  const { workers } = await startFleet(t, { engines: [held.engine] });
+  const { pipeline, client } = await startPipeline(t, workers[0]?.port ?? 0);
+  const events: string[] = [];
+  const stream = (async () => {
+    for await (const { event } of client.generateStream({ request: { prompt: "a" } })) {
+      events.push(event.case ?? "");
+    }
+  })();
+  await held.reached;
+  const stopped = pipeline.stop();
+  for (let i = 0; i < 3; i++) {
+    await assert.rejects(client.generate({ prompt: "b" }), (error) => {
+      assert.equal(ConnectError.from(error).code, Code.Unavailable);
+      return true;
+    });
+  }
+  held.release();
+  await stream;
+  assert.equal(events.at(-1), "result");
+  await stopped;
+});
