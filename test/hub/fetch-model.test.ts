@@ -227,6 +227,25 @@ describe("a model of the Hub", async () => {
     assert.doesNotMatch(progress.join(), /secret/);
   });
 
+  it("does not show the token to a host that a page of the listing leads to", async () => {
+    const token = "hf_very_secret";
+    const other = await hub();
+    const server = await hub({
+      token,
+      intercept({ path }, response) {
+        if (!path.includes("/tree/")) {
+          return false;
+        }
+        response.setHeader("link", `<${other.url}${path}?recursive=true>; rel="next"`);
+        response.end("[]");
+        return true;
+      },
+    });
+    await fetchFrom(server, newCache(), { token });
+    const shown = other.requests.map(({ authorization }) => authorization);
+    assert.deepEqual(shown, [undefined, undefined], "two pages, and no token");
+  });
+
   const answers: readonly [
     what: string,
     status: number,
