@@ -93,19 +93,19 @@ test("what the model cannot take is refused at once, whether the queue is full o
   const mesh = await meshFor(t, { engine: held.engine, maxWaiting: 0 });
   const wide = { prompt: "b", options: { width: 512 } };
   const refused = async () => {
-    const error = await refusal(mesh.pipeline.generate(wide));
+    const error = await refusal(mesh.worker.infer(wide));
     assert.equal(error.code, Code.InvalidArgument);
     assert.equal(error.rawMessage, "options.width: this model takes a multiple of 32 from 64 to 256");
   };
-  const first = mesh.pipeline.generate({ prompt: "a" });
+  const first = mesh.worker.infer({ prompt: "a" });
   await held.reached;
-  assert.equal((await refusal(mesh.pipeline.generate({ prompt: "b" }))).code, Code.ResourceExhausted);
+  assert.equal((await refusal(mesh.worker.infer({ prompt: "b" }))).code, Code.ResourceExhausted);
   await refused();
   assert.ok(!mesh.spans().some(({ name }) => name === "inference"));
   held.release();
   await first;
   held.engine.setAvailable(false);
-  assert.equal((await refusal(mesh.pipeline.generate({ prompt: "b" }))).code, Code.Unavailable);
+  assert.equal((await refusal(mesh.worker.infer({ prompt: "b" }))).code, Code.Unavailable);
   await refused();
 });
 
@@ -129,7 +129,7 @@ test("a call that cannot be done in time is refused at once, with the numbers", 
   const running = mesh.worker.inferStream({ request: long }, { signal: controller.signal })[Symbol.asyncIterator]();
   await running.next();
   const short = { prompt: "b", options: { numInferenceSteps: 1 } };
-  const queued = await refusal(mesh.pipeline.generate(short, { timeoutMs: 8_000 }));
+  const queued = await refusal(mesh.worker.infer(short, { timeoutMs: 8_000 }));
   assert.equal(queued.code, Code.ResourceExhausted);
   assert.match(
     queued.rawMessage,
