@@ -36,6 +36,9 @@ export interface BalancedWorkerOptions {
   readonly onChange: (health: WorkerHealth) => void;
 }
 
+/** Time for a worker's first word, in milliseconds: so long it is not known whether it is there. */
+const firstWordMs = 5_000;
+
 /** Connects to one worker and watches its health, until it is closed. */
 export function createBalancedWorker(options: BalancedWorkerOptions): BalancedWorker {
   const { address, connection, policies } = options;
@@ -44,7 +47,7 @@ export function createBalancedWorker(options: BalancedWorkerOptions): BalancedWo
   const watch = watchHealth({
     transport: connection.transport,
     service: options.service,
-    firstWordMs: policies.keepalive.timeoutMs,
+    firstWordMs,
     backoff: policies.reconnect,
     onChange(next) {
       health = next;

@@ -1,11 +1,15 @@
 import assert from "node:assert/strict";
-import { suite, test } from "node:test";
+import { suite, type TestContext, test } from "node:test";
+import { create, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
+import * as grpc from "@grpc/grpc-js";
+import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
 import { createConnectError } from "../../src/mesh/connect-error.js";
 import { invalidArgument, queueFull, unavailable } from "../../src/mesh/errors.js";
 import { ServingStatus } from "../../src/mesh/health.js";
 import { retryDelayMsOf } from "../../src/mesh/retry-info.js";
 import { failure, kinds, waiting } from "./support/grpc-client.js";
+import { openRelay } from "./support/relay.js";
 import { connectTo, quick, serveWorker, targetOf } from "./support/workers.js";
 
 const fail = (error: Error) => () => {
@@ -271,6 +275,79 @@ suite("health", () => {
     const nameless = connectTo(t, "dns:///no-such-host.invalid:1").client;
     const error = await failure(kinds.unary(nameless));
     assert.equal(error.rawMessage, "no worker of test/worker can be reached: its name cannot be resolved");
+  });
+});
+
+suite("a foreign worker", () => {
+  /** grpc-js's own server, which has no health service. */
+  async function serveForeign(t: TestContext): Promise<{ port: number; server: grpc.Server }> {
+    const { input, output } = TextToImageWorkerService.method.infer;
+    const server = new grpc.Server();
+    server.addService(
+      {
+        infer: {
+          path: "/throughline.v1.TextToImageWorkerService/Infer",
+          requestStream: false,
+          responseStream: false,
+          requestDeserialize: (bytes: Buffer) => fromBinary(input, bytes),
+          requestSerialize: (message: MessageShape<typeof input>) => Buffer.from(toBinary(input, message)),
+          responseSerialize: (message: MessageShape<typeof output>) => Buffer.from(toBinary(output, message)),
+          responseDeserialize: (bytes: Buffer) => fromBinary(output, bytes),
+        },
+      },
+      {
+        infer: (
+          { request }: grpc.ServerUnaryCall<MessageShape<typeof input>, MessageShape<typeof output>>,
+          respond: grpc.sendUnaryData<MessageShape<typeof output>>,
+        ) => respond(null, create(output, { seed: request.options?.seed ?? 0 })),
+      },
+    );
+    const port = await new Promise<number>((resolve, reject) => {
+      server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) =>
+        error === null ? resolve(bound) : reject(error),
+      );
+    });
+    t.after(() => server.forceShutdown());
+    return { port, server };
+  }
+
+  test("without a health service is used while it can be reached", async (t) => {
+    const foreign = await serveForeign(t);
+    const own = await serveWorker(t);
+    const { client, attempts, observed } = connectTo(t, targetOf(foreign, own), {
+      ...quick,
+      loadBalancing: "pick_first",
+    });
+    assert.equal(await kinds.unary(client, observed()), 7);
+    assert.equal(attempts[0]?.port, foreign.port);
+    foreign.server.forceShutdown();
+    while (own.calls < 3) {
+      assert.equal(await kinds.unary(client, observed()), 7);
+    }
+  });
+});
+
+suite("a worker behind a hole", () => {
+  test("that swallows all is noticed by keepalive, and its calls go elsewhere", async (t) => {
+    const wait = waiting();
+    const silent = await serveWorker(t, wait.behaviour);
+    const other = await serveWorker(t);
+    const hole = await openRelay(t, silent.port);
+    const { client, attempts, observed } = connectTo(t, targetOf(hole, other), {
+      loadBalancing: "pick_first",
+      keepalive: { timeMs: 1_000, timeoutMs: 2_000 },
+    });
+    const call = kinds.unary(client, observed());
+    await wait.began;
+    hole.swallow();
+    assert.equal(await call, 7);
+    assert.deepEqual(
+      attempts.map(({ port, code }) => [port, code]),
+      [
+        [hole.port, Code.Unavailable],
+        [other.port, undefined],
+      ],
+    );
   });
 });
 

@@ -12,6 +12,7 @@ import { createChannel } from "../../src/mesh/grpc-channel.js";
 import { createGrpcTransport } from "../../src/mesh/grpc-transport.js";
 import { readPolicies } from "../../src/mesh/policies.js";
 import { failure, kinds, transportTo, waiting } from "./support/grpc-client.js";
+import { openRelay } from "./support/relay.js";
 import { serveEcho } from "./support/serve-echo.js";
 
 suite("channels", () => {
@@ -31,34 +32,12 @@ suite("channels", () => {
   test("notice by keepalive that nobody answers, though the connection stands", async (t) => {
     const wait = waiting();
     const { port } = await serveEcho(t, { behaviour: wait.behaviour });
-    const sockets: net.Socket[] = [];
-    const relay = net.createServer((downstream) => {
-      const upstream = net.connect(port, "127.0.0.1");
-      for (const socket of [downstream, upstream]) {
-        sockets.push(socket.on("error", () => {}));
-      }
-      downstream.pipe(upstream).pipe(downstream);
-    });
-    relay.listen(0, "127.0.0.1");
-    await once(relay, "listening");
-    t.after(() => {
-      relay.close();
-      for (const socket of sockets) {
-        socket.destroy();
-      }
-    });
-    const address = relay.address();
-    assert.ok(typeof address === "object" && address !== null);
+    const hole = await openRelay(t, port);
     const policies = readPolicies({ keepalive: { timeMs: 100, timeoutMs: 100 } });
-    const client = createClient(
-      TextToImageWorkerService,
-      transportTo(t, `127.0.0.1:${address.port}`, {}, { policies }),
-    );
+    const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${hole.port}`, {}, { policies }));
     const failed = failure(client.infer({ prompt: "x" }));
     await wait.began;
-    for (const socket of sockets) {
-      socket.unpipe().pause();
-    }
+    hole.swallow();
     assert.equal((await failed).code, Code.Unavailable);
   });
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { suite, test } from "node:test";
+import { suite, type TestContext, test } from "node:test";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import * as grpc from "@grpc/grpc-js";
 import { ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
 import { queueFull, unavailable } from "../../src/mesh/errors.js";
 import { createChannel } from "../../src/mesh/grpc-channel.js";
@@ -111,6 +112,77 @@ suite("a gRPC client's retries", () => {
     await assert.rejects(client.generate({ prompt: "x" }), expected);
     assert.equal(calls, 4);
   });
+});
+
+suite("a plain grpc-js client", () => {
+  /** Makes one call without anything of Connect on the client's side, and gives its status. */
+  function call(
+    t: TestContext,
+    port: number,
+    method: string,
+  ): Promise<{ status: grpc.StatusObject; messages: number }> {
+    const client = new grpc.Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), {
+      "grpc.service_config": JSON.stringify({
+        methodConfig: [
+          {
+            name: [{}],
+            retryPolicy: {
+              maxAttempts: 5,
+              // Only a push-back of 0 makes it quick.
+              initialBackoff: "100s",
+              maxBackoff: "100s",
+              backoffMultiplier: 1,
+              retryableStatusCodes: ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+            },
+          },
+        ],
+      }),
+    });
+    t.after(() => client.close());
+    const bytes = (value: Buffer) => value;
+    // An empty message of each kind, which the echo without validation takes.
+    const stream = client.makeServerStreamRequest(method, bytes, bytes, Buffer.alloc(0));
+    let messages = 0;
+    stream.on("data", () => messages++);
+    stream.on("error", () => {});
+    return new Promise((resolve) => stream.on("status", (status: grpc.StatusObject) => resolve({ status, messages })));
+  }
+
+  for (const [what, method] of [
+    ["a unary call", generate],
+    ["a stream", generateStream],
+  ] as const) {
+    test(`tries ${what} that a full server refuses at once again, and one after its first message never`, async (t) => {
+      let calls = 0;
+      const refuse = (times: number) => {
+        if (++calls <= times) {
+          throw queueFull("the queue is full", 5_000);
+        }
+      };
+      const { port } = await serveEcho(t, {
+        routes(router) {
+          router.service(ImagePipelineService, {
+            generate() {
+              refuse(3);
+              return {};
+            },
+            async *generateStream() {
+              refuse(3);
+              yield {};
+              refuse(5);
+            },
+          });
+        },
+        validated: false,
+      });
+      const first = await call(t, port, method);
+      if (method === generate) {
+        assert.deepEqual([first.status.code, first.messages, calls], [grpc.status.OK, 1, 4]);
+      } else {
+        assert.deepEqual([first.status.code, first.messages, calls], [grpc.status.RESOURCE_EXHAUSTED, 1, 5]);
+      }
+    });
+  }
 });
 
 test("a full queue's RetryInfo reaches a typed client", async (t) => {

@@ -1,4 +1,3 @@
-import type { TestContext } from "node:test";
 import { pino } from "pino";
 import { createPipelineClient } from "../../src/client/client.js";
 import { createAppDirectory } from "../../src/mesh/app-directory.js";
@@ -8,7 +7,7 @@ import type { PoliciesInput } from "../../src/mesh/policies.js";
 import { createPipelineApp, pipelineName } from "../../src/pipeline/pipeline-app.js";
 import { createSpanCollector } from "../../src/trace/sdk/span-collector.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../../src/worker/worker-app.js";
-import { testTelemetry } from "./telemetry.js";
+import { type TestEnd, testTelemetry } from "./telemetry.js";
 
 /** Options of {@link startFleet}. */
 export interface FleetOptions {
@@ -23,7 +22,7 @@ export interface FleetOptions {
 const appId = "local/text-to-image-worker";
 
 /** Pipelines and several workers of one app on ports of the loopback, and the spans of all, until the test ends. */
-export async function startFleet(t: TestContext, { engines, pipelines = 1, maxWaiting, policies }: FleetOptions) {
+export async function startFleet(t: TestEnd, { engines, pipelines = 1, maxWaiting, policies }: FleetOptions) {
   const logger = pino({ level: "silent" });
   const collector = createSpanCollector();
   const workers = await Promise.all(

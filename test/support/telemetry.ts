@@ -1,10 +1,15 @@
-import type { TestContext } from "node:test";
 import { createSpanCollector, type SpanCollector } from "../../src/trace/sdk/span-collector.js";
 import { createTelemetry, type Telemetry } from "../../src/trace/sdk/telemetry.js";
 
+/** What a test context is to those who clean up behind themselves. */
+export interface TestEnd {
+  after(end: () => unknown): void;
+  diagnostic(message: string): void;
+}
+
 /** Tracing of one service whose spans stay in memory; it is shut down after the test. */
 export function testTelemetry(
-  t: TestContext,
+  t: TestEnd,
   serviceName: string,
   options: { environment?: Record<string, string>; collector?: SpanCollector } = {},
 ): Telemetry & { collector: SpanCollector } {

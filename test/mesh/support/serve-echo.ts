@@ -11,6 +11,8 @@ import { type Behaviour, echoRoutes } from "./echo-services.js";
 /** Options of {@link serveEcho}: the handler's and the port's, and what calls do. */
 export type ServeEchoOptions = Partial<ConnectHandlerOptions & Omit<ListenOptions, "handler">> & {
   readonly behaviour?: Behaviour;
+  /** Whether the contract's rules are checked. @default true */
+  readonly validated?: boolean;
 };
 
 /** Serves both contract services with validation, health and reflection on a free loopback port, until the test ends. */
@@ -26,7 +28,10 @@ export async function serveEcho(t: Pick<TestContext, "after">, options: ServeEch
         reflectionRoutes([ImagePipelineService, TextToImageWorkerService])(router);
       },
       ...options,
-      interceptors: [...(options.interceptors ?? []), createValidationInterceptor()],
+      interceptors: [
+        ...(options.interceptors ?? []),
+        ...(options.validated === false ? [] : [createValidationInterceptor()]),
+      ],
     }),
   });
   t.after(() => listening.stop({ graceMs: 0, cancelMs: 0 }));
