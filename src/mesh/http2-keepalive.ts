@@ -1,4 +1,5 @@
-import type { ServerHttp2Session, ServerHttp2Stream } from "node:http2";
+import type { ServerHttp2Session } from "node:http2";
+import { createStreamStalls, type StreamStalls } from "./http2-stalls.js";
 
 /** Options of {@link createHttp2Keepalive}. */
 export interface Http2KeepaliveOptions {
@@ -6,7 +7,7 @@ export interface Http2KeepaliveOptions {
   readonly timeMs: number;
   /** A connection whose PING is not answered within so long is cut, in milliseconds. */
   readonly timeoutMs: number;
-  /** A connection that takes nothing of what waits to be sent for so long is cut, in milliseconds. */
+  /** A stream that takes nothing of what waits in it for so long is reset, in milliseconds. */
   readonly writeTimeoutMs: number;
 }
 
@@ -22,17 +23,8 @@ interface Watched {
   bytesRead: number;
   /** When the unanswered PING was sent, in milliseconds of `performance.now()`; undefined without one. */
   pingSentAt: number | undefined;
-  /** The client has sent so many bytes that say nothing but that it is there. */
-  pongBytes: number;
-  /** What a client that reads changes: the window that it leaves us, and the bytes that it sends. */
-  progress: string;
-  /** When `progress` last changed, or nothing waited to be sent. */
-  progressAt: number;
-  readonly streams: Set<ServerHttp2Stream>;
+  readonly stalls: StreamStalls;
 }
-
-/** Size of a PING frame, either way (RFC 9113 §6.7). */
-const pingFrameBytes = 17;
 
 /**
  * Pings silent connections, and cuts those that do not answer. A peer that broke the protocol is cut at the next look: nghttp2 has
@@ -49,9 +41,7 @@ export function createHttp2Keepalive(options: Http2KeepaliveOptions): Http2Keepa
       watched.pingSentAt = undefined;
     } else if (watched.pingSentAt === undefined) {
       watched.pingSentAt = performance.now();
-      session.ping((error) => {
-        watched.pongBytes += error === null ? pingFrameBytes : 0;
-      });
+      session.ping(() => {});
     } else {
       const isStuck = (session.state.outboundQueueSize ?? 0) > 0 && writableLength === 0;
       if (isStuck || performance.now() - watched.pingSentAt >= options.timeoutMs) {
@@ -60,22 +50,11 @@ export function createHttp2Keepalive(options: Http2KeepaliveOptions): Http2Keepa
     }
   }
 
-  /** A client may answer PINGs and yet give no window for what it has asked for. */
-  function lookAtWrites(session: ServerHttp2Session, watched: Watched): void {
-    const waits = [...watched.streams].some((stream) => stream.bufferSize > 0);
-    const progress = `${session.state.remoteWindowSize} ${session.socket.bytesRead - watched.pongBytes}`;
-    if (!waits || progress !== watched.progress) {
-      watched.progress = progress;
-      watched.progressAt = performance.now();
-    } else if (performance.now() - watched.progressAt >= options.writeTimeoutMs) {
-      session.destroy();
-    }
-  }
-
   const timer = setInterval(() => {
     for (const [session, watched] of sessions) {
       if (!session.destroyed) {
-        lookAtWrites(session, watched);
+        // A client may answer PINGs and yet give no window for what it has asked for.
+        watched.stalls.look();
       }
       if (!session.destroyed) {
         look(session, watched);
@@ -87,19 +66,8 @@ export function createHttp2Keepalive(options: Http2KeepaliveOptions): Http2Keepa
 
   return {
     watch(session) {
-      const streams = new Set<ServerHttp2Stream>();
-      sessions.set(session, {
-        bytesRead: -1,
-        pingSentAt: undefined,
-        pongBytes: 0,
-        progress: "",
-        progressAt: performance.now(),
-        streams,
-      });
-      session.on("stream", (stream) => {
-        streams.add(stream);
-        stream.once("close", () => streams.delete(stream));
-      });
+      const stalls = createStreamStalls(session, options.writeTimeoutMs);
+      sessions.set(session, { bytesRead: -1, pingSentAt: undefined, stalls });
       session.once("close", () => sessions.delete(session));
     },
     close: () => clearInterval(timer),

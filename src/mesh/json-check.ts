@@ -7,8 +7,8 @@ import {
   type JsonValue,
   ScalarType,
 } from "@bufbuild/protobuf";
-import { nestsDeeper } from "./json-depth.js";
 import { findDuplicateKey } from "./json-duplicates.js";
+import { jsonShapeProblem } from "./json-shape.js";
 
 /**
  * Checks a JSON text against a message type and says what is wrong with it: the path of the field and the type expected there, such as
@@ -21,8 +21,9 @@ import { findDuplicateKey } from "./json-duplicates.js";
  * refused.
  */
 export function checkJson(schema: DescMessage, text: string): string | undefined {
-  if (nestsDeeper(text, maxDepth)) {
-    return "nested too deeply";
+  const shape = jsonShapeProblem(text, { maxDepth, maxMembers });
+  if (shape !== undefined) {
+    return shape;
   }
   let json: JsonValue;
   try {
@@ -50,6 +51,9 @@ type Accepts = (schema: DescMessage, json: JsonValue) => boolean;
 
 /** Of brackets. protobuf-es takes as many messages inside one another. */
 const maxDepth = 100;
+
+/** Of one object, whose members cost more than its bytes: each becomes a key of a map, and a value that rules look at. */
+export const maxMembers = 4_096;
 
 /** @param accepts is asked about each value that is more than structure. */
 function checkMessage(schema: DescMessage, json: JsonValue, path: Path, accepts: Accepts): string | undefined {

@@ -4,7 +4,8 @@ import type { Compression } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import { createConnectError } from "./connect-error.js";
 import { internal, invalidArgument } from "./errors.js";
-import { checkJson } from "./json-check.js";
+import { checkJson, maxMembers } from "./json-check.js";
+import { findLargeMap } from "./map-pairs.js";
 import { messageTooLarge } from "./request-body.js";
 import type { RequestFormat } from "./request-format.js";
 
@@ -105,6 +106,10 @@ async function decompress(data: Uint8Array, compression: Compression, maxBytes: 
 
 function checkBinary(schema: DescMessage, data: Uint8Array): string | undefined {
   try {
+    const map = findLargeMap(schema, data, maxMembers);
+    if (map !== undefined) {
+      return `${map}: a map has more than ${maxMembers} pairs`;
+    }
     fromBinary(schema, data);
     return undefined;
   } catch {

@@ -28,10 +28,13 @@ export async function writeResponse(source: UniversalServerResponse, response: N
     if (isClosed(response)) {
       return abandon(chunks);
     }
-    // The union of two overloaded methods cannot be called as one.
-    const isFlushed = "stream" in response ? response.write(chunk.value) : response.write(chunk.value);
-    if (!isFlushed) {
-      await Promise.race([drained(response), closed]);
+    for (let from = 0; from < chunk.value.byteLength && !isClosed(response); from += pieceBytes) {
+      const piece = chunk.value.subarray(from, from + pieceBytes);
+      // The union of two overloaded methods cannot be called as one.
+      const isFlushed = "stream" in response ? response.write(piece) : response.write(piece);
+      if (!isFlushed) {
+        await Promise.race([drained(response), closed]);
+      }
     }
   }
   if (isClosed(response)) {
@@ -43,6 +46,9 @@ export async function writeResponse(source: UniversalServerResponse, response: N
   }
   response.end();
 }
+
+/** A message is written in pieces of so many bytes, so that a client that reads slowly can be told from one that does not read. */
+const pieceBytes = 65_536;
 
 function writeHead(response: NodeResponse, status: number, header: Headers): void {
   if ("stream" in response) {
