@@ -8,7 +8,6 @@ import { type Figure, median, writeReport } from "../support/figures.js";
 import { measureBatches } from "./batches.js";
 import { measureOverhead } from "./overhead.js";
 import { compareSideBySide, type SideBySide } from "./side-by-side.js";
-import { measureThroughput } from "./throughput.js";
 
 /*
  * npm run bench:engine -- [--python PROGRAM] [--rounds N]
@@ -73,9 +72,8 @@ async function measureProcess(): Promise<{ figures: Figure[]; compared: SideBySi
 const overhead = await measureOverhead(modelFolder, rounds);
 const batches = await measureBatches(modelFolder, rounds);
 const { figures, compared } = await measureProcess();
-const throughput = await measureThroughput(threads);
 await writeReport("engine", {
   title: "The engine",
   ...(compared && { versions: compared.versions }),
-  figures: [...overhead, ...figures, ...throughput, ...batches, ...(compared?.figures ?? [])],
+  figures: [...overhead, ...figures, ...batches, ...(compared?.figures ?? [])],
 });

@@ -34,16 +34,25 @@ function projection(factors: readonly Colour[], bias: Colour): LatentPreview {
   return ({ data, shape }) => {
     const [, , height = 0, width = 0] = shape;
     const size = width * height;
-    const bytes = new Uint8ClampedArray(size * 3);
-    for (const [colour, start] of bias.entries()) {
-      const weights = factors.map((row) => row[colour] ?? 0);
-      for (let i = 0; i < size; i++) {
-        let value = start;
-        for (let channel = 0; channel < weights.length; channel++) {
-          value += (weights[channel] ?? 0) * (data[channel * size + i] ?? 0);
-        }
-        bytes[i * 3 + colour] = (value + 1) * 127.5;
+    const colours = new Float32Array(size * 3);
+    const [biasRed, biasGreen, biasBlue] = bias;
+    for (let place = 0; place < colours.length; place += 3) {
+      colours[place] = biasRed;
+      colours[place + 1] = biasGreen;
+      colours[place + 2] = biasBlue;
+    }
+    for (const [channel, [red, green, blue]] of factors.entries()) {
+      const start = channel * size;
+      for (let i = 0, place = 0; i < size; i++, place += 3) {
+        const value = data[start + i] ?? 0;
+        colours[place] = (colours[place] ?? 0) + red * value;
+        colours[place + 1] = (colours[place + 1] ?? 0) + green * value;
+        colours[place + 2] = (colours[place + 2] ?? 0) + blue * value;
       }
+    }
+    const bytes = new Uint8ClampedArray(size * 3);
+    for (let place = 0; place < colours.length; place++) {
+      bytes[place] = ((colours[place] ?? 0) + 1) * 127.5;
     }
     return { data: new Uint8Array(bytes.buffer), width, height };
   };
