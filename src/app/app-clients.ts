@@ -7,6 +7,7 @@ import { attemptListener } from "../mesh/call-attempt.js";
 import type { Connection } from "../mesh/connection.js";
 import { interceptTransport } from "../mesh/intercept-transport.js";
 import { createClientSpanInterceptor } from "../trace/client-span-interceptor.js";
+import { rpcClientSpans } from "../trace/rpc-spans.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { recordAttempt } from "./attempt-events.js";
 
@@ -20,7 +21,7 @@ export interface AppClientsOptions {
   /** @default gRPC to all workers of the entry's target, balanced by its policies */
   readonly connect?: ConnectApp | undefined;
   /** Tracing of the app that calls. */
-  readonly telemetry: Pick<Telemetry, "tracer" | "propagator">;
+  readonly telemetry: Pick<Telemetry, "tracer" | "propagator" | "rpcSpans">;
 }
 
 /** Typed clients of other apps, found by app id: one connection an app, made when it is first asked for. */
@@ -49,7 +50,10 @@ export function createAppClients({ directory, connect = connectApp, telemetry }:
     const { appId } = entry;
     const { transport, close } = connect(entry);
     const spans = createClientSpanInterceptor({ ...telemetry, name: `call-${appId.split("/").at(-1)}`, appId });
-    const connection = { transport: interceptTransport(transport, [spans, attemptEvents]), close };
+    const connection = {
+      transport: interceptTransport(transport, [spans, attemptEvents, ...rpcClientSpans(telemetry)]),
+      close,
+    };
     connections.set(appId, connection);
     return connection;
   }

@@ -18,6 +18,7 @@ import { reflectionRoutes } from "../mesh/reflection.js";
 import { createValidationInterceptor } from "../mesh/validation.js";
 import type { ParentPolicy } from "../trace/caller-context.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
+import { rpcServerSpans } from "../trace/rpc-spans.js";
 import { createServerSpanInterceptor, serverScope } from "../trace/server-span-interceptor.js";
 import { traceIdOf } from "../trace/trace-id.js";
 import { endApp } from "./end-app.js";
@@ -125,6 +126,7 @@ export function createApp(options: AppOptions): App {
   const end = () => endApp({ name, teardown: options.teardown, telemetry, logger });
   const probeRoute = createProbeRoute(() => lifecycle.state);
   const interceptors = [
+    ...rpcServerSpans(telemetry, services, serverSpan === "own" ? "link" : serverSpan),
     ...(serverSpan === "own"
       ? []
       : [createServerSpanInterceptor({ ...telemetry, name, services, parent: serverSpan })]),

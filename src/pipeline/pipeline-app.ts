@@ -10,7 +10,9 @@ import { connectApp } from "../mesh/balanced-connection.js";
 import { callerOf, checkMayUse } from "../mesh/callers.js";
 import type { Connection } from "../mesh/connection.js";
 import type { ConnectionSecurity } from "../mesh/connection-security.js";
+import { interceptTransport } from "../mesh/intercept-transport.js";
 import { sharingKeyOf } from "../mesh/sharing-key.js";
+import { rpcClientSpans } from "../trace/rpc-spans.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import type { GenerateCall } from "./generate.js";
@@ -47,7 +49,11 @@ export function createPipelineApp(options: PipelineAppOptions): App {
   const { tracer, propagator } = telemetry;
   const connectByGrpc = (entry: AppDirectoryEntry) =>
     connectApp({ ...entry, ...options.workerSecurity, loadOf: loadOfWorker });
-  const workers = createWorkerClients(directory, options.connect ?? connectByGrpc);
+  const connect = options.connect ?? connectByGrpc;
+  const workers = createWorkerClients(directory, (entry) => {
+    const { transport, close } = connect(entry);
+    return { transport: interceptTransport(transport, rpcClientSpans(telemetry)), close };
+  });
 
   const callOf = (call: HandlerContext): GenerateCall => ({
     ...callDeadline(call),

@@ -1,11 +1,5 @@
 import type { DescService } from "@bufbuild/protobuf";
-import {
-  type ContextKey,
-  createContextKey,
-  type Interceptor,
-  type StreamRequest,
-  type UnaryRequest,
-} from "@connectrpc/connect";
+import type { ContextKey, Interceptor } from "@connectrpc/connect";
 import {
   type Context,
   createNoopMeter,
@@ -16,9 +10,9 @@ import {
 } from "@opentelemetry/api";
 import { otelContext } from "../otelconnect/otel-context.js";
 import { createServerInterceptor } from "../otelconnect/server-interceptor.js";
+import { bodyCarrier, withBodyCarrier } from "./body-carrier.js";
 import type { ParentPolicy } from "./caller-context.js";
-import { type Carrier, extractCarrier } from "./carrier.js";
-import { requestCarrierOf } from "./request-carrier.js";
+import { extractCarrier } from "./carrier.js";
 import { settle } from "./settle-span.js";
 
 export interface ServerSpanInterceptorOptions {
@@ -49,7 +43,6 @@ export const serverScope: ContextKey<Context> = otelContext;
  */
 export function createServerSpanInterceptor(options: ServerSpanInterceptorOptions): Interceptor {
   const { tracer, propagator, name, parent = "link" } = options;
-  const traced = new Set(options.services.map((service) => service.typeName));
   const spans = createServerInterceptor({
     tracer,
     meter: createNoopMeter(),
@@ -65,51 +58,5 @@ export function createServerSpanInterceptor(options: ServerSpanInterceptorOption
     nestInActiveSpan: false,
     beforeEnd: (span, { code }) => code !== undefined && settle(span, SpanKind.SERVER, code),
   });
-  return (next) => {
-    const inSpan = spans(next);
-    return async (received) => {
-      if (!traced.has(received.service.typeName)) {
-        return next(received);
-      }
-      const { request, carrier } = await readRequestCarrier(received);
-      request.contextValues.set(bodyCarrier, carrier);
-      return inSpan(request);
-    };
-  };
-}
-
-/** What the body of a request says of the trace. */
-const bodyCarrier = createContextKey<Carrier>({}, { description: "carrier in the request's body" });
-
-/** Reads the carrier in a request's body. Of a stream that takes the first message, which the request that is passed on gives again. */
-async function readRequestCarrier(
-  request: UnaryRequest | StreamRequest,
-): Promise<{ readonly request: UnaryRequest | StreamRequest; readonly carrier: Carrier }> {
-  const requestCarrier = requestCarrierOf(request.method);
-  if (requestCarrier === undefined) {
-    return { request, carrier: {} };
-  }
-  if (!request.stream) {
-    return { request, carrier: requestCarrier.read(request.message) };
-  }
-  const messages = request.message[Symbol.asyncIterator]();
-  const [first] = await Promise.allSettled([messages.next()]);
-  const begun = first.status === "fulfilled" && first.value.done !== true;
-  return {
-    request: { ...request, message: replay(first, messages) },
-    carrier: begun ? requestCarrier.read(first.value.value) : {},
-  };
-}
-
-async function* replay<T>(first: PromiseSettledResult<IteratorResult<T>>, rest: AsyncIterator<T>): AsyncGenerator<T> {
-  if (first.status === "rejected") {
-    throw first.reason;
-  }
-  try {
-    for (let result = first.value; result.done !== true; result = await rest.next()) {
-      yield result.value;
-    }
-  } finally {
-    await rest.return?.();
-  }
+  return withBodyCarrier(spans, options.services);
 }

@@ -1,29 +1,50 @@
-import type { Context, Tracer } from "@opentelemetry/api";
+import { type Context, type Span, SpanKind, type Tracer } from "@opentelemetry/api";
 import type { Engine, PaintEvent, PaintRequest, PaintSettings } from "../engine/engine.js";
+import { settleFailure } from "../trace/settle-span.js";
 import { iterateWithSpan } from "../trace/span-scope.js";
 
-/** One painting, on a `diffusion` span: what is really painted as attributes, an event per stage. Yields the engine's events. */
+/** Who makes the spans of a painting, and those of its stages. */
+export interface StageTracers {
+  readonly tracer: Tracer;
+  readonly stageTracer: Tracer;
+}
+
+/**
+ * One painting, on a `diffusion` span: what is really painted as attributes, an event per stage, and a span per stage where they are
+ * wanted. Yields the engine's events.
+ */
 export function diffusion(
-  tracer: Tracer,
+  { engine, tracer, stageTracer }: StageTracers & { readonly engine: Engine },
   parent: Context,
-  engine: Engine,
   request: PaintRequest,
   signal: AbortSignal,
 ): AsyncIterable<PaintEvent> {
-  return iterateWithSpan(tracer, "diffusion", { parent }, async function* (span) {
-    for await (const event of engine.paint(request, signal)) {
-      switch (event.kind) {
-        case "settings":
-          span.setAttributes(settingsAttributes(event.settings, engine.info.executionProvider));
-          break;
-        case "stage":
-          span.addEvent(event.stage);
-          break;
-        case "step":
-        case "image":
-          break;
+  return iterateWithSpan(tracer, "diffusion", { parent }, async function* (span, scope) {
+    let stage: Span | undefined;
+    try {
+      for await (const event of engine.paint(request, signal)) {
+        switch (event.kind) {
+          case "settings":
+            span.setAttributes(settingsAttributes(event.settings, engine.info.executionProvider));
+            break;
+          case "stage":
+            span.addEvent(event.stage);
+            stage?.end();
+            stage = stageTracer.startSpan(event.stage, {}, scope);
+            break;
+          case "step":
+          case "image":
+            break;
+        }
+        yield event;
       }
-      yield event;
+    } catch (error) {
+      if (stage !== undefined) {
+        settleFailure(stage, SpanKind.INTERNAL, error, signal);
+      }
+      throw error;
+    } finally {
+      stage?.end();
     }
   });
 }

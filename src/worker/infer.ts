@@ -28,6 +28,8 @@ export interface InferContext {
   readonly engine: Engine;
   readonly admission: Admission;
   readonly tracer: Tracer;
+  /** Makes the spans of a painting's stages, where they are wanted. */
+  readonly stageTracer: Tracer;
   readonly propagator: TextMapPropagator;
   /** What a caller's trace headers mean where the body's carrier names no parent. */
   readonly headerPolicy: ParentPolicy;
@@ -90,7 +92,7 @@ async function* paintInTurn(
   parent: Context,
 ): AsyncGenerator<InferEvent> {
   const { signal } = call;
-  const { engine, tracer } = worker;
+  const { engine } = worker;
   const { request, settings, options } = job;
   const where = createWhereabouts();
   const receivedAt = performance.now();
@@ -106,7 +108,7 @@ async function* paintInTurn(
       throw tooLateError(late, queueMs);
     }
 
-    const painting = diffusion(tracer, parent, engine, request, signal);
+    const painting = diffusion(worker, parent, request, signal);
     let image: PaintedImage | undefined;
     for await (const event of relay(leavingAfter(place, painting), { onBacklog: dropOldestPreview })) {
       switch (event.kind) {
@@ -133,7 +135,7 @@ async function* paintInTurn(
     yield { case: "progress", value: uploading };
     const uploadStartedAt = performance.now();
     const target = worker.store && !wantsDataUri(options) ? { store: worker.store, baseUrl: call.baseUrl } : undefined;
-    const uploaded = await upload(tracer, parent, image.pixels, encodingOf(options), target);
+    const uploaded = await upload(worker, parent, image.pixels, encodingOf(options), target);
     const doneAt = performance.now();
 
     const timings = { ...image.timings, queueMs, uploadMs: doneAt - uploadStartedAt, totalMs: doneAt - receivedAt };

@@ -1,5 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { Context, Tracer } from "@opentelemetry/api";
+import type { Context } from "@opentelemetry/api";
 import type { ImageSchema } from "../gen/throughline/v1/image_pb.js";
 import { toDataUri } from "../image/data-uri.js";
 import { encodeImage, type RgbPixels } from "../image/encode-image.js";
@@ -7,17 +7,18 @@ import { contentTypeOf, type ImageFormat } from "../image/image-format.js";
 import { type ImageTarget, imageUrl } from "../image/image-route.js";
 import { imageFileNameOf } from "../image/image-store.js";
 import { withSpan } from "../trace/span-scope.js";
+import type { StageTracers } from "./diffusion.js";
 
 /** Encodes a picture and puts it where the caller can fetch it, on an `upload` span. Without a target it goes into a `data:` URI. */
 export function upload(
-  tracer: Tracer,
+  { tracer, stageTracer }: StageTracers,
   parent: Context,
   pixels: RgbPixels,
   format: ImageFormat,
   target: ImageTarget | undefined,
 ): Promise<MessageInitShape<typeof ImageSchema>> {
-  return withSpan(tracer, "upload", { parent }, async (span) => {
-    const image = await encodeImage(pixels, format);
+  return withSpan(tracer, "upload", { parent }, async (span, scope) => {
+    const image = await withSpan(stageTracer, "image-encode", { parent: scope }, () => encodeImage(pixels, format));
     const contentType = contentTypeOf(format);
     span.setAttributes({ "image.file_size": image.bytes.length, "image.content_type": contentType });
     return {

@@ -44,7 +44,7 @@ export const workerName = "text-to-image-worker";
 /** TextToImageWorker as an app: one engine behind a bounded queue. */
 export function createWorkerApp(options: WorkerAppOptions): App {
   const { telemetry, logger, store, trustTraceparent = false } = options;
-  const { tracer, propagator } = telemetry;
+  const { tracer, stageTracer, propagator } = telemetry;
   const admission = createAdmission({ maxWaiting: options.maxWaiting });
   let engine: ManagedEngine | undefined;
 
@@ -52,7 +52,16 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     if (engine === undefined) {
       throw unavailable("the worker has no engine yet");
     }
-    return { engine, admission, tracer, propagator, headerPolicy: trustTraceparent ? "trust" : "none", store, logger };
+    return {
+      engine,
+      admission,
+      tracer,
+      stageTracer,
+      propagator,
+      headerPolicy: trustTraceparent ? "trust" : "none",
+      store,
+      logger,
+    };
   };
   const callOf = (call: HandlerContext): InferCall => ({
     ...callDeadline(call),

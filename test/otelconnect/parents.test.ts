@@ -224,3 +224,28 @@ test("the call's span is active in a handler's generator and in the generator th
   const line = `${client} ${server}`;
   assert.deepEqual(seen, [line, line, line, `end ${server}`]);
 });
+
+test("a parent of the request's own, where the server knows one, comes before all others", async (t) => {
+  const parent = trace.setSpanContext(ROOT_CONTEXT, { traceId: "a".repeat(32), spanId: "b".repeat(16), traceFlags: 1 });
+  const mesh = await pingMesh(
+    t,
+    { unary: () => ({}) },
+    {
+      client: { filter: () => false },
+      server: {
+        origin: ({ header }) => (header.has("x-known") ? { parent, links: [] } : undefined),
+        attributes: ({ method }) => ({ "my.method": method.name }),
+        attributeFilter: () => false,
+      },
+    },
+  );
+  await mesh.client.unary({}, { headers: { ...headers, "x-known": "1" } });
+  await mesh.client.unary({}, { headers });
+  assert.deepEqual(
+    mesh.collector.spans().map(({ parentSpanId, attributes }) => [parentSpanId, attributes]),
+    [
+      ["b".repeat(16), { "my.method": "Unary" }],
+      [caller.spanId, { "my.method": "Unary" }],
+    ],
+  );
+});

@@ -16,6 +16,10 @@ export interface EnabledTelemetryConfig {
   readonly enabled: true;
   /** Absent: spans are made and not exported. */
   readonly exporter: ExporterConfig | undefined;
+  /** Whether calls have spans by the conventions for RPC, besides the app's own. */
+  readonly rpcSpans: boolean;
+  /** Whether the stages of a painting have spans. */
+  readonly stageSpans: boolean;
   readonly sampler: SamplerConfig;
   readonly batch: BatchConfig;
   /** Attributes of the resource beside `service.name`. */
@@ -48,6 +52,8 @@ export function readTelemetryConfig(environment: Environment): TelemetryConfig {
   return {
     enabled: true,
     exporter: readExporterConfig(environment),
+    rpcSpans: readTruth(readSetting(environment, "THROUGHLINE_RPC_SPANS"), false),
+    stageSpans: readTruth(readSetting(environment, "THROUGHLINE_STAGE_SPANS"), false),
     sampler: readSampler(environment),
     batch: readBatch(environment),
     resourceAttributes: readPairs(readSetting(environment, "OTEL_RESOURCE_ATTRIBUTES")),
@@ -59,9 +65,12 @@ function isEnabled(environment: Environment): boolean {
   if (readSetting(environment, "OTEL_SDK_DISABLED")?.value.toLowerCase() === "true") {
     return false;
   }
-  const setting = readSetting(environment, "ENABLE_TRACING");
+  return readTruth(readSetting(environment, "ENABLE_TRACING"), true);
+}
+
+function readTruth(setting: ReturnType<typeof readSetting>, absent: boolean): boolean {
   if (setting === undefined) {
-    return true;
+    return absent;
   }
   const word = setting.value.toLowerCase();
   if (["true", "1", "yes", "on"].includes(word)) {

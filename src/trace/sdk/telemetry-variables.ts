@@ -7,6 +7,9 @@
  */
 export const telemetryVariables = {
   ENABLE_TRACING: "`false`, `0`, `no` or `off` switches tracing off; default `true`",
+  THROUGHLINE_RPC_SPANS: "`true` adds a span by the conventions for RPC at each end of a call; default `false`",
+  THROUGHLINE_STAGE_SPANS:
+    "`true` adds a span for each stage of a painting: `text-encoding`, `denoising`, `vae-decode`, `image-encode`; default `false`",
   OTEL_SDK_DISABLED: "`true` switches tracing off; default `false`",
   OTEL_TRACES_EXPORTER: "`otlp`, or `none` to export nothing; default `otlp`",
   OTEL_EXPORTER_OTLP_ENDPOINT: "URL of the collector; where it is absent, spans are made but not exported",

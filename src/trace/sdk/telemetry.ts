@@ -23,6 +23,10 @@ export interface Telemetry {
   /** False when tracing is off. Nothing is created then: no provider, no span, no trace id. */
   readonly enabled: boolean;
   readonly tracer: Tracer;
+  /** Makes the spans of a painting's stages; none, unless `THROUGHLINE_STAGE_SPANS` wants them. */
+  readonly stageTracer: Tracer;
+  /** Whether `THROUGHLINE_RPC_SPANS` wants spans by the conventions for RPC. */
+  readonly rpcSpans: boolean;
   /** Reads and writes carriers and headers. */
   readonly propagator: TextMapPropagator;
   /**
@@ -33,7 +37,7 @@ export interface Telemetry {
 }
 
 /** Time for the last export. The 4 s that a shutdown has are more, because timers are late on a busy machine. */
-const flushMs = 3500;
+export const flushMs = 3500;
 
 /**
  * Sets up tracing for one service, and the process-wide context manager where there is none yet. No tracer provider and no
@@ -44,8 +48,14 @@ const flushMs = 3500;
 export function createTelemetry(options: TelemetryOptions): Telemetry {
   const config = readTelemetryConfig(options.environment);
   if (!config.enabled) {
-    const tracer = new ProxyTracerProvider().getTracer(scopeName);
-    return { enabled: false, tracer, propagator: createSilentPropagator(), shutdown: () => Promise.resolve() };
+    return {
+      enabled: false,
+      tracer: silentTracer,
+      stageTracer: silentTracer,
+      rpcSpans: false,
+      propagator: createSilentPropagator(),
+      shutdown: () => Promise.resolve(),
+    };
   }
   installContextManager();
   const otlp = config.exporter && createOtlpExporter(config.exporter);
@@ -61,6 +71,7 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
     sampler: createSampler(config.sampler),
     spanProcessors: processors,
   });
+  const tracer = provider.getTracer(scopeName);
   let closing: Promise<void> | undefined;
   const close = async () => {
     await settledWithin(provider.shutdown(), flushMs);
@@ -69,7 +80,9 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
   };
   return {
     enabled: true,
-    tracer: provider.getTracer(scopeName),
+    tracer,
+    stageTracer: config.stageSpans ? tracer : silentTracer,
+    rpcSpans: config.rpcSpans,
     propagator: createPropagator(),
     shutdown() {
       closing ??= close();
@@ -80,6 +93,9 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
 
 /** Name of the instrumentation scope of all our spans. */
 const scopeName = "throughline";
+
+/** Makes no spans. */
+const silentTracer = new ProxyTracerProvider().getTracer(scopeName);
 
 function createResource(serviceName: string, config: EnabledTelemetryConfig): resources.Resource {
   return resources

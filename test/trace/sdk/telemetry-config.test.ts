@@ -16,6 +16,8 @@ test("the defaults", () => {
   assert.deepEqual(readTelemetryConfig({}), {
     enabled: true,
     exporter: undefined,
+    rpcSpans: false,
+    stageSpans: false,
     sampler: { parentBased: true, ratio: 1 },
     batch: { maxQueueSize: 2048, maxExportBatchSize: 512, scheduledDelayMillis: 5000, exportTimeoutMillis: 30_000 },
     resourceAttributes: {},
