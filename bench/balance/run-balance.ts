@@ -64,8 +64,9 @@ export async function runBalance(options: BalanceOptions): Promise<BalanceRound[
       }
     }
   };
-  // Connections and validators are made with the first call.
-  await Promise.all(clients.map((pipeline) => pipeline.generate({ prompt: "a", options: { numInferenceSteps: 1 } })));
+  // Every service makes its connections and validators with its first call.
+  const first = { prompt: "a", options: { numInferenceSteps: 1 } };
+  await Promise.all(clients.flatMap((pipeline) => speeds.map(() => pipeline.generate(first))));
   paintings.length = 0;
   const running = clients.flatMap((pipeline) => Array.from({ length: options.clients }, () => client(pipeline)));
   const bounds = [performance.now()];

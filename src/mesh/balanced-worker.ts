@@ -44,6 +44,7 @@ export function createBalancedWorker(options: BalancedWorkerOptions): BalancedWo
   const { address, connection, policies } = options;
   let health: WorkerHealth = "connecting";
   let refusesUntil = 0;
+  let outliers = createOutlierWatch(policies.outlierDetection);
   const watch = watchHealth({
     transport: connection.transport,
     service: options.service,
@@ -52,6 +53,10 @@ export function createBalancedWorker(options: BalancedWorkerOptions): BalancedWo
     onChange(next) {
       health = next;
       refusesUntil = 0;
+      if (next === "serving") {
+        // It says itself that it is well: a worker that was restarted has not failed yet.
+        outliers = createOutlierWatch(policies.outlierDetection);
+      }
       options.onChange(next);
     },
   });
@@ -59,7 +64,9 @@ export function createBalancedWorker(options: BalancedWorkerOptions): BalancedWo
     address,
     transport: connection.transport,
     load: createWorkerLoad(),
-    outliers: createOutlierWatch(policies.outlierDetection),
+    get outliers() {
+      return outliers;
+    },
     get health() {
       return health;
     },

@@ -245,6 +245,39 @@ suite("a worker that is lost", () => {
   });
 });
 
+suite("an outlier", () => {
+  test("that fails at once draws no more calls, until it says that it is well", async (t) => {
+    const failing = await serveWorker(t, fail(createConnectError({ code: Code.Internal, message: "NaN" })));
+    const other = await serveWorker(t);
+    const { client } = connectTo(t, targetOf(failing, other), {
+      loadBalancing: "pick_first",
+      outlierDetection: { consecutiveFailures: 2 },
+    });
+    for (let i = 0; i < 2; i++) {
+      assert.equal((await failure(kinds.unary(client))).code, Code.Internal);
+    }
+    for (let i = 0; i < 3; i++) {
+      assert.equal(await kinds.unary(client), 7);
+    }
+    assert.deepEqual([failing.calls, other.calls], [2, 3]);
+    failing.behaviour = () => {};
+    while (failing.calls === 2) {
+      failing.health.setAll(ServingStatus.NOT_SERVING);
+      assert.equal(await kinds.unary(client), 7);
+      failing.health.setAll(ServingStatus.SERVING);
+      assert.equal(await kinds.unary(client), 7);
+    }
+  });
+
+  test("is used where too many would be left out", async (t) => {
+    const failing = await serveWorker(t, fail(createConnectError({ code: Code.Internal, message: "NaN" })));
+    const { client } = connectTo(t, targetOf(failing), { outlierDetection: { consecutiveFailures: 1 } });
+    for (let i = 0; i < 3; i++) {
+      assert.equal((await failure(kinds.unary(client))).code, Code.Internal);
+    }
+  });
+});
+
 suite("health", () => {
   test("a worker that is not ready gets nothing new, and is used again when it is", async (t) => {
     const resting = await serveWorker(t);

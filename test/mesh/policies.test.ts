@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { suite, test } from "node:test";
 import { readPolicies } from "../../src/mesh/policies.js";
 
@@ -14,6 +15,25 @@ suite("policies", () => {
   test("keep what is said and fill in the rest", () => {
     const { retry } = readPolicies({ retry: { maxAttempts: 2, budget: { tokenRatio: 0.1 } } });
     assert.deepEqual([retry.maxAttempts, retry.budget], [2, { maxTokens: 100, tokenRatio: 0.1 }]);
+  });
+
+  test("are all in the documentation, with their defaults", async () => {
+    const text = await readFile(new URL("../../docs/mesh.md", import.meta.url), "utf8");
+    const documented = [...text.matchAll(/^\| `([\w.]+)` \| (?:`(\w+[.\w]*)`|no limit) \|/gm)].map(
+      ([, path, value]) => [path, value],
+    );
+    const leaves = (value: unknown, path: string): [string, string][] =>
+      typeof value === "object" && value !== null
+        ? Object.entries(value).flatMap(([key, inner]) => leaves(inner, path === "" ? key : `${path}.${key}`))
+        : [[path, String(value)]];
+    assert.deepEqual(
+      documented.filter(([, value]) => value !== undefined),
+      leaves(readPolicies(), ""),
+    );
+    assert.deepEqual(
+      documented.flatMap(([path, value]) => (value === undefined ? [path] : [])),
+      ["retry.attemptTimeoutMs"],
+    );
   });
 
   const refused: readonly (readonly [value: unknown, message: RegExp])[] = [
