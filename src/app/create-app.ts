@@ -17,8 +17,8 @@ import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/node-
 import { reflectionRoutes } from "../mesh/reflection.js";
 import { createValidationInterceptor } from "../mesh/validation.js";
 import type { ParentPolicy } from "../trace/caller-context.js";
-import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { rpcServerSpans } from "../trace/rpc-spans.js";
+import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { createServerSpanInterceptor, serverScope } from "../trace/server-span-interceptor.js";
 import { traceIdOf } from "../trace/trace-id.js";
 import { endApp } from "./end-app.js";

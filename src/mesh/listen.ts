@@ -46,7 +46,8 @@ export interface StopOptions {
   readonly cancelMs?: number;
 }
 
-const defaultCancelMs = 500;
+/** Time between cancelling the calls that still run and cutting their connections, in milliseconds, where nothing else is said. */
+export const defaultCancelMs = 500;
 
 /**
  * Opens one port for HTTP/1.1 and HTTP/2: with TLS by ALPN, in cleartext with prior knowledge (h2c), which is read from the first bytes.

@@ -7,6 +7,7 @@ import { pino } from "pino";
 import { type AppOptions, createApp, type RunningApp } from "../../src/app/create-app.js";
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "../../src/gen/grpc/health/v1/health_pb.js";
 import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
+import { certificateHolders } from "../../src/mesh/caller-directory.js";
 import { createChannel } from "../../src/mesh/grpc-channel.js";
 import { createGrpcTransport } from "../../src/mesh/grpc-transport.js";
 import { dumpSpans, text } from "../support/dump-spans.js";
@@ -91,7 +92,6 @@ test("health and probes tell the app's state from its first moment to its last",
   assert.deepEqual(await states(), ["200 serving", "200 serving", "SERVING", "SERVING"]);
   setAvailable(false);
   assert.deepEqual(await states(), ["200 interrupted", "503 interrupted", "NOT_SERVING", "NOT_SERVING"]);
-  await refused();
   setAvailable(true);
   assert.deepEqual(await states(), ["200 serving", "200 serving", "SERVING", "SERVING"]);
 
@@ -124,6 +124,14 @@ test("probes are answered over HTTP/2 too, by GET and HEAD alone", async (t) => 
   assert.equal((await fetch(`${running.url}/healthz`, { method: "HEAD" })).status, 200);
   assert.equal((await fetch(`${running.url}/healthz`, { method: "POST" })).status, 405);
   assert.equal((await fetch(`${running.url}/elsewhere`)).status, 404);
+});
+
+test("probes need no key where calls do", async (t) => {
+  const { app } = appOf(t);
+  const running = await app.serve({ port: 0, callers: { current: certificateHolders, onChange() {}, close() {} } });
+  t.after(() => running.stop());
+  assert.equal(await probe(running.url, "/readyz"), "200 serving");
+  await assert.rejects(clientsOf(t, running).worker.infer({ prompt: "a" }), { code: Code.Unauthenticated });
 });
 
 test("each call has one SERVER span, whose parent is the request's own carrier", async (t) => {

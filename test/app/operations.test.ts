@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { parse } from "yaml";
+import { z } from "zod";
+import { teardownMs } from "../../src/app/end-app.js";
+import { defaultGraceMs } from "../../src/app/lifecycle.js";
+import { livenessPath, readinessPath } from "../../src/app/probe-route.js";
+import { graceSetting, workerPortSetting } from "../../src/cli/shared-settings.js";
+import { workerSettings } from "../../src/cli/worker-settings.js";
+import { defaultCancelMs } from "../../src/mesh/listen.js";
+import { readPolicies } from "../../src/mesh/policies.js";
+import { flushMs } from "../../src/trace/sdk/telemetry.js";
+import { defaultAppId } from "../../src/worker/default-app-id.js";
+
+const read = (path: string) => readFileSync(new URL(`../../docs/${path}`, import.meta.url), "utf8");
+const page = read("operations.md");
+
+/** Milliseconds that an app may take after its grace. */
+const endMs = defaultCancelMs + Math.max(teardownMs, flushMs);
+
+const port = z.object({ port: z.literal(Number(workerPortSetting.default)) });
+const manifest = z.object({
+  spec: z.object({
+    strategy: z.object({ rollingUpdate: z.object({ maxUnavailable: z.literal(0) }) }),
+    template: z.object({
+      spec: z.object({
+        terminationGracePeriodSeconds: z.int(),
+        containers: z.tuple([
+          z.object({
+            args: z.tuple([z.literal("worker"), z.literal("--app"), z.literal(defaultAppId)]),
+            env: z.array(z.object({ name: z.string(), value: z.string() })),
+            startupProbe: z.object({ grpc: port }),
+            readinessProbe: z.object({ grpc: port }),
+            livenessProbe: z.object({ httpGet: port.extend({ path: z.literal(livenessPath) }) }),
+            lifecycle: z.object({ preStop: z.object({ sleep: z.object({ seconds: z.int() }) }) }),
+          }),
+        ]),
+      }),
+    }),
+  }),
+});
+
+test("the manifest gives an app all the time that its end may take, and speaks of settings that there are", () => {
+  const { terminationGracePeriodSeconds, containers } = manifest.parse(parse(read("kubernetes/worker.yaml"))).spec
+    .template.spec;
+  const [{ env, lifecycle }] = containers;
+  const values = new Map(env.map(({ name, value }) => [name, value]));
+  assert.equal(values.get("THROUGHLINE_GRACE"), graceSetting.default);
+  assert.equal(values.get("THROUGHLINE_WORKER_PORT"), workerPortSetting.default);
+  const variables = new Set(Object.values(workerSettings).map(({ variable }) => variable));
+  assert.deepEqual(
+    [...values.keys()].filter((name) => !variables.has(name)),
+    [],
+  );
+  const needed = lifecycle.preStop.sleep.seconds + (defaultGraceMs + endMs) / 1000;
+  assert.equal(terminationGracePeriodSeconds, needed);
+});
+
+test("the page tells the code's own numbers", () => {
+  const { keepalive } = readPolicies();
+  for (const said of [
+    `GET ${livenessPath}`,
+    `GET ${readinessPath}`,
+    `\`--grace\` ${defaultGraceMs / 1000} s`,
+    `at most ${endMs / 1000} s`,
+    `(${defaultCancelMs / 1000} s), then the teardown (${teardownMs / 1000} s) and the last spans (${flushMs / 1000} s)`,
+    `at least preStop + grace + ${endMs / 1000} s: ${5 + (defaultGraceMs + endMs) / 1000}`,
+    `${keepalive.timeMs / 1000} s between pings and ${keepalive.timeoutMs / 1000} s for the answer, ${(keepalive.timeMs + keepalive.timeoutMs) / 1000} s together`,
+  ]) {
+    assert.ok(page.includes(said), said);
+  }
+});
