@@ -13,9 +13,12 @@ export interface BalancedWorker {
   readonly load: WorkerLoad;
   readonly outliers: OutlierWatch;
   readonly health: WorkerHealth;
-  /** Milliseconds until it may have room again, or may be tried again, as it said itself; 0 when it may be asked now. */
+  /**
+   * Milliseconds until it thinks that it has room; 0 where it has not said so. No more than a hint: a refusal is about one call, its
+   * deadline and its caller, and the next one may be taken.
+   */
   readonly refusesForMs: number;
-  /** It said that it has no room for so many milliseconds. A call of ours that ends there makes room sooner. */
+  /** It has refused a call, and said for how long. */
   refuseFor(ms: number): void;
   /** A place there has become free. */
   freed(): void;

@@ -27,7 +27,7 @@ export interface CallHistory {
 /** Finds workers for the calls of one app. */
 export interface Balancer {
   /**
-   * The worker for a call: one that is healthy, has room and is not ejected. Waits while none is known to be healthy but one may still be
+   * The worker for a call: one that is healthy, has not refused it and is not ejected. Waits while none is known to be healthy but one may still be
    * connecting. Begins to connect with the first call, whose service is the one that health is watched of.
    *
    * @throws ConnectError RESOURCE_EXHAUSTED with the smallest estimate where all that can be reached are full; UNAVAILABLE, saying how many
@@ -138,7 +138,7 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
   /** One look at the workers: the one to take, undefined where it is worth waiting, or why there is none. */
   const look = ({ tried, full }: CallHistory): BalancedWorker | undefined => {
     const serving = workers.filter(({ health }) => health === "serving");
-    const free = serving.filter((worker) => !full.has(worker) && worker.refusesForMs === 0);
+    const free = serving.filter((worker) => !full.has(worker));
     const chosen = settled ? choose(preferred(free, tried)) : undefined;
     if (chosen !== undefined) {
       return chosen;
@@ -151,7 +151,7 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
       return undefined;
     }
     if (serving.length > 0) {
-      const waits = serving.map((worker) => Math.max(worker.refusesForMs, full.get(worker)?.retryAfterMs ?? 0));
+      const waits = serving.flatMap((worker) => full.get(worker)?.retryAfterMs ?? []);
       throw queueFull(`all workers of ${appId} are full`, Math.min(...waits));
     }
     throw unavailable(`no worker of ${appId} can be reached: ${describeLoss(workers, names === "failed")}`);

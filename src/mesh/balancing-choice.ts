@@ -1,8 +1,15 @@
 import type { WorkerLoad } from "./balancing-load.js";
 import type { Policies } from "./policies.js";
 
-/** Chooses one of some workers; undefined if and only if there is none. */
-export type ChooseWorker = <W extends { readonly load: WorkerLoad }>(workers: readonly W[]) => W | undefined;
+/** What is looked at. */
+interface Candidate {
+  readonly load: WorkerLoad;
+  /** Milliseconds until it thinks that it has room; 0 where it has not refused a call. */
+  readonly refusesForMs: number;
+}
+
+/** Chooses one of some workers; undefined if and only if there is none. One that refuses is chosen when there is none better. */
+export type ChooseWorker = <W extends Candidate>(workers: readonly W[]) => W | undefined;
 
 /**
  * The way of choosing that a policy names, for workers in the order of the address list.
@@ -12,12 +19,20 @@ export type ChooseWorker = <W extends { readonly load: WorkerLoad }>(workers: re
 export function createChoice(policy: Policies["loadBalancing"], random: () => number = Math.random): ChooseWorker {
   switch (policy) {
     case "pick_first":
-      return (workers) => workers[0];
-    case "round_robin":
-      return createTurns(random);
+      return (workers) => willing(workers)[0];
+    case "round_robin": {
+      const takeTurns = createTurns(random);
+      return (workers) => takeTurns(willing(workers));
+    }
     case "least_wait":
       return createLeastWait(random);
   }
+}
+
+/** Those that do not refuse, or all where there are none. */
+function willing<W extends Candidate>(workers: readonly W[]): readonly W[] {
+  const open = workers.filter(({ refusesForMs }) => refusesForMs === 0);
+  return open.length === 0 ? workers : open;
 }
 
 function createTurns(random: () => number): ChooseWorker {
@@ -36,7 +51,7 @@ function createLeastWait(random: () => number): ChooseWorker {
     const averageMs = known.length === 0 ? 1 : known.reduce((sum, ms) => sum + ms, 0) / known.length;
     const rated = workers.map((worker) => ({
       worker,
-      waitMs: worker.load.expectedWaitMs(averageMs),
+      waitMs: Math.max(worker.load.expectedWaitMs(averageMs), worker.refusesForMs),
       serviceMs: worker.load.serviceMs ?? averageMs,
     }));
     const least = (values: readonly number[]): number => Math.min(...values);

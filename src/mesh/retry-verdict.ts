@@ -6,9 +6,9 @@ import { retryDelayMsOf } from "./retry-info.js";
 export type RetryVerdict =
   /** The call fails with this error. */
   | { readonly kind: "final" }
-  /** The worker has no room and did nothing: another may be asked at once, this one not before `retryAfterMs`. */
+  /** The worker has no room for the call and did nothing: another may be asked at once, this one not again. */
   | { readonly kind: "full"; readonly retryAfterMs: number }
-  /** The worker is lost or not ready: the call may be made again, on this worker not before `retryAfterMs`. */
+  /** The worker is lost or not ready: the call may be made again. */
   | { readonly kind: "failed"; readonly retryAfterMs: number };
 
 /**

@@ -26,7 +26,7 @@ function simulate(
   }));
   const views = Array.from({ length: pipelines }, () => ({
     choose: createChoice(policy, () => random.below(1_000) / 1_000),
-    workers: workers.map((worker) => ({ worker, load: createWorkerLoad(() => clock.ms) })),
+    workers: workers.map((worker) => ({ worker, load: createWorkerLoad(() => clock.ms), refusesForMs: 0 })),
   }));
   let unfairMs = 0;
   let served = 0;
@@ -110,7 +110,7 @@ suite("the least wait", () => {
       const call = load.begin();
       call.report({ serviceMs });
       call.end(true);
-      return { serviceMs, load };
+      return { serviceMs, load, refusesForMs: 0 };
     });
     const chosen = Array.from({ length: 4 }, () => choose(workers));
     assert.deepEqual(
@@ -118,6 +118,26 @@ suite("the least wait", () => {
       [100, 100, 100, 100],
     );
     assert.equal(new Set(chosen).size, 2);
+  });
+
+  test("takes a refusal for a wait, and asks one that refuses when there is none better", () => {
+    const busy = createWorkerLoad();
+    const call = busy.begin();
+    call.report({ serviceMs: 500 });
+    call.end(true);
+    busy.begin();
+    const [idle, queue] = [
+      { load: createWorkerLoad(), refusesForMs: 10_000 },
+      { load: busy, refusesForMs: 0 },
+    ];
+    assert.equal(createChoice("least_wait")([idle, queue]), queue);
+    assert.equal(createChoice("least_wait")([{ ...idle, refusesForMs: 10 }, queue])?.refusesForMs, 10);
+    for (const policy of ["least_wait", "round_robin", "pick_first"] as const) {
+      assert.equal(createChoice(policy)([idle]), idle);
+    }
+    for (const policy of ["round_robin", "pick_first"] as const) {
+      assert.equal(createChoice(policy)([idle, queue]), queue);
+    }
   });
 
   test("chooses nobody where there is nobody", () => {
