@@ -4,7 +4,7 @@ import { readSettings } from "./read-settings.js";
 import { optionalSetting, type SettingsOf, setting } from "./setting.js";
 import { port, workerTargets } from "./setting-schemas.js";
 import { graceSetting, hostSetting, logLevelSetting } from "./shared-settings.js";
-import { workerSecuritySettings } from "./worker-security.js";
+import { workerSecuritySettings } from "./worker-security-settings.js";
 
 const settingsWith = (defaultPort: number) => ({
   host: hostSetting,

@@ -4,6 +4,7 @@ import { demoSettings } from "./demo-settings.js";
 import { devSettings } from "./dev-settings.js";
 import { doctorSettings } from "./doctor-settings.js";
 import { generateSettings } from "./generate-settings.js";
+import { keysSettings } from "./keys-settings.js";
 import { pipelineSettings } from "./pipeline-settings.js";
 import type { SettingGroup } from "./setting.js";
 import { workerSettings } from "./worker-settings.js";
@@ -56,6 +57,12 @@ export function visitCommands(visit: CommandVisitor): void {
     summary: "Say what this machine can do, and what to do about what is wrong",
     settings: doctorSettings,
     load: async () => (await import("./doctor-command.js")).runDoctor,
+  });
+  visit({
+    name: "keys",
+    summary: "Make a key for a caller",
+    settings: keysSettings,
+    load: async () => (await import("./keys-command.js")).runKeys,
   });
 }
 

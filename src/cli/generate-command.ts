@@ -7,6 +7,7 @@ import { pictureFileName } from "./picture-file-name.js";
 import { createProgress } from "./progress.js";
 import { requestPicture } from "./request-picture.js";
 import { describePicture, savePicture } from "./saved-picture.js";
+import { serverAccessOf } from "./server-access.js";
 import type { SettingsOf } from "./setting.js";
 import { checkPlaceFor } from "./write-file-whole.js";
 
@@ -23,13 +24,15 @@ export async function runGenerate(
   const { stdout, stderr, interrupt } = context;
   const path = resolve(settings.out ?? pictureFileName(prompt));
   checkPlaceFor(path);
+  const access = serverAccessOf(settings);
   const progress = createProgress(stderr, quiet || json);
   const timeoutMs = Math.ceil(timeout * 1000);
   const begin = performance.now();
   try {
     const response = await requestPicture(
-      { ...settings, prompt, delivery: Delivery.UNSPECIFIED },
-      { server, timeoutMs, interrupt, progress },
+      // A fetch of the picture's URL would know nothing of the authorities.
+      { ...settings, prompt, delivery: settings.tlsCa === undefined ? Delivery.UNSPECIFIED : Delivery.DATA_URI },
+      { server, access, timeoutMs, interrupt, progress },
     );
     progress.end();
     const image = await savePicture(path, response, {

@@ -1,4 +1,5 @@
 import { requestSettings } from "./request-settings.js";
+import { serverAccessSettings } from "./server-access-settings.js";
 import { optionalSetting, setting } from "./setting.js";
 import { appId, decimalNumber, httpUrl, wholeNumber } from "./setting-schemas.js";
 import { jsonSetting, quietSetting } from "./shared-settings.js";
@@ -44,6 +45,7 @@ export const generateSettings = {
     default: "300",
     help: "Seconds until the request is given up",
   }),
+  ...serverAccessSettings,
   json: jsonSetting,
   quiet: quietSetting,
 };

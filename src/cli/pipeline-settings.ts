@@ -1,4 +1,5 @@
 import { defaultAppId } from "../worker/default-app-id.js";
+import { protectionSettings, reflectionSetting } from "./protection-settings.js";
 import { optionalSetting, setting } from "./setting.js";
 import { appId, httpUrl, origins, text, truth, workerTargets } from "./setting-schemas.js";
 import {
@@ -9,6 +10,7 @@ import {
   logLevelSetting,
   pipelinePortSetting,
 } from "./shared-settings.js";
+import { workerSecuritySettings } from "./worker-security-settings.js";
 
 /** Settings of `throughline pipeline`. */
 export const pipelineSettings = {
@@ -65,6 +67,9 @@ export const pipelineSettings = {
     absent: "none",
     help: "Origin whose web pages may call, or * for any; the flag may be repeated, the variable lists them with commas",
   }),
+  ...protectionSettings,
+  reflection: reflectionSetting,
+  ...workerSecuritySettings,
   grace: graceSetting,
   logLevel: logLevelSetting,
 };

@@ -8,6 +8,7 @@ import { printable } from "../studio/printable.js";
 import { CommandError } from "./command-error.js";
 import { maxPictureBytes } from "./picture-bytes.js";
 import { type Progress, showEvent } from "./progress.js";
+import type { ServerAccess } from "./server-access.js";
 
 /** A picture in base64, and room for what is said of it. */
 const maxMessageBytes = Math.ceil((maxPictureBytes * 4) / 3) + 1024 * 1024;
@@ -42,6 +43,8 @@ export interface PictureRequest {
 export interface PictureCall {
   /** Base URL of the pipeline. */
   readonly server: string;
+  /** @default none is needed */
+  readonly access?: ServerAccess | undefined;
   readonly timeoutMs: number | undefined;
   readonly interrupt: AbortSignal;
   readonly progress: Progress;
@@ -54,9 +57,14 @@ export interface PictureCall {
  */
 export async function requestPicture(request: PictureRequest, call: PictureCall): Promise<GenerateResponse> {
   const { prompt, workerApp, negative, steps, guidance, seed, scheduler, width, height, delivery } = request;
-  const { server, timeoutMs, interrupt, progress } = call;
+  const { server, access, timeoutMs, interrupt, progress } = call;
   // Not fetch: Node's gives up on a response that is silent for five minutes.
-  const transport = createConnectTransport({ baseUrl: server, httpVersion: "1.1", readMaxBytes: maxMessageBytes });
+  const transport = createConnectTransport({
+    baseUrl: server,
+    httpVersion: "1.1",
+    readMaxBytes: maxMessageBytes,
+    ...(access && { nodeOptions: access.tls, interceptors: access.interceptors }),
+  });
   const client = createPipelineClient({ transport });
   try {
     const events = client.generateStream(

@@ -6,6 +6,7 @@ import { createLogger } from "./create-logger.js";
 import { findModel, showDownload } from "./find-model.js";
 import { imageStoreOf } from "./image-store-of.js";
 import { createProgress } from "./progress.js";
+import { protectionOf } from "./protection-of.js";
 import { runService } from "./run-service.js";
 import { createServiceTelemetry } from "./service-telemetry.js";
 import type { SettingsOf } from "./setting.js";
@@ -14,7 +15,7 @@ import type { workerSettings } from "./worker-settings.js";
 /** Runs TextToImageWorker until a signal ends it. */
 export async function runWorker(settings: SettingsOf<typeof workerSettings>, context: CommandContext): Promise<number> {
   const { app: appId, host, port, device, precision, threads, grace } = settings;
-  const { maxWaiting, publicUrl, trustTraceparent, engineMemory, engineStall } = settings;
+  const { maxWaiting, publicUrl, trustTraceparent, reflection, engineMemory, engineStall } = settings;
   const logger = createLogger(workerName, settings.logLevel, context.stderr).child({ app: appId });
   const telemetry = createServiceTelemetry(workerName, context.environment, logger);
   return runService(
@@ -40,7 +41,7 @@ export async function runWorker(settings: SettingsOf<typeof workerSettings>, con
           telemetry,
           logger,
         });
-        const running = await worker.serve({ host, port });
+        const running = await worker.serve({ host, port, appId, reflection, ...protectionOf(settings, logger) });
         return { url: running.url, stop: () => running.stop({ graceMs: grace * 1000 }) };
       },
       finish: () => telemetry.shutdown(),

@@ -1,6 +1,7 @@
 import { defaultStallMs } from "../engine/child/engine-process.js";
 import { defaultMaxWaiting } from "../worker/admission.js";
 import { defaultAppId } from "../worker/default-app-id.js";
+import { protectionSettings, reflectionSetting } from "./protection-settings.js";
 import { optionalSetting, setting } from "./setting.js";
 import { appId, decimalNumber, httpUrl, text, truth, wholeNumber } from "./setting-schemas.js";
 import {
@@ -81,6 +82,8 @@ export const workerSettings = {
     default: "false",
     help: "Take a caller's traceparent header as the trace's parent where the request's body brings none",
   }),
+  ...protectionSettings,
+  reflection: reflectionSetting,
   grace: graceSetting,
   logLevel: logLevelSetting,
 };

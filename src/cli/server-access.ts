@@ -1,0 +1,39 @@
+import type { Interceptor } from "@connectrpc/connect";
+import { createCallerKeyInterceptor, reloadCallerKey } from "../mesh/caller-key-interceptor.js";
+import { reloadTlsMaterial } from "../mesh/tls-material.js";
+import { CommandError } from "./command-error.js";
+import type { serverAccessSettings } from "./server-access-settings.js";
+import type { SettingsOf } from "./setting.js";
+
+/** What a connection to a server needs besides its URL. */
+export interface ServerAccess {
+  /** For Node's TLS functions. */
+  readonly tls: { readonly ca?: Buffer; readonly cert?: Buffer; readonly key?: Buffer };
+  readonly interceptors: Interceptor[];
+}
+
+/**
+ * Reads what the settings name.
+ *
+ * @throws CommandError that names the file that is wrong.
+ */
+export function serverAccessOf(settings: SettingsOf<typeof serverAccessSettings>): ServerAccess {
+  const { tlsCa: ca, tlsCert: cert, tlsKey: key, keyFile } = settings;
+  const once = { onRefused() {} };
+  try {
+    const tls = reloadTlsMaterial({ ca, cert, key }, once);
+    tls.close();
+    const callerKey = keyFile === undefined ? undefined : reloadCallerKey(keyFile, once);
+    callerKey?.close();
+    return {
+      tls: {
+        ...(tls.current.ca && { ca: tls.current.ca }),
+        ...(tls.current.cert && { cert: tls.current.cert }),
+        ...(tls.current.key && { key: tls.current.key }),
+      },
+      interceptors: callerKey === undefined ? [] : [createCallerKeyInterceptor(callerKey)],
+    };
+  } catch (error) {
+    throw new CommandError(error instanceof Error ? error.message : String(error), { cause: error });
+  }
+}
