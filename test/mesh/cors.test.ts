@@ -25,7 +25,10 @@ suite("CORS", () => {
       assert.equal(asked.status, 204);
       assert.equal(asked.headers["access-control-allow-origin"], origin);
       assert.match(String(asked.headers["access-control-allow-methods"]), /POST/);
-      assert.match(String(asked.headers["access-control-allow-headers"]), /Connect-Protocol-Version.*traceparent/);
+      assert.match(
+        String(asked.headers["access-control-allow-headers"]),
+        /Connect-Protocol-Version.*authorization.*traceparent/,
+      );
       const called = await postJson(url, generate, '{"prompt":"x"}', { origin });
       assert.equal(called.status, 200);
       assert.equal(called.headers["access-control-allow-origin"], origin);

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import grpc from "@grpc/grpc-js";
@@ -31,12 +32,15 @@ export interface OtlpReceiver {
 export interface OtlpReceiverOptions {
   /** Default `grpc`. */
   readonly protocol?: "grpc" | "http/protobuf";
+  /** Mutual TLS, PEM. Default: cleartext. */
+  readonly tls?: { readonly ca: string; readonly cert: string; readonly key: string };
 }
 
 /** Starts a receiver on a free port of the loopback interface. */
 export async function startOtlpReceiver(options: OtlpReceiverOptions = {}): Promise<OtlpReceiver> {
   const inbox = createInbox();
-  const server = options.protocol === "http/protobuf" ? await listenHttp(inbox) : await listenGrpc(inbox);
+  const listen = options.protocol === "http/protobuf" ? listenHttp : listenGrpc;
+  const server = await listen(inbox, options.tls);
   return { ...server, exports: inbox.exports, spans: inbox.spans, waitFor: inbox.waitFor };
 }
 
@@ -100,7 +104,10 @@ const exportMethod = (() => {
   return method;
 })();
 
-async function listenGrpc(inbox: Inbox): Promise<Pick<OtlpReceiver, "endpoint" | "stop">> {
+async function listenGrpc(
+  inbox: Inbox,
+  tls: OtlpReceiverOptions["tls"],
+): Promise<Pick<OtlpReceiver, "endpoint" | "stop">> {
   const server = new grpc.Server();
   const handleExport: grpc.handleUnaryCall<object, object> = (call, callback) => {
     const headers = Object.entries(call.metadata.getMap()).map(([name, value]) => [name, String(value)]);
@@ -112,8 +119,15 @@ async function listenGrpc(inbox: Inbox): Promise<Pick<OtlpReceiver, "endpoint" |
     callback(null, {});
   };
   server.addService({ Export: exportMethod }, { Export: handleExport });
+  const credentials = tls
+    ? grpc.ServerCredentials.createSsl(
+        Buffer.from(tls.ca),
+        [{ cert_chain: Buffer.from(tls.cert), private_key: Buffer.from(tls.key) }],
+        true,
+      )
+    : grpc.ServerCredentials.createInsecure();
   const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) => {
+    server.bindAsync("127.0.0.1:0", credentials, (error, bound) => {
       if (error === null) {
         resolve(bound);
       } else {
@@ -122,14 +136,17 @@ async function listenGrpc(inbox: Inbox): Promise<Pick<OtlpReceiver, "endpoint" |
     });
   });
   return {
-    endpoint: `http://127.0.0.1:${port}`,
+    endpoint: `${tls ? "https" : "http"}://127.0.0.1:${port}`,
     async stop() {
       server.forceShutdown();
     },
   };
 }
 
-async function listenHttp(inbox: Inbox): Promise<Pick<OtlpReceiver, "endpoint" | "stop">> {
+async function listenHttp(
+  inbox: Inbox,
+  tls: OtlpReceiverOptions["tls"],
+): Promise<Pick<OtlpReceiver, "endpoint" | "stop">> {
   const handle = async (request: IncomingMessage, response: ServerResponse) => {
     const chunks: Buffer[] = [];
     for await (const chunk of request) {
@@ -147,9 +164,12 @@ async function listenHttp(inbox: Inbox): Promise<Pick<OtlpReceiver, "endpoint" |
     });
     response.writeHead(200, { "content-type": "application/x-protobuf" }).end();
   };
-  const server = createServer((request, response) => {
+  const listener = (request: IncomingMessage, response: ServerResponse) => {
     handle(request, response).catch(() => response.writeHead(400).end());
-  });
+  };
+  const server = tls
+    ? createSecureServer({ ...tls, requestCert: true, rejectUnauthorized: true }, listener)
+    : createServer(listener);
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const address = server.address();
@@ -157,7 +177,7 @@ async function listenHttp(inbox: Inbox): Promise<Pick<OtlpReceiver, "endpoint" |
     throw new Error("no port");
   }
   return {
-    endpoint: `http://127.0.0.1:${address.port}`,
+    endpoint: `${tls ? "https" : "http"}://127.0.0.1:${address.port}`,
     async stop() {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
