@@ -1,4 +1,4 @@
-import { createDenoiser, timeIds } from "./denoiser.js";
+import { batchPays, createDenoiser, timeIds } from "./denoiser.js";
 import type { ExecutionProvider } from "./device.js";
 import type { Engine, PaintEvent, PaintRequest, PromptCacheUse } from "./engine.js";
 import { chooseGraphs, type GraphFiles, type Precision } from "./graph-files.js";
@@ -104,7 +104,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
       guidanceScale,
       timeIds: timeIds(width, height),
       guidanceEmbedding: guidanceWidth === undefined ? undefined : guidanceEmbedding(guidanceScale, guidanceWidth),
-      batchGuidance: provider !== "cpu",
+      batchGuidance: batchPays(provider, latentShape),
     });
 
     // 8. The denoising loop.

@@ -20,7 +20,7 @@ const long = (prompt: string) => ({ prompt, options: { seed: 1, numInferenceStep
 
 describe("a call that ends early, through the pipeline to a real engine", async () => {
   const folder = await makeSdxlFolder(join(await temporaryFolder(), "model"));
-  // The third UNet run of a picture waits until a cancel has come into the engine's process.
+  // The second UNet run of a picture waits until a cancel has come into the engine's process.
   await writeFile(join(folder, "gate"), "");
   const engine = await createEngineHost({
     modelFolder: folder,
@@ -68,12 +68,12 @@ describe("a call that ends early, through the pipeline to a real engine", async 
       }
     };
     assert.equal(await codeOf(call()), "Canceled");
-    assert.equal(await runsBefore(), 3);
+    assert.equal(await runsBefore(), 2);
   });
 
   it("runs the UNet no further when the deadline has passed", async () => {
     assert.equal(await codeOf(mesh.pipeline.generate(long("a dog"), { timeoutMs: 4_000 })), "DeadlineExceeded");
-    assert.equal(await runsBefore(), 3);
+    assert.equal(await runsBefore(), 2);
   });
 
   it("runs the UNet no further when the client's connection breaks", async () => {
@@ -95,7 +95,7 @@ describe("a call that ends early, through the pipeline to a real engine", async 
       }
     }
     session.destroy();
-    assert.equal(await runsBefore(), 3);
+    assert.equal(await runsBefore(), 2);
   });
 
   it("is UNAVAILABLE when the engine's process is killed, and all comes back by itself", async () => {

@@ -36,7 +36,7 @@ const cat: PaintRequest = { prompt: "a cat", seed: 1, steps: 50 };
 /** One UNet run. It begins when the process has let go of the picture before. */
 const short: PaintRequest = { prompt: "a cat", seed: 1, steps: 1, guidanceScale: 1 };
 
-describe("engine process whose third UNet run waits for a cancel", async () => {
+describe("engine process whose second UNet run waits for a cancel", async () => {
   const { engine, takeUnetRuns } = await startWatched({ unetWork: 0, gated: true });
 
   it("runs the UNet no more than once after an abort, and throws the signal's reason", async () => {
@@ -51,18 +51,18 @@ describe("engine process whose third UNet run waits for a cancel", async () => {
     }, reason);
     await paintOnce(engine, short);
     const runs = (await takeUnetRuns()).length - 1;
-    assert.ok(runs === 2 || runs === 3, `${runs} runs`);
+    assert.ok(runs === 1 || runs === 2, `${runs} runs`);
   });
 
   it("does the same when the iteration is left", async () => {
-    for await (const event of engine.paint(cat, new AbortController().signal)) {
+    for await (const event of engine.paint({ ...cat, prompt: "a dog" }, new AbortController().signal)) {
       if (event.kind === "step") {
         break;
       }
     }
     await paintOnce(engine, short);
     const runs = (await takeUnetRuns()).length - 1;
-    assert.ok(runs === 2 || runs === 3, `${runs} runs`);
+    assert.ok(runs === 1 || runs === 2, `${runs} runs`);
   });
 
   it("is killed when it does not end when asked to", async () => {
@@ -90,7 +90,7 @@ describe("engine process with a slow model", async () => {
     const runs = (await takeUnetRuns()).slice(0, -1);
     const late = runs.filter((began) => began > abortedAt);
     assert.ok(late.length <= 1, `${late.length} runs began after the abort`);
-    assert.ok(runs.length >= 2);
+    assert.ok(runs.length >= 1);
   });
 
   it("ends when it is asked to, in the middle of a picture too", async () => {

@@ -1,6 +1,6 @@
 /**
  * The engine's process with a record of its UNet runs: each adds a line with the time it began to `unet-runs` in the model's
- * folder. Where a file `gate` lies there, the third UNet run of a picture waits until the host has sent a cancel.
+ * folder. Where a file `gate` lies there, the second UNet run of a picture whose prompt is new waits until the host has sent a cancel.
  */
 import { appendFileSync, existsSync } from "node:fs";
 import { join } from "node:path";
@@ -34,7 +34,7 @@ serveEngine({
       if (subModel === "unet") {
         appendFileSync(join(modelFolder, "unet-runs"), `${Date.now()}\n`);
         runs++;
-        if (gated && runs === 3) {
+        if (gated && runs === 2) {
           await cancelled;
         }
       }
