@@ -5,8 +5,6 @@ python evaluate.py --model ../models/emoji-xl --out evaluation.json
 The feature of a picture: its colours averaged over a 16 x 16 grid (after a light blur), and histograms of edge orientation (8 directions on a 8 x 8 grid, over luminance),
 each half brought to unit length after the mean over all training pictures is taken away. Pictures are compared by the cosine.
 
-A training picture is seen in several placements (placement.py); the nearest of them counts.
-
 Names: for 200 names drawn at random the picture is drawn in the default style; right means that the name's own training picture is among the 5 nearest of all
 concepts' pictures in that style. The same question is put to the autoencoder's reconstructions and, as a check on the feature, to shuffled pairs.
 Colours: 30 pairs of colour word and object; right means that the dominant hue (weighted by saturation) is nearest to the asked word's hue.
@@ -25,7 +23,6 @@ import torch.nn.functional as F
 from captions import COLOURS, DEFAULT_STYLE, load_concepts
 from common import SIZE, add_work_argument, setup
 from make_dataset import dominant_hue
-from placement import PLACEMENTS
 from sample import Exported, add_drawing_arguments, contact_sheet, draw, pipeline
 
 STYLE_PHRASE = {"3d": "3d style", "flat": "flat style", "noto": "noto style", "twemoji": "twemoji style", "mono": "mono style"}
@@ -77,19 +74,15 @@ def main():
     data = torch.load(args.work / "dataset.pt", weights_only=False)
     meta = data["meta"]
     pixels = np.fromfile(args.work / "dataset.u8", dtype=np.uint8).reshape(-1, SIZE, SIZE, 3)
-    # A picture's placements follow it.
-    first = [i for i, m in enumerate(meta) if m["placement"] == 0]
-    at = {(meta[i]["name"], meta[i]["style"], meta[i]["colour"]): i for i in first}
-    plain = [i for i in first if meta[i]["colour"] is None]
+    at = {(m["name"], m["style"], m["colour"]): i for i, m in enumerate(meta)}
+    plain = [i for i, m in enumerate(meta) if m["colour"] is None]
     feature = Feature(pixels[plain])
-    placements = lambda rows: feature(pixels[[i + p for i in rows for p in range(PLACEMENTS)]])
-    nearness = lambda features, placed: (features @ placed.T).unflatten(1, (-1, PLACEMENTS)).amax(2)
     trained = {name for name, _, _ in load_concepts()}
     default = [i for i in plain if meta[i]["style"] == DEFAULT_STYLE and meta[i]["name"] in trained]
-    gallery = placements(default)
+    gallery = feature(pixels[default])
     pipe = pipeline(args)
     rng = random.Random(args.seed)
-    guess = lambda pictures: nearness(feature(pictures), gallery).topk(5, 1).indices
+    guess = lambda pictures: (feature(pictures) @ gallery.T).topk(5, 1).indices
     result = dict(steps=args.steps, guidance_scale=args.guidance, seed=args.seed, concepts=len(default))
 
     chosen = rng.sample(range(len(default)), min(args.names, len(default)))
@@ -136,7 +129,8 @@ def main():
     f = feature(style_pictures)
     obeyed = []
     for k, (name, _, a, b) in enumerate(trials):
-        near = nearness(f[2 * k : 2 * k + 2], placements([at[name, a, None], at[name, b, None]]))
+        own = feature(pixels[[at[name, a, None], at[name, b, None]]])
+        near = f[2 * k : 2 * k + 2] @ own.T
         obeyed.append(bool(near[0, 0] > near[0, 1] and near[1, 1] > near[1, 0]))
     result["styles"] = dict(count=30, obeyed=share(obeyed),
                             missed=[f"{t[1]}: {t[2]} / {t[3]}" for t, ok in zip(trials, obeyed) if not ok])

@@ -4,7 +4,6 @@ python make_dataset.py        needs WORK/vae.pt
 """
 
 import argparse
-import random
 
 import numpy as np
 import torch
@@ -13,7 +12,6 @@ from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 
 from captions import COLOURS, load_concepts, load_tags
 from common import STYLES, VAE_CONFIG, add_work_argument, encode, load_images, setup, to_tensor
-from placement import PLACEMENTS, place
 
 
 def dominant_hue(hsv):
@@ -52,13 +50,6 @@ def build(work, mean=None, std=None):
     tags = load_tags(work)
     at = {(item["name"], item["style"]): i for i, item in enumerate(items)}
     pictures, meta = [], []
-    rng = random.Random(7)
-
-    def add(picture, **about):
-        for placement in range(PLACEMENTS):
-            pictures.append(place(picture, about["name"], rng) if placement else picture)
-            meta.append(dict(about, placement=placement))
-
     for name, phrases, recoloured in load_concepts():
         for style in STYLES:
             i = at.get((name, style))
@@ -66,12 +57,15 @@ def build(work, mean=None, std=None):
                 continue
             words = set(" ".join(phrases + [name.lower()]).split())
             extra = [t for t in tags.get(items[i]["code"], []) if t not in words]
-            add(pixels[i], name=name, phrases=phrases, style=style, colour=None, tags=extra)
+            base = dict(name=name, phrases=phrases, style=style, tags=extra)
+            pictures.append(pixels[i])
+            meta.append(dict(base, colour=None))
             if recoloured and style != "mono":
                 # A phrase that already says a colour ("red apple") is not used with another one.
                 plain = [p for p in phrases if not set(p.split()) & (set(COLOURS) | {"golden", "gold"})]
                 for colour in COLOURS:
-                    add(recolour(pixels[i], colour), name=name, phrases=plain, style=style, colour=colour, tags=[])
+                    pictures.append(recolour(pixels[i], colour))
+                    meta.append(dict(base, phrases=plain, colour=colour, tags=[]))
     pictures = np.stack(pictures)
     vae = AutoencoderKL(**VAE_CONFIG)
     vae.load_state_dict(torch.load(work / "vae.pt", weights_only=False)["model"])
@@ -88,7 +82,7 @@ def build(work, mean=None, std=None):
         work / "dataset.pt",
     )
     pictures.tofile(work / "dataset.u8")
-    print(f"{len(pictures)} pictures, {sum(m['colour'] is None for m in meta)} of them not recoloured, each in {PLACEMENTS} placements")
+    print(f"{len(pictures)} pictures, {sum(m['colour'] is None for m in meta)} of them not recoloured")
     print("channel means", mean.tolist(), "deviations", std.tolist())
 
 

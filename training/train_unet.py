@@ -23,11 +23,10 @@ from transformers import CLIPTokenizer
 
 from captions import STYLE_SHARE, caption, common_concepts, load_concepts
 from common import SCHEDULER_CONFIG, TIME_IDS, VOCABULARY, Clock, add_work_argument, cosine, encode_prompts, make_models, save_atomic, setup
-from placement import PLACEMENTS
 
 
 class Sampler:
-    """Draws pictures with their captions: the default style more often, recoloured pictures a sixth of the time, as they are a third of the time."""
+    """Draws pictures with their captions: the default style more often, recoloured pictures a sixth of the time."""
 
     def __init__(self, meta, seed, coloured=0.17):
         self.meta = meta
@@ -37,7 +36,7 @@ class Sampler:
         often = common_concepts()
         concepts = {name for name, _, _ in load_concepts()}
         for i, m in enumerate(meta):
-            if m["name"] not in concepts or m["placement"]:
+            if m["name"] not in concepts:
                 continue
             # Five tickets for a common concept's picture, two for another's.
             tickets = 5 if m["name"] in often else 2
@@ -52,8 +51,7 @@ class Sampler:
             queue = self.queues[key] = self.rng.sample(self.groups[key], len(self.groups[key]))
         i = queue.pop()
         m = self.meta[i]
-        placement = 0 if self.rng.random() < 0.34 else self.rng.randrange(1, PLACEMENTS)
-        return i + placement, caption(m["phrases"], m["style"], m["colour"], m["tags"], self.rng)
+        return i, caption(m["phrases"], m["style"], m["colour"], m["tags"], self.rng)
 
 
 def main():
