@@ -1,6 +1,7 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
 import { trace } from "@opentelemetry/api";
+import { createAppConnections } from "../mesh/app-connections.js";
 import type { AppDirectory, AppDirectoryEntry } from "../mesh/app-directory.js";
 import { connectApp } from "../mesh/balanced-connection.js";
 import { attemptListener } from "../mesh/call-attempt.js";
@@ -40,32 +41,18 @@ export interface AppClients {
 
 /** Creates the clients of the apps in a directory. */
 export function createAppClients({ directory, connect = connectApp, telemetry }: AppClientsOptions): AppClients {
-  const connections = new Map<string, Connection>();
-
-  function connectionTo(entry: AppDirectoryEntry): Connection {
-    const known = connections.get(entry.appId);
-    if (known !== undefined) {
-      return known;
-    }
-    const { appId } = entry;
-    const { transport, close } = connect(entry);
-    const spans = createClientSpanInterceptor({ ...telemetry, name: `call-${appId.split("/").at(-1)}`, appId });
-    const connection = {
-      transport: interceptTransport(transport, [spans, attemptEvents, ...rpcClientSpans(telemetry)]),
-      close,
-    };
-    connections.set(appId, connection);
-    return connection;
-  }
-
+  const connections = createAppConnections({ directory, connect });
+  const interceptorsOf = (appId: string): readonly Interceptor[] => [
+    createClientSpanInterceptor({ ...telemetry, name: `call-${appId.split("/").at(-1)}`, appId }),
+    attemptEvents,
+    ...rpcClientSpans(telemetry),
+  ];
   return {
-    client: (appId, service) => createClient(service, connectionTo(directory.lookUp(appId)).transport),
-    close() {
-      for (const connection of connections.values()) {
-        connection.close();
-      }
-      connections.clear();
+    client(wanted, service) {
+      const { appId } = directory.lookUp(wanted);
+      return createClient(service, interceptTransport(connections.transportTo(appId), interceptorsOf(appId)));
     },
+    close: connections.close,
   };
 }
 

@@ -10,6 +10,7 @@ import {
 } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { createConnectHandler } from "../mesh/connect-handler.js";
+import { type CallerHandler, gateHandler } from "../mesh/gate-handler.js";
 import { createHealth, ServingStatus } from "../mesh/health.js";
 import { type Listening, listen } from "../mesh/listen.js";
 import type { ListenLimits } from "../mesh/listen-limits.js";
@@ -44,6 +45,8 @@ export interface AppOptions {
   readonly interceptors?: readonly Interceptor[] | undefined;
   /** Answers what is no RPC, pictures or a page, and says whether it did. Else, or absent: 404. */
   readonly httpRoute?: ((request: NodeRequest, response: NodeResponse) => boolean) | undefined;
+  /** Answers what is no RPC at a path, such as `/apps`, for callers who were let in as for an RPC; others get 401, 403 or 429. */
+  readonly callerRoutes?: Readonly<Record<string, CallerHandler>> | undefined;
   /** Largest request message, in bytes; above it RESOURCE_EXHAUSTED. @default 1,048,576 */
   readonly maxRequestBytes?: number | undefined;
   /** Origins whose pages may call, such as `http://localhost:5173`; `*` for any. @default none */
@@ -148,6 +151,9 @@ export function createApp(options: AppOptions): App {
 
   const listenOn = async ({ host = "127.0.0.1", port, limits, ...protection }: ServeOptions): Promise<Listening> => {
     const { address, gate } = await createGuard({ host, logger, ...protection });
+    const callerRoutes = new Map(
+      Object.entries(options.callerRoutes ?? {}).map(([path, handle]) => [path, gateHandler(gate, handle)]),
+    );
     return listen({
       ...limits,
       host: address,
@@ -170,7 +176,10 @@ export function createApp(options: AppOptions): App {
           logger.error({ err: error, method, traceId }, "a call failed inside");
         },
         fallback(request, response) {
-          if (!probeRoute(request, response) && options.httpRoute?.(request, response) !== true) {
+          const callerRoute = callerRoutes.get(request.url?.split("?", 1)[0] ?? "");
+          if (callerRoute !== undefined) {
+            callerRoute(request, response);
+          } else if (!probeRoute(request, response) && options.httpRoute?.(request, response) !== true) {
             respondPlain(response, 404, "not found");
           }
         },

@@ -1,4 +1,5 @@
 import type { Environment } from "../trace/sdk/environment-reader.js";
+import { appsFileSetting } from "./directory-settings.js";
 import { protectionSettings, reflectionSetting } from "./protection-settings.js";
 import { readSettings } from "./read-settings.js";
 import { optionalSetting, type SettingsOf, setting } from "./setting.js";
@@ -24,6 +25,7 @@ const settingsWith = (defaultPort: number) => ({
     absent: "none",
     help: "App ids of the apps that it may call and their gRPC targets, with commas between them",
   }),
+  appsFile: appsFileSetting,
   ...workerSecuritySettings,
   ...protectionSettings,
   reflection: reflectionSetting,

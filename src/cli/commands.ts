@@ -1,3 +1,4 @@
+import { appsSettings } from "./apps-settings.js";
 import { collectorSettings } from "./collector-settings.js";
 import type { Command } from "./command.js";
 import { demoSettings } from "./demo-settings.js";
@@ -51,6 +52,12 @@ export function visitCommands(visit: CommandVisitor): void {
     settings: generateSettings,
     prompt: {},
     load: async () => (await import("./generate-command.js")).runGenerate,
+  });
+  visit({
+    name: "apps",
+    summary: "List the worker apps with their health, and with a pipeline's figures",
+    settings: appsSettings,
+    load: async () => (await import("./apps-command.js")).runApps,
   });
   visit({
     name: "doctor",

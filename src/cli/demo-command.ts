@@ -10,6 +10,7 @@ import { startLocalSystem } from "./local-system.js";
 import { pictureFileName } from "./picture-file-name.js";
 import { createProgress } from "./progress.js";
 import { requestPicture } from "./request-picture.js";
+import { savePreviewsOf } from "./save-previews-of.js";
 import { describePicture, savePicture } from "./saved-picture.js";
 import type { SettingsOf } from "./setting.js";
 import { checkPlaceFor } from "./write-file-whole.js";
@@ -37,7 +38,7 @@ export async function runDemo(
 ): Promise<number> {
   const { model, device, precision, threads, quiet, json } = settings;
   const { environment, stdout, stderr, interrupt } = context;
-  const path = resolve(settings.out ?? pictureFileName(prompt));
+  const path = resolve(settings.out ?? pictureFileName(prompt, settings.format));
   checkPlaceFor(path);
   const progress = createProgress(stderr, quiet || json);
   const ports = { collector: 0, worker: 0, pipeline: 0 };
@@ -52,15 +53,21 @@ export async function runDemo(
       precision,
       threads,
       images: undefined,
+      apps: undefined,
       logLevel: "error",
       environment,
       interrupt,
     });
     try {
-      const request = { ...settings, prompt, workerApp: undefined, width: undefined, height: undefined };
       const response = await requestPicture(
-        { ...request, delivery: Delivery.DATA_URI },
-        { server: system.pipeline.url, timeoutMs: undefined, interrupt, progress },
+        { ...settings, prompt, workerApp: undefined, delivery: Delivery.DATA_URI },
+        {
+          server: system.pipeline.url,
+          timeoutMs: undefined,
+          interrupt,
+          progress,
+          onPreview: savePreviewsOf(path),
+        },
       );
       const image = await savePicture(path, response, {
         ...context,

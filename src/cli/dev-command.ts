@@ -27,7 +27,7 @@ export async function runDev(settings: DevSettings, context: CommandContext): Pr
 }
 
 async function keepRunning(settings: DevSettings, images: string | undefined, context: CommandContext): Promise<void> {
-  const { pipelinePort, workerPort, collectorPort, model, device, precision, threads, logLevel } = settings;
+  const { pipelinePort, workerPort, collectorPort, model, device, precision, threads, apps, logLevel } = settings;
   const { environment, stdout, stderr, interrupt } = context;
   const progress = createProgress(stderr, false);
   try {
@@ -44,6 +44,7 @@ async function keepRunning(settings: DevSettings, images: string | undefined, co
     precision,
     threads,
     images,
+    apps,
     logLevel,
     environment,
     interrupt,

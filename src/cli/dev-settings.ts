@@ -1,3 +1,4 @@
+import { appsFileSetting } from "./directory-settings.js";
 import { optionalSetting, setting } from "./setting.js";
 import { text } from "./setting-schemas.js";
 import {
@@ -24,6 +25,7 @@ export const devSettings = {
     absent: "a temporary folder that goes when the command ends",
     help: "Folder in which the pipeline keeps pictures, to be fetched by URL; one process owns it",
   }),
+  apps: appsFileSetting,
   model: modelSetting,
   device: deviceSetting,
   precision: precisionSetting,

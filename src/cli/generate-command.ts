@@ -6,6 +6,7 @@ import type { generateSettings } from "./generate-settings.js";
 import { pictureFileName } from "./picture-file-name.js";
 import { createProgress } from "./progress.js";
 import { requestPicture } from "./request-picture.js";
+import { savePreviewsOf } from "./save-previews-of.js";
 import { describePicture, savePicture } from "./saved-picture.js";
 import { serverAccessOf } from "./server-access.js";
 import type { SettingsOf } from "./setting.js";
@@ -22,7 +23,7 @@ export async function runGenerate(
 ): Promise<number> {
   const { server, timeout, quiet, json } = settings;
   const { stdout, stderr, interrupt } = context;
-  const path = resolve(settings.out ?? pictureFileName(prompt));
+  const path = resolve(settings.out ?? pictureFileName(prompt, settings.format));
   checkPlaceFor(path);
   const access = serverAccessOf(settings);
   const progress = createProgress(stderr, quiet || json);
@@ -30,9 +31,8 @@ export async function runGenerate(
   const begin = performance.now();
   try {
     const response = await requestPicture(
-      // A fetch of the picture's URL would know nothing of the authorities.
-      { ...settings, prompt, delivery: settings.tlsCa === undefined ? Delivery.UNSPECIFIED : Delivery.DATA_URI },
-      { server, access, timeoutMs, interrupt, progress },
+      { ...settings, prompt, delivery: deliveryOf(settings) },
+      { server, access, timeoutMs, interrupt, progress, onPreview: savePreviewsOf(path) },
     );
     progress.end();
     const image = await savePicture(path, response, {
@@ -51,4 +51,16 @@ export async function runGenerate(
     progress.end();
   }
   return exitCodes.done;
+}
+
+function deliveryOf({ delivery, tlsCa }: SettingsOf<typeof generateSettings>): Delivery {
+  switch (delivery) {
+    case "url":
+      return Delivery.URL;
+    case "data-uri":
+      return Delivery.DATA_URI;
+    case undefined:
+      // A fetch of the picture's URL would know nothing of the authorities.
+      return tlsCa === undefined ? Delivery.UNSPECIFIED : Delivery.DATA_URI;
+  }
 }

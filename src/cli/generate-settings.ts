@@ -1,7 +1,7 @@
 import { requestSettings } from "./request-settings.js";
 import { serverAccessSettings } from "./server-access-settings.js";
 import { optionalSetting, setting } from "./setting.js";
-import { appId, decimalNumber, httpUrl, wholeNumber } from "./setting-schemas.js";
+import { appId, decimalNumber, httpUrl, oneOf } from "./setting-schemas.js";
 import { jsonSetting, quietSetting } from "./shared-settings.js";
 
 /** Settings of `throughline generate`. */
@@ -23,19 +23,12 @@ export const generateSettings = {
     help: "App id of the worker that shall paint",
   }),
   ...requestSettings,
-  width: optionalSetting({
-    flag: "width",
-    argument: "pixels",
-    schema: wholeNumber(64, 2048),
-    absent: "the model's own",
-    help: "Width in pixels, 64 to 2048, a multiple of 8",
-  }),
-  height: optionalSetting({
-    flag: "height",
-    argument: "pixels",
-    schema: wholeNumber(64, 2048),
-    absent: "the model's own",
-    help: "Height in pixels, 64 to 2048, a multiple of 8",
+  delivery: optionalSetting({
+    flag: "delivery",
+    argument: "how",
+    schema: oneOf(["url", "data-uri"]),
+    absent: "a URL where the pipeline keeps pictures; with --tls-ca inside the answer",
+    help: "How the picture comes: url, to be fetched, or data-uri, inside the answer",
   }),
   timeout: setting({
     flag: "timeout",

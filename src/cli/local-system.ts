@@ -18,6 +18,8 @@ export interface LocalSystemOptions {
   readonly threads: number;
   /** Folder for the pipeline's pictures; undefined for `data:` URIs. */
   readonly images: string | undefined;
+  /** File of the pipeline's apps; undefined for the worker alone. */
+  readonly apps: string | undefined;
   readonly logLevel: string;
   readonly environment: Environment;
   readonly interrupt: AbortSignal;
@@ -40,7 +42,7 @@ export interface LocalSystem {
  * @throws CommandError when one cannot start; none is then left.
  */
 export async function startLocalSystem(options: LocalSystemOptions): Promise<LocalSystem> {
-  const { ports, model, device, precision, threads, images, logLevel } = options;
+  const { ports, model, device, precision, threads, images, apps, logLevel } = options;
   const environment = localEnvironment(options.environment);
   const failure = new AbortController();
   const interrupt = AbortSignal.any([options.interrupt, failure.signal]);
@@ -80,7 +82,8 @@ export async function startLocalSystem(options: LocalSystemOptions): Promise<Loc
     "pipeline",
     Promise.all([collecting, working]).then(([collector, worker]) => {
       const target = `${defaultAppId}=${new URL(worker.url).host}`;
-      return order("pipeline", ["--grace", "0", "--worker", target, ...imageFlags], collector);
+      const appFlags = apps === undefined ? ["--worker", target] : ["--apps", apps];
+      return order("pipeline", ["--grace", "0", "--show-apps", ...appFlags, ...imageFlags], collector);
     }),
   );
 

@@ -1,10 +1,12 @@
+import { extensionOf, type ImageFormat } from "../image/image-format.js";
+
 const maxLength = 60;
 
 /**
  * A file name for the picture of a prompt: its letters and digits with dashes between, such as `a-red-heart.png`. Never a path, never
- * hidden; `picture.png` where the prompt has neither letters nor digits.
+ * hidden; `picture` where the prompt has neither letters nor digits.
  */
-export function pictureFileName(prompt: string): string {
+export function pictureFileName(prompt: string, format: ImageFormat = "png"): string {
   const words =
     prompt
       .normalize("NFC")
@@ -18,5 +20,5 @@ export function pictureFileName(prompt: string): string {
     }
     name = longer;
   }
-  return `${name === "" ? "picture" : name}.png`;
+  return `${name === "" ? "picture" : name}.${extensionOf(format)}`;
 }

@@ -1,8 +1,7 @@
-import { type AppDirectory, createAppDirectory } from "../mesh/app-directory.js";
 import { createPipelineApp, pipelineName } from "../pipeline/pipeline-app.js";
 import type { CommandContext } from "./command-context.js";
-import { usageError } from "./command-error.js";
 import { createLogger } from "./create-logger.js";
+import { directoryOf } from "./directory-of.js";
 import { imageStoreOf } from "./image-store-of.js";
 import type { pipelineSettings } from "./pipeline-settings.js";
 import { protectionOf } from "./protection-of.js";
@@ -15,9 +14,9 @@ type PipelineSettings = SettingsOf<typeof pipelineSettings>;
 
 /** Runs ImagePipeline until a signal ends it. */
 export async function runPipeline(settings: PipelineSettings, context: CommandContext): Promise<number> {
-  const { host, port, publicUrl, trustTraceparent, corsOrigins, reflection, grace, logLevel } = settings;
-  const directory = directoryOf(settings);
+  const { host, port, publicUrl, trustTraceparent, showApps, corsOrigins, reflection, grace, logLevel } = settings;
   const logger = createLogger(pipelineName, logLevel, context.stderr);
+  const directory = directoryOf(settings, logger);
   const telemetry = createServiceTelemetry(pipelineName, context.environment, logger);
   return runService(
     {
@@ -30,6 +29,7 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
           publicUrl,
           corsOrigins,
           trustTraceparent,
+          showApps,
           telemetry,
           logger,
         });
@@ -40,16 +40,4 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
     },
     context,
   );
-}
-
-/** The directory of the worker apps; with one worker alone, that one is the default. */
-function directoryOf({ workers, defaultApp }: PipelineSettings): AppDirectory {
-  const appIds = Object.keys(workers);
-  const chosen = defaultApp ?? (appIds.length === 1 ? appIds[0] : undefined);
-  const apps = Object.fromEntries(Object.entries(workers).map(([appId, target]) => [appId, { target }]));
-  try {
-    return createAppDirectory({ apps, ...(chosen !== undefined && { defaultApp: chosen }) });
-  } catch (error) {
-    throw usageError(`--worker and --default-app do not fit: ${error instanceof Error ? error.message : error}`);
-  }
 }

@@ -1,7 +1,7 @@
-import { defaultAppId } from "../worker/default-app-id.js";
+import { directorySettings } from "./directory-settings.js";
 import { protectionSettings, reflectionSetting } from "./protection-settings.js";
 import { optionalSetting, setting } from "./setting.js";
-import { appId, httpUrl, origins, text, truth, workerTargets } from "./setting-schemas.js";
+import { httpUrl, origins, text, truth } from "./setting-schemas.js";
 import {
   graceSetting,
   hostSetting,
@@ -16,22 +16,13 @@ import { workerSecuritySettings } from "./worker-security-settings.js";
 export const pipelineSettings = {
   host: hostSetting,
   port: setting({ flag: "port", ...pipelinePortSetting }),
-  workers: setting({
-    flag: "worker",
-    argument: "owner/name=target",
-    variable: "THROUGHLINE_WORKERS",
-    schema: workerTargets,
-    repeatable: true,
-    default: `${defaultAppId}=127.0.0.1:50052`,
-    help: "App id of a worker and its gRPC target; the flag may be repeated, the variable lists them with commas",
-  }),
-  defaultApp: optionalSetting({
-    flag: "default-app",
-    argument: "owner/name",
-    variable: "THROUGHLINE_DEFAULT_APP",
-    schema: appId,
-    absent: "the worker, where there is only one",
-    help: "App id for requests that name none",
+  ...directorySettings,
+  showApps: setting({
+    flag: "show-apps",
+    variable: "THROUGHLINE_SHOW_APPS",
+    schema: truth,
+    default: "false",
+    help: "Tell callers at /apps how the workers are of the apps that they may use, addresses included",
   }),
   images: optionalSetting({
     flag: "images",

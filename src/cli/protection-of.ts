@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import { logRefusedFile } from "../app/log-refused-file.js";
 import type { Protection } from "../app/protection.js";
 import { reloadCallersFile } from "../mesh/callers-file.js";
 import { reloadTlsMaterial } from "../mesh/tls-material.js";
@@ -22,11 +23,7 @@ export function protectionOf(
   if (tlsClientCa !== undefined && tlsCert === undefined) {
     throw usageError("--tls-client-ca needs --tls-cert and --tls-key");
   }
-  const onRefused = (error: unknown) =>
-    logger.error(
-      { reason: error instanceof Error ? error.message : error },
-      "a changed file is wrong, the old one stays",
-    );
+  const onRefused = logRefusedFile(logger);
   return {
     open: insecureOpen,
     ...(callers !== undefined && { callers: reloadCallersFile(callers, { onRefused }) }),

@@ -2,7 +2,12 @@ import { ConnectError } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { createPipelineClient } from "../client/client.js";
-import { type Delivery, Scheduler } from "../gen/throughline/v1/image_pb.js";
+import {
+  type Delivery,
+  ImageFormat,
+  type Progress as PaintingProgress,
+  Scheduler,
+} from "../gen/throughline/v1/image_pb.js";
 import type { GenerateResponse } from "../gen/throughline/v1/pipeline_pb.js";
 import { printable } from "../studio/printable.js";
 import { CommandError } from "./command-error.js";
@@ -23,6 +28,8 @@ const schedulers = {
   lcm: Scheduler.LCM,
 } as const;
 
+const formats = { png: ImageFormat.PNG, jpeg: ImageFormat.JPEG, webp: ImageFormat.WEBP } as const;
+
 /** What to paint; absent fields are the model's own affair. */
 export interface PictureRequest {
   readonly prompt: string;
@@ -36,6 +43,9 @@ export interface PictureRequest {
   readonly width: number | undefined;
   /** Pixels. */
   readonly height: number | undefined;
+  readonly format: keyof typeof formats | undefined;
+  /** Denoising steps from one preview to the next; undefined for none. */
+  readonly previewInterval: number | undefined;
   readonly delivery: Delivery;
 }
 
@@ -48,6 +58,8 @@ export interface PictureCall {
   readonly timeoutMs: number | undefined;
   readonly interrupt: AbortSignal;
   readonly progress: Progress;
+  /** Gets each preview. */
+  readonly onPreview: (preview: PaintingProgress) => void;
 }
 
 /**
@@ -56,8 +68,9 @@ export interface PictureCall {
  * @throws CommandError that says the code and the message, or that the command was interrupted.
  */
 export async function requestPicture(request: PictureRequest, call: PictureCall): Promise<GenerateResponse> {
-  const { prompt, workerApp, negative, steps, guidance, seed, scheduler, width, height, delivery } = request;
-  const { server, access, timeoutMs, interrupt, progress } = call;
+  const { prompt, workerApp, negative, steps, guidance, seed, scheduler, width, height } = request;
+  const { format, previewInterval, delivery } = request;
+  const { server, access, timeoutMs, interrupt, progress, onPreview } = call;
   // Not fetch: Node's gives up on a response that is silent for five minutes.
   const transport = createConnectTransport({
     baseUrl: server,
@@ -80,6 +93,8 @@ export async function requestPicture(request: PictureRequest, call: PictureCall)
             ...(scheduler !== undefined && { scheduler: schedulers[scheduler] }),
             ...(width !== undefined && { width }),
             ...(height !== undefined && { height }),
+            ...(format !== undefined && { format: formats[format] }),
+            ...(previewInterval !== undefined && { previewInterval }),
             delivery,
           },
         },
@@ -90,6 +105,9 @@ export async function requestPicture(request: PictureRequest, call: PictureCall)
     let result: GenerateResponse | undefined;
     for await (const event of events) {
       showEvent(progress, event);
+      if (event.event.case === "progress" && event.event.value.preview.length > 0) {
+        onPreview(event.event.value);
+      }
       result = event.event.case === "result" ? event.event.value : result;
     }
     if (result !== undefined) {

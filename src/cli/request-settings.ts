@@ -1,6 +1,16 @@
 import { optionalSetting } from "./setting.js";
 import { anyText, decimalNumber, oneOf, text, wholeNumber } from "./setting-schemas.js";
 
+function sizeSetting(side: "width" | "height") {
+  return optionalSetting({
+    flag: side,
+    argument: "pixels",
+    schema: wholeNumber(64, 2048),
+    absent: "the model's own",
+    help: `${side === "width" ? "Width" : "Height"} in pixels, 64 to 2048, a multiple of 8`,
+  });
+}
+
 /** What a request for a picture may say besides its prompt: the same for `demo` and `generate`. */
 export const requestSettings = {
   out: optionalSetting({
@@ -10,6 +20,8 @@ export const requestSettings = {
     absent: "a name made from the prompt, in the working folder",
     help: "File for the picture; an older one is replaced",
   }),
+  width: sizeSetting("width"),
+  height: sizeSetting("height"),
   seed: optionalSetting({
     flag: "seed",
     argument: "number",
@@ -44,5 +56,19 @@ export const requestSettings = {
     schema: oneOf(["euler-discrete", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-karras", "ddim", "lcm"]),
     absent: "the model's own",
     help: "Sampling algorithm: euler-discrete, euler-ancestral, dpmpp-2m, dpmpp-2m-karras, ddim or lcm",
+  }),
+  format: optionalSetting({
+    flag: "format",
+    argument: "name",
+    schema: oneOf(["png", "jpeg", "webp"]),
+    absent: "png",
+    help: "Encoding of the picture: png, jpeg or webp",
+  }),
+  previewInterval: optionalSetting({
+    flag: "preview-interval",
+    argument: "steps",
+    schema: wholeNumber(1, 150),
+    absent: "no previews",
+    help: "Write a small preview beside the picture every so many steps, 1 to 150, where the model has previews",
   }),
 };

@@ -1,13 +1,16 @@
+import type { Logger } from "pino";
 import { createAppClients } from "../app/app-clients.js";
 import type { AppHost } from "../app/app-host.js";
 import type { App } from "../app/create-app.js";
+import { logRefusedFile } from "../app/log-refused-file.js";
+import { createAppConnector } from "../mesh/app-connector.js";
 import { type AppDirectory, createAppDirectory } from "../mesh/app-directory.js";
-import { connectApp } from "../mesh/balanced-connection.js";
 import { notFound } from "../mesh/errors.js";
-import { readAppSettings } from "./app-settings.js";
+import { type AppSettings, readAppSettings } from "./app-settings.js";
 import type { CommandContext } from "./command-context.js";
 import { usageError } from "./command-error.js";
 import { createLogger } from "./create-logger.js";
+import { directoryOfFile } from "./directory-of.js";
 import { endProcess, exitCodeOfFailure } from "./end-process.js";
 import { listenToEndingSignals } from "./process-signals.js";
 import { protectionOf } from "./protection-of.js";
@@ -26,7 +29,7 @@ export interface RunAppOptions {
 }
 
 /**
- * Runs an app as this process, as the environment says: `THROUGHLINE_PORT`, `_APPS` (app ids and targets of those that it may call),
+ * Runs an app as this process, as the environment says: `THROUGHLINE_PORT`, `_APPS` (app ids and targets of those that it may call) or `_APPS_FILE`,
  * `_WORKER_TLS_…` and `_WORKER_KEY_FILE` (how it shows itself to them), `_HOST`, `_TLS_CERT`, `_TLS_KEY`, `_TLS_CLIENT_CA`, `_CALLERS`, `_INSECURE_OPEN`, `_REFLECTION`, `_GRACE`, `_LOG_LEVEL` and
  * OpenTelemetry's variables, which mean what they mean for the built-in apps. It says on stdout when it is ready, logs JSON lines on stderr, drains at the
  * first SIGTERM or SIGINT and then ends the process with exit code 0; a second signal ends it at once (143, 130). A start that fails is one
@@ -51,12 +54,13 @@ export async function runApp(options: RunAppOptions): Promise<never> {
 async function serveApp({ name, port: defaultPort, create }: RunAppOptions, context: CommandContext): Promise<number> {
   const { environment, stderr } = context;
   const settings = readAppSettings(environment, defaultPort);
-  const { host, port, apps: targets = {}, reflection, grace, logLevel } = settings;
-  const directory = directoryOf(targets);
+  const { host, port, reflection, grace, logLevel } = settings;
   const logger = createLogger(name, logLevel, stderr);
+  const directory = directoryOf(settings, logger);
   const telemetry = createServiceTelemetry(name, environment, logger);
   const security = workerSecurityOf(settings, logger);
-  const apps = createAppClients({ directory, connect: (entry) => connectApp({ ...entry, ...security }), telemetry });
+  const connect = createAppConnector({ security, onRefused: logRefusedFile(logger) });
+  const apps = createAppClients({ directory, connect, telemetry });
   return runService(
     {
       name,
@@ -75,13 +79,19 @@ async function serveApp({ name, port: defaultPort, create }: RunAppOptions, cont
 }
 
 /** The apps that may be called, which may be none. */
-function directoryOf(targets: Readonly<Record<string, string>>): AppDirectory {
-  const entries = Object.entries(targets);
+function directoryOf({ apps = {}, appsFile }: AppSettings, logger: Logger): AppDirectory {
+  const entries = Object.entries(apps);
+  if (appsFile !== undefined) {
+    if (entries.length > 0) {
+      throw usageError("THROUGHLINE_APPS_FILE says all: THROUGHLINE_APPS does not go with it");
+    }
+    return directoryOfFile(appsFile, logger);
+  }
   if (entries.length === 0) {
     const refuse = () => {
-      throw notFound("this app knows no other apps: THROUGHLINE_APPS names them");
+      throw notFound("this app knows no other apps: THROUGHLINE_APPS or THROUGHLINE_APPS_FILE names them");
     };
-    return { appIds: [], lookUp: refuse };
+    return { appIds: [], defaultApp: undefined, lookUp: refuse, onChange() {} };
   }
   try {
     return createAppDirectory({ apps: Object.fromEntries(entries.map(([appId, target]) => [appId, { target }])) });

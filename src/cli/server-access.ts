@@ -10,6 +10,8 @@ export interface ServerAccess {
   /** For Node's TLS functions. */
   readonly tls: { readonly ca?: Buffer; readonly cert?: Buffer; readonly key?: Buffer };
   readonly interceptors: Interceptor[];
+  /** The same that the interceptors add, as a header's value; undefined where there is no key. */
+  readonly authorization: string | undefined;
 }
 
 /**
@@ -32,6 +34,7 @@ export function serverAccessOf(settings: SettingsOf<typeof serverAccessSettings>
         ...(tls.current.key && { key: tls.current.key }),
       },
       interceptors: callerKey === undefined ? [] : [createCallerKeyInterceptor(callerKey)],
+      authorization: callerKey && `Bearer ${callerKey.current}`,
     };
   } catch (error) {
     throw new CommandError(error instanceof Error ? error.message : String(error), { cause: error });

@@ -1,8 +1,7 @@
 import type { Logger } from "pino";
-import { createCallerKeyInterceptor, reloadCallerKey } from "../mesh/caller-key-interceptor.js";
+import { logRefusedFile } from "../app/log-refused-file.js";
+import { openAppSecurity } from "../mesh/app-security.js";
 import type { ConnectionSecurity } from "../mesh/connection-security.js";
-import { createTlsChannelCredentials } from "../mesh/tls-channel.js";
-import { reloadTlsMaterial } from "../mesh/tls-material.js";
 import { usageError } from "./command-error.js";
 import type { SettingsOf } from "./setting.js";
 import type { workerSecuritySettings } from "./worker-security-settings.js";
@@ -23,20 +22,11 @@ export function workerSecurityOf(
   if (cert !== undefined && ca === undefined) {
     throw usageError("--worker-tls-cert needs --worker-tls-ca");
   }
-  const onRefused = (error: unknown) =>
-    logger.error(
-      { reason: error instanceof Error ? error.message : error },
-      "a changed file is wrong, the old one stays",
-    );
   if (workerKeyFile !== undefined && ca === undefined) {
     logger.warn("the key for the workers travels in cleartext");
   }
-  return {
-    ...(ca !== undefined && {
-      credentials: createTlsChannelCredentials(reloadTlsMaterial({ ca, cert, key }, { onRefused })),
-    }),
-    ...(workerKeyFile !== undefined && {
-      interceptors: [createCallerKeyInterceptor(reloadCallerKey(workerKeyFile, { onRefused }))],
-    }),
-  };
+  return openAppSecurity(
+    { keyFile: workerKeyFile, ...(ca !== undefined && { tls: { ca, cert, key } }) },
+    { onRefused: logRefusedFile(logger) },
+  );
 }

@@ -1,3 +1,4 @@
+import type { AppSecurity } from "./app-security.js";
 import { invalidArgument, notFound } from "./errors.js";
 import { type Policies, type PoliciesInput, readPolicies } from "./policies.js";
 
@@ -10,6 +11,8 @@ export interface AppEntry {
   readonly target: string;
   /** @default all defaults */
   readonly policies?: PoliciesInput | undefined;
+  /** How it is connected to. @default as the connections that have nothing of their own */
+  readonly security?: AppSecurity | undefined;
 }
 
 /** One app, found. */
@@ -18,17 +21,22 @@ export interface AppDirectoryEntry {
   readonly appId: string;
   readonly target: string;
   readonly policies: Policies;
+  readonly security?: AppSecurity;
 }
 
 /** Maps app ids to gRPC targets. The only way from a request to an address, so no caller can choose one. */
 export interface AppDirectory {
   /** The ids of all apps, sorted. */
   readonly appIds: readonly string[];
+  /** Id of the app that the empty id means. */
+  readonly defaultApp: string | undefined;
   /**
    * Finds an app; the empty id means the default app. Throws a ConnectError: NOT_FOUND, naming the ids known, for an id that is not in
    * the directory, and INVALID_ARGUMENT for an empty id where no default is set.
    */
   lookUp(appId: string): AppDirectoryEntry;
+  /** Calls back when apps have come, gone or changed. One that is made of fixed options never does. */
+  onChange(listener: () => void): void;
 }
 
 /** Options of {@link createAppDirectory}. */
@@ -52,14 +60,14 @@ const targetPattern = new RegExp(
  */
 export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
   const apps = new Map<string, AppDirectoryEntry>();
-  for (const [appId, { target, policies }] of Object.entries(options.apps)) {
+  for (const [appId, { target, policies, security }] of Object.entries(options.apps)) {
     if (!appIdPattern.test(appId)) {
       throw new Error(`app id "${appId}" is not of the form owner/name`);
     }
     if (!isTarget(target)) {
       throw new Error(`target "${target}" of app "${appId}" is not a gRPC target such as dns:///host:50052`);
     }
-    apps.set(appId, { appId, target, policies: policiesOf(appId, policies) });
+    apps.set(appId, { appId, target, policies: policiesOf(appId, policies), ...(security && { security }) });
   }
   const appIds = [...apps.keys()].sort();
   if (appIds.length === 0) {
@@ -72,6 +80,8 @@ export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
 
   return {
     appIds,
+    defaultApp,
+    onChange() {},
     lookUp(appId) {
       const wanted = appId === "" ? defaultApp : appId;
       if (wanted === undefined) {

@@ -2,12 +2,17 @@ import type { Message } from "@bufbuild/protobuf";
 import type { Interceptor } from "@connectrpc/connect";
 import type * as grpc from "@grpc/grpc-js";
 import { createBalancedTransport } from "./balanced-transport.js";
+import type { BalancedWorker } from "./balanced-worker.js";
 import { createBalancer } from "./balancer.js";
 import type { LoadReport } from "./balancing-load.js";
 import type { Connection } from "./connection.js";
 import { createChannel } from "./grpc-channel.js";
 import { createGrpcTransport } from "./grpc-transport.js";
 import type { Policies } from "./policies.js";
+import type { WorkerStatus } from "./worker-status.js";
+
+/** Time for workers to speak before it is said how they are, in milliseconds. */
+const statusWaitMs = 2_000;
 
 /** Options of {@link connectApp}. */
 export interface ConnectAppOptions {
@@ -20,6 +25,8 @@ export interface ConnectAppOptions {
   readonly credentials?: grpc.ChannelCredentials | undefined;
   /** Client interceptors, the outermost first. They see each attempt. @default none */
   readonly interceptors?: readonly Interceptor[] | undefined;
+  /** Name that the workers' certificates have to be for. @default the target's host */
+  readonly serverName?: string | undefined;
   /** Reads what a message of a worker tells of its load. @default nothing is read */
   readonly loadOf?: ((message: Message) => LoadReport | undefined) | undefined;
 }
@@ -32,16 +39,42 @@ export interface ConnectAppOptions {
  * @throws Error where the target cannot be parsed.
  */
 export function connectApp(options: ConnectAppOptions): Connection {
-  const { appId, target, policies, credentials, interceptors = [], loadOf } = options;
+  const { appId, target, policies, credentials, interceptors = [], serverName, loadOf } = options;
   const balancer = createBalancer({
     appId,
     target,
     policies,
     connect(address) {
-      const { grpcOptions } = address;
+      const grpcOptions = {
+        ...address.grpcOptions,
+        ...(serverName !== undefined && { "grpc.ssl_target_name_override": serverName }),
+      };
       const channel = createChannel({ target: address.target, policies, credentials, grpcOptions });
       return { transport: createGrpcTransport({ channel, interceptors }), close: channel.close };
     },
   });
-  return { transport: createBalancedTransport({ balancer, policies, loadOf }), close: balancer.close };
+  return {
+    transport: createBalancedTransport({ balancer, policies, loadOf }),
+    async workers(service) {
+      // Whether a call could be made does not matter, only that by then the workers have spoken.
+      const nothing = { tried: new Set<never>(), full: new Map<never, never>() };
+      await balancer.pick(service, nothing, AbortSignal.timeout(statusWaitMs)).catch(() => {});
+      return balancer.workers.map(statusOfWorker);
+    },
+    close: balancer.close,
+  };
+}
+
+function statusOfWorker({ address, health, load, outliers, refusesForMs }: BalancedWorker): WorkerStatus {
+  const { inFlight, others, serviceMs } = load;
+  return {
+    address: address.name,
+    health,
+    inFlight,
+    others: Math.round(others),
+    serviceMs: serviceMs === undefined ? null : Math.round(serviceMs),
+    expectedWaitMs: serviceMs === undefined ? null : Math.round(load.expectedWaitMs(serviceMs)),
+    refusesForMs: Math.round(refusesForMs),
+    ejected: outliers.ejected,
+  };
 }

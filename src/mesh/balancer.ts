@@ -1,3 +1,4 @@
+import type { ConnectError } from "@connectrpc/connect";
 import { type BalancedWorker, createBalancedWorker } from "./balanced-worker.js";
 import { createChoice } from "./balancing-choice.js";
 import type { Connection } from "./connection.js";
@@ -16,12 +17,19 @@ export interface BalancerOptions {
   readonly connect: (address: GrpcAddress) => Connection;
 }
 
+/** How a worker without room refused a call. */
+export interface Refusal {
+  readonly retryAfterMs: number;
+  /** In the worker's own words, which are written for callers. */
+  readonly reason: string;
+}
+
 /** What one call has learned of the workers it was made on. */
 export interface CallHistory {
   /** Those on which it has failed: it goes back to one only when there is no other. */
   readonly tried: ReadonlySet<BalancedWorker>;
   /** Those that had no room for it: it does not go back to them. */
-  readonly full: ReadonlyMap<BalancedWorker, { readonly retryAfterMs: number }>;
+  readonly full: ReadonlyMap<BalancedWorker, Refusal>;
 }
 
 /** Finds workers for the calls of one app. */
@@ -151,8 +159,10 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
       return undefined;
     }
     if (serving.length > 0) {
-      const waits = serving.flatMap((worker) => full.get(worker)?.retryAfterMs ?? []);
-      throw queueFull(`all workers of ${appId} are full`, Math.min(...waits));
+      throw allFull(
+        appId,
+        serving.flatMap((worker) => full.get(worker) ?? []),
+      );
     }
     throw unavailable(`no worker of ${appId} can be reached: ${describeLoss(workers, names === "failed")}`);
   };
@@ -186,6 +196,18 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
       changed();
     },
   };
+}
+
+/** The refusal of the one that has room first, for all. One worker alone says it itself. */
+function allFull(appId: string, refusals: readonly Refusal[]): ConnectError {
+  const retryAfterMs = Math.min(...refusals.map((each) => each.retryAfterMs));
+  const soonest = refusals.find((each) => each.retryAfterMs === retryAfterMs);
+  const reason = soonest?.reason ?? "no room";
+  const words =
+    refusals.length === 1
+      ? reason
+      : `all ${refusals.length} workers of ${appId} are full; the first to have room says: ${reason}`;
+  return queueFull(words, retryAfterMs);
 }
 
 function describeLoss(workers: readonly BalancedWorker[], unresolved: boolean): string {

@@ -17,6 +17,8 @@ export interface LoadCall {
 export interface WorkerLoad {
   /** Calls of this process that are not ended. */
   readonly inFlight: number;
+  /** Calls of other processes before ours, as far as reports told of them; without news they become fewer. */
+  readonly others: number;
   /** Average time that the worker needs for a call, in milliseconds; undefined before the first was served. */
   readonly serviceMs: number | undefined;
   begin(): LoadCall;
@@ -60,6 +62,9 @@ export function createWorkerLoad(now: () => number = () => performance.now()): W
   return {
     get inFlight() {
       return running.size;
+    },
+    get others() {
+      return foreignCalls(serviceMs ?? Number.POSITIVE_INFINITY);
     },
     get serviceMs() {
       return serviceMs;

@@ -7,4 +7,6 @@ export interface ConnectionSecurity {
   readonly credentials?: grpc.ChannelCredentials;
   /** Client interceptors that add what says who calls. @default none */
   readonly interceptors?: readonly Interceptor[];
+  /** Name that the workers' certificates have to be for. @default the target's host */
+  readonly serverName?: string;
 }

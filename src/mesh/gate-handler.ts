@@ -1,6 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import type { Caller } from "./callers.js";
 import type { Entry, Gate } from "./gate.js";
-import { type NodeHandler, type NodeRequest, respondPlain } from "./node-handler.js";
+import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "./node-handler.js";
 import { peerOf } from "./peer.js";
 
 const statuses = new Map([
@@ -9,8 +10,11 @@ const statuses = new Map([
   [Code.ResourceExhausted, 429],
 ]);
 
+/** Answers a request of a caller who was let in. */
+export type CallerHandler = (request: NodeRequest, response: NodeResponse, caller: Caller) => void;
+
 /** Puts a gate before what is no RPC: 401, 403 or 429 in plain text for whom it does not let in. */
-export function gateHandler(gate: Gate, handler: NodeHandler): NodeHandler {
+export function gateHandler(gate: Gate, handler: CallerHandler): NodeHandler {
   return (request, response) => {
     let entry: Entry;
     try {
@@ -23,7 +27,7 @@ export function gateHandler(gate: Gate, handler: NodeHandler): NodeHandler {
       return respondPlain(response, status, rawMessage, status === 401 ? { "www-authenticate": "Bearer" } : {});
     }
     response.once("close", entry.leave);
-    handler(request, response);
+    handler(request, response, entry.caller);
   };
 }
 

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Code, type ConnectError } from "@connectrpc/connect";
 import type { BalancedWorker } from "./balanced-worker.js";
-import type { Balancer } from "./balancer.js";
+import type { Balancer, Refusal } from "./balancer.js";
 import type { LoadCall } from "./balancing-load.js";
 import type { CallAttempt } from "./call-attempt.js";
 import { unavailable } from "./errors.js";
@@ -43,7 +43,7 @@ export interface RunningAttempt {
 /** What one call has learned of the workers. */
 interface History {
   readonly tried: Set<BalancedWorker>;
-  readonly full: Map<BalancedWorker, { readonly retryAfterMs: number }>;
+  readonly full: Map<BalancedWorker, Refusal>;
   /** Attempts of all kinds. */
   attempts: number;
   /** Attempts that failed because the worker was lost or not ready. */
@@ -147,7 +147,7 @@ function mayRetry<T>(error: ConnectError, worker: BalancedWorker, options: Retry
       return false;
     case "full":
       worker.refuseFor(verdict.retryAfterMs);
-      history.full.set(worker, verdict);
+      history.full.set(worker, { retryAfterMs: verdict.retryAfterMs, reason: error.rawMessage });
       return repeatable;
     case "failed":
       worker.doubt();

@@ -2,19 +2,20 @@ import type { HandlerContext } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { callDeadline } from "../app/call-deadline.js";
 import { type App, createApp } from "../app/create-app.js";
+import { logRefusedFile } from "../app/log-refused-file.js";
 import { ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
+import { createAppConnector } from "../mesh/app-connector.js";
 import type { AppDirectory, AppDirectoryEntry } from "../mesh/app-directory.js";
-import { connectApp } from "../mesh/balanced-connection.js";
 import { callerOf, checkMayUse } from "../mesh/callers.js";
 import type { Connection } from "../mesh/connection.js";
 import type { ConnectionSecurity } from "../mesh/connection-security.js";
-import { interceptTransport } from "../mesh/intercept-transport.js";
 import { sharingKeyOf } from "../mesh/sharing-key.js";
 import { rpcClientSpans } from "../trace/rpc-spans.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
+import { appsPath, createAppsRoute } from "./apps-route.js";
 import type { GenerateCall } from "./generate.js";
 import { pipelineRoutes } from "./routes.js";
 import { createWorkerClients } from "./worker-clients.js";
@@ -26,7 +27,7 @@ export interface PipelineAppOptions {
   readonly directory: AppDirectory;
   /** Makes the connection to a worker app. @default gRPC to all workers of the entry's target, balanced by its policies */
   readonly connect?: ((entry: AppDirectoryEntry) => Connection) | undefined;
-  /** How the default connections are encrypted, and how the pipeline shows who it is. @default cleartext, and not at all */
+  /** How the default connections of apps without security of their own are encrypted, and how the pipeline shows who it is. @default cleartext, and not at all */
   readonly workerSecurity?: ConnectionSecurity | undefined;
   /** Where pictures are kept for callers. Absent: they travel as `data:` URIs. */
   readonly store?: ImageStore | undefined;
@@ -36,6 +37,8 @@ export interface PipelineAppOptions {
   readonly trustTraceparent?: boolean | undefined;
   /** Origins whose pages may call. @default none */
   readonly corsOrigins?: readonly string[] | undefined;
+  /** Whether callers may ask at `/apps` how the workers are of the apps that they may use, addresses included. @default false */
+  readonly showApps?: boolean | undefined;
   readonly telemetry: Telemetry;
   readonly logger: Logger;
 }
@@ -47,12 +50,15 @@ export const pipelineName = "image-pipeline";
 export function createPipelineApp(options: PipelineAppOptions): App {
   const { directory, store, telemetry, corsOrigins, logger } = options;
   const { tracer, propagator } = telemetry;
-  const connectByGrpc = (entry: AppDirectoryEntry) =>
-    connectApp({ ...entry, ...options.workerSecurity, loadOf: loadOfWorker });
-  const connect = options.connect ?? connectByGrpc;
-  const workers = createWorkerClients(directory, (entry) => {
-    const { transport, close } = connect(entry);
-    return { transport: interceptTransport(transport, rpcClientSpans(telemetry)), close };
+  const connectByGrpc = createAppConnector({
+    security: options.workerSecurity,
+    loadOf: loadOfWorker,
+    onRefused: logRefusedFile(logger),
+  });
+  const workers = createWorkerClients({
+    directory,
+    connect: options.connect ?? connectByGrpc,
+    interceptors: rpcClientSpans(telemetry),
   });
 
   const callOf = (call: HandlerContext): GenerateCall => ({
@@ -70,6 +76,11 @@ export function createPipelineApp(options: PipelineAppOptions): App {
     routes: pipelineRoutes({ context: { workers, tracer, propagator, store }, callOf }),
     serverSpan: options.trustTraceparent ? "trust" : "link",
     httpRoute: store && createImageRoute(store),
+    ...(options.showApps && {
+      callerRoutes: {
+        [appsPath]: createAppsRoute(workers, (error) => logger.error({ err: error }, "the apps cannot be told of")),
+      },
+    }),
     corsOrigins,
     teardown: async () => workers.close(),
     telemetry,

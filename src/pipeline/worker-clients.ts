@@ -1,7 +1,7 @@
-import { type Client, createClient } from "@connectrpc/connect";
+import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
 import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
-import type { AppDirectory, AppDirectoryEntry } from "../mesh/app-directory.js";
-import type { Connection } from "../mesh/connection.js";
+import { type AppConnectionsOptions, type AppStatus, createAppConnections } from "../mesh/app-connections.js";
+import { interceptTransport } from "../mesh/intercept-transport.js";
 
 /** A worker app with its typed client. */
 export interface WorkerClient {
@@ -9,7 +9,13 @@ export interface WorkerClient {
   readonly client: Client<typeof TextToImageWorkerService>;
 }
 
-/** Typed clients of the apps in a directory: one connection an app, made when it is first asked for. */
+/** Options of {@link createWorkerClients}. */
+export interface WorkerClientsOptions extends AppConnectionsOptions {
+  /** Client interceptors of all calls, outermost first. */
+  readonly interceptors: readonly Interceptor[];
+}
+
+/** Typed clients of the apps in a directory, which follow it when it changes. */
 export interface WorkerClients {
   /**
    * The client of an app; an empty id means the directory's default.
@@ -17,32 +23,28 @@ export interface WorkerClients {
    * @throws ConnectError NOT_FOUND, naming the ids that are known.
    */
   find(appId: string): WorkerClient;
+  /** How the apps are of which `mayTell` says that it may be told. */
+  describe(mayTell: (appId: string) => boolean): Promise<readonly AppStatus[]>;
   close(): void;
 }
 
-/** @param connect makes the connection to an entry's target. */
-export function createWorkerClients(
-  directory: AppDirectory,
-  connect: (entry: AppDirectoryEntry) => Connection,
-): WorkerClients {
-  const connections = new Map<string, { readonly connection: Connection; readonly worker: WorkerClient }>();
+/** Creates the clients of a directory's apps. */
+export function createWorkerClients({ directory, connect, interceptors }: WorkerClientsOptions): WorkerClients {
+  const connections = createAppConnections({ directory, connect });
+  const clients = new Map<string, WorkerClient>();
   return {
-    find(appId) {
-      const entry = directory.lookUp(appId);
-      const known = connections.get(entry.appId);
+    find(wanted) {
+      const { appId } = directory.lookUp(wanted);
+      const known = clients.get(appId);
       if (known !== undefined) {
-        return known.worker;
+        return known;
       }
-      const connection = connect(entry);
-      const worker = { appId: entry.appId, client: createClient(TextToImageWorkerService, connection.transport) };
-      connections.set(entry.appId, { connection, worker });
+      const transport = interceptTransport(connections.transportTo(appId), interceptors);
+      const worker = { appId, client: createClient(TextToImageWorkerService, transport) };
+      clients.set(appId, worker);
       return worker;
     },
-    close() {
-      for (const { connection } of connections.values()) {
-        connection.close();
-      }
-      connections.clear();
-    },
+    describe: (mayTell) => connections.describe(TextToImageWorkerService.typeName, mayTell),
+    close: connections.close,
   };
 }

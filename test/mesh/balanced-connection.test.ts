@@ -46,7 +46,7 @@ suite("a worker that is full", () => {
     for (let i = 0; i < 2; i++) {
       const error = await failure(kinds.unary(client));
       assert.equal(error.code, Code.ResourceExhausted);
-      assert.equal(error.rawMessage, "all workers of test/worker are full");
+      assert.equal(error.rawMessage, "all 6 workers of test/worker are full; the first to have room says: all places are taken");
       const delayMs = retryDelayMsOf(error) ?? Number.NaN;
       assert.ok(delayMs > 0 && delayMs <= 70_000, String(delayMs));
     }

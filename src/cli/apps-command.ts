@@ -1,0 +1,45 @@
+import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
+import { createAppConnections } from "../mesh/app-connections.js";
+import { createAppConnector } from "../mesh/app-connector.js";
+import type { appsSettings } from "./apps-settings.js";
+import { type ListedApp, renderApps } from "./apps-table.js";
+import type { CommandContext } from "./command-context.js";
+import { createLogger } from "./create-logger.js";
+import { directoryOf } from "./directory-of.js";
+import { exitCodes } from "./exit-codes.js";
+import { fetchApps } from "./fetch-apps.js";
+import { serverAccessOf } from "./server-access.js";
+import type { SettingsOf } from "./setting.js";
+import { workerSecurityOf } from "./worker-security.js";
+
+type AppsSettings = SettingsOf<typeof appsSettings>;
+
+/** Lists the apps of a directory with their workers' health, and with a running pipeline's figures where it is asked. */
+export async function runApps(settings: AppsSettings, context: CommandContext): Promise<number> {
+  const { pipeline, json } = settings;
+  const { stdout, interrupt } = context;
+  const apps =
+    pipeline === undefined
+      ? await askWorkers(settings, context)
+      : await fetchApps({ pipeline, access: serverAccessOf(settings), interrupt });
+  stdout.write(json ? `${JSON.stringify({ apps })}\n` : renderApps(apps));
+  return exitCodes.done;
+}
+
+/** The apps with their workers' health alone: how many calls a worker has, it tells only those who make them. */
+async function askWorkers(settings: AppsSettings, context: CommandContext): Promise<readonly ListedApp[]> {
+  const logger = createLogger("apps", "warn", context.stderr);
+  const connections = createAppConnections({
+    directory: directoryOf(settings, logger),
+    connect: createAppConnector({ security: workerSecurityOf(settings, logger), onRefused() {} }),
+  });
+  try {
+    const apps = await connections.describe(TextToImageWorkerService.typeName);
+    return apps.map((app) => ({
+      ...app,
+      workers: app.workers.map(({ address, health }) => ({ address, health })),
+    }));
+  } finally {
+    connections.close();
+  }
+}

@@ -1,0 +1,159 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import { suite, type TestContext, test } from "node:test";
+import { pino } from "pino";
+import { CommandError } from "../../src/cli/command-error.js";
+import { runProgram } from "../../src/cli/program.js";
+import { createPipelineClient } from "../../src/client/client.js";
+import { createAppDirectory } from "../../src/mesh/app-directory.js";
+import { createCallerKey, hashCallerKey } from "../../src/mesh/caller-keys.js";
+import { reloadCallersFile } from "../../src/mesh/callers-file.js";
+import { createPipelineApp, pipelineName } from "../../src/pipeline/pipeline-app.js";
+import { createFakeEngine } from "../../src/testing/fake-engine.js";
+import { createWorkerApp, type ManagedEngine, workerName } from "../../src/worker/worker-app.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { replaceFile } from "../support/certificates.js";
+import { createHeldEngine } from "../support/held-engine.js";
+import { testTelemetry } from "../support/telemetry.js";
+
+const logger = pino({ level: "silent" });
+
+async function startWorker(t: TestContext, engine: ManagedEngine): Promise<string> {
+  const telemetry = testTelemetry(t, workerName);
+  const worker = await createWorkerApp({ startEngine: async () => engine, telemetry, logger }).serve({ port: 0 });
+  t.after(() => worker.stop({ graceMs: 0 }));
+  return `127.0.0.1:${worker.port}`;
+}
+
+/** Two apps, the first with two workers, the second with one that refuses. */
+async function startApps(t: TestContext) {
+  const held = createHeldEngine();
+  const away = createFakeEngine();
+  const addresses = [
+    await startWorker(t, held.engine),
+    await startWorker(t, createFakeEngine()),
+    await startWorker(t, away),
+  ] as const;
+  away.setAvailable(false);
+  const [busy, idle, refusing] = addresses;
+  const apps = {
+    "a/first": { target: `ipv4:${busy},${idle}`, policies: { loadBalancing: "pick_first" as const } },
+    "a/second": { target: refusing },
+  };
+  return { held, addresses, apps };
+}
+
+async function list(...args: readonly string[]): Promise<string> {
+  const stdout = new PassThrough({ encoding: "utf8" });
+  const stderr = new PassThrough({ encoding: "utf8" });
+  const interrupt = new AbortController().signal;
+  const context = { environment: {}, stdout, stderr, interrupt, supervisor: undefined };
+  assert.equal(await runProgram(["apps", ...args], context), 0, String(stderr.read()));
+  return String(stdout.read());
+}
+
+suite("throughline apps", async () => {
+  const folder = await temporaryFolder();
+
+  test("asks the workers of a file of apps for their health", async (t) => {
+    const { apps, addresses } = await startApps(t);
+    const [busy, idle, refusing] = addresses;
+    const file = await replaceFile(join(folder, "apps.json"), JSON.stringify({ default: "a/first", apps }));
+    const lines = (await list("--apps", file)).replaceAll(/ {2,}/g, "  ").trimEnd().split("\n");
+    assert.deepEqual(lines, [
+      "APP  WORKER  HEALTH",
+      `a/first (default)  ${busy}  serving`,
+      `a/first (default)  ${idle}  serving`,
+      `a/second  ${refusing}  draining or not ready`,
+    ]);
+    assert.deepEqual(JSON.parse(await list("--worker", `a/second=${refusing}`, "--json")), {
+      apps: [
+        {
+          appId: "a/second",
+          target: refusing,
+          isDefault: true,
+          workers: [{ address: refusing, health: "refusing" }],
+        },
+      ],
+    });
+  });
+
+  test("asks a running pipeline for the figures of its calls, as a caller that may use the apps", async (t) => {
+    const { apps, addresses, held } = await startApps(t);
+    const [busy, idle, refusing] = addresses;
+    const keys = { all: createCallerKey(), second: createCallerKey() };
+    const callersFile = await replaceFile(
+      join(folder, "callers.json"),
+      JSON.stringify({
+        callers: [
+          { name: "all", keys: [hashCallerKey(keys.all)], apps: ["*"] },
+          { name: "second", keys: [hashCallerKey(keys.second)], apps: ["a/second"] },
+        ],
+      }),
+    );
+    const callers = reloadCallersFile(callersFile, { onRefused() {} });
+    const telemetry = testTelemetry(t, pipelineName);
+    const directory = createAppDirectory({ apps, defaultApp: "a/first" });
+    const pipeline = await createPipelineApp({ directory, showApps: true, telemetry, logger }).serve({
+      port: 0,
+      callers,
+    });
+    t.after(async () => {
+      callers.close();
+      await pipeline.stop({ graceMs: 0 });
+    });
+    const keyFile = (name: keyof typeof keys) => replaceFile(join(folder, `${name}.txt`), keys[name]);
+    const ask = async (name: keyof typeof keys, ...args: readonly string[]) =>
+      list("--pipeline", pipeline.url, "--key-file", await keyFile(name), ...args);
+
+    const painting = createPipelineClient({ baseUrl: pipeline.url }).generate(
+      { prompt: "a heart" },
+      { headers: { authorization: `Bearer ${keys.all}` } },
+    );
+    await held.reached;
+    const { apps: listed } = JSON.parse(await ask("all", "--json"));
+    const figures = { others: 0, serviceMs: null, expectedWaitMs: null, refusesForMs: 0, ejected: false };
+    assert.deepEqual(listed, [
+      {
+        appId: "a/first",
+        target: `ipv4:${busy},${idle}`,
+        isDefault: true,
+        workers: [
+          { address: busy, health: "serving", inFlight: 1, ...figures },
+          { address: idle, health: "serving", inFlight: 0, ...figures },
+        ],
+      },
+      {
+        appId: "a/second",
+        target: refusing,
+        isDefault: false,
+        workers: [{ address: refusing, health: "refusing", inFlight: 0, ...figures }],
+      },
+    ]);
+    held.release();
+    await painting;
+    const table = (await ask("all")).replaceAll(/ {2,}/g, "  ");
+    assert.match(table, /^APP {2}WORKER {2}HEALTH {2}IN FLIGHT {2}OF OTHERS {2}A CALL {2}WAIT\n/);
+    assert.match(table, new RegExp(`^a/first \\(default\\)  ${busy}  serving  0  0  \\d+\\.\\d s  0\\.0 s$`, "m"));
+    assert.match(await ask("second"), /^APP.*\na\/second .*\n$/);
+
+    await assert.rejects(list("--pipeline", pipeline.url), (error) => {
+      return error instanceof CommandError && /it answered 401: this server has to know who calls/.test(error.message);
+    });
+  });
+
+  test("says what a pipeline that does not tell of its apps has to be told", async (t) => {
+    const telemetry = testTelemetry(t, pipelineName);
+    const directory = createAppDirectory({ apps: { "a/b": { target: "127.0.0.1:1" } } });
+    const pipeline = await createPipelineApp({ directory, telemetry, logger }).serve({ port: 0 });
+    t.after(() => pipeline.stop({ graceMs: 0 }));
+    await assert.rejects(list("--pipeline", pipeline.url), /it does not tell of its apps; it does with --show-apps$/);
+  });
+
+  test("takes a file of apps alone, and says what is wrong with one", async () => {
+    const file = await replaceFile(join(folder, "wrong.yaml"), "apps: {a/b: {target: nowhere}}");
+    await assert.rejects(list("--apps", file), /wrong\.yaml: target "nowhere" of app "a\/b" is not a gRPC target/);
+    await assert.rejects(list("--apps", file, "--worker", "a/b=h:1"), /--worker and --default-app do not go with it/);
+  });
+});

@@ -1,0 +1,115 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { suite, type TestContext, test } from "node:test";
+import { Code } from "@connectrpc/connect";
+import { pino } from "pino";
+import type { ServeOptions } from "../../src/app/create-app.js";
+import { createPipelineClient } from "../../src/client/client.js";
+import { reloadAppsFile } from "../../src/mesh/apps-file.js";
+import { createChannel } from "../../src/mesh/grpc-channel.js";
+import { createGrpcTransport } from "../../src/mesh/grpc-transport.js";
+import { reloadTlsMaterial } from "../../src/mesh/tls-material.js";
+import { createPipelineApp, pipelineName } from "../../src/pipeline/pipeline-app.js";
+import { createFakeEngine } from "../../src/testing/fake-engine.js";
+import { createWorkerApp, type ManagedEngine, workerName } from "../../src/worker/worker-app.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { failure } from "../mesh/support/grpc-client.js";
+import { createAuthority, replaceFile, writeCertificate } from "../support/certificates.js";
+import { createHeldEngine } from "../support/held-engine.js";
+import { testTelemetry } from "../support/telemetry.js";
+
+const logger = pino({ level: "silent" });
+
+async function startWorker(t: TestContext, engine: ManagedEngine, options: Partial<ServeOptions> = {}) {
+  const worker = await createWorkerApp({
+    startEngine: async () => engine,
+    telemetry: testTelemetry(t, workerName),
+    logger,
+  }).serve({ port: 0, ...options });
+  t.after(() => worker.stop({ graceMs: 0 }));
+  return worker;
+}
+
+/** A pipeline with a file of apps; `write` resolves when the pipeline has read it. */
+async function startPipeline(t: TestContext, path: string, apps: object) {
+  await replaceFile(path, JSON.stringify(apps));
+  const directory = reloadAppsFile(path, { onRefused: (error) => t.diagnostic(String(error)), intervalMs: 10 });
+  let changed = () => {};
+  directory.onChange(() => changed());
+  const pipeline = await createPipelineApp({ directory, telemetry: testTelemetry(t, pipelineName), logger }).serve({
+    port: 0,
+  });
+  const channel = createChannel({ target: `127.0.0.1:${pipeline.port}` });
+  t.after(async () => {
+    channel.close();
+    await pipeline.stop({ graceMs: 0 });
+    directory.close();
+  });
+  return {
+    client: createPipelineClient({ transport: createGrpcTransport({ channel }) }),
+    write: (next: object) =>
+      new Promise<void>((resolve, reject) => {
+        changed = resolve;
+        replaceFile(path, JSON.stringify(next)).catch(reject);
+      }),
+  };
+}
+
+suite("a pipeline whose file of apps changes", async () => {
+  const folder = await temporaryFolder();
+
+  test("calls the new target, while a running call stays where it is, and knows no app that is gone", async (t) => {
+    const held = createHeldEngine();
+    const engine = createFakeEngine();
+    const [old, other] = [await startWorker(t, held.engine), await startWorker(t, engine)];
+    const target = (port: number) => ({ target: `127.0.0.1:${port}` });
+    const { client, write } = await startPipeline(t, join(folder, "change.json"), {
+      default: "a/first",
+      apps: { "a/first": target(old.port), "a/second": target(other.port) },
+    });
+    const running = client.generate({ prompt: "a heart" });
+    await held.reached;
+
+    await write({ default: "a/first", apps: { "a/first": target(other.port) } });
+    await client.generate({ prompt: "a heart" });
+    assert.deepEqual([held.engine.paintings, engine.paintings], [1, 1]);
+    const gone = await failure(client.generate({ prompt: "a heart", workerApp: "a/second" }));
+    assert.equal(gone.code, Code.NotFound);
+    assert.equal(gone.rawMessage, "no such worker app; the apps are a/first");
+
+    await write({ default: "a/third", apps: { "a/third": target(other.port) } });
+    held.release();
+    assert.equal((await running).image?.contentType, "image/png");
+    await client.generate({ prompt: "a heart" });
+    assert.deepEqual([held.engine.paintings, engine.paintings], [1, 2]);
+  });
+
+  test("shows each app the certificate that stands there, and checks the server's name", async (t) => {
+    const authority = await createAuthority();
+    const ca = await replaceFile(join(folder, "ca.crt"), authority.cert);
+    const alternatives = [{ type: "dns", value: "painter.internal" }] as const;
+    const server = await writeCertificate(folder, "server", await authority.issue({ name: "painter", alternatives }));
+    await writeCertificate(folder, "pipeline", await authority.issue({ name: "pipeline" }));
+    const material = reloadTlsMaterial({ ...server, ca }, { onRefused() {} });
+    t.after(material.close);
+    const worker = await startWorker(t, createFakeEngine(), { tls: { material, clientCertificate: "required" } });
+    const plain = await startWorker(t, createFakeEngine());
+    const tls = { ca: "ca.crt", cert: "pipeline.crt", key: "pipeline.key" };
+    const target = `127.0.0.1:${worker.port}`;
+    const { client } = await startPipeline(t, join(folder, "tls.json"), {
+      apps: {
+        "a/right": { target, tls: { ...tls, serverName: "painter.internal" } },
+        "a/elsewhere": { target, tls: { ...tls, serverName: "other.internal" } },
+        "a/stranger": { target, tls: { ca: "ca.crt", serverName: "painter.internal" } },
+        "a/plain": { target: `127.0.0.1:${plain.port}` },
+      },
+    });
+    for (const workerApp of ["a/right", "a/plain"]) {
+      assert.equal((await client.generate({ prompt: "a heart", workerApp })).image?.contentType, "image/png");
+    }
+    for (const workerApp of ["a/elsewhere", "a/stranger"]) {
+      const error = await failure(client.generate({ prompt: "a heart", workerApp }));
+      assert.equal(error.code, Code.Unavailable, workerApp);
+    }
+  });
+});
