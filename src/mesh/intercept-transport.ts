@@ -7,6 +7,7 @@ import {
   type MessageInitShape,
 } from "@bufbuild/protobuf";
 import {
+  ConnectError,
   type ContextValues,
   createContextValues,
   type Interceptor,
@@ -15,12 +16,16 @@ import {
   type UnaryResponse,
 } from "@connectrpc/connect";
 import { runStreamingCall, runUnaryCall } from "@connectrpc/connect/protocol";
+import { saysWhere } from "./errors.js";
 import { methodPath } from "./grpc-call.js";
 
 /** What the Headers constructor takes; undefined included. */
 type HeadersLike = ConstructorParameters<typeof Headers>[0];
 
-/** Puts client interceptors, the outermost first, around a transport that is there already. Time limits stay the transport's affair. */
+/**
+ * Puts client interceptors, the outermost first, around a transport that is there already. Time limits stay the transport's affair, and so
+ * do its words about where the time went: a signal that is aborted by a deadline of its own only knows that it is over.
+ */
 export function interceptTransport(transport: Transport, clientInterceptors: readonly Interceptor[]): Transport {
   const interceptors = [...clientInterceptors];
   const common = (method: DescMethod, header: HeadersLike, contextValues: ContextValues | undefined) => ({
@@ -39,15 +44,18 @@ export function interceptTransport(transport: Transport, clientInterceptors: rea
       input: MessageInitShape<I>,
       contextValues?: ContextValues,
     ): Promise<UnaryResponse<I, O>> {
+      const words = createWords();
       return runUnaryCall<I, O>({
         interceptors,
         ...(signal && { signal }),
         req: { stream: false, method, message: create(method.input, input), ...common(method, header, contextValues) },
         next: (request) =>
-          transport.unary(method, request.signal, timeoutMs, request.header, request.message, request.contextValues),
-      });
+          transport
+            .unary(method, request.signal, timeoutMs, request.header, request.message, request.contextValues)
+            .catch(words.hear),
+      }).catch(words.say);
     },
-    stream<I extends DescMessage, O extends DescMessage>(
+    async stream<I extends DescMessage, O extends DescMessage>(
       method: DescMethodStreaming<I, O>,
       signal: AbortSignal | undefined,
       timeoutMs: number | undefined,
@@ -55,13 +63,42 @@ export function interceptTransport(transport: Transport, clientInterceptors: rea
       input: AsyncIterable<MessageInitShape<I>>,
       contextValues?: ContextValues,
     ): Promise<StreamResponse<I, O>> {
-      return runStreamingCall<I, O>({
+      const words = createWords();
+      const response = await runStreamingCall<I, O>({
         interceptors,
         ...(signal && { signal }),
         req: { stream: true, method, message: input, ...common(method, header, contextValues) },
-        next: (request) =>
-          transport.stream(method, request.signal, timeoutMs, request.header, request.message, request.contextValues),
-      });
+        next: async (request) => {
+          const { signal, header: fields, message, contextValues: values } = request;
+          const answer = await transport.stream(method, signal, timeoutMs, fields, message, values).catch(words.hear);
+          return { ...answer, message: onFailure(answer.message, words.hear) };
+        },
+      }).catch(words.say);
+      return { ...response, message: onFailure(response.message, words.say) };
     },
   };
+}
+
+/** Keeps what a transport said of where the time of one call went, while Connect puts the signal's reason in its place. */
+function createWords() {
+  let heard: ConnectError | undefined;
+  return {
+    hear(error: unknown): never {
+      if (error instanceof ConnectError && saysWhere(error)) {
+        heard = error;
+      }
+      throw error;
+    },
+    say(error: unknown): never {
+      throw heard ?? error;
+    },
+  };
+}
+
+async function* onFailure<T>(messages: AsyncIterable<T>, fail: (error: unknown) => never): AsyncGenerator<T> {
+  try {
+    yield* messages;
+  } catch (error) {
+    fail(error);
+  }
 }
