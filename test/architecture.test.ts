@@ -63,7 +63,7 @@ const allowed: Record<string, readonly string[]> = {
   client: ["gen"],
   app: ["mesh", "trace", "otelconnect"],
   mesh: ["gen"],
-  trace: ["otelconnect"],
+  trace: ["otelconnect", "gen"],
   otelconnect: [],
   engine: [],
   image: [],

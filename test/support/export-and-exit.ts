@@ -9,7 +9,13 @@ const warnings: string[] = [];
 
 const running = await Promise.all(
   Object.entries(environments).map(async ([name, environment]) => {
-    const log = { warn: () => void warnings.push(name) };
+    const log = {
+      warn: (_: object, message: string) => {
+        if (message === "spans could not be exported") {
+          warnings.push(name);
+        }
+      },
+    };
     const telemetry = createTelemetry({ serviceName: name, environment, log });
     await withSpan(telemetry.tracer, "work", { parent: ROOT_CONTEXT }, () => {});
     return { name, telemetry };

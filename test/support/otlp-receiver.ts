@@ -32,15 +32,17 @@ export interface OtlpReceiver {
 export interface OtlpReceiverOptions {
   /** Default `grpc`. */
   readonly protocol?: "grpc" | "http/protobuf";
+  /** Where one that was stopped begins again. Default: a free port. */
+  readonly port?: number;
   /** Mutual TLS, PEM. Default: cleartext. */
   readonly tls?: { readonly ca: string; readonly cert: string; readonly key: string };
 }
 
-/** Starts a receiver on a free port of the loopback interface. */
+/** Starts a receiver on the loopback interface. */
 export async function startOtlpReceiver(options: OtlpReceiverOptions = {}): Promise<OtlpReceiver> {
   const inbox = createInbox();
   const listen = options.protocol === "http/protobuf" ? listenHttp : listenGrpc;
-  const server = await listen(inbox, options.tls);
+  const server = await listen(inbox, options.tls, options.port ?? 0);
   return { ...server, exports: inbox.exports, spans: inbox.spans, waitFor: inbox.waitFor };
 }
 
@@ -107,6 +109,7 @@ const exportMethod = (() => {
 async function listenGrpc(
   inbox: Inbox,
   tls: OtlpReceiverOptions["tls"],
+  wantedPort: number,
 ): Promise<Pick<OtlpReceiver, "endpoint" | "stop">> {
   const server = new grpc.Server();
   const handleExport: grpc.handleUnaryCall<object, object> = (call, callback) => {
@@ -127,7 +130,7 @@ async function listenGrpc(
       )
     : grpc.ServerCredentials.createInsecure();
   const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync("127.0.0.1:0", credentials, (error, bound) => {
+    server.bindAsync(`127.0.0.1:${wantedPort}`, credentials, (error, bound) => {
       if (error === null) {
         resolve(bound);
       } else {
@@ -146,6 +149,7 @@ async function listenGrpc(
 async function listenHttp(
   inbox: Inbox,
   tls: OtlpReceiverOptions["tls"],
+  wantedPort: number,
 ): Promise<Pick<OtlpReceiver, "endpoint" | "stop">> {
   const handle = async (request: IncomingMessage, response: ServerResponse) => {
     const chunks: Buffer[] = [];
@@ -170,7 +174,7 @@ async function listenHttp(
   const server = tls
     ? createSecureServer({ ...tls, requestCert: true, rejectUnauthorized: true }, listener)
     : createServer(listener);
-  server.listen(0, "127.0.0.1");
+  server.listen(wantedPort, "127.0.0.1");
   await once(server, "listening");
   const address = server.address();
   if (address === null || typeof address === "string") {

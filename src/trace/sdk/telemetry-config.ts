@@ -7,6 +7,7 @@ import {
   readSetting,
   refuse,
 } from "./environment-reader.js";
+import type { ExportQueueLimits } from "./export-queue.js";
 import { type ExporterConfig, readExporterConfig } from "./exporter-config.js";
 
 /** How tracing is set up, as the environment says. */
@@ -22,6 +23,8 @@ export interface EnabledTelemetryConfig {
   readonly stageSpans: boolean;
   readonly sampler: SamplerConfig;
   readonly batch: BatchConfig;
+  /** What is kept while the collector is away. */
+  readonly retryQueue: ExportQueueLimits;
   /** Attributes of the resource beside `service.name`. */
   readonly resourceAttributes: Readonly<Record<string, string>>;
 }
@@ -49,13 +52,15 @@ export function readTelemetryConfig(environment: Environment): TelemetryConfig {
   if (!isEnabled(environment)) {
     return { enabled: false };
   }
+  const batch = readBatch(environment);
   return {
     enabled: true,
     exporter: readExporterConfig(environment),
     rpcSpans: readTruth(readSetting(environment, "THROUGHLINE_RPC_SPANS"), false),
     stageSpans: readTruth(readSetting(environment, "THROUGHLINE_STAGE_SPANS"), false),
     sampler: readSampler(environment),
-    batch: readBatch(environment),
+    batch,
+    retryQueue: readRetryQueue(environment, batch),
     resourceAttributes: readPairs(readSetting(environment, "OTEL_RESOURCE_ATTRIBUTES")),
   };
 }
@@ -92,9 +97,15 @@ const samplers = [
 ] as const;
 
 function readSampler(environment: Environment): SamplerConfig {
-  const name = readChoice(readSetting(environment, "OTEL_TRACES_SAMPLER"), samplers, "parentbased_always_on");
-  const share =
-    readNumber(readSetting(environment, "OTEL_TRACES_SAMPLER_ARG"), { min: 0, max: 1, integer: false }) ?? 1;
+  const readShare = (setting: ReturnType<typeof readSetting>) =>
+    readNumber(setting, { min: 0, max: 1, integer: false });
+  const sampler = readSetting(environment, "OTEL_TRACES_SAMPLER");
+  const name = readChoice(sampler, samplers, "parentbased_always_on");
+  const share = readShare(readSetting(environment, "OTEL_TRACES_SAMPLER_ARG")) ?? 1;
+  const rate = readShare(readSetting(environment, "OTEL_SAMPLE_RATE"));
+  if (sampler === undefined && rate !== undefined) {
+    return { parentBased: true, ratio: rate };
+  }
   const parentBased = name.startsWith("parentbased_");
   if (name.endsWith("always_on")) {
     return { parentBased, ratio: 1 };
@@ -120,4 +131,18 @@ function readBatch(environment: Environment): BatchConfig {
     scheduledDelayMillis: whole(readSetting(environment, "OTEL_BSP_SCHEDULE_DELAY"), 0) ?? 5000,
     exportTimeoutMillis: whole(readSetting(environment, "OTEL_BSP_EXPORT_TIMEOUT"), 1) ?? 30_000,
   };
+}
+
+/** Bytes of encoded spans that are kept by default; room for 32,768 spans of 2 kB each. */
+const defaultQueueBytes = 64 * 1024 * 1024;
+
+function readRetryQueue(environment: Environment, { maxExportBatchSize }: BatchConfig): ExportQueueLimits {
+  const spans = readSetting(environment, "THROUGHLINE_RETRY_QUEUE_SPANS");
+  const bytes = readSetting(environment, "THROUGHLINE_RETRY_QUEUE_BYTES");
+  const maxSpans = readNumber(spans, { min: 1, max: 1_000_000, integer: true }) ?? Math.max(32_768, maxExportBatchSize);
+  if (spans !== undefined && maxSpans < maxExportBatchSize) {
+    refuse(spans, `at least the size of a batch, which is ${maxExportBatchSize}`);
+  }
+  const maxBytes = readNumber(bytes, { min: 65_536, max: 2 ** 32, integer: true }) ?? defaultQueueBytes;
+  return { maxSpans, maxBytes };
 }

@@ -1,6 +1,6 @@
 /**
- * The environment variables that tracing reads, with what each means. Their names and values are those of the OpenTelemetry
- * specification; an empty value counts as absent.
+ * The environment variables that tracing reads, with what each means. Those that begin with OTEL_ are the OpenTelemetry
+ * specification's, with its values, all but OTEL_SAMPLE_RATE; an empty value counts as absent.
  *
  * @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
  * @see https://opentelemetry.io/docs/specs/otel/protocol/exporter/
@@ -35,10 +35,16 @@ export const telemetryVariables = {
   OTEL_TRACES_SAMPLER:
     "`always_on`, `always_off`, `traceidratio`, or one of them with `parentbased_` before; default `parentbased_always_on`",
   OTEL_TRACES_SAMPLER_ARG: "share of traces for the `traceidratio` samplers, 0 to 1; default 1",
+  OTEL_SAMPLE_RATE:
+    "short for `parentbased_traceidratio` with this share of traces, 0 to 1; `OTEL_TRACES_SAMPLER` wins over it",
   OTEL_BSP_SCHEDULE_DELAY: "milliseconds between two exports; default 5000",
-  OTEL_BSP_EXPORT_TIMEOUT: "milliseconds until an export is given up; default 30000",
-  OTEL_BSP_MAX_QUEUE_SIZE: "spans kept for export, more are dropped; default 2048",
+  OTEL_BSP_EXPORT_TIMEOUT:
+    "milliseconds that one try of an export may take, where `OTEL_EXPORTER_OTLP_TIMEOUT` is not less; default 30000",
+  OTEL_BSP_MAX_QUEUE_SIZE: "spans that wait to become a batch, more are dropped; default 2048",
   OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "spans in one export; default 512",
+  THROUGHLINE_RETRY_QUEUE_SPANS:
+    "spans kept while the collector is away, the oldest are dropped first; default 32768, at least a batch",
+  THROUGHLINE_RETRY_QUEUE_BYTES: "the same in bytes of encoded spans; default 67108864, at least 65536",
   OTEL_RESOURCE_ATTRIBUTES:
     "attributes of the resource, `key=value,key=value`, percent-encoded; `service.name` is the app's",
 } as const;

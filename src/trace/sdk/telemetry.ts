@@ -1,10 +1,11 @@
 import { ProxyTracerProvider, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
 import { resources, tracing } from "@opentelemetry/sdk-node";
+import type { Clock } from "./clock.js";
 import { installContextManager } from "./context-manager.js";
 import type { Environment } from "./environment-reader.js";
+import type { TelemetryLog } from "./export-report.js";
 import { createOtlpExporter } from "./otlp-exporter.js";
 import { createPropagator, createSilentPropagator } from "./propagator.js";
-import { reportExports, type TelemetryLog } from "./report-exports.js";
 import { type EnabledTelemetryConfig, readTelemetryConfig, type SamplerConfig } from "./telemetry-config.js";
 
 export interface TelemetryOptions {
@@ -12,8 +13,10 @@ export interface TelemetryOptions {
   readonly serviceName: string;
   /** Variables to read, `process.env` in a program; see `telemetryVariables`. */
   readonly environment: Environment;
-  /** Told when spans are lost. */
+  /** Told when spans are lost, or wait because the collector is away. */
   readonly log: TelemetryLog;
+  /** Time between tries of an export. For tests. @default the process's time */
+  readonly clock?: Clock;
   /** More exporters; each gets every sampled span at the moment it ends. For tests. */
   readonly exporters?: readonly tracing.SpanExporter[];
 }
@@ -39,6 +42,9 @@ export interface Telemetry {
 /** Time for the last export. The 4 s that a shutdown has are more, because timers are late on a busy machine. */
 export const flushMs = 3500;
 
+/** Of that, the time for the collector. The rest is for saying what could not be exported. */
+const drainMs = 3300;
+
 /**
  * Sets up tracing for one service, and the process-wide context manager where there is none yet. No tracer provider and no
  * propagator is made global.
@@ -58,13 +64,21 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
     };
   }
   installContextManager();
-  const otlp = config.exporter && createOtlpExporter(config.exporter);
+  const otlp =
+    config.exporter &&
+    createOtlpExporter({
+      config: config.exporter,
+      timeoutMs: Math.min(config.exporter.timeoutMs, config.batch.exportTimeoutMillis),
+      limits: config.retryQueue,
+      drainMs,
+      log: options.log,
+      ...(options.clock && { clock: options.clock }),
+    });
   const processors: tracing.SpanProcessor[] = (options.exporters ?? []).map(
     (exporter) => new tracing.SimpleSpanProcessor(exporter),
   );
   if (otlp) {
-    const exporter = reportExports({ exporter: otlp.exporter, log: options.log });
-    processors.push(new tracing.BatchSpanProcessor(exporter, { ...config.batch }));
+    processors.push(new tracing.BatchSpanProcessor(otlp, { ...config.batch }));
   }
   const provider = new tracing.BasicTracerProvider({
     resource: createResource(options.serviceName, config),
@@ -75,7 +89,7 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
   let closing: Promise<void> | undefined;
   const close = async () => {
     await settledWithin(provider.shutdown(), flushMs);
-    // Not left to the provider: it forgets the exporter when the last export fails.
+    // Where the time was not enough, nothing may be left that keeps the process alive.
     otlp?.close();
   };
   return {

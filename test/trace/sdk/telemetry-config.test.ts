@@ -20,6 +20,7 @@ test("the defaults", () => {
     stageSpans: false,
     sampler: { parentBased: true, ratio: 1 },
     batch: { maxQueueSize: 2048, maxExportBatchSize: 512, scheduledDelayMillis: 5000, exportTimeoutMillis: 30_000 },
+    retryQueue: { maxSpans: 32_768, maxBytes: 67_108_864 },
     resourceAttributes: {},
   });
   assert.deepEqual(exporterOf(endpoint), {
@@ -84,6 +85,35 @@ test("a small queue makes small batches", () => {
   assert.equal(config.batch.maxExportBatchSize, 100);
 });
 
+for (const { environment, sampler } of [
+  { environment: { OTEL_SAMPLE_RATE: "0.25" }, sampler: { parentBased: true, ratio: 0.25 } },
+  { environment: { OTEL_SAMPLE_RATE: "0" }, sampler: { parentBased: true, ratio: 0 } },
+  // The specification's variable wins, with its own default for the share.
+  {
+    environment: { OTEL_SAMPLE_RATE: "0.25", OTEL_TRACES_SAMPLER: "traceidratio" },
+    sampler: { parentBased: false, ratio: 1 },
+  },
+  {
+    environment: {
+      OTEL_SAMPLE_RATE: "0.25",
+      OTEL_TRACES_SAMPLER: "parentbased_traceidratio",
+      OTEL_TRACES_SAMPLER_ARG: "0.5",
+    },
+    sampler: { parentBased: true, ratio: 0.5 },
+  },
+  // Without a sampler the specification's share belongs to none.
+  {
+    environment: { OTEL_SAMPLE_RATE: "0.25", OTEL_TRACES_SAMPLER_ARG: "0.5" },
+    sampler: { parentBased: true, ratio: 0.25 },
+  },
+]) {
+  test(`sampling with ${JSON.stringify(environment)}`, () => {
+    const config = readTelemetryConfig(environment);
+    assert.ok(config.enabled);
+    assert.deepEqual(config.sampler, sampler);
+  });
+}
+
 const nonsense: { variable: string; value: string; more?: Record<string, string> }[] = [
   { variable: "ENABLE_TRACING", value: "maybe" },
   { variable: "OTEL_TRACES_EXPORTER", value: "zipkin" },
@@ -107,6 +137,11 @@ const nonsense: { variable: string; value: string; more?: Record<string, string>
   { variable: "OTEL_TRACES_SAMPLER", value: "sometimes" },
   { variable: "OTEL_TRACES_SAMPLER_ARG", value: "1.5" },
   { variable: "OTEL_TRACES_SAMPLER_ARG", value: "half" },
+  { variable: "OTEL_SAMPLE_RATE", value: "10%" },
+  { variable: "OTEL_SAMPLE_RATE", value: "-0.1" },
+  { variable: "THROUGHLINE_RETRY_QUEUE_SPANS", value: "511" },
+  { variable: "THROUGHLINE_RETRY_QUEUE_SPANS", value: "100", more: { OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "101" } },
+  { variable: "THROUGHLINE_RETRY_QUEUE_BYTES", value: "1000" },
   { variable: "OTEL_BSP_SCHEDULE_DELAY", value: "-5" },
   { variable: "OTEL_BSP_SCHEDULE_DELAY", value: "99999999999" },
   { variable: "OTEL_BSP_EXPORT_TIMEOUT", value: "soon" },

@@ -1,0 +1,82 @@
+import type { Clock } from "./clock.js";
+import { createQuietLine } from "./quiet-line.js";
+
+/** Where trouble with exports is told; a pino logger is one. */
+export interface TelemetryLog {
+  warn(fields: Readonly<Record<string, unknown>>, message: string): void;
+}
+
+export interface ExportReportOptions {
+  readonly log: TelemetryLog;
+  readonly clock: Clock;
+}
+
+/** Tells the log what becomes of spans. OpenTelemetry's SDK says it to a logger that is global to the process, or to nobody. */
+export interface ExportReport {
+  /** Counts spans that are gone. */
+  lost(spans: number, reason: string): void;
+  /** Says how many spans wait because an export failed that will be tried again. */
+  waiting(spans: number, reason: string): void;
+  /** Takes back what `waiting` said and the log has not yet. */
+  recovered(): void;
+  /** Passes on what a collector remarked that took all spans. */
+  remark(words: string): void;
+  /** Spans gone so far. */
+  lostSpans(): number;
+  /** Tells what is not told yet. Nothing is told afterwards. */
+  close(): void;
+}
+
+/**
+ * A report with at most one line a minute of each kind, the first at once, so that a dead collector does not flood the log. Each
+ * line counts all spans lost since the last.
+ */
+export function createExportReport({ log, clock }: ExportReportOptions): ExportReport {
+  let lostSpans = 0;
+  let toldSpans = 0;
+  let lossReason = "";
+  let wait: { readonly waitingSpans: number; readonly reason: string } | undefined;
+  let remark = "";
+  const lossLine = createQuietLine(clock, () => {
+    log.warn({ lostSpans: lostSpans - toldSpans, reason: lossReason }, "spans could not be exported");
+    toldSpans = lostSpans;
+  });
+  const waitLine = createQuietLine(clock, () => {
+    if (wait) {
+      log.warn(wait, "spans wait for the collector");
+    }
+  });
+  const remarkLine = createQuietLine(clock, () => log.warn({ remark }, "the collector took spans with a remark"));
+  return {
+    lost(spans, reason) {
+      if (spans > 0) {
+        lostSpans += spans;
+        lossReason = cut(reason);
+        lossLine.ask();
+      }
+    },
+    waiting(spans, reason) {
+      wait = { waitingSpans: spans, reason: cut(reason) };
+      waitLine.ask();
+    },
+    recovered() {
+      wait = undefined;
+    },
+    remark(words) {
+      remark = cut(words);
+      remarkLine.ask();
+    },
+    lostSpans: () => lostSpans,
+    close() {
+      wait = undefined;
+      for (const line of [lossLine, waitLine, remarkLine]) {
+        line.close();
+      }
+    },
+  };
+}
+
+/** One line, cut: what a collector answers can be a whole web page. */
+function cut(words: string): string {
+  return words.replace(/\s+/g, " ").slice(0, 200);
+}
