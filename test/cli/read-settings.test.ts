@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { CommandError } from "../../src/cli/command-error.js";
 import { visitCommands } from "../../src/cli/commands.js";
+import { directoryOf } from "../../src/cli/directory-of.js";
+import { directorySettings } from "../../src/cli/directory-settings.js";
 import { generateSettings } from "../../src/cli/generate-settings.js";
 import { pipelineSettings } from "../../src/cli/pipeline-settings.js";
 import { readSettings } from "../../src/cli/read-settings.js";
@@ -84,9 +86,9 @@ suite("settings", () => {
     const expected = { "local/a": "127.0.0.1:1", "local/b": "ipv4:10.0.0.1:2,10.0.0.2:3" };
     assert.deepEqual(readSettings(pipelineSettings, { worker: [a, b] }, {}).workers, expected);
     assert.deepEqual(readSettings(pipelineSettings, {}, { THROUGHLINE_WORKERS: `${b},${a}` }).workers, expected);
-    assert.deepEqual(readSettings(pipelineSettings, {}, {}).workers, {
-      "local/text-to-image-worker": "127.0.0.1:50052",
-    });
+    const { lookUp } = directoryOf(readSettings(directorySettings, {}, {}), { error() {}, warn() {} });
+    assert.equal(lookUp("").appId, "local/text-to-image-worker");
+    assert.equal(lookUp("").target, "127.0.0.1:50052");
     for (const value of ["127.0.0.1:50052", "a=127.0.0.1:1", "local/a=", "local/a=x:1,local/a=y:2", ""]) {
       assert.throws(
         () => readSettings(pipelineSettings, { worker: [value] }, {}),
