@@ -1,0 +1,75 @@
+import { randomFillSync } from "node:crypto";
+import { once } from "node:events";
+import { setTimeout as delay } from "node:timers/promises";
+import { pino } from "pino";
+import { createFakeEngine } from "../../../src/testing/fake-engine.js";
+import { createSpanCollector } from "../../../src/trace/sdk/span-collector.js";
+import { createTelemetry } from "../../../src/trace/sdk/telemetry.js";
+import { createWorkerApp, type ManagedEngine, workerName } from "../../../src/worker/worker-app.js";
+import type { WorkerOrder, WorkerReport } from "./worker-messages.js";
+
+// A worker whose engine only waits. It tells its parent of paintings and spans over a channel of their own, whatever its network is like.
+
+const [host = "", clockSkewMs = "0"] = process.argv.slice(2);
+const stepMs = 20;
+const report = (message: WorkerReport) => process.send?.(message);
+
+const trueNow = Date.now;
+Date.now = () => trueNow() + Number(clockSkewMs);
+
+let held = false;
+const releases = new Set<() => void>();
+process.on("message", ({ hold }: WorkerOrder) => {
+  held = hold;
+  if (!hold) {
+    for (const release of releases) {
+      release();
+    }
+  }
+});
+process.on("disconnect", () => process.exit());
+
+const waiting = createFakeEngine({
+  async beforeStep(step, _request, signal) {
+    if (held && step === 2) {
+      report({ kind: "holding" });
+      await Promise.race([new Promise<void>((resolve) => releases.add(resolve)), once(signal, "abort")]);
+    }
+    await delay(stepMs, undefined, { signal });
+  },
+});
+const engine: ManagedEngine = {
+  ...waiting,
+  async *paint(request, signal) {
+    for await (const event of waiting.paint(request, signal)) {
+      // Noise, so that a picture weighs what a real one of its size does at the most.
+      yield event.kind === "image"
+        ? { ...event, pixels: { ...event.pixels, data: randomFillSync(new Uint8Array(event.pixels.data.length)) } }
+        : event;
+    }
+  },
+};
+
+const logger = pino({ level: "silent" });
+const collector = createSpanCollector();
+const telemetry = createTelemetry({
+  serviceName: workerName,
+  environment: {},
+  log: logger,
+  exporters: [
+    {
+      export(spans, settle) {
+        collector.exporter.export(spans, settle);
+        report({ kind: "spans", spans: collector.spans() });
+        collector.clear();
+      },
+      shutdown: () => Promise.resolve(),
+    },
+  ],
+});
+const { port } = await createWorkerApp({ startEngine: async () => engine, telemetry, logger }).serve({
+  host,
+  port: 50_052,
+  open: true,
+});
+report({ kind: "ready", port });
