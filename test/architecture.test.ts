@@ -80,6 +80,30 @@ test("imports point one way", () => {
   }
 });
 
+/** The rooms of the mesh, from the bytes of a port to the apps of a directory. */
+const allowedInMesh: Record<string, readonly string[]> = {
+  "app-id.ts": [],
+  errors: [],
+  tls: [],
+  port: ["tls"],
+  access: ["port", "tls", "errors", "app-id.ts"],
+  serve: ["access", "port", "errors"],
+  grpc: ["tls", "errors"],
+  balance: ["grpc", "errors"],
+  directory: ["balance", "grpc", "access", "tls", "errors", "app-id.ts"],
+};
+
+test("the rooms of the mesh open one way too", () => {
+  const room = (path: string) => path.split("/")[1] ?? "";
+  for (const { path, files: imported } of files.filter(({ part }) => part === "mesh")) {
+    const may = allowedInMesh[room(path)];
+    assert.ok(may, `${path} stands in no room of the mesh`);
+    for (const other of imported.filter((file) => file.startsWith("mesh/"))) {
+      assert.ok(room(other) === room(path) || may.includes(room(other)), `${path} imports ${other}`);
+    }
+  }
+});
+
 test("no file imports itself by a detour", () => {
   const byPath = new Map(files.map((file) => [file.path, file]));
   const done = new Set<string>();

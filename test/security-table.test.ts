@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
-import { defaultListenLimits } from "../src/mesh/listen-limits.js";
+import { defaultListenLimits } from "../src/mesh/port/listen-limits.js";
 
 const page = readFileSync(new URL("../SECURITY.md", import.meta.url), "utf8");
 

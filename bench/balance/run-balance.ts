@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { PoliciesInput } from "../../src/mesh/policies.js";
+import type { PoliciesInput } from "../../src/mesh/grpc/policies.js";
 import { startFleet } from "../../test/support/fleet.js";
 import { unfairTime } from "./unfair-time.js";
 import { createWaitingEngine, type Painting } from "./waiting-engine.js";

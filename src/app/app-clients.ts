@@ -1,12 +1,12 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
 import { trace } from "@opentelemetry/api";
-import { createAppConnections } from "../mesh/app-connections.js";
-import type { AppDirectory, AppDirectoryEntry } from "../mesh/app-directory.js";
-import { connectApp } from "../mesh/balanced-connection.js";
-import { attemptListener } from "../mesh/call-attempt.js";
-import type { Connection } from "../mesh/connection.js";
-import { interceptTransport } from "../mesh/intercept-transport.js";
+import { connectApp } from "../mesh/balance/balanced-connection.js";
+import { attemptListener } from "../mesh/balance/call-attempt.js";
+import { createAppConnections } from "../mesh/directory/app-connections.js";
+import type { AppDirectory, AppDirectoryEntry } from "../mesh/directory/app-directory.js";
+import type { Connection } from "../mesh/grpc/connection.js";
+import { interceptTransport } from "../mesh/grpc/intercept-transport.js";
 import { createClientSpanInterceptor } from "../trace/client-span-interceptor.js";
 import { rpcClientSpans } from "../trace/rpc-spans.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";

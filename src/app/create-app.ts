@@ -9,14 +9,14 @@ import {
   type Transport,
 } from "@connectrpc/connect";
 import type { Logger } from "pino";
-import { createConnectHandler } from "../mesh/connect-handler.js";
-import { type CallerHandler, gateHandler } from "../mesh/gate-handler.js";
-import { createHealth, ServingStatus } from "../mesh/health.js";
-import { type Listening, listen } from "../mesh/listen.js";
-import type { ListenLimits } from "../mesh/listen-limits.js";
-import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/node-handler.js";
-import { reflectionRoutes } from "../mesh/reflection.js";
-import { createValidationInterceptor } from "../mesh/validation.js";
+import { type CallerHandler, gateHandler } from "../mesh/access/gate-handler.js";
+import { type Listening, listen } from "../mesh/port/listen.js";
+import type { ListenLimits } from "../mesh/port/listen-limits.js";
+import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
+import { createConnectHandler } from "../mesh/serve/connect-handler.js";
+import { createHealth, ServingStatus } from "../mesh/serve/health.js";
+import { reflectionRoutes } from "../mesh/serve/reflection.js";
+import { createValidationInterceptor } from "../mesh/serve/validation.js";
 import type { ParentPolicy } from "../trace/caller-context.js";
 import { rpcServerSpans } from "../trace/rpc-spans.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";

@@ -1,4 +1,4 @@
-import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/node-handler.js";
+import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
 import type { AppState } from "./lifecycle.js";
 
 /** Path that answers 200 for as long as the process can answer at all, whatever its state. */

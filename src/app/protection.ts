@@ -1,11 +1,11 @@
 import type { Logger } from "pino";
-import { type CallerDirectory, certificateHolders } from "../mesh/caller-directory.js";
-import { createGate, type Gate } from "../mesh/gate.js";
-import { healthServiceName } from "../mesh/health.js";
-import { checkExposure } from "../mesh/listen-exposure.js";
-import { reflectionServiceNames } from "../mesh/reflection.js";
-import type { Reloaded } from "../mesh/reloaded-files.js";
-import type { ServerTls } from "../mesh/tls-acceptor.js";
+import { type CallerDirectory, certificateHolders } from "../mesh/access/caller-directory.js";
+import { createGate, type Gate } from "../mesh/access/gate.js";
+import { checkExposure } from "../mesh/port/listen-exposure.js";
+import type { ServerTls } from "../mesh/port/tls-acceptor.js";
+import { healthServiceName } from "../mesh/serve/health.js";
+import { reflectionServiceNames } from "../mesh/serve/reflection.js";
+import type { Reloaded } from "../mesh/tls/reloaded-files.js";
 
 /** How a server protects itself. */
 export interface Protection {

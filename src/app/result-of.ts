@@ -1,4 +1,4 @@
-import { internal } from "../mesh/errors.js";
+import { internal } from "../mesh/errors/errors.js";
 
 /** What the events of a stream have in common: each says what it is. */
 interface Event {

@@ -1,6 +1,6 @@
 import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
-import { createAppConnections } from "../mesh/app-connections.js";
-import { createAppConnector } from "../mesh/app-connector.js";
+import { createAppConnections } from "../mesh/directory/app-connections.js";
+import { createAppConnector } from "../mesh/directory/app-connector.js";
 import type { appsSettings } from "./apps-settings.js";
 import { type ListedApp, renderApps } from "./apps-table.js";
 import type { CommandContext } from "./command-context.js";

@@ -1,7 +1,7 @@
 import { createGuard } from "../app/protection.js";
-import { createConnectHandler } from "../mesh/connect-handler.js";
-import { gateHandler } from "../mesh/gate-handler.js";
-import { listen } from "../mesh/listen.js";
+import { gateHandler } from "../mesh/access/gate-handler.js";
+import { listen } from "../mesh/port/listen.js";
+import { createConnectHandler } from "../mesh/serve/connect-handler.js";
 import { createCollector } from "../studio/collector.js";
 import { createTraceRoute } from "../studio/trace-route.js";
 import type { collectorSettings } from "./collector-settings.js";

@@ -1,7 +1,7 @@
 import type { Logger } from "pino";
 import { logRefusedFile } from "../app/log-refused-file.js";
-import { type AppDirectory, createAppDirectory } from "../mesh/app-directory.js";
-import { reloadAppsFile } from "../mesh/apps-file.js";
+import { type AppDirectory, createAppDirectory } from "../mesh/directory/app-directory.js";
+import { reloadAppsFile } from "../mesh/directory/apps-file.js";
 import { CommandError, usageError } from "./command-error.js";
 import { defaultWorkers, type directorySettings } from "./directory-settings.js";
 import type { SettingsOf } from "./setting.js";

@@ -1,4 +1,4 @@
-import { createCallerKey, hashCallerKey } from "../mesh/caller-keys.js";
+import { createCallerKey, hashCallerKey } from "../mesh/access/caller-keys.js";
 import type { CommandContext } from "./command-context.js";
 import { exitCodes } from "./exit-codes.js";
 import type { keysSettings } from "./keys-settings.js";

@@ -1,8 +1,8 @@
 import type { Logger } from "pino";
 import { logRefusedFile } from "../app/log-refused-file.js";
 import type { Protection } from "../app/protection.js";
-import { reloadCallersFile } from "../mesh/callers-file.js";
-import { reloadTlsMaterial } from "../mesh/tls-material.js";
+import { reloadCallersFile } from "../mesh/access/callers-file.js";
+import { reloadTlsMaterial } from "../mesh/tls/tls-material.js";
 import { usageError } from "./command-error.js";
 import type { protectionSettings } from "./protection-settings.js";
 import type { SettingsOf } from "./setting.js";

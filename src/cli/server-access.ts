@@ -1,6 +1,6 @@
 import type { Interceptor } from "@connectrpc/connect";
-import { createCallerKeyInterceptor, reloadCallerKey } from "../mesh/caller-key-interceptor.js";
-import { reloadTlsMaterial } from "../mesh/tls-material.js";
+import { createCallerKeyInterceptor, reloadCallerKey } from "../mesh/access/caller-key-interceptor.js";
+import { reloadTlsMaterial } from "../mesh/tls/tls-material.js";
 import { CommandError } from "./command-error.js";
 import type { serverAccessSettings } from "./server-access-settings.js";
 import type { SettingsOf } from "./setting.js";

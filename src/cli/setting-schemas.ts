@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { type Device, parseDevice } from "../engine/device.js";
-import { appIdPattern } from "../mesh/app-directory.js";
+import { appIdPattern } from "../mesh/app-id.js";
 
 /** Schemas from what is typed to what is meant. Each message completes "--flag …" or "VARIABLE …". */
 

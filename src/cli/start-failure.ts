@@ -1,4 +1,4 @@
-import { OpenServerError } from "../mesh/listen-exposure.js";
+import { OpenServerError } from "../mesh/port/listen-exposure.js";
 import { CommandError } from "./command-error.js";
 
 /** Words for the system's errors that a server meets when it opens its port. */

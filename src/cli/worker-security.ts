@@ -1,7 +1,7 @@
 import type { Logger } from "pino";
 import { logRefusedFile } from "../app/log-refused-file.js";
-import { openAppSecurity } from "../mesh/app-security.js";
-import type { ConnectionSecurity } from "../mesh/connection-security.js";
+import { openAppSecurity } from "../mesh/directory/app-security.js";
+import type { ConnectionSecurity } from "../mesh/grpc/connection-security.js";
 import { usageError } from "./command-error.js";
 import type { SettingsOf } from "./setting.js";
 import type { workerSecuritySettings } from "./worker-security-settings.js";

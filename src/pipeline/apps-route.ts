@@ -1,5 +1,5 @@
-import type { Caller } from "../mesh/callers.js";
-import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/node-handler.js";
+import type { Caller } from "../mesh/access/callers.js";
+import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
 import type { WorkerClients } from "./worker-clients.js";
 
 /** Path under which a pipeline says how its apps are. */

@@ -12,9 +12,9 @@ import {
   type InferStreamResponse,
 } from "../gen/throughline/v1/worker_pb.js";
 import type { ImageStore } from "../image/image-store.js";
-import { attemptListener } from "../mesh/call-attempt.js";
-import { internal, invalidField } from "../mesh/errors.js";
-import { callerHeader } from "../mesh/sharing-key.js";
+import { callerHeader } from "../mesh/access/sharing-key.js";
+import { attemptListener } from "../mesh/balance/call-attempt.js";
+import { internal, invalidField } from "../mesh/errors/errors.js";
 import { injectCarrier } from "../trace/carrier.js";
 import { iterateWithClientSpan } from "../trace/client-span.js";
 import { withSpan } from "../trace/span-scope.js";

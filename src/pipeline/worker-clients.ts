@@ -1,7 +1,7 @@
 import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
 import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
-import { type AppConnectionsOptions, type AppStatus, createAppConnections } from "../mesh/app-connections.js";
-import { interceptTransport } from "../mesh/intercept-transport.js";
+import { type AppConnectionsOptions, type AppStatus, createAppConnections } from "../mesh/directory/app-connections.js";
+import { interceptTransport } from "../mesh/grpc/intercept-transport.js";
 
 /** A worker app with its typed client. */
 export interface WorkerClient {

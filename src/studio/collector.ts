@@ -6,7 +6,7 @@ import {
   ExportTraceServiceResponseSchema,
   TraceService,
 } from "../gen/opentelemetry/proto/collector/trace/v1/trace_service_pb.js";
-import type { NodeHandler } from "../mesh/node-handler.js";
+import type { NodeHandler } from "../mesh/port/node-handler.js";
 import { createOtlpHttpHandler } from "./otlp-http.js";
 import { spansFromOtlp } from "./otlp-spans.js";
 import { createSpanStore, type SpanStore } from "./span-store.js";

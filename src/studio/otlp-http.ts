@@ -8,7 +8,7 @@ import {
   type ExportTraceServiceResponse,
   ExportTraceServiceResponseSchema,
 } from "../gen/opentelemetry/proto/collector/trace/v1/trace_service_pb.js";
-import type { NodeHandler, NodeRequest, NodeResponse } from "../mesh/node-handler.js";
+import type { NodeHandler, NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
 import { exportFromJson } from "./otlp-json.js";
 
 export interface OtlpHttpOptions {

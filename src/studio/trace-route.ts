@@ -1,4 +1,4 @@
-import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/node-handler.js";
+import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
 import type { SpanRecord } from "../trace/span-record.js";
 import type { SpanStore } from "./span-store.js";
 import { traceToJson } from "./trace-json.js";

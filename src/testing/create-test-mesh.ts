@@ -7,7 +7,7 @@ import { createPipelineClient, createWorkerClient } from "../client/client.js";
 import type { ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import type { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import type { ImageStore } from "../image/image-store.js";
-import { createAppDirectory } from "../mesh/app-directory.js";
+import { createAppDirectory } from "../mesh/directory/app-directory.js";
 import { createPipelineApp, pipelineName } from "../pipeline/pipeline-app.js";
 import { createSpanCollector } from "../trace/sdk/span-collector.js";
 import { createTelemetry } from "../trace/sdk/telemetry.js";

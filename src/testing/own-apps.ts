@@ -4,7 +4,7 @@ import type { Logger } from "pino";
 import { createAppClients } from "../app/app-clients.js";
 import type { AppHost } from "../app/app-host.js";
 import type { App } from "../app/create-app.js";
-import { createAppDirectory } from "../mesh/app-directory.js";
+import { createAppDirectory } from "../mesh/directory/app-directory.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { type StartedApp, startApp, type Wire } from "./start-app.js";
 

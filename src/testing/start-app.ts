@@ -1,7 +1,7 @@
 import type { Transport } from "@connectrpc/connect";
 import type { App } from "../app/create-app.js";
-import { createChannel } from "../mesh/grpc-channel.js";
-import { createGrpcTransport } from "../mesh/grpc-transport.js";
+import { createChannel } from "../mesh/grpc/grpc-channel.js";
+import { createGrpcTransport } from "../mesh/grpc/grpc-transport.js";
 
 /** `memory`: apps are called in memory, over the Connect protocol; `port`: over gRPC on free ports of the loopback. */
 export type Wire = "memory" | "port";

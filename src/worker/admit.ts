@@ -1,4 +1,4 @@
-import { queueFull, unavailable } from "../mesh/errors.js";
+import { queueFull, unavailable } from "../mesh/errors/errors.js";
 import type { Admission, AdmissionRequest, Place } from "./admission.js";
 import { tooLateError } from "./too-late.js";
 

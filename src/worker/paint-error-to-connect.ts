@@ -1,7 +1,14 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { PaintRequest } from "../engine/engine.js";
 import { PaintError } from "../engine/paint-error.js";
-import { deadlineExceeded, internal, invalidField, queueFull, toClientError, unavailable } from "../mesh/errors.js";
+import {
+  deadlineExceeded,
+  internal,
+  invalidField,
+  queueFull,
+  toClientError,
+  unavailable,
+} from "../mesh/errors/errors.js";
 import { DisplacedError } from "./admission.js";
 
 /** Names of the request's fields in the contract, for the engine's. */

@@ -1,5 +1,5 @@
 import type { ConnectError } from "@connectrpc/connect";
-import { deadlineExceeded, queueFull } from "../mesh/errors.js";
+import { deadlineExceeded, queueFull } from "../mesh/errors/errors.js";
 import type { PaintingEstimate, PaintingWork } from "./painting-estimate.js";
 
 /** Why a request cannot be done in time, in estimated milliseconds. */

@@ -7,9 +7,9 @@ import { pino } from "pino";
 import { type AppOptions, createApp, type RunningApp } from "../../src/app/create-app.js";
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "../../src/gen/grpc/health/v1/health_pb.js";
 import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
-import { certificateHolders } from "../../src/mesh/caller-directory.js";
-import { createChannel } from "../../src/mesh/grpc-channel.js";
-import { createGrpcTransport } from "../../src/mesh/grpc-transport.js";
+import { certificateHolders } from "../../src/mesh/access/caller-directory.js";
+import { createChannel } from "../../src/mesh/grpc/grpc-channel.js";
+import { createGrpcTransport } from "../../src/mesh/grpc/grpc-transport.js";
 import { dumpSpans, text } from "../support/dump-spans.js";
 import { testTelemetry } from "../support/telemetry.js";
 

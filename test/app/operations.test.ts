@@ -8,8 +8,8 @@ import { defaultGraceMs } from "../../src/app/lifecycle.js";
 import { livenessPath, readinessPath } from "../../src/app/probe-route.js";
 import { graceSetting, workerPortSetting } from "../../src/cli/shared-settings.js";
 import { workerSettings } from "../../src/cli/worker-settings.js";
-import { defaultCancelMs } from "../../src/mesh/listen.js";
-import { readPolicies } from "../../src/mesh/policies.js";
+import { readPolicies } from "../../src/mesh/grpc/policies.js";
+import { defaultCancelMs } from "../../src/mesh/port/listen.js";
 import { flushMs } from "../../src/trace/sdk/telemetry.js";
 import { defaultAppId } from "../../src/worker/default-app-id.js";
 

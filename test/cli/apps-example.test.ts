@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { reloadAppsFile } from "../../src/mesh/apps-file.js";
+import { reloadAppsFile } from "../../src/mesh/directory/apps-file.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { createAuthority, replaceFile, writeCertificate } from "../support/certificates.js";
 

@@ -12,9 +12,9 @@ import { CommandError } from "../../src/cli/command-error.js";
 import { runProgram } from "../../src/cli/program.js";
 import type { ImageSchema } from "../../src/gen/throughline/v1/image_pb.js";
 import { type GenerateResponseSchema, ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
-import { createConnectHandler } from "../../src/mesh/connect-handler.js";
-import { listen } from "../../src/mesh/listen.js";
-import type { NodeHandler } from "../../src/mesh/node-handler.js";
+import { listen } from "../../src/mesh/port/listen.js";
+import type { NodeHandler } from "../../src/mesh/port/node-handler.js";
+import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 
 const png = Buffer.concat([Buffer.from("89504e470d0a1a0a", "hex"), Buffer.from("the rest of a picture")]);

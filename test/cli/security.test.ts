@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { suite, test } from "node:test";
-import { hashCallerKey } from "../../src/mesh/caller-keys.js";
+import { hashCallerKey } from "../../src/mesh/access/caller-keys.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { createAuthority, replaceFile, writeCertificate } from "../support/certificates.js";
 import { runCommand, startCommand } from "./support/run-command.js";

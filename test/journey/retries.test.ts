@@ -124,7 +124,10 @@ test("full workers: the free one paints, then the smallest estimate is told, and
   }
   const refused = await errorOf(client.generate({ prompt: "a" }));
   assert.equal(refused.code, Code.ResourceExhausted);
-  assert.equal(refused.rawMessage, "all 3 workers of local/text-to-image-worker are full; the first to have room says: all places of this worker are taken");
+  assert.equal(
+    refused.rawMessage,
+    "all 3 workers of local/text-to-image-worker are full; the first to have room says: all places of this worker are taken",
+  );
   assert.equal(refused.findDetails(RetryInfoSchema).length, 1);
   const spans = await collector.waitFor(
     (all) => all.some(({ name }) => name === "image-pipeline"),

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { EventEmitter, once } from "node:events";
 import { after, before, suite, test } from "node:test";
-import { type Listening, listen } from "../../src/mesh/listen.js";
-import { respondPlain } from "../../src/mesh/node-handler.js";
+import { type Listening, listen } from "../../src/mesh/port/listen.js";
+import { respondPlain } from "../../src/mesh/port/node-handler.js";
 import { createSpanStore } from "../../src/studio/span-store.js";
 import { createTraceRoute } from "../../src/studio/trace-route.js";
 import { makeSpan } from "../support/make-span.js";

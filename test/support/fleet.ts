@@ -1,9 +1,9 @@
 import { pino } from "pino";
 import { createPipelineClient } from "../../src/client/client.js";
-import { createAppDirectory } from "../../src/mesh/app-directory.js";
-import { createChannel } from "../../src/mesh/grpc-channel.js";
-import { createGrpcTransport } from "../../src/mesh/grpc-transport.js";
-import type { PoliciesInput } from "../../src/mesh/policies.js";
+import { createAppDirectory } from "../../src/mesh/directory/app-directory.js";
+import { createChannel } from "../../src/mesh/grpc/grpc-channel.js";
+import { createGrpcTransport } from "../../src/mesh/grpc/grpc-transport.js";
+import type { PoliciesInput } from "../../src/mesh/grpc/policies.js";
 import { createPipelineApp, pipelineName } from "../../src/pipeline/pipeline-app.js";
 import { createSpanCollector } from "../../src/trace/sdk/span-collector.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../../src/worker/worker-app.js";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { retryDelayMsOf } from "../../src/mesh/retry-info.js";
+import { retryDelayMsOf } from "../../src/mesh/errors/retry-info.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createPaintingEstimate, type PaintingWork, paintingWork } from "../../src/worker/painting-estimate.js";
 import { tooLate, tooLateError } from "../../src/worker/too-late.js";

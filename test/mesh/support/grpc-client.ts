@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
 import { type CallOptions, type Client, ConnectError, createClient } from "@connectrpc/connect";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
-import { type ChannelOptions, createChannel } from "../../../src/mesh/grpc-channel.js";
-import { createGrpcTransport, type GrpcTransportOptions } from "../../../src/mesh/grpc-transport.js";
+import { type ChannelOptions, createChannel } from "../../../src/mesh/grpc/grpc-channel.js";
+import { createGrpcTransport, type GrpcTransportOptions } from "../../../src/mesh/grpc/grpc-transport.js";
 import type { Behaviour } from "./echo-services.js";
 import { serveEcho } from "./serve-echo.js";
 

@@ -1,6 +1,6 @@
 import type { TestContext } from "node:test";
-import { type Listening, type ListenOptions, listen } from "../../../src/mesh/listen.js";
-import type { NodeHandler } from "../../../src/mesh/node-handler.js";
+import { type Listening, type ListenOptions, listen } from "../../../src/mesh/port/listen.js";
+import type { NodeHandler } from "../../../src/mesh/port/node-handler.js";
 
 /** Answers with the HTTP version, the method and the length of the body. */
 export const echo: NodeHandler = (request, response) => {

@@ -1,11 +1,11 @@
 import type { TestContext } from "node:test";
 import { ImagePipelineService } from "../../../src/gen/throughline/v1/pipeline_pb.js";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
-import { type ConnectHandlerOptions, createConnectHandler } from "../../../src/mesh/connect-handler.js";
-import { createHealth } from "../../../src/mesh/health.js";
-import { type Listening, type ListenOptions, listen } from "../../../src/mesh/listen.js";
-import { reflectionRoutes } from "../../../src/mesh/reflection.js";
-import { createValidationInterceptor } from "../../../src/mesh/validation.js";
+import { type Listening, type ListenOptions, listen } from "../../../src/mesh/port/listen.js";
+import { type ConnectHandlerOptions, createConnectHandler } from "../../../src/mesh/serve/connect-handler.js";
+import { createHealth } from "../../../src/mesh/serve/health.js";
+import { reflectionRoutes } from "../../../src/mesh/serve/reflection.js";
+import { createValidationInterceptor } from "../../../src/mesh/serve/validation.js";
 import { type Behaviour, echoRoutes } from "./echo-services.js";
 
 /** Options of {@link serveEcho}: the handler's and the port's, and what calls do. */

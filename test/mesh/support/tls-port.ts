@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import type { TestContext } from "node:test";
-import { type Listening, type ListenOptions, listen } from "../../../src/mesh/listen.js";
-import type { Reloaded } from "../../../src/mesh/reloaded-files.js";
-import type { ServerTls } from "../../../src/mesh/tls-acceptor.js";
-import { reloadTlsMaterial, type TlsFiles, type TlsMaterial } from "../../../src/mesh/tls-material.js";
+import { type Listening, type ListenOptions, listen } from "../../../src/mesh/port/listen.js";
+import type { ServerTls } from "../../../src/mesh/port/tls-acceptor.js";
+import type { Reloaded } from "../../../src/mesh/tls/reloaded-files.js";
+import { reloadTlsMaterial, type TlsFiles, type TlsMaterial } from "../../../src/mesh/tls/tls-material.js";
 import { type Authority, type CertificateRequest, replaceFile, writeCertificate } from "../../support/certificates.js";
 import { echo } from "./open-port.js";
 

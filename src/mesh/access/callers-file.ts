@@ -1,0 +1,171 @@
+import { parse } from "yaml";
+import { z } from "zod";
+import { appIdPattern } from "../app-id.js";
+import { type Reloaded, type ReloadOptions, reloadFiles } from "../tls/reloaded-files.js";
+import { type CallerDirectory, type CallerIdentity, createCallerDirectory } from "./caller-directory.js";
+import { callerKeyHash } from "./caller-keys.js";
+
+const callerName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+const certificateName = /^(?:uri|dns|email|ip|cn):.+$/;
+/** One app, all of an owner's, or all. */
+const appPattern = /^(?:\*|[A-Za-z0-9][A-Za-z0-9._-]*\/\*)$/;
+
+const rate = z
+  .number("must be a number above 0")
+  .positive("must be a number above 0")
+  .max(1_000_000, "must be at most 1,000,000");
+const count = z
+  .int("must be a whole number from 1 to 1,000,000")
+  .min(1, "must be 1 or more")
+  .max(1_000_000, "must be at most 1,000,000");
+
+const callerSchema = z
+  .strictObject({
+    name: z.string("must be a text").regex(callerName, "must be up to 64 letters, digits, dots, dashes or underscores"),
+    keys: z
+      .array(
+        z
+          .string("must be a text")
+          .regex(callerKeyHash, "must be sha256: and 64 hexadecimal digits, as throughline keys prints it"),
+      )
+      .default([]),
+    certificates: z
+      .array(
+        z
+          .string("must be a text")
+          .regex(certificateName, "must be a name with uri:, dns:, email:, ip: or cn: before it"),
+      )
+      .default([]),
+    apps: z
+      .array(
+        z
+          .string("must be a text")
+          .refine((app) => appIdPattern.test(app) || appPattern.test(app), 'must be an app id, owner/* or "*"'),
+        "must be a list of app ids",
+      )
+      .min(1, "must name at least one app"),
+    requestsPerSecond: rate.optional(),
+    requestsPerMinute: rate.optional(),
+    burst: count.optional(),
+    maxConcurrent: count.optional(),
+  })
+  .refine(({ keys, certificates }) => keys.length + certificates.length > 0, "needs keys or certificates")
+  .refine(
+    ({ requestsPerSecond, requestsPerMinute }) => requestsPerSecond === undefined || requestsPerMinute === undefined,
+    "takes requestsPerSecond or requestsPerMinute, not both",
+  )
+  .refine(
+    ({ requestsPerSecond, requestsPerMinute, burst }) =>
+      burst === undefined || requestsPerSecond !== undefined || requestsPerMinute !== undefined,
+    "takes burst only with requestsPerSecond or requestsPerMinute",
+  );
+
+const fileSchema = z.strictObject({ callers: z.array(callerSchema, "must be a list") });
+
+type CallerInFile = z.infer<typeof callerSchema>;
+
+/**
+ * Reads a file of callers, YAML or JSON, and reads it anew when it changes:
+ *
+ * ```yaml
+ * callers:
+ *   - name: studio
+ *     keys: ["sha256:…"]                       # of `throughline keys`; several while one replaces another
+ *     certificates: ["uri:spiffe://mesh/studio"]  # names in client certificates
+ *     apps: [local/text-to-image-worker, acme/*]  # or ["*"]
+ *     requestsPerMinute: 60                    # or requestsPerSecond; absent: no limit
+ *     burst: 10                                # default: the rate's number, at least 1
+ *     maxConcurrent: 4                         # absent: no limit
+ * ```
+ *
+ * @throws Error that names the file, the place and what is wrong there, and quotes nothing: the file might hold a key by mistake.
+ */
+export function reloadCallersFile(
+  file: string,
+  options: Pick<ReloadOptions<CallerDirectory>, "onRefused" | "intervalMs">,
+): Reloaded<CallerDirectory> {
+  return reloadFiles({
+    files: [file],
+    make: ([contents]) => createCallerDirectory(readCallers(String(contents), file)),
+    ...options,
+  });
+}
+
+function readCallers(text: string, file: string): CallerIdentity[] {
+  let value: unknown;
+  try {
+    value = parse(text, { maxAliasCount: 0 });
+  } catch (error) {
+    const line = error instanceof Error && "linePos" in error ? lineOf(error.linePos) : undefined;
+    throw new Error(`${file} is neither YAML nor JSON${line === undefined ? "" : `: see line ${line}`}`);
+  }
+  const result = fileSchema.safeParse(value);
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    throw new Error(`${file}: ${issue?.path.join(".") || "the file"} ${wordsOf(issue)}`);
+  }
+  const { callers } = result.data;
+  refuseTwice(
+    file,
+    "name",
+    callers.map(({ name }) => name),
+  );
+  refuseTwice(
+    file,
+    "key",
+    callers.flatMap(({ keys }) => keys),
+  );
+  refuseTwice(
+    file,
+    "certificate",
+    callers.flatMap(({ certificates }) => certificates),
+  );
+  return callers.map(identityOf);
+}
+
+/** zod's own words for what we have none for, without a word of the file. */
+function wordsOf(issue: z.core.$ZodIssue | undefined): string {
+  switch (issue?.code) {
+    case "unrecognized_keys":
+      return `takes callers' fields only: ${Object.keys(callerSchema.shape).join(", ")}`;
+    case "invalid_type":
+      return issue.message.startsWith("must") ? issue.message : `must be ${issue.expected}`;
+    default:
+      return issue?.message ?? "is not valid";
+  }
+}
+
+function identityOf({ requestsPerSecond, requestsPerMinute, burst, ...caller }: CallerInFile): CallerIdentity {
+  const exact = new Set(caller.apps);
+  const number = requestsPerSecond ?? requestsPerMinute;
+  const perSecond = requestsPerSecond ?? (requestsPerMinute === undefined ? undefined : requestsPerMinute / 60);
+  return {
+    name: caller.name,
+    keys: caller.keys,
+    certificates: caller.certificates,
+    maxConcurrent: caller.maxConcurrent,
+    mayUse: (appId) => exact.has("*") || exact.has(appId) || exact.has(`${appId.split("/", 1)[0]}/*`),
+    rate:
+      perSecond === undefined || number === undefined
+        ? undefined
+        : {
+            perSecond,
+            burst: burst ?? Math.max(1, Math.floor(number)),
+            words: `${number} requests a ${requestsPerSecond === undefined ? "minute" : "second"}`,
+          },
+  };
+}
+
+function refuseTwice(file: string, what: string, values: readonly string[]): void {
+  const index = values.findIndex((value, at) => values.indexOf(value) !== at);
+  if (index >= 0) {
+    throw new Error(`${file} has the same ${what} twice, the second time at ${what} ${index + 1}`);
+  }
+}
+
+function lineOf(position: unknown): number | undefined {
+  const first: unknown = Array.isArray(position) ? position[0] : undefined;
+  return typeof first === "object" && first !== null && "line" in first && typeof first.line === "number"
+    ? first.line
+    : undefined;
+}

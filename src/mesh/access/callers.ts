@@ -1,0 +1,38 @@
+import { Code, type ConnectError, type ContextKey, createContextKey, type HandlerContext } from "@connectrpc/connect";
+import { createConnectError } from "../errors/connect-error.js";
+
+/** Who makes a call. */
+export interface Caller {
+  /** Its name in the file of callers, or in its certificate. Undefined where nobody has to say who calls. */
+  readonly name: string | undefined;
+  /** By whom to count calls: the name, or else the address. Different callers never share one. */
+  readonly key: string;
+  /** Whether the caller may use an app. */
+  mayUse(appId: string): boolean;
+}
+
+/** The caller of a call that came over no wire. */
+const inProcess: Caller = { name: undefined, key: "in process", mayUse: () => true };
+
+/** Context key under which a server puts the caller. */
+export const callerKey: ContextKey<Caller> = createContextKey(inProcess, { description: "caller" });
+
+/** Who makes a call, in its handler: `callerOf(context)`. */
+export function callerOf({ values }: Pick<HandlerContext, "values">): Caller {
+  return values.get(callerKey);
+}
+
+/** PERMISSION_DENIED. The app is not named: its id is the caller's text. */
+export function appDenied({ name }: Pick<Caller, "name">): ConnectError {
+  return createConnectError({
+    code: Code.PermissionDenied,
+    message: `${name === undefined ? "this caller" : `caller ${name}`} may not use this app`,
+  });
+}
+
+/** Throws PERMISSION_DENIED unless the caller may use the app. */
+export function checkMayUse(caller: Caller, appId: string): void {
+  if (!caller.mayUse(appId)) {
+    throw appDenied(caller);
+  }
+}

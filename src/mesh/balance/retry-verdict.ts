@@ -1,0 +1,46 @@
+import { Code, type ConnectError } from "@connectrpc/connect";
+import * as grpc from "@grpc/grpc-js";
+import { retryDelayMsOf } from "../errors/retry-info.js";
+
+/** What a failed attempt means for its call and for the worker that failed. */
+export type RetryVerdict =
+  /** The call fails with this error. */
+  | { readonly kind: "final" }
+  /** The worker has no room for the call and did nothing: another may be asked at once, this one not again. */
+  | { readonly kind: "full"; readonly retryAfterMs: number }
+  /** The worker is lost or not ready: the call may be made again. */
+  | { readonly kind: "failed"; readonly retryAfterMs: number };
+
+/**
+ * Judges an attempt that failed before its first event. Only UNAVAILABLE and RESOURCE_EXHAUSTED with a google.rpc.RetryInfo may be made
+ * again: without one RESOURCE_EXHAUSTED means a message over the size limit, which is so everywhere. A server that forbids it by a negative
+ * or unreadable `grpc-retry-pushback-ms` is obeyed.
+ *
+ * @see https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback
+ */
+export function judgeFailure(error: ConnectError): RetryVerdict {
+  const pushbackMs = pushbackMsOf(error);
+  if (pushbackMs !== undefined && !(pushbackMs >= 0)) {
+    return { kind: "final" };
+  }
+  const delayMs = retryDelayMsOf(error);
+  if (error.code === Code.Unavailable) {
+    return { kind: "failed", retryAfterMs: Math.max(pushbackMs ?? 0, delayMs ?? 0) };
+  }
+  if (error.code === Code.ResourceExhausted && delayMs !== undefined) {
+    return { kind: "full", retryAfterMs: Math.max(pushbackMs ?? 0, delayMs) };
+  }
+  return { kind: "final" };
+}
+
+/** Milliseconds; NaN for what cannot be read. The field is gRPC's own, so it stands only in grpc-js's error, which is the cause. */
+function pushbackMsOf({ cause }: ConnectError): number | undefined {
+  if (!(cause instanceof Error && "metadata" in cause && cause.metadata instanceof grpc.Metadata)) {
+    return undefined;
+  }
+  const [pushback] = cause.metadata.get("grpc-retry-pushback-ms");
+  if (pushback === undefined) {
+    return undefined;
+  }
+  return /^-?\d{1,10}$/.test(String(pushback)) ? Number(pushback) : Number.NaN;
+}

@@ -1,0 +1,116 @@
+import { isDeepStrictEqual } from "node:util";
+import type { Transport } from "@connectrpc/connect";
+import type { Connection } from "../grpc/connection.js";
+import { interceptTransport } from "../grpc/intercept-transport.js";
+import type { WorkerStatus } from "../grpc/worker-status.js";
+import type { AppDirectory, AppDirectoryEntry } from "./app-directory.js";
+import { type CallCount, createCallCount } from "./call-count.js";
+
+/** Options of {@link createAppConnections}. */
+export interface AppConnectionsOptions {
+  readonly directory: AppDirectory;
+  /** Makes the connection to an app. */
+  readonly connect: (entry: AppDirectoryEntry) => Connection;
+}
+
+/** One app of the directory, as its connection sees it. */
+export interface AppStatus {
+  readonly appId: string;
+  /** gRPC target of all its workers. */
+  readonly target: string;
+  /** Whether the empty id means it. */
+  readonly isDefault: boolean;
+  /** In the order of the address list. Empty where its name has no address, or the connection is not one over gRPC. */
+  readonly workers: readonly WorkerStatus[];
+}
+
+/** Connections to the apps of a directory: one an app, made with its first call. */
+export interface AppConnections {
+  /**
+   * A transport to an app, wherever the directory says that it is when a call begins. Once the app is gone, calls fail with NOT_FOUND.
+   *
+   * @param appId an app's own id, not the empty one.
+   */
+  transportTo(appId: string): Transport;
+  /**
+   * Says how the apps are. Connects to those that it tells of.
+   *
+   * @param service full name of the service whose health counts.
+   * @param mayTell whether to tell of an app at all. @default of all
+   */
+  describe(service: string, mayTell?: (appId: string) => boolean): Promise<readonly AppStatus[]>;
+  /** Closes all connections. */
+  close(): void;
+}
+
+interface Open {
+  readonly entry: AppDirectoryEntry;
+  readonly connection: Connection;
+  readonly calls: CallCount;
+  /** The connection's, with its calls counted. */
+  readonly transport: Transport;
+}
+
+/**
+ * Creates the connections of a directory. When an entry has changed, new calls get a new connection; the old one, and that of an app which
+ * is gone, is closed once its running calls have ended, with all their attempts.
+ */
+export function createAppConnections({ directory, connect }: AppConnectionsOptions): AppConnections {
+  const current = new Map<string, Open>();
+  const retired = new Set<Connection>();
+
+  const openFor = (appId: string): Open => {
+    const known = current.get(appId);
+    if (known !== undefined) {
+      return known;
+    }
+    const entry = directory.lookUp(appId);
+    const connection = connect(entry);
+    const calls = createCallCount();
+    const transport = interceptTransport(connection.transport, [calls.interceptor]);
+    const open = { entry, connection, calls, transport };
+    current.set(appId, open);
+    return open;
+  };
+
+  directory.onChange(() => {
+    for (const [appId, { entry, connection, calls }] of current) {
+      if (directory.appIds.includes(appId) && isDeepStrictEqual(directory.lookUp(appId), entry)) {
+        continue;
+      }
+      current.delete(appId);
+      retired.add(connection);
+      calls.whenIdle(() => {
+        retired.delete(connection);
+        connection.close();
+      });
+    }
+  });
+
+  return {
+    transportTo: (appId) => ({
+      unary: async (...call) => openFor(appId).transport.unary(...call),
+      stream: async (...call) => openFor(appId).transport.stream(...call),
+    }),
+    describe(service, mayTell = () => true) {
+      return Promise.all(
+        directory.appIds.filter(mayTell).map(async (appId) => {
+          const { entry, connection } = openFor(appId);
+          return {
+            appId,
+            target: entry.target,
+            isDefault: appId === directory.defaultApp,
+            workers: (await connection.workers?.(service)) ?? [],
+          };
+        }),
+      );
+    },
+    close() {
+      for (const connection of [...retired, ...[...current.values()].map((open) => open.connection)]) {
+        connection.close();
+      }
+      current.clear();
+      retired.clear();
+    },
+  };
+}

@@ -1,0 +1,141 @@
+import { dirname, resolve } from "node:path";
+import { parse } from "yaml";
+import { z } from "zod";
+import { appIdPattern } from "../app-id.js";
+import { policiesSchema } from "../grpc/policies.js";
+import { type ReloadOptions, reloadFiles } from "../tls/reloaded-files.js";
+import { type AppDirectory, type AppEntry, createAppDirectory } from "./app-directory.js";
+import { openAppSecurity } from "./app-security.js";
+
+const text = z.string("must be a text").min(1, "must not be empty");
+
+const appSchema = z.strictObject({
+  target: text,
+  policies: policiesSchema.optional(),
+  tls: z
+    .strictObject({ ca: text.optional(), cert: text.optional(), key: text.optional(), serverName: text.optional() })
+    .optional(),
+  keyFile: text.optional(),
+});
+
+const fileSchema = z.strictObject({
+  default: z.string("must be a text").regex(appIdPattern, "must be of the form owner/name").optional(),
+  apps: z.record(z.string(), appSchema, "must be a mapping of app ids"),
+});
+
+type AppInFile = z.output<typeof appSchema>;
+
+/** A directory that follows its file until it is closed. */
+export interface AppsFile extends AppDirectory {
+  close(): void;
+}
+
+/**
+ * Reads a file of apps, YAML or JSON, and reads it anew when it changes:
+ *
+ * ```yaml
+ * default: local/text-to-image-worker   # for requests that name no app; absent: the app, where there is only one
+ * apps:
+ *   local/text-to-image-worker:
+ *     target: dns:///workers.internal:50052
+ *     policies: { retry: { maxAttempts: 3 } }          # absent: the defaults
+ *     tls: { ca: ca.pem, cert: pipeline.pem, key: pipeline.key, serverName: workers.internal }  # paths from this file's folder
+ *     keyFile: worker-key.txt                          # our caller's key for the workers
+ * ```
+ *
+ * A file that is wrong is refused whole: at the start by an Error, later by `onRefused`, and then what was read last stays. The files of
+ * `tls` and `keyFile` are checked with it, and read anew when they change themselves.
+ *
+ * @throws Error that names the file, the app, the field and what is wrong there.
+ */
+export function reloadAppsFile(
+  file: string,
+  options: Pick<ReloadOptions<AppDirectory>, "onRefused" | "intervalMs">,
+): AppsFile {
+  const reloaded = reloadFiles({
+    files: [file],
+    make: ([contents]) => directoryOf(String(contents), file),
+    ...options,
+  });
+  return {
+    get appIds() {
+      return reloaded.current.appIds;
+    },
+    get defaultApp() {
+      return reloaded.current.defaultApp;
+    },
+    lookUp: (appId) => reloaded.current.lookUp(appId),
+    onChange: (listener) => reloaded.onChange(() => listener()),
+    close: reloaded.close,
+  };
+}
+
+function directoryOf(contents: string, file: string): AppDirectory {
+  const result = fileSchema.safeParse(parsed(contents, file));
+  if (!result.success) {
+    throw new Error(`${file}: ${result.error.issues.map(describe).join("; ")}`);
+  }
+  const { apps, default: chosen } = result.data;
+  const folder = dirname(file);
+  const entries = Object.entries(apps).map(([appId, app]) => [appId, entryOf(app, folder)] as const);
+  const [only, second] = Object.keys(apps);
+  const defaultApp = chosen ?? (second === undefined ? only : undefined);
+  try {
+    const directory = createAppDirectory({
+      apps: Object.fromEntries(entries),
+      ...(defaultApp !== undefined && { defaultApp }),
+    });
+    for (const [appId, { security }] of entries) {
+      checkSecurity(appId, security);
+    }
+    return directory;
+  } catch (error) {
+    throw new Error(`${file}: ${error instanceof Error ? error.message : error}`, { cause: error });
+  }
+}
+
+/** JSON is YAML too. */
+function parsed(contents: string, file: string): unknown {
+  try {
+    return parse(contents, { maxAliasCount: 0 });
+  } catch (error) {
+    // The first line says what and where; the others quote the file.
+    const [words] = error instanceof Error ? error.message.split("\n") : [];
+    throw new Error(`${file} is neither YAML nor JSON: ${words?.replace(/:$/, "")}`, { cause: error });
+  }
+}
+
+function entryOf({ target, policies, tls, keyFile }: AppInFile, folder: string): AppEntry {
+  const path = (name: string | undefined) => (name === undefined ? undefined : resolve(folder, name));
+  return {
+    target,
+    policies,
+    ...((tls !== undefined || keyFile !== undefined) && {
+      security: {
+        tls: tls && { ...tls, ca: path(tls.ca), cert: path(tls.cert), key: path(tls.key) },
+        keyFile: path(keyFile),
+      },
+    }),
+  };
+}
+
+/** Reads the files once, to see that they are right; each connection watches them for itself. */
+function checkSecurity(appId: string, security: AppEntry["security"]): void {
+  try {
+    if (security !== undefined) {
+      openAppSecurity(security, { onRefused() {} }).close();
+    }
+  } catch (error) {
+    throw new Error(`app "${appId}": ${error instanceof Error ? error.message : error}`, { cause: error });
+  }
+}
+
+/** `app "a/b": policies.retry.maxAttempts: Too big: expected number to be <=5`. */
+function describe({ path: [part, appId, ...rest], ...issue }: z.core.$ZodIssue): string {
+  const named = part === "apps" && appId !== undefined;
+  const place = named ? `app "${String(appId)}"` : [part, appId].filter((each) => each !== undefined).join(".");
+  const field = rest.map(String).join(".");
+  const words =
+    issue.code === "unrecognized_keys" ? issue.keys.map((key) => `${key} is not known`).join("; ") : issue.message;
+  return [place || "the file", field, words].filter((each) => each !== "").join(": ");
+}

@@ -1,0 +1,87 @@
+import { create, type DescMessage, type DescService, type MessageShape } from "@bufbuild/protobuf";
+import { pathToString } from "@bufbuild/protobuf/reflect";
+import { createValidator, type Validator, Violation, violationsToProto } from "@bufbuild/protovalidate";
+import { Code, type Interceptor } from "@connectrpc/connect";
+import { createConnectError } from "../errors/connect-error.js";
+import { refusal } from "./refusal.js";
+
+/** Options of {@link createValidationInterceptor}. */
+export interface ValidationOptions {
+  /** Default: one for the standard rules. */
+  readonly validator?: Validator;
+  /** Services whose rules are compiled at once; compiling takes longer than a call should. Default: none, each at its first call. */
+  readonly services?: readonly DescService[];
+}
+
+/** More violations than this are counted, not listed: a response must not grow with a hostile request. */
+const maxListed = 20;
+
+/**
+ * Server interceptor that checks each request message against the protovalidate rules of its contract, streamed ones as they come. A
+ * broken rule is INVALID_ARGUMENT with `buf.validate.Violations`, and a text of field path and rule. Neither quotes what the
+ * caller sent: paths leave out map keys, which are the caller's text too.
+ */
+export function createValidationInterceptor(options: ValidationOptions = {}): Interceptor {
+  const validator = options.validator ?? createValidator();
+  for (const { input } of (options.services ?? []).flatMap((service) => service.methods)) {
+    validator.validate(input, create(input));
+  }
+  return (next) => (request) => {
+    // A request that could not even be read has no message to check; its own error comes from within.
+    if (request.contextValues.get(refusal) !== undefined) {
+      return next(request);
+    }
+    if (request.stream) {
+      return next({ ...request, message: validated(validator, request.method.input, request.message) });
+    }
+    validate(validator, request.method.input, request.message);
+    return next(request);
+  };
+}
+
+async function* validated<Desc extends DescMessage>(
+  validator: Validator,
+  schema: Desc,
+  messages: AsyncIterable<MessageShape<Desc>>,
+): AsyncGenerator<MessageShape<Desc>> {
+  for await (const message of messages) {
+    validate(validator, schema, message);
+    yield message;
+  }
+}
+
+function validate<Desc extends DescMessage>(validator: Validator, schema: Desc, message: MessageShape<Desc>): void {
+  const result = validator.validate(schema, message);
+  if (result.kind === "valid") {
+    return;
+  }
+  // The rule itself is broken: ours to mend, and not for the caller's eyes.
+  if (result.kind === "error") {
+    throw result.error;
+  }
+
+  const violations = result.violations.slice(0, maxListed).map(withoutMapKeys);
+  const [value, desc] = violationsToProto(violations);
+  const texts = violations.slice(0, 3).map(describe);
+  const more = result.violations.length - texts.length;
+  throw createConnectError({
+    code: Code.InvalidArgument,
+    message: texts.join("; ") + (more > 0 ? `; and ${more} more` : ""),
+    details: [{ desc, value }],
+  });
+}
+
+function withoutMapKeys({ message, ruleId, field, rule, forKey }: Violation): Violation {
+  return new Violation(
+    message,
+    ruleId,
+    field.filter((element) => element.kind !== "map_sub"),
+    rule,
+    forKey,
+  );
+}
+
+function describe({ field, forKey, message }: Violation): string {
+  const path = pathToString(field);
+  return path === "" ? message : `${path}${forKey ? " (key)" : ""}: ${message}`;
+}

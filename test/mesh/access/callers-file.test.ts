@@ -1,0 +1,136 @@
+import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { suite, test } from "node:test";
+import type { CallerDirectory } from "../../../src/mesh/access/caller-directory.js";
+import { createCallerKey, hashCallerKey } from "../../../src/mesh/access/caller-keys.js";
+import { reloadCallersFile } from "../../../src/mesh/access/callers-file.js";
+import { temporaryFolder } from "../../fixtures/temporary-folder.js";
+import { replaceFile } from "../../support/certificates.js";
+
+const key = createCallerKey();
+const hash = hashCallerKey(key);
+const bearer = (each: string) => ({ authorization: `Bearer ${each}`, certificateNames: [] });
+
+suite("the file of callers", async () => {
+  const folder = await temporaryFolder();
+  const path = join(folder, "callers.yaml");
+  const read = async (text: string): Promise<CallerDirectory> => {
+    await writeFile(path, text);
+    const file = reloadCallersFile(path, { onRefused: () => {} });
+    file.close();
+    return file.current;
+  };
+
+  test("is YAML or JSON", async () => {
+    const yaml = `callers:
+  - name: studio
+    keys: ["${hash}"]
+    apps: [local/painter, acme/*]
+    requestsPerMinute: 60
+    burst: 10
+    maxConcurrent: 4
+  - name: batch
+    certificates: ["uri:spiffe://mesh/batch"]
+    apps: ["*"]
+    requestsPerSecond: 0.5`;
+    const directory = await read(yaml);
+    const studio = directory.find(bearer(key));
+    assert.deepEqual(studio?.rate, { perSecond: 1, burst: 10, words: "60 requests a minute" });
+    assert.equal(studio?.maxConcurrent, 4);
+    const apps = ["local/painter", "local/other", "acme/any", "acmes/any"];
+    assert.deepEqual(
+      apps.map((app) => studio?.mayUse(app)),
+      [true, false, true, false],
+    );
+    const batch = directory.find({ authorization: undefined, certificateNames: ["uri:spiffe://mesh/batch"] });
+    assert.deepEqual(batch?.rate, { perSecond: 0.5, burst: 1, words: "0.5 requests a second" });
+    assert.equal(batch?.mayUse("any/thing"), true);
+    const json = await read(JSON.stringify({ callers: [{ name: "studio", keys: [hash], apps: ["a/b"] }] }));
+    assert.equal(json.find(bearer(key))?.name, "studio");
+    assert.equal((await read("callers: []")).find(bearer(key)), undefined);
+  });
+
+  const one = (fields: string) => `callers: [{ name: studio, apps: ["*"], ${fields} }]`;
+  const keyed = `keys: ["${hash}"]`;
+  const cases: readonly (readonly [what: string, text: string, message: RegExp])[] = [
+    ["no YAML", "callers: [CANARY", /callers\.yaml is neither YAML nor JSON: see line 1$/],
+    ["a bomb of aliases", "a: &a [x]\nb: [*a, *a]", /neither YAML nor JSON/],
+    ["another shape", "CANARY", /callers\.yaml: the file must be object/],
+    ["no list", "callers: CANARY", /: callers must be a list/],
+    ["an unknown field", one(`${keyed}, CANARY: 1`), /: callers\.0 takes callers' fields only: name, keys,/],
+    ["a key that is not hashed", one('keys: ["tl_CANARY"]'), /: callers\.0\.keys\.0 must be sha256: and 64 hexa/],
+    ["a certificate without its kind", one('certificates: ["CANARY"]'), /: callers\.0\.certificates\.0 must be a name/],
+    ["neither key nor certificate", one("maxConcurrent: 1"), /: callers\.0 needs keys or certificates/],
+    [
+      "a bad name",
+      `callers: [{ name: "CANARY CANARY", apps: ["*"], ${keyed} }]`,
+      /: callers\.0\.name must be up to 64/,
+    ],
+    ["no apps", `callers: [{ name: a, ${keyed} }]`, /: callers\.0\.apps must be a list of app ids/],
+    [
+      "an empty list of apps",
+      `callers: [{ name: a, apps: [], ${keyed} }]`,
+      /: callers\.0\.apps must name at least one/,
+    ],
+    ["a bad app", `callers: [{ name: a, apps: ["CANARY"], ${keyed} }]`, /: callers\.0\.apps\.0 must be an app id/],
+    [
+      "two rates",
+      one(`${keyed}, requestsPerMinute: 1, requestsPerSecond: 1`),
+      /: callers\.0 takes requestsPerSecond or/,
+    ],
+    ["a rate of 0", one(`${keyed}, requestsPerMinute: 0`), /: callers\.0\.requestsPerMinute must be a number above 0/],
+    ["a burst alone", one(`${keyed}, burst: 3`), /: callers\.0 takes burst only with/],
+    ["half a place", one(`${keyed}, maxConcurrent: 0.5`), /: callers\.0\.maxConcurrent must be a whole number/],
+    [
+      "a name twice",
+      `callers: [{ name: a, apps: ["*"], ${keyed} }, { name: a, apps: ["*"], certificates: ["cn:x"] }]`,
+      /has the same name twice, the second time at name 2/,
+    ],
+    [
+      "a key twice",
+      `callers: [{ name: a, apps: ["*"], ${keyed} }, { name: b, apps: ["*"], ${keyed} }]`,
+      /has the same key twice, the second time at key 2/,
+    ],
+  ];
+  for (const [what, text, message] of cases) {
+    test(`is refused with ${what}, in words that quote nothing`, async () => {
+      await assert.rejects(read(text), (error: Error) => {
+        assert.match(error.message, message);
+        assert.doesNotMatch(error.message, /CANARY/);
+        return true;
+      });
+    });
+  }
+
+  test("takes a new key and drops an old one while the server runs; a wrong file changes nothing", async (t) => {
+    const own = join(await temporaryFolder(), "callers.yaml");
+    const fileOf = (...keys: string[]) => `callers: [{ name: a, apps: ["*"], keys: [${keys.map(hashCallerKey)}] }]`;
+    await writeFile(own, fileOf(key));
+    let onRefused = (_: unknown) => {};
+    const file = reloadCallersFile(own, { intervalMs: 20, onRefused: (error) => onRefused(error) });
+    const alive = setInterval(() => {}, 60_000);
+    t.after(() => {
+      clearInterval(alive);
+      file.close();
+    });
+    const change = () => new Promise<void>((resolve) => file.onChange(() => resolve()));
+    const known = (each: string) => file.current.find(bearer(each)) !== undefined;
+    const next = createCallerKey();
+
+    let changed = change();
+    await replaceFile(own, fileOf(key, next));
+    await changed;
+    assert.deepEqual([known(key), known(next)], [true, true]);
+    changed = change();
+    await replaceFile(own, fileOf(next));
+    await changed;
+    assert.deepEqual([known(key), known(next)], [false, true]);
+    const refusal = new Promise((resolve) => {
+      onRefused = resolve;
+    });
+    await replaceFile(own, "callers: nonsense");
+    assert.match(String(await refusal), /callers must be a list/);
+    assert.equal(known(next), true);
+  });
+});

@@ -1,0 +1,180 @@
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
+import {
+  type CallerIdentity,
+  certificateHolders,
+  createCallerDirectory,
+} from "../../../src/mesh/access/caller-directory.js";
+import { createCallerKey, hashCallerKey } from "../../../src/mesh/access/caller-keys.js";
+import { createGate, type GateCall, type GateOptions } from "../../../src/mesh/access/gate.js";
+import { retryDelayMsOf } from "../../../src/mesh/errors/retry-info.js";
+
+const key = createCallerKey();
+const secondKey = createCallerKey();
+const studio: CallerIdentity = {
+  name: "studio",
+  keys: [hashCallerKey(key), hashCallerKey(secondKey)],
+  certificates: ["uri:spiffe://mesh/studio"],
+  mayUse: (appId) => appId === "acme/painter",
+};
+
+/** What is `current` can be replaced, as a changed file does. */
+function reloadable<Value>(current: Value) {
+  return { current, onChange() {}, close() {} };
+}
+
+function gateOf(callers: readonly CallerIdentity[], options: Omit<GateOptions, "callers"> = {}) {
+  const directory = reloadable(createCallerDirectory(callers));
+  return { gate: createGate({ callers: directory, ...options }), directory };
+}
+
+function call(authorization?: string, certificateNames: readonly string[] = [], service = "a.Service"): GateCall {
+  return { service, authorization, peer: { address: "192.0.2.7", certificateNames } };
+}
+
+function errorOf(enter: () => unknown): ConnectError {
+  try {
+    enter();
+  } catch (error) {
+    assert.ok(error instanceof ConnectError);
+    return error;
+  }
+  return assert.fail("the call was let in");
+}
+
+suite("the gate", () => {
+  test("knows a caller by any of its keys, or by its certificate", () => {
+    const { gate } = gateOf([studio]);
+    for (const known of [
+      call(`Bearer ${key}`),
+      call(`bearer ${secondKey}`),
+      call(undefined, ["dns:x", "uri:spiffe://mesh/studio"]),
+    ]) {
+      const { caller } = gate.enter(known);
+      assert.equal(caller.name, "studio");
+      assert.equal(caller.key, "caller studio");
+      assert.ok(caller.mayUse("acme/painter"));
+      assert.ok(!caller.mayUse("acme/other"));
+    }
+  });
+
+  test("lets no stranger in, and tells none how close it came", () => {
+    const { gate } = gateOf([studio]);
+    const messages = new Set<string>();
+    for (const stranger of [
+      call(),
+      call(""),
+      call("Bearer"),
+      call(`Basic ${key}`),
+      call(`Bearer ${key.slice(0, -1)}`),
+      call(`Bearer ${key}x`),
+      call(`Bearer ${hashCallerKey(key)}`),
+      call(`Bearer ${createCallerKey()}`),
+      call(`Bearer ${key} ${key}`),
+      call(undefined, ["uri:spiffe://mesh/studio2", "cn:uri:spiffe://mesh/studio"]),
+      // A wrong key is not healed by a right certificate.
+      call("Bearer x", ["uri:spiffe://mesh/studio"]),
+    ]) {
+      const error = errorOf(() => gate.enter(stranger));
+      assert.equal(error.code, Code.Unauthenticated);
+      assert.equal(error.metadata.get("www-authenticate"), "Bearer");
+      messages.add(error.message);
+    }
+    assert.equal(messages.size, 1);
+  });
+
+  test("lets anybody ask the open services, by address", () => {
+    const { gate } = gateOf([studio], { openServices: ["grpc.health.v1.Health"] });
+    const { caller } = gate.enter(call(undefined, [], "grpc.health.v1.Health"));
+    assert.deepEqual([caller.name, caller.key], [undefined, "address 192.0.2.7"]);
+    assert.equal(errorOf(() => gate.enter(call())).code, Code.Unauthenticated);
+  });
+
+  test("without callers lets anybody in, by address", () => {
+    const { caller } = createGate({}).enter(call("Bearer whatever"));
+    assert.deepEqual([caller.name, caller.key, caller.mayUse("a/b")], [undefined, "address 192.0.2.7", true]);
+  });
+
+  test("takes whoever has a certificate where that is asked", () => {
+    const gate = createGate({ callers: reloadable(certificateHolders) });
+    assert.equal(gate.enter(call(undefined, ["dns:painter", "cn:x"])).caller.name, "dns:painter");
+    assert.equal(errorOf(() => gate.enter(call(`Bearer ${key}`))).code, Code.Unauthenticated);
+  });
+
+  test("of one app lets nobody in who may not use it", () => {
+    assert.equal(gateOf([studio], { appId: "acme/painter" }).gate.enter(call(`Bearer ${key}`)).caller.name, "studio");
+    const error = errorOf(() => gateOf([studio], { appId: "acme/other" }).gate.enter(call(`Bearer ${key}`)));
+    assert.equal(error.code, Code.PermissionDenied);
+    assert.doesNotMatch(error.message, /acme/);
+  });
+
+  test("holds a caller to its rate, and says when there is room again", () => {
+    let now = 0;
+    const rate = { perSecond: 2, burst: 3, words: "2 requests a second" };
+    const { gate } = gateOf(
+      [
+        { ...studio, rate },
+        { ...studio, name: "other", keys: [], certificates: ["cn:other"] },
+      ],
+      {
+        now: () => now,
+      },
+    );
+    const enter = () => gate.enter(call(`Bearer ${key}`));
+    for (let i = 0; i < 3; i++) {
+      enter();
+    }
+    const error = errorOf(enter);
+    assert.equal(error.code, Code.ResourceExhausted);
+    assert.equal(retryDelayMsOf(error), 500);
+    assert.equal(error.metadata.get("grpc-retry-pushback-ms"), "500");
+    assert.match(error.message, /caller studio has sent more than its 2 requests a second/);
+    assert.equal(gate.enter(call(undefined, ["cn:other"])).caller.name, "other");
+    now = 250;
+    assert.equal(retryDelayMsOf(errorOf(enter)), 250);
+    now = 500;
+    enter();
+    errorOf(enter);
+    now = 60_000;
+    for (let i = 0; i < 3; i++) {
+      enter();
+    }
+    errorOf(enter);
+  });
+
+  test("holds a caller to its running calls, and frees a place once for each that ends", () => {
+    const { gate } = gateOf([{ ...studio, maxConcurrent: 2 }]);
+    const enter = () => gate.enter(call(`Bearer ${key}`));
+    const first = enter();
+    enter();
+    const error = errorOf(enter);
+    assert.equal(error.code, Code.ResourceExhausted);
+    assert.equal(retryDelayMsOf(error), 1_000);
+    first.leave();
+    first.leave();
+    enter();
+    errorOf(enter);
+  });
+
+  test("a call that its rate refuses takes no place", () => {
+    let now = 0;
+    const rate = { perSecond: 1, burst: 1, words: "1 request a second" };
+    const { gate } = gateOf([{ ...studio, rate, maxConcurrent: 1 }], { now: () => now });
+    gate.enter(call(`Bearer ${key}`)).leave();
+    errorOf(() => gate.enter(call(`Bearer ${key}`)));
+    now = 1_000;
+    gate.enter(call(`Bearer ${key}`));
+  });
+
+  test("counts go on when the callers are read anew", () => {
+    const { gate, directory } = gateOf([{ ...studio, maxConcurrent: 1 }]);
+    const running = gate.enter(call(`Bearer ${key}`));
+    const rotated = createCallerKey();
+    directory.current = createCallerDirectory([{ ...studio, keys: [hashCallerKey(rotated)], maxConcurrent: 1 }]);
+    assert.equal(errorOf(() => gate.enter(call(`Bearer ${key}`))).code, Code.Unauthenticated);
+    assert.equal(errorOf(() => gate.enter(call(`Bearer ${rotated}`))).code, Code.ResourceExhausted);
+    running.leave();
+    gate.enter(call(`Bearer ${rotated}`));
+  });
+});

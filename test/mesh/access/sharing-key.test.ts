@@ -1,0 +1,33 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { createContextValues } from "@connectrpc/connect";
+import { callerKey } from "../../../src/mesh/access/callers.js";
+import { callerHeader, sharingKeyOf } from "../../../src/mesh/access/sharing-key.js";
+
+function call(key: string, header: Record<string, string> = {}) {
+  const values = createContextValues().set(callerKey, { name: undefined, key, mayUse: () => true });
+  return { values, requestHeader: new Headers(header) };
+}
+
+const told = "0123456789abcdef0123456789abcdef";
+
+describe("sharing key", () => {
+  it("is the caller's own, and does not show it", () => {
+    const direct = sharingKeyOf(call("192.0.2.7"), { trustHeader: true });
+    assert.match(direct, /^[0-9a-f]{32}$/);
+    assert.equal(sharingKeyOf(call("192.0.2.7"), { trustHeader: false }), direct);
+    assert.notEqual(sharingKeyOf(call("192.0.2.8"), { trustHeader: true }), direct);
+  });
+
+  it("is the one that a trusted header names, and only a trusted one", () => {
+    assert.equal(sharingKeyOf(call("192.0.2.7", { [callerHeader]: told }), { trustHeader: true }), told);
+    assert.notEqual(sharingKeyOf(call("192.0.2.7", { [callerHeader]: told }), { trustHeader: false }), told);
+  });
+
+  it("is the caller's own where the header holds no key", () => {
+    const direct = sharingKeyOf(call("192.0.2.7"), { trustHeader: true });
+    for (const text of ["", "somebody", told.toUpperCase(), told.repeat(1000)]) {
+      assert.equal(sharingKeyOf(call("192.0.2.7", { [callerHeader]: text }), { trustHeader: true }), direct);
+    }
+  });
+});

@@ -1,0 +1,427 @@
+import assert from "node:assert/strict";
+import { suite, type TestContext, test } from "node:test";
+import { create, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
+import * as grpc from "@grpc/grpc-js";
+import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
+import { createConnectError } from "../../../src/mesh/errors/connect-error.js";
+import { invalidArgument, queueFull, unavailable } from "../../../src/mesh/errors/errors.js";
+import { retryDelayMsOf } from "../../../src/mesh/errors/retry-info.js";
+import { ServingStatus } from "../../../src/mesh/serve/health.js";
+import { failure, kinds, waiting } from "../support/grpc-client.js";
+import { openRelay } from "../support/relay.js";
+import { connectTo, quick, serveWorker, targetOf } from "../support/workers.js";
+
+const fail = (error: Error) => () => {
+  throw error;
+};
+const full = (retryAfterMs: number) => fail(queueFull("all places are taken", retryAfterMs));
+const lost = fail(unavailable("the engine's process died"));
+
+suite("a worker that is full", () => {
+  test("sends the call to another at once, and is asked last while its estimate runs", async (t) => {
+    const busy = await serveWorker(t, full(60_000));
+    const idle = await serveWorker(t);
+    const { client, attempts, observed } = connectTo(t, targetOf(busy, idle), { loadBalancing: "pick_first" });
+    for (let i = 0; i < 3; i++) {
+      assert.equal(await kinds.unary(client, observed()), 7);
+    }
+    assert.deepEqual([busy.calls, idle.calls], [1, 3]);
+    assert.deepEqual(
+      attempts.map(({ number, port, code, retryReason }) => [number, port, code, retryReason]),
+      [
+        [1, busy.port, Code.ResourceExhausted, "all places are taken"],
+        [2, idle.port, undefined, undefined],
+        [1, idle.port, undefined, undefined],
+        [1, idle.port, undefined, undefined],
+      ],
+    );
+  });
+
+  test("costs neither attempts nor budget: all are asked, and the caller hears the smallest estimate", async (t) => {
+    const workers = await Promise.all(
+      [500_000, 70_000, 900_000, 800_000, 700_000, 600_000].map((ms) => serveWorker(t, full(ms))),
+    );
+    const { client } = connectTo(t, targetOf(...workers), { retry: { maxAttempts: 2, budget: { maxTokens: 1 } } });
+    for (let i = 0; i < 2; i++) {
+      const error = await failure(kinds.unary(client));
+      assert.equal(error.code, Code.ResourceExhausted);
+      assert.equal(
+        error.rawMessage,
+        "all 6 workers of test/worker are full; the first to have room says: all places are taken",
+      );
+      const delayMs = retryDelayMsOf(error) ?? Number.NaN;
+      assert.ok(delayMs > 0 && delayMs <= 70_000, String(delayMs));
+    }
+    assert.deepEqual(
+      workers.map(({ calls }) => calls),
+      [2, 2, 2, 2, 2, 2],
+      "a refusal is about one call: the next may have a longer deadline, or another caller",
+    );
+  });
+
+  test("is asked first again when a call of ours has ended there", async (t) => {
+    const wait = waiting();
+    const worker = await serveWorker(t, wait.behaviour);
+    const other = await serveWorker(t);
+    const { client } = connectTo(t, targetOf(worker, other), { loadBalancing: "pick_first" });
+    const caller = new AbortController();
+    const first = failure(kinds.unary(client, { signal: caller.signal }));
+    await wait.began;
+    worker.behaviour = full(60_000);
+    assert.equal(await kinds.unary(client), 7);
+    assert.equal(await kinds.unary(client), 7);
+    assert.deepEqual([worker.calls, other.calls], [2, 2]);
+    worker.behaviour = () => {};
+    caller.abort();
+    assert.equal((await first).code, Code.Canceled);
+    assert.equal(await kinds.unary(client), 7);
+    assert.deepEqual([worker.calls, other.calls], [3, 2]);
+  });
+});
+
+suite("a call that may be retried", () => {
+  test("goes to another worker without a pause, with the same request", async (t) => {
+    const prompts: string[] = [];
+    const first = await serveWorker(t, (prompt) => {
+      prompts.push(prompt);
+      lost();
+    });
+    const second = await serveWorker(t, (prompt) => void prompts.push(prompt));
+    const policies = {
+      loadBalancing: "pick_first",
+      retry: { initialBackoffMs: 100_000, maxBackoffMs: 100_000 },
+    } as const;
+    const { client } = connectTo(t, targetOf(first, second), policies);
+    assert.equal((await client.infer({ prompt: "same", options: { seed: 3 } })).seed, 3);
+    assert.deepEqual(prompts, ["same", "same"]);
+  });
+
+  test("is made again on the only worker, until the attempts are used up", async (t) => {
+    const worker = await serveWorker(t, lost);
+    const { client, attempts, observed } = connectTo(t, targetOf(worker));
+    const error = await failure(kinds.unary(client, observed()));
+    assert.deepEqual([error.code, error.rawMessage], [Code.Unavailable, "the engine's process died"]);
+    assert.equal(worker.calls, 4);
+    assert.deepEqual(
+      attempts.map(({ number, retryReason }) => [number, retryReason !== undefined]),
+      [
+        [1, true],
+        [2, true],
+        [3, true],
+        [4, false],
+      ],
+    );
+  });
+
+  test("is not made again when the budget is used up, and is when calls have gone well", async (t) => {
+    const worker = await serveWorker(t, lost);
+    const budget = { maxTokens: 4, tokenRatio: 1 };
+    const { client } = connectTo(t, targetOf(worker), { ...quick, retry: { ...quick.retry, budget } });
+    await failure(kinds.unary(client));
+    assert.equal(worker.calls, 2, "4 tokens, a failure takes one, and with 2 there are no retries");
+    await failure(kinds.unary(client));
+    assert.equal(worker.calls, 3);
+    worker.behaviour = () => {};
+    await kinds.unary(client);
+    await kinds.unary(client);
+    await kinds.unary(client);
+    worker.behaviour = lost;
+    worker.behaviour = (_, context) => (worker.calls < 8 ? lost() : assert.ok(context));
+    assert.equal(await kinds.unary(client), 7);
+  });
+
+  for (const [what, error] of [
+    ["a message over the size limit", createConnectError({ code: Code.ResourceExhausted, message: "too large" })],
+    ["a mistake of the caller", invalidArgument("no")],
+    ["a failure inside", createConnectError({ code: Code.Internal, message: "NaN" })],
+    [
+      "a worker that forbids it",
+      createConnectError({ code: Code.Unavailable, message: "no", metadata: { "grpc-retry-pushback-ms": "-1" } }),
+    ],
+  ] as const) {
+    test(`is not made again after ${what}`, async (t) => {
+      const workers = [await serveWorker(t, fail(error)), await serveWorker(t, fail(error))];
+      const { client } = connectTo(t, targetOf(...workers));
+      assert.equal((await failure(kinds.unary(client))).rawMessage, error.rawMessage);
+      assert.equal((workers[0]?.calls ?? 0) + (workers[1]?.calls ?? 0), 1);
+    });
+  }
+
+  test("is not made again when its caller has left", async (t) => {
+    const wait = waiting();
+    const worker = await serveWorker(t, wait.behaviour);
+    const { client, attempts, observed } = connectTo(t, targetOf(worker));
+    const caller = new AbortController();
+    const failed = failure(kinds.unary(client, { ...observed(), signal: caller.signal }));
+    await wait.began;
+    caller.abort();
+    assert.equal((await failed).code, Code.Canceled);
+    assert.deepEqual(
+      attempts.map(({ code }) => code),
+      [Code.Canceled],
+    );
+  });
+
+  test("gives a silent worker only so long for its first event", async (t) => {
+    const wait = waiting();
+    const silent = await serveWorker(t, wait.behaviour);
+    const other = await serveWorker(t);
+    const policies = { loadBalancing: "pick_first", retry: { attemptTimeoutMs: 300 } } as const;
+    const { client, attempts, observed } = connectTo(t, targetOf(silent, other), policies);
+    assert.equal(await kinds.unary(client, observed()), 7);
+    assert.equal(attempts[0]?.retryReason, "no sign of the worker within 300 ms");
+    await wait.ended;
+  });
+});
+
+suite("a stream", () => {
+  test("is made again before its first event, and never after it", async (t) => {
+    const wait = waiting();
+    const dying = await serveWorker(t, wait.behaviour);
+    const other = await serveWorker(t);
+    const { client, attempts, observed } = connectTo(t, targetOf(dying, other), { loadBalancing: "pick_first" });
+    const cases: (string | undefined)[] = [];
+    const failed = failure(
+      (async () => {
+        for await (const { event } of client.inferStream({ request: { prompt: "x" } }, observed())) {
+          cases.push(event.case);
+        }
+      })(),
+    );
+    await wait.began;
+    await dying.stop({ graceMs: 0, cancelMs: 0 });
+    assert.equal((await failed).message, "[unavailable] the connection to the server was lost");
+    assert.deepEqual(cases, ["queued", "progress"]);
+    assert.equal(await kinds.stream(client, observed()), 7);
+    assert.deepEqual(
+      attempts.map(({ number, port, code }) => [number, port, code]),
+      [
+        [1, dying.port, Code.Unavailable],
+        [1, other.port, undefined],
+      ],
+    );
+  });
+
+  test("whose caller leaves ends its attempt there and then", async (t) => {
+    const wait = waiting();
+    const worker = await serveWorker(t, wait.behaviour);
+    const { client, attempts, observed } = connectTo(t, targetOf(worker));
+    const caller = new AbortController();
+    for await (const { event } of client.inferStream(
+      { request: { prompt: "x" } },
+      { ...observed(), signal: caller.signal },
+    )) {
+      if (event.case === "progress") {
+        break;
+      }
+    }
+    caller.abort();
+    assert.deepEqual(
+      attempts.map(({ code }) => code),
+      [Code.Canceled],
+    );
+    assert.equal((await wait.ended).code, Code.Canceled);
+  });
+});
+
+suite("a worker that is lost", () => {
+  test("before the first event costs its calls nothing: another paints them", async (t) => {
+    const wait = waiting();
+    const dying = await serveWorker(t, wait.behaviour);
+    const other = await serveWorker(t);
+    const { client } = connectTo(t, targetOf(dying, other), { loadBalancing: "pick_first" });
+    const call = kinds.unary(client);
+    await wait.began;
+    await dying.stop({ graceMs: 0, cancelMs: 0 });
+    assert.equal(await call, 7);
+  });
+
+  test("gets calls again when it is back", async (t) => {
+    const first = await serveWorker(t);
+    const other = await serveWorker(t);
+    const { client } = connectTo(t, targetOf(first, other), { ...quick, loadBalancing: "pick_first" });
+    await kinds.unary(client);
+    await first.stop({ graceMs: 0, cancelMs: 0 });
+    assert.equal(await kinds.unary(client), 7);
+    const back = await serveWorker(t, () => {}, first.port);
+    while (back.calls === 0) {
+      assert.equal(await kinds.unary(client), 7);
+    }
+  });
+});
+
+suite("an outlier", () => {
+  test("that fails at once draws no more calls, until it says that it is well", async (t) => {
+    const failing = await serveWorker(t, fail(createConnectError({ code: Code.Internal, message: "NaN" })));
+    const other = await serveWorker(t);
+    const { client } = connectTo(t, targetOf(failing, other), {
+      loadBalancing: "pick_first",
+      outlierDetection: { consecutiveFailures: 2 },
+    });
+    for (let i = 0; i < 2; i++) {
+      assert.equal((await failure(kinds.unary(client))).code, Code.Internal);
+    }
+    for (let i = 0; i < 3; i++) {
+      assert.equal(await kinds.unary(client), 7);
+    }
+    assert.deepEqual([failing.calls, other.calls], [2, 3]);
+    failing.behaviour = () => {};
+    while (failing.calls === 2) {
+      failing.health.setAll(ServingStatus.NOT_SERVING);
+      assert.equal(await kinds.unary(client), 7);
+      failing.health.setAll(ServingStatus.SERVING);
+      assert.equal(await kinds.unary(client), 7);
+    }
+  });
+
+  test("is used where too many would be left out", async (t) => {
+    const failing = await serveWorker(t, fail(createConnectError({ code: Code.Internal, message: "NaN" })));
+    const { client } = connectTo(t, targetOf(failing), { outlierDetection: { consecutiveFailures: 1 } });
+    for (let i = 0; i < 3; i++) {
+      assert.equal((await failure(kinds.unary(client))).code, Code.Internal);
+    }
+  });
+});
+
+suite("health", () => {
+  test("a worker that is not ready gets nothing new, and is used again when it is", async (t) => {
+    const resting = await serveWorker(t);
+    const other = await serveWorker(t);
+    const { client } = connectTo(t, targetOf(resting, other), { loadBalancing: "pick_first" });
+    resting.health.setAll(ServingStatus.NOT_SERVING);
+    for (let i = 0; i < 3; i++) {
+      assert.equal(await kinds.unary(client), 7);
+    }
+    assert.deepEqual([resting.calls, other.calls], [0, 3]);
+    resting.health.setAll(ServingStatus.SERVING);
+    while (resting.calls === 0) {
+      assert.equal(await kinds.unary(client), 7);
+    }
+  });
+
+  test("where no worker can be reached the error says how many are down or draining", async (t) => {
+    const [resting, down, gone] = [await serveWorker(t), await serveWorker(t), await serveWorker(t)];
+    resting.health.setAll(ServingStatus.NOT_SERVING);
+    await down.stop({ graceMs: 0 });
+    await gone.stop({ graceMs: 0 });
+    const { client } = connectTo(t, targetOf(resting, down, gone));
+    for (const call of Object.values(kinds)) {
+      const error = await failure(call(client));
+      assert.equal(error.code, Code.Unavailable);
+      assert.equal(error.rawMessage, "no worker of test/worker can be reached: 2 are down, 1 is draining or not ready");
+    }
+    const nameless = connectTo(t, "dns:///no-such-host.invalid:1").client;
+    const error = await failure(kinds.unary(nameless));
+    assert.equal(error.rawMessage, "no worker of test/worker can be reached: its name cannot be resolved");
+  });
+});
+
+suite("a foreign worker", () => {
+  /** grpc-js's own server, which has no health service. */
+  async function serveForeign(t: TestContext): Promise<{ port: number; server: grpc.Server }> {
+    const { input, output } = TextToImageWorkerService.method.infer;
+    const server = new grpc.Server();
+    server.addService(
+      {
+        infer: {
+          path: "/throughline.v1.TextToImageWorkerService/Infer",
+          requestStream: false,
+          responseStream: false,
+          requestDeserialize: (bytes: Buffer) => fromBinary(input, bytes),
+          requestSerialize: (message: MessageShape<typeof input>) => Buffer.from(toBinary(input, message)),
+          responseSerialize: (message: MessageShape<typeof output>) => Buffer.from(toBinary(output, message)),
+          responseDeserialize: (bytes: Buffer) => fromBinary(output, bytes),
+        },
+      },
+      {
+        infer: (
+          { request }: grpc.ServerUnaryCall<MessageShape<typeof input>, MessageShape<typeof output>>,
+          respond: grpc.sendUnaryData<MessageShape<typeof output>>,
+        ) => respond(null, create(output, { seed: request.options?.seed ?? 0 })),
+      },
+    );
+    const port = await new Promise<number>((resolve, reject) => {
+      server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) =>
+        error === null ? resolve(bound) : reject(error),
+      );
+    });
+    t.after(() => server.forceShutdown());
+    return { port, server };
+  }
+
+  test("without a health service is used while it can be reached", async (t) => {
+    const foreign = await serveForeign(t);
+    const own = await serveWorker(t);
+    const { client, attempts, observed } = connectTo(t, targetOf(foreign, own), {
+      ...quick,
+      loadBalancing: "pick_first",
+    });
+    assert.equal(await kinds.unary(client, observed()), 7);
+    assert.equal(attempts[0]?.port, foreign.port);
+    foreign.server.forceShutdown();
+    while (own.calls < 3) {
+      assert.equal(await kinds.unary(client, observed()), 7);
+    }
+  });
+});
+
+suite("a worker behind a hole", () => {
+  test("that swallows all is noticed by keepalive, and its calls go elsewhere", async (t) => {
+    const wait = waiting();
+    const silent = await serveWorker(t, wait.behaviour);
+    const other = await serveWorker(t);
+    const hole = await openRelay(t, silent.port);
+    const { client, attempts, observed } = connectTo(t, targetOf(hole, other), {
+      loadBalancing: "pick_first",
+      keepalive: { timeMs: 1_000, timeoutMs: 2_000 },
+    });
+    const call = kinds.unary(client, observed());
+    await wait.began;
+    hole.swallow();
+    assert.equal(await call, 7);
+    assert.deepEqual(
+      attempts.map(({ port, code }) => [port, code]),
+      [
+        [hole.port, Code.Unavailable],
+        [other.port, undefined],
+      ],
+    );
+  });
+});
+
+suite("a deadline", () => {
+  test("that passes while no worker speaks says so", async (t) => {
+    const silent = await serveWorker(t, waiting().behaviour);
+    const { client } = connectTo(t, targetOf(silent));
+    for (const [kind, words] of [
+      ["unary", "the time ran out: waiting for the worker's answer"],
+      ["stream", "the time ran out: waiting for the worker's next event"],
+    ] as const) {
+      const error = await failure(kinds[kind](client, { timeoutMs: 400 }));
+      assert.deepEqual([error.code, error.rawMessage], [Code.DeadlineExceeded, words]);
+    }
+  });
+
+  test("brings the words of the worker that had the call last", async (t) => {
+    const first = await serveWorker(t, lost);
+    const second = await serveWorker(t, (_, { timeoutMs }) => {
+      const leftMs = timeoutMs() ?? 0;
+      throw createConnectError({
+        code: Code.DeadlineExceeded,
+        message: `the time ran out: step 2 of 9${leftMs < 60_000 && leftMs > 0 ? "" : ", and more than there was"}`,
+      });
+    });
+    const { client } = connectTo(t, targetOf(first, second), { loadBalancing: "pick_first" });
+    const error = await failure(kinds.unary(client, { timeoutMs: 60_000 }));
+    assert.equal(error.rawMessage, "the time ran out: step 2 of 9");
+  });
+
+  test("is not waited for where the pause before a retry would pass it", async (t) => {
+    const worker = await serveWorker(t, lost);
+    const retry = { initialBackoffMs: 100_000, maxBackoffMs: 100_000 };
+    const { client } = connectTo(t, targetOf(worker), { retry });
+    const error = await failure(kinds.unary(client, { timeoutMs: 50_000 }));
+    assert.deepEqual([error.code, worker.calls], [Code.Unavailable, 1]);
+  });
+});

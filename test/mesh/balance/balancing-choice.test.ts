@@ -1,0 +1,148 @@
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { createChoice } from "../../../src/mesh/balance/balancing-choice.js";
+import { createWorkerLoad, type LoadCall } from "../../../src/mesh/balance/balancing-load.js";
+import { createRandom } from "../support/random.js";
+
+/**
+ * Workers with queues and pipelines that choose among them, on a clock of their own. Each client calls again as soon as it is served, so
+ * that the number of calls stays the same.
+ */
+function simulate(
+  speeds: readonly number[],
+  pipelines: number,
+  clients: number,
+  policy: "least_wait" | "round_robin",
+  seed = 7,
+) {
+  const unitMs = 800;
+  const clock = { ms: 0 };
+  const random = createRandom(seed);
+  const workers = speeds.map((speed) => ({
+    serviceMs: unitMs / speed,
+    queue: [] as { call: LoadCall; pipeline: number }[],
+    doneAt: Number.POSITIVE_INFINITY,
+    busyMs: 0,
+  }));
+  const views = Array.from({ length: pipelines }, () => ({
+    choose: createChoice(policy, () => random.below(1_000) / 1_000),
+    workers: workers.map((worker) => ({ worker, load: createWorkerLoad(() => clock.ms), refusesForMs: 0 })),
+  }));
+  let unfairMs = 0;
+  let served = 0;
+
+  const start = (worker: (typeof workers)[number]): void => {
+    worker.doneAt = worker.queue.length === 0 ? Number.POSITIVE_INFINITY : clock.ms + worker.serviceMs;
+  };
+  const call = (pipeline: number): void => {
+    const view = views[pipeline];
+    const chosen = view?.choose(view.workers);
+    assert.ok(chosen);
+    const { queue } = chosen.worker;
+    const entry = { call: chosen.load.begin(), pipeline };
+    queue.push(entry);
+    if (queue.length === 1) {
+      start(chosen.worker);
+    } else {
+      entry.call.report({ ahead: queue.length - 1 });
+    }
+  };
+  const run = (untilMs: number): void => {
+    while (clock.ms < untilMs) {
+      const next = workers.reduce((soonest, worker) => (worker.doneAt < soonest.doneAt ? worker : soonest));
+      const passed = next.doneAt - clock.ms;
+      const idle = workers.some(({ queue }) => queue.length === 0);
+      // One is painted, two wait.
+      unfairMs += idle && workers.some(({ queue }) => queue.length > 2) ? passed : 0;
+      for (const worker of workers) {
+        worker.busyMs += worker.queue.length > 0 ? passed : 0;
+      }
+      clock.ms = next.doneAt;
+      const done = next.queue.shift();
+      assert.ok(done);
+      done.call.report({ serviceMs: next.serviceMs });
+      done.call.end(true);
+      served++;
+      start(next);
+      call(done.pipeline);
+    }
+  };
+
+  for (let i = 0; i < clients; i++) {
+    call(random.below(pipelines));
+  }
+  const rounds = Array.from({ length: 5 }, (_, round) => {
+    const before = served;
+    const from = clock.ms;
+    run((round + 1) * 20 * unitMs);
+    const possible = speeds.reduce((sum, speed) => sum + speed, 0) * ((clock.ms - from) / unitMs);
+    return (served - before) / possible;
+  });
+  return { rounds, unfairMs };
+}
+
+const unequal = [1, 1, 2, 4];
+
+suite("the least wait", () => {
+  for (const clients of [8, 12, 16, 24, 48]) {
+    test(`keeps two pipelines' ${clients} calls at the sum of unequal workers, and none idle beside a queue`, () => {
+      const { rounds, unfairMs } = simulate(unequal, 2, clients, "least_wait");
+      for (const share of rounds) {
+        assert.ok(
+          share >= 0.9,
+          `${share.toFixed(3)} of what the workers can do: ${rounds.map((each) => each.toFixed(2))}`,
+        );
+      }
+      assert.equal(unfairMs, 0);
+    });
+  }
+
+  test("does what taking turns does not", () => {
+    const { rounds, unfairMs } = simulate(unequal, 2, 12, "round_robin");
+    assert.ok(Math.min(...rounds) < 0.8);
+    assert.ok(unfairMs > 0);
+  });
+
+  test("prefers the fastest of those that are idle, and takes turns among equals", () => {
+    const choose = createChoice("least_wait");
+    const workers = [300, 100, 100].map((serviceMs) => {
+      const load = createWorkerLoad();
+      const call = load.begin();
+      call.report({ serviceMs });
+      call.end(true);
+      return { serviceMs, load, refusesForMs: 0 };
+    });
+    const chosen = Array.from({ length: 4 }, () => choose(workers));
+    assert.deepEqual(
+      chosen.map((worker) => worker?.serviceMs),
+      [100, 100, 100, 100],
+    );
+    assert.equal(new Set(chosen).size, 2);
+  });
+
+  test("takes a refusal for a wait, and asks one that refuses when there is none better", () => {
+    const busy = createWorkerLoad();
+    const call = busy.begin();
+    call.report({ serviceMs: 500 });
+    call.end(true);
+    busy.begin();
+    const [idle, queue] = [
+      { load: createWorkerLoad(), refusesForMs: 10_000 },
+      { load: busy, refusesForMs: 0 },
+    ];
+    assert.equal(createChoice("least_wait")([idle, queue]), queue);
+    assert.equal(createChoice("least_wait")([{ ...idle, refusesForMs: 10 }, queue])?.refusesForMs, 10);
+    for (const policy of ["least_wait", "round_robin", "pick_first"] as const) {
+      assert.equal(createChoice(policy)([idle]), idle);
+    }
+    for (const policy of ["round_robin", "pick_first"] as const) {
+      assert.equal(createChoice(policy)([idle, queue]), queue);
+    }
+  });
+
+  test("chooses nobody where there is nobody", () => {
+    for (const policy of ["least_wait", "round_robin", "pick_first"] as const) {
+      assert.equal(createChoice(policy)([]), undefined);
+    }
+  });
+});

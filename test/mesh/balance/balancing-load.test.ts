@@ -1,0 +1,74 @@
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { createWorkerLoad } from "../../../src/mesh/balance/balancing-load.js";
+
+function loadAt() {
+  const clock = { ms: 1_000 };
+  return { clock, load: createWorkerLoad(() => clock.ms) };
+}
+
+suite("a worker's load", () => {
+  test("is nothing when it has nothing to do, whatever its speed", () => {
+    const { clock, load } = loadAt();
+    assert.equal(load.expectedWaitMs(100), 0);
+    const call = load.begin();
+    clock.ms += 400;
+    call.end(true);
+    assert.deepEqual([load.serviceMs, load.inFlight, load.expectedWaitMs(1)], [400, 0, 0]);
+  });
+
+  test("is the calls that are there times the time of one, less what is done of the first", () => {
+    const { clock, load } = loadAt();
+    load.begin().end(false);
+    const [first, second] = [load.begin(), load.begin()];
+    assert.equal(load.expectedWaitMs(100), 200, "its own speed is not known yet");
+    clock.ms += 30;
+    assert.equal(load.expectedWaitMs(100), 170);
+    clock.ms += 1_000;
+    assert.equal(load.expectedWaitMs(100), 110, "an overdue call is not over");
+    first.report({ serviceMs: 500 });
+    first.end(true);
+    assert.equal(load.serviceMs, 500);
+    assert.equal(load.expectedWaitMs(1), 500);
+    second.end(true);
+    second.end(true);
+    assert.equal(load.inFlight, 0);
+  });
+
+  test("learns a worker's speed from what was served, and only from that", () => {
+    const { clock, load } = loadAt();
+    const [first, second, third] = [load.begin(), load.begin(), load.begin()];
+    clock.ms += 100;
+    first.end(true);
+    clock.ms += 100;
+    second.end(true);
+    assert.equal(load.serviceMs, 100, "the time between two ends, not the time of waiting");
+    clock.ms += 1;
+    third.end(false);
+    assert.equal(load.serviceMs, 100);
+  });
+
+  test("holds others' calls too, as far as the worker tells of them, and forgets them as they are worked off", () => {
+    const { clock, load } = loadAt();
+    const before = load.begin();
+    before.report({ serviceMs: 100 });
+    before.end(true);
+    load.begin();
+    const call = load.begin();
+    call.report({ ahead: 4 });
+    assert.equal(load.expectedWaitMs(1), 500, "two of ours, and three of others: one of the four ahead is ours");
+    clock.ms += 250;
+    assert.ok(load.expectedWaitMs(1) < 300);
+    clock.ms += 10_000;
+    assert.ok(load.expectedWaitMs(1) < 200);
+  });
+
+  test("is not mistaken for progress when a waiting call leaves", () => {
+    const { clock, load } = loadAt();
+    load.begin();
+    const waits = load.begin();
+    clock.ms += 50;
+    waits.end(false);
+    assert.equal(load.expectedWaitMs(100), 50);
+  });
+});

@@ -1,0 +1,128 @@
+import assert from "node:assert/strict";
+import { suite, type TestContext, test } from "node:test";
+import { Code, createClient, createRouterTransport } from "@connectrpc/connect";
+import {
+  Health,
+  HealthCheckResponse_ServingStatus as ServingStatus,
+} from "../../../src/gen/grpc/health/v1/health_pb.js";
+import { createAppConnections } from "../../../src/mesh/directory/app-connections.js";
+import { type AppDirectory, type AppEntry, createAppDirectory } from "../../../src/mesh/directory/app-directory.js";
+import { failure } from "../support/grpc-client.js";
+
+type Apps = Record<string, AppEntry>;
+
+/** A directory that a test changes. */
+function changing(apps: Apps) {
+  let current = createAppDirectory({ apps });
+  let listener = () => {};
+  const directory: AppDirectory = {
+    get appIds() {
+      return current.appIds;
+    },
+    get defaultApp() {
+      return current.defaultApp;
+    },
+    lookUp: (appId) => current.lookUp(appId),
+    onChange(callback) {
+      listener = callback;
+    },
+  };
+  return {
+    directory,
+    change(next: Apps) {
+      current = createAppDirectory({ apps: next });
+      listener();
+    },
+  };
+}
+
+/** Connections whose streams give one message, and end when they are let go. */
+function start(t: TestContext, apps: Apps) {
+  const { directory, change } = changing(apps);
+  const opened: string[] = [];
+  const closed: string[] = [];
+  let release = () => {};
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const connections = createAppConnections({
+    directory,
+    connect({ target }) {
+      opened.push(target);
+      const transport = createRouterTransport(({ service }) => {
+        service(Health, {
+          check: () => ({ status: ServingStatus.SERVING }),
+          async *watch() {
+            yield { status: ServingStatus.SERVING };
+            await released;
+          },
+        });
+      });
+      return { transport, close: () => void closed.push(target) };
+    },
+  });
+  t.after(connections.close);
+  return { client: createClient(Health, connections.transportTo("a/b")), change, opened, closed, release, connections };
+}
+
+suite("connections of a directory that changes", () => {
+  test("an app that stays as it is keeps its connection", async (t) => {
+    const { client, change, opened, closed } = start(t, { "a/b": { target: "h:1" } });
+    await client.check({});
+    change({ "a/b": { target: "h:1" }, "c/d": { target: "h:2" } });
+    await client.check({});
+    assert.deepEqual([opened, closed], [["h:1"], []]);
+  });
+
+  test("another policy is a new connection too, and an idle old one is closed at once", async (t) => {
+    const { client, change, opened, closed } = start(t, { "a/b": { target: "h:1" } });
+    await client.check({});
+    change({ "a/b": { target: "h:1", policies: { loadBalancing: "round_robin" } } });
+    assert.deepEqual(closed, ["h:1"]);
+    await client.check({});
+    assert.deepEqual(opened, ["h:1", "h:1"]);
+  });
+
+  test("a stream keeps its old connection open until it is read to its end", async (t) => {
+    const { client, change, opened, closed, release } = start(t, { "a/b": { target: "h:1" } });
+    const stream = client.watch({})[Symbol.asyncIterator]();
+    await stream.next();
+    change({ "a/b": { target: "h:2" } });
+    await client.check({});
+    assert.deepEqual([opened, closed], [["h:1", "h:2"], []]);
+    release();
+    assert.equal((await stream.next()).done, true);
+    assert.deepEqual(closed, ["h:1"]);
+  });
+
+  test("a stream that is aborted lets its old connection go, too", async (t) => {
+    const { client, change, closed } = start(t, { "a/b": { target: "h:1" } });
+    const caller = new AbortController();
+    const stream = client.watch({}, { signal: caller.signal })[Symbol.asyncIterator]();
+    await stream.next();
+    change({ "a/b": { target: "h:2" } });
+    assert.deepEqual(closed, []);
+    caller.abort();
+    assert.deepEqual(closed, ["h:1"]);
+  });
+
+  test("a client of an app that is gone gets NOT_FOUND, and works again when the app is back", async (t) => {
+    const { client, change } = start(t, { "a/b": { target: "h:1" } });
+    await client.check({});
+    change({ "c/d": { target: "h:2" } });
+    assert.equal((await failure(client.check({}))).code, Code.NotFound);
+    change({ "a/b": { target: "h:3" } });
+    assert.equal((await client.check({})).status, ServingStatus.SERVING);
+  });
+
+  test("the end closes all, those that still drain among them", async (t) => {
+    const { client, change, closed, connections, release } = start(t, { "a/b": { target: "h:1" } });
+    const stream = client.watch({})[Symbol.asyncIterator]();
+    await stream.next();
+    change({ "a/b": { target: "h:2" } });
+    await client.check({});
+    connections.close();
+    assert.deepEqual(closed, ["h:1", "h:2"]);
+    release();
+  });
+});

@@ -1,0 +1,110 @@
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { createAppDirectory } from "../../../src/mesh/directory/app-directory.js";
+import { readPolicies } from "../../../src/mesh/grpc/policies.js";
+
+const target = "127.0.0.1:50052";
+
+suite("lookUp", () => {
+  const directory = createAppDirectory({
+    apps: { "local/worker": { target }, "acme/painter": { target: "dns:///painter:50052" } },
+    defaultApp: "local/worker",
+  });
+
+  test("finds an app by id", () => {
+    assert.deepEqual(directory.lookUp("acme/painter"), {
+      appId: "acme/painter",
+      target: "dns:///painter:50052",
+      policies: readPolicies(),
+    });
+  });
+
+  test("takes the empty id for the default app", () => {
+    assert.equal(directory.lookUp("").appId, "local/worker");
+  });
+
+  test("refuses the empty id where no default is set", () => {
+    const { lookUp } = createAppDirectory({ apps: { "local/worker": { target } } });
+    assert.throws(
+      () => lookUp(""),
+      new ConnectError("no default app is set; the apps are local/worker", Code.InvalidArgument),
+    );
+  });
+
+  test("names the ids known, and not the one asked for", () => {
+    for (const unknown of ["evil.example/worker", "__proto__", "constructor", "toString"]) {
+      assert.throws(
+        () => directory.lookUp(unknown),
+        new ConnectError("no such worker app; the apps are acme/painter, local/worker", Code.NotFound),
+      );
+    }
+  });
+});
+
+suite("createAppDirectory", () => {
+  const targets = [
+    "localhost:1",
+    "127.0.0.1:65535",
+    "[::1]:50052",
+    "dns:host:50052",
+    "dns:///host:50052",
+    "dns://8.8.8.8/host:50052",
+    "ipv4:10.0.0.1:1,10.0.0.2:2",
+    "ipv6:[::1]:50052",
+    "unix:/tmp/worker.sock",
+    "unix:worker.sock",
+    "xds:///worker",
+  ];
+  for (const good of targets) {
+    test(`takes the target ${good}`, () => {
+      assert.equal(createAppDirectory({ apps: { "a/b": { target: good } } }).lookUp("a/b").target, good);
+    });
+  }
+
+  for (const bad of [
+    "",
+    "host",
+    "host:",
+    "host:0",
+    "host:65536",
+    "http://host:80",
+    "dns:///host",
+    "ipv4:",
+    "unix:",
+    " host:1",
+    "host:1 ",
+  ]) {
+    test(`refuses the target "${bad}" with the app's id`, () => {
+      assert.throws(
+        () => createAppDirectory({ apps: { "a/b": { target: bad } } }),
+        (error: Error) => {
+          return error.message.includes(`"${bad}"`) && error.message.includes('"a/b"');
+        },
+      );
+    });
+  }
+
+  test("takes an app's policies, and refuses a wrong one with the app's id", () => {
+    const apps = { "a/b": { target, policies: { retry: { maxAttempts: 1 } } } };
+    assert.equal(createAppDirectory({ apps }).lookUp("a/b").policies.retry.maxAttempts, 1);
+    assert.throws(
+      () => createAppDirectory({ apps: { "a/b": { target, policies: { retry: { maxAttempts: 6 } } } } }),
+      /app "a\/b": policies\.retry\.maxAttempts: /,
+    );
+  });
+
+  test("refuses an id that is not owner/name", () => {
+    for (const id of ["", "worker", "/worker", "a/", "a/b/c", "host:50052/x", "-a/b", "a b/c"]) {
+      assert.throws(() => createAppDirectory({ apps: { [id]: { target } } }), /is not of the form owner\/name/);
+    }
+  });
+
+  test("refuses an unknown default and an empty directory", () => {
+    assert.throws(
+      () => createAppDirectory({ apps: { "a/b": { target } }, defaultApp: "c/d" }),
+      /"c\/d" is not in the directory/,
+    );
+    assert.throws(() => createAppDirectory({ apps: {} }), /at least one app/);
+  });
+});

@@ -1,0 +1,128 @@
+import assert from "node:assert/strict";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { suite, type TestContext, test } from "node:test";
+import { reloadAppsFile } from "../../../src/mesh/directory/apps-file.js";
+import { readPolicies } from "../../../src/mesh/grpc/policies.js";
+import { temporaryFolder } from "../../fixtures/temporary-folder.js";
+import { createAuthority, replaceFile, writeCertificate } from "../../support/certificates.js";
+
+const good = `
+default: local/worker
+apps:
+  local/worker:
+    target: 127.0.0.1:1
+    policies: { retry: { maxAttempts: 3 } }
+  acme/painter:
+    target: dns:///painter.internal:50052
+    tls: { ca: ca.crt, cert: pipeline.crt, key: pipeline.key, serverName: painter.internal }
+    keyFile: key.txt
+`;
+
+suite("a file of apps", async () => {
+  const folder = await temporaryFolder();
+  const authority = await createAuthority();
+  const ca = await replaceFile(join(folder, "ca.crt"), authority.cert);
+  const { cert, key } = await writeCertificate(folder, "pipeline", await authority.issue());
+  const keyFile = await replaceFile(join(folder, "key.txt"), "a-key\n");
+  let files = 0;
+
+  const read = async (t: TestContext, text: string, extension = "yaml") => {
+    const path = await replaceFile(join(folder, `${files++}.${extension}`), text);
+    const refused: string[] = [];
+    const waiting: (() => void)[] = [];
+    const told = () => new Promise<void>((resolve) => waiting.push(resolve));
+    const tell = () => {
+      for (const wake of waiting.splice(0)) {
+        wake();
+      }
+    };
+    const directory = reloadAppsFile(path, {
+      intervalMs: 10,
+      onRefused(error) {
+        refused.push(String(error));
+        tell();
+      },
+    });
+    directory.onChange(tell);
+    t.after(directory.close);
+    return { directory, path, refused, told };
+  };
+
+  test("says of each app its target, policies and files, which lie beside it", async (t) => {
+    const { directory } = await read(t, good);
+    assert.deepEqual(directory.appIds, ["acme/painter", "local/worker"]);
+    assert.deepEqual(directory.lookUp(""), {
+      appId: "local/worker",
+      target: "127.0.0.1:1",
+      policies: readPolicies({ retry: { maxAttempts: 3 } }),
+    });
+    assert.deepEqual(directory.lookUp("acme/painter"), {
+      appId: "acme/painter",
+      target: "dns:///painter.internal:50052",
+      policies: readPolicies(),
+      security: { tls: { ca, cert, key, serverName: "painter.internal" }, keyFile },
+    });
+  });
+
+  test("may be JSON, and one app alone is the default", async (t) => {
+    const { directory } = await read(
+      t,
+      JSON.stringify({ apps: { "a/b": { target: "h:1" } } }, undefined, "\t"),
+      "json",
+    );
+    assert.equal(directory.lookUp("").target, "h:1");
+  });
+
+  const wrong: readonly (readonly [string, RegExp])[] = [
+    ["apps: {a/b: {target: 'h:1'}", /neither YAML nor JSON: .* line 1/],
+    ["apps: {a/b: {target: 'h:1'}, a/b: {target: 'h:2'}}", /neither YAML nor JSON: Map keys must be unique/],
+    ["[]", /the file: /],
+    ["apps: {}", /at least one app/],
+    ["apps: {a/b: {target: 'h:1'}}\nother: 1", /the file: other is not known/],
+    ["apps: {a/b: {}}", /app "a\/b": target: must be a text/],
+    ["apps: {a/b: {target: 'http://h'}}", /target "http:\/\/h" of app "a\/b" is not a gRPC target/],
+    ["apps: {b: {target: 'h:1'}}", /app id "b" is not of the form owner\/name/],
+    ["apps: {a/b: {target: 'h:1'}}\ndefault: c/d", /default app "c\/d" is not in the directory/],
+    ["apps: {a/b: {target: 'h:1', colour: red}}", /app "a\/b": colour is not known/],
+    [
+      "apps: {a/b: {target: 'h:1', policies: {retry: {maxAttempts: 6}}}}",
+      /app "a\/b": policies\.retry\.maxAttempts: .*5/,
+    ],
+    ["apps: {a/b: {target: 'h:1', policies: {retries: 1}}}", /app "a\/b": policies: retries is not known/],
+    ["apps: {a/b: {target: 'h:1', tls: {ca: none.crt}}}", /app "a\/b": .*none\.crt cannot be read \(ENOENT\)/],
+    ["apps: {a/b: {target: 'h:1', tls: {cert: pipeline.crt}}}", /app "a\/b": .*one of the two files is missing/],
+    ["apps: {a/b: {target: 'h:1', keyFile: ca.crt}}", /app "a\/b": .*ca\.crt holds no key/],
+  ];
+  for (const [text, message] of wrong) {
+    test(`is refused: ${text.replaceAll("\n", " ")}`, async (t) => {
+      await assert.rejects(read(t, text), message);
+    });
+  }
+
+  test("is read anew when it changes, and the old one stays when the new one is wrong or gone", async (t) => {
+    // Looking keeps no process alive.
+    const alive = setInterval(() => {}, 60_000);
+    t.after(() => clearInterval(alive));
+    const { directory, path, refused, told } = await read(t, good);
+    let change = told();
+    await replaceFile(path, "apps: {local/worker: {target: 'h:0'}}");
+    await change;
+    assert.match(refused.join(), /target "h:0" of app "local\/worker"/);
+    assert.equal(directory.lookUp("").target, "127.0.0.1:1");
+
+    change = told();
+    await replaceFile(path, "apps: {local/worker: {target: 'h:2'}, c/d: {target: 'h:3'}}");
+    await change;
+    assert.equal(directory.lookUp("c/d").target, "h:3");
+    assert.throws(() => directory.lookUp("acme/painter"), /no such worker app/);
+    assert.throws(() => directory.lookUp(""), /no default app is set/);
+
+    change = told();
+    await rm(path);
+    await change;
+    assert.match(refused.at(-1) ?? "", /cannot be read \(ENOENT\)/);
+    assert.deepEqual(directory.appIds, ["c/d", "local/worker"]);
+    assert.equal(refused.length, 2);
+  });
+});

@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { deadlineExceeded, invalidField, queueFull, toClientError } from "../../../src/mesh/errors/errors.js";
+import { retryDelayMsOf } from "../../../src/mesh/errors/retry-info.js";
+
+suite("toClientError", () => {
+  test("keeps a ConnectError", () => {
+    const error = new ConnectError("as it is", Code.NotFound);
+    assert.equal(toClientError(error), error);
+  });
+
+  test("hides what it does not know, and keeps it as the cause", () => {
+    for (const thrown of [new TypeError("secret prompt"), "secret prompt", undefined, { code: 5 }]) {
+      const error = toClientError(thrown);
+      assert.equal(error.code, Code.Internal);
+      assert.equal(error.rawMessage, "internal error");
+      assert.equal(error.cause, thrown);
+    }
+  });
+
+  test("turns an AbortError into the reason of the signal", () => {
+    const abort = new DOMException("This operation was aborted", "AbortError");
+    const deadline = deadlineExceeded("step 11 of 30");
+    assert.equal(toClientError(abort, AbortSignal.abort(deadline)), deadline);
+    assert.equal(toClientError(abort, AbortSignal.abort("why")).code, Code.Canceled);
+    assert.equal(toClientError(abort).code, Code.Canceled);
+  });
+
+  test("turns a TimeoutError into DEADLINE_EXCEEDED", () => {
+    assert.equal(toClientError(new DOMException("late", "TimeoutError")).code, Code.DeadlineExceeded);
+  });
+});
+
+test("deadlineExceeded says where the time went", () => {
+  assert.equal(deadlineExceeded("step 11 of 30").rawMessage, "the time ran out: step 11 of 30");
+});
+
+test("queueFull carries RetryInfo and asks gRPC clients to try another server now", () => {
+  const error = queueFull("the queue is full", 2_345);
+  assert.equal(error.code, Code.ResourceExhausted);
+  assert.equal(retryDelayMsOf(error), 2_345);
+  assert.equal(error.metadata.get("grpc-retry-pushback-ms"), "0");
+  assert.equal(retryDelayMsOf(queueFull("", -5)), 0);
+  assert.equal(retryDelayMsOf(new ConnectError("none")), undefined);
+});
+
+test("invalidField names the field in text and in buf.validate.Violations", () => {
+  const error = invalidField("options.width", "this model takes multiples of 32");
+  assert.equal(error.code, Code.InvalidArgument);
+  assert.equal(error.rawMessage, "options.width: this model takes multiples of 32");
+  const [violation] = error.findDetails(ViolationsSchema)[0]?.violations ?? [];
+  assert.deepEqual(
+    violation?.field?.elements.map((element) => element.fieldName),
+    ["options", "width"],
+  );
+  assert.equal(violation?.message, "this model takes multiples of 32");
+});

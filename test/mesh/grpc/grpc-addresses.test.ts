@@ -1,0 +1,109 @@
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import * as grpc from "@grpc/grpc-js";
+import { type GrpcAddress, watchAddresses } from "../../../src/mesh/grpc/grpc-addresses.js";
+import { kinds } from "../support/grpc-client.js";
+import { connectTo, quick, serveWorker } from "../support/workers.js";
+
+/** The first word on a target's addresses. */
+function firstOf(target: string): Promise<readonly GrpcAddress[] | "failure"> {
+  return new Promise((resolve) => {
+    const watch = watchAddresses(
+      { target, everyMs: 60_000 },
+      {
+        onAddresses(addresses) {
+          watch.stop();
+          resolve(addresses);
+        },
+        onFailure() {
+          watch.stop();
+          resolve("failure");
+        },
+      },
+    );
+  });
+}
+
+/** A name whose addresses the test changes: a resolver of grpc-js for the scheme `list:`. */
+function registerList() {
+  const list = { ports: [] as number[] };
+  grpc.experimental.registerResolver(
+    "list",
+    class {
+      readonly listener: grpc.experimental.ResolverListener;
+      constructor(_target: grpc.experimental.GrpcUri, listener: grpc.experimental.ResolverListener) {
+        this.listener = listener;
+      }
+      updateResolution() {
+        const endpoints = list.ports.map((port) => ({ addresses: [{ host: "127.0.0.1", port }] }));
+        setImmediate(() => this.listener(grpc.experimental.statusOrFromValue(endpoints), {}, null, ""));
+      }
+      destroy() {}
+      static getDefaultAuthority() {
+        return "list";
+      }
+    },
+  );
+  return list;
+}
+
+suite("the addresses of a target", () => {
+  for (const [target, expected] of [
+    ["ipv4:10.0.0.1:1,10.0.0.2:2,10.0.0.1:1", ["10.0.0.1:1 ipv4:10.0.0.1:1", "10.0.0.2:2 ipv4:10.0.0.2:2"]],
+    ["ipv6:[::1]:7", ["[::1]:7 ipv6:[::1]:7"]],
+    ["10.0.0.1:3", ["10.0.0.1:3 ipv4:10.0.0.1:3"]],
+    ["dns:///10.0.0.1:3", ["10.0.0.1:3 ipv4:10.0.0.1:3"]],
+    ["unix:/tmp/a.sock", ["/tmp/a.sock unix:/tmp/a.sock"]],
+    ["unix:///tmp/a.sock", ["/tmp/a.sock unix:/tmp/a.sock"]],
+    ["xds:///workers", ["xds:///workers xds:///workers"]],
+  ] as const) {
+    test(`are found in ${target}`, async () => {
+      const found = await firstOf(target);
+      assert.ok(found !== "failure");
+      assert.deepEqual(
+        found.map(({ name, target: own }) => `${name} ${own}`),
+        expected,
+      );
+    });
+  }
+
+  test("are looked up, and keep the name for HTTP/2 and TLS", async () => {
+    const found = await firstOf("localhost:50052");
+    assert.ok(found !== "failure" && found.length > 0);
+    for (const { port, host, grpcOptions } of found) {
+      assert.ok(["127.0.0.1", "::1"].includes(host));
+      assert.equal(port, 50_052);
+      assert.deepEqual(grpcOptions, {
+        "grpc.default_authority": "localhost:50052",
+        "grpc.ssl_target_name_override": "localhost",
+      });
+    }
+  });
+
+  test("are a failure where the name has none", async () => {
+    assert.equal(await firstOf("dns:///no-such-host.invalid:1"), "failure");
+  });
+
+  test("are asked for again, so that a worker that is added gets calls and one that is gone gets none", async (t) => {
+    const list = registerList();
+    const [first, second] = [await serveWorker(t), await serveWorker(t)];
+    list.ports = [first.port];
+    const policies = {
+      ...quick,
+      loadBalancing: "round_robin",
+      reconnect: { ...quick.reconnect, resolveEveryMs: 100 },
+    } as const;
+    const { client } = connectTo(t, "list:workers", policies);
+    assert.equal(await kinds.unary(client), 7);
+    list.ports = [first.port, second.port];
+    while (second.calls === 0) {
+      assert.equal(await kinds.unary(client), 7);
+    }
+    list.ports = [second.port];
+    for (let inRow = 0; inRow < 5; ) {
+      const before = first.calls;
+      assert.equal(await kinds.unary(client), 7);
+      inRow = first.calls === before ? inRow + 1 : 0;
+    }
+  });
+});

@@ -1,0 +1,239 @@
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { Code, createClient, createContextValues, type Interceptor } from "@connectrpc/connect";
+import { ServerReflection } from "../../../src/gen/grpc/reflection/v1/reflection_pb.js";
+import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
+import { createConnectError } from "../../../src/mesh/errors/connect-error.js";
+import { retryDelayMsOf, retryInfo } from "../../../src/mesh/errors/retry-info.js";
+import { waitForReady } from "../../../src/mesh/grpc/grpc-call.js";
+import { readPolicies } from "../../../src/mesh/grpc/policies.js";
+import type { Behaviour } from "../support/echo-services.js";
+import { clientOf, failure, kinds, transportTo, waiting } from "../support/grpc-client.js";
+import { serveEcho } from "../support/serve-echo.js";
+
+for (const [kind, call] of Object.entries(kinds)) {
+  suite(`a ${kind} call`, () => {
+    test("carries messages, headers and trailers", async (t) => {
+      let seen: Headers | undefined;
+      const client = await clientOf(t, (_, context) => {
+        seen = context.requestHeader;
+        context.responseHeader.set("x-header", "one");
+        context.responseTrailer.set("x-trailer", "two");
+        context.responseTrailer.set("x-bytes-bin", "AAEC");
+      });
+      let header: Headers | undefined;
+      let trailer: Headers | undefined;
+      const seed = await call(client, {
+        headers: { "x-text": "hello", "x-raw-bin": "/v8", "grpc-internal": "dropped", "user-agent": "dropped" },
+        onHeader: (headers) => (header = headers),
+        onTrailer: (headers) => (trailer = headers),
+      });
+      assert.equal(seed, 7);
+      assert.equal(seen?.get("x-text"), "hello");
+      assert.equal(seen?.get("x-raw-bin"), "/v8=");
+      assert.equal(seen?.get("grpc-internal"), null);
+      assert.match(seen?.get("user-agent") ?? "", /grpc-node-js/);
+      // A stream's headers leave before the handler gets to set its own.
+      if (kind === "unary") {
+        assert.equal(header?.get("x-header"), "one");
+      }
+      assert.equal(trailer?.get("x-trailer"), "two");
+      assert.equal(trailer?.get("x-bytes-bin"), "AAEC");
+    });
+
+    test("keeps a server's code, message, details and metadata", async (t) => {
+      const thrown = createConnectError({
+        code: Code.ResourceExhausted,
+        message: "the queue is full \u{1f496} 100 %",
+        details: [retryInfo(250)],
+        metadata: { "x-queue": "4" },
+      });
+      const client = await clientOf(t, () => Promise.reject(thrown));
+      const error = await failure(call(client));
+      assert.equal(error.code, Code.ResourceExhausted);
+      assert.equal(error.rawMessage, "the queue is full \u{1f496} 100 %");
+      assert.equal(retryDelayMsOf(error), 250);
+      // No field of HTTP or gRPC: a server that passes the error on would answer with them.
+      assert.deepEqual([...error.metadata], [["x-queue", "4"]]);
+    });
+
+    test("ends at its deadline, which the server knows too", async (t) => {
+      const wait = waiting();
+      const client = await clientOf(t, wait.behaviour);
+      const error = await failure(call(client, { timeoutMs: 100 }));
+      assert.equal(error.code, Code.DeadlineExceeded);
+      assert.doesNotMatch(error.message, /127\.0\.0\.1/);
+      assert.match(Code[(await wait.ended).code] ?? "", /DeadlineExceeded|Canceled/);
+    });
+
+    test("has the transport's deadline, unless it brings its own", async (t) => {
+      let remaining: number | undefined;
+      const behaviour: Behaviour = (_, { timeoutMs }) => {
+        remaining = timeoutMs();
+      };
+      const client = await clientOf(t, behaviour, { defaultTimeoutMs: 60_000 });
+      const inSeconds = () => (remaining === undefined ? undefined : Math.ceil(remaining / 10_000) * 10);
+      await call(client);
+      assert.equal(inSeconds(), 60);
+      await call(client, { timeoutMs: 30_000 });
+      assert.equal(inSeconds(), 30);
+      await call(client, { timeoutMs: 0 });
+      assert.equal(inSeconds(), undefined);
+    });
+
+    test("is cancelled on both sides when its signal aborts", async (t) => {
+      const wait = waiting();
+      const client = await clientOf(t, wait.behaviour);
+      const caller = new AbortController();
+      const failed = failure(call(client, { signal: caller.signal }));
+      await wait.began;
+      caller.abort();
+      assert.equal((await failed).code, Code.Canceled);
+      assert.equal((await wait.ended).code, Code.Canceled);
+    });
+
+    test("does not begin when its signal has aborted", async (t) => {
+      let calls = 0;
+      const client = await clientOf(t, () => void calls++);
+      const reason = createConnectError({ code: Code.Aborted, message: "my reason" });
+      assert.equal(await failure(call(client, { signal: AbortSignal.abort(reason) })), reason);
+      assert.equal(calls, 0);
+    });
+
+    test("passes through interceptors", async (t) => {
+      const seen: string[] = [];
+      const interceptor: Interceptor = (next) => (request) => {
+        seen.push(`${request.service.typeName}/${request.method.name} ${request.stream ? "stream" : "unary"}`);
+        request.header.set("x-from", "interceptor");
+        return next(request);
+      };
+      let header: string | null = null;
+      const behaviour: Behaviour = (_, context) => {
+        header = context.requestHeader.get("x-from");
+      };
+      const client = await clientOf(t, behaviour, { interceptors: [interceptor] });
+      await call(client);
+      assert.equal(header, "interceptor");
+      assert.equal(seen.length, 1);
+    });
+
+    test("is UNAVAILABLE in plain words where nobody listens", async (t) => {
+      const { port, stop } = await serveEcho(t);
+      await stop({ graceMs: 0 });
+      for (const target of [`127.0.0.1:${port}`, `dns:///localhost:${port}`, "unix:/nonexistent/worker.sock"]) {
+        const client = createClient(TextToImageWorkerService, transportTo(t, target));
+        const error = await failure(call(client));
+        assert.equal(error.message, "[unavailable] the server cannot be reached", target);
+        assert.match(String(error.cause), /ECONNREFUSED|ENOENT|No connection/);
+      }
+    });
+
+    test("is UNAVAILABLE in plain words when the server is lost", async (t) => {
+      const wait = waiting();
+      const { port, stop } = await serveEcho(t, { behaviour: wait.behaviour });
+      const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${port}`));
+      const failed = failure(call(client));
+      await wait.began;
+      await stop({ graceMs: 0, cancelMs: 0 });
+      assert.equal((await failed).message, "[unavailable] the connection to the server was lost");
+    });
+
+    test("refuses an answer that is too large", async (t) => {
+      const { port } = await serveEcho(t);
+      const transport = transportTo(
+        t,
+        `127.0.0.1:${port}`,
+        {},
+        { policies: readPolicies({ messages: { maxReceiveBytes: 10 } }) },
+      );
+      const error = await failure(call(createClient(TextToImageWorkerService, transport)));
+      assert.equal(error.code, Code.ResourceExhausted);
+    });
+
+    test("refuses to send a request that is too large", async (t) => {
+      const { port } = await serveEcho(t);
+      const transport = transportTo(
+        t,
+        `127.0.0.1:${port}`,
+        {},
+        { policies: readPolicies({ messages: { maxSendBytes: 2 } }) },
+      );
+      const error = await failure(call(createClient(TextToImageWorkerService, transport)));
+      assert.equal(error.code, Code.ResourceExhausted);
+    });
+
+    test("may wait for a server that comes later", async (t) => {
+      const { port, stop } = await serveEcho(t);
+      await stop({ graceMs: 0 });
+      const channelOptions = { grpcOptions: { "grpc.initial_reconnect_backoff_ms": 50 } };
+      const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${port}`, {}, channelOptions));
+      const waits = call(client, { contextValues: createContextValues().set(waitForReady, true), timeoutMs: 20_000 });
+      await failure(call(client));
+      await serveEcho(t, { port });
+      assert.equal(await waits, 7);
+    });
+  });
+}
+
+suite("streams", () => {
+  test("deliver messages as they come, and stop when the caller has seen enough", async (t) => {
+    const wait = waiting();
+    const client = await clientOf(t, wait.behaviour);
+    const caller = new AbortController();
+    const cases: (string | undefined)[] = [];
+    for await (const { event } of client.inferStream({ request: { prompt: "x" } }, { signal: caller.signal })) {
+      cases.push(event.case);
+      if (event.case === "progress") {
+        break;
+      }
+    }
+    assert.deepEqual(cases, ["queued", "progress"]);
+    caller.abort();
+    assert.equal((await wait.ended).code, Code.Canceled);
+  });
+
+  test("fail with what went before them", async (t) => {
+    const client = await clientOf(t, () => Promise.reject(createConnectError({ code: Code.Internal, message: "NaN" })));
+    const cases: (string | undefined)[] = [];
+    const error = await failure(
+      (async () => {
+        for await (const { event } of client.inferStream({ request: { prompt: "x" } })) {
+          cases.push(event.case);
+        }
+      })(),
+    );
+    assert.deepEqual(cases, ["queued", "progress"]);
+    assert.equal(error.message, "[internal] NaN");
+  });
+
+  test("go both ways", async (t) => {
+    const { port } = await serveEcho(t);
+    const client = createClient(ServerReflection, transportTo(t, `127.0.0.1:${port}`));
+    let answered: () => void = () => {};
+    async function* requests() {
+      for (let i = 0; i < 3; i++) {
+        const answer = new Promise<void>((resolve) => (answered = resolve));
+        yield { messageRequest: { case: "listServices", value: "" } } as const;
+        await answer;
+      }
+    }
+    let count = 0;
+    for await (const { messageResponse } of client.serverReflectionInfo(requests())) {
+      assert.equal(messageResponse.case, "listServicesResponse");
+      count++;
+      answered();
+    }
+    assert.equal(count, 3);
+  });
+
+  test("fail when their own requests do", async (t) => {
+    const { port } = await serveEcho(t);
+    const client = createClient(ServerReflection, transportTo(t, `127.0.0.1:${port}`));
+    // biome-ignore lint/correctness/useYield: it fails before it has anything to send
+    async function* requests(): AsyncGenerator<never> {
+      throw createConnectError({ code: Code.DataLoss, message: "no more" });
+    }
+    const error = await failure(client.serverReflectionInfo(requests())[Symbol.asyncIterator]().next());
+    assert.equal(error.code, Code.DataLoss);
+  });
+});

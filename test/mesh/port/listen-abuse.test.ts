@@ -1,0 +1,107 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import * as http2 from "node:http2";
+import { Readable } from "node:stream";
+import { suite, test } from "node:test";
+import { emptySettings, open } from "../support/open-port.js";
+import { connectHttp2, connectTcp, http1, http2Request, readToEnd } from "../support/raw-http.js";
+
+suite("a port under abuse", () => {
+  test("connections of one address beyond the limit are closed as they come", async (t) => {
+    const { port, url } = await open(t, { maxConnectionsPerAddress: 1 });
+    const first = await connectTcp(t, port);
+    const second = await connectTcp(t, port);
+    assert.equal(await readToEnd(second), "");
+    first.destroy();
+    await once(first, "close");
+    // The server hears of the first one's end a moment later.
+    while ((await http1(url, "/").catch(() => undefined))?.status !== 200) {
+      // Asked again at once.
+    }
+  });
+
+  test("a path beyond the limit is answered 414", async (t) => {
+    const { url } = await open(t, { maxUrlBytes: 100 });
+    const long = `/${"x".repeat(100)}`;
+    const session = connectHttp2(t, url);
+    assert.equal((await http1(url, long)).status, 414);
+    assert.equal((await http2Request(session, long)).status, 414);
+    assert.equal((await http1(url, "/short")).status, 200);
+    assert.equal((await http2Request(session, "/short")).status, 200);
+  });
+
+  test("a stalled HTTP/2 stream is reset beside others that move, and a slow one is not", async (t) => {
+    const pieceBytes = 20_000;
+    const slowBytes = 20 * pieceBytes;
+    let waiting: (() => void) | undefined;
+    const { url } = await open(t, {
+      keepaliveTimeMs: 20,
+      writeTimeoutMs: 300,
+      handler(request, response) {
+        if (request.url === "/wait") {
+          waiting = () => response.end("done");
+        } else {
+          Readable.from(Array.from({ length: slowBytes / pieceBytes }, () => Buffer.alloc(pieceBytes))).pipe(response);
+        }
+      },
+    });
+    const session = http2.connect(url, { settings: { initialWindowSize: 65_535 } });
+    session.on("error", () => {});
+    t.after(() => session.destroy());
+    await once(session, "connect");
+    // Room on the connection for what the stalled stream does not take.
+    session.setLocalWindowSize(1_000_000);
+    const waits = http2Request(session, "/wait");
+    const stalled = session.request({ ":path": "/stalled" });
+    stalled.on("error", () => {});
+    // Read in small bites, all of which together take longer than a stalled stream may.
+    const slow = session.request({ ":path": "/slow" });
+    let read = 0;
+    slow.on("data", (chunk: Buffer) => {
+      read += chunk.length;
+      slow.pause();
+      setTimeout(() => slow.resume(), 25);
+    });
+    const slowEnds = once(slow, "end");
+    await once(stalled, "close");
+    assert.equal(stalled.rstCode, http2.constants.NGHTTP2_CANCEL);
+    waiting?.();
+    assert.equal((await waits).text, "done");
+    await slowEnds;
+    assert.equal(read, slowBytes);
+    assert.equal(session.destroyed, false);
+  });
+
+  test("an HTTP/2 client that opens and resets streams in a flood is cut off, and others are served", async (t) => {
+    let calls = 0;
+    const { port, url } = await open(t, {
+      keepaliveTimeMs: 50,
+      keepaliveTimeoutMs: 200,
+      handler(_, response) {
+        calls++;
+        response.end("ok");
+      },
+    });
+    const flood = await connectTcp(t, port);
+    const frame = (type: number, flags: number, stream: number, payload: Buffer) => {
+      const head = Buffer.alloc(9);
+      head.writeUIntBE(payload.length, 0, 3);
+      head.writeUInt8(type, 3);
+      head.writeUInt8(flags, 4);
+      head.writeUInt32BE(stream, 5);
+      return Buffer.concat([head, payload]);
+    };
+    // :method GET, :scheme http, :path /, :authority x; then RST_STREAM with CANCEL.
+    const headers = Buffer.from([0x82, 0x86, 0x84, 0x41, 0x01, 0x78]);
+    const cancel = Buffer.from([0, 0, 0, 8]);
+    const streams = 20_000;
+    const frames = Array.from({ length: streams }, (_, i) =>
+      Buffer.concat([frame(1, 5, 2 * i + 1, headers), frame(3, 0, 2 * i + 1, cancel)]),
+    );
+    const closed = readToEnd(flood);
+    flood.write(Buffer.concat([Buffer.from(`PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${emptySettings}`, "latin1"), ...frames]));
+    await closed;
+    assert.ok(calls < streams / 4, `${calls} of ${streams} streams reached the handler`);
+    assert.equal((await http1(url, "/")).text, "ok");
+  });
+});

@@ -1,0 +1,174 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import * as http2 from "node:http2";
+import { suite, test } from "node:test";
+import { listen } from "../../../src/mesh/port/listen.js";
+import { echo, emptySettings, holdingHandler, open } from "../support/open-port.js";
+import { connectHttp2, connectTcp, http1, http2Request, readToEnd } from "../support/raw-http.js";
+
+suite("limits", () => {
+  test("a client that does not say what it speaks is closed", async (t) => {
+    const { port } = await open(t, { prefaceTimeoutMs: 50 });
+    const silent = await connectTcp(t, port);
+    const partial = await connectTcp(t, port);
+    partial.write("PRI * HTTP");
+    assert.deepEqual(await Promise.all([readToEnd(silent), readToEnd(partial)]), ["", ""]);
+  });
+
+  test("slow headers are answered 408, and so is a slow body", async (t) => {
+    const { port } = await open(t, { headersTimeoutMs: 150, requestTimeoutMs: 300 });
+    const slowHeaders = await connectTcp(t, port);
+    slowHeaders.write("GET / HTTP/1.1\r\nhost:");
+    const slowBody = await connectTcp(t, port);
+    slowBody.write("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n1");
+    const [headers, body] = await Promise.all([readToEnd(slowHeaders), readToEnd(slowBody)]);
+    assert.match(headers, /^HTTP\/1\.1 408 /);
+    assert.match(body, /^HTTP\/1\.1 408 /);
+  });
+
+  test("large headers are answered 431, on HTTP/2 too", async (t) => {
+    const { url } = await open(t, { maxHeaderBytes: 1_024 });
+    const headers = { "x-large": "x".repeat(2_000) };
+    assert.equal((await http1(url, "/", { headers })).status, 431);
+    const session = connectHttp2(t, url);
+    await once(session, "remoteSettings");
+    await assert.rejects(http2Request(session, "/", { headers }), { code: "ERR_HTTP2_STREAM_ERROR" });
+  });
+
+  test("HTTP/1.1 requests beyond the limit of unanswered ones get 503", async (t) => {
+    const hold = holdingHandler();
+    const { port } = await open(t, { handler: hold.handler, maxPipelinedRequests: 2 });
+    const socket = await connectTcp(t, port);
+    const arrived = Promise.all([hold.arrival(), hold.arrival()]);
+    socket.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(4));
+    await arrived;
+    const received = readToEnd(socket);
+    hold.release();
+    assert.deepEqual((await received).match(/HTTP\/1\.1 \d+/g), ["HTTP/1.1 200", "HTTP/1.1 200", "HTTP/1.1 503"]);
+  });
+
+  test("HTTP/2 streams beyond the limit wait for their turn", async (t) => {
+    const hold = holdingHandler();
+    const { url } = await open(t, { handler: hold.handler, maxConcurrentStreams: 1 });
+    const session = connectHttp2(t, url);
+    await once(session, "remoteSettings");
+    assert.equal(session.remoteSettings.maxConcurrentStreams, 1);
+    let arrived = hold.arrival();
+    const first = http2Request(session, "/");
+    const second = http2Request(session, "/");
+    await arrived;
+    arrived = hold.arrival();
+    hold.release();
+    assert.equal((await first).text, "done");
+    await arrived;
+    hold.release();
+    assert.equal((await second).text, "done");
+  });
+
+  test("connections beyond the limit are closed as they come", async (t) => {
+    const { port, url } = await open(t, { maxConnections: 1 });
+    const first = await connectTcp(t, port);
+    const second = await connectTcp(t, port);
+    assert.equal(await readToEnd(second), "");
+    first.destroy();
+    await once(first, "close");
+    // The server hears of the first one's end a moment later.
+    for (;;) {
+      const response = await http1(url, "/").catch(() => undefined);
+      if (response?.status === 200) {
+        break;
+      }
+    }
+  });
+
+  test("an idle HTTP/2 connection gets a GOAWAY, one with a running call does not", async (t) => {
+    const hold = holdingHandler();
+    const { url } = await open(t, { handler: hold.handler, idleSessionTimeoutMs: 100 });
+    const idle = connectHttp2(t, url);
+    const busy = connectHttp2(t, url);
+    const arrived = hold.arrival();
+    const running = http2Request(busy, "/");
+    await arrived;
+    await once(idle, "close");
+    assert.equal(busy.closed, false);
+    hold.release();
+    assert.equal((await running).text, "done");
+    await once(busy, "close");
+  });
+
+  test("a silent HTTP/2 connection is pinged, and cut when it does not answer", async (t) => {
+    const { port, url } = await open(t, { keepaliveTimeMs: 30, keepaliveTimeoutMs: 100 });
+    const answering = connectHttp2(t, url);
+    await once(answering, "connect");
+    const silent = await connectTcp(t, port);
+    silent.write(`PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${emptySettings}`);
+    const received = await readToEnd(silent);
+    assert.ok(received.includes("\0\0\x08\x06\0"), "a PING frame came");
+    assert.equal(answering.destroyed, false);
+    assert.equal((await http2Request(answering, "/")).status, 200);
+  });
+
+  test("an HTTP/2 connection that broke the protocol is closed soon, whatever its client does", async (t) => {
+    const { port } = await open(t, { keepaliveTimeMs: 30, keepaliveTimeoutMs: 60_000 });
+    const oversizeFrame = "\xff\xff\xff\0\0\0\0\0\0";
+    const socket = await connectTcp(t, port);
+    socket.write(Buffer.from(`PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${emptySettings}${oversizeFrame}`, "latin1"));
+    assert.match(await readToEnd(socket), /too large frame size/);
+  });
+
+  test("a client that does not read is cut, one that waits is not", async (t) => {
+    let answer = () => {};
+    let cut: () => void = () => {};
+    const closed = new Promise<void>((resolve) => (cut = resolve));
+    const { port, url } = await open(t, {
+      writeTimeoutMs: 100,
+      handler(request, response) {
+        if (request.url === "/wait") {
+          answer = () => response.end("done");
+          return;
+        }
+        response.once("close", cut);
+        response.end(Buffer.alloc(50_000_000));
+      },
+    });
+    const waiting = http1(url, "/wait");
+    const socket = await connectTcp(t, port);
+    socket.pause();
+    socket.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+    await closed;
+    answer();
+    assert.equal((await waiting).text, "done");
+  });
+
+  test("an HTTP/2 client that answers PINGs but gives no window is cut, one that waits is not", async (t) => {
+    let answer = () => {};
+    const { url } = await open(t, {
+      keepaliveTimeMs: 20,
+      writeTimeoutMs: 200,
+      handler(request, response) {
+        if (request.url === "/wait") {
+          answer = () => response.end("done");
+        } else {
+          response.end("a long answer");
+        }
+      },
+    });
+    const waiting = http2Request(connectHttp2(t, url), "/wait");
+    const session = http2.connect(url, { settings: { initialWindowSize: 0 } });
+    session.on("error", () => {});
+    t.after(() => session.destroy());
+    session.request({ ":path": "/" }).on("error", () => {});
+    await once(session, "close");
+    answer();
+    assert.equal((await waiting).text, "done");
+  });
+
+  test("nonsense is refused by name", async () => {
+    for (const maxConnections of [0, -1, 1.5, Number.NaN]) {
+      await assert.rejects(listen({ handler: echo, port: 0, maxConnections }), {
+        name: "RangeError",
+        message: `maxConnections must be a positive whole number, not ${maxConnections}`,
+      });
+    }
+  });
+});

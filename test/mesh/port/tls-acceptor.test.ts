@@ -1,0 +1,188 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import * as http2 from "node:http2";
+import * as https from "node:https";
+import { suite, type TestContext, test } from "node:test";
+import * as tls from "node:tls";
+import { temporaryFolder } from "../../fixtures/temporary-folder.js";
+import { createAuthority, writeCertificate } from "../../support/certificates.js";
+import { holdingHandler } from "../support/open-port.js";
+import { connectTcp, http2Request, readHttp2, readToEnd } from "../support/raw-http.js";
+import { openTls, serverFiles, watchMaterial } from "../support/tls-port.js";
+
+/** GET over HTTP/1.1, on a connection of its own. Resolves with the text and the server's certificate. */
+async function get(
+  url: string,
+  options: https.RequestOptions & tls.ConnectionOptions,
+): Promise<{ text: string; subject: unknown }> {
+  const request = https.get(url, { agent: false, ...options });
+  const [response] = await once(request, "response");
+  const subject = response.socket.getPeerCertificate().subject.CN;
+  return { text: (await response.toArray()).join(""), subject };
+}
+
+function connectH2(t: TestContext, url: string, options: http2.SecureClientSessionOptions): http2.ClientHttp2Session {
+  const session = http2.connect(url, options);
+  session.on("error", () => {});
+  t.after(() => session.destroy());
+  return session;
+}
+
+suite("one port with TLS", async () => {
+  const authority = await createAuthority();
+  const ca = authority.cert;
+  const open = async (t: TestContext, options: Parameters<typeof openTls>[2] = {}) => {
+    const { material } = watchMaterial(t, await serverFiles(await temporaryFolder(), authority));
+    return openTls(t, material, options);
+  };
+
+  test("speaks HTTP/1.1 and HTTP/2 by ALPN, HTTP/1.1 to who does not say", async (t) => {
+    const { url, port } = await open(t);
+    assert.equal(url, `https://127.0.0.1:${port}`);
+    assert.equal((await get(url, { ca })).text, "1.1 GET 0");
+    assert.equal((await get(url, { ca, ALPNProtocols: ["http/1.1"] })).text, "1.1 GET 0");
+    const session = connectH2(t, url, { ca });
+    assert.equal((await http2Request(session, "/", { body: "four" })).text, "2.0 POST 4");
+    assert.equal(session.alpnProtocol, "h2");
+  });
+
+  test("takes TLS 1.3 and 1.2 with forward secrecy, and nothing older or weaker", async (t) => {
+    const { port } = await open(t);
+    const connect = async (options: tls.ConnectionOptions) => {
+      const socket = tls.connect({ port, host: "127.0.0.1", ca, ...options });
+      t.after(() => socket.destroy());
+      await once(socket, "secureConnect");
+      return `${socket.getProtocol()} ${socket.getCipher().name}`;
+    };
+    assert.match(await connect({}), /^TLSv1\.3 /);
+    assert.match(await connect({ maxVersion: "TLSv1.2" }), /^TLSv1\.2 ECDHE-/);
+    const weak = "@SECLEVEL=0";
+    for (const refused of [
+      { minVersion: "TLSv1.1", maxVersion: "TLSv1.1", ciphers: `ALL:${weak}` },
+      { maxVersion: "TLSv1.2", ciphers: `ECDHE-ECDSA-AES128-SHA:${weak}` },
+      { maxVersion: "TLSv1.2", ciphers: `AES128-GCM-SHA256:${weak}` },
+      { ALPNProtocols: ["spdy/3"] },
+    ] as const) {
+      await assert.rejects(connect(refused), /ALERT|alert|handshake|protocol|ECONNRESET/i);
+    }
+  });
+
+  test("closes connections that are not TLS, or say nothing", async (t) => {
+    const { port, url } = await open(t, { prefaceTimeoutMs: 100 });
+    const plain = await connectTcp(t, port);
+    plain.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+    const silent = await connectTcp(t, port);
+    const [answer] = await Promise.all([readToEnd(plain), readToEnd(silent)]);
+    assert.doesNotMatch(answer, /HTTP/);
+    assert.equal((await get(url, { ca })).text, "1.1 GET 0");
+  });
+
+  test("stops with calls, idle connections and a handshake under way", async (t) => {
+    const hold = holdingHandler();
+    const { port, url, stop } = await open(t, { handler: hold.handler });
+    const session = connectH2(t, url, { ca });
+    const arrived = hold.arrival();
+    const call = http2Request(session, "/");
+    await arrived;
+    const silent = await connectTcp(t, port);
+    const agent = new https.Agent({ keepAlive: true });
+    t.after(() => agent.destroy());
+    const other = hold.arrival();
+    const kept = get(url, { ca, agent });
+    await other;
+    const stopped = stop({ graceMs: 60_000 });
+    await readToEnd(silent);
+    hold.release();
+    assert.equal((await call).text, "done");
+    assert.equal((await kept).text, "done");
+    await stopped;
+    assert.deepEqual(await hold.answered(), [true, true]);
+  });
+
+  test("cuts calls off after the grace", async (t) => {
+    const hold = holdingHandler();
+    const { url, stop } = await open(t, { handler: hold.handler });
+    const arrived = hold.arrival();
+    const call = assert.rejects(get(url, { ca }));
+    await arrived;
+    await stop({ graceMs: 10, cancelMs: 10 });
+    await call;
+    assert.deepEqual(await hold.answered(), [false]);
+  });
+
+  test("gives new connections a changed certificate, and drops no open one", async (t) => {
+    const folder = await temporaryFolder();
+    const watched = watchMaterial(t, await serverFiles(folder, authority, { name: "first" }));
+    const hold = holdingHandler();
+    const { url } = await openTls(t, watched.material, {
+      handler: (request, response) =>
+        request.url === "/held" ? hold.handler(request, response) : void response.end("ok"),
+    });
+    const session = connectH2(t, url, { ca });
+    const arrived = hold.arrival();
+    const held = readHttp2(session.request({ ":path": "/held" }));
+    await arrived;
+    assert.equal((await get(url, { ca })).subject, "first");
+
+    const changed = watched.change();
+    await writeCertificate(folder, "server", await authority.issue({ name: "second" }));
+    await changed;
+    assert.equal((await get(url, { ca })).subject, "second");
+    assert.deepEqual(watched.refused, [], "half of a pair is not told as a mistake at once");
+    hold.release();
+    assert.equal((await held).text, "done");
+    assert.equal((await http2Request(session, "/")).text, "ok");
+  });
+
+  test("keeps the old certificate where the new one is wrong, and says why", async (t) => {
+    const folder = await temporaryFolder();
+    const watched = watchMaterial(t, await serverFiles(folder, authority, { name: "first" }));
+    const { url } = await openTls(t, watched.material);
+    const refusal = watched.refusal();
+    await writeCertificate(folder, "server", await authority.issue({ name: "late", fromHours: -2, untilHours: -1 }));
+    assert.match(String(await refusal), /server\.crt expired on /);
+    assert.equal((await get(url, { ca })).subject, "first");
+    const changed = watched.change();
+    await writeCertificate(folder, "server", await authority.issue({ name: "good" }));
+    await changed;
+    assert.equal((await get(url, { ca })).subject, "good");
+  });
+});
+
+suite("clients' certificates", async () => {
+  const authority = await createAuthority();
+  const stranger = await createAuthority();
+  const known = await authority.issue({ name: "painter" });
+  const unknown = await stranger.issue({ name: "painter" });
+  const expired = await authority.issue({ name: "painter", fromHours: -3, untilHours: -2 });
+  const ca = authority.cert;
+  const open = async (t: TestContext, clientCertificate: "optional" | "required") => {
+    const { material } = watchMaterial(t, await serverFiles(await temporaryFolder(), authority));
+    return openTls(t, material, {
+      clientCertificate,
+      handler: (request, response) =>
+        void response.end(String("authorized" in request.socket && request.socket.authorized)),
+    });
+  };
+
+  test("where one is required, only who has one of the authority's gets through", async (t) => {
+    const { url } = await open(t, "required");
+    assert.equal((await get(url, { ca, ...known })).text, "true");
+    const session = connectH2(t, url, { ca, ...known });
+    assert.equal((await http2Request(session, "/")).text, "true");
+    for (const credentials of [{}, unknown, expired]) {
+      await assert.rejects(get(url, { ca, ...credentials }), /alert|ECONNRESET|EPIPE|socket hang up/i);
+      const refused = connectH2(t, url, { ca, ...credentials });
+      const answer = await http2Request(refused, "/").catch(() => undefined);
+      assert.ok(answer === undefined || answer.status === 0);
+    }
+  });
+
+  test("where one is optional, a wrong one is as good as none", async (t) => {
+    const { url } = await open(t, "optional");
+    assert.equal((await get(url, { ca, ...known })).text, "true");
+    for (const credentials of [{}, unknown, expired]) {
+      assert.equal((await get(url, { ca, ...credentials })).text, "false");
+    }
+  });
+});

@@ -1,0 +1,83 @@
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { Code, ConnectError, createClient, createRouterTransport } from "@connectrpc/connect";
+import { Health as HealthService } from "../../../src/gen/grpc/health/v1/health_pb.js";
+import { createHealth, type Health, ServingStatus } from "../../../src/mesh/serve/health.js";
+
+const { NOT_SERVING, SERVICE_UNKNOWN, SERVING } = ServingStatus;
+const clientOf = (health: Health) => createClient(HealthService, createRouterTransport(health.routes));
+
+test("a server says NOT_SERVING until it is told otherwise", async () => {
+  const health = createHealth({ services: ["a.B"] });
+  const client = clientOf(health);
+  assert.equal((await client.check({})).status, NOT_SERVING);
+  health.setAll(SERVING);
+  assert.equal((await client.check({ service: "a.B" })).status, SERVING);
+  health.set("a.B", NOT_SERVING);
+  assert.equal((await client.check({ service: "a.B" })).status, NOT_SERVING);
+  assert.equal((await client.check({})).status, SERVING);
+  assert.equal(health.status("a.B"), NOT_SERVING);
+});
+
+test("Check of an unknown service is NOT_FOUND", async () => {
+  const expected = { code: Code.NotFound };
+  await assert.rejects(clientOf(createHealth()).check({ service: "x.Y" }), expected);
+});
+
+test("List tells of all", async () => {
+  const { statuses } = await clientOf(createHealth({ services: ["a.B"], initial: SERVING })).list({});
+  assert.deepEqual(
+    Object.entries(statuses).map(([service, { status }]) => [service, status]),
+    [
+      ["", SERVING],
+      ["a.B", SERVING],
+    ],
+  );
+});
+
+suite("Watch", () => {
+  const watch = (health: Health, service: string, signal = new AbortController().signal) => {
+    const iterator = clientOf(health).watch({ service }, { signal })[Symbol.asyncIterator]();
+    return async () => (await iterator.next()).value?.status;
+  };
+
+  test("tells the status now and each change, once", async () => {
+    const health = createHealth({ services: ["a.B"] });
+    const next = watch(health, "a.B");
+    assert.equal(await next(), NOT_SERVING);
+    health.set("a.B", NOT_SERVING);
+    health.set("", SERVING);
+    health.set("a.B", SERVING);
+    assert.equal(await next(), SERVING);
+  });
+
+  test("tells SERVICE_UNKNOWN of a service that may come later", async () => {
+    const health = createHealth();
+    const next = watch(health, "x.Y");
+    assert.equal(await next(), SERVICE_UNKNOWN);
+    health.set("x.Y", SERVING);
+    assert.equal(await next(), SERVING);
+  });
+
+  test("says NOT_SERVING and ends when the server drains, and nothing changes that", async () => {
+    const health = createHealth({ initial: SERVING });
+    const next = watch(health, "");
+    assert.equal(await next(), SERVING);
+    health.close();
+    health.setAll(SERVING);
+    health.set("", SERVING);
+    assert.equal(await next(), NOT_SERVING);
+    assert.equal(await next(), undefined);
+    assert.equal(health.status(""), NOT_SERVING);
+  });
+
+  test("ends when its client leaves", async () => {
+    const health = createHealth();
+    const client = new AbortController();
+    const next = watch(health, "", client.signal);
+    assert.equal(await next(), NOT_SERVING);
+    const waiting = next();
+    client.abort();
+    await assert.rejects(waiting, (error) => ConnectError.from(error).code === Code.Canceled);
+  });
+});

@@ -1,0 +1,107 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { suite, test } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { retryDelayMsOf } from "../../../src/mesh/errors/retry-info.js";
+import { createBodyMemory } from "../../../src/mesh/serve/body-memory.js";
+import { readBody } from "../../../src/mesh/serve/request-body.js";
+import { readEnvelopes } from "../../../src/mesh/serve/request-envelopes.js";
+import { connectHttp2, envelope, http2Request, readHttp2 } from "../support/raw-http.js";
+import { serveEcho } from "../support/serve-echo.js";
+
+const generate = "/throughline.v1.ImagePipelineService/Generate";
+const patient = AbortSignal.timeout(60_000);
+
+/** Gives bytes one by one, always in the same array: who keeps the pieces instead of their bytes gets wrong ones. */
+async function* oneByOne(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  const piece = new Uint8Array(1);
+  for (const byte of bytes) {
+    piece[0] = byte;
+    yield piece;
+  }
+}
+
+async function collect<T>(items: AsyncIterable<T>): Promise<readonly T[]> {
+  const all: T[] = [];
+  for await (const item of items) {
+    all.push(item);
+  }
+  return all;
+}
+
+suite("bytes that come one by one", () => {
+  const bytes = Uint8Array.from({ length: 100_000 }, (_, i) => i % 251);
+  const limits = () => ({ maxBytes: bytes.length, timeoutMs: 60_000, memory: createBodyMemory(1_000_000) });
+
+  test("are kept as a whole body, and the pieces are not", async () => {
+    assert.equal(Buffer.compare(await readBody(oneByOne(bytes), limits(), patient), bytes), 0);
+  });
+
+  test("are split into messages, in time that does not grow with the square", { timeout: 30_000 }, async () => {
+    const messages = [bytes, new Uint8Array(), bytes.subarray(0, 7)];
+    const stream = Buffer.concat(messages.map((message, i) => envelope(message, i)));
+    const read = await collect(readEnvelopes(oneByOne(stream), limits()));
+    const compared = messages.map((message, i) => [read[i]?.flags, Buffer.compare(message, read[i]?.data ?? message)]);
+    assert.deepEqual(
+      compared,
+      messages.map((_, i) => [i, 0]),
+    );
+    await assert.rejects(collect(readEnvelopes(oneByOne(stream.subarray(0, -1)), limits())), {
+      rawMessage: "the message is incomplete",
+    });
+  });
+});
+
+suite("the memory that bodies share", () => {
+  test("is given back by bodies that end, break off or are too large", async () => {
+    const memory = createBodyMemory(100_000);
+    const read = (body: AsyncIterable<Uint8Array>) =>
+      readBody(body, { maxBytes: 100_000, timeoutMs: 60_000, memory }, patient);
+    async function* pieces(length: number, error?: Error): AsyncGenerator<Uint8Array> {
+      yield new Uint8Array(length);
+      if (error) {
+        throw error;
+      }
+    }
+    for (let i = 0; i < 5; i++) {
+      assert.equal((await read(pieces(90_000))).length, 90_000);
+      await assert.rejects(read(pieces(90_000, new Error("broken"))), { code: Code.Internal });
+      await assert.rejects(read(pieces(110_000)), /larger than the limit/);
+      await assert.rejects(read(pieces(120_000)), (error) => {
+        assert.ok(error instanceof ConnectError);
+        assert.equal(retryDelayMsOf(error), 1_000);
+        return error.code === Code.ResourceExhausted;
+      });
+    }
+  });
+
+  test("is held by slow bodies: other large ones are refused, small ones are not", async (t) => {
+    const { url } = await serveEcho(t, { bodyMemoryBytes: 150_000 });
+    const session = connectHttp2(t, url);
+    const headers = { "content-type": "application/grpc+json", te: "trailers" };
+    const small = envelope('{"prompt":"x"}');
+    const large = envelope(JSON.stringify({ prompt: "x", unknown: "y".repeat(90_000) }));
+    const statusOf = async (body: Buffer) =>
+      (await http2Request(session, generate, { headers, body })).trailers["grpc-status"];
+    const openSlow = () => {
+      const stream = session.request({ ":method": "POST", ":path": generate, ...headers });
+      stream.on("error", () => {});
+      stream.write(large.subarray(0, -1));
+      return stream;
+    };
+
+    const slow = [openSlow(), openSlow()] as const;
+    // Whichever is the last to grow is refused, while its body is still open.
+    const [kept, fields] = await Promise.race([
+      once(slow[0], "response").then(([fields]) => [slow[1], fields] as const),
+      once(slow[1], "response").then(([fields]) => [slow[0], fields] as const),
+    ]);
+    assert.equal(fields["grpc-status"], "8");
+    assert.equal(fields["grpc-message"], "too many large requests are arriving at once");
+    assert.equal(await statusOf(small), "0");
+
+    kept.end(large.subarray(-1));
+    assert.equal((await readHttp2(kept)).trailers["grpc-status"], "0");
+    assert.equal(await statusOf(large), "0");
+  });
+});

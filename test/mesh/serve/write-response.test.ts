@@ -1,0 +1,61 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { suite, test } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { ImagePipelineService } from "../../../src/gen/throughline/v1/pipeline_pb.js";
+import { listen } from "../../../src/mesh/port/listen.js";
+import { createConnectHandler } from "../../../src/mesh/serve/connect-handler.js";
+import { connectHttp2, connectTcp, envelope } from "../support/raw-http.js";
+
+const generateStream = "/throughline.v1.ImagePipelineService/GenerateStream";
+
+suite("a stream whose client does not read", () => {
+  const types = ["application/grpc+json", "application/connect+json"];
+  for (const [version, type] of [2, 1].flatMap((version) => types.map((type) => [version, type] as const))) {
+    test(`is held back, and ends when the client leaves (HTTP/${version}, ${type})`, async (t) => {
+      let sent = 0;
+      let end: (how: string) => void = () => {};
+      const ended = new Promise<string>((resolve) => {
+        end = resolve;
+      });
+      const handler = createConnectHandler({
+        routes(router) {
+          router.service(ImagePipelineService, {
+            async *generateStream(_, { signal }) {
+              try {
+                const preview = new Uint8Array(100_000);
+                for (; ; sent++) {
+                  yield { event: { case: "progress", value: { preview } } };
+                }
+              } finally {
+                end(Code[ConnectError.from(signal.reason).code] ?? "");
+              }
+            },
+          });
+        },
+      });
+      const { url, port, stop } = await listen({ port: 0, handler });
+      t.after(() => stop({ graceMs: 0, cancelMs: 0 }));
+      const body = envelope('{"request":{"prompt":"x"}}');
+      if (version === 2) {
+        const session = connectHttp2(t, url);
+        const stream = session.request({ ":method": "POST", ":path": generateStream, "content-type": type });
+        stream.on("error", () => {});
+        stream.end(body);
+        await once(stream, "response");
+        session.destroy();
+      } else {
+        const socket = await connectTcp(t, port);
+        socket.write(
+          `POST ${generateStream} HTTP/1.1\r\nhost: x\r\ncontent-type: ${type}\r\ncontent-length: ${body.length}\r\n\r\n`,
+        );
+        socket.write(body);
+        await once(socket, "readable");
+        socket.destroy();
+      }
+      assert.equal(await ended, "Canceled");
+      // Socket buffers take a few megabytes; without back-pressure there would be no end.
+      assert.ok(sent < 1_000, `${sent} messages sent`);
+    });
+  }
+});
