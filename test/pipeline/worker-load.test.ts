@@ -1,0 +1,36 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { GenerateResponseSchema } from "../../src/gen/throughline/v1/pipeline_pb.js";
+import { InferResponseSchema, InferStreamResponseSchema } from "../../src/gen/throughline/v1/worker_pb.js";
+import type { LoadReport } from "../../src/mesh/balance/balancing-load.js";
+import { loadOfWorker } from "../../src/pipeline/worker-load.js";
+
+const painted = { timings: { queueMs: 400, totalMs: 1_000 } };
+
+test("an answer tells how long the worker painted, without the wait before", () => {
+  assert.deepEqual(loadOfWorker(create(InferResponseSchema, painted)), { serviceMs: 600 });
+  assert.equal(loadOfWorker(create(InferResponseSchema)), undefined);
+});
+
+const events: readonly (readonly [
+  event: NonNullable<MessageInitShape<typeof InferStreamResponseSchema>["event"]>,
+  expected: LoadReport | undefined,
+])[] = [
+  [{ case: "queued", value: { position: 0 } }, { ahead: 1 }],
+  [{ case: "queued", value: { position: 3 } }, { ahead: 4 }],
+  [{ case: "progress", value: { step: 1, totalSteps: 2 } }, undefined],
+  [{ case: "result", value: painted }, { serviceMs: 600 }],
+  [{ case: "result", value: {} }, undefined],
+  [{ case: undefined }, undefined],
+];
+
+for (const [event, expected] of events) {
+  test(`an event tells ${JSON.stringify(expected)}: ${JSON.stringify(event)}`, () => {
+    assert.deepEqual(loadOfWorker(create(InferStreamResponseSchema, { event })), expected);
+  });
+}
+
+test("a message of another kind tells nothing", () => {
+  assert.equal(loadOfWorker(create(GenerateResponseSchema)), undefined);
+});
