@@ -1,4 +1,5 @@
-import { type CallOptions, Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
+import type { CallOptions, HandlerContext } from "@connectrpc/connect";
+import { createTimeLimit } from "../mesh/balance/time-limit.js";
 
 /** A server gives up this share of a call's time before the caller's own timer fires, and at least so many milliseconds. */
 const share = 0.05;
@@ -22,14 +23,10 @@ export function callDeadline(call: Pick<HandlerContext, "signal" | "timeoutMs">)
     return { signal: call.signal, remainingMs: undefined };
   }
   const remainingMs = Math.max(1, Math.floor(givenMs - Math.max(leastMs, givenMs * share)));
-  const expired = new AbortController();
-  const timer = setTimeout(
-    () => expired.abort(new ConnectError("the time ran out", Code.DeadlineExceeded)),
-    remainingMs,
-  );
+  const { signal, stop } = createTimeLimit(remainingMs, call.signal);
   // The call's signal is aborted at its end too, good or bad.
-  call.signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
-  return { signal: AbortSignal.any([call.signal, expired.signal]), remainingMs };
+  call.signal.addEventListener("abort", stop, { once: true });
+  return { signal, remainingMs };
 }
 
 /**
