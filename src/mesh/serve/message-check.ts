@@ -4,6 +4,7 @@ import type { Compression } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import { createConnectError } from "../errors/connect-error.js";
 import { internal, invalidArgument } from "../errors/errors.js";
+import { envelopeHeadBytes, firstEnvelope } from "./envelope.js";
 import { checkJson, maxMembers } from "./json-check.js";
 import { findLargeMap } from "./map-pairs.js";
 import { messageTooLarge } from "./request-body.js";
@@ -51,24 +52,14 @@ export async function checkBody(body: Uint8Array, options: MessageCheckOptions):
     // An empty body is an empty message, and not a compressed one.
     return checkMessage(body, body.byteLength > 0, options);
   }
-  if (body.byteLength === 0) {
-    throw wrongCount("missing");
+  const envelope = firstEnvelope(body, options.maxBytes);
+  if (envelope === undefined) {
+    throw body.byteLength === 0 ? wrongCount("missing") : invalidArgument("the message is incomplete");
   }
-  if (body.byteLength < 5) {
-    throw incomplete();
-  }
-  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
-  const end = 5 + view.getUint32(1);
-  if (end - 5 > options.maxBytes) {
-    throw messageTooLarge(options.maxBytes);
-  }
-  if (body.byteLength < end) {
-    throw incomplete();
-  }
-  if (body.byteLength > end) {
+  if (body.byteLength > envelopeHeadBytes + envelope.data.byteLength) {
     throw wrongCount("more than one");
   }
-  await checkEnvelope(view.getUint8(0), body.subarray(5), options);
+  await checkEnvelope(envelope.flags, envelope.data, options);
 }
 
 /** Checks one enveloped message by its flags and data; see {@link checkBody}. */
@@ -125,10 +116,6 @@ function checkText(schema: DescMessage, data: Uint8Array): string | undefined {
     return "malformed JSON: not UTF-8";
   }
   return checkJson(schema, text);
-}
-
-function incomplete(): ConnectError {
-  return invalidArgument("the message is incomplete");
 }
 
 /** gRPC's own code for a request that breaks the method's cardinality. */

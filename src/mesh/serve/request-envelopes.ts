@@ -1,7 +1,7 @@
 import type { EnvelopedMessage } from "@connectrpc/connect/protocol";
 import { invalidArgument } from "../errors/errors.js";
 import type { BodyMemory } from "./body-memory.js";
-import { messageTooLarge } from "./request-body.js";
+import { envelopeHeadBytes, firstEnvelope } from "./envelope.js";
 
 /** Limits of {@link readEnvelopes}. */
 export interface EnvelopeLimits {
@@ -24,8 +24,9 @@ export async function* readEnvelopes(
     for await (const chunk of body) {
       buffer.append(chunk);
       for (let next = firstEnvelope(buffer.bytes(), maxBytes); next; next = firstEnvelope(buffer.bytes(), maxBytes)) {
-        yield next;
-        buffer.drop(5 + next.data.byteLength);
+        // A copy: the buffer's own bytes are moved when it drops some.
+        yield { flags: next.flags, data: next.data.slice() };
+        buffer.drop(envelopeHeadBytes + next.data.byteLength);
       }
     }
     if (buffer.bytes().byteLength > 0) {
@@ -34,16 +35,4 @@ export async function* readEnvelopes(
   } finally {
     buffer.release();
   }
-}
-
-function firstEnvelope(bytes: Uint8Array, maxBytes: number): EnvelopedMessage | undefined {
-  if (bytes.byteLength < 5) {
-    return undefined;
-  }
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const end = 5 + view.getUint32(1);
-  if (end - 5 > maxBytes) {
-    throw messageTooLarge(maxBytes);
-  }
-  return bytes.byteLength < end ? undefined : { flags: view.getUint8(0), data: bytes.slice(5, end) };
 }
