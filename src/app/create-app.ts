@@ -17,7 +17,7 @@ import { createConnectHandler } from "../mesh/serve/connect-handler.js";
 import { createHealth, ServingStatus } from "../mesh/serve/health.js";
 import { reflectionRoutes } from "../mesh/serve/reflection.js";
 import { createValidationInterceptor } from "../mesh/serve/validation.js";
-import type { ParentPolicy } from "../trace/caller-context.js";
+import type { RemoteParent } from "../otelconnect/remote-parent.js";
 import { rpcServerSpans } from "../trace/rpc-spans.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { createServerSpanInterceptor, serverScope } from "../trace/server-span-interceptor.js";
@@ -38,9 +38,9 @@ export interface AppOptions {
   /**
    * What the SERVER span of each call, which has the app's name, begins with. `own`: the app makes its spans itself. Else the span's
    * parent is the request's `trace_context`, where its contract has such a field, and then the caller's `traceparent` header, which is
-   * trusted, linked or left unread (`none`). @default "link"
+   * trusted, linked or left unread. @default "link"
    */
-  readonly serverSpan?: ParentPolicy | "own" | undefined;
+  readonly serverSpan?: RemoteParent | "own" | undefined;
   /** Further server interceptors, outermost first; they run inside the span and before validation, so a refused call passes them. */
   readonly interceptors?: readonly Interceptor[] | undefined;
   /** Answers what is no RPC, pictures or a page, and says whether it did. Else, or absent: 404. */
@@ -72,7 +72,10 @@ export interface ServeOptions extends Protection {
   readonly host?: string;
   /** 0 takes a free one. */
   readonly port: number;
-  /** App id that callers must be allowed to use to get in at all. Absent: the app asks `callerOf(context).mayUse` itself. */
+  /**
+   * App id that callers must be allowed to use to get in at all. Absent: the app asks itself, with
+   * {@link checkMayUse} and {@link callerOf}, about each app that a call is for.
+   */
   readonly appId?: string | undefined;
   /** What a connection may cost. */
   readonly limits?: ListenLimits | undefined;

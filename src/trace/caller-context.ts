@@ -1,15 +1,6 @@
 import { type Context, type Link, ROOT_CONTEXT, type TextMapPropagator, trace } from "@opentelemetry/api";
-import { readRemoteParent } from "../otelconnect/remote-parent.js";
+import { type RemoteParent, readRemoteParent } from "../otelconnect/remote-parent.js";
 import { type Carrier, extractCarrier } from "./carrier.js";
-
-/**
- * What the headers of a caller (`traceparent`, `tracestate`, `baggage`) mean for the server's span:
- * - `link`: the span begins a trace of its own and links to the caller's. For servers that strangers reach: whoever could choose
- *   the parent could also choose the sampling, and join traces that are not theirs. Tracestate and baggage end here;
- * - `trust`: the caller's span is the parent, and tracestate and baggage travel on;
- * - `none`: the headers are not read.
- */
-export type ParentPolicy = "link" | "trust" | "none";
 
 /** What a caller said about the trace. */
 export interface CallerContext {
@@ -23,7 +14,7 @@ export interface CallerContextOptions {
   readonly propagator: TextMapPropagator;
   /** Headers of the call. */
   readonly header: Headers;
-  readonly policy: ParentPolicy;
+  readonly policy: RemoteParent;
   /** Carrier out of the request's body; who reads one trusts it. Where it names a valid parent, headers do not count. */
   readonly carrier?: Carrier;
 }
@@ -37,5 +28,5 @@ export function readCallerContext({ propagator, header, policy, carrier }: Calle
   if (trace.getSpanContext(base) !== undefined) {
     return { parent: base, links: [] };
   }
-  return readRemoteParent(propagator, header, policy === "none" ? "ignore" : policy, base);
+  return readRemoteParent(propagator, header, policy, base);
 }

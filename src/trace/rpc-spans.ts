@@ -2,11 +2,9 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { Interceptor } from "@connectrpc/connect";
 import { createNoopMeter, type TextMapPropagator, type Tracer, trace } from "@opentelemetry/api";
 import { createClientInterceptor } from "../otelconnect/client-interceptor.js";
-import type { SpanOrigin } from "../otelconnect/remote-parent.js";
-import { readRemoteParent } from "../otelconnect/remote-parent.js";
+import { type RemoteParent, readRemoteParent, type SpanOrigin } from "../otelconnect/remote-parent.js";
 import { createServerInterceptor } from "../otelconnect/server-interceptor.js";
 import { bodyCarrier, withBodyCarrier } from "./body-carrier.js";
-import type { ParentPolicy } from "./caller-context.js";
 import { type Carrier, extractCarrier } from "./carrier.js";
 
 /** What decides about spans by the conventions for RPC. */
@@ -26,7 +24,7 @@ export interface RpcSpansOptions {
 export function rpcServerSpans(
   { rpcSpans, tracer, propagator }: RpcSpansOptions,
   services: readonly DescService[],
-  policy: ParentPolicy,
+  policy: RemoteParent,
 ): Interceptor[] {
   if (!rpcSpans) {
     return [];
@@ -35,7 +33,7 @@ export function rpcServerSpans(
     tracer,
     meter: createNoopMeter(),
     propagator,
-    remoteParent: policy === "none" ? "ignore" : policy,
+    remoteParent: policy,
     nestInActiveSpan: false,
     origin: ({ header, contextValues }) => vouchedFor(propagator, contextValues.get(bodyCarrier), header),
   });

@@ -9,9 +9,9 @@ import {
   trace,
 } from "@opentelemetry/api";
 import { otelContext } from "../otelconnect/otel-context.js";
+import type { RemoteParent } from "../otelconnect/remote-parent.js";
 import { createServerInterceptor } from "../otelconnect/server-interceptor.js";
 import { bodyCarrier, withBodyCarrier } from "./body-carrier.js";
-import type { ParentPolicy } from "./caller-context.js";
 import { extractCarrier } from "./carrier.js";
 import { settle } from "./settle-span.js";
 
@@ -24,7 +24,7 @@ export interface ServerSpanInterceptorOptions {
   /** Only calls of these services get a span. Health checks and reflection on the same server would drown the rest. */
   readonly services: readonly DescService[];
   /** What a caller's `traceparent` header means where the request's own carrier names no parent. Default `link`. */
-  readonly parent?: ParentPolicy;
+  readonly parent?: RemoteParent;
 }
 
 /**
@@ -53,7 +53,7 @@ export function createServerSpanInterceptor(options: ServerSpanInterceptorOption
       const said = extractCarrier(propagator, contextValues.get(bodyCarrier));
       return trace.getSpanContext(said) && { parent: said, links: [] };
     },
-    remoteParent: parent === "none" ? "ignore" : parent,
+    remoteParent: parent,
     // With two services in one process, what is active is another service's span.
     nestInActiveSpan: false,
     beforeEnd: (span, { code }) => code !== undefined && settle(span, SpanKind.SERVER, code),

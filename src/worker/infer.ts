@@ -8,8 +8,9 @@ import type { InferRequest, InferStreamResponseSchema } from "../gen/throughline
 import { encodeImage } from "../image/encode-image.js";
 import { contentTypeOf } from "../image/image-format.js";
 import type { ImageStore } from "../image/image-store.js";
+import type { RemoteParent } from "../otelconnect/remote-parent.js";
 import { isErrorCode } from "../otelconnect/status-codes.js";
-import { type ParentPolicy, readCallerContext } from "../trace/caller-context.js";
+import { readCallerContext } from "../trace/caller-context.js";
 import { iterateWithSpan } from "../trace/span-scope.js";
 import { traceIdOf } from "../trace/trace-id.js";
 import type { Admission, Place } from "./admission.js";
@@ -32,7 +33,7 @@ export interface InferContext {
   readonly stageTracer: Tracer;
   readonly propagator: TextMapPropagator;
   /** What a caller's trace headers mean where the body's carrier names no parent. */
-  readonly headerPolicy: ParentPolicy;
+  readonly headerPolicy: RemoteParent;
   /** Undefined: pictures travel as `data:` URIs. */
   readonly store: ImageStore | undefined;
   /** Told the causes of failures, which callers do not see. */

@@ -58,7 +58,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
       tracer,
       stageTracer,
       propagator,
-      headerPolicy: trustTraceparent ? "trust" : "none",
+      headerPolicy: trustTraceparent ? "trust" : "ignore",
       store,
       logger,
     };

@@ -36,11 +36,11 @@ test("trust: the caller is the parent, with tracestate and baggage", () => {
 });
 
 test("none: headers are not read", () => {
-  assert.deepEqual(readCallerContext({ propagator, header, policy: "none" }), { parent: ROOT_CONTEXT, links: [] });
+  assert.deepEqual(readCallerContext({ propagator, header, policy: "ignore" }), { parent: ROOT_CONTEXT, links: [] });
 });
 
 test("a valid carrier of the body wins over headers", () => {
-  for (const policy of ["link", "trust", "none"] as const) {
+  for (const policy of ["link", "trust", "ignore"] as const) {
     const { parent, links } = readCallerContext({
       propagator,
       header,
@@ -60,13 +60,13 @@ test("where the carrier names no valid parent, the headers count as the policy s
   const linked = readCallerContext({ propagator, header, policy: "link", carrier });
   assert.equal(traceIdOf(linked.parent), "");
   assert.equal(linked.links.length, 1);
-  const root = readCallerContext({ propagator, header, policy: "none", carrier });
+  const root = readCallerContext({ propagator, header, policy: "ignore", carrier });
   assert.equal(traceIdOf(root.parent), "");
   assert.equal(propagation.getBaggage(root.parent)?.getEntry("from")?.value, "body");
 });
 
 test("with tracing off nothing is read", () => {
-  for (const policy of ["link", "trust", "none"] as const) {
+  for (const policy of ["link", "trust", "ignore"] as const) {
     const carrier = { traceparent: traceparent(inBody) };
     const caller = readCallerContext({ propagator: createSilentPropagator(), header, policy, carrier });
     assert.deepEqual(caller, { parent: ROOT_CONTEXT, links: [] });

@@ -36,7 +36,7 @@ function twoApps(t: TestContext, handlers: Handlers = {}) {
     ...painter,
     name: "painter",
     services: [TextToImageWorkerService],
-    parent: "none",
+    parent: "ignore",
   });
   const client = createClientSpanInterceptor({ ...front, name: "call-painter", appId: "acme/painter" });
   const transport = createRouterTransport(routes, {

@@ -16,7 +16,7 @@ import { connectNodeAdapter, createGrpcTransport } from "@connectrpc/connect-nod
 import { context, propagation, trace } from "@opentelemetry/api";
 import { Health } from "../../src/gen/grpc/health/v1/health_pb.js";
 import { GenerateResponseSchema, ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
-import type { ParentPolicy } from "../../src/trace/caller-context.js";
+import type { RemoteParent } from "../../src/otelconnect/remote-parent.js";
 import { createServerSpanInterceptor, serverScope } from "../../src/trace/server-span-interceptor.js";
 import { traceIdOf } from "../../src/trace/trace-id.js";
 import { dumpSpans, text } from "../support/dump-spans.js";
@@ -36,7 +36,7 @@ interface Handlers {
 async function serve(
   t: TestContext,
   handlers: Handlers,
-  options: { parent?: ParentPolicy; environment?: Record<string, string>; interceptors?: Interceptor[] } = {},
+  options: { parent?: RemoteParent; environment?: Record<string, string>; interceptors?: Interceptor[] } = {},
 ) {
   const telemetry = testTelemetry(t, "image-pipeline", { environment: options.environment ?? {} });
   const interceptor = createServerSpanInterceptor({
@@ -152,7 +152,7 @@ test("other services on the same server get no span", async (t) => {
   assert.deepEqual(collector.spans(), []);
 });
 
-const policies: { policy: ParentPolicy | undefined; expected: string; baggage: string | undefined }[] = [
+const policies: { policy: RemoteParent | undefined; expected: string; baggage: string | undefined }[] = [
   {
     policy: undefined,
     expected: `image-pipeline SERVER image-pipeline\n    link ${traceId}-${spanId}`,
@@ -168,7 +168,7 @@ const policies: { policy: ParentPolicy | undefined; expected: string; baggage: s
     expected: "(remote parent)\n  image-pipeline SERVER image-pipeline\n      tracestate vendor=1",
     baggage: "t1",
   },
-  { policy: "none", expected: "image-pipeline SERVER image-pipeline", baggage: undefined },
+  { policy: "ignore", expected: "image-pipeline SERVER image-pipeline", baggage: undefined },
 ];
 
 for (const { policy, expected, baggage } of policies) {
