@@ -3,7 +3,7 @@ import { type Client, createClient, type Interceptor } from "@connectrpc/connect
 import { trace } from "@opentelemetry/api";
 import { connectApp } from "../mesh/balance/balanced-connection.js";
 import { attemptListener } from "../mesh/balance/call-attempt.js";
-import { createAppConnections } from "../mesh/directory/app-connections.js";
+import { type AppStatus, createAppConnections } from "../mesh/directory/app-connections.js";
 import type { AppDirectory, AppDirectoryEntry } from "../mesh/directory/app-directory.js";
 import type { Connection } from "../mesh/grpc/connection.js";
 import { interceptTransport } from "../mesh/grpc/intercept-transport.js";
@@ -21,6 +21,8 @@ export interface AppClientsOptions {
   readonly directory: AppDirectory;
   /** @default gRPC to all workers of the entry's target, balanced by its policies */
   readonly connect?: ConnectApp | undefined;
+  /** Whether each call gets a span of its own here; false for an app that makes it itself, and active while it calls. @default true */
+  readonly callSpans?: boolean | undefined;
   /** Tracing of the app that calls. */
   readonly telemetry: Pick<Telemetry, "tracer" | "propagator" | "rpcSpans">;
 }
@@ -35,15 +37,20 @@ export interface AppClients {
    * @throws ConnectError NOT_FOUND, naming the ids that are known.
    */
   client<Service extends DescService>(appId: string, service: Service): Client<Service>;
+  /** How the apps are of which `mayTell` says that it may be told, by the health of a service. */
+  describe(service: DescService, mayTell: (appId: string) => boolean): Promise<readonly AppStatus[]>;
   /** Closes the connections. */
   close(): void;
 }
 
 /** Creates the clients of the apps in a directory. */
-export function createAppClients({ directory, connect = connectApp, telemetry }: AppClientsOptions): AppClients {
+export function createAppClients(options: AppClientsOptions): AppClients {
+  const { directory, connect = connectApp, callSpans = true, telemetry } = options;
   const connections = createAppConnections({ directory, connect });
   const interceptorsOf = (appId: string): readonly Interceptor[] => [
-    createClientSpanInterceptor({ ...telemetry, name: `call-${appId.split("/").at(-1)}`, appId }),
+    ...(callSpans
+      ? [createClientSpanInterceptor({ ...telemetry, name: `call-${appId.split("/").at(-1)}`, appId })]
+      : []),
     attemptEvents,
     ...rpcClientSpans(telemetry),
   ];
@@ -52,6 +59,7 @@ export function createAppClients({ directory, connect = connectApp, telemetry }:
       const { appId } = directory.lookUp(wanted);
       return createClient(service, interceptTransport(connections.transportTo(appId), interceptorsOf(appId)));
     },
+    describe: (service, mayTell) => connections.describe(service.typeName, mayTell),
     close: connections.close,
   };
 }

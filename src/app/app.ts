@@ -1,4 +1,5 @@
 /** What `throughline/app` offers: all that makes a service of yours an app of the mesh. `throughline/run` runs it as a process. */
+export { type Caller, callerOf, checkMayUse } from "../mesh/access/callers.js";
 export { type Carrier, extractCarrier, injectCarrier } from "../trace/carrier.js";
 export type { Telemetry } from "../trace/sdk/telemetry.js";
 export { serverScope } from "../trace/server-span-interceptor.js";

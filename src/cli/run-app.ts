@@ -3,6 +3,7 @@ import { createAppClients } from "../app/app-clients.js";
 import type { AppHost } from "../app/app-host.js";
 import type { App } from "../app/create-app.js";
 import { logRefusedFile } from "../app/log-refused-file.js";
+import { appIdPattern } from "../mesh/app-id.js";
 import { createAppConnector } from "../mesh/directory/app-connector.js";
 import { type AppDirectory, createAppDirectory } from "../mesh/directory/app-directory.js";
 import { notFound } from "../mesh/errors/errors.js";
@@ -22,6 +23,8 @@ import { workerSecurityOf } from "./worker-security.js";
 export interface RunAppOptions {
   /** Name in logs and traces, such as `upscaler`: the app's own. */
   readonly name: string;
+  /** App id, such as `local/upscaler`: what `apps:` of the file of callers has to name before a caller gets in. */
+  readonly app: string;
   /** TCP port where `THROUGHLINE_PORT` says none; 0 takes a free one. */
   readonly port: number;
   /** Makes the app of what this process has for it. */
@@ -29,9 +32,10 @@ export interface RunAppOptions {
 }
 
 /**
- * Runs an app as this process, as the environment says: `THROUGHLINE_PORT`, `_APPS` (app ids and targets of those that it may call) or `_APPS_FILE`,
- * `_WORKER_TLS_…` and `_WORKER_KEY_FILE` (how it shows itself to them), `_HOST`, `_TLS_CERT`, `_TLS_KEY`, `_TLS_CLIENT_CA`, `_CALLERS`, `_INSECURE_OPEN`, `_REFLECTION`, `_GRACE`, `_LOG_LEVEL` and
- * OpenTelemetry's variables, which mean what they mean for the built-in apps. It says on stdout when it is ready, logs JSON lines on stderr, drains at the
+ * Runs an app as this process, as the environment says: `THROUGHLINE_HOST` and `_PORT`; `_APPS` (app ids and targets of the apps that it may
+ * call) or `_APPS_FILE` (which has their policies and credentials too); `_WORKER_TLS_…` and `_WORKER_KEY_FILE` (how it shows itself to them);
+ * `_TLS_CERT`, `_TLS_KEY`, `_TLS_CLIENT_CA`, `_CALLERS`, `_INSECURE_OPEN` and `_REFLECTION`; `_GRACE` and `_LOG_LEVEL`; and OpenTelemetry's
+ * variables. All mean what they mean for the built-in apps. It says on stdout when it is ready, logs JSON lines on stderr, drains at the
  * first SIGTERM or SIGINT and then ends the process with exit code 0; a second signal ends it at once (143, 130). A start that fails is one
  * line on stderr and exit code 1, a variable that makes no sense likewise and 2.
  */
@@ -51,7 +55,11 @@ export async function runApp(options: RunAppOptions): Promise<never> {
   return endProcess(exitCode);
 }
 
-async function serveApp({ name, port: defaultPort, create }: RunAppOptions, context: CommandContext): Promise<number> {
+async function serveApp(options: RunAppOptions, context: CommandContext): Promise<number> {
+  const { name, app: appId, port: defaultPort, create } = options;
+  if (!appIdPattern.test(appId)) {
+    throw new Error(`app id "${appId}" is not of the form owner/name`);
+  }
   const { environment, stderr } = context;
   const settings = readAppSettings(environment, defaultPort);
   const { host, port, reflection, grace, logLevel } = settings;
@@ -66,7 +74,7 @@ async function serveApp({ name, port: defaultPort, create }: RunAppOptions, cont
       name,
       async start() {
         const app = await create({ apps, telemetry, logger });
-        const running = await app.serve({ host, port, reflection, ...protectionOf(settings, logger) });
+        const running = await app.serve({ host, port, appId, reflection, ...protectionOf(settings, logger) });
         return { url: running.url, stop: () => running.stop({ graceMs: grace * 1000 }) };
       },
       async finish() {

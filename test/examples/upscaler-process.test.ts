@@ -7,9 +7,11 @@ import { fileURLToPath } from "node:url";
 import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import sharp from "sharp";
+import { createCallerKey, hashCallerKey } from "../../src/mesh/access/caller-keys.js";
 import { startCommand } from "../cli/support/run-command.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { replaceFile } from "../support/certificates.js";
 import { startOtlpReceiver } from "../support/otlp-receiver.js";
 import { dumpUpscaled, upscaledTrace } from "./upscaled-trace.js";
 
@@ -17,12 +19,15 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 const readyAt = /^\S+ is ready at http:\/\/127\.0\.0\.1:(\d+)$/m;
 
 /** The example as its README starts it. */
-function startUpscaler(t: TestContext, environment: Readonly<Record<string, string>>) {
-  const child = spawn(
-    process.execPath,
-    ["--conditions=throughline-source", "--import", "tsx", "examples/upscaler/src/main.ts"],
-    { cwd: root, stdio: ["ignore", "pipe", "pipe"], env: { PATH: process.env["PATH"], ...environment } },
-  );
+const startUpscaler = (t: TestContext, environment: Readonly<Record<string, string>>) =>
+  startNode(t, ["examples/upscaler/src/main.ts"], environment);
+
+function startNode(t: TestContext, args: readonly string[], environment: Readonly<Record<string, string>>) {
+  const child = spawn(process.execPath, ["--conditions=throughline-source", "--import", "tsx", ...args], {
+    cwd: root,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { PATH: process.env["PATH"], ...environment },
+  });
   t.after(() => child.kill("SIGKILL"));
   let output = "";
   child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
@@ -68,11 +73,11 @@ interface Upscaled {
   readonly trace_id: string;
 }
 
-function upscale(client: grpc.Client, request: object): Promise<Upscaled> {
+function upscale(client: grpc.Client, request: object, metadata = new grpc.Metadata()): Promise<Upscaled> {
   assert.ok(service !== undefined && "Upscale" in service);
   const { path, requestSerialize, responseDeserialize } = service["Upscale"] as grpc.MethodDefinition<object, object>;
   return new Promise((resolve, reject) => {
-    client.makeUnaryRequest(path, requestSerialize, responseDeserialize, request, (error, response) =>
+    client.makeUnaryRequest(path, requestSerialize, responseDeserialize, request, metadata, (error, response) =>
       error === null && response !== undefined ? resolve(response as Upscaled) : reject(error),
     );
   });
@@ -123,6 +128,37 @@ test("three apps as processes give a gRPC client its picture, and the collector 
   const { code, output } = await upscaler.ended;
   assert.equal(code, 0, output);
   assert.doesNotMatch(output, /red heart/);
+});
+
+test("a caller gets in only where its apps name this one", async (t) => {
+  const keys = { upscaler: createCallerKey(), other: createCallerKey() };
+  const callers = await replaceFile(
+    join(await temporaryFolder(), "callers.json"),
+    JSON.stringify({
+      callers: [
+        { name: "own", keys: [hashCallerKey(keys.upscaler)], apps: ["local/upscaler"] },
+        { name: "other", keys: [hashCallerKey(keys.other)], apps: ["local/image-pipeline", "acme/*"] },
+      ],
+    }),
+  );
+  const upscaler = startUpscaler(t, { THROUGHLINE_PORT: "0", THROUGHLINE_CALLERS: callers });
+  const client = foreignClient(t, await upscaler.port());
+  const upscaleAs = (key: string) => {
+    const metadata = new grpc.Metadata();
+    metadata.set("authorization", `Bearer ${key}`);
+    return upscale(client, { image: Buffer.from("no picture"), factor: 2 }, metadata);
+  };
+  await assert.rejects(upscaleAs(keys.other), { code: grpc.status.PERMISSION_DENIED });
+  // Let in, and told that this is no picture.
+  await assert.rejects(upscaleAs(keys.upscaler), { code: grpc.status.INVALID_ARGUMENT });
+});
+
+test("an app id that no file of callers could name is refused at the start", async (t) => {
+  const program = `
+    import { runApp } from "throughline/run";
+    await runApp({ name: "painter", app: "painter", port: 0, create() { throw new Error("it was made"); } });`;
+  const refused = await startNode(t, ["--input-type=module", "--eval", program], {}).ended;
+  assert.deepEqual(refused, { code: 1, output: `painter: app id "painter" is not of the form owner/name\n` });
 });
 
 test("a variable that makes no sense is one line and exit code 2, a port in use one line and 1", async (t) => {
