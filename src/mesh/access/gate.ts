@@ -94,8 +94,8 @@ export function createGate({ callers, openServices = [], appId, now }: GateOptio
   return {
     enter({ service, authorization, peer }) {
       if (callers === undefined || (service !== undefined && open.has(service))) {
-        const key = `address ${addressGroup(peer.address)}`;
-        return { caller: { name: undefined, key, mayUse: () => true }, leave: () => {} };
+        const countKey = `address ${addressGroup(peer.address)}`;
+        return { caller: { name: undefined, countKey, mayUse: () => true }, leave: () => {} };
       }
       const entry = callers.current.find({ authorization, certificateNames: peer.certificateNames });
       if (entry === undefined) {
@@ -106,7 +106,7 @@ export function createGate({ callers, openServices = [], appId, now }: GateOptio
           metadata: { "www-authenticate": "Bearer" },
         });
       }
-      const caller: Caller = { name: entry.name, key: `caller ${entry.name}`, mayUse: entry.mayUse };
+      const caller: Caller = { name: entry.name, countKey: `caller ${entry.name}`, mayUse: entry.mayUse };
       if (appId !== undefined && !caller.mayUse(appId)) {
         throw appDenied(caller);
       }
@@ -123,7 +123,7 @@ export function createGate({ callers, openServices = [], appId, now }: GateOptio
   };
 }
 
-/** The push-back makes gRPC clients wait, too, which would else try again on the next server at once. */
+/** The push-back holds gRPC clients back, our own balancer among them, which would else ask the next server at once. */
 function exhausted(message: string, waitMs: number): ConnectError {
   return createConnectError({
     code: Code.ResourceExhausted,

@@ -13,8 +13,9 @@ export type RetryVerdict =
 
 /**
  * Judges an attempt that failed before its first event. Only UNAVAILABLE and RESOURCE_EXHAUSTED with a google.rpc.RetryInfo may be made
- * again: without one RESOURCE_EXHAUSTED means a message over the size limit, which is so everywhere. A server that forbids it by a negative
- * or unreadable `grpc-retry-pushback-ms` is obeyed.
+ * again: without one RESOURCE_EXHAUSTED means a message over the size limit, which is so everywhere. A negative or unreadable
+ * `grpc-retry-pushback-ms` forbids another attempt. One above 0 with RESOURCE_EXHAUSTED asks for a pause, as for a caller over its rate:
+ * another worker would be asked at once, against its will, so that is for the caller, and tells nothing of the worker's room.
  *
  * @see https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback
  */
@@ -27,8 +28,8 @@ export function judgeFailure(error: ConnectError): RetryVerdict {
   if (error.code === Code.Unavailable) {
     return { kind: "failed", retryAfterMs: Math.max(pushbackMs ?? 0, delayMs ?? 0) };
   }
-  if (error.code === Code.ResourceExhausted && delayMs !== undefined) {
-    return { kind: "full", retryAfterMs: Math.max(pushbackMs ?? 0, delayMs) };
+  if (error.code === Code.ResourceExhausted && delayMs !== undefined && !(pushbackMs !== undefined && pushbackMs > 0)) {
+    return { kind: "full", retryAfterMs: delayMs };
   }
   return { kind: "final" };
 }

@@ -4,6 +4,8 @@ import { create, fromBinary, type MessageShape, toBinary } from "@bufbuild/proto
 import { Code } from "@connectrpc/connect";
 import * as grpc from "@grpc/grpc-js";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
+import { createCallerDirectory } from "../../../src/mesh/access/caller-directory.js";
+import { createGate } from "../../../src/mesh/access/gate.js";
 import { createConnectError } from "../../../src/mesh/errors/connect-error.js";
 import { invalidArgument, queueFull, unavailable } from "../../../src/mesh/errors/errors.js";
 import { retryDelayMsOf } from "../../../src/mesh/errors/retry-info.js";
@@ -77,6 +79,41 @@ suite("a worker that is full", () => {
     assert.equal((await first).code, Code.Canceled);
     assert.equal(await kinds.unary(client), 7);
     assert.deepEqual([worker.calls, other.calls], [3, 2]);
+  });
+});
+
+suite("a caller over its rate", () => {
+  test("is told so by the first worker, with its pause, and the worker stays the first for others", async (t) => {
+    const caller = { name: "studio", keys: [], certificates: ["cn:studio"], mayUse: () => true };
+    const rate = { perSecond: 0.001, burst: 1, words: "1 request in 1,000 seconds" };
+    const current = createCallerDirectory([{ ...caller, rate }]);
+    const gate = createGate({ callers: { current, onChange() {}, close() {} }, now: () => 0 });
+    const enter = () =>
+      gate.enter({
+        service: TextToImageWorkerService.typeName,
+        authorization: undefined,
+        peer: { address: "127.0.0.1", certificateNames: ["cn:studio"] },
+      });
+    enter().leave();
+    const gated = await serveWorker(t, () => enter().leave());
+    const other = await serveWorker(t);
+    const { client, attempts, observed } = connectTo(t, targetOf(gated, other), { loadBalancing: "pick_first" });
+    for (const kind of [kinds.unary, kinds.stream]) {
+      const error = await failure(kind(client, observed()));
+      assert.equal(error.code, Code.ResourceExhausted);
+      assert.equal(error.rawMessage, "caller studio has sent more than its 1 request in 1,000 seconds");
+      assert.equal(retryDelayMsOf(error), 1_000_000);
+    }
+    assert.deepEqual(
+      attempts.map(({ port, retryReason }) => [port, retryReason]),
+      [
+        [gated.port, undefined],
+        [gated.port, undefined],
+      ],
+    );
+    gated.behaviour = () => {};
+    await kinds.unary(client);
+    assert.deepEqual([gated.calls, other.calls], [3, 0]);
   });
 });
 
