@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
+import { join, relative, sep } from "node:path";
 import { text } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -56,4 +57,18 @@ test("the README's testing snippet gives six spans of both services", async () =
   const output = await runSnippet(block("testing"));
   assert.match(output, /image\/png/);
   assert.equal(output.match(/'(?:image-pipeline|text-to-image-worker): [\w-]+'/g)?.length, 6);
+});
+
+test("README links each file of docs/ once", () => {
+  const files = readdirSync(new URL("../docs", import.meta.url), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)).replaceAll(sep, "/"));
+  const linked = [...readme.matchAll(/\]\((docs\/[^)#]+)/g)].map((match) => match[1]);
+  assert.deepEqual(linked.sort(), files.sort());
+});
+
+test("README names what the package exports", () => {
+  const { exports } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+  const named = [...readme.matchAll(/^\| `throughline(\/\w+)` \|/gm)].map((match) => `.${match[1]}`);
+  assert.deepEqual([...named, "./package.json"].sort(), Object.keys(exports).sort());
 });
