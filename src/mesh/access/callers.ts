@@ -6,20 +6,20 @@ export interface Caller {
   /** Its name in the file of callers, or in its certificate. Undefined where nobody has to say who calls. */
   readonly name: string | undefined;
   /** By whom to count calls: the name, or else the address. Different callers never share one. */
-  readonly key: string;
+  readonly countKey: string;
   /** Whether the caller may use an app. */
   mayUse(appId: string): boolean;
 }
 
 /** The caller of a call that came over no wire. */
-const inProcess: Caller = { name: undefined, key: "in process", mayUse: () => true };
+const inProcess: Caller = { name: undefined, countKey: "in process", mayUse: () => true };
 
 /** Context key under which a server puts the caller. */
-export const callerKey: ContextKey<Caller> = createContextKey(inProcess, { description: "caller" });
+export const callerContextKey: ContextKey<Caller> = createContextKey(inProcess, { description: "caller" });
 
 /** Who makes a call, in its handler: `callerOf(context)`. */
 export function callerOf({ values }: Pick<HandlerContext, "values">): Caller {
-  return values.get(callerKey);
+  return values.get(callerContextKey);
 }
 
 /** PERMISSION_DENIED. The app is not named: its id is the caller's text. */

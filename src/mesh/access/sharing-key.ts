@@ -27,5 +27,5 @@ export function sharingKeyOf(
   const told = trustHeader ? call.requestHeader.get(callerHeader) : null;
   return told !== null && keyPattern.test(told)
     ? told
-    : createHash("sha256").update(callerOf(call).key).digest("hex").slice(0, 32);
+    : createHash("sha256").update(callerOf(call).countKey).digest("hex").slice(0, 32);
 }

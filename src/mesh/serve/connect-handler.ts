@@ -1,6 +1,6 @@
 import { Code, ConnectError, type ConnectRouter, createConnectRouter, type Interceptor } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
-import { callerKey } from "../access/callers.js";
+import { callerContextKey } from "../access/callers.js";
 import { createGate, type Entry, type Gate } from "../access/gate.js";
 import { enterWith } from "../access/gate-handler.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
@@ -42,6 +42,12 @@ export interface ConnectHandlerOptions {
   readonly cors?: CorsOptions;
 }
 
+/** Time for a body to arrive where nothing is said, in milliseconds. */
+export const defaultBodyTimeoutMs = 60_000;
+
+/** Memory for bodies that are arriving where nothing is said, in bytes. */
+export const defaultBodyMemoryBytes = 67_108_864;
+
 /**
  * Serves RPCs over gRPC, gRPC-Web and Connect, on HTTP/1.1 and HTTP/2, with JSON in the contract's spelling: snake_case and implicit
  * fields out; both spellings in, unknown fields ignored. Differences to Connect's own adapter: a failed gRPC call is answered
@@ -51,8 +57,8 @@ export interface ConnectHandlerOptions {
 export function createConnectHandler(options: ConnectHandlerOptions): NodeHandler {
   const limits: ScreenLimits = {
     readMaxBytes: options.readMaxBytes ?? 4_194_304,
-    bodyTimeoutMs: options.bodyTimeoutMs ?? 60_000,
-    memory: createBodyMemory(options.bodyMemoryBytes ?? 67_108_864),
+    bodyTimeoutMs: options.bodyTimeoutMs ?? defaultBodyTimeoutMs,
+    memory: createBodyMemory(options.bodyMemoryBytes ?? defaultBodyMemoryBytes),
   };
   const gate = options.gate ?? createGate({});
   const onInternalError: InternalErrorHandler = options.onInternalError ?? (() => {});
@@ -75,7 +81,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
       const call = serverRequestFromNode(request, response);
       const screened = await screenRequest(handler, call, limits, () => {
         entry = enterWith(gate, request, handler.service.typeName);
-        call.contextValues?.set(callerKey, entry.caller);
+        call.contextValues?.set(callerContextKey, entry.caller);
       });
       await writeResponse(await handler(screened), response);
     } catch (error) {

@@ -53,7 +53,7 @@ suite("the gate", () => {
     ]) {
       const { caller } = gate.enter(known);
       assert.equal(caller.name, "studio");
-      assert.equal(caller.key, "caller studio");
+      assert.equal(caller.countKey, "caller studio");
       assert.ok(caller.mayUse("acme/painter"));
       assert.ok(!caller.mayUse("acme/other"));
     }
@@ -87,13 +87,13 @@ suite("the gate", () => {
   test("lets anybody ask the open services, by address", () => {
     const { gate } = gateOf([studio], { openServices: ["grpc.health.v1.Health"] });
     const { caller } = gate.enter(call(undefined, [], "grpc.health.v1.Health"));
-    assert.deepEqual([caller.name, caller.key], [undefined, "address 192.0.2.7"]);
+    assert.deepEqual([caller.name, caller.countKey], [undefined, "address 192.0.2.7"]);
     assert.equal(errorOf(() => gate.enter(call())).code, Code.Unauthenticated);
   });
 
   test("without callers lets anybody in, by address", () => {
     const { caller } = createGate({}).enter(call("Bearer whatever"));
-    assert.deepEqual([caller.name, caller.key, caller.mayUse("a/b")], [undefined, "address 192.0.2.7", true]);
+    assert.deepEqual([caller.name, caller.countKey, caller.mayUse("a/b")], [undefined, "address 192.0.2.7", true]);
   });
 
   test("takes whoever has a certificate where that is asked", () => {

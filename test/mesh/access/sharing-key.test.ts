@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { createContextValues } from "@connectrpc/connect";
-import { callerKey } from "../../../src/mesh/access/callers.js";
+import { callerContextKey } from "../../../src/mesh/access/callers.js";
 import { callerHeader, sharingKeyOf } from "../../../src/mesh/access/sharing-key.js";
 
-function call(key: string, header: Record<string, string> = {}) {
-  const values = createContextValues().set(callerKey, { name: undefined, key, mayUse: () => true });
+function call(countKey: string, header: Record<string, string> = {}) {
+  const values = createContextValues().set(callerContextKey, { name: undefined, countKey, mayUse: () => true });
   return { values, requestHeader: new Headers(header) };
 }
 
