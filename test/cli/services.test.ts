@@ -23,10 +23,12 @@ suite("services as processes", { concurrency: 2 }, async () => {
 
   /** A worker and a pipeline that knows it. */
   const startBoth = async (t: TestContext, modelFolder: string, pipelineFlags: readonly string[] = []) => {
-    const worker = startCommand(t, ["worker", "--app", "acme/painter", "--port", "0", "--model", modelFolder]);
+    // More grace than a busy machine needs for a picture.
+    const common = ["--port", "0", "--grace", "150"];
+    const worker = startCommand(t, ["worker", "--app", "acme/painter", "--model", modelFolder, ...common]);
     const [, , workerPort] = await worker.waitFor(readyAt);
     const target = `acme/painter=127.0.0.1:${workerPort}`;
-    const pipeline = startCommand(t, ["pipeline", "--port", "0", "--worker", target, ...pipelineFlags]);
+    const pipeline = startCommand(t, ["pipeline", "--worker", target, ...common, ...pipelineFlags]);
     const [, url = ""] = await pipeline.waitFor(readyAt);
     return { worker, pipeline, url };
   };
@@ -101,7 +103,7 @@ suite("services as processes", { concurrency: 2 }, async () => {
 
   test("a running call outlives SIGTERM to both", async (t) => {
     const { worker, pipeline, url } = await startBoth(t, slowModel);
-    const { result } = await startCall(url, 20);
+    const { result } = await startCall(url, 12);
     worker.kill("SIGTERM");
     pipeline.kill("SIGTERM");
     await Promise.all([worker.waitFor(/is draining/), pipeline.waitFor(/is draining/)]);
