@@ -63,7 +63,7 @@ export async function certificateExpires(table: FaultTable): Promise<void> {
     const late = await connect();
     const refused = await late.paint();
     assert.equal(refused.code, "UNAVAILABLE");
-    assert.equal(refused.words, "no worker of local/text-to-image-worker can be reached: 1 is down");
+    assert.equal(refused.words, "no replica of local/text-to-image-worker can be reached: 1 is down");
     assert.deepEqual(refused.attempts, []);
     table.addCall(fault, "on a new connection", refused);
 

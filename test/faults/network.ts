@@ -66,7 +66,7 @@ export async function partition(workers: readonly WorkerProcess[], table: FaultT
 
     const refused = await pipeline.paint();
     assert.equal(refused.code, "UNAVAILABLE");
-    assert.equal(refused.words, `no worker of local/text-to-image-worker can be reached: ${workers.length} are down`);
+    assert.equal(refused.words, `no replica of local/text-to-image-worker can be reached: ${workers.length} are down`);
     assert.deepEqual(refused.attempts, []);
     table.addCall(fault, "new", refused);
 

@@ -75,7 +75,7 @@ suite("a pipeline whose file of apps changes", async () => {
     assert.deepEqual([held.engine.paintings, engine.paintings], [1, 1]);
     const gone = await failure(client.generate({ prompt: "a heart", workerApp: "a/second" }));
     assert.equal(gone.code, Code.NotFound);
-    assert.equal(gone.rawMessage, "no such worker app; the apps are a/first");
+    assert.equal(gone.rawMessage, "no such app; the apps are a/first");
 
     await write({ default: "a/third", apps: { "a/third": target(other.port) } });
     held.release();

@@ -126,7 +126,7 @@ test("full workers: the free one paints, then the smallest estimate is told, and
   assert.equal(refused.code, Code.ResourceExhausted);
   assert.equal(
     refused.rawMessage,
-    "all 3 workers of local/text-to-image-worker are full; the first to have room says: all places of this worker are taken",
+    "all 3 replicas of local/text-to-image-worker are full; the first to have room says: all places of this worker are taken",
   );
   assert.equal(refused.findDetails(RetryInfoSchema).length, 1);
   const spans = await collector.waitFor(
@@ -188,6 +188,6 @@ test("a worker that drains gets nothing new, and what it paints is finished", as
   assert.equal(error.code, Code.Unavailable);
   assert.match(
     error.rawMessage,
-    /^no worker of local\/text-to-image-worker can be reached: (2 are (down|draining or not ready)|1 is down, 1 is draining or not ready)$/,
+    /^no replica of local\/text-to-image-worker can be reached: (2 are (down|draining or not ready)|1 is down, 1 is draining or not ready)$/,
   );
 });

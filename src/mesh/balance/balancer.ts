@@ -164,7 +164,7 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
         serving.flatMap((worker) => full.get(worker) ?? []),
       );
     }
-    throw unavailable(`no worker of ${appId} can be reached: ${describeLoss(workers, names === "failed")}`);
+    throw unavailable(`no replica of ${appId} can be reached: ${describeLoss(workers, names === "failed")}`);
   };
 
   return {
@@ -200,13 +200,15 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
 
 /** The refusal of the one that has room first, for all. One worker alone says it itself. */
 function allFull(appId: string, refusals: readonly Refusal[]): ConnectError {
-  const retryAfterMs = Math.min(...refusals.map((each) => each.retryAfterMs));
-  const soonest = refusals.find((each) => each.retryAfterMs === retryAfterMs);
-  const reason = soonest?.reason ?? "no room";
+  const [soonest] = refusals.toSorted((one, other) => one.retryAfterMs - other.retryAfterMs);
+  if (soonest === undefined) {
+    return unavailable(`no replica of ${appId} takes the call`);
+  }
+  const { reason, retryAfterMs } = soonest;
   const words =
     refusals.length === 1
       ? reason
-      : `all ${refusals.length} workers of ${appId} are full; the first to have room says: ${reason}`;
+      : `all ${refusals.length} replicas of ${appId} are full; the first to have room says: ${reason}`;
   return queueFull(words, retryAfterMs);
 }
 

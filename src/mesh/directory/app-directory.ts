@@ -6,8 +6,8 @@ import type { AppSecurity } from "./app-security.js";
 /** Where one app is, and how it is called. */
 export interface AppEntry {
   /**
-   * gRPC target of all its workers: `host:port`, `dns:///host:port`, `ipv4:1.2.3.4:5,…`, `ipv6:[::1]:5`, `unix:/path`, `xds:///name`. Each
-   * address is a worker.
+   * gRPC target of all its workers: `host:port`, `dns:///host:port`, `ipv4:1.2.3.4:5,…`, `ipv6:[::1]:5`, `unix:/path`. Each address is
+   * a worker. Not `xds:///name`: that needs a client of a control plane, which is not here.
    */
   readonly target: string;
   /** @default all defaults */
@@ -50,7 +50,7 @@ export interface AppDirectoryOptions {
 
 const hostAndPort = String.raw`(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):\d{1,5}`;
 const targetPattern = new RegExp(
-  `^(${hostAndPort}|dns:(//[^/]*/)?${hostAndPort}|ipv[46]:${hostAndPort}(,${hostAndPort})*|unix:.+|xds:///.+)$`,
+  `^(${hostAndPort}|dns:(//[^/]*/)?${hostAndPort}|ipv[46]:${hostAndPort}(,${hostAndPort})*|unix:.+)$`,
 );
 
 /**
@@ -62,6 +62,9 @@ export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
   for (const [appId, { target, policies, security }] of Object.entries(options.apps)) {
     if (!appIdPattern.test(appId)) {
       throw new Error(`app id "${appId}" is not of the form owner/name`);
+    }
+    if (/^xds:/i.test(target)) {
+      throw new Error(`target "${target}" of app "${appId}": xds needs a client of a control plane, which is not here`);
     }
     if (!isTarget(target)) {
       throw new Error(`target "${target}" of app "${appId}" is not a gRPC target such as dns:///host:50052`);
@@ -89,7 +92,7 @@ export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
       const found = apps.get(wanted);
       // The id asked for is not quoted: it is the caller's text.
       if (found === undefined) {
-        throw notFound(`no such worker app; the apps are ${appIds.join(", ")}`);
+        throw notFound(`no such app; the apps are ${appIds.join(", ")}`);
       }
       return found;
     },

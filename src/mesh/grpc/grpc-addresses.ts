@@ -23,7 +23,7 @@ export interface AddressListener {
 
 /** Options of {@link watchAddresses}. */
 export interface AddressOptions {
-  /** gRPC target. `xds:` targets are resolved and balanced by grpc-js as a whole: they count as one address. */
+  /** gRPC target, of a scheme that grpc-js has a resolver for. */
   readonly target: string;
   /** Least time between two resolutions of a name, and most without one, in milliseconds. */
   readonly everyMs: number;
@@ -47,12 +47,6 @@ const leastResolveMs = 1_000;
  */
 export function watchAddresses({ target, everyMs }: AddressOptions, listener: AddressListener): AddressWatch {
   const uri = parseTarget(target);
-  if (uri.scheme === "xds") {
-    const timer = setImmediate(() => {
-      listener.onAddresses([{ name: target, host: target, port: undefined, target, grpcOptions: {} }]);
-    });
-    return { refresh() {}, stop: () => clearImmediate(timer) };
-  }
   const resolver = grpc.experimental.createResolver(
     uri,
     (found) => {
@@ -89,7 +83,7 @@ function parseTarget(target: string): grpc.experimental.GrpcUri {
     throw new Error(`"${target}" is not a gRPC target`);
   }
   const uri = { scheme: scheme ?? "dns", path, ...(authority !== undefined && { authority }) };
-  return scheme === "xds" || isResolvable(uri) ? uri : { scheme: "dns", path: target };
+  return isResolvable(uri) ? uri : { scheme: "dns", path: target };
 }
 
 function isResolvable(uri: grpc.experimental.GrpcUri): boolean {

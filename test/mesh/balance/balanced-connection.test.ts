@@ -50,7 +50,7 @@ suite("a worker that is full", () => {
       assert.equal(error.code, Code.ResourceExhausted);
       assert.equal(
         error.rawMessage,
-        "all 6 workers of test/worker are full; the first to have room says: all places are taken",
+        "all 6 replicas of test/worker are full; the first to have room says: all places are taken",
       );
       const delayMs = retryDelayMsOf(error) ?? Number.NaN;
       assert.ok(delayMs > 0 && delayMs <= 70_000, String(delayMs));
@@ -346,11 +346,14 @@ suite("health", () => {
     for (const call of Object.values(kinds)) {
       const error = await failure(call(client));
       assert.equal(error.code, Code.Unavailable);
-      assert.equal(error.rawMessage, "no worker of test/worker can be reached: 2 are down, 1 is draining or not ready");
+      assert.equal(
+        error.rawMessage,
+        "no replica of test/worker can be reached: 2 are down, 1 is draining or not ready",
+      );
     }
     const nameless = connectTo(t, "dns:///no-such-host.invalid:1").client;
     const error = await failure(kinds.unary(nameless));
-    assert.equal(error.rawMessage, "no worker of test/worker can be reached: its name cannot be resolved");
+    assert.equal(error.rawMessage, "no replica of test/worker can be reached: its name cannot be resolved");
   });
 });
 

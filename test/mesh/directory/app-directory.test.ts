@@ -36,7 +36,7 @@ suite("lookUp", () => {
     for (const unknown of ["evil.example/worker", "__proto__", "constructor", "toString"]) {
       assert.throws(
         () => directory.lookUp(unknown),
-        new ConnectError("no such worker app; the apps are acme/painter, local/worker", Code.NotFound),
+        new ConnectError("no such app; the apps are acme/painter, local/worker", Code.NotFound),
       );
     }
   });
@@ -54,7 +54,6 @@ suite("createAppDirectory", () => {
     "ipv6:[::1]:50052",
     "unix:/tmp/worker.sock",
     "unix:worker.sock",
-    "xds:///worker",
   ];
   for (const good of targets) {
     test(`takes the target ${good}`, () => {
@@ -84,6 +83,14 @@ suite("createAppDirectory", () => {
       );
     });
   }
+
+  test("says of xds that it is not here", () => {
+    const apps = { "a/b": { target: "xds:///worker" } };
+    assert.throws(
+      () => createAppDirectory({ apps }),
+      /"xds:\/\/\/worker" of app "a\/b": xds needs a client of a control plane/,
+    );
+  });
 
   test("takes an app's policies, and refuses a wrong one with the app's id", () => {
     const apps = { "a/b": { target, policies: { retry: { maxAttempts: 1 } } } };

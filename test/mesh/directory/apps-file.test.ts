@@ -115,7 +115,7 @@ suite("a file of apps", async () => {
     await replaceFile(path, "apps: {local/worker: {target: 'h:2'}, c/d: {target: 'h:3'}}");
     await change;
     assert.equal(directory.lookUp("c/d").target, "h:3");
-    assert.throws(() => directory.lookUp("acme/painter"), /no such worker app/);
+    assert.throws(() => directory.lookUp("acme/painter"), /no such app/);
     assert.throws(() => directory.lookUp(""), /no default app is set/);
 
     change = told();

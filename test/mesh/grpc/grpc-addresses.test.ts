@@ -55,7 +55,6 @@ suite("the addresses of a target", () => {
     ["dns:///10.0.0.1:3", ["10.0.0.1:3 ipv4:10.0.0.1:3"]],
     ["unix:/tmp/a.sock", ["/tmp/a.sock unix:/tmp/a.sock"]],
     ["unix:///tmp/a.sock", ["/tmp/a.sock unix:/tmp/a.sock"]],
-    ["xds:///workers", ["xds:///workers xds:///workers"]],
   ] as const) {
     test(`are found in ${target}`, async () => {
       const found = await firstOf(target);
