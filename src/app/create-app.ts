@@ -111,7 +111,7 @@ export interface InMemoryApp {
 }
 
 /** No request of the built-in apps comes near it: the longest holds a prompt and a carrier. */
-const defaultMaxRequestBytes = 1_048_576;
+export const defaultMaxRequestBytes = 1_048_576;
 
 /** Makes an app of services: one port, health, probes, reflection, validation, tracing, readiness and drain come with it. */
 export function createApp(options: AppOptions): App {

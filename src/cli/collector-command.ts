@@ -15,7 +15,7 @@ import type { SettingsOf } from "./setting.js";
 const collectorName = "collector";
 
 /** Exports hold whole batches of spans, so they may be larger than a request for a picture. */
-const maxExportBytes = 16 * 1024 * 1024;
+export const maxExportBytes = 16 * 1024 * 1024;
 
 /** An export is short, and nobody waits for a trace when the collector ends. */
 const stopGraceMs = 500;

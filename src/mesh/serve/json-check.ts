@@ -50,7 +50,7 @@ type Path = readonly string[];
 type Accepts = (schema: DescMessage, json: JsonValue) => boolean;
 
 /** Of brackets. protobuf-es takes as many messages inside one another. */
-const maxDepth = 100;
+export const maxDepth = 100;
 
 /** Of one object, whose members cost more than its bytes: each becomes a key of a map, and a value that rules look at. */
 export const maxMembers = 4_096;
