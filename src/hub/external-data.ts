@@ -1,5 +1,6 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { posix } from "node:path";
+import { isInnerPath } from "./file-path.js";
 
 /*
  * An ONNX graph above 2 GB keeps its weights in files beside it and names them. Only those names are read here; field numbers are
@@ -18,7 +19,7 @@ const valueOfEntry = 2;
  *
  * @param path where the ONNX file lies.
  * @param file its path inside the model's folder, such as `unet/model.onnx`.
- * @throws Error when it is no ONNX file.
+ * @throws Error when it is no ONNX file, or wants a file outside the folder that it lies in, which ONNX forbids.
  */
 export async function externalDataFiles(path: string, file: string): Promise<ReadonlySet<string>> {
   const handle = await open(path);
@@ -30,7 +31,11 @@ export async function externalDataFiles(path: string, file: string): Promise<Rea
       for await (const tensor of reader.messages(graph, initializerOfGraph)) {
         for await (const entry of reader.messages(tensor, externalDataOfTensor)) {
           if ((await reader.text(entry, keyOfEntry)) === "location") {
-            names.add(posix.join(posix.dirname(file), await reader.text(entry, valueOfEntry)));
+            const location = await reader.text(entry, valueOfEntry);
+            if (!isInnerPath(location)) {
+              throw new Error(`it wants weights outside its folder, at ${JSON.stringify(location.slice(0, 100))}`);
+            }
+            names.add(posix.join(posix.dirname(file), location));
           }
         }
       }

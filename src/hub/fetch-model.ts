@@ -90,7 +90,7 @@ async function download(client: HubClient, cache: ModelCache, options: FetchMode
         );
       }
       const onBytes: FetchBlobOptions["onBytes"] = (bytes) =>
-        onProgress?.({ file: path, doneBytes: doneBytes + bytes, totalBytes });
+        onProgress?.({ file: path, doneBytes: Math.min(doneBytes + bytes, totalBytes), totalBytes });
       const blob = cache.blob(file.hash.hex);
       await fetchBlob({
         subject: subjectOf({ model, file: path }),
@@ -107,7 +107,13 @@ async function download(client: HubClient, cache: ModelCache, options: FetchMode
     }
   };
   await fetchAll(named);
-  const weights = await weightFiles(cache.snapshot(commit));
+  const weights = await weightFiles(cache.snapshot(commit)).catch((error: unknown) => {
+    if (!(error instanceof Error) || "code" in error) {
+      throw error;
+    }
+    const problem = `one of its graphs cannot be used (${error.message}); take another repository`;
+    throw new HubError("unusable", model.name, problem, { cause: error });
+  });
   totalBytes = sum([...named, ...weights]);
   await fetchAll(weights);
   // Last, so that it leads to a whole model only.

@@ -1,11 +1,13 @@
 import { downloadFile, listFiles, modelInfo } from "@huggingface/hub";
 import type { BlobHash } from "./blob-hash.js";
+import { boundFetch } from "./bounded-fetch.js";
+import { isInnerPath } from "./file-path.js";
 import { HubError } from "./hub-error.js";
-import { createHubFetch, type HubFetchOptions, unreachable } from "./hub-fetch.js";
+import { createHubFetch, type HubFetchOptions, subjectOf, unreachable } from "./hub-fetch.js";
 
 /** A file of a repository at one commit. */
 export interface RemoteFile {
-  /** Path inside the repository. */
+  /** Path inside the repository, which leads out of no folder. */
   readonly path: string;
   /** Bytes. */
   readonly size: number;
@@ -17,9 +19,13 @@ export interface HubClient {
   /** Commit that the model's revision is at now. */
   commit(): Promise<string>;
   files(commit: string): Promise<ReadonlyMap<string, RemoteFile>>;
-  /** The bytes of a file from `offset` on, to its end; they are not checked. */
+  /** The bytes of a file from `offset` on, never more than its size; they are not checked. */
   read(commit: string, file: RemoteFile, offset: number): AsyncGenerator<Uint8Array, void, undefined>;
 }
+
+/** A repository lists 1,000 entries a page. */
+const maxListed = 20_000;
+const answerBounds = { maxRequests: 100, maxBytesPerAnswer: 8 * 2 ** 20 };
 
 /**
  * Speaks to the Hub by its own library, which is trusted with requests and addresses only: version 2.17 of it starts a cut download
@@ -27,7 +33,9 @@ export interface HubClient {
  */
 export function createHubClient(options: HubFetchOptions): HubClient {
   const { model, endpoint } = options;
-  const hub = { hubUrl: endpoint, fetch: createHubFetch(options) };
+  const hubFetch = createHubFetch(options);
+  /** For one question, however many requests it takes. */
+  const hub = () => ({ hubUrl: endpoint, fetch: boundFetch(hubFetch, { subject: model.name, ...answerBounds }) });
   const repo = { type: "model", name: model.name } as const;
   const oddAnswer = (what: string): HubError =>
     new HubError(
@@ -39,7 +47,7 @@ export function createHubClient(options: HubFetchOptions): HubClient {
   return {
     async commit() {
       const { name, revision } = model;
-      const info = await asHubError(options, () => modelInfo({ ...hub, name, revision, additionalFields: ["sha"] }));
+      const info = await asHubError(options, () => modelInfo({ ...hub(), name, revision, additionalFields: ["sha"] }));
       if (!/^[0-9a-f]{40}$/.test(info.sha ?? "")) {
         throw oddAnswer("commit of the model");
       }
@@ -48,20 +56,35 @@ export function createHubClient(options: HubFetchOptions): HubClient {
     files: (commit) =>
       asHubError(options, async () => {
         const files = new Map<string, RemoteFile>();
-        for await (const { type, path, size, oid, lfs } of listFiles({
-          ...hub,
+        let listed = 0;
+        for await (const { type, path, size: gitSize, oid, lfs } of listFiles({
+          ...hub(),
           repo,
           revision: commit,
           recursive: true,
         })) {
+          if (++listed > maxListed) {
+            throw new HubError("unusable", model.name, `it has more than ${maxListed} files; take another repository`);
+          }
           if (type === "file") {
+            if (!isInnerPath(path)) {
+              throw new HubError(
+                "unusable",
+                model.name,
+                `it lists a file whose name leads elsewhere, ${quoted(path)}; check HF_ENDPOINT, or take another repository`,
+              );
+            }
+            const size = lfs?.size ?? gitSize;
+            if (!Number.isInteger(size) || size < 0) {
+              throw oddAnswer(`size of ${path}`);
+            }
             const hash: BlobHash = lfs
               ? { algorithm: "sha256", hex: lfs.oid }
               : { algorithm: "git-sha1", hex: oid ?? "" };
             if (!/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(hash.hex)) {
               throw oddAnswer(`hash of ${path}`);
             }
-            files.set(path, { path, size: lfs?.size ?? size, hash });
+            files.set(path, { path, size, hash });
           }
         }
         return files;
@@ -93,6 +116,15 @@ export function createHubClient(options: HubFetchOptions): HubClient {
         const bytes = offset === 0 ? blob : blob?.slice(offset, size);
         for await (const chunk of bytes?.stream() ?? []) {
           come += chunk.length;
+          if (come > size) {
+            // Thrown in the loop, which ends the connection.
+            failure = new HubError(
+              "corrupt",
+              subjectOf(about),
+              `the host sends more than the ${size} bytes that are listed; check HF_ENDPOINT, and suspect a proxy`,
+            );
+            throw failure;
+          }
           yield chunk;
         }
       } catch (error) {
@@ -103,6 +135,11 @@ export function createHubClient(options: HubFetchOptions): HubClient {
       }
     },
   };
+}
+
+/** A text from outside, short and on one line. */
+function quoted(text: string): string {
+  return JSON.stringify(text.slice(0, 100));
 }
 
 /** What fails without a word of ours is an answer that could not be read. */

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { mkdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
-import { dirname, join, relative } from "node:path";
+import { dirname, join, relative, resolve, sep } from "node:path";
 
 /**
  * The part of the Hugging Face cache that belongs to one model, in the layout of Python's huggingface_hub, which shares it:
@@ -15,7 +15,7 @@ export interface ModelCache {
   /** Commit that a branch or tag was at when it was fetched; undefined when it never was. */
   readRef(revision: string): Promise<string | undefined>;
   writeRef(revision: string, commit: string): Promise<void>;
-  /** Puts a blob into a snapshot under its path. */
+  /** Puts a blob into a snapshot under its path. @throws Error where that would lie outside the snapshot. */
   link(commit: string, path: string, hash: string): Promise<void>;
 }
 
@@ -49,6 +49,10 @@ export function createModelCache(cacheFolder: string, modelName: string): ModelC
     },
     async link(commit, path, hash) {
       const file = join(snapshot(commit), path);
+      // Whoever asks has checked the name; what is written where is decided here.
+      if (!resolve(file).startsWith(resolve(snapshot(commit)) + sep)) {
+        throw new Error("a file of a model would lie outside its folder");
+      }
       await mkdir(dirname(file), { recursive: true });
       if (await fileExists(file)) {
         return;

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { lstat, mkdir, readdir, readFile, readlink, rm, symlink, watch, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
 import { type DownloadProgress, type FetchModelOptions, fetchModel } from "../../src/hub/fetch-model.js";
 import { HubError } from "../../src/hub/hub-error.js";
+import { createModelCache } from "../../src/hub/model-cache.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { type HubRequest, type HubServer, type HubServerOptions, hubCommit, startHub } from "../support/hub-server.js";
@@ -409,6 +411,91 @@ describe("a model of the Hub", async () => {
       assert.deepEqual(await readFile(join(fetched[0] ?? "", file)), await repositoryFile(file));
     }
   });
+
+  for (const name of [
+    "../../../../unet/model.onnx_data",
+    "unet/model.onnx_data/../../../x",
+    "/tmp/x",
+    "unet//x",
+    "a\\b",
+    "a\0b",
+  ]) {
+    it(`whose listing names ${JSON.stringify(name)} is refused before anything is fetched`, async () => {
+      const server = await hub({ names: { [weights]: name } });
+      const cache = newCache();
+      const error = await failure(fetchFrom(server, cache));
+      assert.equal(error.kind, "unusable");
+      assert.match(error.message, /it lists a file whose name leads elsewhere, "/);
+      assert.ok(server.requests.every(({ path }) => path.startsWith("/api/")));
+      await assert.rejects(readdir(cache), { code: "ENOENT" });
+    });
+  }
+
+  it("writes no file outside its snapshot, whatever it is asked", async () => {
+    const cache = newCache();
+    const outside = createModelCache(cache, model.name).link(hubCommit, "../../../../escaped", "f".repeat(40));
+    await assert.rejects(outside, /would lie outside its folder/);
+    await assert.rejects(lstat(join(home, "escaped")), { code: "ENOENT" });
+  });
+
+  it("whose file is longer than listed is given up at that length, and the connection is ended", async () => {
+    const sent = (await repositoryFile(weights)).length;
+    let ended: Promise<unknown> | undefined;
+    const server = await hub({
+      intercept({ host }, response, body) {
+        if (host !== "storage" || body?.length !== sent) {
+          return false;
+        }
+        ended = once(response, "close");
+        const go = (): void => {
+          while (!response.destroyed && response.write(body)) {}
+        };
+        response.on("drain", go).on("error", () => {});
+        go();
+        return true;
+      },
+    });
+    const cache = newCache();
+    const progress: DownloadProgress[] = [];
+    const error = await failure(fetchFrom(server, cache, { onProgress: (event) => progress.push(event) }));
+    assert.equal(error.kind, "corrupt");
+    assert.match(error.message, new RegExp(`${weights}: the host sends more than the ${sent} bytes that are listed`));
+    assert.ok(progress.every(({ doneBytes, totalBytes }) => doneBytes <= totalBytes));
+    await ended;
+    for (const name of await blobsOf(cache)) {
+      assert.ok((await lstat(join(cache, "models--acme--tiny-xl/blobs", name))).size <= Math.max(sent, 100_000));
+    }
+  });
+
+  const endless: readonly [what: string, page: (path: string) => readonly [next: boolean, body: string], RegExp][] = [
+    ["pages", () => [true, "[]"], /its listing has more than 100 pages/],
+    ["bytes", () => [false, `[${" ".repeat(9 * 2 ** 20)}]`], /an answer about it is larger than 8388608 bytes/],
+    [
+      "files",
+      () => [true, JSON.stringify(Array.from({ length: 5000 }, () => ({ type: "directory", path: "a", size: 0 })))],
+      /it has more than 20000 files/,
+    ],
+  ];
+  for (const [what, page, message] of endless) {
+    it(`whose listing has ever more ${what} is refused`, async () => {
+      const server = await hub({
+        intercept({ path }, response) {
+          if (!path.includes("/tree/")) {
+            return false;
+          }
+          const [next, body] = page(path);
+          if (next) {
+            response.setHeader("link", `<http://${response.req.headers.host}${path}?again>; rel="next"`);
+          }
+          response.end(body);
+          return true;
+        },
+      });
+      const error = await failure(fetchFrom(server, newCache()));
+      assert.equal(error.kind, "unusable");
+      assert.match(error.message, message);
+    });
+  }
 
   it("is given up with the signal's reason", async () => {
     const controller = new AbortController();

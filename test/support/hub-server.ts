@@ -25,6 +25,8 @@ export interface HubServerOptions {
   readonly token?: string;
   /** Sizes that the listing tells in place of the true ones. */
   readonly sizes?: Readonly<Record<string, number>>;
+  /** Names that the listing tells in place of the true ones. */
+  readonly names?: Readonly<Record<string, string>>;
 }
 
 /** A Hugging Face Hub of one repository on loopback. */
@@ -89,7 +91,7 @@ export async function startHub(options: HubServerOptions): Promise<HubServer> {
       if (!second) {
         response.setHeader("link", `<${hub.url}${path}?recursive=true&expand=false&cursor=2>; rel="next"`);
       }
-      sendJson(response, treePage(files, options.sizes ?? {}, second ? [10] : [0, 10]));
+      sendJson(response, treePage(files, options, second ? [10] : [0, 10]));
     } else if (file?.large) {
       response.writeHead(302, {
         location: `${storage.url}/${file.oid}?signature=secret`,
@@ -135,9 +137,10 @@ function describe(folder: string, file: string): HubFile {
   return { path: file.replaceAll("\\", "/"), bytes, large, oid };
 }
 
-function treePage(files: readonly HubFile[], sizes: Readonly<Record<string, number>>, range: readonly number[]) {
-  return files.slice(...range).map(({ path, bytes, large, oid }) => {
-    const size = sizes[path] ?? bytes.length;
+function treePage(files: readonly HubFile[], { sizes, names }: HubServerOptions, range: readonly number[]) {
+  return files.slice(...range).map(({ path: truePath, bytes, large, oid }) => {
+    const path = names?.[truePath] ?? truePath;
+    const size = sizes?.[truePath] ?? bytes.length;
     const pointer = { oid: "f".repeat(40), lfs: { oid, size, pointerSize: 134 } };
     return { type: "file", path, size, ...(large ? pointer : { oid }) };
   });
