@@ -100,7 +100,7 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
   if (!Number.isSafeInteger(maxWaiting) || maxWaiting < 0) {
     throw new Error(`maxWaiting must be a whole number of at least 0, got ${maxWaiting}`);
   }
-  const estimate = createPaintingEstimate();
+  const estimate = createPaintingEstimate(now);
   const queue = createFairQueue<Entry>();
   // Invariant: `painting` is set if and only if a place was given the turn and has not been left.
   let painting: { readonly entry: Entry; readonly since: number } | undefined;

@@ -16,14 +16,18 @@ export interface MeasuredPainting extends Pick<PaintTimings, "denoisingMs" | "va
 }
 
 /**
- * Estimates how long pictures take, from those that were painted: so many milliseconds for each UNet run and latent pixel, so many for
- * each latent pixel that the VAE decodes, and a fixed rest (text encoding, hand-over). Each of the three is an exponentially weighted
- * average. That is right for the size that was last painted; attention grows faster than the area, so a larger picture takes
- * longer than is estimated from smaller ones, and a smaller one less.
+ * Estimates how long pictures take, from those that were painted. For each size it keeps what a UNet run takes and what the VAE takes; the
+ * rest (text encoding, hand-over) is the same for all. Each is an exponentially weighted average, and a size that has not been
+ * painted for five minutes is forgotten.
+ *
+ * A size that has not been painted is estimated by the lowest cost of a latent pixel among those that were: small pictures pay a fixed cost
+ * for each run, which says nothing about large ones. That is too little for much larger ones, where attention grows faster than the area.
  */
 export interface PaintingEstimate {
-  /** Pictures that it is made from. 0: everything is unknown; the warm-up does not count, it is small and cold. */
+  /** Pictures of any size that it is made from now. 0: everything is unknown; the warm-up does not count, it is small and cold. */
   readonly paintings: number;
+  /** Pictures of this very size that it is made from now. */
+  paintingsLike(work: PaintingWork): number;
   /** Expected milliseconds; 0 while nothing has been painted. */
   of(work: PaintingWork): number;
   learn(work: PaintingWork, measured: MeasuredPainting): void;
@@ -31,6 +35,10 @@ export interface PaintingEstimate {
 
 /** Weight of the newest painting; the last handful count. */
 const smoothing = 0.3;
+/** What was measured longer ago says nothing: the machine may have been busy, or on another device. */
+const staleMs = 300_000;
+/** Sizes that are remembered at once; the one that was painted least recently goes first. */
+const maxSizes = 32;
 
 /** The work of a picture, once its settings are known. */
 export function paintingWork(settings: PaintSettings, limits: PaintLimits): PaintingWork {
@@ -41,23 +49,71 @@ export function paintingWork(settings: PaintSettings, limits: PaintLimits): Pain
   };
 }
 
-export function createPaintingEstimate(): PaintingEstimate {
-  let paintings = 0;
-  let runMs = 0;
-  let decodeMs = 0;
-  let restMs = 0;
-  const follow = (average: number, value: number) =>
-    paintings === 0 ? value : average + smoothing * (value - average);
+/** What pictures of one size take, in milliseconds. */
+interface Measured {
+  readonly latentPixels: number;
+  readonly paintings: number;
+  readonly runMs: number;
+  readonly decodeMs: number;
+  readonly at: number;
+}
+
+/** @param now milliseconds from any fixed point. */
+export function createPaintingEstimate(now: () => number = () => performance.now()): PaintingEstimate {
+  /** By latent pixels, the one that was painted last at the end. */
+  const sizes = new Map<number, Measured>();
+  let restMs: number | undefined;
+  const follow = (average: number | undefined, value: number) =>
+    average === undefined ? value : average + smoothing * (value - average);
+
+  const fresh = (): readonly Measured[] => {
+    const oldest = now() - staleMs;
+    for (const [key, { at }] of sizes) {
+      if (at < oldest) {
+        sizes.delete(key);
+      }
+    }
+    return [...sizes.values()];
+  };
+
+  /** What a run or a decoding takes at a size. */
+  const costAt = (latentPixels: number, known: readonly Measured[], msOf: (size: Measured) => number): number => {
+    const same = known.find((size) => size.latentPixels === latentPixels);
+    if (same !== undefined) {
+      return msOf(same);
+    }
+    return latentPixels * Math.min(...known.map((size) => msOf(size) / size.latentPixels));
+  };
+
   return {
     get paintings() {
-      return paintings;
+      return fresh().reduce((sum, { paintings }) => sum + paintings, 0);
     },
-    of: ({ unetRuns, latentPixels }) => restMs + latentPixels * (decodeMs + unetRuns * runMs),
+    paintingsLike: ({ latentPixels }) => fresh().find((size) => size.latentPixels === latentPixels)?.paintings ?? 0,
+    of({ unetRuns, latentPixels }) {
+      const known = fresh();
+      if (known.length === 0) {
+        return 0;
+      }
+      const runMs = costAt(latentPixels, known, (size) => size.runMs);
+      return (restMs ?? 0) + unetRuns * runMs + costAt(latentPixels, known, (size) => size.decodeMs);
+    },
     learn({ unetRuns, latentPixels }, { totalMs, denoisingMs, vaeDecodeMs }) {
-      runMs = follow(runMs, denoisingMs / unetRuns / latentPixels);
-      decodeMs = follow(decodeMs, vaeDecodeMs / latentPixels);
-      restMs = follow(restMs, Math.max(0, totalMs - denoisingMs - vaeDecodeMs));
-      paintings++;
+      const known = fresh();
+      const before = known.find((size) => size.latentPixels === latentPixels);
+      restMs = follow(known.length === 0 ? undefined : restMs, Math.max(0, totalMs - denoisingMs - vaeDecodeMs));
+      sizes.delete(latentPixels);
+      sizes.set(latentPixels, {
+        latentPixels,
+        paintings: (before?.paintings ?? 0) + 1,
+        runMs: follow(before?.runMs, denoisingMs / unetRuns),
+        decodeMs: follow(before?.decodeMs, vaeDecodeMs),
+        at: now(),
+      });
+      const [oldest] = sizes.keys();
+      if (sizes.size > maxSizes && oldest !== undefined) {
+        sizes.delete(oldest);
+      }
     },
   };
 }

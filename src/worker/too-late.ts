@@ -18,7 +18,9 @@ const clearExcess = 1.5;
 
 /**
  * Whether a request will clearly be too late: the wait and its own painting, as estimated from at least three paintings, take more than 1.5
- * times what is left. Without a deadline (`remainingMs` undefined) none is.
+ * times what is left. Its own painting counts only where its very size was painted at least three times of late; of another size
+ * nobody knows enough to refuse it for itself, so a request that finds the engine idle is painted, and teaches. Without a deadline
+ * (`remainingMs` undefined) none is too late.
  */
 export function tooLate(
   estimate: PaintingEstimate,
@@ -29,8 +31,9 @@ export function tooLate(
     return undefined;
   }
   const paintingMs = estimate.of(work);
+  const ownMs = estimate.paintingsLike(work) < trustedPaintings ? 0 : paintingMs;
   const exceeds = (neededMs: number) => neededMs > clearExcess * remainingMs;
-  return exceeds(waitMs + paintingMs) ? { evenAlone: exceeds(paintingMs), waitMs, paintingMs, remainingMs } : undefined;
+  return exceeds(waitMs + ownMs) ? { evenAlone: exceeds(ownMs), waitMs, paintingMs, remainingMs } : undefined;
 }
 
 /**

@@ -29,6 +29,31 @@ describe("painting estimate", () => {
     assert.ok(Math.abs(estimate.of(large) - taken(large).totalMs) < 1e-6);
   });
 
+  it("does not take what small pictures pay for each run for a cost of every latent", () => {
+    const estimate = createPaintingEstimate();
+    const runs = { unetRuns: 20, latentPixels: 64 };
+    for (let i = 0; i < 5; i++) {
+      estimate.learn({ ...runs, latentPixels: 64 }, { denoisingMs: 2300, vaeDecodeMs: 0, totalMs: 2300 });
+      estimate.learn({ ...runs, latentPixels: 1024 }, { denoisingMs: 10_000, vaeDecodeMs: 0, totalMs: 10_000 });
+    }
+    assert.ok(Math.abs(estimate.of({ ...runs, latentPixels: 64 }) - 2300) < 1e-6);
+    assert.ok(Math.abs(estimate.of({ ...runs, latentPixels: 1024 }) - 10_000) < 1e-6);
+    assert.ok(Math.abs(estimate.of({ ...runs, latentPixels: 2048 }) - 20_000) < 1e-6);
+  });
+
+  it("forgets a size that has not been painted for five minutes", () => {
+    let clock = 0;
+    const estimate = createPaintingEstimate(() => clock);
+    estimate.learn(small, taken(small));
+    clock = 200_000;
+    estimate.learn(large, taken(large));
+    assert.deepEqual([estimate.paintingsLike(small), estimate.paintingsLike(large), estimate.paintings], [1, 1, 2]);
+    clock = 300_001;
+    assert.deepEqual([estimate.paintingsLike(small), estimate.paintingsLike(large), estimate.paintings], [0, 1, 1]);
+    clock = 600_000;
+    assert.equal(estimate.of(large), 0);
+  });
+
   it("follows a machine that has become slower, without jumping for one slow picture", () => {
     const estimate = createPaintingEstimate();
     estimate.learn(small, { denoisingMs: 100, vaeDecodeMs: 0, totalMs: 100 });
@@ -67,6 +92,18 @@ describe("a call that will be too late", () => {
     assert.equal(tooLate(measured(3, 500), { ...request, remainingMs: undefined }), undefined);
     const expected = { evenAlone: false, waitMs: 500, paintingMs: 500, remainingMs: 600 };
     assert.deepEqual(tooLate(measured(3, 500), request), expected);
+  });
+
+  it("is none for its own painting where its size was not painted three times of late", () => {
+    const estimate = measured(20, 2300);
+    const request = { work: { unetRuns: 20, latentPixels: 1024 }, waitMs: 0, remainingMs: 100 };
+    assert.equal(tooLate(estimate, request), undefined);
+    assert.equal(tooLate(estimate, { ...request, waitMs: 200 })?.evenAlone, false, "the wait is known");
+    for (let i = 0; i < 3; i++) {
+      assert.equal(tooLate(estimate, request), undefined);
+      estimate.learn(request.work, { denoisingMs: 10_000, vaeDecodeMs: 0, totalMs: 10_000 });
+    }
+    assert.equal(tooLate(estimate, request)?.evenAlone, true);
   });
 
   it("is told the numbers: a queue that is too long may help later or elsewhere", () => {
