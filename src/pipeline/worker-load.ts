@@ -1,6 +1,6 @@
 import { isMessage, type Message } from "@bufbuild/protobuf";
 import { type InferResponse, InferResponseSchema, InferStreamResponseSchema } from "../gen/throughline/v1/worker_pb.js";
-import type { LoadReport } from "../mesh/balance/balancing-load.js";
+import { isServiceMs, type LoadReport } from "../mesh/balance/balancing-load.js";
 
 /** What an answer of a worker tells of its queue and its speed. */
 export function loadOfWorker(message: Message): LoadReport | undefined {
@@ -22,5 +22,7 @@ export function loadOfWorker(message: Message): LoadReport | undefined {
 }
 
 function loadOfResult({ timings }: InferResponse): LoadReport | undefined {
-  return timings && { serviceMs: timings.totalMs - timings.queueMs };
+  const serviceMs = timings && timings.totalMs - timings.queueMs;
+  // What a worker says is checked here, so that one which cannot count tells nothing of its speed.
+  return serviceMs !== undefined && isServiceMs(serviceMs) ? { serviceMs } : undefined;
 }

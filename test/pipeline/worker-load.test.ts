@@ -34,3 +34,11 @@ for (const [event, expected] of events) {
 test("a message of another kind tells nothing", () => {
   assert.equal(loadOfWorker(create(GenerateResponseSchema)), undefined);
 });
+
+for (const totalMs of [Number.POSITIVE_INFINITY, Number.NaN, -1, 1e300]) {
+  test(`an answer that claims a painting of ${totalMs} ms tells nothing`, () => {
+    assert.equal(loadOfWorker(create(InferResponseSchema, { timings: { totalMs } })), undefined);
+    const event = { case: "result", value: { timings: { totalMs } } } as const;
+    assert.equal(loadOfWorker(create(InferStreamResponseSchema, { event })), undefined);
+  });
+}

@@ -51,8 +51,8 @@ function createLeastWait(random: () => number): ChooseWorker {
     const averageMs = known.length === 0 ? 1 : known.reduce((sum, ms) => sum + ms, 0) / known.length;
     const rated = workers.map((worker) => ({
       worker,
-      waitMs: Math.max(worker.load.expectedWaitMs(averageMs), worker.refusesForMs),
-      serviceMs: worker.load.serviceMs ?? averageMs,
+      waitMs: comparable(Math.max(worker.load.expectedWaitMs(averageMs), worker.refusesForMs)),
+      serviceMs: comparable(worker.load.serviceMs ?? averageMs),
     }));
     const least = (values: readonly number[]): number => Math.min(...values);
     const waitMs = least(rated.map((each) => each.waitMs));
@@ -60,4 +60,9 @@ function createLeastWait(random: () => number): ChooseWorker {
     const serviceMs = least(soonest.map((each) => each.serviceMs));
     return takeTurns(soonest.filter((each) => each.serviceMs === serviceMs).map((each) => each.worker));
   };
+}
+
+/** NaN equals nothing, itself included: nobody would be chosen. What cannot be reckoned comes last. */
+function comparable(ms: number): number {
+  return Number.isNaN(ms) ? Number.POSITIVE_INFINITY : ms;
 }

@@ -2,7 +2,7 @@
 export interface LoadReport {
   /** Calls that the worker will serve before the one that is told, the one in service included. */
   readonly ahead?: number;
-  /** Time that the worker spent on the call itself, in milliseconds. */
+  /** Time that the worker spent on the call itself, in milliseconds. One that {@link isServiceMs} does not take is as good as none. */
   readonly serviceMs?: number;
 }
 
@@ -27,6 +27,14 @@ export interface WorkerLoad {
    * @param otherServiceMs service time to reckon with where its own is not known yet.
    */
   expectedWaitMs(otherServiceMs: number): number;
+}
+
+/** Longest time of service that is believed, in milliseconds: a day. */
+const maxServiceMs = 86_400_000;
+
+/** Whether a time can be a call's: a number from 0 to a day. One that is none would stay in the average for ever. */
+export function isServiceMs(ms: number): boolean {
+  return ms >= 0 && ms <= maxServiceMs;
 }
 
 /** Weight of the newest call in the average; the last handful count. */
@@ -56,6 +64,9 @@ export function createWorkerLoad(now: () => number = () => performance.now()): W
   const foreignCalls = (service: number): number => Math.max(0, foreign.count - (now() - foreign.at) / service);
 
   const observe = (observedMs: number): void => {
+    if (!isServiceMs(observedMs)) {
+      return;
+    }
     serviceMs = serviceMs === undefined ? observedMs : serviceMs + smoothing * (observedMs - serviceMs);
   };
 
@@ -77,7 +88,9 @@ export function createWorkerLoad(now: () => number = () => performance.now()): W
       running.add(call);
       return {
         report(report) {
-          call.serviceMs = report.serviceMs ?? call.serviceMs;
+          if (report.serviceMs !== undefined && isServiceMs(report.serviceMs)) {
+            call.serviceMs = report.serviceMs;
+          }
           if (report.ahead !== undefined) {
             const own = [...running].indexOf(call);
             foreign = { count: Math.max(0, report.ahead - own), at: now() };

@@ -140,6 +140,18 @@ suite("the least wait", () => {
     }
   });
 
+  test("chooses somebody whatever is known of them", () => {
+    const odd = (ms: number) => ({
+      load: { ...createWorkerLoad(), serviceMs: ms, expectedWaitMs: () => ms },
+      refusesForMs: ms,
+    });
+    for (const policy of ["least_wait", "round_robin", "pick_first"] as const) {
+      const [lost, endless] = [odd(Number.NaN), odd(Number.POSITIVE_INFINITY)];
+      assert.ok(createChoice(policy)([lost, endless]));
+      assert.ok(createChoice(policy)([lost]));
+    }
+  });
+
   test("chooses nobody where there is nobody", () => {
     for (const policy of ["least_wait", "round_robin", "pick_first"] as const) {
       assert.equal(createChoice(policy)([]), undefined);

@@ -71,4 +71,24 @@ suite("a worker's load", () => {
     waits.end(false);
     assert.equal(load.expectedWaitMs(100), 50);
   });
+
+  for (const untold of [Number.POSITIVE_INFINITY, Number.NaN, Number.NEGATIVE_INFINITY, -1, 1e15]) {
+    test(`takes no ${untold} ms for a time of service, but measures`, () => {
+      const { clock, load } = loadAt();
+      const call = load.begin();
+      call.report({ serviceMs: untold });
+      clock.ms += 400;
+      call.end(true);
+      load.begin();
+      assert.deepEqual([load.serviceMs, load.expectedWaitMs(1)], [400, 400]);
+    });
+  }
+
+  test("is not changed by a time of service that cannot be, measured on a clock that was set back", () => {
+    const { clock, load } = loadAt();
+    const call = load.begin();
+    clock.ms -= 400;
+    call.end(true);
+    assert.equal(load.serviceMs, undefined);
+  });
 });

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { RetryInfoSchema } from "../../../src/gen/google/rpc/error_details_pb.js";
 import { deadlineExceeded, invalidField, queueFull, toClientError } from "../../../src/mesh/errors/errors.js";
 import { retryDelayMsOf } from "../../../src/mesh/errors/retry-info.js";
 
@@ -44,6 +45,24 @@ test("queueFull carries RetryInfo and asks gRPC clients to try another server no
   assert.equal(error.metadata.get("grpc-retry-pushback-ms"), "0");
   assert.equal(retryDelayMsOf(queueFull("", -5)), 0);
   assert.equal(retryDelayMsOf(new ConnectError("none")), undefined);
+});
+
+test("a delay is cut to 0 to a day, told or read", () => {
+  const day = 86_400_000;
+  for (const told of [Number.POSITIVE_INFINITY, Number.NaN, 1e300]) {
+    assert.equal(retryDelayMsOf(queueFull("", told)), day);
+  }
+  for (const [seconds, nanos, expected] of [
+    [2n ** 63n - 1n, 999_999_999, day],
+    [-(2n ** 63n), -999_999_999, 0],
+    [0n, -1, 0],
+    [1n, 500_000_000, 1_500],
+  ] as const) {
+    const error = new ConnectError("full", Code.ResourceExhausted, undefined, [
+      { desc: RetryInfoSchema, value: { retryDelay: { seconds, nanos } } },
+    ]);
+    assert.equal(retryDelayMsOf(error), expected);
+  }
 });
 
 test("invalidField names the field in text and in buf.validate.Violations", () => {

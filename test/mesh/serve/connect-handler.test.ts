@@ -3,8 +3,9 @@ import { once } from "node:events";
 import { suite, type TestContext, test } from "node:test";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
+import * as grpc from "@grpc/grpc-js";
 import { GenerateRequestSchema, GenerateResponseSchema } from "../../../src/gen/throughline/v1/pipeline_pb.js";
-import { unavailable } from "../../../src/mesh/errors/errors.js";
+import { internal, unavailable } from "../../../src/mesh/errors/errors.js";
 import { errorOf } from "../support/error-of.js";
 import { connectHttp2, connectTcp, envelope, http1, http2Request, postJson, readToEnd } from "../support/raw-http.js";
 import { serveEcho } from "../support/serve-echo.js";
@@ -172,6 +173,38 @@ suite("an error that is not for clients", () => {
     const response = await postJson(url, generate, '{"prompt":"x"}');
     assert.equal(response.text, '{"code":"internal","message":"internal error"}');
     assert.deepEqual(logged, [thrown]);
+  });
+});
+
+suite("an INTERNAL error with words for clients", () => {
+  const causes = [new RangeError("CANARY cannot be converted"), "CANARY"];
+  for (const cause of causes) {
+    test(`is told to the log once, with its cause: ${typeof cause}`, async (t) => {
+      const logged: unknown[] = [];
+      const thrown = internal("the picture cannot be kept", cause);
+      const { url } = await serveEcho(t, {
+        behaviour() {
+          throw thrown;
+        },
+        onInternalError: (error) => logged.push(error),
+      });
+      const response = await postJson(url, generate, '{"prompt":"x"}');
+      assert.equal(response.text, '{"code":"internal","message":"the picture cannot be kept"}');
+      assert.deepEqual(logged, [thrown]);
+    });
+  }
+
+  test("is not told to the log where it has no cause, or a server's answer is the cause", async (t) => {
+    const answered = Object.assign(new Error("13 INTERNAL: CANARY"), { metadata: new grpc.Metadata() });
+    for (const cause of [undefined, internal("CANARY"), answered]) {
+      const { url } = await serveEcho(t, {
+        behaviour() {
+          throw internal("in words", cause);
+        },
+        onInternalError: () => assert.fail("it was told"),
+      });
+      assert.equal((await postJson(url, generate, '{"prompt":"x"}')).status, 500);
+    }
   });
 });
 
