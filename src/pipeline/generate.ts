@@ -1,8 +1,8 @@
 import { randomInt } from "node:crypto";
 import { create, type DescMethod, type MessageInitShape } from "@bufbuild/protobuf";
-import { type CallOptions, createContextValues } from "@connectrpc/connect";
+import type { CallOptions, Client } from "@connectrpc/connect";
 import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
-import { recordAttempt } from "../app/attempt-events.js";
+import type { AppClients } from "../app/app-clients.js";
 import { Delivery, GenerationOptionsSchema } from "../gen/throughline/v1/image_pb.js";
 import type { GenerateRequest, GenerateStreamResponseSchema } from "../gen/throughline/v1/pipeline_pb.js";
 import {
@@ -10,10 +10,11 @@ import {
   InferRequestSchema,
   type InferResponse,
   type InferStreamResponse,
+  TextToImageWorkerService,
 } from "../gen/throughline/v1/worker_pb.js";
 import type { ImageStore } from "../image/image-store.js";
 import { callerHeader } from "../mesh/access/sharing-key.js";
-import { attemptListener } from "../mesh/balance/call-attempt.js";
+import type { AppDirectory } from "../mesh/directory/app-directory.js";
 import { internal, invalidField } from "../mesh/errors/errors.js";
 import { injectCarrier } from "../trace/carrier.js";
 import { iterateWithClientSpan } from "../trace/client-span.js";
@@ -21,11 +22,13 @@ import { withSpan } from "../trace/span-scope.js";
 import { traceIdOf } from "../trace/trace-id.js";
 import { cleanPrompt, codePointLength } from "./clean-prompt.js";
 import { deliver } from "./deliver.js";
-import type { WorkerClient, WorkerClients } from "./worker-clients.js";
 
 /** What the pipeline needs to answer a request. */
 export interface GenerateContext {
-  readonly workers: WorkerClients;
+  /** The worker apps. */
+  readonly directory: AppDirectory;
+  /** Their clients, which make no spans for calls. */
+  readonly apps: Pick<AppClients, "client">;
   readonly tracer: Tracer;
   readonly propagator: TextMapPropagator;
   /** Undefined: pictures travel as `data:` URIs. */
@@ -46,6 +49,12 @@ export interface GenerateCall {
   readonly context: Context;
   /** Base URL under which the caller reaches the store's pictures. */
   readonly baseUrl: string;
+}
+
+/** A worker app with its typed client. */
+export interface WorkerClient {
+  readonly appId: string;
+  readonly client: Client<typeof TextToImageWorkerService>;
 }
 
 /** One of the worker's two rpcs, as a stream of events. */
@@ -96,10 +105,7 @@ export async function* generate(
   const events = iterateWithClientSpan(
     tracer,
     { name: "call-inference-worker", parent: context, appId: worker.appId, method: rpc.method },
-    (span) => {
-      const contextValues = createContextValues().set(attemptListener, (attempt) => recordAttempt(span, attempt));
-      return rpc.call(worker, inferRequest, { ...options, contextValues });
-    },
+    () => rpc.call(worker, inferRequest, options),
   );
   let result: InferResponse | undefined;
   for await (const event of events) {
@@ -127,13 +133,13 @@ export async function* generate(
 }
 
 /** What the caller may not use, it is not told of: a look-up that finds nothing names all apps. */
-function findWorker(appId: string, call: GenerateCall, { workers }: GenerateContext): WorkerClient {
-  if (appId !== "") {
-    call.checkMayUse(appId);
+function findWorker(wanted: string, call: GenerateCall, { directory, apps }: GenerateContext): WorkerClient {
+  if (wanted !== "") {
+    call.checkMayUse(wanted);
   }
-  const worker = workers.find(appId);
-  call.checkMayUse(worker.appId);
-  return worker;
+  const { appId } = directory.lookUp(wanted);
+  call.checkMayUse(appId);
+  return { appId, client: apps.client(appId, TextToImageWorkerService) };
 }
 
 function preprocess(raw: string, tracer: Tracer, parent: Context): Promise<string> {

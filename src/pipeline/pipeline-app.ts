@@ -1,5 +1,6 @@
 import type { HandlerContext } from "@connectrpc/connect";
 import type { Logger } from "pino";
+import { type ConnectApp, createAppClients } from "../app/app-clients.js";
 import { callDeadline } from "../app/call-deadline.js";
 import { type App, createApp } from "../app/create-app.js";
 import { logRefusedFile } from "../app/log-refused-file.js";
@@ -9,16 +10,13 @@ import type { ImageStore } from "../image/image-store.js";
 import { callerOf, checkMayUse } from "../mesh/access/callers.js";
 import { sharingKeyOf } from "../mesh/access/sharing-key.js";
 import { createAppConnector } from "../mesh/directory/app-connector.js";
-import type { AppDirectory, AppDirectoryEntry } from "../mesh/directory/app-directory.js";
-import type { Connection } from "../mesh/grpc/connection.js";
+import type { AppDirectory } from "../mesh/directory/app-directory.js";
 import type { ConnectionSecurity } from "../mesh/grpc/connection-security.js";
-import { rpcClientSpans } from "../trace/rpc-spans.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import { appsPath, createAppsRoute } from "./apps-route.js";
 import type { GenerateCall } from "./generate.js";
 import { pipelineRoutes } from "./routes.js";
-import { createWorkerClients } from "./worker-clients.js";
 import { loadOfWorker } from "./worker-load.js";
 
 /** What a pipeline is made of. */
@@ -26,7 +24,7 @@ export interface PipelineAppOptions {
   /** The worker apps that callers may name. */
   readonly directory: AppDirectory;
   /** Makes the connection to a worker app. @default gRPC to all workers of the entry's target, balanced by its policies */
-  readonly connect?: ((entry: AppDirectoryEntry) => Connection) | undefined;
+  readonly connect?: ConnectApp | undefined;
   /** How the default connections of apps without security of their own are encrypted, and how the pipeline shows who it is. @default cleartext, and not at all */
   readonly workerSecurity?: ConnectionSecurity | undefined;
   /** Where pictures are kept for callers. Absent: they travel as `data:` URIs. */
@@ -55,11 +53,7 @@ export function createPipelineApp(options: PipelineAppOptions): App {
     loadOf: loadOfWorker,
     onRefused: logRefusedFile(logger),
   });
-  const workers = createWorkerClients({
-    directory,
-    connect: options.connect ?? connectByGrpc,
-    interceptors: rpcClientSpans(telemetry),
-  });
+  const apps = createAppClients({ directory, connect: options.connect ?? connectByGrpc, callSpans: false, telemetry });
 
   const callOf = (call: HandlerContext): GenerateCall => ({
     ...callDeadline(call),
@@ -73,16 +67,16 @@ export function createPipelineApp(options: PipelineAppOptions): App {
   return createApp({
     name: pipelineName,
     services: [ImagePipelineService],
-    routes: pipelineRoutes({ context: { workers, tracer, propagator, store }, callOf }),
+    routes: pipelineRoutes({ context: { directory, apps, tracer, propagator, store }, callOf }),
     serverSpan: options.trustTraceparent ? "trust" : "link",
     httpRoute: store && createImageRoute(store),
     ...(options.showApps && {
       callerRoutes: {
-        [appsPath]: createAppsRoute(workers, (error) => logger.error({ err: error }, "the apps cannot be told of")),
+        [appsPath]: createAppsRoute(apps, (error) => logger.error({ err: error }, "the apps cannot be told of")),
       },
     }),
     corsOrigins,
-    teardown: async () => workers.close(),
+    teardown: async () => apps.close(),
     telemetry,
     logger,
   });
