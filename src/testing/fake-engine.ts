@@ -61,6 +61,7 @@ export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
     },
     onAvailabilityChange(listener) {
       listeners.add(listener);
+      return () => void listeners.delete(listener);
     },
     async close() {},
     async *paint(request, signal): AsyncGenerator<PaintEvent> {

@@ -18,7 +18,7 @@ export interface ClientSpanInterceptorOptions {
 }
 
 /**
- * Makes the one CLIENT span of a call of another app, a child of the span that is active, with the attributes of `withClientSpan`, and
+ * Makes the one CLIENT span of a call of another app, a child of the span that is active, with the attributes of `iterateWithClientSpan`, and
  * sends the trace along: in the headers, and in the request's field `trace_context` where its contract has one and the caller left it
  * empty. What travels is the context of the active span, so the other app's span is a sibling of this one, not its child.
  *

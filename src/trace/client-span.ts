@@ -3,7 +3,7 @@ import { type Attributes, type Context, type Span, SpanKind, type Tracer } from 
 import { serverCodeOf } from "../otelconnect/error-code.js";
 import { grpcStatusName } from "../otelconnect/status-codes.js";
 import { rpcStatusCode } from "./settle-span.js";
-import { type InSpan, iterateWithSpan, withSpan } from "./span-scope.js";
+import { type InSpan, iterateWithSpan } from "./span-scope.js";
 
 export interface ClientSpanOptions {
   /** Name of the span, such as `call-inference-worker`. */
@@ -16,25 +16,12 @@ export interface ClientSpanOptions {
 }
 
 /**
- * Runs one call of another app in a CLIENT span with `app.id`, `rpc.system.name`, `rpc.method` and `rpc.response.status_code`, which
- * is `OK` or the name of the code the call failed with.
+ * Runs one call of another app that is answered with a stream in a CLIENT span with `app.id`, `rpc.system.name`, `rpc.method` and
+ * `rpc.response.status_code`, which is `OK` or the name of the code the call failed with. Read it to its end: who leaves early has
+ * cancelled the call.
  *
  * @see https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/
  */
-export function withClientSpan<T>(tracer: Tracer, options: ClientSpanOptions, call: InSpan<Promise<T>>): Promise<T> {
-  return withSpan(tracer, options.name, spanOptions(options), async (span, scope) => {
-    try {
-      const response = await call(span, scope);
-      span.setAttribute(rpcStatusCode, "OK");
-      return response;
-    } catch (error) {
-      span.setAttribute(rpcStatusCode, grpcStatusName(serverCodeOf(error)));
-      throw error;
-    }
-  });
-}
-
-/** The same for a call that is answered with a stream. Read it to its end: who leaves early has cancelled the call. */
 export function iterateWithClientSpan<T>(
   tracer: Tracer,
   options: ClientSpanOptions,

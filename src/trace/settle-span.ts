@@ -11,7 +11,7 @@ export const rpcStatusCode = "rpc.response.status_code";
  * Writes on a span how the work in it failed. The rules for all spans stand here:
  * - status: a CLIENT span is an ERROR for any failure. A SERVER span is one only for the codes that are the server's own failure,
  *   and an INTERNAL span likewise, because it is a part of what the server does. The description is the code's name;
- * - `rpc.response.status_code`: on SERVER spans. A call that went well does not carry it;
+ * - `rpc.response.status_code`: on SERVER spans here, and only where the call failed; the makers of CLIENT spans write it, also `OK`;
  * - the exception is recorded where it happened; that a caller left is not an exception.
  *
  * @param signal signal of the call, which knows why it was aborted.

@@ -35,10 +35,8 @@ export interface EngineHost extends Engine {
   readonly startUp: StartUpTimes;
   /** Process id of the engine that is up; undefined while none is. */
   readonly pid: number | undefined;
-  /** Calls back at every change of `state`; the function returned takes the listener away again. */
-  onStateChange(listener: (state: EngineHostState) => void): () => void;
-  /** Calls back with whether the engine can paint, whenever that changes. */
-  onAvailabilityChange(listener: (available: boolean) => void): void;
+  /** Calls back at every change of `state`, with whether the engine can paint now; the function returned takes the listener away again. */
+  onAvailabilityChange(listener: (available: boolean) => void): () => void;
   /** Ends the process; a painting fails as `lost`. Safe to call again. */
   close(): Promise<void>;
 }
@@ -59,7 +57,7 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
   const { logger, closeGraceMs = 1000, backOffMs = 500, signal: startSignal, ...rest } = options;
   const { maxMemoryBytes = Number.POSITIVE_INFINITY, stallMs = defaultStallMs, ...engine } = rest;
   const closing = new AbortController();
-  const listeners = new Set<(state: EngineHostState) => void>();
+  const listeners = new Set<(available: boolean) => void>();
   let state: EngineHostState = "ready";
   let failures = 0;
 
@@ -89,7 +87,7 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
     if (state !== next) {
       state = next;
       for (const listener of [...listeners]) {
-        listener(next);
+        listener(next === "ready");
       }
     }
   }
@@ -160,12 +158,9 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
         void engine.stop({ graceMs: closeGraceMs });
       }
     },
-    onStateChange(listener) {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
     onAvailabilityChange(listener) {
-      listeners.add((next) => listener(next === "ready"));
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
     },
     async close() {
       const running = current;

@@ -17,8 +17,8 @@ import { workerRoutes } from "./routes.js";
 
 /** An engine that lives on its own: it can be away for a while, and has to be closed. */
 export interface ManagedEngine extends Engine {
-  /** Calls back whenever the engine goes away or comes back. */
-  onAvailabilityChange(listener: (available: boolean) => void): void;
+  /** Calls back whenever the engine goes away or comes back; the function returned takes the listener away again. */
+  onAvailabilityChange(listener: (available: boolean) => void): () => void;
   close(): Promise<void>;
 }
 

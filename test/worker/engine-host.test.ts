@@ -49,8 +49,8 @@ async function startHost(modelFolder: string): Promise<EngineHost> {
 
 function whenState(host: EngineHost, wanted: EngineHostState): Promise<void> {
   return new Promise((resolve) => {
-    const stopListening = host.onStateChange((state) => {
-      if (state === wanted) {
+    const stopListening = host.onAvailabilityChange(() => {
+      if (host.state === wanted) {
         stopListening();
         resolve();
       }
@@ -134,10 +134,8 @@ describe("engine host", async () => {
     const before = await paintOnce(host, heart);
     const { pid } = host;
     assert.ok(pid !== undefined);
-    const states: string[] = [];
-    const stopListening = host.onStateChange((state) => states.push(state));
-    const availability: boolean[] = [];
-    host.onAvailabilityChange((available) => availability.push(available));
+    const changes: unknown[] = [];
+    const stopListening = host.onAvailabilityChange((available) => changes.push([host.state, available]));
     const ready = whenState(host, "ready");
     await assert.rejects(
       paintAndThen(host, never, () => process.kill(pid, "SIGKILL")),
@@ -146,8 +144,10 @@ describe("engine host", async () => {
     await assert.rejects(paintOnce(host, heart), { name: "PaintError", kind: "lost" });
     await ready;
     stopListening();
-    assert.deepEqual(states, ["restarting", "ready"]);
-    assert.deepEqual(availability, [false, true]);
+    assert.deepEqual(changes, [
+      ["restarting", false],
+      ["ready", true],
+    ]);
     assert.notEqual(host.pid, pid);
     assert.deepEqual((await paintOnce(host, heart)).pixels, before.pixels);
   });

@@ -17,8 +17,8 @@ async function startHost(options: Partial<EngineHostOptions>): Promise<{ host: E
 
 function nextReady(host: EngineHost): Promise<void> {
   return new Promise((resolve) => {
-    const stop = host.onStateChange((state) => {
-      if (state === "ready") {
+    const stop = host.onAvailabilityChange((available) => {
+      if (available) {
         stop();
         resolve();
       }

@@ -13,7 +13,7 @@ export interface ChannelOptions {
   readonly grpcOptions?: grpc.ChannelOptions | undefined;
 }
 
-/** A lazily connected channel to one target, with the resolver, load balancing and reconnects of grpc-js. */
+/** A lazily connected channel to one target, of one address where the balancer makes it, with the keepalive and reconnects of grpc-js. */
 export interface Channel {
   readonly target: string;
   /** The grpc-js client that makes the calls. */

@@ -30,23 +30,20 @@ export interface GrpcTransportOptions {
   readonly channel: Channel;
   /** Client interceptors, the outermost first. */
   readonly interceptors?: readonly Interceptor[];
-  /** Time limit of calls that bring none, in milliseconds. Default: none. */
-  readonly defaultTimeoutMs?: number;
 }
 
 /**
- * A Connect transport whose calls run on a grpc-js channel: typed clients and interceptors from Connect; name resolution, load
- * balancing, retries, keepalive and reconnects from grpc-js. A call that is aborted, or out of time, resets its stream with CANCEL, so
+ * A Connect transport whose calls run on a grpc-js channel: typed clients and interceptors from Connect; keepalive, reconnects and HTTP/2
+ * from grpc-js. A channel of the mesh leads to one address, and the balancer above chooses and retries. A call that is aborted, or out of time, resets its stream with CANCEL, so
  * the server stops too. To end a server stream early, abort the call's signal: generated clients do not pass `break` on.
  */
 export function createGrpcTransport(options: GrpcTransportOptions): Transport {
   const { client } = options.channel;
   const interceptors = [...(options.interceptors ?? [])];
 
-  /** As in Connect: an absent time limit means the default, 0 or less means none. */
+  /** As in Connect: an absent time limit, and 0 or less, means none. */
   function settings(signal: AbortSignal | undefined, timeoutMs: number | undefined) {
-    const limit = timeoutMs ?? options.defaultTimeoutMs;
-    const deadline = limit === undefined || limit <= 0 ? {} : { timeoutMs: limit };
+    const deadline = timeoutMs === undefined || timeoutMs <= 0 ? {} : { timeoutMs };
     return { interceptors, ...deadline, ...(signal && { signal }) };
   }
 

@@ -14,12 +14,8 @@ export const healthServiceName = HealthService.typeName;
 
 /** Which services are ready: the state behind grpc.health.v1. */
 export interface Health {
-  /** Sets the status of one service by its full name; the empty name is the server as a whole. */
-  set(service: string, status: ServingStatus): void;
   /** Sets the status of the server and of all services that are known. */
   setAll(status: ServingStatus): void;
-  /** Status of one service; undefined where the name is not known. */
-  status(service: string): ServingStatus | undefined;
   /** For a server that drains: everything is NOT_SERVING from now on, and each Watch says so and ends. */
   close(): void;
   /** Serves grpc.health.v1.Health: Check, List and Watch. */
@@ -30,14 +26,12 @@ export interface Health {
 export interface HealthOptions {
   /** Full names of the services to report on. Default: none, only the server as a whole. */
   readonly services?: readonly string[];
-  /** Status to begin with. Default: NOT_SERVING, because a server has to say when it is ready. */
-  readonly initial?: ServingStatus;
 }
 
-/** Creates the health state of one server. */
+/** Creates the health state of one server: NOT_SERVING until it says otherwise. */
 export function createHealth(options: HealthOptions = {}): Health {
-  const initial = options.initial ?? ServingStatus.NOT_SERVING;
-  const statuses = new Map(["", ...(options.services ?? [])].map((service) => [service, initial]));
+  const services = ["", ...(options.services ?? [])];
+  const statuses = new Map<string, ServingStatus>(services.map((service) => [service, ServingStatus.NOT_SERVING]));
   const changes = new EventEmitter().setMaxListeners(0);
   let closed = false;
 
@@ -72,15 +66,7 @@ export function createHealth(options: HealthOptions = {}): Health {
   }
 
   return {
-    set(service, status) {
-      if (closed) {
-        return;
-      }
-      statuses.set(service, status);
-      changes.emit("change");
-    },
     setAll,
-    status: (service) => statuses.get(service),
     close() {
       setAll(ServingStatus.NOT_SERVING);
       closed = true;

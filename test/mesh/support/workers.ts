@@ -22,10 +22,8 @@ export async function serveWorker(
   behaviour: Behaviour = () => {},
   port = 0,
 ): Promise<TestWorker> {
-  const health = createHealth({
-    services: [TextToImageWorkerService.typeName],
-    initial: ServingStatus.SERVING,
-  });
+  const health = createHealth({ services: [TextToImageWorkerService.typeName] });
+  health.setAll(ServingStatus.SERVING);
   const counted = { calls: 0, behaviour };
   const run: Behaviour = (prompt, context) => {
     counted.calls++;
