@@ -1,6 +1,8 @@
+import type { SecureContextOptions } from "node:tls";
 import type { Interceptor } from "@connectrpc/connect";
 import { createCallerKeyInterceptor, reloadCallerKey } from "../mesh/access/caller-key-interceptor.js";
-import { reloadTlsMaterial } from "../mesh/tls/tls-material.js";
+import { material, reloadTlsMaterial } from "../mesh/tls/tls-material.js";
+import { tlsPolicy } from "../mesh/tls/tls-policy.js";
 import { CommandError } from "./command-error.js";
 import type { serverAccessSettings } from "./server-access-settings.js";
 import type { SettingsOf } from "./setting.js";
@@ -8,7 +10,7 @@ import type { SettingsOf } from "./setting.js";
 /** What a connection to a server needs besides its URL. */
 export interface ServerAccess {
   /** For Node's TLS functions. */
-  readonly tls: { readonly ca?: Buffer; readonly cert?: Buffer; readonly key?: Buffer };
+  readonly tls: SecureContextOptions;
   readonly interceptors: Interceptor[];
   /** The same that the interceptors add, as a header's value; undefined where there is no key. */
   readonly authorization: string | undefined;
@@ -28,11 +30,7 @@ export function serverAccessOf(settings: SettingsOf<typeof serverAccessSettings>
     const callerKey = keyFile === undefined ? undefined : reloadCallerKey(keyFile, once);
     callerKey?.close();
     return {
-      tls: {
-        ...(tls.current.ca && { ca: tls.current.ca }),
-        ...(tls.current.cert && { cert: tls.current.cert }),
-        ...(tls.current.key && { key: tls.current.key }),
-      },
+      tls: { ...tlsPolicy, ...material(tls.current) },
       interceptors: callerKey === undefined ? [] : [createCallerKeyInterceptor(callerKey)],
       authorization: callerKey && `Bearer ${callerKey.current}`,
     };

@@ -1,8 +1,9 @@
 import type { SecureContextOptions } from "node:tls";
 
 /**
- * Versions and ciphers of every TLS connection, in and out: TLS 1.3, and for older peers TLS 1.2 with forward secrecy and authenticated
- * encryption, which are the suites that HTTP/2 allows (RFC 9113 §9.2.2).
+ * Versions and ciphers of the servers' ports and of the command line's calls: TLS 1.3, and for older peers TLS 1.2 with forward secrecy and authenticated
+ * encryption, which are the suites that HTTP/2 allows (RFC 9113 §9.2.2). Calls between apps have Node's own least version, which is TLS 1.2
+ * too, and grpc-js's ciphers: it makes the context of a channel whose certificates can change itself, and takes neither.
  */
 export const tlsPolicy: SecureContextOptions = {
   minVersion: "TLSv1.2",
