@@ -14,10 +14,17 @@ export class PaintError extends Error {
   readonly kind: PaintErrorKind;
   /** Request field that does not fit, such as `width`; only with kind `unsupported`. */
   readonly field: keyof PaintRequest | undefined;
+  /** Whether the process died while it painted this very request, which may be why; only with kind `lost`. */
+  readonly whilePainting: boolean;
 
-  constructor(kind: PaintErrorKind, message: string, options: ErrorOptions & { field?: keyof PaintRequest } = {}) {
+  constructor(
+    kind: PaintErrorKind,
+    message: string,
+    options: ErrorOptions & { field?: keyof PaintRequest; whilePainting?: boolean } = {},
+  ) {
     super(message, options);
     this.kind = kind;
     this.field = options.field;
+    this.whilePainting = options.whilePainting ?? false;
   }
 }

@@ -8,6 +8,7 @@ import {
   queueFull,
   toClientError,
   unavailable,
+  unavailableOnce,
 } from "../mesh/errors/errors.js";
 import { DisplacedError } from "./admission.js";
 
@@ -52,7 +53,7 @@ export function refusalOfPaintError(error: PaintError): ConnectError {
         ? new ConnectError(error.message, Code.InvalidArgument)
         : invalidField(contractFields[error.field], error.message);
     case "lost":
-      return unavailable(error.message, error);
+      return error.whilePainting ? unavailableOnce(error.message, error) : unavailable(error.message, error);
     case "failed":
       return internal(error.message, error);
   }

@@ -30,8 +30,9 @@ export function createProcessPainter({ child, exited, send, ...stall }: Painting
     }
   });
   void exited.then((how) => {
-    gone = new PaintError("lost", "the engine's process died", { cause: new Error(how) });
-    current?.inbox.fail(gone);
+    const cause = new Error(how);
+    gone = new PaintError("lost", "the engine's process died", { cause });
+    current?.inbox.fail(new PaintError("lost", gone.message, { cause, whilePainting: true }));
   });
 
   return async function* paint(request, signal) {

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Code, type ConnectError } from "@connectrpc/connect";
-import { unavailable } from "../errors/errors.js";
+import { retryOnceHeader, unavailable } from "../errors/errors.js";
 import type { Policies } from "../grpc/policies.js";
 import type { BalancedWorker } from "./balanced-worker.js";
 import type { Balancer, Refusal } from "./balancer.js";
@@ -48,6 +48,8 @@ interface History {
   attempts: number;
   /** Attempts that failed because the worker was lost or not ready. */
   failures: number;
+  /** Those among them that the call itself may have been the reason of. */
+  suspicions: number;
   lastError?: ConnectError;
 }
 
@@ -56,6 +58,7 @@ interface History {
  * - a worker without room sends it on to another at once. Such refusals cost neither attempts nor budget, because each worker is asked once;
  * - a worker that is lost or not ready costs one of `maxAttempts` and a token of the budget. A worker that was not asked yet is asked at
  *   once, one that the call has failed on after a growing pause;
+ * - a worker that was lost while it worked on this very call says so, and the second one that does ends it: the call may be the reason;
  * - every other failure, and every one after the first event, is the call's own.
  *
  * Nothing is retried past the deadline or the end of the signal.
@@ -64,7 +67,7 @@ interface History {
  */
 export async function retryCall<T>(options: RetryCallOptions<T>): Promise<T> {
   const limit = createTimeLimit(options.timeoutMs, options.signal);
-  const history: History = { tried: new Set(), full: new Map(), attempts: 0, failures: 0 };
+  const history: History = { tried: new Set(), full: new Map(), attempts: 0, failures: 0, suspicions: 0 };
   try {
     for (;;) {
       const attempt = begin(await pick(options, history, limit), ++history.attempts, options);
@@ -154,8 +157,9 @@ function mayRetry<T>(error: ConnectError, worker: BalancedWorker, options: Retry
       worker.refuseFor(verdict.retryAfterMs);
       history.tried.add(worker);
       history.failures++;
+      history.suspicions += error.metadata.has(retryOnceHeader) ? 1 : 0;
       budget.failed();
-      return repeatable && budget.allows && history.failures < policy.maxAttempts;
+      return repeatable && budget.allows && history.failures < policy.maxAttempts && history.suspicions < 2;
   }
 }
 

@@ -45,6 +45,14 @@ export function unavailable(message: string, cause?: unknown): ConnectError {
   return createConnectError({ code: Code.Unavailable, message, cause });
 }
 
+/** Header of a failure after which a call may be made once more and not oftener: the call itself may be the reason. */
+export const retryOnceHeader = "throughline-retry-once";
+
+/** UNAVAILABLE of a call that may have brought the server down: one more try may work, further ones would only do more harm. */
+export function unavailableOnce(message: string, cause?: unknown): ConnectError {
+  return createConnectError({ code: Code.Unavailable, message, metadata: { [retryOnceHeader]: "true" }, cause });
+}
+
 /** INTERNAL with a plain reason that is fit for callers. */
 export function internal(message: string, cause?: unknown): ConnectError {
   return createConnectError({ code: Code.Internal, message, cause });

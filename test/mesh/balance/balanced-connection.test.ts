@@ -7,7 +7,7 @@ import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker
 import { createCallerDirectory } from "../../../src/mesh/access/caller-directory.js";
 import { createGate } from "../../../src/mesh/access/gate.js";
 import { createConnectError } from "../../../src/mesh/errors/connect-error.js";
-import { invalidArgument, queueFull, unavailable } from "../../../src/mesh/errors/errors.js";
+import { invalidArgument, queueFull, unavailable, unavailableOnce } from "../../../src/mesh/errors/errors.js";
 import { retryDelayMsOf } from "../../../src/mesh/errors/retry-info.js";
 import { ServingStatus } from "../../../src/mesh/serve/health.js";
 import { failure, kinds, waiting } from "../support/grpc-client.js";
@@ -148,6 +148,17 @@ suite("a call that may be retried", () => {
         [3, true],
         [4, false],
       ],
+    );
+  });
+
+  test("is made again once only where it may be what ended its worker", async (t) => {
+    const lethal = fail(unavailableOnce("the engine's process died"));
+    const workers = await Promise.all([1, 2, 3, 4].map(() => serveWorker(t, lethal)));
+    const { client } = connectTo(t, targetOf(...workers));
+    assert.equal((await failure(kinds.unary(client))).code, Code.Unavailable);
+    assert.equal(
+      workers.reduce((sum, { calls }) => sum + calls, 0),
+      2,
     );
   });
 
