@@ -11,8 +11,10 @@ export interface FairItem {
  * waiting get equal shares, whatever the number and size of their items. This is start-time fair queueing
  * (https://doi.org/10.1109/90.649569), charged with what an item really used, as in https://arxiv.org/abs/2401.00588.
  *
- * Who comes with nothing here begins at the least of those who are here: nobody saves up shares, and a newcomer waits for the item that
- * runs and for at most one of each other caller. When nothing is here any more, all is forgotten.
+ * Who comes with nothing here begins at the virtual time, the start tag of what runs, which never falls: nobody saves up shares, and a
+ * newcomer waits for the item that runs and for at most one of each other caller. Newcomers without end would so keep everybody else away;
+ * therefore who has let the first turns of eight new callers pass goes next, and has at least one turn in nine while new ones come.
+ * When nothing is here any more, all is forgotten.
  */
 export interface FairQueue<T extends FairItem> {
   push(item: T): void;
@@ -24,16 +26,26 @@ export interface FairQueue<T extends FairItem> {
   remove(item: T): void;
   /** Those who wait, in the order of their turns if nobody comes or leaves and each costs what is expected. */
   order(): readonly T[];
-  /** Whom an overfull queue gives up to keep the callers' places even: the newest item of the caller who has most waiting. */
+  /**
+   * Whom an overfull queue gives up to keep the callers' places even: the newest item of the caller who has most waiting, never somebody's oldest
+   * unless it came last of all.
+   */
   newestOfLongest(): T | undefined;
   readonly size: number;
 }
 
+/** First turns of new callers that one lets pass at most. */
+const maxPassed = 8;
+
 /** A caller who has something here, or has had more than others and is not forgotten for it yet. */
 interface Account<T> {
+  /** Whether it has had no turn yet. */
+  fresh: boolean;
   /** What it has used, on the scale that all share. */
   used: number;
-  waiting: Ticket<T>[];
+  /** First turns of new callers that its first ticket has let pass. */
+  passed: number;
+  readonly waiting: Ticket<T>[];
 }
 
 interface Ticket<T> {
@@ -45,79 +57,114 @@ interface Ticket<T> {
 export function createFairQueue<T extends FairItem>(): FairQueue<T> {
   const accounts = new Map<string, Account<T>>();
   let running: { readonly item: T; readonly account: Account<T> } | undefined;
+  let virtualTime = 0;
   let issued = 0;
   let size = 0;
 
   const isActive = (account: Account<T>) => account.waiting.length > 0 || account === running?.account;
 
-  /** The least that anybody here has used; what runs is not charged yet. */
-  const least = (): number =>
-    [...accounts.values()]
-      .filter(isActive)
-      .reduce((least, { used }) => Math.min(least, used), Number.POSITIVE_INFINITY);
-
-  /** An account that is behind everybody here, or here alone, is worth what a new one is. */
-  const forget = (): void => {
-    const floor = least();
+  /** The virtual time follows what runs, or what will run next. */
+  const advance = (): void => {
+    const active = [...accounts.values()].filter(isActive);
+    if (running === undefined && active.length > 0) {
+      virtualTime = Math.max(virtualTime, Math.min(...active.map(({ used }) => used)));
+    }
+    // An account that is behind the virtual time, or here alone, is worth what a new one is.
     for (const [caller, account] of accounts) {
-      if (!isActive(account) && account.used <= floor) {
+      if (!isActive(account) && (account.used <= virtualTime || active.length === 0)) {
         accounts.delete(caller);
       }
     }
+    if (accounts.size === 0) {
+      virtualTime = 0;
+    }
   };
 
-  /** Each ticket with its start tag: what its caller will have used when its turn comes. The next is the one with the lowest. */
-  const tagged = () =>
-    [...accounts.values()]
-      .flatMap((account) => {
-        let tag = account.used + (running?.account === account ? running.item.cost() : 0);
-        return account.waiting.map((ticket) => {
-          const start = tag;
-          tag += ticket.item.cost();
-          return { ...ticket, start };
-        });
-      })
-      .sort((a, b) => a.start - b.start || a.number - b.number);
+  /** Whose turn is next: who has let too many pass, else the lowest start tag; of equals the one who came first. */
+  const nextOf = (candidates: readonly Account<T>[]): Account<T> | undefined => {
+    const numberOf = ({ waiting }: Account<T>) => waiting[0]?.number ?? Number.POSITIVE_INFINITY;
+    const waiting = candidates.filter((account) => account.waiting.length > 0);
+    const overdue = waiting.filter(({ passed }) => passed >= maxPassed);
+    const [next] =
+      overdue.length > 0
+        ? overdue.sort((a, b) => numberOf(a) - numberOf(b))
+        : waiting.sort((a, b) => a.used - b.used || numberOf(a) - numberOf(b));
+    return next;
+  };
+
+  /** Takes the first ticket of an account, and notes whom it passed. */
+  const take = (account: Account<T>, all: Iterable<Account<T>>): T | undefined => {
+    const ticket = account.waiting.shift();
+    for (const other of all) {
+      // A new caller has the start tag of its coming, and no later one gets before it.
+      if (account.fresh && !other.fresh && other.waiting.length > 0) {
+        other.passed++;
+      }
+    }
+    account.passed = 0;
+    account.fresh = false;
+    return ticket?.item;
+  };
+
+  /** Plays the turns to come on copies of the accounts. */
+  const order = (): readonly T[] => {
+    const copies = [...accounts.values()].map((account) => ({
+      ...account,
+      used: account.used + (running?.account === account ? running.item.cost() : 0),
+      waiting: [...account.waiting],
+    }));
+    const items: T[] = [];
+    for (let next = nextOf(copies); next !== undefined; next = nextOf(copies)) {
+      const item = take(next, copies);
+      if (item !== undefined) {
+        items.push(item);
+        next.used += item.cost();
+      }
+    }
+    return items;
+  };
 
   return {
     push(item) {
-      const account = accounts.get(item.caller) ?? { used: 0, waiting: [] };
+      advance();
+      const number = issued++;
+      const account = accounts.get(item.caller) ?? { fresh: true, used: 0, passed: 0, waiting: [] };
       if (!isActive(account)) {
-        const floor = least();
-        account.used = Math.max(account.used, Number.isFinite(floor) ? floor : 0);
+        account.used = Math.max(account.used, virtualTime);
       }
-      account.waiting.push({ item, number: issued++ });
+      account.waiting.push({ item, number });
       accounts.set(item.caller, account);
       size++;
     },
     shift() {
-      const next = tagged()[0];
-      const account = next && accounts.get(next.item.caller);
-      if (next === undefined || account === undefined) {
+      const account = nextOf([...accounts.values()]);
+      const item = account && take(account, accounts.values());
+      if (account === undefined || item === undefined) {
         return undefined;
       }
-      account.waiting.shift();
       size--;
-      running = { item: next.item, account };
-      return next.item;
+      virtualTime = Math.max(virtualTime, account.used);
+      running = { item, account };
+      return item;
     },
     charge(cost) {
       if (running !== undefined) {
         running.account.used += cost;
         running = undefined;
-        forget();
+        advance();
       }
     },
     remove(item) {
       const account = accounts.get(item.caller);
       const index = account?.waiting.findIndex((ticket) => ticket.item === item) ?? -1;
-      if (index >= 0) {
-        account?.waiting.splice(index, 1);
+      if (account !== undefined && index >= 0) {
+        account.waiting.splice(index, 1);
+        account.passed = index === 0 ? 0 : account.passed;
         size--;
-        forget();
+        advance();
       }
     },
-    order: () => tagged().map(({ item }) => item),
+    order,
     newestOfLongest() {
       const [first] = [...accounts.values()].sort(
         (a, b) =>

@@ -104,6 +104,33 @@ describe("fair queue", () => {
     assert.equal(queue.newestOfLongest()?.name, "b2");
   });
 
+  it("gives a steady caller one turn in nine at least, whatever number of new callers comes", () => {
+    const queue = createFairQueue<Item>();
+    const waitingOf = (wanted: string) => queue.order().filter(({ caller }) => caller === wanted).length;
+    const enter = (caller: string) => {
+      queue.push(item(caller));
+      const surplus = queue.size > 16 ? queue.newestOfLongest() : undefined;
+      if (surplus !== undefined) {
+        queue.remove(surplus);
+        assert.ok(
+          surplus.caller === caller || waitingOf(surplus.caller) > 0,
+          "nobody's only place is given to another",
+        );
+      }
+    };
+    let turns = 0;
+    for (let painting = 0; painting < 900; painting++) {
+      for (const caller of ["steady", `a${painting}`, `b${painting}`]) {
+        enter(caller);
+      }
+      const predicted = queue.order()[0];
+      const next = runNext(queue);
+      assert.equal(next, predicted);
+      turns += next?.caller === "steady" ? 1 : 0;
+    }
+    assert.ok(turns >= 99, `${turns} of 900`);
+  });
+
   it("keeps its promises in random histories", () => {
     const { below } = createRandom(20_260_401);
     for (let history = 0; history < 100; history++) {

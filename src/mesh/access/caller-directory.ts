@@ -4,6 +4,8 @@ import { createKeyRing } from "./caller-keys.js";
 export interface CallerEntry {
   readonly name: string;
   mayUse(appId: string): boolean;
+  /** A pipeline, which says for whom it calls and is believed. @default false */
+  readonly mayNameCallers?: boolean | undefined;
   /** Absent: as many requests as it likes. */
   readonly rate?:
     | {

@@ -48,6 +48,7 @@ const callerSchema = z
     requestsPerMinute: rate.optional(),
     burst: count.optional(),
     maxConcurrent: count.optional(),
+    mayNameCallers: z.boolean("must be true or false").optional(),
   })
   .refine(({ keys, certificates }) => keys.length + certificates.length > 0, "needs keys or certificates")
   .refine(
@@ -76,6 +77,7 @@ type CallerInFile = z.infer<typeof callerSchema>;
  *     requestsPerMinute: 60                    # or requestsPerSecond; absent: no limit
  *     burst: 10                                # default: the rate's number, at least 1
  *     maxConcurrent: 4                         # absent: no limit
+ *     mayNameCallers: true                     # a pipeline, believed for whom it calls; absent: it calls for itself
  * ```
  *
  * @throws Error that names the file, the place and what is wrong there, and quotes nothing: the file might hold a key by mistake.
@@ -144,6 +146,7 @@ function identityOf({ requestsPerSecond, requestsPerMinute, burst, ...caller }: 
     keys: caller.keys,
     certificates: caller.certificates,
     maxConcurrent: caller.maxConcurrent,
+    mayNameCallers: caller.mayNameCallers,
     mayUse: (appId) => exact.has("*") || exact.has(appId) || exact.has(`${appId.split("/", 1)[0]}/*`),
     rate:
       perSecond === undefined || number === undefined

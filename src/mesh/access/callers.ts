@@ -7,12 +7,17 @@ export interface Caller {
   readonly name: string | undefined;
   /** By whom to count calls: the name, or else the address. Different callers never share one. */
   readonly countKey: string;
+  /** Whether it is believed for whom it calls: see `callerHeader`. @default false */
+  readonly mayNameCallers?: boolean | undefined;
   /** Whether the caller may use an app. */
   mayUse(appId: string): boolean;
 }
 
 /** The caller of a call that came over no wire. */
-const inProcess: Caller = { name: undefined, countKey: "in process", mayUse: () => true };
+const inProcess: Caller = { name: undefined, countKey: "in process", mayNameCallers: true, mayUse: () => true };
+
+/** Who calls over the wire until a gate has let the caller in: it may use nothing. */
+export const nobody: Caller = { name: undefined, countKey: "nobody", mayUse: () => false };
 
 /** Context key under which a server puts the caller. */
 export const callerContextKey: ContextKey<Caller> = createContextKey(inProcess, { description: "caller" });

@@ -95,7 +95,10 @@ export function createGate({ callers, openServices = [], appId, now }: GateOptio
     enter({ service, authorization, peer }) {
       if (callers === undefined || (service !== undefined && open.has(service))) {
         const countKey = `address ${addressGroup(peer.address)}`;
-        return { caller: { name: undefined, countKey, mayUse: () => true }, leave: () => {} };
+        return {
+          caller: { name: undefined, countKey, mayNameCallers: callers === undefined, mayUse: () => true },
+          leave: () => {},
+        };
       }
       const entry = callers.current.find({ authorization, certificateNames: peer.certificateNames });
       if (entry === undefined) {
@@ -106,7 +109,8 @@ export function createGate({ callers, openServices = [], appId, now }: GateOptio
           metadata: { "www-authenticate": "Bearer" },
         });
       }
-      const caller: Caller = { name: entry.name, countKey: `caller ${entry.name}`, mayUse: entry.mayUse };
+      const { name, mayUse, mayNameCallers } = entry;
+      const caller: Caller = { name, countKey: `caller ${name}`, mayNameCallers, mayUse };
       if (appId !== undefined && !caller.mayUse(appId)) {
         throw appDenied(caller);
       }

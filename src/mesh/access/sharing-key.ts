@@ -4,7 +4,8 @@ import { callerOf } from "./callers.js";
 
 /**
  * Metadata key by which an app that calls another one for somebody says for whom: that caller's sharing key, so that the called app can share
- * itself fairly among those at the far end. It names nobody and proves nothing: who may call an app directly can claim to be many.
+ * itself fairly among those at the far end. It names nobody and proves nothing: where callers are known, only those whose entry has
+ * `mayNameCallers` are believed, and a server that takes whoever calls believes all.
  */
 export const callerHeader = "throughline-caller";
 
@@ -12,7 +13,7 @@ const keyPattern = /^[0-9a-f]{32}$/;
 
 /** Whether the header of calls is believed. */
 export interface SharingKeyOptions {
-  /** True where calls come from apps, false where anybody may call. */
+  /** True where calls come from apps: callers that may name others are believed. False where nobody is. */
   readonly trustHeader: boolean;
 }
 
@@ -24,7 +25,7 @@ export function sharingKeyOf(
   call: Pick<HandlerContext, "values" | "requestHeader">,
   { trustHeader }: SharingKeyOptions,
 ): string {
-  const told = trustHeader ? call.requestHeader.get(callerHeader) : null;
+  const told = trustHeader && callerOf(call).mayNameCallers === true ? call.requestHeader.get(callerHeader) : null;
   return told !== null && keyPattern.test(told)
     ? told
     : createHash("sha256").update(callerOf(call).countKey).digest("hex").slice(0, 32);

@@ -4,8 +4,9 @@ import { createContextValues } from "@connectrpc/connect";
 import { callerContextKey } from "../../../src/mesh/access/callers.js";
 import { callerHeader, sharingKeyOf } from "../../../src/mesh/access/sharing-key.js";
 
-function call(countKey: string, header: Record<string, string> = {}) {
-  const values = createContextValues().set(callerContextKey, { name: undefined, countKey, mayUse: () => true });
+function call(countKey: string, header: Record<string, string> = {}, mayNameCallers = true) {
+  const caller = { name: undefined, countKey, mayNameCallers, mayUse: () => true };
+  const values = createContextValues().set(callerContextKey, caller);
   return { values, requestHeader: new Headers(header) };
 }
 
@@ -22,6 +23,11 @@ describe("sharing key", () => {
   it("is the one that a trusted header names, and only a trusted one", () => {
     assert.equal(sharingKeyOf(call("192.0.2.7", { [callerHeader]: told }), { trustHeader: true }), told);
     assert.notEqual(sharingKeyOf(call("192.0.2.7", { [callerHeader]: told }), { trustHeader: false }), told);
+  });
+
+  it("is the caller's own where the caller may not name others", () => {
+    const direct = sharingKeyOf(call("192.0.2.7"), { trustHeader: true });
+    assert.equal(sharingKeyOf(call("192.0.2.7", { [callerHeader]: told }, false), { trustHeader: true }), direct);
   });
 
   it("is the caller's own where the header holds no key", () => {
