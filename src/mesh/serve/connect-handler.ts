@@ -1,6 +1,6 @@
 import { Code, ConnectError, type ConnectRouter, createConnectRouter, type Interceptor } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
-import { callerContextKey } from "../access/callers.js";
+import { callerContextKey, nobody } from "../access/callers.js";
 import { createGate, type Entry, type Gate } from "../access/gate.js";
 import { enterWith } from "../access/gate-handler.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
@@ -9,6 +9,7 @@ import { applyCors, type CorsOptions } from "./cors.js";
 import { createInternalErrorInterceptor, type InternalErrorHandler } from "./internal-errors.js";
 import { compressions } from "./message-check.js";
 import { refusalInterceptor } from "./refusal.js";
+import { requestFormat } from "./request-format.js";
 import { type ScreenLimits, screenRequest } from "./request-screen.js";
 import { serverRequestFromNode } from "./server-request.js";
 import { writeResponse } from "./write-response.js";
@@ -79,6 +80,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     let entry: Entry | undefined;
     try {
       const call = serverRequestFromNode(request, response);
+      call.contextValues?.set(callerContextKey, nobody);
       const screened = await screenRequest(handler, call, limits, () => {
         entry = enterWith(gate, request, handler.service.typeName);
         call.contextValues?.set(callerContextKey, entry.caller);
@@ -112,6 +114,11 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     }
     if (request.method !== "POST") {
       return respondPlain(response, 405, "RPCs are called by POST", { allow: "POST" });
+    }
+    // Nothing runs for what names no protocol: nobody would ask who calls.
+    if (requestFormat(handler.method, request.headers["content-type"] ?? null) === undefined) {
+      request.resume();
+      return respondPlain(response, 415, "the content type is none of this RPC's");
     }
     void serveRpc(handler, request, response);
   };
