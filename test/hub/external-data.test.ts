@@ -23,14 +23,14 @@ it("what is no whole graph is refused", async () => {
   await assert.rejects(externalDataFiles(file, "vae_decoder/model.onnx"), /no protobuf message|ends too early/);
 });
 
-for (const location of ["../model.onnx_data", "/etc/model.onnx_data", "..\\model.onnx_data", "a//b", "a\0b", ""]) {
-  it(`a graph that wants its weights at ${JSON.stringify(location)} is refused`, async () => {
-    const folder = await temporaryFolder();
-    const file = join(folder, "model.onnx");
-    const field = (number: number, content: Buffer): Buffer =>
-      Buffer.concat([Buffer.from([number * 8 + 2, content.length]), content]);
+it("a graph that wants its weights outside its folder is refused", async () => {
+  const folder = await temporaryFolder();
+  const file = join(folder, "model.onnx");
+  const field = (number: number, content: Buffer): Buffer =>
+    Buffer.concat([Buffer.from([number * 8 + 2, content.length]), content]);
+  for (const location of ["../model.onnx_data", "/etc/weights", "..\\weights", "a//b", "a\0b", ""]) {
     const entry = field(13, Buffer.concat([field(1, Buffer.from("location")), field(2, Buffer.from(location))]));
     await writeFile(file, field(7, field(5, entry)));
     await assert.rejects(externalDataFiles(file, "unet/model.onnx"), /wants weights outside its folder, at "/);
-  });
-}
+  }
+});
