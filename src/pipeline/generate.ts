@@ -22,6 +22,7 @@ import { withSpan } from "../trace/span-scope.js";
 import { traceIdOf } from "../trace/trace-id.js";
 import { cleanPrompt, codePointLength } from "./clean-prompt.js";
 import { deliver } from "./deliver.js";
+import { withWorkerFailures } from "./worker-failure.js";
 
 /** What the pipeline needs to answer a request. */
 export interface GenerateContext {
@@ -108,7 +109,7 @@ export async function* generate(
     () => rpc.call(worker, inferRequest, options),
   );
   let result: InferResponse | undefined;
-  for await (const event of events) {
+  for await (const event of withWorkerFailures(events, call.signal)) {
     switch (event.case) {
       case "queued":
       case "progress":
