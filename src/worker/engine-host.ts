@@ -16,7 +16,8 @@ export interface EngineHostOptions extends LoadOrder, Pick<EngineProcessOptions,
   readonly signal?: AbortSignal;
   /**
    * Resident bytes that the process may have between two pictures. Above them it is ended after the picture and started anew, while
-   * those who wait wait for it; above 1.5 times as much it is killed in the middle of a picture. @default without limit
+   * those who wait wait for it, at most once a minute; above 1.5 times as much it is killed in the middle of a picture. A limit below 1.25
+   * times what the loaded model takes is warned of. @default without limit
    */
   readonly maxMemoryBytes?: number;
   /** How long the process may take to end when it is asked to; then it is killed. It has nothing to save. @default 1000 */
@@ -43,6 +44,10 @@ export interface EngineHost extends Engine {
 
 const longestBackOffMs = 30_000;
 const hardLimitFactor = 1.5;
+/** What pictures need above the loaded model, at least; with less, any caller's picture could end the process. */
+const headroomFactor = 1.25;
+/** A limit that is too low must not keep the engine away for good. */
+const leastRestartIntervalMs = 60_000;
 /** A later start that takes so many times as long as the first one, and at least so long, is given up, and tried again. */
 const startPatience = 10;
 const leastStartLimitMs = 600_000;
@@ -60,6 +65,7 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
   const listeners = new Set<(available: boolean) => void>();
   let state: EngineHostState = "ready";
   let failures = 0;
+  let restartedAt = Number.NEGATIVE_INFINITY;
 
   const start = (signal: AbortSignal) =>
     startEngineProcess({
@@ -78,6 +84,12 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
     await first.stop({ graceMs: 0 });
     throw new Error(
       `the loaded model takes ${first.memoryBytes} bytes of memory, more than the engine's limit of ${maxMemoryBytes}`,
+    );
+  }
+  if (first.memoryBytes * headroomFactor > maxMemoryBytes) {
+    logger.warn(
+      { memoryBytes: first.memoryBytes, maxMemoryBytes },
+      `the engine's memory limit is below ${headroomFactor} times what the loaded model takes: pictures may end the engine again and again; raise the limit`,
     );
   }
   const startLimitMs = Math.max(leastStartLimitMs, startPatience * (first.startUp.loadMs + first.startUp.warmUpMs));
@@ -151,7 +163,9 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
       yield* engine.paint(request, signal);
       failures = 0;
       const { memoryBytes } = engine;
-      if (memoryBytes > maxMemoryBytes && state === "ready") {
+      const now = performance.now();
+      if (memoryBytes > maxMemoryBytes && state === "ready" && now - restartedAt >= leastRestartIntervalMs) {
+        restartedAt = now;
         // Ended before the next one starts, because two would need twice the memory; nobody gets a turn from here on.
         logger.warn({ memoryBytes, maxMemoryBytes }, "engine is started anew because its memory has grown");
         setState("restarting");

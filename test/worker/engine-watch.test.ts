@@ -75,6 +75,11 @@ describe("engine host and a process that grows", async () => {
     assert.ok(log.some((line) => line.includes("its memory has grown")));
     assert.ok(!log.some((line) => line.includes("engine died")));
     await paint(host, "a cat");
+    // A caller who makes it grow each time has it started anew once a minute at most.
+    const { pid: second } = host;
+    await paint(host, "grow 350");
+    assert.deepEqual([host.state, host.pid], ["ready", second]);
+    await paint(host, "a cat");
   });
 
   it("kills it in the middle of a picture where it grows far over the limit", async () => {
@@ -88,5 +93,14 @@ describe("engine host and a process that grows", async () => {
 
   it("does not start with a limit that the loaded model exceeds", async () => {
     await assert.rejects(startHost({ maxMemoryBytes: mebibyte }), /takes \d+ bytes of memory, more than .* 1048576$/);
+  });
+
+  it("warns at its start of a limit that leaves little room for pictures", async () => {
+    const refused = await startHost({ maxMemoryBytes: mebibyte }).catch((error: unknown) => String(error));
+    const loadedBytes = Number(/takes (\d+) bytes/.exec(String(refused))?.[1]);
+    const { log } = await startHost({ maxMemoryBytes: loadedBytes * 1.12 });
+    assert.ok(log.some((line) => line.includes("raise the limit")));
+    const { log: quiet } = await startHost({ maxMemoryBytes: loadedBytes * 2 });
+    assert.ok(!quiet.some((line) => line.includes("raise the limit")));
   });
 });
