@@ -150,8 +150,8 @@ async function* paintInTurn(
     const told = paintErrorToConnect(error, signal, where.toString());
     if (!signal.aborted && !(error instanceof ConnectError) && isErrorCode("server", told.code)) {
       worker.logger.error({ err: error, traceId: traceIdOf(parent) }, "a painting failed");
-      // What is told of here is not told of again further out.
-      told.cause = undefined;
+      // What is told of here is not told of again further out, where an INTERNAL error's own cause is: that is a ConnectError now.
+      told.cause = new ConnectError(told.rawMessage, told.code, undefined, undefined, told.cause);
     }
     throw told;
   }
