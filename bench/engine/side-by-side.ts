@@ -23,9 +23,15 @@ interface Sizes {
 }
 
 /** One Python process that paints what it is told: see bench/python/painter.py. */
-async function startPython(python: string, engine: string, model: string, threads: number): Promise<Painter> {
+async function startPython(
+  python: string,
+  engine: string,
+  model: string,
+  threads: number,
+  more: readonly string[] = [],
+): Promise<Painter> {
   const script = fileURLToPath(new URL("../python/painter.py", import.meta.url));
-  const flags = ["--engine", engine, "--model", model, "--threads", String(threads)];
+  const flags = ["--engine", engine, "--model", model, "--threads", String(threads), ...more];
   const child = spawn(python, [script, ...flags], { stdio: ["pipe", "pipe", "inherit"] });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const next = async (): Promise<unknown> => {
@@ -63,7 +69,19 @@ export async function compareSideBySide(
   const { python, model, threads, rounds } = options;
   const others = {
     "diffusers on PyTorch": await startPython(python, "torch", model, threads),
-    "diffusers' scheduler on onnxruntime in Python": await startPython(python, "onnxruntime", model, threads),
+    "diffusers' scheduler on onnxruntime in Python, threads that sleep as here": await startPython(
+      python,
+      "onnxruntime",
+      model,
+      threads,
+    ),
+    "diffusers' scheduler on onnxruntime in Python, its own spinning threads": await startPython(
+      python,
+      "onnxruntime",
+      model,
+      threads,
+      ["--spinning"],
+    ),
   };
   const own = { ms: [] as number[] };
   const ratios = new Map(Object.keys(others).map((name) => [name, [] as number[]]));

@@ -30,7 +30,7 @@ def torch_painter(model):
     return paint, dict(torch=torch.__version__)
 
 
-def onnxruntime_painter(model, threads):
+def onnxruntime_painter(model, threads, spinning):
     import onnxruntime
     from diffusers import EulerDiscreteScheduler
     from PIL import Image
@@ -38,6 +38,7 @@ def onnxruntime_painter(model, threads):
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     open_session = lambda name: onnxruntime.InferenceSession(model / name / "model.onnx", options, providers=["CPUExecutionProvider"])
     encoders = [open_session("text_encoder"), open_session("text_encoder_2")]
     unet, vae = open_session("unet"), open_session("vae_decoder")
@@ -85,6 +86,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--engine", choices=("torch", "onnxruntime"), required=True)
     parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--spinning", action="store_true", help="let onnxruntime's waiting threads spin, as they do unless they are told otherwise")
     parser.add_argument("--threads", type=int, required=True)
     args = parser.parse_args()
     import diffusers
@@ -92,7 +94,7 @@ def main():
     torch.set_num_threads(args.threads)
     answer = lambda value: print(json.dumps(value), flush=True)
     with torch.no_grad():
-        painter = torch_painter(args.model) if args.engine == "torch" else onnxruntime_painter(args.model, args.threads)
+        painter = torch_painter(args.model) if args.engine == "torch" else onnxruntime_painter(args.model, args.threads, args.spinning)
         paint, versions = painter
         answer(dict(ready=True, versions=dict(diffusers=diffusers.__version__, **versions)))
         for line in sys.stdin:
