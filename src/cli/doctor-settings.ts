@@ -1,5 +1,5 @@
-import { optionalSetting, setting } from "./setting.js";
-import { text, truth } from "./setting-schemas.js";
+import { setting } from "./setting.js";
+import { truth } from "./setting-schemas.js";
 import {
   collectorPortSetting,
   deviceSetting,
@@ -8,6 +8,7 @@ import {
   pipelinePortSetting,
   precisionSetting,
   threadsSetting,
+  workerImagesSetting,
   workerPortSetting,
 } from "./shared-settings.js";
 
@@ -20,14 +21,7 @@ export const doctorSettings = {
   pipelinePort: setting({ flag: "pipeline-port", ...pipelinePortSetting }),
   workerPort: setting({ flag: "worker-port", ...workerPortSetting }),
   collectorPort: setting({ flag: "collector-port", ...collectorPortSetting }),
-  images: optionalSetting({
-    flag: "images",
-    argument: "folder",
-    variable: "THROUGHLINE_WORKER_IMAGES",
-    schema: text,
-    absent: "data: URIs",
-    help: "Folder in which the worker keeps pictures, to be fetched by URL; one process owns it",
-  }),
+  images: workerImagesSetting,
   hub: setting({
     flag: "hub",
     schema: truth,

@@ -93,6 +93,15 @@ export const logLevelSetting = setting({
   help: "Least level of the log, which is JSON lines on stderr: trace, debug, info, warn, error, fatal or silent",
 });
 
+export const workerImagesSetting = optionalSetting({
+  flag: "images",
+  argument: "folder",
+  variable: "THROUGHLINE_WORKER_IMAGES",
+  schema: text,
+  absent: "data: URIs",
+  help: "Folder in which the worker keeps pictures, to be fetched by URL; one process owns it",
+});
+
 export const imageMaxBytesSetting = setting({
   flag: "image-max-bytes",
   argument: "bytes",

@@ -3,7 +3,7 @@ import { defaultMaxWaiting } from "../worker/admission.js";
 import { defaultAppId } from "../worker/default-app-id.js";
 import { protectionSettings, reflectionSetting } from "./protection-settings.js";
 import { optionalSetting, setting } from "./setting.js";
-import { appId, decimalNumber, httpUrl, text, truth, wholeNumber } from "./setting-schemas.js";
+import { appId, decimalNumber, httpUrl, truth, wholeNumber } from "./setting-schemas.js";
 import {
   deviceSetting,
   graceSetting,
@@ -14,6 +14,7 @@ import {
   modelSetting,
   precisionSetting,
   threadsSetting,
+  workerImagesSetting,
   workerPortSetting,
 } from "./shared-settings.js";
 
@@ -57,14 +58,7 @@ export const workerSettings = {
     default: String(defaultStallMs / 1000),
     help: "Seconds without a new step after which the engine counts as hung and is started anew; more for pictures beyond 1024×1024, and ten times the longest step so far where that is more",
   }),
-  images: optionalSetting({
-    flag: "images",
-    argument: "folder",
-    variable: "THROUGHLINE_WORKER_IMAGES",
-    schema: text,
-    absent: "data: URIs",
-    help: "Folder in which the worker keeps pictures, to be fetched by URL; one process owns it",
-  }),
+  images: workerImagesSetting,
   imageMaxBytes: imageMaxBytesSetting,
   imageMaxAge: imageMaxAgeSetting,
   publicUrl: optionalSetting({

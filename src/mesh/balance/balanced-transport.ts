@@ -15,15 +15,13 @@ import {
   type UnaryResponse,
 } from "@connectrpc/connect";
 import type { Policies } from "../grpc/policies.js";
+import type { HeadersLike } from "../grpc/request-of.js";
 import type { Balancer } from "./balancer.js";
 import type { LoadReport } from "./balancing-load.js";
 import { attemptListener } from "./call-attempt.js";
 import { createRetryBudget } from "./retry-budget.js";
 import { type RunningAttempt, retryCall } from "./retry-call.js";
 import { explainDeadline } from "./time-limit.js";
-
-/** What the Headers constructor takes; undefined included. */
-type HeadersLike = ConstructorParameters<typeof Headers>[0];
 
 /** Options of {@link createBalancedTransport}. */
 export interface BalancedTransportOptions {

@@ -1,28 +1,17 @@
 import {
   create,
   type DescMessage,
-  type DescMethod,
   type DescMethodStreaming,
   type DescMethodUnary,
   type MessageInitShape,
 } from "@bufbuild/protobuf";
-import {
-  type ContextValues,
-  createContextValues,
-  type Interceptor,
-  type StreamResponse,
-  type Transport,
-  type UnaryResponse,
-} from "@connectrpc/connect";
+import type { ContextValues, Interceptor, StreamResponse, Transport, UnaryResponse } from "@connectrpc/connect";
 import { runStreamingCall, runUnaryCall } from "@connectrpc/connect/protocol";
-import { methodPath } from "./grpc-call.js";
 import type { Channel } from "./grpc-channel.js";
 import { connectErrorFromGrpc } from "./grpc-error.js";
 import { callStream } from "./grpc-stream-call.js";
 import { callUnary } from "./grpc-unary-call.js";
-
-/** What the Headers constructor takes; undefined included. */
-type HeadersLike = ConstructorParameters<typeof Headers>[0];
+import { type HeadersLike, requestOf } from "./request-of.js";
 
 /** Options of {@link createGrpcTransport}. */
 export interface GrpcTransportOptions {
@@ -34,8 +23,9 @@ export interface GrpcTransportOptions {
 
 /**
  * A Connect transport whose calls run on a grpc-js channel: typed clients and interceptors from Connect; keepalive, reconnects and HTTP/2
- * from grpc-js. A channel of the mesh leads to one address, and the balancer above chooses and retries. A call that is aborted, or out of time, resets its stream with CANCEL, so
- * the server stops too. To end a server stream early, abort the call's signal: generated clients do not pass `break` on.
+ * from grpc-js. A channel of the mesh leads to one address, and the balancer above chooses and retries. A call that is aborted, or out of
+ * time, resets its stream with CANCEL, so the server stops too. To end a server stream early, abort the call's signal: generated clients
+ * do not pass `break` on.
  */
 export function createGrpcTransport(options: GrpcTransportOptions): Transport {
   const { client } = options.channel;
@@ -59,7 +49,12 @@ export function createGrpcTransport(options: GrpcTransportOptions): Transport {
       const call = settings(signal, timeoutMs);
       return runUnaryCall<I, O>({
         ...call,
-        req: { stream: false, method, message: create(method.input, input), ...common(method, header, contextValues) },
+        req: {
+          stream: false,
+          method,
+          message: create(method.input, input),
+          ...requestOf(method, header, contextValues),
+        },
         next: (request) => callUnary(client, request, call.timeoutMs).catch(rethrow),
       });
     },
@@ -74,7 +69,7 @@ export function createGrpcTransport(options: GrpcTransportOptions): Transport {
       const call = settings(signal, timeoutMs);
       return runStreamingCall<I, O>({
         ...call,
-        req: { stream: true, method, message: input, ...common(method, header, contextValues) },
+        req: { stream: true, method, message: input, ...requestOf(method, header, contextValues) },
         next: (request) => callStream(client, request, call.timeoutMs).catch(rethrow),
       });
     },
@@ -84,14 +79,4 @@ export function createGrpcTransport(options: GrpcTransportOptions): Transport {
 /** A call that could not even begin fails with what grpc-js threw. */
 function rethrow(error: unknown): never {
   throw connectErrorFromGrpc(error);
-}
-
-function common(method: DescMethod, header: HeadersLike, contextValues: ContextValues | undefined) {
-  return {
-    service: method.parent,
-    requestMethod: "POST",
-    url: methodPath(method),
-    header: new Headers(header),
-    contextValues: contextValues ?? createContextValues(),
-  };
 }

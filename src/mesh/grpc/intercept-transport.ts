@@ -1,7 +1,6 @@
 import {
   create,
   type DescMessage,
-  type DescMethod,
   type DescMethodStreaming,
   type DescMethodUnary,
   type MessageInitShape,
@@ -9,7 +8,6 @@ import {
 import {
   ConnectError,
   type ContextValues,
-  createContextValues,
   type Interceptor,
   type StreamResponse,
   type Transport,
@@ -17,10 +15,7 @@ import {
 } from "@connectrpc/connect";
 import { runStreamingCall, runUnaryCall } from "@connectrpc/connect/protocol";
 import { saysWhere } from "../errors/errors.js";
-import { methodPath } from "./grpc-call.js";
-
-/** What the Headers constructor takes; undefined included. */
-type HeadersLike = ConstructorParameters<typeof Headers>[0];
+import { type HeadersLike, requestOf } from "./request-of.js";
 
 /**
  * Puts client interceptors, the outermost first, around a transport that is there already. Time limits stay the transport's affair, and so
@@ -28,13 +23,6 @@ type HeadersLike = ConstructorParameters<typeof Headers>[0];
  */
 export function interceptTransport(transport: Transport, clientInterceptors: readonly Interceptor[]): Transport {
   const interceptors = [...clientInterceptors];
-  const common = (method: DescMethod, header: HeadersLike, contextValues: ContextValues | undefined) => ({
-    service: method.parent,
-    requestMethod: "POST",
-    url: methodPath(method),
-    header: new Headers(header),
-    contextValues: contextValues ?? createContextValues(),
-  });
   return {
     unary<I extends DescMessage, O extends DescMessage>(
       method: DescMethodUnary<I, O>,
@@ -48,7 +36,12 @@ export function interceptTransport(transport: Transport, clientInterceptors: rea
       return runUnaryCall<I, O>({
         interceptors,
         ...(signal && { signal }),
-        req: { stream: false, method, message: create(method.input, input), ...common(method, header, contextValues) },
+        req: {
+          stream: false,
+          method,
+          message: create(method.input, input),
+          ...requestOf(method, header, contextValues),
+        },
         next: (request) =>
           transport
             .unary(method, request.signal, timeoutMs, request.header, request.message, request.contextValues)
@@ -67,7 +60,7 @@ export function interceptTransport(transport: Transport, clientInterceptors: rea
       const response = await runStreamingCall<I, O>({
         interceptors,
         ...(signal && { signal }),
-        req: { stream: true, method, message: input, ...common(method, header, contextValues) },
+        req: { stream: true, method, message: input, ...requestOf(method, header, contextValues) },
         next: async (request) => {
           const { signal, header: fields, message, contextValues: values } = request;
           const answer = await transport.stream(method, signal, timeoutMs, fields, message, values).catch(words.hear);
