@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { fileExists } from "./model-cache.js";
 
 /** A blob that is still being fetched. */
 export interface PartialFile {
@@ -25,7 +26,8 @@ export interface ClaimOptions {
  *
  * Everyone writes to a file of a name of its own, and touches it while it lives, so nobody can spoil another's bytes. Who finds
  * another's waits for it; one that is not touched any more is taken over under a new name, which only one can succeed in, and its bytes
- * are used. Two that begin in the same moment may both fetch, at worst.
+ * are used. Of those who begin in the same moment, one who has seen itself alone goes on, because all who come after it see its file;
+ * the others step back for a moment, each as long as chance says.
  */
 export async function claimPartialFile(blob: string, options: ClaimOptions): Promise<PartialFile | undefined> {
   await mkdir(dirname(blob), { recursive: true });
@@ -38,13 +40,17 @@ export async function claimPartialFile(blob: string, options: ClaimOptions): Pro
     return hold(mine, await open(mine, "r+"), options);
   }
   const handle = await open(mine, "wx+");
-  const [first] = await partialFiles(blob);
-  if (first !== undefined && first < mine) {
-    await handle.close();
-    await rm(mine, { force: true });
-    return undefined;
+  const alone = (await partialFiles(blob)).length === 1;
+  // Another may have finished since the caller looked: its file has become the blob before this one was alone.
+  if (alone && !(await fileExists(blob))) {
+    return hold(mine, handle, options);
   }
-  return hold(mine, handle, options);
+  await handle.close();
+  await rm(mine, { force: true });
+  if (!alone) {
+    await delay((Math.random() * options.staleMs) / 20, undefined, { signal: options.signal });
+  }
+  return undefined;
 }
 
 async function hold(path: string, handle: FileHandle, { staleMs }: ClaimOptions): Promise<PartialFile> {
@@ -69,12 +75,11 @@ async function hold(path: string, handle: FileHandle, { staleMs }: ClaimOptions)
   };
 }
 
-/** In the order of their names. */
 async function partialFiles(blob: string): Promise<string[]> {
   const start = `${basename(blob)}.`;
   const names = await readdir(dirname(blob));
   const parts = names.filter((name) => name.startsWith(start) && name.endsWith(".part"));
-  return parts.sort().map((name) => join(dirname(blob), name));
+  return parts.map((name) => join(dirname(blob), name));
 }
 
 /**

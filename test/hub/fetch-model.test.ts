@@ -402,7 +402,7 @@ describe("a model of the Hub", async () => {
     assert.ok((await blobsOf(cache)).every((name) => !name.endsWith(".part")));
   });
 
-  it("is whole for each of many who begin in one moment", async () => {
+  it("is fetched once, and whole for each, by many who begin in one moment", async () => {
     const server = await hub();
     const cache = newCache();
     const fetched = await Promise.all(Array.from({ length: 5 }, () => fetchFrom(server, cache)));
@@ -410,6 +410,8 @@ describe("a model of the Hub", async () => {
     for (const file of [weights, "unet/model.onnx", "tokenizer/vocab.json"]) {
       assert.deepEqual(await readFile(join(fetched[0] ?? "", file)), await repositoryFile(file));
     }
+    const stored = server.requests.filter(({ host }) => host === "storage").map(({ path }) => path);
+    assert.equal(new Set(stored).size, stored.length, "nothing was fetched twice");
   });
 
   for (const name of [
