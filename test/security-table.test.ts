@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 import { defaultMaxRequestBytes } from "../src/app/create-app.js";
-import { maxExportBytes } from "../src/cli/collector-command.js";
+import { maxExportBytes } from "../src/cli/commands/collector-command.js";
 import { defaultListenLimits } from "../src/mesh/port/listen-limits.js";
 import { defaultBodyMemoryBytes, defaultBodyTimeoutMs } from "../src/mesh/serve/connect-handler.js";
 import { maxDepth, maxMembers } from "../src/mesh/serve/json-check.js";

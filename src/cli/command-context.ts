@@ -1,5 +1,5 @@
 import type { Environment } from "../trace/sdk/environment-reader.js";
-import type { Supervisor } from "./supervisor.js";
+import type { Supervisor } from "./process/supervisor.js";
 
 /** Where a command writes. */
 export interface Output extends NodeJS.WritableStream {

@@ -1,5 +1,5 @@
 import type { CommandContext } from "./command-context.js";
-import type { SettingGroup, SettingsOf } from "./setting.js";
+import type { SettingGroup, SettingsOf } from "./settings/setting.js";
 
 /** A command that takes a prompt besides its settings. */
 export interface PromptArgument {

@@ -1,14 +1,14 @@
-import { appsSettings } from "./apps-settings.js";
-import { collectorSettings } from "./collector-settings.js";
 import type { Command } from "./command.js";
-import { demoSettings } from "./demo-settings.js";
-import { devSettings } from "./dev-settings.js";
-import { doctorSettings } from "./doctor-settings.js";
-import { generateSettings } from "./generate-settings.js";
-import { keysSettings } from "./keys-settings.js";
-import { pipelineSettings } from "./pipeline-settings.js";
-import type { SettingGroup } from "./setting.js";
-import { workerSettings } from "./worker-settings.js";
+import { appsSettings } from "./settings/apps-settings.js";
+import { collectorSettings } from "./settings/collector-settings.js";
+import { demoSettings } from "./settings/demo-settings.js";
+import { devSettings } from "./settings/dev-settings.js";
+import { doctorSettings } from "./settings/doctor-settings.js";
+import { generateSettings } from "./settings/generate-settings.js";
+import { keysSettings } from "./settings/keys-settings.js";
+import { pipelineSettings } from "./settings/pipeline-settings.js";
+import type { SettingGroup } from "./settings/setting.js";
+import { workerSettings } from "./settings/worker-settings.js";
 
 /** Calls back with each command, its own type of settings kept. */
 export type CommandVisitor = <Group extends SettingGroup>(command: Command<Group>) => void;
@@ -20,56 +20,56 @@ export function visitCommands(visit: CommandVisitor): void {
     summary: "Paint one picture with a worker, a pipeline and a collector of its own, and show the trace",
     settings: demoSettings,
     prompt: { default: "a red heart" },
-    load: async () => (await import("./demo-command.js")).runDemo,
+    load: async () => (await import("./commands/demo-command.js")).runDemo,
   });
   visit({
     name: "dev",
     summary: "Keep a worker, a pipeline and a collector running on this machine",
     settings: devSettings,
-    load: async () => (await import("./dev-command.js")).runDev,
+    load: async () => (await import("./commands/dev-command.js")).runDev,
   });
   visit({
     name: "worker",
     summary: "Run TextToImageWorker: load a model and paint",
     settings: workerSettings,
-    load: async () => (await import("./worker-command.js")).runWorker,
+    load: async () => (await import("./commands/worker-command.js")).runWorker,
   });
   visit({
     name: "pipeline",
     summary: "Run ImagePipeline: take requests and pass them to workers",
     settings: pipelineSettings,
-    load: async () => (await import("./pipeline-command.js")).runPipeline,
+    load: async () => (await import("./commands/pipeline-command.js")).runPipeline,
   });
   visit({
     name: "collector",
     summary: "Run a small OTLP collector that keeps the newest traces in memory",
     settings: collectorSettings,
-    load: async () => (await import("./collector-command.js")).runCollector,
+    load: async () => (await import("./commands/collector-command.js")).runCollector,
   });
   visit({
     name: "generate",
     summary: "Ask a running pipeline for one picture",
     settings: generateSettings,
     prompt: {},
-    load: async () => (await import("./generate-command.js")).runGenerate,
+    load: async () => (await import("./commands/generate-command.js")).runGenerate,
   });
   visit({
     name: "apps",
     summary: "List the worker apps with their health, and with a pipeline's figures",
     settings: appsSettings,
-    load: async () => (await import("./apps-command.js")).runApps,
+    load: async () => (await import("./commands/apps-command.js")).runApps,
   });
   visit({
     name: "doctor",
     summary: "Say what this machine can do, and what to do about what is wrong",
     settings: doctorSettings,
-    load: async () => (await import("./doctor-command.js")).runDoctor,
+    load: async () => (await import("./doctor/doctor-command.js")).runDoctor,
   });
   visit({
     name: "keys",
     summary: "Make a key for a caller",
     settings: keysSettings,
-    load: async () => (await import("./keys-command.js")).runKeys,
+    load: async () => (await import("./commands/keys-command.js")).runKeys,
   });
 }
 

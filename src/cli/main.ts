@@ -1,12 +1,12 @@
 #!/usr/bin/env node
 import type { CommandContext } from "./command-context.js";
 import { loadCommand } from "./commands.js";
-import { endProcess, exitCodeOfFailure } from "./end-process.js";
 import { exitCodes } from "./exit-codes.js";
-import { listenToEndingSignals } from "./process-signals.js";
+import { endProcess, exitCodeOfFailure } from "./process/end-process.js";
+import { listenToEndingSignals } from "./process/process-signals.js";
+import { connectSupervisor } from "./process/supervisor.js";
+import { rejectWhenAborted } from "./process/when-aborted.js";
 import { runProgram } from "./program.js";
-import { connectSupervisor } from "./supervisor.js";
-import { rejectWhenAborted } from "./when-aborted.js";
 
 const supervisor = connectSupervisor(process, process.env);
 // A terminal's Ctrl-C goes to every process in front; the supervisor decides for those that it started.

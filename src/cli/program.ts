@@ -4,9 +4,9 @@ import type { CommandContext } from "./command-context.js";
 import { visitCommands } from "./commands.js";
 import { exitCodes } from "./exit-codes.js";
 import { packageVersion } from "./package-root.js";
-import { type GivenFlags, readSettings } from "./read-settings.js";
-import type { Setting, SettingGroup } from "./setting.js";
-import { renderSettingsTable } from "./settings-table.js";
+import { type GivenFlags, readSettings } from "./settings/read-settings.js";
+import type { Setting, SettingGroup } from "./settings/setting.js";
+import { renderSettingsTable } from "./settings/settings-table.js";
 
 /**
  * Runs the command line and resolves with its exit code. Bad usage is told on stderr and is exit code 2.

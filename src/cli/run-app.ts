@@ -7,17 +7,17 @@ import { appIdPattern } from "../mesh/app-id.js";
 import { createAppConnector } from "../mesh/directory/app-connector.js";
 import { type AppDirectory, createAppDirectory } from "../mesh/directory/app-directory.js";
 import { notFound } from "../mesh/errors/errors.js";
-import { type AppSettings, readAppSettings } from "./app-settings.js";
 import type { CommandContext } from "./command-context.js";
 import { usageError } from "./command-error.js";
-import { createLogger } from "./create-logger.js";
-import { directoryOfFile } from "./directory-of.js";
-import { endProcess, exitCodeOfFailure } from "./end-process.js";
-import { listenToEndingSignals } from "./process-signals.js";
-import { protectionOf } from "./protection-of.js";
-import { runService } from "./run-service.js";
-import { createServiceTelemetry } from "./service-telemetry.js";
-import { workerSecurityOf } from "./worker-security.js";
+import { endProcess, exitCodeOfFailure } from "./process/end-process.js";
+import { listenToEndingSignals } from "./process/process-signals.js";
+import { runService } from "./process/run-service.js";
+import { createLogger } from "./service/create-logger.js";
+import { directoryOfFile } from "./service/directory-of.js";
+import { protectionOf } from "./service/protection-of.js";
+import { createServiceTelemetry } from "./service/service-telemetry.js";
+import { workerSecurityOf } from "./service/worker-security.js";
+import { type AppSettings, readAppSettings } from "./settings/app-settings.js";
 
 /** What {@link runApp} runs. */
 export interface RunAppOptions {

@@ -5,10 +5,15 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { suite, type TestContext, test } from "node:test";
 import { stripVTControlCharacters } from "node:util";
-import { examineNode } from "../../src/cli/doctor-machine.js";
-import { countNodes } from "../../src/cli/doctor-profile.js";
-import { renderFindings } from "../../src/cli/doctor-report.js";
-import { examineCollector, examineHub, examineImageStore, examinePort } from "../../src/cli/doctor-surroundings.js";
+import { examineNode } from "../../src/cli/doctor/doctor-machine.js";
+import { countNodes } from "../../src/cli/doctor/doctor-profile.js";
+import { renderFindings } from "../../src/cli/doctor/doctor-report.js";
+import {
+  examineCollector,
+  examineHub,
+  examineImageStore,
+  examinePort,
+} from "../../src/cli/doctor/doctor-surroundings.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { runCommand } from "./support/run-command.js";

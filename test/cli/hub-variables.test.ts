@@ -3,7 +3,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { CommandError } from "../../src/cli/command-error.js";
-import { readHubVariables } from "../../src/cli/hub-variables.js";
+import { readHubVariables } from "../../src/cli/settings/hub-variables.js";
 
 test("the Hub's variables mean what they mean for Python's huggingface_hub", () => {
   const cacheOf = (environment: Record<string, string>) => readHubVariables(environment).cacheFolder;

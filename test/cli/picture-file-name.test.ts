@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { pictureFileName } from "../../src/cli/picture-file-name.js";
+import { pictureFileName } from "../../src/cli/request/picture-file-name.js";
 
 test("a picture's file name is made from its prompt and is never a path", () => {
   const cases = [

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { suite, test } from "node:test";
 import { create, fromBinary } from "@bufbuild/protobuf";
-import { createProgress, showEvent } from "../../src/cli/progress.js";
+import { createProgress, showEvent } from "../../src/cli/terminal/progress.js";
 import { Stage } from "../../src/gen/throughline/v1/image_pb.js";
 import { GenerateStreamResponseSchema } from "../../src/gen/throughline/v1/pipeline_pb.js";
 

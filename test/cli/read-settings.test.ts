@@ -2,12 +2,12 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { CommandError } from "../../src/cli/command-error.js";
 import { visitCommands } from "../../src/cli/commands.js";
-import { directoryOf } from "../../src/cli/directory-of.js";
-import { directorySettings } from "../../src/cli/directory-settings.js";
-import { generateSettings } from "../../src/cli/generate-settings.js";
-import { pipelineSettings } from "../../src/cli/pipeline-settings.js";
-import { readSettings } from "../../src/cli/read-settings.js";
-import { workerSettings } from "../../src/cli/worker-settings.js";
+import { directoryOf } from "../../src/cli/service/directory-of.js";
+import { directorySettings } from "../../src/cli/settings/directory-settings.js";
+import { generateSettings } from "../../src/cli/settings/generate-settings.js";
+import { pipelineSettings } from "../../src/cli/settings/pipeline-settings.js";
+import { readSettings } from "../../src/cli/settings/read-settings.js";
+import { workerSettings } from "../../src/cli/settings/worker-settings.js";
 
 const refused = (message: string) => (error: unknown) => {
   assert.ok(error instanceof CommandError);

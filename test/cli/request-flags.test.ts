@@ -3,9 +3,9 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { suite, test } from "node:test";
-import { generateSettings } from "../../src/cli/generate-settings.js";
 import { runProgram } from "../../src/cli/program.js";
-import { requestSettings } from "../../src/cli/request-settings.js";
+import { generateSettings } from "../../src/cli/settings/generate-settings.js";
+import { requestSettings } from "../../src/cli/settings/request-settings.js";
 import {
   Delivery,
   type GenerationOptions,

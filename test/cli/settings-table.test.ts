@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { suite, test } from "node:test";
 import { visitCommands } from "../../src/cli/commands.js";
-import { renderSettingsTable } from "../../src/cli/settings-table.js";
+import { renderSettingsTable } from "../../src/cli/settings/settings-table.js";
 import { telemetryVariables } from "../../src/trace/sdk/telemetry-variables.js";
 
 const settingsPage = new URL("../../docs/settings.md", import.meta.url);

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { CommandError } from "../../src/cli/command-error.js";
-import { checkPlaceFor, writeFileWhole } from "../../src/cli/write-file-whole.js";
+import { checkPlaceFor, writeFileWhole } from "../../src/cli/request/write-file-whole.js";
 
 suite("writing a file whole", () => {
   let folder: string;

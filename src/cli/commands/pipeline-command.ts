@@ -1,0 +1,43 @@
+import { createPipelineApp, pipelineName } from "../../pipeline/pipeline-app.js";
+import type { CommandContext } from "../command-context.js";
+import { runService } from "../process/run-service.js";
+import { createLogger } from "../service/create-logger.js";
+import { directoryOf } from "../service/directory-of.js";
+import { imageStoreOf } from "../service/image-store-of.js";
+import { protectionOf } from "../service/protection-of.js";
+import { createServiceTelemetry } from "../service/service-telemetry.js";
+import { workerSecurityOf } from "../service/worker-security.js";
+import type { pipelineSettings } from "../settings/pipeline-settings.js";
+import type { SettingsOf } from "../settings/setting.js";
+
+type PipelineSettings = SettingsOf<typeof pipelineSettings>;
+
+/** Runs ImagePipeline until a signal ends it. */
+export async function runPipeline(settings: PipelineSettings, context: CommandContext): Promise<number> {
+  const { host, port, publicUrl, trustTraceparent, showApps, corsOrigins, reflection, grace, logLevel } = settings;
+  const logger = createLogger(pipelineName, logLevel, context.stderr);
+  const directory = directoryOf(settings, logger);
+  const telemetry = createServiceTelemetry(pipelineName, context.environment, logger);
+  return runService(
+    {
+      name: pipelineName,
+      async start() {
+        const app = createPipelineApp({
+          directory,
+          workerSecurity: workerSecurityOf(settings, logger),
+          store: await imageStoreOf(settings, logger),
+          publicUrl,
+          corsOrigins,
+          trustTraceparent,
+          showApps,
+          telemetry,
+          logger,
+        });
+        const running = await app.serve({ host, port, reflection, ...protectionOf(settings, logger) });
+        return { url: running.url, stop: () => running.stop({ graceMs: grace * 1000 }) };
+      },
+      finish: () => telemetry.shutdown(),
+    },
+    context,
+  );
+}

@@ -1,0 +1,69 @@
+import type { Logger } from "pino";
+import { createEngineHost } from "../../worker/engine-host.js";
+import { createWorkerApp, workerName } from "../../worker/worker-app.js";
+import type { CommandContext } from "../command-context.js";
+import { runService } from "../process/run-service.js";
+import { createLogger } from "../service/create-logger.js";
+import { findModel, showDownload } from "../service/find-model.js";
+import { imageStoreOf } from "../service/image-store-of.js";
+import { protectionOf } from "../service/protection-of.js";
+import { createServiceTelemetry } from "../service/service-telemetry.js";
+import type { SettingsOf } from "../settings/setting.js";
+import type { workerSettings } from "../settings/worker-settings.js";
+import { createProgress } from "../terminal/progress.js";
+
+/** Runs TextToImageWorker until a signal ends it. */
+export async function runWorker(settings: SettingsOf<typeof workerSettings>, context: CommandContext): Promise<number> {
+  const { app: appId, host, port, device, precision, threads, grace } = settings;
+  const { maxWaiting, publicUrl, trustTraceparent, reflection, engineMemory, engineStall } = settings;
+  const logger = createLogger(workerName, settings.logLevel, context.stderr).child({ app: appId });
+  const telemetry = createServiceTelemetry(workerName, context.environment, logger);
+  return runService(
+    {
+      name: appId,
+      async start() {
+        const worker = createWorkerApp({
+          startEngine: async () =>
+            createEngineHost({
+              modelFolder: await fetchedModel(settings.model, context, logger),
+              device,
+              precision,
+              ...(threads > 0 && { threads }),
+              ...(engineMemory > 0 && { maxMemoryBytes: engineMemory * 2 ** 20 }),
+              stallMs: engineStall * 1000,
+              logger,
+              signal: context.interrupt,
+            }),
+          store: await imageStoreOf(settings, logger),
+          publicUrl,
+          maxWaiting,
+          trustTraceparent,
+          telemetry,
+          logger,
+        });
+        const running = await worker.serve({ host, port, appId, reflection, ...protectionOf(settings, logger) });
+        return { url: running.url, stop: () => running.stop({ graceMs: grace * 1000 }) };
+      },
+      finish: () => telemetry.shutdown(),
+    },
+    context,
+  );
+}
+
+/** The model's folder. A person at a terminal sees a bar while it is fetched; else the log has it. */
+async function fetchedModel(model: string | undefined, context: CommandContext, logger: Logger): Promise<string> {
+  const { stderr } = context;
+  if (!stderr.isTTY) {
+    return findModel(
+      model,
+      context,
+      showDownload({ phase: (words) => logger.info({ model }, words), step() {} }, false),
+    );
+  }
+  const progress = createProgress(stderr, false);
+  try {
+    return await findModel(model, context, showDownload(progress, true));
+  } finally {
+    progress.end();
+  }
+}

@@ -1,0 +1,97 @@
+import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { basename, dirname, join } from "node:path";
+import {
+  type EngineProcess,
+  type EngineProcessOptions,
+  startEngineProcess,
+} from "../../engine/child/engine-process.js";
+import type { Pixels } from "../../engine/engine.js";
+import { describeBytes, type Finding, fine, warning, wrong } from "./doctor-finding.js";
+import { availableMemory } from "./doctor-machine.js";
+import { countNodes } from "./doctor-profile.js";
+
+const closeGraceMs = 10_000;
+
+export interface PaintingExamination {
+  readonly findings: readonly Finding[];
+  /** Nodes that ran on each execution provider; absent when nothing ran. */
+  readonly nodes?: Readonly<Record<string, number>>;
+  readonly painted: boolean;
+}
+
+/**
+ * Loads the model as a worker does, in a process of its own, and paints one small picture. Which provider ran which node is read from
+ * onnxruntime's own profile of that.
+ */
+export async function examinePainting(
+  options: Pick<EngineProcessOptions, "modelFolder" | "device" | "precision" | "threads" | "signal">,
+): Promise<PaintingExamination> {
+  const findings: Finding[] = [];
+  const profileFolder = await mkdtemp(join(tmpdir(), "throughline-profile-"));
+  try {
+    const engine = await startEngineProcess({
+      ...options,
+      profileFolder,
+      onDeviceFailure: ({ device, reason, remedy }) => findings.push(warning(device, reason, remedy)),
+    });
+    try {
+      findings.push(fine("device", describeStart(engine)), await describeModel(options.modelFolder, engine));
+      const started = performance.now();
+      const pixels = await paintSmall(engine, options.signal);
+      const seconds = ((performance.now() - started) / 1000).toFixed(2);
+      findings.push(fine("picture", `${pixels.width}×${pixels.height} in 2 steps, painted in ${seconds} s`));
+    } finally {
+      // The profiles are complete when the process has closed.
+      await engine.stop({ graceMs: closeGraceMs });
+    }
+    const nodes = await countNodes(profileFolder);
+    const list = [...nodes].map(([provider, count]) => `${provider}: ${count} nodes`);
+    findings.push(fine("nodes", list.join(", ")));
+    return { findings, nodes: Object.fromEntries(nodes), painted: true };
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    const found = error instanceof Error ? error.message : String(error);
+    const remedy =
+      "pictures cannot be painted until this is put right; --model names another folder, --device another device";
+    return { findings: [...findings, wrong("picture", found, remedy)], painted: false };
+  } finally {
+    await rm(profileFolder, { recursive: true, force: true });
+  }
+}
+
+async function paintSmall(engine: EngineProcess, signal: AbortSignal | undefined): Promise<Pixels> {
+  const { width, height } = engine.info.limits.sizes;
+  const request = { prompt: "a red heart", seed: 7, steps: 2, width: width.minimum, height: height.minimum };
+  for await (const event of engine.paint(request, signal ?? new AbortController().signal)) {
+    if (event.kind === "image") {
+      return event.pixels;
+    }
+  }
+  throw new Error("the engine ended without a picture");
+}
+
+function describeStart({ info, startUp }: EngineProcess): string {
+  const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(1)} s`;
+  return `${info.executionProvider}: loaded in ${seconds(startUp.loadMs)}, first run ${seconds(startUp.warmUpMs)}`;
+}
+
+async function describeModel(folder: string, { info, graphs }: EngineProcess): Promise<Finding> {
+  const { sizes, ownScheduler, schedulers } = info.limits;
+  const sizesOfGraphs = await Promise.all(Object.values(graphs).map((file) => graphBytes(join(folder, file))));
+  const bytes = sizesOfGraphs.reduce((sum, size) => sum + size, 0);
+  const half = Object.values(graphs).filter((file) => file.endsWith("_fp16.onnx")).length;
+  const files = `${Object.values(graphs).length} graphs${half > 0 ? `, ${half} of them model_fp16.onnx` : ""}`;
+  const steps = schedulers[ownScheduler]?.defaultSteps;
+  const found = `${info.model}: ${files}, ${describeBytes(bytes)}; ${sizes.width.default}×${sizes.height.default} in ${steps} steps by default (${ownScheduler})`;
+  return bytes > availableMemory()
+    ? warning("model", found, "the weights are larger than the free memory, and are read from the disk again and again")
+    : fine("model", found);
+}
+
+/** Size of a graph with the weights beside it. */
+async function graphBytes(file: string): Promise<number> {
+  const names = (await readdir(dirname(file))).filter((name) => name.startsWith(basename(file)));
+  const sizes = await Promise.all(names.map(async (name) => (await stat(join(dirname(file), name))).size));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}

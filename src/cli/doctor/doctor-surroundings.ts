@@ -1,0 +1,106 @@
+import { access, constants, stat } from "node:fs/promises";
+import { connect, createServer } from "node:net";
+import { dirname, resolve } from "node:path";
+import type { Environment } from "../../trace/sdk/environment-reader.js";
+import { readExporterConfig } from "../../trace/sdk/exporter-config.js";
+import { type Finding, fine, warning } from "./doctor-finding.js";
+
+const patienceMs = 3000;
+
+/** Whether a service can open its port. One that is taken does not keep this machine from painting. */
+export async function examinePort(service: string, host: string, port: number): Promise<Finding> {
+  const name = `${service} port`;
+  const failure = await new Promise<string | undefined>((done) => {
+    const server = createServer();
+    server.once("error", (error) => done("code" in error && error.code === "EADDRINUSE" ? "in use" : error.message));
+    server.listen(port, host, () => server.close(() => done(undefined)));
+  });
+  return failure === undefined
+    ? fine(name, port === 0 ? "any free one" : `${port} is free`)
+    : warning(
+        name,
+        `${host}:${port}: ${failure}`,
+        "fine where the service runs already; else give it another port, or 0 for any",
+      );
+}
+
+/** Whether anything listens where traces are sent. @throws TelemetryConfigError when a variable holds nonsense. */
+export async function examineCollector(environment: Environment): Promise<Finding> {
+  const config = readExporterConfig(environment);
+  if (config === undefined) {
+    return fine("collector", "none: OTEL_EXPORTER_OTLP_ENDPOINT is not set, and traces are made but not exported");
+  }
+  const url = new URL(
+    /^\w+:\/\//.test(config.url) ? config.url : `${config.secure ? "https" : "http"}://${config.url}`,
+  );
+  const port = Number(url.port) || (config.secure ? 443 : 80);
+  const failure = await tryToConnect(url.hostname.replace(/^\[|\]$/g, ""), port);
+  const place = `${url.protocol}//${url.hostname}:${port}`;
+  return failure === undefined
+    ? fine("collector", `${place} is reachable (${config.protocol})`)
+    : warning(
+        "collector",
+        `${place} is not reachable: ${failure}`,
+        "start it (throughline collector is a small one) or correct OTEL_EXPORTER_OTLP_ENDPOINT; pictures are painted without it, and their traces are lost",
+      );
+}
+
+function tryToConnect(host: string, port: number): Promise<string | undefined> {
+  return new Promise((done) => {
+    const socket = connect({ host, port });
+    const end = (failure: string | undefined): void => {
+      socket.destroy();
+      done(failure);
+    };
+    socket.setTimeout(patienceMs, () => end(`no answer within ${patienceMs / 1000} s`));
+    socket.once("connect", () => end(undefined));
+    socket.once("error", (error) => end("code" in error ? String(error.code) : error.message));
+  });
+}
+
+/** Whether pictures can be written to the folder, or the folder can be made. */
+export async function examineImageStore(folder: string | undefined): Promise<Finding> {
+  if (folder === undefined) {
+    return fine("image store", "none: pictures travel as data: URIs");
+  }
+  const path = resolve(folder);
+  const place = await nearestExisting(path);
+  try {
+    if (!(await stat(place)).isDirectory()) {
+      throw new Error(`${place} is no folder`);
+    }
+    await access(place, constants.W_OK | constants.X_OK);
+    return fine("image store", place === path ? `${path} is writable` : `${path} will be made`);
+  } catch (error) {
+    const found = error instanceof Error ? error.message : String(error);
+    return warning("image store", found, "let this user write there, or name another folder with --images");
+  }
+}
+
+async function nearestExisting(path: string): Promise<string> {
+  const exists = await access(path).then(
+    () => true,
+    () => false,
+  );
+  return exists || dirname(path) === path ? path : nearestExisting(dirname(path));
+}
+
+/** Whether the Hugging Face Hub answers. */
+export async function examineHub(endpoint: string): Promise<Finding> {
+  try {
+    const response = await fetch(`${endpoint}/api/models?limit=1`, { signal: AbortSignal.timeout(patienceMs) });
+    await response.body?.cancel();
+    if (!response.ok) {
+      throw new Error(`it answers ${response.status}`);
+    }
+    return fine("hub", `${endpoint} is reachable`);
+  } catch (error) {
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+    const found = cause instanceof Error ? cause.message : String(cause);
+    return warning(
+      "hub",
+      `${endpoint} is not reachable: ${found}`,
+      "models that are in the cache, and folders, work without it; set HF_ENDPOINT for a mirror",
+    );
+  }
+}

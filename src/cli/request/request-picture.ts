@@ -1,0 +1,136 @@
+import { ConnectError } from "@connectrpc/connect";
+import { codeToString } from "@connectrpc/connect/protocol-connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
+import { createPipelineClient } from "../../client/client.js";
+import {
+  type Delivery,
+  ImageFormat,
+  type Progress as PaintingProgress,
+  Scheduler,
+} from "../../gen/throughline/v1/image_pb.js";
+import type { GenerateResponse } from "../../gen/throughline/v1/pipeline_pb.js";
+import { printable } from "../../studio/printable.js";
+import { CommandError } from "../command-error.js";
+import type { ServerAccess } from "../service/server-access.js";
+import { type Progress, showEvent } from "../terminal/progress.js";
+import { maxPictureBytes } from "./picture-bytes.js";
+
+/** A picture in base64, and room for what is said of it. */
+const maxMessageBytes = Math.ceil((maxPictureBytes * 4) / 3) + 1024 * 1024;
+
+/** The contract's word for each name on the command line. */
+const schedulers = {
+  "euler-discrete": Scheduler.EULER_DISCRETE,
+  "euler-ancestral": Scheduler.EULER_ANCESTRAL,
+  "dpmpp-2m": Scheduler.DPMPP_2M,
+  "dpmpp-2m-karras": Scheduler.DPMPP_2M_KARRAS,
+  ddim: Scheduler.DDIM,
+  lcm: Scheduler.LCM,
+} as const;
+
+const formats = { png: ImageFormat.PNG, jpeg: ImageFormat.JPEG, webp: ImageFormat.WEBP } as const;
+
+/** What to paint; absent fields are the model's own affair. */
+export interface PictureRequest {
+  readonly prompt: string;
+  readonly workerApp: string | undefined;
+  readonly seed: number | undefined;
+  readonly steps: number | undefined;
+  readonly guidance: number | undefined;
+  readonly negative: string | undefined;
+  readonly scheduler: keyof typeof schedulers | undefined;
+  /** Pixels. */
+  readonly width: number | undefined;
+  /** Pixels. */
+  readonly height: number | undefined;
+  readonly format: keyof typeof formats | undefined;
+  /** Denoising steps from one preview to the next; undefined for none. */
+  readonly previewInterval: number | undefined;
+  readonly delivery: Delivery;
+}
+
+/** Where to ask, and how to show what happens. */
+export interface PictureCall {
+  /** Base URL of the pipeline. */
+  readonly server: string;
+  /** @default none is needed */
+  readonly access?: ServerAccess | undefined;
+  readonly timeoutMs: number | undefined;
+  readonly interrupt: AbortSignal;
+  readonly progress: Progress;
+  /** Gets each preview. */
+  readonly onPreview: (preview: PaintingProgress) => void;
+}
+
+/**
+ * Asks a pipeline for a picture and shows its progress.
+ *
+ * @throws CommandError that says the code and the message, or that the command was interrupted.
+ */
+export async function requestPicture(request: PictureRequest, call: PictureCall): Promise<GenerateResponse> {
+  const { prompt, workerApp, negative, steps, guidance, seed, scheduler, width, height } = request;
+  const { format, previewInterval, delivery } = request;
+  const { server, access, timeoutMs, interrupt, progress, onPreview } = call;
+  // Not fetch: Node's gives up on a response that is silent for five minutes.
+  const transport = createConnectTransport({
+    baseUrl: server,
+    httpVersion: "1.1",
+    readMaxBytes: maxMessageBytes,
+    ...(access && { nodeOptions: access.tls, interceptors: access.interceptors }),
+  });
+  const client = createPipelineClient({ transport });
+  try {
+    const events = client.generateStream(
+      {
+        request: {
+          prompt,
+          ...(workerApp !== undefined && { workerApp }),
+          options: {
+            ...(negative !== undefined && { negativePrompt: negative }),
+            ...(steps !== undefined && { numInferenceSteps: steps }),
+            ...(guidance !== undefined && { guidanceScale: guidance }),
+            ...(seed !== undefined && { seed }),
+            ...(scheduler !== undefined && { scheduler: schedulers[scheduler] }),
+            ...(width !== undefined && { width }),
+            ...(height !== undefined && { height }),
+            ...(format !== undefined && { format: formats[format] }),
+            ...(previewInterval !== undefined && { previewInterval }),
+            delivery,
+          },
+        },
+      },
+      { signal: interrupt, ...(timeoutMs !== undefined && { timeoutMs }) },
+    );
+    // To the end: only then is the call known to be good, and its timer gone.
+    let result: GenerateResponse | undefined;
+    for await (const event of events) {
+      showEvent(progress, event);
+      if (event.event.case === "progress" && event.event.value.preview.length > 0) {
+        onPreview(event.event.value);
+      }
+      result = event.event.case === "result" ? event.event.value : result;
+    }
+    if (result !== undefined) {
+      return result;
+    }
+  } catch (error) {
+    interrupt.throwIfAborted();
+    throw new CommandError(describeCallFailure(server, ConnectError.from(error)), { cause: error });
+  }
+  throw new CommandError(`${server} ended the call without a picture`);
+}
+
+/** Characters of a server's own words; enough for a list of what it would have taken. */
+const maxMessageLength = 1000;
+
+function describeCallFailure(server: string, error: ConnectError): string {
+  const code = codeToString(error.code).toUpperCase();
+  // TLS libraries speak in several lines.
+  const message = printable(error.rawMessage.replaceAll(/\s+/g, " ").trim(), maxMessageLength);
+  const said = `${code}: ${message === "" ? "no reason given" : message}`;
+  return isSystemError(error.cause) ? `cannot reach ${server}: ${said}` : `${server} answered ${said}`;
+}
+
+function isSystemError(cause: unknown): boolean {
+  return cause instanceof Error && "syscall" in cause;
+}
