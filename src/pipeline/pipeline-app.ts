@@ -14,6 +14,7 @@ import type { AppDirectory } from "../mesh/directory/app-directory.js";
 import type { ConnectionSecurity } from "../mesh/grpc/connection-security.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
+import { createTraceResponseInterceptor } from "../trace/trace-response-interceptor.js";
 import { appsPath, createAppsRoute } from "./apps-route.js";
 import type { GenerateCall } from "./generate.js";
 import { pipelineRoutes } from "./routes.js";
@@ -69,6 +70,7 @@ export function createPipelineApp(options: PipelineAppOptions): App {
     services: [ImagePipelineService],
     routes: pipelineRoutes({ context: { directory, apps, tracer, propagator, store }, callOf }),
     serverSpan: options.trustTraceparent ? "trust" : "link",
+    interceptors: [createTraceResponseInterceptor([ImagePipelineService])],
     httpRoute: store && createImageRoute(store),
     ...(options.showApps && {
       callerRoutes: {

@@ -12,7 +12,8 @@ export interface CorsOptions {
 
 /** A caller's key and the trace context may come from a page too. */
 const allowedHeaders = [...cors.allowedHeaders, "authorization", "traceparent", "tracestate", "baggage"].join(", ");
-const exposedHeaders = cors.exposedHeaders.join(", ");
+/** A page learns the trace of its call too. */
+const exposedHeaders = [...cors.exposedHeaders, "traceresponse"].join(", ");
 /** How long a browser may remember a preflight: two hours, the most that Chromium takes. */
 const maxAgeSeconds = 7_200;
 
