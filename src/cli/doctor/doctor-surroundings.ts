@@ -2,7 +2,7 @@ import { access, constants, stat } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { dirname, resolve } from "node:path";
 import type { Environment } from "../../trace/sdk/environment-reader.js";
-import { readExporterConfig } from "../../trace/sdk/exporter-config.js";
+import { readSpanExporterConfig } from "../../trace/sdk/telemetry-config.js";
 import { type Finding, fine, warning } from "./doctor-finding.js";
 
 const patienceMs = 3000;
@@ -26,7 +26,7 @@ export async function examinePort(service: string, host: string, port: number): 
 
 /** Whether anything listens where traces are sent. @throws TelemetryConfigError when a variable holds nonsense. */
 export async function examineCollector(environment: Environment): Promise<Finding> {
-  const config = readExporterConfig(environment);
+  const config = readSpanExporterConfig(environment);
   if (config === undefined) {
     return fine("collector", "none: OTEL_EXPORTER_OTLP_ENDPOINT is not set, and traces are made but not exported");
   }

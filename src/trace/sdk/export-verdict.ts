@@ -4,7 +4,7 @@ import { RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 
 /** What became of one try to export a request. */
 export type ExportVerdict =
-  /** The collector has it; `response` is an encoded `ExportTraceServiceResponse`. */
+  /** The collector has it; `response` is an encoded export response. */
   | { readonly kind: "taken"; readonly response: Uint8Array }
   /** It may be tried again, after `delayMs` where the collector said so. */
   | { readonly kind: "later"; readonly reason: string; readonly delayMs?: number }

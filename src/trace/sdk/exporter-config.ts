@@ -9,8 +9,12 @@ import {
   refuse,
 } from "./environment-reader.js";
 
-/** Where and how spans are exported. */
+/** What OTLP carries, each kind to a service of its own. */
+export type Signal = "traces" | "metrics";
+
+/** Where and how one signal is exported. */
 export interface ExporterConfig {
+  readonly signal: Signal;
   readonly protocol: "grpc" | "http/protobuf";
   /** For gRPC as it was written, with or without a scheme; for HTTP the full URL, path included. */
   readonly url: string;
@@ -30,29 +34,30 @@ export interface ExporterConfig {
 const maxTimeoutMs = 3000;
 
 /**
- * Reads the exporter's variables. Those for traces win over the general ones.
+ * Reads the OTLP exporter's variables. Those for the signal win over the general ones.
  *
- * @returns undefined where no endpoint is set, or where `OTEL_TRACES_EXPORTER` is `none`.
+ * @returns undefined where no endpoint is set.
  * @throws TelemetryConfigError when a variable holds nonsense.
  */
-export function readExporterConfig(environment: Environment): ExporterConfig | undefined {
+export function readExporterConfig(environment: Environment, signal: Signal): ExporterConfig | undefined {
+  const own = signalNames[signal];
   const read = (name: GeneralName) =>
-    readSetting(environment, `OTEL_EXPORTER_OTLP_TRACES_${name}`, `OTEL_EXPORTER_OTLP_${name}`);
-  const exporter = readChoice(readSetting(environment, "OTEL_TRACES_EXPORTER"), ["otlp", "none"], "otlp");
+    readSetting(environment, `OTEL_EXPORTER_OTLP_${own}_${name}`, `OTEL_EXPORTER_OTLP_${name}`);
   const endpoint = read("ENDPOINT");
   const protocol = readChoice(read("PROTOCOL"), ["grpc", "http/protobuf"], "grpc");
   const timeoutMs = readNumber(read("TIMEOUT"), { min: 1, max: maxTimerMs, integer: true });
   const shared = {
+    signal,
     headers: {
       ...readPairs(readSetting(environment, "OTEL_EXPORTER_OTLP_HEADERS")),
-      ...readPairs(readSetting(environment, "OTEL_EXPORTER_OTLP_TRACES_HEADERS")),
+      ...readPairs(readSetting(environment, `OTEL_EXPORTER_OTLP_${own}_HEADERS`)),
     },
     timeoutMs: Math.min(timeoutMs ?? maxTimeoutMs, maxTimeoutMs),
     compression: readChoice(read("COMPRESSION"), ["none", "gzip"], "none"),
     tls: readTls(),
   };
   const insecure = readChoice(lowerCased(read("INSECURE")), ["true", "false"], "false") === "true";
-  if (exporter === "none" || endpoint === undefined) {
+  if (endpoint === undefined) {
     return undefined;
   }
 
@@ -72,11 +77,11 @@ export function readExporterConfig(environment: Environment): ExporterConfig | u
   if (!["http:", "https:"].includes(scheme) || url !== value) {
     refuse(endpoint, "a URL such as http://localhost:4318, with http or https before ://");
   }
-  const isWhole = endpoint.variable === "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+  const isWhole = endpoint.variable === `OTEL_EXPORTER_OTLP_${own}_ENDPOINT`;
   return {
     ...shared,
     protocol,
-    url: isWhole ? url : `${url.replace(/\/$/, "")}/v1/traces`,
+    url: isWhole ? url : `${url.replace(/\/$/, "")}/v1/${signal}`,
     secure: scheme === "https:",
   };
 
@@ -87,6 +92,8 @@ export function readExporterConfig(environment: Environment): ExporterConfig | u
     return { ...(ca && { ca }), ...(key && { key }), ...(cert && { cert }) };
   }
 }
+
+const signalNames = { traces: "TRACES", metrics: "METRICS" } as const satisfies Record<Signal, string>;
 
 type GeneralName =
   | "ENDPOINT"

@@ -1,17 +1,21 @@
 import grpc from "@grpc/grpc-js";
 import { checkHeaders } from "./check-headers.js";
 import { judgeGrpcFailure } from "./export-verdict.js";
-import type { ExporterConfig } from "./exporter-config.js";
+import type { ExporterConfig, Signal } from "./exporter-config.js";
 import { type OtlpTransport, userAgent } from "./otlp-transport.js";
 
-const method = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const methods = {
+  traces: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+  metrics: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+} as const satisfies Record<Signal, string>;
 
 /**
  * OTLP/gRPC. OpenTelemetry's own exporter is not used, because it drops the details of a status and tries once.
  *
  * @throws TelemetryConfigError when a header cannot be sent.
  */
-export function createGrpcTransport({ url, secure, headers, compression, tls }: ExporterConfig): OtlpTransport {
+export function createGrpcTransport(config: ExporterConfig): OtlpTransport {
+  const { signal, url, secure, headers, compression, tls } = config;
   const metadata = new grpc.Metadata();
   checkHeaders(headers, (name, value) => metadata.set(name, value));
   const credentials = secure
@@ -32,7 +36,7 @@ export function createGrpcTransport({ url, secure, headers, compression, tls }: 
   };
   const call = (to: grpc.Client, request: Uint8Array, deadline: number) =>
     new Promise<Uint8Array>((resolve, reject) => {
-      to.makeUnaryRequest(method, encode, decode, request, metadata, { deadline }, (error, response) =>
+      to.makeUnaryRequest(methods[signal], encode, decode, request, metadata, { deadline }, (error, response) =>
         error ? reject(error) : resolve(response ?? new Uint8Array()),
       );
     });

@@ -2,7 +2,7 @@ import type { ExportVerdict } from "./export-verdict.js";
 
 /** Carries encoded requests to a collector, one try each. */
 export interface OtlpTransport {
-  /** Sends an `ExportTraceServiceRequest`. Never rejects, and is over after `timeoutMs`. */
+  /** Sends an encoded export request. Never rejects, and is over after `timeoutMs`. */
   send(request: Uint8Array, timeoutMs: number): Promise<ExportVerdict>;
   /** Lets go of the connections, whatever state they are in. */
   close(): void;

@@ -21,6 +21,8 @@ export interface EnabledTelemetryConfig {
   readonly rpcSpans: boolean;
   /** Whether the stages of a painting have spans. */
   readonly stageSpans: boolean;
+  /** Whether spans are exported while they run too, which only this project's collector understands. */
+  readonly runningSpans: boolean;
   readonly sampler: SamplerConfig;
   readonly batch: BatchConfig;
   /** What is kept while the collector is away. */
@@ -55,14 +57,26 @@ export function readTelemetryConfig(environment: Environment): TelemetryConfig {
   const batch = readBatch(environment);
   return {
     enabled: true,
-    exporter: readExporterConfig(environment),
+    exporter: readSpanExporterConfig(environment),
     rpcSpans: readTruth(readSetting(environment, "THROUGHLINE_RPC_SPANS"), false),
     stageSpans: readTruth(readSetting(environment, "THROUGHLINE_STAGE_SPANS"), false),
+    runningSpans: readTruth(readSetting(environment, "THROUGHLINE_RUNNING_SPANS"), false),
     sampler: readSampler(environment),
     batch,
     retryQueue: readRetryQueue(environment, batch),
     resourceAttributes: readPairs(readSetting(environment, "OTEL_RESOURCE_ATTRIBUTES")),
   };
+}
+
+/**
+ * Where spans go.
+ *
+ * @returns undefined where no endpoint is set, or where `OTEL_TRACES_EXPORTER` is `none`.
+ * @throws TelemetryConfigError when a variable holds nonsense.
+ */
+export function readSpanExporterConfig(environment: Environment): ExporterConfig | undefined {
+  const exporter = readChoice(readSetting(environment, "OTEL_TRACES_EXPORTER"), ["otlp", "none"], "otlp");
+  return exporter === "otlp" ? readExporterConfig(environment, "traces") : undefined;
 }
 
 function isEnabled(environment: Environment): boolean {

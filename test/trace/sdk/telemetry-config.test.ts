@@ -18,12 +18,14 @@ test("the defaults", () => {
     exporter: undefined,
     rpcSpans: false,
     stageSpans: false,
+    runningSpans: false,
     sampler: { parentBased: true, ratio: 1 },
     batch: { maxQueueSize: 2048, maxExportBatchSize: 512, scheduledDelayMillis: 5000, exportTimeoutMillis: 30_000 },
     retryQueue: { maxSpans: 32_768, maxBytes: 67_108_864 },
     resourceAttributes: {},
   });
   assert.deepEqual(exporterOf(endpoint), {
+    signal: "traces",
     protocol: "grpc",
     url: "http://localhost:4317",
     secure: false,

@@ -9,8 +9,10 @@ import { createGrpcTransport } from "../../../src/trace/sdk/grpc-transport.js";
 import { createHttpTransport } from "../../../src/trace/sdk/http-transport.js";
 import type { OtlpTransport } from "../../../src/trace/sdk/otlp-transport.js";
 import { retryStatus } from "../../support/retry-status.js";
+import { steadyPort } from "../../support/steady-port.js";
 
 const config: Omit<ExporterConfig, "protocol" | "url"> = {
+  signal: "traces",
   secure: false,
   headers: {},
   timeoutMs: 3000,
@@ -62,16 +64,6 @@ async function portOf(server: ReturnType<typeof createServer>): Promise<number> 
   return address.port;
 }
 
-/** A port at which nobody listens. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, "127.0.0.1");
-  const port = await portOf(server);
-  server.close();
-  await once(server, "close");
-  return port;
-}
-
 const request = new Uint8Array([1, 2, 3]);
 
 test("gRPC: the collector's RetryInfo reaches the queue, and the request is what was sent", async (t) => {
@@ -105,7 +97,7 @@ test("gRPC: the collector's RetryInfo reaches the queue, and the request is what
 });
 
 test("gRPC: the try after a failed connection connects at once", async (t) => {
-  const port = await freePort();
+  const port = await steadyPort();
   const transport = grpcTo(port);
   t.after(() => transport.close());
   for (let i = 0; i < 8; i++) {
@@ -163,7 +155,7 @@ test("HTTP: an answer without end is cut off", async (t) => {
 
 for (const [name, to] of Object.entries<(port: number) => OtlpTransport>({ gRPC: grpcTo, HTTP: httpTo })) {
   test(`${name}: nobody there, and nobody who answers, are tried again`, async (t) => {
-    const nobody = to(await freePort());
+    const nobody = to(await steadyPort());
     t.after(() => nobody.close());
     const refused = await nobody.send(request, 10_000);
     assert.ok(refused.kind === "later" && /ECONNREFUSED/.test(refused.reason), JSON.stringify(refused));
