@@ -21,6 +21,7 @@ test("the services of a local system make spans and have no other collector, wha
     PATH: "/bin",
     OTEL_RESOURCE_ATTRIBUTES: "team=a",
     ENABLE_TRACING: "true",
+    THROUGHLINE_RUNNING_SPANS: "true",
     OTEL_BSP_SCHEDULE_DELAY: "200",
   };
   assert.deepEqual(localEnvironment(shell), expected);

@@ -12,6 +12,8 @@ export function localEnvironment(environment: Environment): Environment {
   return {
     ...Object.fromEntries(Object.entries(environment).filter(([name]) => !replaced.test(name))),
     ENABLE_TRACING: "true",
+    // The collector is this project's own, which knows what to make of them.
+    THROUGHLINE_RUNNING_SPANS: "true",
     // A person waits for the trace: the 5 s of the specification are too long.
     OTEL_BSP_SCHEDULE_DELAY: delay === undefined || delay === "" ? "200" : delay,
   };

@@ -5,6 +5,7 @@ import { createExportReport, type TelemetryLog } from "./export-report.js";
 import type { ExporterConfig } from "./exporter-config.js";
 import { createGrpcTransport } from "./grpc-transport.js";
 import { createHttpTransport } from "./http-transport.js";
+import type { OtlpTransport } from "./otlp-transport.js";
 import { createQueuedExporter, type QueuedExporter } from "./queued-exporter.js";
 
 export interface OtlpExporterOptions {
@@ -21,14 +22,22 @@ export interface OtlpExporterOptions {
 }
 
 /**
+ * A way of its own to the collector of a configuration.
+ *
+ * @throws TelemetryConfigError when a header cannot be sent.
+ */
+export function openOtlpTransport(config: ExporterConfig): OtlpTransport {
+  return config.protocol === "grpc" ? createGrpcTransport(config) : createHttpTransport(config);
+}
+
+/**
  * The exporter for a configuration. It reads nothing of the environment.
  *
  * @throws TelemetryConfigError when a header cannot be sent.
  */
 export function createOtlpExporter({ config, clock = systemClock, ...options }: OtlpExporterOptions): QueuedExporter {
-  const transport = config.protocol === "grpc" ? createGrpcTransport(config) : createHttpTransport(config);
   return createQueuedExporter({
-    transport,
+    transport: openOtlpTransport(config),
     timeoutMs: options.timeoutMs,
     limits: options.limits,
     drainMs: options.drainMs,

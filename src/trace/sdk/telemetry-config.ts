@@ -23,6 +23,8 @@ export interface EnabledTelemetryConfig {
   readonly stageSpans: boolean;
   /** Whether spans are exported while they run too, which only this project's collector understands. */
   readonly runningSpans: boolean;
+  /** Whether spans are exported while they run too, which only this project's collector understands. */
+  readonly runningSpans: boolean;
   readonly sampler: SamplerConfig;
   readonly batch: BatchConfig;
   /** What is kept while the collector is away. */
@@ -60,6 +62,7 @@ export function readTelemetryConfig(environment: Environment): TelemetryConfig {
     exporter: readSpanExporterConfig(environment),
     rpcSpans: readTruth(readSetting(environment, "THROUGHLINE_RPC_SPANS"), false),
     stageSpans: readTruth(readSetting(environment, "THROUGHLINE_STAGE_SPANS"), false),
+    runningSpans: readTruth(readSetting(environment, "THROUGHLINE_RUNNING_SPANS"), false),
     runningSpans: readTruth(readSetting(environment, "THROUGHLINE_RUNNING_SPANS"), false),
     sampler: readSampler(environment),
     batch,

@@ -1,11 +1,12 @@
 import { ProxyTracerProvider, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
 import { resources, tracing } from "@opentelemetry/sdk-node";
-import type { Clock } from "./clock.js";
+import { type Clock, systemClock } from "./clock.js";
 import { installContextManager } from "./context-manager.js";
 import type { Environment } from "./environment-reader.js";
 import type { TelemetryLog } from "./export-report.js";
-import { createOtlpExporter } from "./otlp-exporter.js";
+import { createOtlpExporter, openOtlpTransport } from "./otlp-exporter.js";
 import { createPropagator, createSilentPropagator } from "./propagator.js";
+import { createRunningSpans } from "./running-spans.js";
 import { type EnabledTelemetryConfig, readTelemetryConfig, type SamplerConfig } from "./telemetry-config.js";
 
 export interface TelemetryOptions {
@@ -79,6 +80,11 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
   );
   if (otlp) {
     processors.push(new tracing.BatchSpanProcessor(otlp, { ...config.batch }));
+  }
+  if (config.exporter && config.runningSpans) {
+    processors.push(
+      createRunningSpans({ transport: openOtlpTransport(config.exporter), clock: options.clock ?? systemClock }),
+    );
   }
   const provider = new tracing.BasicTracerProvider({
     resource: createResource(options.serviceName, config),
