@@ -1,9 +1,24 @@
-/** What `throughline/app` offers: all that makes a service of yours an app of the mesh. `throughline/run` runs it as a process. */
+/**
+ * What `throughline/app` offers: all that makes a service of yours an app of the mesh. `throughline/run` runs it as a process.
+ *
+ * @module app
+ */
+export type { CallerDirectory, CallerEntry, Credentials } from "../mesh/access/caller-directory.js";
 export { type Caller, callerOf, checkMayUse } from "../mesh/access/callers.js";
+export { reloadCallersFile } from "../mesh/access/callers-file.js";
+export type { CallerHandler } from "../mesh/access/gate-handler.js";
+export type { AppStatus } from "../mesh/directory/app-connections.js";
+export type { WorkerHealth } from "../mesh/grpc/grpc-health-watch.js";
+export type { WorkerStatus } from "../mesh/grpc/worker-status.js";
+export type { ListenLimits } from "../mesh/port/listen-limits.js";
+export type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
+export type { ServerTls } from "../mesh/port/tls-acceptor.js";
+export type { Reloaded, ReloadOptions } from "../mesh/tls/reloaded-files.js";
+export { reloadTlsMaterial, type TlsFiles, type TlsMaterial } from "../mesh/tls/tls-material.js";
 export { type Carrier, extractCarrier, injectCarrier } from "../trace/carrier.js";
 export type { Telemetry } from "../trace/sdk/telemetry.js";
 export { serverScope } from "../trace/server-span-interceptor.js";
-export { withSpan } from "../trace/span-scope.js";
+export { type InSpan, type SpanScopeOptions, withSpan } from "../trace/span-scope.js";
 export { traceIdOf } from "../trace/trace-id.js";
 export type { AppClients } from "./app-clients.js";
 export type { AppHost } from "./app-host.js";
@@ -12,6 +27,7 @@ export {
   type App,
   type AppOptions,
   createApp,
+  type InMemoryApp,
   type RunningApp,
   type ServeOptions,
   type SetupHooks,

@@ -30,8 +30,8 @@ export function callDeadline(call: Pick<HandlerContext, "signal" | "timeoutMs">)
 }
 
 /**
- * Options for the calls of other apps that a call leads to: they end when it ends, and their time is what {@link callDeadline} leaves of
- * its time. `await pipeline.generate(request, onwardCall(call))`.
+ * Options for the calls of other apps that a call leads to: they end when it ends, and their time is what a hop's reserve, max(20 ms,
+ * 5 %), leaves of its time. `await pipeline.generate(request, onwardCall(call))`.
  */
 export function onwardCall(call: Pick<HandlerContext, "signal" | "timeoutMs">): CallOptions {
   const { signal, remainingMs } = callDeadline(call);

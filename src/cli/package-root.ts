@@ -3,9 +3,6 @@ import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
 
-/** The model that comes with the package: two levels up, the same from `src/cli` and from `dist/cli`. */
-export const embeddedModelFolder: string = fileURLToPath(new URL("../../models/emoji-xl", import.meta.url));
-
 /** File of the command line itself, in the form that runs now: TypeScript in a checkout, JavaScript in the package. */
 export const commandLineEntry: string = fileURLToPath(new URL(`./main${extname(import.meta.url)}`, import.meta.url));
 

@@ -1,3 +1,8 @@
+/**
+ * What `throughline/run` offers: an app as a process of its own, set up by its environment.
+ *
+ * @module run
+ */
 import type { Logger } from "pino";
 import { createAppClients } from "../app/app-clients.js";
 import type { AppHost } from "../app/app-host.js";
@@ -12,10 +17,9 @@ import { usageError } from "./command-error.js";
 import { endProcess, exitCodeOfFailure } from "./process/end-process.js";
 import { listenToEndingSignals } from "./process/process-signals.js";
 import { runService } from "./process/run-service.js";
-import { createLogger } from "./service/create-logger.js";
 import { directoryOfFile } from "./service/directory-of.js";
+import { observeService } from "./service/observe-service.js";
 import { protectionOf } from "./service/protection-of.js";
-import { createServiceTelemetry } from "./service/service-telemetry.js";
 import { workerSecurityOf } from "./service/worker-security.js";
 import { type AppSettings, readAppSettings } from "./settings/app-settings.js";
 
@@ -60,12 +64,10 @@ async function serveApp(options: RunAppOptions, context: CommandContext): Promis
   if (!appIdPattern.test(appId)) {
     throw new Error(`app id "${appId}" is not of the form owner/name`);
   }
-  const { environment, stderr } = context;
-  const settings = readAppSettings(environment, defaultPort);
+  const settings = readAppSettings(context.environment, defaultPort);
   const { host, port, reflection, grace, logLevel } = settings;
-  const logger = createLogger(name, logLevel, stderr);
+  const { logger, telemetry } = observeService(name, logLevel, context);
   const directory = directoryOf(settings, logger);
-  const telemetry = createServiceTelemetry(name, environment, logger);
   const security = workerSecurityOf(settings, logger);
   const connect = createAppConnector({ security, onRefused: logRefusedFile(logger) });
   const apps = createAppClients({ directory, connect, telemetry });

@@ -1,11 +1,13 @@
+/**
+ * What `throughline/client` offers: typed clients of the two services, in Node and in browsers. Their messages are in
+ * `throughline/contracts`.
+ *
+ * @module client
+ */
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
-
-export * from "../gen/throughline/v1/image_pb.js";
-export * from "../gen/throughline/v1/pipeline_pb.js";
-export * from "../gen/throughline/v1/worker_pb.js";
 
 /** Where a service is, or how to reach it. */
 export type ClientOptions =

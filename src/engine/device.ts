@@ -1,6 +1,14 @@
 /** Execution providers of onnxruntime-node that the engine can run on, with the names that both use. */
-export const executionProviders = ["cpu", "cuda", "tensorrt", "webgpu", "coreml", "dml"] as const;
-export type ExecutionProvider = (typeof executionProviders)[number];
+export type ExecutionProvider = "cpu" | "cuda" | "tensorrt" | "webgpu" | "coreml" | "dml";
+/** All of them. */
+export const executionProviders = [
+  "cpu",
+  "cuda",
+  "tensorrt",
+  "webgpu",
+  "coreml",
+  "dml",
+] as const satisfies readonly ExecutionProvider[];
 
 /** `auto`, a provider, or a provider with the number of the device: `cuda:1`. */
 export type Device = "auto" | ExecutionProvider | `${IndexedProvider}:${number}`;

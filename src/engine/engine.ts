@@ -24,6 +24,7 @@ export interface PaintRequest {
   readonly previewInterval?: number | undefined;
 }
 
+/** A sampling algorithm, by the name that it has on spans. */
 export type SchedulerName = "euler-discrete" | "euler-ancestral" | "dpmpp-2m" | "dpmpp-2m-karras" | "ddim" | "lcm";
 
 /** A request with every default filled in: what is really painted. */
@@ -36,6 +37,7 @@ export interface PaintSettings {
   readonly scheduler: SchedulerName;
 }
 
+/** What a painting goes through, in this order. */
 export type PaintStage = "text-encoding" | "denoising" | "vae-decode";
 
 /** 8-bit RGB, row by row from the top, three bytes a pixel. */
@@ -81,6 +83,7 @@ export interface PaintLimits {
   readonly guidance: "second-run" | "embedded";
 }
 
+/** How many steps a scheduler takes. */
 export interface StepLimits {
   readonly defaultSteps: number;
   readonly maximumSteps: number;

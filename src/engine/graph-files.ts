@@ -6,8 +6,9 @@ import type { ModelFolder } from "./model-folder.js";
 import { ModelFolderError } from "./model-folder-error.js";
 
 /** Which of a folder's exports to run, where it holds more than one. */
-export const precisions = ["auto", "fp32", "fp16"] as const;
-export type Precision = (typeof precisions)[number];
+export type Precision = "auto" | "fp32" | "fp16";
+/** All of them. */
+export const precisions = ["auto", "fp32", "fp16"] as const satisfies readonly Precision[];
 
 /** Sub-models of SDXL, by their folders. */
 export const subModelFolders = ["text_encoder", "text_encoder_2", "unet", "vae_decoder"] as const;

@@ -10,6 +10,7 @@ export interface SideRule {
   readonly default: number;
 }
 
+/** Which pictures a model can paint. */
 export interface SizeRules {
   readonly width: SideRule;
   readonly height: SideRule;

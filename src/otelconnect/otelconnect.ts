@@ -1,4 +1,8 @@
-/** What `throughline/otelconnect` offers: OpenTelemetry for Connect, at both ends of a call. It runs in Node and in browsers. */
+/**
+ * What `throughline/otelconnect` offers: OpenTelemetry for Connect, at both ends of a call. It runs in Node and in browsers.
+ *
+ * @module otelconnect
+ */
 export { createClientInterceptor } from "./client-interceptor.js";
 export type { ClientInterceptorOptions, OtelConnectOptions, RpcOutcome, ServerInterceptorOptions } from "./options.js";
 export { type NetworkPeer, networkPeer, otelContext } from "./otel-context.js";

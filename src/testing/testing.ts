@@ -1,4 +1,9 @@
-/** What `throughline/testing` offers: both services in your test's process. */
-export { createEngineHost, type EngineHost, type EngineHostOptions } from "../worker/engine-host.js";
+/**
+ * What `throughline/testing` offers: both services in your test's process.
+ *
+ * @module testing
+ */
+export type { SpanEventRecord, SpanKindName, SpanLinkRecord, SpanRecord } from "../trace/span-record.js";
 export { createTestMesh, type TestMesh, type TestMeshOptions } from "./create-test-mesh.js";
 export { createFakeEngine, type FakeEngine, type FakeEngineOptions } from "./fake-engine.js";
+export type { Wire } from "./start-app.js";

@@ -10,6 +10,7 @@ import type { LoadOrder, StartUpTimes } from "../engine/child/messages.js";
 import type { Engine } from "../engine/engine.js";
 import { PaintError } from "../engine/paint-error.js";
 
+/** How an engine is started, and watched over. */
 export interface EngineHostOptions extends LoadOrder, Pick<EngineProcessOptions, "program" | "silenceMs" | "stallMs"> {
   readonly logger: Pick<Logger, "debug" | "info" | "warn" | "error">;
   /** Aborts the start. */

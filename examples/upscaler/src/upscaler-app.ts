@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import sharp from "sharp";
 import { type App, type AppHost, createApp, onwardCall, serverScope, traceIdOf, withSpan } from "throughline/app";
-import { Delivery, ImagePipelineService } from "throughline/client";
+import { Delivery, ImagePipelineService } from "throughline/contracts";
 import { type UpscaleRequest, UpscalerService } from "./gen/upscaler/v1/upscaler_pb.js";
 
 /** Makes pictures larger, by Lanczos resampling: sharper than a browser's zoom, but no neural network that invents detail. */

@@ -3,9 +3,9 @@ import { isAbsolute, resolve } from "node:path";
 import { type DownloadProgress, fetchModel } from "../../hub/fetch-model.js";
 import { HubError } from "../../hub/hub-error.js";
 import { parseModelId } from "../../hub/model-id.js";
+import { embeddedModelFolder } from "../../worker/embedded-model.js";
 import type { CommandContext } from "../command-context.js";
 import { CommandError, usageError } from "../command-error.js";
-import { embeddedModelFolder } from "../package-root.js";
 import { expandHome, readHubVariables } from "../settings/hub-variables.js";
 import type { Progress } from "../terminal/progress.js";
 

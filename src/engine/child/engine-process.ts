@@ -35,8 +35,8 @@ export interface EngineProcessOptions extends LoadOrder {
    */
   readonly silenceMs?: number;
   /**
-   * Milliseconds that a painting may go without a stage or a step before the process is killed: {@link createStallWatch} says how they grow
-   * with the picture and with the machine. @default 600,000
+   * Milliseconds that a painting may go without a stage or a step before the process is killed, at least; they grow with the picture
+   * and with the machine, as `createStallWatch` says. @default 600,000
    */
   readonly stallMs?: number;
   /** Resident bytes above which the process is killed at once, whatever it does. @default without limit */

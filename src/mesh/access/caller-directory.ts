@@ -3,6 +3,7 @@ import { createKeyRing } from "./caller-keys.js";
 /** A caller that is known, and what it may do. */
 export interface CallerEntry {
   readonly name: string;
+  /** Whether the caller may use an app. */
   mayUse(appId: string): boolean;
   /** A pipeline, which says for whom it calls and is believed. @default false */
   readonly mayNameCallers?: boolean | undefined;

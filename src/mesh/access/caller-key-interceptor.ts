@@ -2,10 +2,7 @@ import type { Interceptor } from "@connectrpc/connect";
 import { type Reloaded, type ReloadOptions, reloadFiles } from "../tls/reloaded-files.js";
 
 /** Reads a caller's key from a file that holds nothing else, and anew when it changes. @throws Error that names the file. */
-export function reloadCallerKey(
-  file: string,
-  options: Pick<ReloadOptions<string>, "onRefused" | "intervalMs">,
-): Reloaded<string> {
+export function reloadCallerKey(file: string, options: ReloadOptions): Reloaded<string> {
   return reloadFiles({
     files: [file],
     make([contents]) {

@@ -82,10 +82,7 @@ type CallerInFile = z.infer<typeof callerSchema>;
  *
  * @throws Error that names the file, the place and what is wrong there, and quotes nothing: the file might hold a key by mistake.
  */
-export function reloadCallersFile(
-  file: string,
-  options: Pick<ReloadOptions<CallerDirectory>, "onRefused" | "intervalMs">,
-): Reloaded<CallerDirectory> {
+export function reloadCallersFile(file: string, options: ReloadOptions): Reloaded<CallerDirectory> {
   return reloadFiles({
     files: [file],
     make: ([contents]) => createCallerDirectory(readCallers(String(contents), file)),

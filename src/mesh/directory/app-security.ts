@@ -1,7 +1,8 @@
 import { createCallerKeyInterceptor, reloadCallerKey } from "../access/caller-key-interceptor.js";
 import type { ConnectionSecurity } from "../grpc/connection-security.js";
+import type { ReloadOptions } from "../tls/reloaded-files.js";
 import { createTlsChannelCredentials } from "../tls/tls-channel.js";
-import { reloadTlsMaterial, type TlsFiles, type TlsReloadOptions } from "../tls/tls-material.js";
+import { reloadTlsMaterial, type TlsFiles } from "../tls/tls-material.js";
 
 /** Files that say how an app's workers are connected to, and how we show who calls. All are read anew when they change. */
 export interface AppSecurity {
@@ -28,7 +29,7 @@ export interface OpenAppSecurity extends ConnectionSecurity {
  *
  * @throws Error that names the file that is wrong, or what is missing.
  */
-export function openAppSecurity({ tls, keyFile }: AppSecurity, options: TlsReloadOptions): OpenAppSecurity {
+export function openAppSecurity({ tls, keyFile }: AppSecurity, options: ReloadOptions): OpenAppSecurity {
   const { serverName, ...files } = tls ?? {};
   const material = tls && reloadTlsMaterial(files, options);
   try {

@@ -27,6 +27,7 @@ type AppInFile = z.output<typeof appSchema>;
 
 /** A directory that follows its file until it is closed. */
 export interface AppsFile extends AppDirectory {
+  /** Looks no more at the file. */
   close(): void;
 }
 
@@ -48,10 +49,7 @@ export interface AppsFile extends AppDirectory {
  *
  * @throws Error that names the file, the app, the field and what is wrong there.
  */
-export function reloadAppsFile(
-  file: string,
-  options: Pick<ReloadOptions<AppDirectory>, "onRefused" | "intervalMs">,
-): AppsFile {
+export function reloadAppsFile(file: string, options: ReloadOptions): AppsFile {
   const reloaded = reloadFiles({
     files: [file],
     make: ([contents]) => directoryOf(String(contents), file),

@@ -12,15 +12,19 @@ export interface Reloaded<Value> {
   close(): void;
 }
 
-/** Options of {@link reloadFiles}. */
-export interface ReloadOptions<Value> {
-  readonly files: readonly string[];
-  /** Makes the value of the files' contents, in their order. Throws an Error that says what is wrong with them. */
-  readonly make: (contents: readonly Buffer[]) => Value;
+/** How files are watched over. */
+export interface ReloadOptions {
   /** Told once of each change that is wrong. The old value stays. */
   readonly onRefused: (error: unknown) => void;
   /** Time between two looks at the files, in milliseconds. @default 5,000 */
   readonly intervalMs?: number | undefined;
+}
+
+/** Options of {@link reloadFiles}. */
+export interface ReloadFilesOptions<Value> extends ReloadOptions {
+  readonly files: readonly string[];
+  /** Makes the value of the files' contents, in their order. Throws an Error that says what is wrong with them. */
+  readonly make: (contents: readonly Buffer[]) => Value;
 }
 
 /**
@@ -32,7 +36,7 @@ export interface ReloadOptions<Value> {
  *
  * @throws Error that names the file that cannot be read, or what `make` throws.
  */
-export function reloadFiles<Value>(options: ReloadOptions<Value>): Reloaded<Value> {
+export function reloadFiles<Value>(options: ReloadFilesOptions<Value>): Reloaded<Value> {
   const { files, make, onRefused, intervalMs = 5_000 } = options;
   const contents = files.map((file) => {
     try {

@@ -1,6 +1,6 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import * as tls from "node:tls";
-import { type Reloaded, reloadFiles } from "./reloaded-files.js";
+import { type Reloaded, type ReloadOptions, reloadFiles } from "./reloaded-files.js";
 import { tlsPolicy } from "./tls-policy.js";
 
 /** PEM files of one side of TLS. A server needs a certificate and its key; a client may have them. */
@@ -20,21 +20,13 @@ export interface TlsMaterial {
   readonly ca: Buffer | undefined;
 }
 
-/** How to watch over the files. */
-export interface TlsReloadOptions {
-  /** Told of changed files that are wrong. The old ones stay in use. */
-  readonly onRefused: (error: unknown) => void;
-  /** Time between two looks at the files, in milliseconds. @default 5,000 */
-  readonly intervalMs?: number | undefined;
-}
-
 /**
  * Reads the files of one side, checks them, and reads them anew when they change.
  *
  * @throws Error that names the file and what is wrong: unreadable, no certificate, a key that does not belong to it, expired, …. It
  * quotes nothing of the files.
  */
-export function reloadTlsMaterial(files: TlsFiles, options: TlsReloadOptions): Reloaded<TlsMaterial> {
+export function reloadTlsMaterial(files: TlsFiles, options: ReloadOptions): Reloaded<TlsMaterial> {
   if ((files.cert === undefined) !== (files.key === undefined)) {
     throw new Error("a certificate and its private key belong together; one of the two files is missing");
   }

@@ -3,6 +3,7 @@ import { createQuietLine } from "./quiet-line.js";
 
 /** Where trouble with exports is told; a pino logger is one. */
 export interface TelemetryLog {
+  /** Takes one line, with its fields. */
   warn(fields: Readonly<Record<string, unknown>>, message: string): void;
 }
 

@@ -1,0 +1,60 @@
+/**
+ * What `throughline/server` offers: the two services as apps of your own program, and what they are made of. How any app is served and
+ * protected is in `throughline/app`.
+ *
+ * @module server
+ */
+export type { ConnectApp } from "../app/app-clients.js";
+export type { LoadOrder, StartUpTimes } from "../engine/child/messages.js";
+export type { Device, ExecutionProvider } from "../engine/device.js";
+export type {
+  Engine,
+  EngineInfo,
+  PaintEvent,
+  PaintLimits,
+  PaintRequest,
+  PaintSettings,
+  PaintStage,
+  PaintTimings,
+  Pixels,
+  PromptCacheUse,
+  SchedulerName,
+  StepLimits,
+} from "../engine/engine.js";
+export type { Precision } from "../engine/graph-files.js";
+export { PaintError, type PaintErrorKind } from "../engine/paint-error.js";
+export type { SideRule, SizeRules } from "../engine/picture-size.js";
+export { createDirectoryStore, type DirectoryStoreOptions } from "../image/directory-store.js";
+export type { EncodedImage, ImageFormat } from "../image/image-format.js";
+export { type ImageStore, imageFileNameOf, type StoredImage } from "../image/image-store.js";
+export {
+  type AppDirectory,
+  type AppDirectoryEntry,
+  type AppDirectoryOptions,
+  type AppEntry,
+  createAppDirectory,
+} from "../mesh/directory/app-directory.js";
+export {
+  type AppSecurity,
+  type AppTls,
+  type OpenAppSecurity,
+  openAppSecurity,
+} from "../mesh/directory/app-security.js";
+export { type AppsFile, reloadAppsFile } from "../mesh/directory/apps-file.js";
+export type { Connection } from "../mesh/grpc/connection.js";
+export type { ConnectionSecurity } from "../mesh/grpc/connection-security.js";
+export type { Policies, PoliciesInput } from "../mesh/grpc/policies.js";
+export { createPipelineApp, type PipelineAppOptions, pipelineName } from "../pipeline/pipeline-app.js";
+export type { Clock } from "../trace/sdk/clock.js";
+export { type Environment, TelemetryConfigError } from "../trace/sdk/environment-reader.js";
+export type { TelemetryLog } from "../trace/sdk/export-report.js";
+export { createTelemetry, type TelemetryOptions } from "../trace/sdk/telemetry.js";
+export { defaultAppId } from "../worker/default-app-id.js";
+export { embeddedModelFolder } from "../worker/embedded-model.js";
+export {
+  createEngineHost,
+  type EngineHost,
+  type EngineHostOptions,
+  type EngineHostState,
+} from "../worker/engine-host.js";
+export { createWorkerApp, type ManagedEngine, type WorkerAppOptions, workerName } from "../worker/worker-app.js";
