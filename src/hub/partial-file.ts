@@ -20,6 +20,9 @@ export interface ClaimOptions {
   readonly staleMs: number;
 }
 
+/** In how many looks a partial file is found to be left behind. */
+const looks = 20;
+
 /**
  * Takes the place of the one who fetches a blob, on this machine and on others that share the folder; undefined when another was at it
  * and is no more, so that the blob may be there now.
@@ -83,24 +86,23 @@ async function partialFiles(blob: string): Promise<string[]> {
 }
 
 /**
- * Waits until a partial file is gone, or nobody has touched it for long enough. Only its changes count: clocks of machines differ.
+ * Waits until a partial file is gone, or nobody has touched it for long enough. Only its changes count: clocks of machines differ. And
+ * looks count instead of time: who slept meanwhile has not seen that nobody touched it.
  */
 async function waitFor(path: string, { staleMs, signal }: ClaimOptions): Promise<"gone" | "stale"> {
   let touched: number | undefined;
-  let since = performance.now();
-  for (;;) {
+  for (let unchanged = 0; unchanged < looks; unchanged++) {
     const found = await stat(path).catch(() => undefined);
     if (found === undefined) {
       return "gone";
     }
     if (found.mtimeMs !== touched) {
       touched = found.mtimeMs;
-      since = performance.now();
-    } else if (performance.now() - since > staleMs) {
-      return "stale";
+      unchanged = 0;
     }
-    await delay(staleMs / 20, undefined, { signal });
+    await delay(staleMs / looks, undefined, { signal });
   }
+  return "stale";
 }
 
 async function moves(from: string, to: string): Promise<boolean> {

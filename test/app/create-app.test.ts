@@ -11,6 +11,7 @@ import { certificateHolders } from "../../src/mesh/access/caller-directory.js";
 import { createChannel } from "../../src/mesh/grpc/grpc-channel.js";
 import { createGrpcTransport } from "../../src/mesh/grpc/grpc-transport.js";
 import { dumpSpans, text } from "../support/dump-spans.js";
+import { steadyPort } from "../support/steady-port.js";
 import { testTelemetry } from "../support/telemetry.js";
 
 const logger = pino({ level: "silent" });
@@ -60,7 +61,7 @@ async function probe(url: string, path: string) {
 }
 
 test("health and probes tell the app's state from its first moment to its last", async (t) => {
-  const port = await freePort();
+  const port = await steadyPort();
   const ready = deferred();
   let setAvailable = (_available: boolean) => {};
   const painting = deferred();
@@ -84,6 +85,9 @@ test("health and probes tell the app's state from its first moment to its last",
     return [await probe(url, "/healthz"), await probe(url, "/readyz"), ...all];
   };
   const refused = () => assert.rejects(worker.infer({ prompt: "a" }), { code: Code.Unavailable });
+  while (!(await fetch(`${url}/healthz`).catch(() => undefined))) {
+    // It takes a moment to listen, and a channel that failed to connect would pause.
+  }
 
   assert.deepEqual(await states(), ["200 starting", "503 starting", "NOT_SERVING", "NOT_SERVING"]);
   await refused();
@@ -119,7 +123,8 @@ test("probes are answered over HTTP/2 too, by GET and HEAD alone", async (t) => 
   t.after(() => running.stop());
   const session = connect(running.url);
   t.after(() => session.destroy());
-  const [headers] = await once(session.request({ ":path": "/readyz" }).end(), "response");
+  // Read to its end, for which the app's own end would wait.
+  const [headers] = await once(session.request({ ":path": "/readyz" }).end().resume(), "response");
   assert.equal(headers[":status"], 200);
   assert.equal((await fetch(`${running.url}/healthz`, { method: "HEAD" })).status, 200);
   assert.equal((await fetch(`${running.url}/healthz`, { method: "POST" })).status, 405);
@@ -178,13 +183,3 @@ test("a setup that fails frees what it took, and its error is the one that is to
   await assert.rejects(app.serve({ port: 0 }), failure);
   assert.ok(freed);
 });
-
-async function freePort(): Promise<number> {
-  const { createServer } = await import("node:net");
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  return typeof address === "object" && address !== null ? address.port : 0;
-}

@@ -16,6 +16,7 @@ import {
 } from "../../src/cli/doctor/doctor-surroundings.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { steadyPort } from "../support/steady-port.js";
 import { runCommand } from "./support/run-command.js";
 
 /** A loopback port that something listens on. */
@@ -25,17 +26,6 @@ async function takenPort(t: TestContext): Promise<number> {
   t.after(() => server.close());
   const address = server.address();
   assert.ok(typeof address === "object" && address !== null);
-  return address.port;
-}
-
-/** A loopback port that nothing listens on. */
-async function freePort(t: TestContext): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  assert.ok(typeof address === "object" && address !== null);
-  t.after(() => server.close());
-  await new Promise((done) => server.close(done));
   return address.port;
 }
 
@@ -57,7 +47,7 @@ suite("throughline doctor", { concurrency: 2 }, async () => {
   test("names the file of a wrong model, and cannot paint; what does not hinder it is a warning", async (t) => {
     const wrong = await makeSdxlFolder(join(await temporaryFolder(), "broken"));
     await rm(join(wrong, "unet/model.onnx"));
-    const collector = `http://127.0.0.1:${await freePort(t)}`;
+    const collector = `http://127.0.0.1:${await steadyPort()}`;
     const { code, stdout, stderr } = await runCommand(
       t,
       ["doctor", "--model", wrong, "--device", "cpu", "--json", ...ports],
@@ -100,7 +90,7 @@ test("a port in use is a warning", async (t) => {
 
 test("a collector is reachable, away or not asked for", async (t) => {
   const there = `http://127.0.0.1:${await takenPort(t)}`;
-  const away = `127.0.0.1:${await freePort(t)}`;
+  const away = `127.0.0.1:${await steadyPort()}`;
   assert.equal((await examineCollector({ OTEL_EXPORTER_OTLP_ENDPOINT: there })).state, "ok");
   const insecure = { OTEL_EXPORTER_OTLP_ENDPOINT: away, OTEL_EXPORTER_OTLP_INSECURE: "true" };
   const finding = await examineCollector(insecure);
@@ -124,8 +114,8 @@ test("an image store that cannot be written is a warning", async () => {
   }
 });
 
-test("a Hub that is away is a warning", async (t) => {
-  const { state, found } = await examineHub(`http://127.0.0.1:${await freePort(t)}`);
+test("a Hub that is away is a warning", async () => {
+  const { state, found } = await examineHub(`http://127.0.0.1:${await steadyPort()}`);
   assert.equal(state, "warning");
   assert.match(found, /ECONNREFUSED/);
 });

@@ -380,11 +380,9 @@ describe("a model of the Hub", async () => {
         return true;
       },
     });
-    // Long enough that a busy machine does not take the first for gone.
-    const patient = { patience: { ...patience, staleMs: 1000 } };
-    const first = fetchFrom(server, cache, patient);
+    const first = fetchFrom(server, cache);
     await begun;
-    const second = fetchFrom(server, cache, patient);
+    const second = fetchFrom(server, cache);
     // The first holds its file for longer than one that was left behind is waited for, and is not disturbed.
     let touches = 0;
     for await (const { filename } of watch(join(cache, "models--acme--tiny-xl/blobs"))) {

@@ -101,7 +101,7 @@ for (const wire of wires) {
     await mesh.pipeline.generate({ prompt: "a", options: { numInferenceSteps: 1 } });
     const before = held.engine.stepsRun;
     await assert.rejects(
-      mesh.pipeline.generate({ prompt: "a", options: { numInferenceSteps: 9 } }, { timeoutMs: 3_000 }),
+      mesh.pipeline.generate({ prompt: "a", options: { numInferenceSteps: 9 } }, { timeoutMs: 5_000 }),
       (error) => {
         assert.ok(error instanceof ConnectError);
         assert.equal(error.code, Code.DeadlineExceeded);
@@ -249,7 +249,7 @@ test("a picture that cannot be kept is INTERNAL, and the log says why with the t
     return true;
   });
   const line = log.find((entry) => entry.includes("no space left")) ?? "";
-  assert.equal(JSON.parse(line).traceId, mesh.spans().at(-1)?.traceId);
+  assert.equal(JSON.parse(line).trace_id, mesh.spans().at(-1)?.traceId);
 });
 
 test("a worker that is gone is UNAVAILABLE, and the pipeline stays up", async (t) => {

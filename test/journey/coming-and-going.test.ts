@@ -12,6 +12,7 @@ import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createWorkerApp, workerName } from "../../src/worker/worker-app.js";
 import { startFleet } from "../support/fleet.js";
 import { createHeldEngine } from "../support/held-engine.js";
+import { steadyPort } from "../support/steady-port.js";
 import { testTelemetry } from "../support/telemetry.js";
 
 /** An engine whose steps take a moment each. */
@@ -19,13 +20,15 @@ const busyEngine = () => createFakeEngine({ beforeStep: () => work(15) });
 
 /** A worker in the place of one that has ended. */
 async function restartWorker(t: TestContext, port: number) {
+  const engine = busyEngine();
   const app = createWorkerApp({
-    startEngine: async () => busyEngine(),
+    startEngine: async () => engine,
     telemetry: testTelemetry(t, workerName),
     logger: pino({ level: "silent" }),
   });
   const running = await app.serve({ port });
   t.after(() => running.stop({ graceMs: 0 }));
+  return engine;
 }
 
 /** A pipeline in front of one worker, and a client of its own. */
@@ -45,7 +48,10 @@ async function startPipeline(t: TestContext, workerPort: number) {
 }
 
 test("all workers are restarted one after the other under load, and no request fails", async (t) => {
-  const { client, workers } = await startFleet(t, { engines: [busyEngine(), busyEngine(), busyEngine()] });
+  const { client, workers } = await startFleet(t, {
+    engines: [busyEngine(), busyEngine(), busyEngine()],
+    ports: [await steadyPort(), await steadyPort(), await steadyPort()],
+  });
   let painted = 0;
   let over = false;
   const failures: string[] = [];
@@ -67,17 +73,22 @@ test("all workers are restarted one after the other under load, and no request f
       }
     }
   });
-  /** Resolves when so many more pictures are painted. */
-  const more = async (count: number) => {
-    for (const enough = painted + count; painted < enough && failures.length === 0; ) {
+  const until = async (isSo: () => boolean) => {
+    while (!isSo() && failures.length === 0) {
       await work(10);
     }
+  };
+  const more = (count: number) => {
+    const enough = painted + count;
+    return until(() => painted >= enough);
   };
   await more(16);
   for (const worker of workers) {
     await worker.stop();
     await more(8);
-    await restartWorker(t, worker.port);
+    const engine = await restartWorker(t, worker.port);
+    // The next one is not stopped before this one is known to be back.
+    await until(() => engine.paintings > 0);
     await more(16);
   }
   over = true;

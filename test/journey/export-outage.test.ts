@@ -7,6 +7,7 @@ import { createTelemetry, type Telemetry } from "../../src/trace/sdk/telemetry.j
 import { withSpan } from "../../src/trace/span-scope.js";
 import { createFakeClock } from "../support/fake-clock.js";
 import { type OtlpReceiver, startOtlpReceiver } from "../support/otlp-receiver.js";
+import { steadyPort } from "../support/steady-port.js";
 
 const requestsPerSecond = 50;
 
@@ -78,7 +79,8 @@ const idsOf = (...receivers: readonly OtlpReceiver[]) =>
 
 for (const protocol of ["grpc", "http/protobuf"] as const) {
   test(`a collector that is gone for 60 s under ${requestsPerSecond} requests a second costs no span, over ${protocol}`, async (t) => {
-    const before = await startOtlpReceiver({ protocol });
+    const port = await steadyPort();
+    const before = await startOtlpReceiver({ protocol, port });
     const services = startServices(t, {
       OTEL_EXPORTER_OTLP_ENDPOINT: before.endpoint,
       OTEL_EXPORTER_OTLP_PROTOCOL: protocol,
@@ -87,7 +89,7 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
     await before.waitFor((spans) => spans.length >= 512);
     await before.stop();
     await services.serve(60);
-    const after = await startOtlpReceiver({ protocol, port: Number(new URL(before.endpoint).port) });
+    const after = await startOtlpReceiver({ protocol, port });
     t.after(() => after.stop());
     assert.equal(after.spans().length, 0);
     await services.serve(5);
@@ -106,11 +108,12 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
 }
 
 test("a shutdown delivers what waits, where the collector is back and the next try is not yet due", async (t) => {
-  const before = await startOtlpReceiver();
+  const port = await steadyPort();
+  const before = await startOtlpReceiver({ port });
   const services = startServices(t, { OTEL_EXPORTER_OTLP_ENDPOINT: before.endpoint });
   await before.stop();
   await services.serve(20);
-  const after = await startOtlpReceiver({ port: Number(new URL(before.endpoint).port) });
+  const after = await startOtlpReceiver({ port });
   t.after(() => after.stop());
   await services.shutdown();
   assert.deepEqual(idsOf(after), services.made);

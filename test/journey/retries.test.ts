@@ -165,7 +165,7 @@ test("a deadline's words come from the worker that had the request last", async 
   await client.generate({ prompt: "a" });
   fail = true;
   const options = { numInferenceSteps: 9 };
-  const error = await errorOf(client.generate({ prompt: "a", options }, { timeoutMs: 4_000 }));
+  const error = await errorOf(client.generate({ prompt: "a", options }, { timeoutMs: 6_000 }));
   assert.deepEqual([error.code, error.rawMessage], [Code.DeadlineExceeded, "the time ran out: denoising, step 2 of 9"]);
 });
 

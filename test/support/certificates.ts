@@ -1,6 +1,7 @@
 // The certificate library's dependency injection wants it, and before all else.
 import "reflect-metadata";
 import { webcrypto } from "node:crypto";
+import { renameSync } from "node:fs";
 import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as x509 from "@peculiar/x509";
@@ -75,11 +76,17 @@ export async function createAuthority(name = "test authority"): Promise<Authorit
   };
 }
 
-/** Puts a certificate and its key into a folder, each whole or not at all, and gives their paths. */
+/**
+ * Puts a certificate and its key into a folder, each whole or not at all, and gives their paths. Both at once, so that who looks at them
+ * finds half of a pair once at most, however slow the machine is.
+ */
 export async function writeCertificate(folder: string, name: string, { cert, key }: Issued) {
   const files = { cert: join(folder, `${name}.crt`), key: join(folder, `${name}.key`) };
-  await replaceFile(files.cert, cert);
-  await replaceFile(files.key, key);
+  await writeFile(`${files.cert}.new`, cert, { mode: 0o600 });
+  await writeFile(`${files.key}.new`, key, { mode: 0o600 });
+  for (const file of Object.values(files)) {
+    renameSync(`${file}.new`, file);
+  }
   return files;
 }
 

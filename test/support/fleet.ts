@@ -13,6 +13,8 @@ import { type TestEnd, testTelemetry } from "./telemetry.js";
 export interface FleetOptions {
   /** One worker an engine. */
   readonly engines: readonly ManagedEngine[];
+  /** The workers' ports. @default free ones */
+  readonly ports?: readonly number[];
   /** @default 1 */
   readonly pipelines?: number;
   readonly maxWaiting?: number;
@@ -22,17 +24,17 @@ export interface FleetOptions {
 const appId = "local/text-to-image-worker";
 
 /** Pipelines and several workers of one app on ports of the loopback, and the spans of all, until the test ends. */
-export async function startFleet(t: TestEnd, { engines, pipelines = 1, maxWaiting, policies }: FleetOptions) {
+export async function startFleet(t: TestEnd, { engines, ports, pipelines = 1, maxWaiting, policies }: FleetOptions) {
   const logger = pino({ level: "silent" });
   const collector = createSpanCollector();
   const workers = await Promise.all(
-    engines.map((engine) =>
+    engines.map((engine, worker) =>
       createWorkerApp({
         startEngine: async () => engine,
         maxWaiting,
         telemetry: testTelemetry(t, workerName, { collector }),
         logger,
-      }).serve({ port: 0 }),
+      }).serve({ port: ports?.[worker] ?? 0 }),
     ),
   );
   collector.clear();

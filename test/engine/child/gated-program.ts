@@ -1,5 +1,5 @@
 /**
- * The engine's process with a record of its UNet runs: each adds a line with the time it began to `unet-runs` in the model's
+ * The engine's process with a record of its UNet runs: each adds a line to `unet-runs` in the model's
  * folder. Where a file `gate` lies there, the second UNet run of a picture whose prompt is new waits until the host has sent a cancel.
  */
 import { appendFileSync, existsSync } from "node:fs";
@@ -32,7 +32,7 @@ serveEngine({
         cancelled = nextCancel();
       }
       if (subModel === "unet") {
-        appendFileSync(join(modelFolder, "unet-runs"), `${Date.now()}\n`);
+        appendFileSync(join(modelFolder, "unet-runs"), "begun\n");
         runs++;
         if (gated && runs === 2) {
           await cancelled;

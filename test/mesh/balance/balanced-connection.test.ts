@@ -10,6 +10,7 @@ import { createConnectError } from "../../../src/mesh/errors/connect-error.js";
 import { invalidArgument, queueFull, unavailable, unavailableOnce } from "../../../src/mesh/errors/errors.js";
 import { retryDelayMsOf } from "../../../src/mesh/errors/retry-info.js";
 import { ServingStatus } from "../../../src/mesh/serve/health.js";
+import { steadyPort } from "../../support/steady-port.js";
 import { failure, kinds, waiting } from "../support/grpc-client.js";
 import { openRelay } from "../support/relay.js";
 import { connectTo, quick, serveWorker, targetOf } from "../support/workers.js";
@@ -213,12 +214,15 @@ suite("a call that may be retried", () => {
 
   test("gives a silent worker only so long for its first event", async (t) => {
     const wait = waiting();
-    const silent = await serveWorker(t, wait.behaviour);
+    const silent = await serveWorker(t);
     const other = await serveWorker(t);
-    const policies = { loadBalancing: "pick_first", retry: { attemptTimeoutMs: 300 } } as const;
+    const policies = { loadBalancing: "pick_first", retry: { attemptTimeoutMs: 2_000 } } as const;
     const { client, attempts, observed } = connectTo(t, targetOf(silent, other), policies);
+    // The connection and the validators are made with the first call, which takes its time.
+    await kinds.unary(client);
+    silent.behaviour = wait.behaviour;
     assert.equal(await kinds.unary(client, observed()), 7);
-    assert.equal(attempts[0]?.retryReason, "no sign of the worker within 300 ms");
+    assert.equal(attempts[0]?.retryReason, "no sign of the worker within 2000 ms");
     await wait.ended;
   });
 });
@@ -286,7 +290,7 @@ suite("a worker that is lost", () => {
   });
 
   test("gets calls again when it is back", async (t) => {
-    const first = await serveWorker(t);
+    const first = await serveWorker(t, () => {}, await steadyPort());
     const other = await serveWorker(t);
     const { client } = connectTo(t, targetOf(first, other), { ...quick, loadBalancing: "pick_first" });
     await kinds.unary(client);
@@ -425,7 +429,7 @@ suite("a worker behind a hole", () => {
     const hole = await openRelay(t, silent.port);
     const { client, attempts, observed } = connectTo(t, targetOf(hole, other), {
       loadBalancing: "pick_first",
-      keepalive: { timeMs: 1_000, timeoutMs: 2_000 },
+      keepalive: { timeMs: 1_000, timeoutMs: 4_000 },
     });
     const call = kinds.unary(client, observed());
     await wait.began;
@@ -443,13 +447,16 @@ suite("a worker behind a hole", () => {
 
 suite("a deadline", () => {
   test("that passes while no worker speaks says so", async (t) => {
-    const silent = await serveWorker(t, waiting().behaviour);
+    const silent = await serveWorker(t);
     const { client } = connectTo(t, targetOf(silent));
+    // The connection and the validators are made with the first call; a short deadline would go into that.
+    await kinds.unary(client);
+    silent.behaviour = waiting().behaviour;
     for (const [kind, words] of [
       ["unary", "the time ran out: waiting for the worker's answer"],
       ["stream", "the time ran out: waiting for the worker's next event"],
     ] as const) {
-      const error = await failure(kinds[kind](client, { timeoutMs: 400 }));
+      const error = await failure(kinds[kind](client, { timeoutMs: 1_500 }));
       assert.deepEqual([error.code, error.rawMessage], [Code.DeadlineExceeded, words]);
     }
   });

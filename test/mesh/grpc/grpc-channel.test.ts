@@ -33,7 +33,7 @@ suite("channels", () => {
     const wait = waiting();
     const { port } = await serveEcho(t, { behaviour: wait.behaviour });
     const hole = await openRelay(t, port);
-    const policies = readPolicies({ keepalive: { timeMs: 100, timeoutMs: 100 } });
+    const policies = readPolicies({ keepalive: { timeMs: 1_000, timeoutMs: 3_000 } });
     const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${hole.port}`, {}, { policies }));
     const failed = failure(client.infer({ prompt: "x" }));
     await wait.began;

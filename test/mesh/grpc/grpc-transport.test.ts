@@ -7,6 +7,7 @@ import { createConnectError } from "../../../src/mesh/errors/connect-error.js";
 import { retryDelayMsOf, retryInfo } from "../../../src/mesh/errors/retry-info.js";
 import { waitForReady } from "../../../src/mesh/grpc/grpc-call.js";
 import { readPolicies } from "../../../src/mesh/grpc/policies.js";
+import { steadyPort } from "../../support/steady-port.js";
 import type { Behaviour } from "../support/echo-services.js";
 import { clientOf, failure, kinds, transportTo, waiting } from "../support/grpc-client.js";
 import { serveEcho } from "../support/serve-echo.js";
@@ -59,8 +60,12 @@ for (const [kind, call] of Object.entries(kinds)) {
 
     test("ends at its deadline, which the server knows too", async (t) => {
       const wait = waiting();
-      const client = await clientOf(t, wait.behaviour);
-      const error = await failure(call(client, { timeoutMs: 100 }));
+      let behaviour: Behaviour = () => {};
+      const client = await clientOf(t, (...called) => behaviour(...called));
+      // The connection and the validators are made with the first call; a short deadline would go into that.
+      await call(client);
+      behaviour = wait.behaviour;
+      const error = await failure(call(client, { timeoutMs: 1_500 }));
       assert.equal(error.code, Code.DeadlineExceeded);
       assert.doesNotMatch(error.message, /127\.0\.0\.1/);
       assert.match(Code[(await wait.ended).code] ?? "", /DeadlineExceeded|Canceled/);
@@ -118,8 +123,7 @@ for (const [kind, call] of Object.entries(kinds)) {
     });
 
     test("is UNAVAILABLE in plain words where nobody listens", async (t) => {
-      const { port, stop } = await serveEcho(t);
-      await stop({ graceMs: 0 });
+      const port = await steadyPort();
       for (const target of [`127.0.0.1:${port}`, `dns:///localhost:${port}`, "unix:/nonexistent/worker.sock"]) {
         const client = createClient(TextToImageWorkerService, transportTo(t, target));
         const error = await failure(call(client));
@@ -163,8 +167,7 @@ for (const [kind, call] of Object.entries(kinds)) {
     });
 
     test("may wait for a server that comes later", async (t) => {
-      const { port, stop } = await serveEcho(t);
-      await stop({ graceMs: 0 });
+      const port = await steadyPort();
       const channelOptions = { grpcOptions: { "grpc.initial_reconnect_backoff_ms": 50 } };
       const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${port}`, {}, channelOptions));
       const waits = call(client, { contextValues: createContextValues().set(waitForReady, true), timeoutMs: 20_000 });

@@ -83,7 +83,7 @@ suite("limits", () => {
 
   test("an idle HTTP/2 connection gets a GOAWAY, one with a running call does not", async (t) => {
     const hold = holdingHandler();
-    const { url } = await open(t, { handler: hold.handler, idleSessionTimeoutMs: 100 });
+    const { url } = await open(t, { handler: hold.handler, idleSessionTimeoutMs: 1_500 });
     const idle = connectHttp2(t, url);
     const busy = connectHttp2(t, url);
     const arrived = hold.arrival();
@@ -97,7 +97,7 @@ suite("limits", () => {
   });
 
   test("a silent HTTP/2 connection is pinged, and cut when it does not answer", async (t) => {
-    const { port, url } = await open(t, { keepaliveTimeMs: 30, keepaliveTimeoutMs: 100 });
+    const { port, url } = await open(t, { keepaliveTimeMs: 30, keepaliveTimeoutMs: 2_000 });
     const answering = connectHttp2(t, url);
     await once(answering, "connect");
     const silent = await connectTcp(t, port);
@@ -117,49 +117,53 @@ suite("limits", () => {
   });
 
   test("a client that does not read is cut, one that waits is not", async (t) => {
-    let answer = () => {};
+    const hold = holdingHandler();
     let cut: () => void = () => {};
     const closed = new Promise<void>((resolve) => (cut = resolve));
     const { port, url } = await open(t, {
       writeTimeoutMs: 100,
       handler(request, response) {
         if (request.url === "/wait") {
-          answer = () => response.end("done");
+          hold.handler(request, response);
           return;
         }
         response.once("close", cut);
         response.end(Buffer.alloc(50_000_000));
       },
     });
+    const arrived = hold.arrival();
     const waiting = http1(url, "/wait");
+    await arrived;
     const socket = await connectTcp(t, port);
     socket.pause();
     socket.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
     await closed;
-    answer();
+    hold.release();
     assert.equal((await waiting).text, "done");
   });
 
   test("an HTTP/2 client that answers PINGs but gives no window is cut, one that waits is not", async (t) => {
-    let answer = () => {};
+    const hold = holdingHandler();
     const { url } = await open(t, {
       keepaliveTimeMs: 20,
       writeTimeoutMs: 200,
       handler(request, response) {
         if (request.url === "/wait") {
-          answer = () => response.end("done");
+          hold.handler(request, response);
         } else {
           response.end("a long answer");
         }
       },
     });
+    const arrived = hold.arrival();
     const waiting = http2Request(connectHttp2(t, url), "/wait");
+    await arrived;
     const session = http2.connect(url, { settings: { initialWindowSize: 0 } });
     session.on("error", () => {});
     t.after(() => session.destroy());
     session.request({ ":path": "/" }).on("error", () => {});
     await once(session, "close");
-    answer();
+    hold.release();
     assert.equal((await waiting).text, "done");
   });
 

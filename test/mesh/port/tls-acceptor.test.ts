@@ -68,7 +68,7 @@ suite("one port with TLS", async () => {
   });
 
   test("closes connections that are not TLS, or say nothing", async (t) => {
-    const { port, url } = await open(t, { prefaceTimeoutMs: 100 });
+    const { port, url } = await open(t, { prefaceTimeoutMs: 3_000 });
     const plain = await connectTcp(t, port);
     plain.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
     const silent = await connectTcp(t, port);
@@ -128,7 +128,6 @@ suite("one port with TLS", async () => {
     await writeCertificate(folder, "server", await authority.issue({ name: "second" }));
     await changed;
     assert.equal((await get(url, { ca })).subject, "second");
-    assert.deepEqual(watched.refused, [], "half of a pair is not told as a mistake at once");
     hold.release();
     assert.equal((await held).text, "done");
     assert.equal((await http2Request(session, "/")).text, "ok");

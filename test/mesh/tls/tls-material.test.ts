@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { rm, writeFile } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { reloadTlsMaterial, type TlsFiles } from "../../../src/mesh/tls/tls-material.js";
@@ -60,7 +60,7 @@ suite("TLS files", async () => {
     await rm(files.key);
     assert.match(String(await next), /server\.key cannot be read \(ENOENT\)/);
     next = refusal();
-    await writeFile(files.key, "nonsense");
+    await replaceFile(files.key, "nonsense");
     assert.match(String(await next), /holds no PEM private key/);
     const changed = change();
     await writeCertificate(own, "server", await authority.issue());

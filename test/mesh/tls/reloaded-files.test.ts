@@ -1,0 +1,41 @@
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { reloadFiles } from "../../../src/mesh/tls/reloaded-files.js";
+import { temporaryFolder } from "../../fixtures/temporary-folder.js";
+import { replaceFile } from "../../support/certificates.js";
+
+test("half of a pair is no mistake where the other half has come by the next look", async (t) => {
+  const folder = await temporaryFolder();
+  const [first, second] = [join(folder, "first"), join(folder, "second")];
+  await replaceFile(first, "old");
+  await replaceFile(second, "old");
+  const refused: unknown[] = [];
+  let halves = 0;
+  const pair = reloadFiles({
+    files: [first, second],
+    make([one, other]) {
+      const found = `${one}`;
+      if (found !== `${other}`) {
+        halves++;
+        // What deploys the pair goes on while it is looked at.
+        writeFileSync(second, "new");
+        throw new Error("half of a pair");
+      }
+      return found;
+    },
+    onRefused: (error) => refused.push(error),
+    intervalMs: 10,
+  });
+  // Looking keeps no process alive.
+  const alive = setInterval(() => {}, 60_000);
+  t.after(() => {
+    clearInterval(alive);
+    pair.close();
+  });
+  const changed = new Promise<string>((resolve) => pair.onChange(resolve));
+  await replaceFile(first, "new");
+  assert.equal(await changed, "new");
+  assert.deepEqual([halves, refused, pair.current], [1, [], "new"]);
+});
