@@ -20,8 +20,8 @@ import { createValidationInterceptor } from "../mesh/serve/validation.js";
 import type { RemoteParent } from "../otelconnect/remote-parent.js";
 import { rpcServerSpans } from "../trace/rpc-spans.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
-import { createServerSpanInterceptor, serverScope } from "../trace/server-span-interceptor.js";
-import { traceIdOf } from "../trace/trace-id.js";
+import { createServerSpanInterceptor } from "../trace/server-span-interceptor.js";
+import { createCallLog } from "./call-log.js";
 import { endApp } from "./end-app.js";
 import { createLifecycle, createReadinessInterceptor, defaultGraceMs } from "./lifecycle.js";
 import { createProbeRoute } from "./probe-route.js";
@@ -107,6 +107,7 @@ export interface RunningApp {
 /** An app that is called in memory. */
 export interface InMemoryApp {
   readonly transport: Transport;
+  /** Cancels what runs, and ends the app. */
   stop(): Promise<void>;
 }
 
@@ -132,6 +133,7 @@ export function createApp(options: AppOptions): App {
   const end = () => endApp({ name, teardown: options.teardown, telemetry, logger });
   const probeRoute = createProbeRoute(() => lifecycle.state);
   const interceptors = [
+    createCallLog({ logger, services }),
     ...rpcServerSpans(telemetry, services, serverSpan === "own" ? "link" : serverSpan),
     ...(serverSpan === "own"
       ? []
@@ -174,10 +176,7 @@ export function createApp(options: AppOptions): App {
         interceptors,
         readMaxBytes: options.maxRequestBytes ?? defaultMaxRequestBytes,
         shutdownSignal: shutdown.signal,
-        onInternalError(error, { method, values }) {
-          const traceId = values && traceIdOf(values.get(serverScope));
-          logger.error({ err: error, method, traceId }, "a call failed inside");
-        },
+        onBroken: (error, path) => logger.error({ err: error, path }, "an answer could not be made"),
         fallback(request, response) {
           const callerRoute = callerRoutes.get(request.url?.split("?", 1)[0] ?? "");
           if (callerRoute !== undefined) {

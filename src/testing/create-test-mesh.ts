@@ -1,8 +1,8 @@
 import type { DescService } from "@bufbuild/protobuf";
 import type { Client } from "@connectrpc/connect";
-import { pino } from "pino";
 import type { AppHost } from "../app/app-host.js";
 import type { App } from "../app/create-app.js";
+import { observe } from "../app/observe.js";
 import { createPipelineClient, createWorkerClient } from "../client/client.js";
 import type { ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import type { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
@@ -10,7 +10,6 @@ import type { ImageStore } from "../image/image-store.js";
 import { createAppDirectory } from "../mesh/directory/app-directory.js";
 import { createPipelineApp, pipelineName } from "../pipeline/pipeline-app.js";
 import { createSpanCollector } from "../trace/sdk/span-collector.js";
-import { createTelemetry } from "../trace/sdk/telemetry.js";
 import type { SpanRecord } from "../trace/span-record.js";
 import { defaultAppId } from "../worker/default-app-id.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../worker/worker-app.js";
@@ -91,34 +90,37 @@ const pipelineAppId = "local/image-pipeline";
  */
 export async function createTestMesh(options: TestMeshOptions = {}): Promise<TestMesh> {
   const { engine = createFakeEngine(), appId = defaultAppId, environment = {} } = options;
-  const logger = pino({ level: options.onLog ? "trace" : "silent" }, { write: (line) => options.onLog?.(line) });
   const collector = createSpanCollector();
-  const telemetryOf = (serviceName: string) =>
-    createTelemetry({ serviceName, environment, log: logger, exporters: [collector.exporter] });
+  const observed = (serviceName: string) =>
+    observe({
+      serviceName,
+      environment,
+      level: options.onLog ? "trace" : "silent",
+      write: (line) => options.onLog?.(line),
+      exporters: [collector.exporter],
+    });
 
-  const workerTelemetry = telemetryOf(workerName);
+  const ofWorker = observed(workerName);
   const worker = await startApp(
     createWorkerApp({
       startEngine: async () => engine,
       maxWaiting: options.maxWaiting,
       trustTraceparent: options.trustTraceparent,
-      telemetry: workerTelemetry,
-      logger,
+      ...ofWorker,
     }),
     options.wire,
   );
   // The start-up's trace is nobody's request.
   collector.clear();
 
-  const pipelineTelemetry = telemetryOf(pipelineName);
+  const ofPipeline = observed(pipelineName);
   const pipeline = await startApp(
     createPipelineApp({
       directory: createAppDirectory({ apps: { [appId]: { target: worker.target } }, defaultApp: appId }),
       ...(options.wire !== "port" && { connect: () => ({ transport: worker.transport, close: () => {} }) }),
       store: options.store,
       trustTraceparent: options.trustTraceparent,
-      telemetry: pipelineTelemetry,
-      logger,
+      ...ofPipeline,
     }),
     options.wire,
   );
@@ -127,8 +129,7 @@ export async function createTestMesh(options: TestMeshOptions = {}): Promise<Tes
     apps: options.apps ?? {},
     known: { [appId]: worker, [pipelineAppId]: pipeline },
     wire: options.wire,
-    telemetryOf,
-    logger,
+    observed,
   });
 
   const spansOf = (traceId: string, spans: readonly SpanRecord[]) => spans.filter((span) => span.traceId === traceId);
@@ -148,7 +149,7 @@ export async function createTestMesh(options: TestMeshOptions = {}): Promise<Tes
       await own.stop();
       await pipeline.stop();
       await worker.stop();
-      await Promise.all([pipelineTelemetry.shutdown(), workerTelemetry.shutdown()]);
+      await Promise.all([ofPipeline.telemetry.shutdown(), ofWorker.telemetry.shutdown()]);
     },
   };
 }

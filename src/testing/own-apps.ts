@@ -1,11 +1,10 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { type Client, createClient } from "@connectrpc/connect";
-import type { Logger } from "pino";
 import { createAppClients } from "../app/app-clients.js";
 import type { AppHost } from "../app/app-host.js";
 import type { App } from "../app/create-app.js";
+import type { Observed } from "../app/observe.js";
 import { createAppDirectory } from "../mesh/directory/app-directory.js";
-import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { type StartedApp, startApp, type Wire } from "./start-app.js";
 
 /** Options of {@link startOwnApps}. */
@@ -15,8 +14,8 @@ export interface OwnAppsOptions {
   /** Apps that run already, by app id. */
   readonly known: Readonly<Record<string, StartedApp>>;
   readonly wire: Wire | undefined;
-  readonly telemetryOf: (serviceName: string) => Telemetry;
-  readonly logger: Logger;
+  /** Log and telemetry of a service. */
+  readonly observed: (serviceName: string) => Observed;
 }
 
 /** The apps of a user's own in a test mesh. */
@@ -28,11 +27,11 @@ export interface OwnApps {
 }
 
 /** Starts apps that may call the known ones and those before them. */
-export async function startOwnApps({ apps, known, wire, telemetryOf, logger }: OwnAppsOptions): Promise<OwnApps> {
+export async function startOwnApps({ apps, known, wire, observed }: OwnAppsOptions): Promise<OwnApps> {
   const running = new Map(Object.entries(known));
   const own = new Map<string, StartedApp>();
   for (const [appId, create] of Object.entries(apps)) {
-    const telemetry = telemetryOf(appId.slice(appId.indexOf("/") + 1));
+    const { logger, telemetry } = observed(appId.slice(appId.indexOf("/") + 1));
     const entries = [...running].map(([id, { target }]) => [id, { target }] as const);
     const clients = createAppClients({
       directory: createAppDirectory({ apps: Object.fromEntries(entries) }),

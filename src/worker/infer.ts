@@ -1,7 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { ConnectError } from "@connectrpc/connect";
 import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
-import type { Logger } from "pino";
 import type { Engine, PaintEvent, PaintTimings } from "../engine/engine.js";
 import { type ProgressSchema, Stage } from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest, InferStreamResponseSchema } from "../gen/throughline/v1/worker_pb.js";
@@ -9,10 +7,8 @@ import { encodeImage } from "../image/encode-image.js";
 import { contentTypeOf } from "../image/image-format.js";
 import type { ImageStore } from "../image/image-store.js";
 import type { RemoteParent } from "../otelconnect/remote-parent.js";
-import { isErrorCode } from "../otelconnect/status-codes.js";
 import { readCallerContext } from "../trace/caller-context.js";
 import { iterateWithSpan } from "../trace/span-scope.js";
-import { traceIdOf } from "../trace/trace-id.js";
 import type { Admission, Place } from "./admission.js";
 import { admit } from "./admit.js";
 import { diffusion } from "./diffusion.js";
@@ -36,8 +32,6 @@ export interface InferContext {
   readonly headerPolicy: RemoteParent;
   /** Undefined: pictures travel as `data:` URIs. */
   readonly store: ImageStore | undefined;
-  /** Told the causes of failures, which callers do not see. */
-  readonly logger: Pick<Logger, "error">;
 }
 
 /** What is known of a call besides its message. */
@@ -52,6 +46,8 @@ export interface InferCall {
   readonly baseUrl: string;
   /** The caller's headers. */
   readonly header: Headers;
+  /** Told the context with the call's span, once there is one. */
+  readonly onSpan: (scope: Context) => void;
 }
 
 /** One event of the stream: queued, progress, or the result, which is the last. */
@@ -78,7 +74,10 @@ export async function* infer(request: InferRequest, call: InferCall, worker: Inf
       worker.tracer,
       "inference",
       { parent, links: [...links], kind: SpanKind.SERVER, attributes },
-      (_span, scope) => paintInTurn(job, call, worker, place, scope),
+      (_span, scope) => {
+        call.onSpan(scope);
+        return paintInTurn(job, call, worker, place, scope);
+      },
     );
   } finally {
     place.leave();
@@ -147,13 +146,7 @@ async function* paintInTurn(
       value: { image: uploaded, seed: settings.seed, timings, model, executionProvider, truncatedTokens },
     };
   } catch (error) {
-    const told = paintErrorToConnect(error, signal, where.toString());
-    if (!signal.aborted && !(error instanceof ConnectError) && isErrorCode("server", told.code)) {
-      worker.logger.error({ err: error, traceId: traceIdOf(parent) }, "a painting failed");
-      // What is told of here is not told of again further out, where an INTERNAL error's own cause is: that is a ConnectError now.
-      told.cause = new ConnectError(told.rawMessage, told.code, undefined, undefined, told.cause);
-    }
-    throw told;
+    throw paintErrorToConnect(error, signal, where.toString());
   }
 }
 

@@ -10,6 +10,7 @@ import type { ImageStore } from "../image/image-store.js";
 import { sharingKeyOf } from "../mesh/access/sharing-key.js";
 import { unavailable } from "../mesh/errors/errors.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
+import { serverScope } from "../trace/server-span-interceptor.js";
 import { withSpan } from "../trace/span-scope.js";
 import { createAdmission } from "./admission.js";
 import type { InferCall, InferContext } from "./infer.js";
@@ -19,6 +20,7 @@ import { workerRoutes } from "./routes.js";
 export interface ManagedEngine extends Engine {
   /** Calls back whenever the engine goes away or comes back; the function returned takes the listener away again. */
   onAvailabilityChange(listener: (available: boolean) => void): () => void;
+  /** Ends it; a painting that runs fails. */
   close(): Promise<void>;
 }
 
@@ -60,7 +62,6 @@ export function createWorkerApp(options: WorkerAppOptions): App {
       propagator,
       headerPolicy: trustTraceparent ? "trust" : "ignore",
       store,
-      logger,
     };
   };
   const callOf = (call: HandlerContext): InferCall => ({
@@ -68,6 +69,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     caller: sharingKeyOf(call, { trustHeader: true }),
     baseUrl: options.publicUrl ?? new URL(call.url).origin,
     header: call.requestHeader,
+    onSpan: (scope) => void call.values.set(serverScope, scope),
   });
 
   return createApp({

@@ -1,10 +1,10 @@
+import { createLogger } from "../../app/create-logger.js";
 import { TextToImageWorkerService } from "../../gen/throughline/v1/worker_pb.js";
 import { createAppConnections } from "../../mesh/directory/app-connections.js";
 import { createAppConnector } from "../../mesh/directory/app-connector.js";
 import type { CommandContext } from "../command-context.js";
 import { exitCodes } from "../exit-codes.js";
 import { fetchApps } from "../request/fetch-apps.js";
-import { createLogger } from "../service/create-logger.js";
 import { directoryOf } from "../service/directory-of.js";
 import { serverAccessOf } from "../service/server-access.js";
 import { workerSecurityOf } from "../service/worker-security.js";
@@ -28,7 +28,7 @@ export async function runApps(settings: AppsSettings, context: CommandContext): 
 
 /** The apps with their workers' health alone: how many calls a worker has, it tells only those who make them. */
 async function askWorkers(settings: AppsSettings, context: CommandContext): Promise<readonly ListedApp[]> {
-  const logger = createLogger("apps", "warn", context.stderr);
+  const logger = createLogger({ service: "apps", level: "warn", write: (line) => void context.stderr.write(line) });
   const connections = createAppConnections({
     directory: directoryOf(settings, logger),
     connect: createAppConnector({ security: workerSecurityOf(settings, logger), onRefused() {} }),

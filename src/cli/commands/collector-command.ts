@@ -1,3 +1,5 @@
+import { createCallLog } from "../../app/call-log.js";
+import { createLogger } from "../../app/create-logger.js";
 import { createGuard } from "../../app/protection.js";
 import { gateHandler } from "../../mesh/access/gate-handler.js";
 import { listen } from "../../mesh/port/listen.js";
@@ -6,7 +8,6 @@ import { createCollector } from "../../studio/collector.js";
 import { createTraceRoute } from "../../studio/trace-route.js";
 import type { CommandContext } from "../command-context.js";
 import { runService } from "../process/run-service.js";
-import { createLogger } from "../service/create-logger.js";
 import { protectionOf } from "../service/protection-of.js";
 import type { collectorSettings } from "../settings/collector-settings.js";
 import type { SettingsOf } from "../settings/setting.js";
@@ -23,8 +24,12 @@ const stopGraceMs = 500;
 /** Runs the local OTLP collector until a signal ends it. */
 export function runCollector(settings: SettingsOf<typeof collectorSettings>, context: CommandContext): Promise<number> {
   const { host, port, logLevel } = settings;
-  const logger = createLogger(collectorName, logLevel, context.stderr);
-  const { routes, httpHandler, store } = createCollector({ maxBodyBytes: maxExportBytes });
+  const logger = createLogger({
+    service: collectorName,
+    level: logLevel,
+    write: (line) => void context.stderr.write(line),
+  });
+  const { routes, interceptors, httpHandler, store } = createCollector({ maxBodyBytes: maxExportBytes });
   const traceRoute = createTraceRoute(store, {
     onInternalError: (error) => logger.error({ err: error }, "a trace could not be written"),
   });
@@ -42,7 +47,9 @@ export function runCollector(settings: SettingsOf<typeof collectorSettings>, con
             routes,
             gate,
             readMaxBytes: maxExportBytes,
-            onInternalError: (error, { method }) => logger.error({ err: error, method }, "an export failed"),
+            // Exports come all the time: those that went well are told of at `debug`.
+            interceptors: [createCallLog({ logger, services: [] }), ...interceptors],
+            onBroken: (error, path) => logger.error({ err: error, path }, "an answer could not be made"),
             fallback: gateHandler(gate, (request, response) => {
               if (!traceRoute(request, response)) {
                 httpHandler(request, response);

@@ -1,11 +1,10 @@
 import { createPipelineApp, pipelineName } from "../../pipeline/pipeline-app.js";
 import type { CommandContext } from "../command-context.js";
 import { runService } from "../process/run-service.js";
-import { createLogger } from "../service/create-logger.js";
 import { directoryOf } from "../service/directory-of.js";
 import { imageStoreOf } from "../service/image-store-of.js";
+import { observeService } from "../service/observe-service.js";
 import { protectionOf } from "../service/protection-of.js";
-import { createServiceTelemetry } from "../service/service-telemetry.js";
 import { workerSecurityOf } from "../service/worker-security.js";
 import type { pipelineSettings } from "../settings/pipeline-settings.js";
 import type { SettingsOf } from "../settings/setting.js";
@@ -15,9 +14,8 @@ type PipelineSettings = SettingsOf<typeof pipelineSettings>;
 /** Runs ImagePipeline until a signal ends it. */
 export async function runPipeline(settings: PipelineSettings, context: CommandContext): Promise<number> {
   const { host, port, publicUrl, trustTraceparent, showApps, corsOrigins, reflection, grace, logLevel } = settings;
-  const logger = createLogger(pipelineName, logLevel, context.stderr);
+  const { logger, telemetry } = observeService(pipelineName, logLevel, context);
   const directory = directoryOf(settings, logger);
-  const telemetry = createServiceTelemetry(pipelineName, context.environment, logger);
   return runService(
     {
       name: pipelineName,

@@ -3,11 +3,10 @@ import { createEngineHost } from "../../worker/engine-host.js";
 import { createWorkerApp, workerName } from "../../worker/worker-app.js";
 import type { CommandContext } from "../command-context.js";
 import { runService } from "../process/run-service.js";
-import { createLogger } from "../service/create-logger.js";
 import { findModel, showDownload } from "../service/find-model.js";
 import { imageStoreOf } from "../service/image-store-of.js";
+import { observeService } from "../service/observe-service.js";
 import { protectionOf } from "../service/protection-of.js";
-import { createServiceTelemetry } from "../service/service-telemetry.js";
 import type { SettingsOf } from "../settings/setting.js";
 import type { workerSettings } from "../settings/worker-settings.js";
 import { createProgress } from "../terminal/progress.js";
@@ -16,8 +15,9 @@ import { createProgress } from "../terminal/progress.js";
 export async function runWorker(settings: SettingsOf<typeof workerSettings>, context: CommandContext): Promise<number> {
   const { app: appId, host, port, device, precision, threads, grace } = settings;
   const { maxWaiting, publicUrl, trustTraceparent, reflection, engineMemory, engineStall } = settings;
-  const logger = createLogger(workerName, settings.logLevel, context.stderr).child({ app: appId });
-  const telemetry = createServiceTelemetry(workerName, context.environment, logger);
+  const observed = observeService(workerName, settings.logLevel, context);
+  const { telemetry } = observed;
+  const logger = observed.logger.child({ app: appId });
   return runService(
     {
       name: appId,

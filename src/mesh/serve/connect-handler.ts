@@ -6,7 +6,7 @@ import { enterWith } from "../access/gate-handler.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
 import { createBodyMemory } from "./body-memory.js";
 import { applyCors, type CorsOptions } from "./cors.js";
-import { createInternalErrorInterceptor, type InternalErrorHandler } from "./internal-errors.js";
+import { internalErrorInterceptor } from "./internal-errors.js";
 import { compressions } from "./message-check.js";
 import { refusalInterceptor } from "./refusal.js";
 import { requestFormat } from "./request-format.js";
@@ -33,8 +33,11 @@ export interface ConnectHandlerOptions {
   readonly bodyMemoryBytes?: number;
   /** Answers requests whose path is no RPC's. Default: 404. */
   readonly fallback?: NodeHandler;
-  /** Gets errors that clients see only as "internal error". Default: they are dropped. */
-  readonly onInternalError?: InternalErrorHandler;
+  /**
+   * Gets what no interceptor sees: errors of the fallback, and of answers that could not be made or written. The path is that of the
+   * RPC, or `fallback`. Default: they are dropped.
+   */
+  readonly onBroken?: (error: unknown, path: string) => void;
   /** Aborts the signal of every running call, with its own reason. */
   readonly shutdownSignal?: AbortSignal;
   /** Decides who may call, before a body is read. The fallback is not behind it. Default: anybody. */
@@ -62,11 +65,15 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     memory: createBodyMemory(options.bodyMemoryBytes ?? defaultBodyMemoryBytes),
   };
   const gate = options.gate ?? createGate({});
-  const onInternalError: InternalErrorHandler = options.onInternalError ?? (() => {});
-  // Twice: inside, so that interceptors see the client's error; outside, for what the interceptors themselves throw.
-  const internalErrors = createInternalErrorInterceptor(onInternalError);
+  const onBroken = options.onBroken ?? (() => {});
   const router = createConnectRouter({
-    interceptors: [internalErrors, ...(options.interceptors ?? []), internalErrors, refusalInterceptor],
+    // Twice: inside, so that interceptors see the client's error; outside, for what the interceptors themselves throw.
+    interceptors: [
+      internalErrorInterceptor,
+      ...(options.interceptors ?? []),
+      internalErrorInterceptor,
+      refusalInterceptor,
+    ],
     acceptCompression: [...compressions],
     readMaxBytes: limits.readMaxBytes,
     jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true, ignoreUnknownFields: true },
@@ -87,10 +94,9 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
       });
       await writeResponse(await handler(screened), response);
     } catch (error) {
-      const { service, method } = handler;
       endBroken(response, error);
       if (!(error instanceof ConnectError)) {
-        onInternalError(error, { method: `${service.typeName}/${method.name}` });
+        onBroken(error, handler.requestPath);
       }
     } finally {
       entry?.leave();
@@ -109,7 +115,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
         return fallback(request, response);
       } catch (error) {
         endBroken(response, error);
-        return onInternalError(error, { method: "fallback" });
+        return onBroken(error, "fallback");
       }
     }
     if (request.method !== "POST") {

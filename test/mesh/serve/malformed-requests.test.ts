@@ -15,6 +15,7 @@ import {
   type RawResponse,
   readToEnd,
 } from "../support/raw-http.js";
+import { recordInternal } from "../support/record-internal.js";
 import { serveEcho } from "../support/serve-echo.js";
 
 /** Stands wherever a caller's text can stand, and must never come back. */
@@ -216,7 +217,11 @@ function outcomeOf(response: RawResponse): string {
 test(`${count} malformed requests each get what their class deserves, and quote nothing`, async (t) => {
   const random = createRandom(7);
   const internal: unknown[] = [];
-  const { url, stop } = await serveEcho(t, { readMaxBytes, onInternalError: (error) => internal.push(error) });
+  const { url, stop } = await serveEcho(t, {
+    readMaxBytes,
+    interceptors: [recordInternal(internal)],
+    onBroken: (error) => internal.push(error),
+  });
   const session = connectHttp2(t, url);
   const names = Object.keys(classes);
   for (let i = 0; i < count; i++) {
@@ -248,7 +253,8 @@ test("connections that break anywhere leave nothing behind", async (t) => {
   const random = createRandom(11);
   const internal: unknown[] = [];
   const { url, port, stop } = await serveEcho(t, {
-    onInternalError: (error) => internal.push(error),
+    interceptors: [recordInternal(internal)],
+    onBroken: (error) => internal.push(error),
     keepaliveTimeMs: 20,
   });
   const body = '{"prompt":"x"}';

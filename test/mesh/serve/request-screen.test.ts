@@ -6,6 +6,7 @@ import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { GenerateRequestSchema } from "../../../src/gen/throughline/v1/pipeline_pb.js";
 import { errorOf } from "../support/error-of.js";
 import { connectHttp2, envelope, http1, http2Request, postJson } from "../support/raw-http.js";
+import { recordInternal } from "../support/record-internal.js";
 import { serveEcho } from "../support/serve-echo.js";
 
 const generate = "/throughline.v1.ImagePipelineService/Generate";
@@ -59,9 +60,9 @@ suite("a request that cannot be read", () => {
       const { calls, interceptor } = recorder();
       const internal: unknown[] = [];
       const { url } = await serveEcho(t, {
-        interceptors: [interceptor],
+        interceptors: [recordInternal(internal), interceptor],
         behaviour: () => assert.fail("the handler ran"),
-        onInternalError: (error) => internal.push(error),
+        onBroken: (error) => internal.push(error),
       });
       const session = connectHttp2(t, url);
       const headers = { "content-type": type, te: "trailers" };

@@ -1,0 +1,22 @@
+import type { Level } from "pino";
+import { type Observed, observe } from "../../app/observe.js";
+import { TelemetryConfigError } from "../../trace/sdk/environment-reader.js";
+import type { CommandContext } from "../command-context.js";
+import { usageError } from "../command-error.js";
+
+/**
+ * The log of a service, on stderr, and its telemetry as the environment says.
+ *
+ * @throws CommandError (bad usage) that names the variable that holds nonsense.
+ */
+export function observeService(
+  serviceName: string,
+  level: Level | "silent",
+  { environment, stderr }: Pick<CommandContext, "environment" | "stderr">,
+): Observed {
+  try {
+    return observe({ serviceName, environment, level, write: (line) => void stderr.write(line) });
+  } catch (error) {
+    throw error instanceof TelemetryConfigError ? usageError(error.message) : error;
+  }
+}

@@ -1,0 +1,183 @@
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { Code, ConnectError, type ConnectRouter, createClient, createRouterTransport } from "@connectrpc/connect";
+import { z } from "zod";
+import { createCallLog } from "../../src/app/call-log.js";
+import { createLogger } from "../../src/app/create-logger.js";
+import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
+import { callerContextKey } from "../../src/mesh/access/callers.js";
+import { deadlineExceeded, internal, unavailable } from "../../src/mesh/errors/errors.js";
+import { createServerSpanInterceptor } from "../../src/trace/server-span-interceptor.js";
+import { testTelemetry } from "../support/telemetry.js";
+
+const lineSchema = z.looseObject({
+  level: z.string(),
+  time: z.iso.datetime(),
+  service: z.literal("painter"),
+  msg: z.string(),
+});
+
+/** A worker that ends its calls as it is told, and what its log says of them. */
+function painter(t: TestContext, behaviour: () => void, services = [TextToImageWorkerService]) {
+  const lines: string[] = [];
+  const telemetry = testTelemetry(t, "painter");
+  const logger = createLogger({ service: "painter", level: "debug", write: (line) => lines.push(line) });
+  const routes = (router: ConnectRouter) => {
+    router.service(TextToImageWorkerService, {
+      async infer() {
+        behaviour();
+        return {};
+      },
+      async *inferStream() {
+        yield {};
+        behaviour();
+        yield {};
+      },
+    });
+  };
+  const interceptors = [
+    createCallLog({ logger, services }),
+    createServerSpanInterceptor({ ...telemetry, name: "painting", services: [TextToImageWorkerService] }),
+  ];
+  const transport = createRouterTransport(routes, { router: { interceptors } });
+  return {
+    client: createClient(TextToImageWorkerService, transport),
+    logger,
+    lines,
+    /** The lines, without what no two runs have in common. */
+    told: () =>
+      lines.map((text) => {
+        const { time, durationMs, trace_id, span_id, ...line } = lineSchema.parse(JSON.parse(text));
+        return line;
+      }),
+    spans: () => telemetry.collector.spans(),
+  };
+}
+
+const infer = "throughline.v1.TextToImageWorkerService/Infer";
+const inferStream = "throughline.v1.TextToImageWorkerService/InferStream";
+const common = { service: "painter", trace_flags: "01" };
+
+test("a call is one line with its span, whether it is answered whole or as a stream", async (t) => {
+  const { client, told, lines, spans } = painter(t, () => {});
+  await client.infer({ prompt: "CANARY" });
+  for await (const _ of client.inferStream({ request: { prompt: "CANARY" } })) {
+    // To the end.
+  }
+  assert.deepEqual(told(), [
+    { level: "info", method: infer, code: "OK", ...common, msg: "call answered" },
+    { level: "info", method: inferStream, code: "OK", ...common, msg: "call answered" },
+  ]);
+  const ids = lines.map((line) => JSON.parse(line)).map(({ trace_id, span_id }) => [trace_id, span_id]);
+  assert.deepEqual(
+    ids,
+    spans().map(({ traceId, spanId }) => [traceId, spanId]),
+  );
+  assert.doesNotMatch(lines.join(""), /CANARY/);
+});
+
+for (const { what, thrown, line } of [
+  {
+    what: "the caller's failure is no trouble of the server, and its cause is not told",
+    thrown: new ConnectError("bad", Code.InvalidArgument, undefined, undefined, new Error("CANARY")),
+    line: { level: "info", code: "INVALID_ARGUMENT" },
+  },
+  {
+    what: "the server's failure without a cause is a warning",
+    thrown: unavailable("no worker can be reached"),
+    line: { level: "warn", code: "UNAVAILABLE", reason: "no worker can be reached" },
+  },
+  {
+    what: "that the time ran out is a warning, and the abort behind it says nothing more",
+    thrown: deadlineExceeded("step 3 of 20", new DOMException("aborted", "AbortError")),
+    line: { level: "warn", code: "DEADLINE_EXCEEDED", reason: "the time ran out: step 3 of 20" },
+  },
+  {
+    what: "a cause that nobody else is told makes it an error",
+    thrown: internal("the picture cannot be kept", new RangeError("no space")),
+    line: { level: "error", code: "INTERNAL", reason: "the picture cannot be kept", err: "RangeError: no space" },
+  },
+  {
+    what: "whatever is thrown is such a cause",
+    thrown: new TypeError("x is not a function"),
+    line: { level: "error", code: "INTERNAL", err: "TypeError: x is not a function" },
+  },
+]) {
+  test(what, async (t) => {
+    const { client, told } = painter(t, () => {
+      throw thrown;
+    });
+    await assert.rejects(client.infer({}));
+    await assert.rejects(async () => {
+      for await (const _ of client.inferStream({})) {
+        // To the failure.
+      }
+    });
+    const seen = told().map(({ err, ...rest }) => {
+      const { type, message } = z.object({ type: z.string(), message: z.string() }).optional().parse(err) ?? {};
+      return { ...rest, ...(type !== undefined && { err: `${type}: ${message}` }) };
+    });
+    const expected = (method: string) => ({ ...common, method, ...line, msg: "call failed" });
+    assert.deepEqual(seen, [expected(infer), expected(inferStream)]);
+  });
+}
+
+test("calls of other services are told of at debug, and their failures as all", async (t) => {
+  let fail = false;
+  const behaviour = () => {
+    if (fail) {
+      throw new Error("broken");
+    }
+  };
+  const { client, told } = painter(t, behaviour, []);
+  await client.infer({});
+  fail = true;
+  await assert.rejects(client.infer({}));
+  assert.deepEqual(
+    told().map(({ level }) => level),
+    ["debug", "error"],
+  );
+});
+
+test("a caller that has a name is named", async () => {
+  const lines: string[] = [];
+  const log = createCallLog({
+    logger: createLogger({ service: "painter", level: "info", write: (line) => lines.push(line) }),
+    services: [TextToImageWorkerService],
+  });
+  const transport = createRouterTransport(
+    (router) => void router.service(TextToImageWorkerService, { infer: () => ({}) }),
+    {
+      router: {
+        interceptors: [
+          (next) => (request) => {
+            request.contextValues.set(callerContextKey, { name: "web", countKey: "web", mayUse: () => true });
+            return next(request);
+          },
+          log,
+        ],
+      },
+    },
+  );
+  await createClient(TextToImageWorkerService, transport).infer({});
+  assert.equal(JSON.parse(lines[0] ?? "").caller, "web");
+  assert.equal(JSON.parse(lines[0] ?? "").trace_id, undefined, "there is no span");
+});
+
+test("what is logged while a span is active has its ids, and what is logged after its end has none", async (t) => {
+  const { logger, lines, client, spans } = painter(t, () => {
+    logger.info("inside");
+    void afterwards.then(() => logger.info("long after"));
+  });
+  let end = () => {};
+  const afterwards = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+  await client.infer({});
+  end();
+  await afterwards;
+  const [inside, call, after] = lines.map((line) => JSON.parse(line));
+  assert.equal(inside.span_id, spans()[0]?.spanId);
+  assert.equal(call.span_id, inside.span_id);
+  assert.deepEqual([after.msg, after.trace_id, after.span_id], ["long after", undefined, undefined]);
+});

@@ -1,0 +1,32 @@
+import { Code, type Interceptor } from "@connectrpc/connect";
+import { ROOT_CONTEXT } from "@opentelemetry/api";
+import { hiddenCauseOf } from "../../../src/mesh/errors/hidden-cause.js";
+import { bindIterable } from "../../../src/otelconnect/bind-iterable.js";
+import { serverCodeOf } from "../../../src/otelconnect/error-code.js";
+
+/** A call that ended with INTERNAL, and the cause that its client was not told. */
+export interface InternalFailure {
+  readonly method: string;
+  readonly hidden: unknown;
+}
+
+/** An interceptor that writes down the calls that end with INTERNAL for a cause that the client is not told; put it first. */
+export function recordInternal(failures: unknown[]): Interceptor {
+  return (next) => async (request) => {
+    const failed = (error: unknown) => {
+      const hidden = hiddenCauseOf(error);
+      if (hidden !== undefined && serverCodeOf(error, request.signal) === Code.Internal) {
+        failures.push({ method: request.method.name, hidden } satisfies InternalFailure);
+      }
+    };
+    try {
+      const response = await next(request);
+      return response.stream
+        ? { ...response, message: bindIterable(ROOT_CONTEXT, () => response.message, { failed }) }
+        : response;
+    } catch (error) {
+      failed(error);
+      throw error;
+    }
+  };
+}
