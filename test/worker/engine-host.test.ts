@@ -17,7 +17,9 @@ const heart: PaintRequest = { prompt: "a red heart", seed: 1, steps: 4 };
 /** So many steps that a test is done long before they are. */
 const endless: PaintRequest = { prompt: "a red heart", seed: 1, steps: 1000 };
 
-const lifelines = createServer();
+/** Whether processes that start are kept from beginning. */
+let held = false;
+const lifelines = createServer((socket) => void (held || socket.write("begin")));
 before(async () => {
   lifelines.listen(0, "127.0.0.1");
   await once(lifelines, "listening");
@@ -32,7 +34,8 @@ async function nextLifeline(): Promise<{ readonly ended: Promise<unknown> }> {
   const [socket]: Socket[] = await once(lifelines, "connection");
   assert.ok(socket);
   socket.on("error", () => {});
-  return { ended: once(socket.resume(), "close") };
+  // A process that is killed may reset it.
+  return { ended: new Promise((resolve) => socket.resume().once("close", resolve)) };
 }
 
 async function makeFolder(unetWork = 0): Promise<string> {
@@ -213,6 +216,7 @@ describe("engine host", async () => {
   it("can be stopped while it starts", async () => {
     const controller = new AbortController();
     const reason = new Error("never mind");
+    held = true;
     const lifeline = nextLifeline();
     const starting = createEngineHost({ modelFolder: folder, program, logger, signal: controller.signal });
     const rejected = assert.rejects(starting, reason);
@@ -220,6 +224,7 @@ describe("engine host", async () => {
     controller.abort(reason);
     await rejected;
     await ended;
+    held = false;
   });
 
   it("leaves no engine behind when its own process is killed in the middle of a picture", async () => {

@@ -31,26 +31,26 @@ const lost = { name: "PaintError", kind: "lost" };
 
 describe("engine host and a process that hangs", async () => {
   it("kills one that is silent, and has the next one ready by itself", async () => {
-    const { host, log } = await startHost({ silenceMs: 4_000 });
+    const { host, log } = await startHost({ silenceMs: 6_000 });
     const { pid } = host;
     assert.ok(pid !== undefined);
     const ready = nextReady(host);
     process.kill(pid, "SIGSTOP");
     await assert.rejects(paint(host, "a cat"), lost);
     await ready;
-    assert.ok(log.some((line) => line.includes("killed: no sign of life for 4000 ms")));
+    assert.ok(log.some((line) => line.includes("killed: no sign of life for 6000 ms")));
     await paint(host, "a cat");
   });
 
   it("leaves one alone whose runs block its thread for longer than the silence", async () => {
-    const { host } = await startHost({ silenceMs: 4_000 });
+    const { host } = await startHost({ silenceMs: 6_000 });
     const { pid } = host;
-    await paint(host, "block 9000");
+    await paint(host, "block 13000");
     assert.equal(host.pid, pid);
   });
 
   it("kills one whose run never returns, though its heart beats", async () => {
-    const { host, log } = await startHost({ stallMs: 1_500 });
+    const { host, log } = await startHost({ stallMs: 4_000 });
     const ready = nextReady(host);
     await assert.rejects(paint(host, "hang"), lost);
     await ready;

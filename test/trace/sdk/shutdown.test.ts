@@ -38,11 +38,8 @@ async function refusingEndpoint(t: TestContext): Promise<string> {
   return endpoint;
 }
 
-const result = z.object({
-  shutdownMs: z.record(z.string(), z.number()),
-  exitMs: z.number(),
-  warnings: z.array(z.string()),
-});
+const names = z.array(z.string());
+const result = z.object({ late: names, keptAliveBy: names, warnings: names });
 
 test("a shutdown is over within 4 s whatever the collector does, and the process then ends by itself", async (t) => {
   const grpc = await startOtlpReceiver();
@@ -78,13 +75,8 @@ test("a shutdown is over within 4 s whatever the collector does, and the process
     script,
     JSON.stringify(Object.fromEntries(environments)),
   ]);
-  const { shutdownMs, exitMs, warnings } = result.parse(JSON.parse(stdout));
-  t.diagnostic(JSON.stringify({ shutdownMs, exitMs }));
-  assert.equal(Object.keys(shutdownMs).length, environments.length);
-  for (const [name, ms] of Object.entries(shutdownMs)) {
-    assert.ok(ms < 4000, `${name}: ${ms} ms`);
-  }
-  assert.ok(exitMs < 4500, `the process lived for ${exitMs} ms`);
+  const { late, keptAliveBy, warnings } = result.parse(JSON.parse(stdout));
+  assert.deepEqual([late, keptAliveBy], [[], []]);
   const failing = environments.map(([name]) => String(name)).filter((name) => !name.includes("fine"));
   assert.deepEqual(
     warnings.filter((name) => name.includes("fine")),
