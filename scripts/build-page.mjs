@@ -1,0 +1,74 @@
+// Builds the studio's page into dist/page: what a browser loads, and nothing else.
+import { copyFile, mkdir } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
+import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+
+const at = (path) => fileURLToPath(new URL(`../${path}`, import.meta.url));
+const source = at("src/page");
+const target = at("dist/page");
+
+/** The messages of buf/validate/validate.proto that come in errors. The page checks nothing by the rules themselves, which are most of the file. */
+const errorMessages = ["Violations", "Violation", "FieldPath", "FieldPathElement"];
+
+const withoutRules = {
+  name: "without-rules",
+  setup(build) {
+    build.onLoad({ filter: /gen[\\/]buf[\\/]validate[\\/]validate_pb\.js$/ }, () => {
+      const { name, package: packageName, syntax, edition, messageType } = file_buf_validate_validate.proto;
+      const file = create(FileDescriptorProtoSchema, {
+        name,
+        package: packageName,
+        syntax,
+        edition,
+        dependency: ["google/protobuf/descriptor.proto"],
+        messageType: errorMessages.map((wanted) => messageType.find((message) => message.name === wanted)),
+      });
+      const base64 = Buffer.from(toBinary(FileDescriptorProtoSchema, file)).toString("base64");
+      return {
+        contents: [
+          'import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";',
+          'import { file_google_protobuf_descriptor } from "@bufbuild/protobuf/wkt";',
+          `export const file_buf_validate_validate = /*@__PURE__*/ fileDesc("${base64}", [file_google_protobuf_descriptor]);`,
+          ...errorMessages.map(
+            (message, index) =>
+              `export const ${message}Schema = /*@__PURE__*/ messageDesc(file_buf_validate_validate, ${index});`,
+          ),
+        ].join("\n"),
+        resolveDir: source,
+      };
+    });
+  },
+};
+
+/** Only the package's own development has the bundler: `npm ci --omit=dev` is left in peace. */
+const esbuild = await import("esbuild").catch((error) => {
+  if (error.code === "ERR_MODULE_NOT_FOUND") {
+    process.stderr.write(
+      "the studio's page is not built, because esbuild, a development dependency, is not installed\n",
+    );
+    return undefined;
+  }
+  throw error;
+});
+
+if (esbuild !== undefined) {
+  await mkdir(target, { recursive: true });
+  await esbuild.build({
+    entryPoints: [`${source}/studio.tsx`, `${source}/studio.css`],
+    outdir: target,
+    bundle: true,
+    minify: true,
+    format: "esm",
+    target: ["chrome123", "firefox121", "safari17.5"],
+    jsx: "automatic",
+    jsxImportSource: "preact",
+    legalComments: "none",
+    logLevel: "warning",
+    plugins: [withoutRules],
+  });
+  for (const file of ["index.html", "icon.svg"]) {
+    await copyFile(`${source}/${file}`, `${target}/${file}`);
+  }
+}

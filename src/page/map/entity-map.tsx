@@ -1,0 +1,142 @@
+import type { Entity, EntityCall, WatchEntityMapResponse } from "../../gen/throughline/studio/v1/studio_pb.js";
+import { useWidth } from "../shell/hooks.js";
+import type { Studio } from "../shell/studio.js";
+import { serviceColour } from "../trace/service-colour.js";
+import { figuresText } from "./figures-text.js";
+import { layOutMap, type MapDirection, type MapSizes, type PlacedEdge, type PlacedNode } from "./map-layout.js";
+import { MapTable } from "./map-table.js";
+
+/** Apps as nodes, the calls between them as edges. */
+export function EntityMap({ studio }: { studio: Studio }) {
+  const { ref, width } = useWidth<HTMLDivElement>();
+  const map = studio.connection.map.value;
+  const empty = map === undefined || map.entities.length === 0;
+  return (
+    <section class="panel map" aria-labelledby="map-title">
+      <div class="head">
+        <h2 id="map-title">Map</h2>
+        <span class="muted">calls of the last 5 minutes</span>
+      </div>
+      <div ref={ref}>
+        {empty ? <p class="muted">No app has been seen yet.</p> : width > 0 && <Drawing map={map} width={width} />}
+      </div>
+      {!empty && (
+        <details>
+          <summary>As a table</summary>
+          <MapTable map={map} />
+        </details>
+      )}
+    </section>
+  );
+}
+
+const margin = 3;
+const narrow = 480;
+
+function sizesFor(width: number, direction: MapDirection): MapSizes {
+  const node = { width: width < narrow ? 148 : 184, height: 52 };
+  return { node, layerGap: direction === "across" ? 150 : 76, nodeGap: direction === "across" ? 36 : 20 };
+}
+
+function Drawing({ map, width }: { map: WatchEntityMapResponse; width: number }) {
+  const names = map.entities.map(({ name }) => name);
+  const lay = (direction: MapDirection) => layOutMap(names, map.calls, direction, sizesFor(width, direction));
+  const wide = lay("across");
+  const isWide = wide.width + 2 * margin <= width;
+  const layout = isWide ? wide : lay("down");
+  const { node } = sizesFor(width, isWide ? "across" : "down");
+  const box = { width: layout.width + 2 * margin, height: layout.height + 2 * margin };
+  const callOf = (edge: PlacedEdge) =>
+    map.calls.find(({ caller, callee }) => caller === edge.caller && callee === edge.callee);
+  return (
+    <svg
+      class="entity-map"
+      viewBox={`${-margin} ${-margin} ${box.width} ${box.height}`}
+      width={box.width}
+      height={box.height}
+      role="img"
+      aria-label={`${map.entities.length} apps and the calls between them; the table below says the same`}
+    >
+      <defs>
+        <marker
+          id="arrow"
+          viewBox="0 0 8 8"
+          refX="7"
+          refY="4"
+          markerWidth="7"
+          markerHeight="7"
+          orient="auto-start-reverse"
+        >
+          <path class="arrow" d="M0,0.5 L7.5,4 L0,7.5 z" />
+        </marker>
+      </defs>
+      {layout.edges.map((edge) => (
+        <Edge key={`${edge.caller} ${edge.callee}`} edge={edge} call={callOf(edge)} />
+      ))}
+      {layout.nodes.map((place) => (
+        <Node
+          key={place.name}
+          place={place}
+          size={node}
+          entity={map.entities.find(({ name }) => name === place.name)}
+        />
+      ))}
+    </svg>
+  );
+}
+
+function Node({ place, size, entity }: { place: PlacedNode; size: MapSizes["node"]; entity: Entity | undefined }) {
+  const { rate, latency, errors, running } = figuresText(entity?.figures);
+  const asked = (entity?.figures?.count ?? 0) > 0 || running !== "";
+  return (
+    <g class="node" transform={`translate(${place.x} ${place.y})`}>
+      <rect width={size.width} height={size.height} rx="3" />
+      <rect
+        width="4"
+        height={size.height}
+        rx="2"
+        class="edge-mark"
+        style={{ fill: `var(--service-${serviceColour(place.name)})` }}
+      />
+      <text x="14" y="21" class="node-name">
+        {place.name}
+      </text>
+      <text x="14" y="39" class={errors === "" ? "small" : "small is-error"}>
+        {asked
+          ? [errors, running].filter(Boolean).join(", ") ||
+            (size.width < 180 ? rate : `${rate}, ${latency.split(",")[0]}`)
+          : "called by others only"}
+      </text>
+    </g>
+  );
+}
+
+function Edge({ edge, call }: { edge: PlacedEdge; call: EntityCall | undefined }) {
+  const { rate, latency, errors, running } = figuresText(call?.figures);
+  const lines = [
+    { words: rate, kind: "" },
+    { words: latency, kind: "" },
+    { words: [errors, running].filter(Boolean).join(", "), kind: errors === "" ? "is-running" : "is-error" },
+  ].filter(({ words }) => words !== "");
+  const perMinute = call?.figures?.perMinute ?? 0;
+  return (
+    <g class={`call${running === "" ? "" : " is-running"}${errors === "" ? "" : " is-error"}`}>
+      <path
+        d={edge.path}
+        style={{ strokeWidth: `${1.25 + Math.min(2.5, Math.log10(1 + perMinute))}px` }}
+        markerEnd="url(#arrow)"
+      />
+      {lines.map(({ words, kind }, index) => (
+        <text
+          key={words}
+          x={edge.labelX}
+          y={edge.labelY + 4 + (index - (lines.length - 1) / 2) * 15}
+          class={`small ${kind}`}
+          text-anchor="middle"
+        >
+          {words}
+        </text>
+      ))}
+    </g>
+  );
+}

@@ -1,0 +1,38 @@
+import type { HistoryEntry, HistoryStore } from "./history.js";
+
+const database = "throughline-studio";
+const pictures = "pictures";
+
+/** A history in the browser's IndexedDB, which holds pictures as they are. */
+export function createIndexedHistory(factory: IDBFactory): HistoryStore {
+  const opened = open(factory);
+  // A failure to open is told by each use.
+  opened.catch(() => {});
+  return {
+    async load() {
+      return result<HistoryEntry[]>((await opened).transaction(pictures).objectStore(pictures).getAll());
+    },
+    async save(entry) {
+      await result((await opened).transaction(pictures, "readwrite").objectStore(pictures).put(entry));
+    },
+    async remove(ids) {
+      const store = (await opened).transaction(pictures, "readwrite").objectStore(pictures);
+      await Promise.all(ids.map((id) => result(store.delete(id))));
+    },
+  };
+}
+
+function open(factory: IDBFactory): Promise<IDBDatabase> {
+  const request = factory.open(database, 1);
+  request.onupgradeneeded = () => {
+    request.result.createObjectStore(pictures, { keyPath: "id" });
+  };
+  return result(request);
+}
+
+function result<T>(request: IDBRequest<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}

@@ -1,0 +1,148 @@
+import { useMemo } from "preact/hooks";
+import { Stage } from "../../contracts/contracts.js";
+import type { Running } from "../request/painting.js";
+import { phaseWords, progressDetail, spokenProgress } from "../request/progress-words.js";
+import { shareFragment } from "../request/share-link.js";
+import { timeLeftMs } from "../request/time-left.js";
+import { CopyButton } from "../shell/copy-button.js";
+import { formatDuration } from "../shell/duration-text.js";
+import { useNow, useObjectUrl } from "../shell/hooks.js";
+import type { Studio } from "../shell/studio.js";
+import type { HistoryEntry } from "./history.js";
+import { pictureFileName } from "./picture-file-name.js";
+
+/** The picture: as it forms, or as it is. */
+export function PictureStage({ studio }: { studio: Studio }) {
+  const state = studio.painting.state.value;
+  const running = state.kind === "running" ? state : undefined;
+  const entry = studio.shown.value;
+  return (
+    <section class="panel picture" aria-label="Picture" id="picture">
+      <Frame running={running} entry={entry} prompt={studio.form.value.prompt} />
+      {running !== undefined ? (
+        <ProgressBar running={running} tailMs={studio.painting.tailMs.value} />
+      ) : (
+        entry !== undefined && <Result studio={studio} entry={entry} />
+      )}
+      {state.kind === "cancelled" && <p class="muted">{cancelledWords(state.running)}</p>}
+      <p class="unseen" role="status">
+        {running !== undefined
+          ? spokenProgress(running)
+          : state.kind === "done"
+            ? `The picture is done, in ${formatDuration(state.elapsedMs)}, with seed ${state.response.seed}`
+            : state.kind === "cancelled"
+              ? cancelledWords(state.running)
+              : ""}
+      </p>
+    </section>
+  );
+}
+
+function cancelledWords({ step, totalSteps }: Running): string {
+  return totalSteps > 0 ? `Cancelled at step ${step} of ${totalSteps}.` : "Cancelled.";
+}
+
+function Frame({
+  running,
+  entry,
+  prompt,
+}: {
+  running: Running | undefined;
+  entry: HistoryEntry | undefined;
+  prompt: string;
+}) {
+  const preview = running?.preview;
+  const previewBlob = useMemo(
+    () => preview && new Blob([new Uint8Array(preview.bytes)], { type: preview.contentType }),
+    [preview],
+  );
+  const previewUrl = useObjectUrl(previewBlob);
+  const pictureUrl = useObjectUrl(running === undefined ? entry?.picture : undefined);
+  if (running !== undefined) {
+    return (
+      <div class="frame is-forming">
+        {previewUrl === undefined ? (
+          <p class="muted">The picture begins as noise.</p>
+        ) : (
+          <img src={previewUrl} alt={`Preview of: ${prompt}`} />
+        )}
+      </div>
+    );
+  }
+  return (
+    <div class="frame">
+      {pictureUrl === undefined || entry === undefined ? (
+        <p class="muted">Say what to paint, and press Paint. The picture forms here, and its trace beside it.</p>
+      ) : (
+        <img src={pictureUrl} alt={entry.form.prompt} width={entry.width} height={entry.height} />
+      )}
+    </div>
+  );
+}
+
+function ProgressBar({ running, tailMs }: { running: Running; tailMs: number }) {
+  const now = useNow(true, 250);
+  const denoising = running.phase.kind === "stage" && running.phase.stage === Stage.DENOISING;
+  const left = denoising ? timeLeftMs(running.marks, running.totalSteps, tailMs, now) : undefined;
+  const detail = progressDetail(running, left);
+  const { step, totalSteps } = running;
+  return (
+    <div class="progress">
+      <div class="progress-words">
+        <span>{phaseWords(running)}</span>
+        <span class="muted figures">{detail}</span>
+      </div>
+      <div
+        class={totalSteps > 0 ? "steps" : "steps is-waiting"}
+        style={{ "--steps": String(Math.max(1, totalSteps)) }}
+        role="progressbar"
+        aria-label="Steps"
+        aria-valuemin={0}
+        aria-valuemax={Math.max(1, totalSteps)}
+        aria-valuenow={step}
+        aria-valuetext={`${phaseWords(running)} ${detail}`.trim()}
+      >
+        <div style={{ width: `${totalSteps > 0 ? (100 * step) / totalSteps : 100}%` }} />
+      </div>
+    </div>
+  );
+}
+
+function Result({ studio, entry }: { studio: Studio; entry: HistoryEntry }) {
+  const link = () => `${location.origin}${location.pathname}${shareFragment(entry.form)}`;
+  return (
+    <div class="result">
+      <p class="caption">{entry.form.prompt}</p>
+      <p class="muted figures">
+        seed {entry.seed} · {entry.width}×{entry.height} · {formatDuration(entry.elapsedMs)} · {entry.model} on{" "}
+        {entry.executionProvider}
+      </p>
+      {entry.truncatedTokens > 0 && (
+        <p class="wrong">
+          The prompt was too long for the model: its last {entry.truncatedTokens} tokens were left out.
+        </p>
+      )}
+      <div class="buttons">
+        <button type="button" onClick={() => studio.repaint(entry, "same")}>
+          Again
+        </button>
+        <button type="button" onClick={() => studio.repaint(entry, "other")}>
+          Vary
+        </button>
+        <DownloadLink entry={entry} />
+        <CopyButton label="Copy link" what="the request with its seed" text={link} />
+        <CopyButton label="Copy seed" what={String(entry.seed)} text={() => String(entry.seed)} />
+        <CopyButton label="Copy prompt" what="of this picture" text={() => entry.form.prompt} />
+      </div>
+    </div>
+  );
+}
+
+function DownloadLink({ entry }: { entry: HistoryEntry }) {
+  const url = useObjectUrl(entry.picture);
+  return (
+    <a class="button" href={url ?? ""} download={pictureFileName(entry.form.prompt, entry.seed, entry.contentType)}>
+      Download
+    </a>
+  );
+}

@@ -1,0 +1,183 @@
+import type { ComponentChildren } from "preact";
+import type { Studio } from "../shell/studio.js";
+import { type FieldName, maxPromptLength, type NumberRule, numberRules, schedulers } from "./request-form.js";
+
+/** What to paint, and how. */
+export function PaintingForm({ studio }: { studio: Studio }) {
+  const { form, wrong, painting, connection } = studio;
+  const running = painting.state.value.kind === "running";
+  const apps = connection.offer.value?.workerApps ?? [];
+  const values = form.value;
+  const locked = values.seed !== "";
+  return (
+    <form
+      class="panel request"
+      aria-label="Request"
+      noValidate
+      onSubmit={(event) => {
+        event.preventDefault();
+        studio.paint();
+      }}
+    >
+      <Field studio={studio} name="prompt" label="Prompt" wide>
+        {(props) => (
+          <textarea
+            {...props}
+            rows={4}
+            required
+            placeholder="A red heart"
+            maxLength={2 * maxPromptLength}
+            value={values.prompt}
+            onInput={(event) => studio.edit("prompt", event.currentTarget.value)}
+          />
+        )}
+      </Field>
+      <div class="actions">
+        {running ? (
+          <button type="button" class="primary" onClick={studio.cancel}>
+            Cancel <kbd>Esc</kbd>
+          </button>
+        ) : (
+          <button type="submit" class="primary">
+            Paint <kbd>{shortcut()}</kbd>
+          </button>
+        )}
+      </div>
+      {wrong.value.size > 0 && (
+        <p class="wrong" role="alert">
+          {wrong.value.size === 1 ? "A field wants another value." : `${wrong.value.size} fields want other values.`}
+        </p>
+      )}
+      <fieldset class="options">
+        <legend>Options</legend>
+        {apps.length > 1 && (
+          <Field studio={studio} name="workerApp" label="App" wide>
+            {(props) => (
+              <select
+                {...props}
+                value={values.workerApp}
+                onChange={(event) => studio.edit("workerApp", event.currentTarget.value)}
+              >
+                <option value="">{apps[0]} (default)</option>
+                {apps.slice(1).map((app) => (
+                  <option key={app} value={app}>
+                    {app}
+                  </option>
+                ))}
+              </select>
+            )}
+          </Field>
+        )}
+        <NumberField studio={studio} name="width" label="Width" unit="px" />
+        <NumberField studio={studio} name="height" label="Height" unit="px" />
+        <NumberField studio={studio} name="steps" label="Steps" />
+        <NumberField studio={studio} name="guidance" label="Guidance" />
+        <Field studio={studio} name="scheduler" label="Scheduler" wide>
+          {(props) => (
+            <select
+              {...props}
+              value={values.scheduler}
+              onChange={(event) => studio.edit("scheduler", event.currentTarget.value)}
+            >
+              <option value="">The model’s own</option>
+              {[...schedulers].map(([name, { words }]) => (
+                <option key={name} value={name}>
+                  {words}
+                </option>
+              ))}
+            </select>
+          )}
+        </Field>
+        <div class="field wide seed">
+          <NumberField studio={studio} name="seed" label="Seed" placeholder="random" />
+          <div class="switch">
+            <button type="button" aria-pressed={!locked} onClick={() => studio.lockSeed(false)}>
+              Random
+            </button>
+            <button type="button" aria-pressed={locked} onClick={() => !locked && studio.lockSeed(true)}>
+              Lock
+            </button>
+          </div>
+        </div>
+        <Field studio={studio} name="negativePrompt" label="Negative prompt" wide>
+          {(props) => (
+            <textarea
+              {...props}
+              rows={2}
+              placeholder="What the picture should not show"
+              maxLength={2 * maxPromptLength}
+              value={values.negativePrompt}
+              onInput={(event) => studio.edit("negativePrompt", event.currentTarget.value)}
+            />
+          )}
+        </Field>
+      </fieldset>
+    </form>
+  );
+}
+
+interface NumberFieldProps {
+  readonly studio: Studio;
+  readonly name: keyof typeof numberRules;
+  readonly label: string;
+  readonly unit?: string;
+  readonly placeholder?: string;
+}
+
+function NumberField({ studio, name, label, unit, placeholder = "auto" }: NumberFieldProps) {
+  const rule: NumberRule = numberRules[name];
+  return (
+    <Field studio={studio} name={name} label={unit === undefined ? label : `${label}, ${unit}`}>
+      {(props) => (
+        <input
+          {...props}
+          type="number"
+          inputMode={rule.step === undefined ? "decimal" : "numeric"}
+          min={rule.min}
+          max={rule.max}
+          step={rule.step ?? "any"}
+          placeholder={placeholder}
+          value={studio.form.value[name]}
+          onInput={(event) => studio.edit(name, event.currentTarget.value)}
+        />
+      )}
+    </Field>
+  );
+}
+
+interface FieldProps {
+  readonly studio: Studio;
+  readonly name: FieldName;
+  readonly label: string;
+  readonly wide?: boolean;
+  readonly children: (props: {
+    readonly id: string;
+    readonly "aria-invalid": boolean;
+    readonly "aria-describedby": string | undefined;
+  }) => ComponentChildren;
+}
+
+/** A label, its field, and what is wrong with it. */
+function Field({ studio, name, label, wide = false, children }: FieldProps) {
+  const words = studio.wrong.value.get(name);
+  const wordsId = `${name}-wrong`;
+  return (
+    <div class={wide ? "field wide" : "field"}>
+      <label for={name}>{label}</label>
+      {children({
+        id: name,
+        "aria-invalid": words !== undefined,
+        "aria-describedby": words === undefined ? undefined : wordsId,
+      })}
+      {words !== undefined && (
+        <p class="wrong" id={wordsId}>
+          {words}
+        </p>
+      )}
+    </div>
+  );
+}
+
+function shortcut(): string {
+  return /Mac|iPhone|iPad/.test(navigator.userAgent) ? "⌘ Enter" : "Ctrl Enter";
+}

@@ -1,0 +1,150 @@
+import type { Client } from "@connectrpc/connect";
+import { signal as createSignal, type ReadonlySignal } from "@preact/signals";
+import { type GenerateResponse, type ImagePipelineService, type Progress, Stage } from "../../contracts/contracts.js";
+import { traceIdOf } from "../trace/trace-response.js";
+import { type RequestForm, requestOf } from "./request-form.js";
+import type { StepMark } from "./time-left.js";
+import { type Trouble, troubleOf } from "./trouble.js";
+
+/** How far a request that runs is. */
+export interface Running {
+  readonly kind: "running";
+  readonly phase:
+    | { readonly kind: "sent" }
+    | { readonly kind: "queued"; readonly position: number; readonly estimatedWaitMs: number }
+    | { readonly kind: "stage"; readonly stage: Stage };
+  /** Steps that are done; 0 before the first. */
+  readonly step: number;
+  /** 0 until it is known. */
+  readonly totalSteps: number;
+  readonly marks: readonly StepMark[];
+  /** The newest sight of the picture. */
+  readonly preview: { readonly bytes: Uint8Array; readonly contentType: string } | undefined;
+}
+
+/** Where the page's one request is. */
+export type PaintingState =
+  | { readonly kind: "idle" }
+  | Running
+  | { readonly kind: "done"; readonly response: GenerateResponse; readonly elapsedMs: number }
+  | { readonly kind: "cancelled"; readonly running: Running }
+  | { readonly kind: "failed"; readonly trouble: Trouble };
+
+/** Paints, one picture at a time. */
+export interface Painting {
+  readonly state: ReadonlySignal<PaintingState>;
+  /** Milliseconds that came after the last step of the last picture: what to expect of the next. */
+  readonly tailMs: ReadonlySignal<number>;
+  /** Sends a request, and cancels the one before. Resolves when it has ended, in whatever way. */
+  start(form: RequestForm): Promise<void>;
+  /** Ends the call; the service stops before its next step. */
+  cancel(): void;
+}
+
+/** What a painting needs. */
+export interface PaintingOptions {
+  readonly client: Client<typeof ImagePipelineService>;
+  /** Milliseconds by a clock that only goes forward. */
+  readonly now: () => number;
+  /** Told the trace of the request, as soon as it is known. */
+  readonly onTrace: (traceId: string) => void;
+  /** Told the finished picture with the form that asked for it. */
+  readonly onDone: (form: RequestForm, response: GenerateResponse, elapsedMs: number) => void;
+}
+
+const sent: Running = {
+  kind: "running",
+  phase: { kind: "sent" },
+  step: 0,
+  totalSteps: 0,
+  marks: [],
+  preview: undefined,
+};
+
+/** The page's own requests. */
+export function createPainting({ client, now, onTrace, onDone }: PaintingOptions): Painting {
+  const state = createSignal<PaintingState>({ kind: "idle" });
+  const tailMs = createSignal(0);
+  let current = new AbortController();
+
+  const run = async (form: RequestForm, signal: AbortSignal): Promise<void> => {
+    const startedAt = now();
+    let running = sent;
+    const show = (news: PaintingState) => {
+      // What an older request still has to say is nobody's affair any more.
+      if (!signal.aborted) {
+        state.value = news;
+      }
+    };
+    show(running);
+    const onHeader = (headers: Headers) => {
+      const traceId = traceIdOf(headers.get("traceresponse"));
+      if (traceId !== undefined) {
+        onTrace(traceId);
+      }
+    };
+    for await (const { event } of client.generateStream({ request: requestOf(form) }, { signal, onHeader })) {
+      switch (event.case) {
+        case "queued": {
+          const { position, estimatedWaitMs } = event.value;
+          running = { ...running, phase: { kind: "queued", position, estimatedWaitMs } };
+          show(running);
+          break;
+        }
+        case "progress":
+          running = advance(running, event.value, now());
+          show(running);
+          break;
+        case "result": {
+          const elapsedMs = now() - startedAt;
+          tailMs.value = (event.value.timings?.vaeDecodeMs ?? 0) + (event.value.timings?.uploadMs ?? 0);
+          show({ kind: "done", response: event.value, elapsedMs });
+          onDone(form, event.value, elapsedMs);
+          break;
+        }
+        case undefined:
+          break;
+      }
+    }
+  };
+
+  return {
+    state,
+    tailMs,
+    async start(form) {
+      current.abort();
+      const mine = new AbortController();
+      current = mine;
+      try {
+        await run(form, mine.signal);
+      } catch (error) {
+        if (!mine.signal.aborted) {
+          state.value = { kind: "failed", trouble: troubleOf(error) };
+        }
+      }
+      // A service that ends the stream without a result, and without an error, breaks the contract: nothing to wait for either.
+      if (mine === current && state.value.kind === "running") {
+        state.value = { kind: "idle" };
+      }
+    },
+    cancel() {
+      current.abort();
+      if (state.value.kind === "running") {
+        state.value = { kind: "cancelled", running: state.value };
+      }
+    },
+  };
+}
+
+function advance(running: Running, progress: Progress, nowMs: number): Running {
+  const { stage, step, totalSteps, preview, previewContentType } = progress;
+  const denoising = stage === Stage.DENOISING;
+  return {
+    kind: "running",
+    phase: { kind: "stage", stage },
+    step: denoising ? step : running.step,
+    totalSteps: denoising ? totalSteps : running.totalSteps,
+    marks: denoising ? [...running.marks, { step, atMs: nowMs }] : running.marks,
+    preview: preview.length > 0 ? { bytes: preview, contentType: previewContentType } : running.preview,
+  };
+}

@@ -1,0 +1,48 @@
+import { Stage } from "../../contracts/contracts.js";
+import { roughDuration } from "../shell/duration-text.js";
+import type { Running } from "./painting.js";
+
+const stageWords: ReadonlyMap<Stage, string> = new Map([
+  [Stage.TEXT_ENCODING, "Reading the prompt"],
+  [Stage.DENOISING, "Painting"],
+  [Stage.VAE_DECODE, "Decoding the picture"],
+  [Stage.UPLOAD, "Encoding the picture"],
+]);
+
+/** What goes on, in two or three words. */
+export function phaseWords({ phase }: Running): string {
+  switch (phase.kind) {
+    case "sent":
+      return "Asking for a painter";
+    case "queued":
+      return phase.position === 0 ? "Waiting: next in line" : `Waiting: ${phase.position} before you`;
+    case "stage":
+      // A newer pipeline may know stages that this page does not.
+      return stageWords.get(phase.stage) ?? "Working";
+  }
+}
+
+/** Step and time left beside the words, such as `step 5 of 20, about 3 s left`; empty where nothing is known. */
+export function progressDetail(running: Running, leftMs: number | undefined): string {
+  const { phase } = running;
+  if (phase.kind === "queued") {
+    return phase.estimatedWaitMs > 0 ? `begins in about ${roughDuration(phase.estimatedWaitMs)}` : "";
+  }
+  const step = phase.kind === "stage" && phase.stage === Stage.DENOISING && running.totalSteps > 0;
+  return [
+    ...(step ? [`step ${running.step} of ${running.totalSteps}`] : []),
+    ...(leftMs === undefined || phase.kind === "sent" ? [] : [`about ${roughDuration(leftMs)} left`]),
+  ].join(", ");
+}
+
+/**
+ * What a screen reader is told of a painting: only where it begins to wait, begins to paint, and is half done. The same words as before are
+ * not read again.
+ */
+export function spokenProgress(running: Running): string {
+  const { phase, step, totalSteps } = running;
+  if (phase.kind === "stage" && phase.stage === Stage.DENOISING) {
+    return totalSteps > 0 && step * 2 >= totalSteps ? "Half done" : "Painting";
+  }
+  return phase.kind === "queued" ? phaseWords(running) : "";
+}

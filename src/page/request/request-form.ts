@@ -1,0 +1,152 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Delivery, type GenerateRequestSchema, Scheduler } from "../../contracts/contracts.js";
+
+/** What stands in the fields of the form, as text. An empty one means the model's own default; an empty seed is drawn at random. */
+export interface RequestForm {
+  readonly prompt: string;
+  readonly negativePrompt: string;
+  /** App id of the worker; empty for the default one. */
+  readonly workerApp: string;
+  readonly width: string;
+  readonly height: string;
+  readonly steps: string;
+  readonly guidance: string;
+  readonly seed: string;
+  /** A name of {@link schedulers}; empty for the model's own. */
+  readonly scheduler: string;
+}
+
+/** A field of the form. */
+export type FieldName = keyof RequestForm;
+
+/** A form in which nothing is said. */
+export const emptyForm: RequestForm = {
+  prompt: "",
+  negativePrompt: "",
+  workerApp: "",
+  width: "",
+  height: "",
+  steps: "",
+  guidance: "",
+  seed: "",
+  scheduler: "",
+};
+
+/** The sampling algorithms by the name that stands in links, with what people call them. */
+export const schedulers: ReadonlyMap<string, { readonly words: string; readonly value: Scheduler }> = new Map([
+  ["euler-discrete", { words: "Euler", value: Scheduler.EULER_DISCRETE }],
+  ["euler-ancestral", { words: "Euler ancestral", value: Scheduler.EULER_ANCESTRAL }],
+  ["dpmpp-2m", { words: "DPM++ 2M", value: Scheduler.DPMPP_2M }],
+  ["dpmpp-2m-karras", { words: "DPM++ 2M Karras", value: Scheduler.DPMPP_2M_KARRAS }],
+  ["ddim", { words: "DDIM", value: Scheduler.DDIM }],
+  ["lcm", { words: "LCM", value: Scheduler.LCM }],
+]);
+
+/** What a number field takes: the contract's limits. */
+export interface NumberRule {
+  readonly min: number;
+  readonly max: number;
+  /** The value is a multiple of it. Absent: any number. */
+  readonly step?: number;
+}
+
+/** The number fields and what each takes. */
+export const numberRules = {
+  width: { min: 64, max: 2048, step: 8 },
+  height: { min: 64, max: 2048, step: 8 },
+  steps: { min: 1, max: 150, step: 1 },
+  guidance: { min: 0, max: 30 },
+  seed: { min: 0, max: 4_294_967_295, step: 1 },
+} as const satisfies Partial<Record<FieldName, NumberRule>>;
+
+/** Code points that a prompt, and a negative prompt, may have. */
+export const maxPromptLength = 2000;
+
+/** What is wrong with the form, in words by field; empty where it can be sent. A model may still take less. */
+export function checkForm(form: RequestForm): ReadonlyMap<FieldName, string> {
+  const wrong = new Map<FieldName, string>();
+  if (form.prompt.trim() === "") {
+    wrong.set("prompt", "Say what to paint.");
+  }
+  for (const name of ["prompt", "negativePrompt"] as const) {
+    const length = [...form[name]].length;
+    if (length > maxPromptLength) {
+      wrong.set(name, `${length} characters are too many: at most ${maxPromptLength} are taken.`);
+    }
+  }
+  for (const [name, rule] of Object.entries(numberRules) as [keyof typeof numberRules, NumberRule][]) {
+    const words = checkNumber(form[name], rule);
+    if (words !== undefined) {
+      wrong.set(name, words);
+    }
+  }
+  return wrong;
+}
+
+function checkNumber(text: string, { min, max, step }: NumberRule): string | undefined {
+  if (text.trim() === "") {
+    return undefined;
+  }
+  const value = Number(text);
+  const fits = value >= min && value <= max && (step === undefined || value % step === 0);
+  if (fits) {
+    return undefined;
+  }
+  const kind = step === undefined ? "A number" : step === 1 ? "A whole number" : `A multiple of ${step}`;
+  return `${kind} from ${min} to ${max}.`;
+}
+
+/**
+ * The request that the form asks for. The picture comes inside the answer, because the page keeps it: a store's URL may have forgotten it
+ * by then.
+ *
+ * @param form one that {@link checkForm} finds nothing wrong with.
+ */
+export function requestOf(form: RequestForm): MessageInitShape<typeof GenerateRequestSchema> {
+  const scheduler = schedulers.get(form.scheduler)?.value;
+  return {
+    prompt: form.prompt,
+    workerApp: form.workerApp,
+    options: {
+      ...(form.negativePrompt !== "" && { negativePrompt: form.negativePrompt }),
+      ...numberOf("width", form.width),
+      ...numberOf("height", form.height),
+      ...numberOf("numInferenceSteps", form.steps),
+      ...numberOf("guidanceScale", form.guidance),
+      ...numberOf("seed", form.seed),
+      ...(scheduler !== undefined && { scheduler }),
+      delivery: Delivery.DATA_URI,
+      previewInterval: previewIntervalOf(Number(form.steps)),
+    },
+  };
+}
+
+function numberOf<Name extends string>(name: Name, text: string): { readonly [key in Name]?: number } {
+  const given: { [key in Name]?: number } = {};
+  if (text.trim() !== "") {
+    given[name] = Number(text);
+  }
+  return given;
+}
+
+/** About thirty previews of a painting are as many as an eye wants. */
+function previewIntervalOf(steps: number): number {
+  return Math.max(1, Math.round(steps / 30));
+}
+
+const fieldOfPath: ReadonlyMap<string, FieldName> = new Map([
+  ["prompt", "prompt"],
+  ["worker_app", "workerApp"],
+  ["options.negative_prompt", "negativePrompt"],
+  ["options.width", "width"],
+  ["options.height", "height"],
+  ["options.num_inference_steps", "steps"],
+  ["options.guidance_scale", "guidance"],
+  ["options.seed", "seed"],
+  ["options.scheduler", "scheduler"],
+]);
+
+/** The form's field for a path of proto names, such as `request.options.width`; undefined where the form has none for it. */
+export function fieldFor(path: string): FieldName | undefined {
+  return fieldOfPath.get(path.replace(/^request\./, ""));
+}

@@ -1,0 +1,130 @@
+import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
+import { roughDuration } from "../shell/duration-text.js";
+import { type FieldName, fieldFor } from "./request-form.js";
+
+/** A failure in words. */
+export interface Trouble {
+  /** What happened. */
+  readonly title: string;
+  /** What to do about it. */
+  readonly advice: string;
+  /** What the service itself says; empty where that adds nothing. */
+  readonly detail: string;
+  /** What is wrong with which field of the form. */
+  readonly fields: ReadonlyMap<FieldName, string>;
+  /** Milliseconds after which the service asks for another try. */
+  readonly retryAfterMs: number | undefined;
+  /** Whether the service wants a caller's key, or another one. */
+  readonly needsKey: boolean;
+}
+
+/** Tells a failed call in words. A call that the page itself cancelled is no failure, and nothing for this function. */
+export function troubleOf(error: unknown): Trouble {
+  const failure = ConnectError.from(error);
+  const detail = failure.rawMessage;
+  const none = { detail, fields: new Map(), retryAfterMs: undefined, needsKey: false } as const;
+  if (isConnectionLost(failure)) {
+    return { ...none, ...connectionLost, detail: "" };
+  }
+  switch (failure.code) {
+    case Code.InvalidArgument: {
+      const fields = violatedFields(failure);
+      const advice =
+        fields.size > 0 ? "Mend the marked fields and paint again." : "Change the request and paint again.";
+      return { ...none, title: "The service does not take this request", advice, fields };
+    }
+    case Code.ResourceExhausted: {
+      const retryAfterMs = retryAfterOf(failure);
+      return retryAfterMs === undefined
+        ? { ...none, title: "The request is over a limit", advice: "Make it smaller, or wait a while and paint again." }
+        : {
+            ...none,
+            title: "All painters are busy and their queue is full",
+            advice: `Paint again in about ${roughDuration(retryAfterMs)}.`,
+            retryAfterMs,
+          };
+    }
+    case Code.Unauthenticated:
+      return {
+        ...none,
+        title: "The service wants a key",
+        advice: "Enter the key that you were given for it. It is kept in this tab only.",
+        needsKey: true,
+      };
+    default:
+      return { ...none, ...(plainWords.get(failure.code) ?? unknownFailure) };
+  }
+}
+
+/** Whether the service could not be reached, or was lost in the middle of an answer. */
+export function isConnectionLost({ cause, rawMessage }: ConnectError): boolean {
+  // A browser's fetch fails with a TypeError; an answer that was cut off ends without Connect's last envelope.
+  return cause instanceof TypeError || /^(?:missing EndStreamResponse|premature end of stream)$/.test(rawMessage);
+}
+
+const connectionLost = {
+  title: "The service cannot be reached",
+  advice: "Look whether it runs, with `throughline dev` for instance. This page goes on as soon as it is back.",
+};
+
+const unknownFailure = {
+  title: "The service failed",
+  advice: "Its log says why, beside the trace id. Paint again; another seed or fewer steps may pass.",
+};
+
+const plainWords: ReadonlyMap<Code, { readonly title: string; readonly advice: string }> = new Map([
+  [
+    Code.Canceled,
+    { title: "The service ended the request", advice: "It is being shut down or restarted. Paint again in a moment." },
+  ],
+  [
+    Code.Unavailable,
+    {
+      title: "No painter can take the request now",
+      advice: "A worker is starting, restarting or away. Look whether one runs, and paint again in a moment.",
+    },
+  ],
+  [
+    Code.DeadlineExceeded,
+    {
+      title: "The time ran out",
+      advice: "Take fewer steps or a smaller picture, or paint again when there is less to do.",
+    },
+  ],
+  [Code.NotFound, { title: "The service does not know this app", advice: "Choose another app and paint again." }],
+  [
+    Code.PermissionDenied,
+    { title: "Your key does not open this", advice: "Choose an app that you may use, or ask for a key that opens it." },
+  ],
+  [
+    Code.Unimplemented,
+    {
+      title: "The service does not know this call",
+      advice: "It is another version than this page. Load the page anew.",
+    },
+  ],
+]);
+
+function violatedFields(error: ConnectError): ReadonlyMap<FieldName, string> {
+  const fields = new Map<FieldName, string>();
+  for (const { violations } of error.findDetails(ViolationsSchema)) {
+    for (const { field, message } of violations) {
+      const name = fieldFor((field?.elements ?? []).map(({ fieldName }) => fieldName).join("."));
+      if (name !== undefined) {
+        fields.set(name, sentence(message));
+      }
+    }
+  }
+  return fields;
+}
+
+function sentence(words: string): string {
+  return `${words.slice(0, 1).toUpperCase()}${words.slice(1).replace(/\.$/, "")}.`;
+}
+
+function retryAfterOf(error: ConnectError): number | undefined {
+  const delay = error.findDetails(RetryInfoSchema)[0]?.retryDelay;
+  return delay === undefined ? undefined : Number(delay.seconds) * 1000 + delay.nanos / 1e6;
+}

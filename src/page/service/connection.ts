@@ -1,0 +1,140 @@
+import { type Client, Code, ConnectError } from "@connectrpc/connect";
+import { signal as createSignal, type ReadonlySignal } from "@preact/signals";
+import type {
+  GetStudioResponse,
+  StudioService,
+  TraceSummary,
+  WatchEntityMapResponse,
+} from "../../gen/throughline/studio/v1/studio_pb.js";
+import { isConnectionLost, type Trouble, troubleOf } from "../request/trouble.js";
+import { backOffMs } from "./back-off.js";
+
+/** How the page and its service stand. */
+export type ConnectionState =
+  | { readonly kind: "connecting" }
+  | { readonly kind: "live" }
+  /** The service, or the collector behind it, does not answer; the next try comes then, by the wall clock. */
+  | { readonly kind: "lost"; readonly trouble: Trouble; readonly retryAtMs: number }
+  /** A caller's key is missing or not taken. Goes on with {@link Connection.retry}. */
+  | { readonly kind: "locked" };
+
+/** What the page knows of its service, kept up to date. */
+export interface Connection {
+  readonly state: ReadonlySignal<ConnectionState>;
+  /** What the service offers; undefined until it has answered. */
+  readonly offer: ReadonlySignal<GetStudioResponse | undefined>;
+  /** The map as it was told last. */
+  readonly map: ReadonlySignal<WatchEntityMapResponse | undefined>;
+  /** The newest traces, newest first. */
+  readonly traces: ReadonlySignal<readonly TraceSummary[]>;
+  /** Begins to watch. */
+  start(): void;
+  /** Ends the watching, such as while nobody sees the page: a browser has six connections for all of its tabs. */
+  stop(): void;
+  /** Tries again now. */
+  retry(): void;
+}
+
+/** What a connection needs. */
+export interface ConnectionOptions {
+  readonly client: Client<typeof StudioService>;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+  /** 0 to 1, for the pauses between tries. */
+  readonly random: () => number;
+}
+
+const listedTraces = 50;
+
+/** Asks what there is, watches the map, and lists the traces anew whenever the map changes; comes back by itself after each failure. */
+export function createConnection({ client, now, random }: ConnectionOptions): Connection {
+  const state = createSignal<ConnectionState>({ kind: "connecting" });
+  const offer = createSignal<GetStudioResponse | undefined>(undefined);
+  const map = createSignal<WatchEntityMapResponse | undefined>(undefined);
+  const traces = createSignal<readonly TraceSummary[]>([]);
+  let watching = new AbortController();
+  let wake = () => {};
+
+  const watchOnce = async (signal: AbortSignal, onLive: () => void): Promise<void> => {
+    const answer = await client.getStudio({}, { signal });
+    offer.value = answer;
+    onLive();
+    if (!answer.hasTraces) {
+      return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+    }
+    for await (const news of client.watchEntityMap({}, { signal })) {
+      map.value = news;
+      traces.value = (await client.listTraces({ limit: listedTraces }, { signal })).traces;
+      onLive();
+    }
+  };
+
+  const watch = async (signal: AbortSignal): Promise<void> => {
+    let failures = 0;
+    while (!signal.aborted) {
+      try {
+        await watchOnce(signal, () => {
+          failures = 0;
+          state.value = { kind: "live" };
+        });
+        if (!signal.aborted) {
+          throw new ConnectError("the service ended the watching", Code.Canceled);
+        }
+      } catch (error) {
+        if (signal.aborted) {
+          return;
+        }
+        const failure = ConnectError.from(error);
+        if (failure.code === Code.Unauthenticated) {
+          state.value = { kind: "locked" };
+          await new Promise<void>((resolve) => pause(resolve, undefined, signal));
+        } else {
+          failures++;
+          const pauseMs = backOffMs(failures, random());
+          state.value = { kind: "lost", trouble: watchTrouble(failure), retryAtMs: now() + pauseMs };
+          await new Promise<void>((resolve) => pause(resolve, pauseMs, signal));
+        }
+      }
+    }
+  };
+
+  const pause = (resolve: () => void, pauseMs: number | undefined, signal: AbortSignal): void => {
+    const timer = pauseMs === undefined ? undefined : setTimeout(() => wake(), pauseMs);
+    wake = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    signal.addEventListener("abort", () => wake(), { once: true });
+  };
+
+  return {
+    state,
+    offer,
+    map,
+    traces,
+    start() {
+      watching.abort();
+      watching = new AbortController();
+      void watch(watching.signal);
+    },
+    stop() {
+      watching.abort();
+    },
+    retry() {
+      wake();
+    },
+  };
+}
+
+/** The failure of a watcher, which is not that of a request. */
+function watchTrouble(failure: ConnectError): Trouble {
+  const trouble = troubleOf(failure);
+  if (isConnectionLost(failure) || failure.code !== Code.Unavailable) {
+    return trouble;
+  }
+  return {
+    ...trouble,
+    title: "The collector cannot be reached",
+    advice: "Pictures can be painted; traces and the map come back with it.",
+  };
+}

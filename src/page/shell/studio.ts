@@ -1,0 +1,171 @@
+import { computed, signal as createSignal, effect, type ReadonlySignal, type Signal } from "@preact/signals";
+import type { GenerateResponse } from "../../contracts/contracts.js";
+import { bytesOfDataUri } from "../picture/data-uri.js";
+import type { History, HistoryEntry } from "../picture/history.js";
+import { createPainting, type Painting } from "../request/painting.js";
+import { checkForm, emptyForm, type FieldName, numberRules, type RequestForm } from "../request/request-form.js";
+import type { Clients } from "../service/clients.js";
+import { type Connection, createConnection } from "../service/connection.js";
+import { createTraceWatch, type TraceWatch } from "../trace/trace-watch.js";
+
+/** All that the page shows and does, without how it looks. */
+export interface Studio {
+  readonly form: Signal<RequestForm>;
+  /** What is wrong with which field: of the form as it was last sent, without what was changed since. */
+  readonly wrong: ReadonlySignal<ReadonlyMap<FieldName, string>>;
+  readonly painting: Painting;
+  readonly connection: Connection;
+  readonly traces: TraceWatch;
+  readonly history: History;
+  /** The picture in the frame while none is being painted. */
+  readonly shown: ReadonlySignal<HistoryEntry | undefined>;
+  /** Id of the span whose details are shown. */
+  readonly selectedSpan: Signal<string | undefined>;
+  /** Whether the service wants a key. */
+  readonly needsKey: ReadonlySignal<boolean>;
+  /** Changes a field. */
+  edit(field: FieldName, value: string): void;
+  /** Sends the form, unless something is wrong with it. */
+  paint(): void;
+  cancel(): void;
+  /** Shows an old picture with its trace. */
+  show(entry: HistoryEntry): void;
+  /** Paints a picture anew, with its seed or with another one. */
+  repaint(entry: HistoryEntry, seed: "same" | "other"): void;
+  /** Keeps the seed for the next pictures, or has each draw its own. */
+  lockSeed(locked: boolean): void;
+  /** Looks at a trace. */
+  lookAt(traceId: string): void;
+  /** A key was entered: everything that waited for it goes on. */
+  keyChanged(): void;
+}
+
+/** What the studio needs of its surroundings. */
+export interface StudioOptions extends Clients {
+  readonly history: History;
+  /** The form to begin with. */
+  readonly form: RequestForm | undefined;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+  /** 0 to 1. */
+  readonly random: () => number;
+  readonly makeThumbnail: (picture: Blob) => Promise<Blob>;
+}
+
+/** The studio's state and what can be done with it. */
+export function createStudio(options: StudioOptions): Studio {
+  const { pipeline, studio, history, now, random, makeThumbnail } = options;
+  const form = createSignal(options.form ?? emptyForm);
+  const wrong = createSignal<ReadonlyMap<FieldName, string>>(new Map());
+  const shown = createSignal(history.entries.value[0]);
+  const selectedSpan = createSignal<string | undefined>(undefined);
+  const connection = createConnection({ client: studio, now, random });
+  const traces = createTraceWatch({ client: studio, now, random });
+
+  const lookAt = (traceId: string) => {
+    if (traceId !== "" && connection.offer.value?.hasTraces === true) {
+      traces.select(traceId);
+    }
+  };
+
+  const keep = async (asked: RequestForm, response: GenerateResponse, elapsedMs: number): Promise<void> => {
+    const image = response.image;
+    const data = bytesOfDataUri(image?.url ?? "");
+    if (image === undefined || data === undefined) {
+      return;
+    }
+    const picture = new Blob([data.bytes], { type: data.contentType });
+    const entry: HistoryEntry = {
+      id: `${now()}-${response.seed}`,
+      paintedAtMs: now(),
+      form: { ...asked, seed: String(response.seed) },
+      seed: response.seed,
+      model: response.model,
+      executionProvider: response.executionProvider,
+      traceId: response.traceId,
+      elapsedMs,
+      truncatedTokens: response.truncatedTokens,
+      width: image.width,
+      height: image.height,
+      contentType: data.contentType,
+      picture,
+      // A browser that cannot make a small one shows the picture itself, scaled.
+      thumbnail: await makeThumbnail(picture).catch(() => picture),
+    };
+    shown.value = entry;
+    await history.add(entry);
+  };
+
+  const painting = createPainting({
+    client: pipeline,
+    now,
+    onTrace: lookAt,
+    onDone(asked, response, elapsedMs) {
+      lookAt(response.traceId);
+      void keep(asked, response, elapsedMs);
+    },
+  });
+
+  // What the service finds wrong stands at its fields, like what the page itself finds.
+  effect(() => {
+    const state = painting.state.value;
+    if (state.kind === "failed") {
+      wrong.value = state.trouble.fields;
+    }
+  });
+  // Another trace has other spans.
+  effect(() => {
+    traces.trace.value?.traceId;
+    selectedSpan.value = undefined;
+  });
+
+  const send = (asked: RequestForm) => {
+    wrong.value = checkForm(asked);
+    if (wrong.value.size === 0) {
+      void painting.start(asked);
+    }
+  };
+
+  return {
+    form,
+    wrong,
+    painting,
+    connection,
+    traces,
+    history,
+    shown,
+    selectedSpan,
+    needsKey: computed(
+      () =>
+        connection.state.value.kind === "locked" ||
+        (painting.state.value.kind === "failed" && painting.state.value.trouble.needsKey),
+    ),
+    edit(field, value) {
+      form.value = { ...form.value, [field]: value };
+      if (wrong.value.has(field)) {
+        wrong.value = new Map([...wrong.value].filter(([name]) => name !== field));
+      }
+    },
+    paint: () => send(form.value),
+    cancel: painting.cancel,
+    show(entry) {
+      shown.value = entry;
+      lookAt(entry.traceId);
+    },
+    repaint(entry, seed) {
+      form.value = { ...entry.form, seed: seed === "same" ? String(entry.seed) : "" };
+      send(form.value);
+    },
+    lockSeed(locked) {
+      const drawn = () => Math.floor(random() * (numberRules.seed.max + 1));
+      form.value = { ...form.value, seed: locked ? String(shown.value?.seed ?? drawn()) : "" };
+    },
+    lookAt,
+    keyChanged() {
+      connection.retry();
+      if (painting.state.value.kind === "failed" && painting.state.value.trouble.needsKey) {
+        send(form.value);
+      }
+    },
+  };
+}

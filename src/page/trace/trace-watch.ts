@@ -1,0 +1,91 @@
+import { type Client, Code, ConnectError } from "@connectrpc/connect";
+import { signal as createSignal, type ReadonlySignal } from "@preact/signals";
+import type { Span, StudioService } from "../../gen/throughline/studio/v1/studio_pb.js";
+import { backOffMs } from "../service/back-off.js";
+
+/** The trace that is looked at. */
+export interface WatchedTrace {
+  readonly traceId: string;
+  /** In no order. */
+  readonly spans: readonly Span[];
+  /** Whether more may come. */
+  readonly watching: boolean;
+}
+
+/** Looks at one trace at a time. */
+export interface TraceWatch {
+  readonly trace: ReadonlySignal<WatchedTrace | undefined>;
+  /** How far the services' clock is ahead of this one, in milliseconds, as far as it can be told: 0 or more. */
+  readonly aheadMs: ReadonlySignal<number>;
+  /** Looks at this trace from now on. One that is looked at already stays as it is. */
+  select(traceId: string): void;
+}
+
+/** What a trace watch needs. */
+export interface TraceWatchOptions {
+  readonly client: Client<typeof StudioService>;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+  /** 0 to 1, for the pauses between tries. */
+  readonly random: () => number;
+}
+
+/** Tries after which a trace that cannot be watched is given up. */
+const mostFailures = 5;
+
+/** Follows traces as they grow. */
+export function createTraceWatch({ client, now, random }: TraceWatchOptions): TraceWatch {
+  const trace = createSignal<WatchedTrace | undefined>(undefined);
+  const aheadMs = createSignal(0);
+  let current = new AbortController();
+
+  const follow = async (traceId: string, signal: AbortSignal): Promise<void> => {
+    const spans = new Map<string, Span>();
+    const show = (watching: boolean) => {
+      if (!signal.aborted) {
+        trace.value = { traceId, spans: [...spans.values()], watching };
+      }
+    };
+    show(true);
+    for await (const news of client.watchTrace({ traceId }, { signal })) {
+      for (const span of news.spans) {
+        spans.set(span.spanId, span);
+        // What has happened has happened: by the services' clock it is at least that late.
+        const seenMs = Number(span.endUnixNano > span.startUnixNano ? span.endUnixNano : span.startUnixNano) / 1e6;
+        aheadMs.value = Math.max(aheadMs.value, seenMs - now());
+      }
+      show(true);
+    }
+    show(false);
+  };
+
+  const keepFollowing = async (traceId: string, signal: AbortSignal): Promise<void> => {
+    for (let failures = 1; !signal.aborted; failures++) {
+      try {
+        return await follow(traceId, signal);
+      } catch (error) {
+        const mayComeBack = ConnectError.from(error).code !== Code.Unauthenticated && failures < mostFailures;
+        if (signal.aborted || !mayComeBack) {
+          break;
+        }
+        await new Promise((resolve) => setTimeout(resolve, backOffMs(failures, random())));
+      }
+    }
+    if (!signal.aborted && trace.value?.traceId === traceId) {
+      trace.value = { ...trace.value, watching: false };
+    }
+  };
+
+  return {
+    trace,
+    aheadMs,
+    select(traceId) {
+      if (trace.value?.traceId === traceId && (trace.value.watching || trace.value.spans.length > 0)) {
+        return;
+      }
+      current.abort();
+      current = new AbortController();
+      void keepFollowing(traceId, current.signal);
+    },
+  };
+}

@@ -1,0 +1,133 @@
+import type { Span } from "../../gen/throughline/studio/v1/studio_pb.js";
+
+/** A span as a line of the waterfall. Shares are of the whole trace's time, 0 to 1. */
+export interface WaterfallRow {
+  readonly span: Span;
+  /** 0 for a root. */
+  readonly depth: number;
+  /** Its place among the children of its parent, from 1. */
+  readonly place: number;
+  /** How many children its parent has. */
+  readonly places: number;
+  /** Row of its parent, or undefined for a root. */
+  readonly parentRow: number | undefined;
+  readonly startShare: number;
+  readonly widthShare: number;
+  /** From its beginning to its end, or until now while it runs. */
+  readonly durationMs: number;
+  readonly running: boolean;
+  readonly events: readonly EventTick[];
+}
+
+/** A moment on a bar. */
+export interface EventTick {
+  readonly name: string;
+  readonly share: number;
+  /** Since the beginning of the trace. */
+  readonly atMs: number;
+}
+
+/** A mark of the axis. */
+export interface AxisTick {
+  readonly share: number;
+  readonly words: string;
+}
+
+/** A trace, drawn to scale. */
+export interface Waterfall {
+  /** Parents before their children, children in the order of their beginnings. */
+  readonly rows: readonly WaterfallRow[];
+  readonly axis: readonly AxisTick[];
+  readonly durationMs: number;
+  readonly running: boolean;
+}
+
+const runningEnd = 0n;
+
+/**
+ * Lays out a trace. A span whose parent is not there stands as a root; spans that name each other as parents do so too, so none is lost.
+ *
+ * @param nowUnixMs by the clock of the services: where a running span's bar ends.
+ */
+export function layOutWaterfall(spans: readonly Span[], nowUnixMs: number): Waterfall {
+  const nowNano = BigInt(Math.round(nowUnixMs * 1e6));
+  const endOf = (span: Span) => later(span.endUnixNano === runningEnd ? nowNano : span.endUnixNano, span.startUnixNano);
+  const start = spans.reduce((first, { startUnixNano }) => (startUnixNano < first ? startUnixNano : first), nowNano);
+  const end = spans.reduce((last, span) => later(last, endOf(span)), start);
+  const durationMs = millis(end - start);
+  const share = (nano: bigint) => (durationMs === 0 ? 0 : Math.min(1, Math.max(0, millis(nano - start) / durationMs)));
+
+  const rows = inTreeOrder(spans).map(({ span, ...place }) => ({
+    span,
+    ...place,
+    startShare: share(span.startUnixNano),
+    widthShare: share(endOf(span)) - share(span.startUnixNano),
+    durationMs: millis(endOf(span) - span.startUnixNano),
+    running: span.endUnixNano === runningEnd,
+    events: span.events.map(({ name, timeUnixNano }) => ({
+      name,
+      share: share(timeUnixNano),
+      atMs: millis(timeUnixNano - start),
+    })),
+  }));
+  return { rows, axis: axisOf(durationMs), durationMs, running: rows.some(({ running }) => running) };
+}
+
+type Placed = Pick<WaterfallRow, "span" | "depth" | "place" | "places" | "parentRow">;
+
+function inTreeOrder(spans: readonly Span[]): Placed[] {
+  const ids = new Set(spans.map(({ spanId }) => spanId));
+  const childrenOf = new Map<string, Span[]>();
+  for (const span of inOrder(spans)) {
+    const parent = ids.has(span.parentSpanId) ? span.parentSpanId : "";
+    childrenOf.set(parent, [...(childrenOf.get(parent) ?? []), span]);
+  }
+  const placed: Placed[] = [];
+  const seen = new Set<string>();
+  const place = (siblings: readonly Span[], depth: number, parentRow: number | undefined): void => {
+    const fresh = siblings.filter(({ spanId }) => !seen.has(spanId));
+    for (const [index, span] of fresh.entries()) {
+      seen.add(span.spanId);
+      const row = placed.push({ span, depth, place: index + 1, places: fresh.length, parentRow }) - 1;
+      place(childrenOf.get(span.spanId) ?? [], depth + 1, row);
+    }
+  };
+  place(childrenOf.get("") ?? [], 0, undefined);
+  for (const span of spans) {
+    place([span], 0, undefined);
+  }
+  return placed;
+}
+
+function inOrder(spans: readonly Span[]): Span[] {
+  return [...spans].sort((a, b) => Number(a.startUnixNano - b.startUnixNano) || a.name.localeCompare(b.name));
+}
+
+const mostTicks = 5;
+
+/** Round numbers, at most five of them: 1, 2 or 5 times a power of ten apart. */
+function axisOf(durationMs: number): AxisTick[] {
+  if (durationMs <= 0) {
+    return [];
+  }
+  const power = 10 ** Math.floor(Math.log10(durationMs / mostTicks));
+  const apart = ([1, 2, 5, 10].find((factor) => durationMs / (factor * power) <= mostTicks) ?? 10) * power;
+  const count = Math.floor(durationMs / apart);
+  return Array.from({ length: count + 1 }, (_, index) => ({
+    share: (index * apart) / durationMs,
+    words: index === 0 ? "0" : shortDuration(index * apart),
+  }));
+}
+
+/** Without the zeros that an axis has no use for: `0.5 s`, `20 ms`. */
+function shortDuration(ms: number): string {
+  return ms < 1000 ? `${Number(ms.toPrecision(3))} ms` : `${Number((ms / 1000).toPrecision(3))} s`;
+}
+
+function millis(nanos: bigint): number {
+  return Number(nanos) / 1e6;
+}
+
+function later(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
+}
