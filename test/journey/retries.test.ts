@@ -48,7 +48,7 @@ test("a request whose worker is lost is painted by another, and its trace tells 
             rpc.method="throughline.v1.TextToImageWorkerService/Infer"
             rpc.response.status_code="OK"
             rpc.system.name="grpc"
-            event attempt attempt.number=1 attempt.retry_reason="the engine's process died" rpc.response.status_code="UNAVAILABLE" server.address="127.0.0.1" server.port=*
+            event attempt attempt.number=1 attempt.retry_reason="the worker is not available" rpc.response.status_code="UNAVAILABLE" server.address="127.0.0.1" server.port=*
             ${goodAttempt(2)}
         inference SERVER text-to-image-worker ERROR "UNAVAILABLE"
             model.name="fake"

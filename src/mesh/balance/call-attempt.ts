@@ -1,5 +1,16 @@
 import { type Code, createContextKey } from "@connectrpc/connect";
 
+/**
+ * Why a call was made again, on another worker or on the same. It stands on spans, so the words are ours: a worker's own could hold
+ * anything, what it was asked to paint too.
+ */
+export type RetryReason =
+  | "the worker is full"
+  | "the worker is not available"
+  | "the worker was lost over this call"
+  | "the connection to the server was lost"
+  | "no sign of the worker in time";
+
 /** One attempt of a call, after its end. */
 export interface CallAttempt {
   /** 1 for the first. */
@@ -9,8 +20,8 @@ export interface CallAttempt {
   readonly port: number | undefined;
   /** The code it ended with; undefined means OK. */
   readonly code: Code | undefined;
-  /** Why the call was then made on another worker, or again: the worker's own words, which are written for callers. Else undefined. */
-  readonly retryReason: string | undefined;
+  /** Why the call was then made again; undefined where it was not. */
+  readonly retryReason: RetryReason | undefined;
 }
 
 /** Context key of a call: told each attempt at its end. `createContextValues().set(attemptListener, (attempt) => …)`. */

@@ -1,13 +1,13 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Code, type ConnectError } from "@connectrpc/connect";
-import { retryOnceHeader, unavailable } from "../errors/errors.js";
+import { unavailable } from "../errors/errors.js";
 import type { Policies } from "../grpc/policies.js";
 import type { BalancedWorker } from "./balanced-worker.js";
 import type { Balancer, Refusal } from "./balancer.js";
 import type { LoadCall } from "./balancing-load.js";
-import type { CallAttempt } from "./call-attempt.js";
+import type { CallAttempt, RetryReason } from "./call-attempt.js";
 import type { RetryBudget } from "./retry-budget.js";
-import { judgeFailure } from "./retry-verdict.js";
+import { isSuspicious, judgeFailure, retryReasonOf } from "./retry-verdict.js";
 import { createTimeLimit, explainDeadline, type TimeLimit } from "./time-limit.js";
 
 /** Options of {@link retryCall}. */
@@ -75,12 +75,12 @@ export async function retryCall<T>(options: RetryCallOptions<T>): Promise<T> {
       try {
         return await options.make({ ...attempt, signal: firstEvent.signal, timeoutMs: limit.leftMs() });
       } catch (thrown) {
-        const error =
-          firstEvent.expired && !limit.signal.aborted
-            ? unavailable(`no sign of the worker within ${options.policy.attemptTimeoutMs} ms`, thrown)
-            : explainDeadline(thrown, limit.signal, `waiting for the worker's answer${afterRetries(history)}`);
+        const isSilent = firstEvent.expired && !limit.signal.aborted;
+        const error = isSilent
+          ? unavailable(`no sign of the worker within ${options.policy.attemptTimeoutMs} ms`, thrown)
+          : explainDeadline(thrown, limit.signal, `waiting for the worker's answer${afterRetries(history)}`);
         const retry = !limit.signal.aborted && mayRetry(error, attempt.worker, options, history);
-        attempt.end(error, retry);
+        attempt.end(error, retry ? (isSilent ? "no sign of the worker in time" : retryReasonOf(error)) : undefined);
         if (!retry) {
           throw error;
         }
@@ -122,8 +122,8 @@ function begin<T>(worker: BalancedWorker, number: number, { budget, onAttempt }:
   return {
     worker,
     load,
-    /** @param retried whether another attempt follows, so that the event tells why. */
-    end(error: ConnectError | undefined, retried = false): void {
+    /** @param retryReason why another attempt follows, where one does. */
+    end(error: ConnectError | undefined, retryReason?: RetryReason): void {
       if (ended) {
         return;
       }
@@ -136,7 +136,7 @@ function begin<T>(worker: BalancedWorker, number: number, { budget, onAttempt }:
       if (error?.code !== Code.ResourceExhausted) {
         worker.freed();
       }
-      onAttempt({ number, address, port, code: error?.code, retryReason: retried ? error?.rawMessage : undefined });
+      onAttempt({ number, address, port, code: error?.code, retryReason });
     },
   };
 }
@@ -157,7 +157,7 @@ function mayRetry<T>(error: ConnectError, worker: BalancedWorker, options: Retry
       worker.refuseFor(verdict.retryAfterMs);
       history.tried.add(worker);
       history.failures++;
-      history.suspicions += error.metadata.has(retryOnceHeader) ? 1 : 0;
+      history.suspicions += isSuspicious(error) ? 1 : 0;
       budget.failed();
       return repeatable && budget.allows && history.failures < policy.maxAttempts && history.suspicions < 2;
   }

@@ -1,6 +1,9 @@
 import { Code, type ConnectError } from "@connectrpc/connect";
 import * as grpc from "@grpc/grpc-js";
+import { retryOnceHeader } from "../errors/errors.js";
 import { retryDelayMsOf } from "../errors/retry-info.js";
+import { connectionLost } from "../grpc/grpc-error.js";
+import type { RetryReason } from "./call-attempt.js";
 
 /** What a failed attempt means for its call and for the worker that failed. */
 export type RetryVerdict =
@@ -32,6 +35,22 @@ export function judgeFailure(error: ConnectError): RetryVerdict {
     return { kind: "full", retryAfterMs: delayMs };
   }
   return { kind: "final" };
+}
+
+/** Whether a worker was lost while it worked on this very call, so that the call may be the reason. */
+export function isSuspicious(error: ConnectError): boolean {
+  return error.metadata.has(retryOnceHeader);
+}
+
+/** Why a call that failed so is made again. */
+export function retryReasonOf(error: ConnectError): RetryReason {
+  if (error.code === Code.ResourceExhausted) {
+    return "the worker is full";
+  }
+  if (isSuspicious(error)) {
+    return "the worker was lost over this call";
+  }
+  return error.rawMessage === connectionLost ? connectionLost : "the worker is not available";
 }
 
 /** Milliseconds; NaN for what cannot be read. The field is gRPC's own, so it stands only in grpc-js's error, which is the cause. */

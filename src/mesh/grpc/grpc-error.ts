@@ -6,7 +6,7 @@ import { unavailable } from "../errors/errors.js";
 import { appendMetadata } from "./grpc-metadata.js";
 
 /** Told when a connection ends under a call. grpc-js says INTERNAL if the stream's end is seen before the connection's. */
-const connectionLost = "the connection to the server was lost";
+export const connectionLost = "the connection to the server was lost";
 
 /**
  * What grpc-js itself says when a call fails on this side, and what callers are told instead: its texts hold addresses, errno names

@@ -33,7 +33,7 @@ suite("a worker that is full", () => {
     assert.deepEqual(
       attempts.map(({ number, port, code, retryReason }) => [number, port, code, retryReason]),
       [
-        [1, busy.port, Code.ResourceExhausted, "all places are taken"],
+        [1, busy.port, Code.ResourceExhausted, "the worker is full"],
         [2, idle.port, undefined, undefined],
         [1, idle.port, undefined, undefined],
         [1, idle.port, undefined, undefined],
@@ -81,6 +81,17 @@ suite("a worker that is full", () => {
     assert.equal(await kinds.unary(client), 7);
     assert.deepEqual([worker.calls, other.calls], [3, 2]);
   });
+});
+
+test("no word of a worker comes into why its call was made again", async (t) => {
+  const prompt = "a red heart";
+  for (const error of [queueFull(prompt, 1), unavailable(prompt), unavailableOnce(prompt)]) {
+    const workers = [await serveWorker(t, fail(error)), await serveWorker(t)];
+    const { client, attempts, observed } = connectTo(t, targetOf(...workers), { loadBalancing: "pick_first" });
+    assert.equal(await kinds.unary(client, observed()), 7);
+    assert.equal(attempts.length, 2);
+    assert.doesNotMatch(JSON.stringify(attempts), /heart/);
+  }
 });
 
 suite("a caller over its rate", () => {
@@ -142,12 +153,12 @@ suite("a call that may be retried", () => {
     assert.deepEqual([error.code, error.rawMessage], [Code.Unavailable, "the engine's process died"]);
     assert.equal(worker.calls, 4);
     assert.deepEqual(
-      attempts.map(({ number, retryReason }) => [number, retryReason !== undefined]),
+      attempts.map(({ number, retryReason }) => [number, retryReason]),
       [
-        [1, true],
-        [2, true],
-        [3, true],
-        [4, false],
+        [1, "the worker is not available"],
+        [2, "the worker is not available"],
+        [3, "the worker is not available"],
+        [4, undefined],
       ],
     );
   });
@@ -155,12 +166,13 @@ suite("a call that may be retried", () => {
   test("is made again once only where it may be what ended its worker", async (t) => {
     const lethal = fail(unavailableOnce("the engine's process died"));
     const workers = await Promise.all([1, 2, 3, 4].map(() => serveWorker(t, lethal)));
-    const { client } = connectTo(t, targetOf(...workers));
-    assert.equal((await failure(kinds.unary(client))).code, Code.Unavailable);
+    const { client, attempts, observed } = connectTo(t, targetOf(...workers));
+    assert.equal((await failure(kinds.unary(client, observed()))).code, Code.Unavailable);
     assert.equal(
       workers.reduce((sum, { calls }) => sum + calls, 0),
       2,
     );
+    assert.equal(attempts[0]?.retryReason, "the worker was lost over this call");
   });
 
   test("is not made again when the budget is used up, and is when calls have gone well", async (t) => {
@@ -222,7 +234,7 @@ suite("a call that may be retried", () => {
     await kinds.unary(client);
     silent.behaviour = wait.behaviour;
     assert.equal(await kinds.unary(client, observed()), 7);
-    assert.equal(attempts[0]?.retryReason, "no sign of the worker within 2000 ms");
+    assert.equal(attempts[0]?.retryReason, "no sign of the worker in time");
     await wait.ended;
   });
 });
@@ -282,11 +294,12 @@ suite("a worker that is lost", () => {
     const wait = waiting();
     const dying = await serveWorker(t, wait.behaviour);
     const other = await serveWorker(t);
-    const { client } = connectTo(t, targetOf(dying, other), { loadBalancing: "pick_first" });
-    const call = kinds.unary(client);
+    const { client, attempts, observed } = connectTo(t, targetOf(dying, other), { loadBalancing: "pick_first" });
+    const call = kinds.unary(client, observed());
     await wait.began;
     await dying.stop({ graceMs: 0, cancelMs: 0 });
     assert.equal(await call, 7);
+    assert.equal(attempts[0]?.retryReason, "the connection to the server was lost");
   });
 
   test("gets calls again when it is back", async (t) => {
