@@ -50,7 +50,8 @@ const valueSchema = z.union([
     .transform((v) => v.arrayValue.values.map(String)),
 ]);
 
-const attributesSchema = z.array(z.object({ key: z.string(), value: valueSchema }));
+/** Attributes, as the longs, the enums and the oneofs of protobufjs leave them. */
+export const attributesSchema = z.array(z.object({ key: z.string(), value: valueSchema }));
 
 const requestSchema = z.object({
   resourceSpans: z.array(

@@ -6,6 +6,7 @@ import { gunzipSync } from "node:zlib";
 import grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import type { SpanRecord } from "../../src/trace/span-record.js";
+import { type ForeignPoint, metricsFromForeignRequest } from "./foreign-otlp-metrics.js";
 import { spansFromForeignRequest } from "./foreign-otlp-spans.js";
 
 /** One export as it came over the wire. */
@@ -17,19 +18,28 @@ export interface ReceivedExport {
   readonly spans: readonly SpanRecord[];
 }
 
-/** A receiver of traces that shares no code with ours: @grpc/grpc-js or node:http, decoded by protobufjs. */
+/** A receiver of traces and metrics that shares no code with ours: @grpc/grpc-js or node:http, decoded by protobufjs. */
 export interface OtlpReceiver {
   /** What belongs into `OTEL_EXPORTER_OTLP_ENDPOINT`. */
   readonly endpoint: string;
+  /** Exports of spans. */
   readonly exports: readonly ReceivedExport[];
+  /** Data points of each export of metrics. */
+  readonly metrics: readonly (readonly ForeignPoint[])[];
+  /** How many exports of metrics came, taken or not. */
+  metricTries(): number;
   /** All spans so far, in the order in which they came. */
   spans(): SpanRecord[];
   /** Settles once `enough` says yes about all spans so far; rejects after `timeoutMs` (default 30,000) with what did come. */
   waitFor(enough: (spans: readonly SpanRecord[]) => boolean, timeoutMs?: number): Promise<SpanRecord[]>;
+  /** The data points of the first export of metrics of which `enough` says yes; rejects after 30 s. */
+  waitForMetrics(enough: (points: readonly ForeignPoint[]) => boolean): Promise<readonly ForeignPoint[]>;
   stop(): Promise<void>;
 }
 
 export interface OtlpReceiverOptions {
+  /** `false`: it says UNIMPLEMENTED or 404 to metrics, as a backend for traces alone. Default `true`. */
+  readonly takesMetrics?: boolean;
   /** Default `grpc`. */
   readonly protocol?: "grpc" | "http/protobuf";
   /** Where one that was stopped begins again. Default: a free port. */
@@ -40,28 +50,61 @@ export interface OtlpReceiverOptions {
 
 /** Starts a receiver on the loopback interface. */
 export async function startOtlpReceiver(options: OtlpReceiverOptions = {}): Promise<OtlpReceiver> {
-  const inbox = createInbox();
+  const inbox = createInbox(options.takesMetrics ?? true);
   const listen = options.protocol === "http/protobuf" ? listenHttp : listenGrpc;
   const server = await listen(inbox, options.tls, options.port ?? 0);
-  return { ...server, exports: inbox.exports, spans: inbox.spans, waitFor: inbox.waitFor };
+  const { receive: _, receiveMetrics: __, ...received } = inbox;
+  return { ...server, ...received };
 }
 
-interface Inbox extends Pick<OtlpReceiver, "exports" | "spans" | "waitFor"> {
+interface Inbox extends Omit<OtlpReceiver, "endpoint" | "stop"> {
   receive(received: ReceivedExport): void;
+  /** Takes an `ExportMetricsServiceRequest`. @returns whether it does. */
+  receiveMetrics(request: object): boolean;
 }
 
-function createInbox(): Inbox {
+function createInbox(takesMetrics: boolean): Inbox {
+  const metrics: ForeignPoint[][] = [];
+  let metricTries = 0;
   const exports: ReceivedExport[] = [];
   const listeners = new Set<() => void>();
   const spans = () => exports.flatMap((received) => received.spans);
+  const tell = () => {
+    for (const listener of [...listeners]) {
+      listener();
+    }
+  };
   return {
     exports,
+    metrics,
+    metricTries: () => metricTries,
+    receiveMetrics(request) {
+      metricTries++;
+      if (takesMetrics) {
+        metrics.push(metricsFromForeignRequest(request));
+        tell();
+      }
+      return takesMetrics;
+    },
+    waitForMetrics(enough) {
+      return new Promise((resolve, reject) => {
+        const timer = setTimeout(() => reject(new Error(`of ${metricTries} exports of metrics none was it`)), 30_000);
+        const check = () => {
+          const found = metrics.find(enough);
+          if (found !== undefined) {
+            clearTimeout(timer);
+            listeners.delete(check);
+            resolve(found);
+          }
+        };
+        listeners.add(check);
+        check();
+      });
+    },
     spans,
     receive(received) {
       exports.push(received);
-      for (const listener of [...listeners]) {
-        listener();
-      }
+      tell();
     },
     waitFor(enough, timeoutMs = 30_000) {
       return new Promise((resolve, reject) => {
@@ -88,23 +131,26 @@ function createInbox(): Inbox {
   };
 }
 
-const exportMethod = (() => {
-  const definition = loadSync("opentelemetry/proto/collector/trace/v1/trace_service.proto", {
+function loadExportMethod(file: string, service: string) {
+  const definition = loadSync(`opentelemetry/proto/collector/${file}`, {
     includeDirs: [fileURLToPath(new URL("../../third_party/proto", import.meta.url))],
     longs: String,
     enums: String,
     defaults: true,
     oneofs: true,
-  })["opentelemetry.proto.collector.trace.v1.TraceService"];
+  })[`opentelemetry.proto.collector.${service}`];
   if (definition === undefined || "format" in definition) {
-    throw new Error("TraceService is not in third_party/proto");
+    throw new Error(`${service} is not in third_party/proto`);
   }
   const { Export: method } = definition;
   if (method === undefined) {
-    throw new Error("TraceService has no Export");
+    throw new Error(`${service} has no Export`);
   }
   return method;
-})();
+}
+
+const exportMethod = loadExportMethod("trace/v1/trace_service.proto", "trace.v1.TraceService");
+const exportMetricsMethod = loadExportMethod("metrics/v1/metrics_service.proto", "metrics.v1.MetricsService");
 
 async function listenGrpc(
   inbox: Inbox,
@@ -122,6 +168,11 @@ async function listenGrpc(
     callback(null, {});
   };
   server.addService({ Export: exportMethod }, { Export: handleExport });
+  const handleMetrics: grpc.handleUnaryCall<object, object> = (call, callback) =>
+    inbox.receiveMetrics(call.request)
+      ? callback(null, {})
+      : callback({ code: grpc.status.UNIMPLEMENTED, details: "unknown service" });
+  server.addService({ Export: exportMetricsMethod }, { Export: handleMetrics });
   const credentials = tls
     ? grpc.ServerCredentials.createSsl(
         Buffer.from(tls.ca),
@@ -157,9 +208,13 @@ async function listenHttp(
       chunks.push(chunk);
     }
     const body = Buffer.concat(chunks);
-    const message = exportMethod.requestDeserialize(
-      request.headers["content-encoding"] === "gzip" ? gunzipSync(body) : body,
-    );
+    const plain = request.headers["content-encoding"] === "gzip" ? gunzipSync(body) : body;
+    if (request.url === "/v1/metrics") {
+      const isTaken = inbox.receiveMetrics(exportMetricsMethod.requestDeserialize(plain));
+      response.writeHead(isTaken ? 200 : 404, { "content-type": "application/x-protobuf" }).end();
+      return;
+    }
+    const message = exportMethod.requestDeserialize(plain);
     const headers = Object.entries(request.headers).map(([name, value]) => [name, String(value)]);
     inbox.receive({
       headers: Object.fromEntries(headers),

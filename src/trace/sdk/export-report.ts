@@ -7,6 +7,12 @@ export interface TelemetryLog {
   warn(fields: Readonly<Record<string, unknown>>, message: string): void;
 }
 
+/** What spans are lost to: a full queue, the collector's word, the end of the process, or what they hold. */
+export const lossCauses = ["queue_full", "rejected", "shutdown", "encoding"] as const;
+
+/** One of {@link lossCauses}. */
+export type LossCause = (typeof lossCauses)[number];
+
 export interface ExportReportOptions {
   readonly log: TelemetryLog;
   readonly clock: Clock;
@@ -15,15 +21,15 @@ export interface ExportReportOptions {
 /** Tells the log what becomes of spans. OpenTelemetry's SDK says it to a logger that is global to the process, or to nobody. */
 export interface ExportReport {
   /** Counts spans that are gone. */
-  lost(spans: number, reason: string): void;
+  lost(spans: number, cause: LossCause, reason: string): void;
   /** Says how many spans wait because an export failed that will be tried again. */
   waiting(spans: number, reason: string): void;
   /** Takes back what `waiting` said and the log has not yet. */
   recovered(): void;
   /** Passes on what a collector remarked that took all spans. */
   remark(words: string): void;
-  /** Spans gone so far. */
-  lostSpans(): number;
+  /** Spans gone so far, by what they were lost to. */
+  lostSpans(): ReadonlyMap<LossCause, number>;
   /** Tells what is not told yet. Nothing is told afterwards. */
   close(): void;
 }
@@ -33,14 +39,14 @@ export interface ExportReport {
  * line counts all spans lost since the last.
  */
 export function createExportReport({ log, clock }: ExportReportOptions): ExportReport {
-  let lostSpans = 0;
-  let toldSpans = 0;
+  const lostSpans = new Map<LossCause, number>();
+  let untoldSpans = 0;
   let lossReason = "";
   let wait: { readonly waitingSpans: number; readonly reason: string } | undefined;
   let remark = "";
   const lossLine = createQuietLine(clock, () => {
-    log.warn({ lostSpans: lostSpans - toldSpans, reason: lossReason }, "spans could not be exported");
-    toldSpans = lostSpans;
+    log.warn({ lostSpans: untoldSpans, reason: lossReason }, "spans could not be exported");
+    untoldSpans = 0;
   });
   const waitLine = createQuietLine(clock, () => {
     if (wait) {
@@ -49,22 +55,23 @@ export function createExportReport({ log, clock }: ExportReportOptions): ExportR
   });
   const remarkLine = createQuietLine(clock, () => log.warn({ remark }, "the collector took spans with a remark"));
   return {
-    lost(spans, reason) {
+    lost(spans, cause, reason) {
       if (spans > 0) {
-        lostSpans += spans;
-        lossReason = cut(reason);
+        lostSpans.set(cause, (lostSpans.get(cause) ?? 0) + spans);
+        untoldSpans += spans;
+        lossReason = oneLine(reason);
         lossLine.ask();
       }
     },
     waiting(spans, reason) {
-      wait = { waitingSpans: spans, reason: cut(reason) };
+      wait = { waitingSpans: spans, reason: oneLine(reason) };
       waitLine.ask();
     },
     recovered() {
       wait = undefined;
     },
     remark(words) {
-      remark = cut(words);
+      remark = oneLine(words);
       remarkLine.ask();
     },
     lostSpans: () => lostSpans,
@@ -78,6 +85,6 @@ export function createExportReport({ log, clock }: ExportReportOptions): ExportR
 }
 
 /** One line, cut: what a collector answers can be a whole web page. */
-function cut(words: string): string {
+export function oneLine(words: string): string {
   return words.replace(/\s+/g, " ").slice(0, 200);
 }

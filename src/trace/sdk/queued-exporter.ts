@@ -3,7 +3,7 @@ import { core, type tracing } from "@opentelemetry/sdk-node";
 import type { BackOff } from "./back-off.js";
 import type { Clock } from "./clock.js";
 import { createExportQueue, type ExportQueueLimits, type SpanBatch } from "./export-queue.js";
-import type { ExportReport } from "./export-report.js";
+import type { ExportReport, LossCause } from "./export-report.js";
 import type { OtlpTransport } from "./otlp-transport.js";
 
 export interface QueuedExporterOptions {
@@ -18,8 +18,18 @@ export interface QueuedExporterOptions {
   readonly report: ExportReport;
 }
 
+/** What has become of the spans so far. */
+export interface ExportCounts {
+  /** Taken by the collector. */
+  exportedSpans(): number;
+  /** In the queue, or on their way. */
+  waitingSpans(): number;
+  /** Gone, by what they were lost to. */
+  lostSpans(): ReadonlyMap<LossCause, number>;
+}
+
 /** An exporter that keeps what it could not export yet. */
-export interface QueuedExporter extends tracing.SpanExporter {
+export interface QueuedExporter extends tracing.SpanExporter, ExportCounts {
   /** Lets go of the connections at once, whatever is on its way, and counts what is left as lost. */
   close(): void;
 }
@@ -41,6 +51,7 @@ export function createQueuedExporter(options: QueuedExporterOptions): QueuedExpo
   /** When a shutdown's time is over. */
   let drainBy: number | undefined;
   let isClosed = false;
+  let exportedSpans = 0;
 
   const pause = (delayMs: number) =>
     new Promise<void>((resolve) => {
@@ -63,7 +74,7 @@ export function createQueuedExporter(options: QueuedExporterOptions): QueuedExpo
       onItsWay = undefined;
       if (verdict.kind === "later") {
         if (isLast) {
-          report.lost(batch.spans + queue.clear(), verdict.reason);
+          report.lost(batch.spans + queue.clear(), "shutdown", verdict.reason);
         } else {
           await keep(batch, verdict);
         }
@@ -72,15 +83,15 @@ export function createQueuedExporter(options: QueuedExporterOptions): QueuedExpo
       backOff.reset();
       report.recovered();
       if (verdict.kind === "taken") {
-        readResponse(verdict.response, report);
+        exportedSpans += batch.spans - readResponse(verdict.response, report);
       } else {
-        report.lost(batch.spans, verdict.reason);
+        report.lost(batch.spans, "rejected", verdict.reason);
       }
     }
     delivering = undefined;
   };
   const keep = async (batch: SpanBatch, { reason, delayMs }: { reason: string; delayMs?: number }) => {
-    report.lost(queue.putBack(batch), `the queue is full: ${reason}`);
+    report.lost(queue.putBack(batch), "queue_full", `the queue is full: ${reason}`);
     report.waiting(queue.spans(), reason);
     const pauseMs = backOff.next(delayMs);
     if (drainBy === undefined) {
@@ -97,7 +108,8 @@ export function createQueuedExporter(options: QueuedExporterOptions): QueuedExpo
   const close = () => {
     if (!isClosed) {
       isClosed = true;
-      report.lost((onItsWay?.spans ?? 0) + queue.clear(), "the process ends");
+      report.lost((onItsWay?.spans ?? 0) + queue.clear(), "shutdown", "the process ends");
+      onItsWay = undefined;
       report.close();
       transport.close();
       endPause?.();
@@ -106,10 +118,12 @@ export function createQueuedExporter(options: QueuedExporterOptions): QueuedExpo
   return {
     export(spans, settle) {
       const request = encode(spans);
-      if (request === undefined || isClosed) {
-        report.lost(spans.length, isClosed ? "the exporter is closed" : "the spans cannot be encoded");
+      if (isClosed) {
+        report.lost(spans.length, "shutdown", "the exporter is closed");
+      } else if (request === undefined) {
+        report.lost(spans.length, "encoding", "the spans cannot be encoded");
       } else {
-        report.lost(queue.add({ spans: spans.length, request }), "the queue is full");
+        report.lost(queue.add({ spans: spans.length, request }), "queue_full", "the queue is full");
         void deliver();
       }
       settle({ code: core.ExportResultCode.SUCCESS });
@@ -121,6 +135,9 @@ export function createQueuedExporter(options: QueuedExporterOptions): QueuedExpo
       close();
     },
     close,
+    exportedSpans: () => exportedSpans,
+    waitingSpans: () => queue.spans() + (onItsWay?.spans ?? 0),
+    lostSpans: report.lostSpans,
   };
 }
 
@@ -133,17 +150,19 @@ function encode(spans: tracing.ReadableSpan[]): Uint8Array | undefined {
   }
 }
 
-/** Tells what a collector did not want of a batch. It is not sent again: the specification forbids it. */
-function readResponse(response: Uint8Array, report: ExportReport): void {
+/** Tells what a collector did not want of a batch. It is not sent again: the specification forbids it. @returns how many spans that is. */
+function readResponse(response: Uint8Array, report: ExportReport): number {
   try {
     const { rejectedSpans = 0, errorMessage = "" } =
       ProtobufTraceSerializer.deserializeResponse(response).partialSuccess ?? {};
     if (rejectedSpans > 0) {
-      report.lost(rejectedSpans, `rejected by the collector: ${errorMessage}`);
+      report.lost(rejectedSpans, "rejected", `rejected by the collector: ${errorMessage}`);
     } else if (errorMessage !== "") {
       report.remark(errorMessage);
     }
+    return rejectedSpans;
   } catch {
     // The spans were taken; a collector that answers with something else than it should has said no more than that.
+    return 0;
   }
 }

@@ -23,8 +23,6 @@ export interface EnabledTelemetryConfig {
   readonly stageSpans: boolean;
   /** Whether spans are exported while they run too, which only this project's collector understands. */
   readonly runningSpans: boolean;
-  /** Whether spans are exported while they run too, which only this project's collector understands. */
-  readonly runningSpans: boolean;
   readonly sampler: SamplerConfig;
   readonly batch: BatchConfig;
   /** What is kept while the collector is away. */
@@ -53,7 +51,7 @@ export interface BatchConfig {
  * @throws TelemetryConfigError when one holds nonsense, unless tracing is off.
  */
 export function readTelemetryConfig(environment: Environment): TelemetryConfig {
-  if (!isEnabled(environment)) {
+  if (isSdkDisabled(environment) || !wantsTracing(environment)) {
     return { enabled: false };
   }
   const batch = readBatch(environment);
@@ -62,7 +60,6 @@ export function readTelemetryConfig(environment: Environment): TelemetryConfig {
     exporter: readSpanExporterConfig(environment),
     rpcSpans: readTruth(readSetting(environment, "THROUGHLINE_RPC_SPANS"), false),
     stageSpans: readTruth(readSetting(environment, "THROUGHLINE_STAGE_SPANS"), false),
-    runningSpans: readTruth(readSetting(environment, "THROUGHLINE_RUNNING_SPANS"), false),
     runningSpans: readTruth(readSetting(environment, "THROUGHLINE_RUNNING_SPANS"), false),
     sampler: readSampler(environment),
     batch,
@@ -82,11 +79,13 @@ export function readSpanExporterConfig(environment: Environment): ExporterConfig
   return exporter === "otlp" ? readExporterConfig(environment, "traces") : undefined;
 }
 
-function isEnabled(environment: Environment): boolean {
-  // The specification knows one word that disables the SDK; anything else, nonsense included, leaves it on.
-  if (readSetting(environment, "OTEL_SDK_DISABLED")?.value.toLowerCase() === "true") {
-    return false;
-  }
+/** Whether `OTEL_SDK_DISABLED` switches everything off. The specification knows one word for it; nonsense leaves it on. */
+export function isSdkDisabled(environment: Environment): boolean {
+  return readSetting(environment, "OTEL_SDK_DISABLED")?.value.toLowerCase() === "true";
+}
+
+/** Whether `ENABLE_TRACING` leaves tracing on. @throws TelemetryConfigError when it holds nonsense. */
+export function wantsTracing(environment: Environment): boolean {
   return readTruth(readSetting(environment, "ENABLE_TRACING"), true);
 }
 

@@ -12,8 +12,6 @@ export const telemetryVariables = {
     "`true` adds a span for each stage of a painting: `text-encoding`, `denoising`, `vae-decode`, `image-encode`; default `false`",
   THROUGHLINE_RUNNING_SPANS:
     "`true` exports spans while they run too, for `throughline collector` alone: other backends take them for ended ones; default `false`",
-  THROUGHLINE_RUNNING_SPANS:
-    "`true` exports spans while they run too, for `throughline collector` alone: other backends take them for ended ones; default `false`",
   OTEL_SDK_DISABLED: "`true` switches tracing and metrics off; default `false`",
   OTEL_TRACES_EXPORTER: "`otlp`, or `none` to export nothing; default `otlp`",
   OTEL_METRICS_EXPORTER:

@@ -1,14 +1,18 @@
-import { ProxyTracerProvider, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
-import { resources, tracing } from "@opentelemetry/sdk-node";
+import { type Meter, ProxyTracerProvider, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
+import { type metrics, resources, tracing } from "@opentelemetry/sdk-node";
 import { type Clock, systemClock } from "./clock.js";
 import { installContextManager } from "./context-manager.js";
 import type { Environment } from "./environment-reader.js";
 import type { TelemetryLog } from "./export-report.js";
+import { readMetricsConfig } from "./metric-config.js";
+import { measureSpanExport } from "./metric-span-export.js";
+import { createMetrics, type PrometheusMetrics } from "./metric-telemetry.js";
 import { createOtlpExporter, openOtlpTransport } from "./otlp-exporter.js";
 import { createPropagator, createSilentPropagator } from "./propagator.js";
 import { createRunningSpans } from "./running-spans.js";
-import { type EnabledTelemetryConfig, readTelemetryConfig, type SamplerConfig } from "./telemetry-config.js";
+import { isSdkDisabled, readTelemetryConfig, type SamplerConfig } from "./telemetry-config.js";
 
+/** How the telemetry of one service is set up. */
 export interface TelemetryOptions {
   /** `service.name` of the resource, fixed per app: `OTEL_SERVICE_NAME` does not change it. */
   readonly serviceName: string;
@@ -20,9 +24,13 @@ export interface TelemetryOptions {
   readonly clock?: Clock;
   /** More exporters; each gets every sampled span at the moment it ends. For tests. */
   readonly exporters?: readonly tracing.SpanExporter[];
+  /** Port of a Prometheus endpoint that is wanted whatever `OTEL_METRICS_EXPORTER` says. @default none */
+  readonly prometheusPort?: number | undefined;
+  /** More readers of the metrics. For tests. */
+  readonly metricReaders?: readonly metrics.MetricReader[];
 }
 
-/** Tracing of one service. Several live in one process, each with its own provider. */
+/** Tracing and metrics of one service. Several live in one process, each with its own provider. */
 export interface Telemetry {
   /** False when tracing is off. Nothing is created then: no provider, no span, no trace id. */
   readonly enabled: boolean;
@@ -33,6 +41,10 @@ export interface Telemetry {
   readonly rpcSpans: boolean;
   /** Reads and writes carriers and headers. */
   readonly propagator: TextMapPropagator;
+  /** Makes instruments; they measure nothing where nobody reads metrics. */
+  readonly meter: Meter;
+  /** What a Prometheus endpoint is to serve, and where; undefined where none is wanted. The telemetry opens no port itself. */
+  readonly prometheus: PrometheusMetrics | undefined;
   /**
    * Exports what is left and closes, within 4 s whatever the collector does. Never rejects; what could not be exported is in the
    * log. Nothing keeps the process alive afterwards.
@@ -53,7 +65,23 @@ const drainMs = 3300;
  * @throws TelemetryConfigError when a variable holds nonsense.
  */
 export function createTelemetry(options: TelemetryOptions): Telemetry {
-  const config = readTelemetryConfig(options.environment);
+  const { serviceName, environment, log, clock = systemClock } = options;
+  const config = readTelemetryConfig(environment);
+  const metricsConfig = readMetricsConfig(environment, options.prometheusPort);
+  const measured = createMetrics({
+    config: metricsConfig,
+    resource: createResource(serviceName, metricsConfig.resourceAttributes),
+    scopeName,
+    drainMs,
+    log,
+    clock,
+    readers: isSdkDisabled(environment) ? [] : (options.metricReaders ?? []),
+  });
+  const { meter, prometheus } = measured;
+  const endMetrics = async () => {
+    await settledWithin(measured.shutdown(), flushMs);
+    measured.close();
+  };
   if (!config.enabled) {
     return {
       enabled: false,
@@ -61,7 +89,9 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
       stageTracer: silentTracer,
       rpcSpans: false,
       propagator: createSilentPropagator(),
-      shutdown: () => Promise.resolve(),
+      meter,
+      prometheus,
+      shutdown: once(endMetrics),
     };
   }
   installContextManager();
@@ -72,9 +102,12 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
       timeoutMs: Math.min(config.exporter.timeoutMs, config.batch.exportTimeoutMillis),
       limits: config.retryQueue,
       drainMs,
-      log: options.log,
-      ...(options.clock && { clock: options.clock }),
+      log,
+      clock,
     });
+  if (otlp) {
+    measureSpanExport(meter, otlp);
+  }
   const processors: tracing.SpanProcessor[] = (options.exporters ?? []).map(
     (exporter) => new tracing.SimpleSpanProcessor(exporter),
   );
@@ -83,17 +116,19 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
   }
   if (config.exporter && config.runningSpans) {
     processors.push(
-      createRunningSpans({ transport: openOtlpTransport(config.exporter), clock: options.clock ?? systemClock }),
+      createRunningSpans({
+        transport: openOtlpTransport(config.exporter),
+        clock,
+      }),
     );
   }
   const provider = new tracing.BasicTracerProvider({
-    resource: createResource(options.serviceName, config),
+    resource: createResource(serviceName, config.resourceAttributes),
     sampler: createSampler(config.sampler),
     spanProcessors: processors,
   });
   const tracer = provider.getTracer(scopeName);
-  let closing: Promise<void> | undefined;
-  const close = async () => {
+  const endSpans = async () => {
     await settledWithin(provider.shutdown(), flushMs);
     // Where the time was not enough, nothing may be left that keeps the process alive.
     otlp?.close();
@@ -104,10 +139,9 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
     stageTracer: config.stageSpans ? tracer : silentTracer,
     rpcSpans: config.rpcSpans,
     propagator: createPropagator(),
-    shutdown() {
-      closing ??= close();
-      return closing;
-    },
+    meter,
+    prometheus,
+    shutdown: once(async () => void (await Promise.all([endSpans(), endMetrics()]))),
   };
 }
 
@@ -117,10 +151,10 @@ const scopeName = "throughline";
 /** Makes no spans. */
 const silentTracer = new ProxyTracerProvider().getTracer(scopeName);
 
-function createResource(serviceName: string, config: EnabledTelemetryConfig): resources.Resource {
+function createResource(serviceName: string, attributes: Readonly<Record<string, string>>): resources.Resource {
   return resources
     .defaultResource()
-    .merge(resources.resourceFromAttributes({ ...config.resourceAttributes, "service.name": serviceName }));
+    .merge(resources.resourceFromAttributes({ ...attributes, "service.name": serviceName }));
 }
 
 function createSampler({ parentBased, ratio }: SamplerConfig): tracing.Sampler {
@@ -133,6 +167,15 @@ function createRatioSampler(ratio: number): tracing.Sampler {
     return new tracing.AlwaysOffSampler();
   }
   return ratio === 1 ? new tracing.AlwaysOnSampler() : new tracing.TraceIdRatioBasedSampler(ratio);
+}
+
+/** Whoever asks again gets the first answer. */
+function once(end: () => Promise<void>): () => Promise<void> {
+  let ending: Promise<void> | undefined;
+  return () => {
+    ending ??= end();
+    return ending;
+  };
 }
 
 /** Waits for a promise to settle either way, but no longer than this. */

@@ -16,11 +16,11 @@ const wait = "spans wait for the collector";
 
 test("a loss is told at once, later ones together once a minute, the last of them too", () => {
   const { clock, lines, report } = setUp();
-  report.lost(0, "none");
-  report.lost(2, "14 UNAVAILABLE:\n no connection");
+  report.lost(0, "rejected", "none");
+  report.lost(2, "rejected", "14 UNAVAILABLE:\n no connection");
   for (let second = 1; second <= 100; second++) {
     clock.advance(1000);
-    report.lost(3, "refused");
+    report.lost(3, "rejected", "refused");
   }
   clock.advance(600_000);
   assert.deepEqual(lines, [
@@ -28,7 +28,7 @@ test("a loss is told at once, later ones together once a minute, the last of the
     [60_000, loss, { lostSpans: 177, reason: "refused" }],
     [120_000, loss, { lostSpans: 123, reason: "refused" }],
   ]);
-  assert.equal(report.lostSpans(), 302);
+  assert.deepEqual([...report.lostSpans()], [["rejected", 302]]);
   assert.deepEqual(clock.due(), [], "no timer runs where nothing happens");
 });
 
@@ -51,8 +51,8 @@ test("waiting is told as it is when the line is due, and not after a recovery", 
 
 test("closing tells what is owed, at once", () => {
   const { clock, lines, report } = setUp();
-  report.lost(1, "refused");
-  report.lost(2, "refused");
+  report.lost(1, "rejected", "refused");
+  report.lost(2, "rejected", "refused");
   report.waiting(3, "refused");
   report.waiting(4, "refused");
   report.remark("deprecated");
@@ -64,7 +64,7 @@ test("closing tells what is owed, at once", () => {
 
 test("what a collector answers is cut", () => {
   const { lines, report } = setUp();
-  report.lost(1, "<html>".repeat(1000));
+  report.lost(1, "rejected", "<html>".repeat(1000));
   report.remark("<html>".repeat(1000));
   assert.deepEqual(
     lines.map(([, , fields]) => Object.values(fields).map((value) => String(value).length)),
@@ -75,6 +75,6 @@ test("what a collector answers is cut", () => {
 test("a pino logger is a log", () => {
   const lines: string[] = [];
   const log = pino({ base: null, timestamp: false }, { write: (line) => lines.push(line) });
-  createExportReport({ log, clock: createFakeClock() }).lost(1, "refused");
+  createExportReport({ log, clock: createFakeClock() }).lost(1, "rejected", "refused");
   assert.deepEqual(JSON.parse(lines.join("")), { level: 40, lostSpans: 1, reason: "refused", msg: loss });
 });

@@ -18,7 +18,6 @@ function setUp(options: { maxSpans?: number; maxBytes?: number } = {}) {
   const lines: object[] = [];
   const tries: { names: string[]; timeoutMs: number; answer: (verdict: ExportVerdict) => Promise<void> }[] = [];
   let closes = 0;
-  const report = createExportReport({ log: { warn: (fields) => void lines.push(fields) }, clock });
   const exporter = createQueuedExporter({
     transport: {
       send: (request, timeoutMs) =>
@@ -36,14 +35,14 @@ function setUp(options: { maxSpans?: number; maxBytes?: number } = {}) {
     drainMs: 3300,
     backOff: createBackOff({ random: () => 0.5 }),
     clock,
-    report,
+    report: createExportReport({ log: { warn: (fields) => void lines.push(fields) }, clock }),
   });
   return {
     clock,
     lines,
     tries,
-    report,
     exporter,
+    lost: () => Object.fromEntries(exporter.lostSpans()),
     closes: () => closes,
     send: (...names: string[]) => {
       let code: core.ExportResultCode | undefined;
@@ -59,7 +58,7 @@ function setUp(options: { maxSpans?: number; maxBytes?: number } = {}) {
 }
 
 test("batches go out one at a time, in their order", async () => {
-  const { send, answer, names, report } = setUp();
+  const { send, answer, names, exporter, lost } = setUp();
   send("a", "b");
   send("c");
   send("d");
@@ -70,11 +69,12 @@ test("batches go out one at a time, in their order", async () => {
   await answer(taken);
   send("e");
   assert.deepEqual(names(), ["ab", "c", "d", "e"]);
-  assert.equal(report.lostSpans(), 0);
+  assert.deepEqual(lost(), {});
+  assert.deepEqual([exporter.exportedSpans(), exporter.waitingSpans()], [4, 1]);
 });
 
 test("a batch that fails is tried again after longer and longer pauses, and the others wait behind it", async () => {
-  const { send, answer, names, clock, lines, report } = setUp();
+  const { send, answer, names, clock, lines, lost } = setUp();
   send("a");
   await answer(later);
   send("b");
@@ -97,7 +97,7 @@ test("a batch that fails is tried again after longer and longer pauses, and the 
   await answer(taken);
   assert.deepEqual(names(), ["a", "a", "a", "a", "a", "b", "b"], "the pauses begin anew after a success");
   assert.deepEqual(lines, [{ waitingSpans: 1, reason: "away" }]);
-  assert.equal(report.lostSpans(), 0);
+  assert.deepEqual(lost(), {});
 });
 
 test("the pause is the collector's where it asks for one", async () => {
@@ -113,18 +113,18 @@ test("the pause is the collector's where it asks for one", async () => {
 });
 
 test("what is refused is lost, and does not hold up the rest", async () => {
-  const { send, answer, names, lines, report } = setUp();
+  const { send, answer, names, lines, lost } = setUp();
   send("a", "b");
   send("c");
   await answer({ kind: "refused", reason: "3 INVALID_ARGUMENT" });
   await answer(taken);
   assert.deepEqual(names(), ["ab", "c"]);
   assert.deepEqual(lines, [{ lostSpans: 2, reason: "3 INVALID_ARGUMENT" }]);
-  assert.equal(report.lostSpans(), 2);
+  assert.deepEqual(lost(), { rejected: 2 });
 });
 
 test("a partial success is told, and not sent again", async () => {
-  const { send, answer, names, lines, report } = setUp();
+  const { send, answer, names, lines, lost, exporter } = setUp();
   send("a", "b", "c");
   // partial_success { rejected_spans: 2, error_message: "old" }
   await answer({ kind: "taken", response: Buffer.from([0x0a, 7, 0x08, 2, 0x12, 3, ...Buffer.from("old")]) });
@@ -134,12 +134,13 @@ test("a partial success is told, and not sent again", async () => {
   send("e");
   await answer({ kind: "taken", response: Buffer.from("<html>") });
   assert.deepEqual(lines, [{ lostSpans: 2, reason: "rejected by the collector: old" }, { remark: "slow down" }]);
-  assert.equal(report.lostSpans(), 2);
+  assert.deepEqual(lost(), { rejected: 2 });
+  assert.equal(exporter.exportedSpans(), 3);
   assert.deepEqual(names(), ["abc", "d", "e"]);
 });
 
 test("with the collector gone the queue keeps its bound, drops the oldest and counts them", async () => {
-  const { send, answer, tries, clock, report, lines, exporter } = setUp({ maxSpans: 10 });
+  const { send, answer, tries, clock, lines, exporter, lost } = setUp({ maxSpans: 10 });
   for (let i = 0; i < 1000; i++) {
     send(`${i}`, `${i}`);
     await answer(later);
@@ -147,7 +148,8 @@ test("with the collector gone the queue keeps its bound, drops the oldest and co
     await turn();
   }
   await answer(later);
-  assert.equal(report.lostSpans(), 2000 - 10);
+  assert.deepEqual(lost(), { queue_full: 2000 - 10 });
+  assert.equal(exporter.waitingSpans(), 10);
   const told = lines.map((line) => ("lostSpans" in line ? Number(line.lostSpans) : 0)).filter((spans) => spans > 0);
   assert.ok(told.length > 10 && told.length <= 1 + 1000 / 60, `${told.length} lines in 1000 s`);
   tries.length = 0;
@@ -165,13 +167,14 @@ test("with the collector gone the queue keeps its bound, drops the oldest and co
 });
 
 test("the bound is one of bytes too", async () => {
-  const { send, answer, report } = setUp({ maxBytes: 10_000 });
+  const { send, answer, lost } = setUp({ maxBytes: 10_000 });
   const long = "x".repeat(1500);
   for (let i = 0; i < 20; i++) {
     send(long);
   }
   await answer(later);
-  assert.ok(report.lostSpans() >= 14 && report.lostSpans() < 20, `${report.lostSpans()} lost`);
+  const { queue_full: dropped = 0 } = lost();
+  assert.ok(dropped >= 14 && dropped < 20, `${dropped} lost`);
 });
 
 test("a shutdown ends the pause and delivers what is queued, the oldest first", async () => {
@@ -220,23 +223,24 @@ test("a shutdown gives up at the first failure that only a later try could mend,
 });
 
 test("an idle exporter shuts down at once; what comes afterwards is counted as lost", async () => {
-  const { send, exporter, closes, report, tries } = setUp();
+  const { send, exporter, closes, tries, lost } = setUp();
   await Promise.all([exporter.shutdown(), exporter.shutdown()]);
   assert.equal(closes(), 1);
   send("a");
-  assert.equal(report.lostSpans(), 1);
+  assert.deepEqual(lost(), { shutdown: 1 });
   assert.deepEqual(tries, []);
 });
 
 test("closing in the middle of a try counts it and what is queued as lost, once", async () => {
-  const { send, answer, exporter, report, closes } = setUp();
+  const { send, answer, exporter, closes, lost } = setUp();
   send("a", "b");
   send("c");
   exporter.close();
-  assert.equal(report.lostSpans(), 3);
+  assert.deepEqual(lost(), { shutdown: 3 });
   await answer(later);
   exporter.close();
-  assert.equal(report.lostSpans(), 3);
+  assert.deepEqual(lost(), { shutdown: 3 });
+  assert.equal(exporter.waitingSpans(), 0);
   assert.equal(closes(), 1);
 
   const paused = setUp();
@@ -244,6 +248,6 @@ test("closing in the middle of a try counts it and what is queued as lost, once"
   await paused.answer(later);
   paused.exporter.close();
   await turn();
-  assert.equal(paused.report.lostSpans(), 1);
+  assert.deepEqual(paused.lost(), { shutdown: 1 });
   assert.equal(paused.tries.length, 1);
 });

@@ -19,7 +19,6 @@ test("the defaults", () => {
     rpcSpans: false,
     stageSpans: false,
     runningSpans: false,
-    runningSpans: false,
     sampler: { parentBased: true, ratio: 1 },
     batch: { maxQueueSize: 2048, maxExportBatchSize: 512, scheduledDelayMillis: 5000, exportTimeoutMillis: 30_000 },
     retryQueue: { maxSpans: 32_768, maxBytes: 67_108_864 },
