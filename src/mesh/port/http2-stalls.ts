@@ -9,7 +9,9 @@ export interface StreamStalls {
 interface Watched {
   /** Bytes that wait to be sent. */
   waiting: number;
-  /** When that last changed, in milliseconds of `performance.now()`. */
+  /** A writer that fills up what was taken may leave the same number of bytes at each look. */
+  drained: boolean;
+  /** When that was last found, by the clock of the looks. */
   movedAt: number;
 }
 
@@ -20,26 +22,31 @@ const bytesPerTimeout = 1_048_576;
  * Watches the streams of a connection.
  *
  * @param writeTimeoutMs how long a stream may take nothing of each mebibyte that waits in it.
+ * @param now milliseconds in which this process has looked.
  */
-export function createStreamStalls(session: ServerHttp2Session, writeTimeoutMs: number): StreamStalls {
+export function createStreamStalls(
+  session: ServerHttp2Session,
+  writeTimeoutMs: number,
+  now: () => number,
+): StreamStalls {
   const streams = new Map<ServerHttp2Stream, Watched>();
   session.on("stream", (stream) => {
-    const watched: Watched = { waiting: 0, movedAt: performance.now() };
+    const watched: Watched = { waiting: 0, drained: false, movedAt: now() };
     streams.set(stream, watched);
-    // A writer that fills up what was taken may leave the same number of bytes at each look.
     stream.on("drain", () => {
-      watched.movedAt = performance.now();
+      watched.drained = true;
     });
     stream.once("close", () => streams.delete(stream));
   });
 
   function isStalled(stream: ServerHttp2Stream, watched: Watched): boolean {
     const waiting = stream.bufferSize;
-    if (waiting === 0 || waiting !== watched.waiting) {
+    if (waiting === 0 || waiting !== watched.waiting || watched.drained) {
       watched.waiting = waiting;
-      watched.movedAt = performance.now();
+      watched.drained = false;
+      watched.movedAt = now();
     }
-    return performance.now() - watched.movedAt >= writeTimeoutMs * Math.ceil(waiting / bytesPerTimeout) && waiting > 0;
+    return now() - watched.movedAt >= writeTimeoutMs * Math.ceil(waiting / bytesPerTimeout) && waiting > 0;
   }
 
   return {

@@ -64,7 +64,7 @@ suite("a port under abuse", () => {
       slow.pause();
       setTimeout(() => slow.resume(), isReset ? 0 : 25);
     });
-    const slowEnds = once(slow, "end");
+    const slowEnds = once(slow, "close");
     await once(stalled, "close");
     isReset = true;
     assert.equal(stalled.rstCode, http2.constants.NGHTTP2_CANCEL);

@@ -108,6 +108,33 @@ suite("limits", () => {
     assert.equal((await http2Request(answering, "/")).status, 200);
   });
 
+  test("an HTTP/2 connection is not cut for the time that the server itself slept", async (t) => {
+    const { port } = await open(t, { keepaliveTimeMs: 30, keepaliveTimeoutMs: 900 });
+    const socket = await connectTcp(t, port);
+    socket.write(Buffer.from(`PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${emptySettings}`, "latin1"));
+    let received = Buffer.alloc(0);
+    /** The next PING as it came. */
+    const nextPing = async (): Promise<Buffer> => {
+      for (;;) {
+        const at = received.indexOf("\0\0\x08\x06\0", 0, "latin1");
+        if (at >= 0 && received.length >= at + 17) {
+          const ping = received.subarray(at, at + 17);
+          received = received.subarray(at + 17);
+          return ping;
+        }
+        const [chunk]: Buffer[] = await once(socket, "data", { signal: AbortSignal.timeout(20_000) });
+        received = Buffer.concat([received, chunk ?? Buffer.alloc(0)]);
+      }
+    };
+    for (let i = 0; i < 3; i++) {
+      const answer = Buffer.from(await nextPing());
+      // The answer comes in while nobody is awake to read it.
+      socket.write(answer.fill(1, 4, 5));
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_500);
+    }
+    await nextPing();
+  });
+
   test("an HTTP/2 connection that broke the protocol is closed soon, whatever its client does", async (t) => {
     const { port } = await open(t, { keepaliveTimeMs: 30, keepaliveTimeoutMs: 60_000 });
     const oversizeFrame = "\xff\xff\xff\0\0\0\0\0\0";
