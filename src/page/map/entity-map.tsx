@@ -2,7 +2,7 @@ import type { Entity, EntityCall, WatchEntityMapResponse } from "../../gen/throu
 import { useWidth } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
 import { serviceColour } from "../trace/service-colour.js";
-import { figuresText } from "./figures-text.js";
+import { askedWords, figuresText } from "./figures-text.js";
 import { layOutMap, type MapDirection, type MapSizes, type PlacedEdge, type PlacedNode } from "./map-layout.js";
 import { MapTable } from "./map-table.js";
 
@@ -34,7 +34,7 @@ const margin = 3;
 const narrow = 480;
 
 function sizesFor(width: number, direction: MapDirection): MapSizes {
-  const node = { width: width < narrow ? 148 : 184, height: 52 };
+  const node = { width: width < narrow ? 166 : 184, height: 52 };
   return { node, layerGap: direction === "across" ? 150 : 76, nodeGap: direction === "across" ? 36 : 20 };
 }
 
@@ -71,7 +71,7 @@ function Drawing({ map, width }: { map: WatchEntityMapResponse; width: number })
         </marker>
       </defs>
       {layout.edges.map((edge) => (
-        <Edge key={`${edge.caller} ${edge.callee}`} edge={edge} call={callOf(edge)} />
+        <Edge key={`${edge.caller} ${edge.callee}`} edge={edge} call={callOf(edge)} across={isWide} />
       ))}
       {layout.nodes.map((place) => (
         <Node
@@ -86,8 +86,7 @@ function Drawing({ map, width }: { map: WatchEntityMapResponse; width: number })
 }
 
 function Node({ place, size, entity }: { place: PlacedNode; size: MapSizes["node"]; entity: Entity | undefined }) {
-  const { rate, latency, errors, running } = figuresText(entity?.figures);
-  const asked = (entity?.figures?.count ?? 0) > 0 || running !== "";
+  const { errors } = figuresText(entity?.figures);
   return (
     <g class="node" transform={`translate(${place.x} ${place.y})`}>
       <rect width={size.width} height={size.height} rx="3" />
@@ -102,16 +101,16 @@ function Node({ place, size, entity }: { place: PlacedNode; size: MapSizes["node
         {place.name}
       </text>
       <text x="14" y="39" class={errors === "" ? "small" : "small is-error"}>
-        {asked
-          ? [errors, running].filter(Boolean).join(", ") ||
-            (size.width < 180 ? rate : `${rate}, ${latency.split(",")[0]}`)
-          : "called by others only"}
+        {askedWords(entity?.figures)}
       </text>
     </g>
   );
 }
 
-function Edge({ edge, call }: { edge: PlacedEdge; call: EntityCall | undefined }) {
+/** Baselines of up to three lines of figures, seen from the middle of the way: around it, or beside it. */
+const lineOffsets = { across: [-8, 17, 32], down: [-4, 12, 28] };
+
+function Edge({ edge, call, across }: { edge: PlacedEdge; call: EntityCall | undefined; across: boolean }) {
   const { rate, latency, errors, running } = figuresText(call?.figures);
   const lines = [
     { words: rate, kind: "" },
@@ -123,16 +122,16 @@ function Edge({ edge, call }: { edge: PlacedEdge; call: EntityCall | undefined }
     <g class={`call${running === "" ? "" : " is-running"}${errors === "" ? "" : " is-error"}`}>
       <path
         d={edge.path}
-        style={{ strokeWidth: `${1.25 + Math.min(2.5, Math.log10(1 + perMinute))}px` }}
-        markerEnd="url(#arrow)"
+        style={{ strokeWidth: `${1.25 + Math.min(2, Math.log10(1 + perMinute))}px` }}
+        marker-end="url(#arrow)"
       />
       {lines.map(({ words, kind }, index) => (
         <text
           key={words}
-          x={edge.labelX}
-          y={edge.labelY + 4 + (index - (lines.length - 1) / 2) * 15}
+          x={edge.labelX + (across ? 0 : 9)}
+          y={edge.labelY + ((across ? lineOffsets.across : lineOffsets.down)[index] ?? 0)}
           class={`small ${kind}`}
-          text-anchor="middle"
+          text-anchor={across ? "middle" : "start"}
         >
           {words}
         </text>

@@ -130,9 +130,14 @@ function Result({ studio, entry }: { studio: Studio; entry: HistoryEntry }) {
           Vary
         </button>
         <DownloadLink entry={entry} />
-        <CopyButton label="Copy link" what="the request with its seed" text={link} />
-        <CopyButton label="Copy seed" what={String(entry.seed)} text={() => String(entry.seed)} />
-        <CopyButton label="Copy prompt" what="of this picture" text={() => entry.form.prompt} />
+      </div>
+      <div class="copies">
+        <span class="muted" aria-hidden="true">
+          Copy
+        </span>
+        <CopyButton label="Link" what="Copy a link to this request with its seed" text={link} />
+        <CopyButton label="Seed" what={`Copy the seed ${entry.seed}`} text={() => String(entry.seed)} />
+        <CopyButton label="Prompt" what="Copy the prompt" text={() => entry.form.prompt} />
       </div>
     </div>
   );

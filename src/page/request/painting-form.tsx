@@ -1,4 +1,5 @@
 import type { ComponentChildren } from "preact";
+import { useState } from "preact/hooks";
 import type { Studio } from "../shell/studio.js";
 import { type FieldName, maxPromptLength, type NumberRule, numberRules, schedulers } from "./request-form.js";
 
@@ -48,8 +49,7 @@ export function PaintingForm({ studio }: { studio: Studio }) {
           {wrong.value.size === 1 ? "A field wants another value." : `${wrong.value.size} fields want other values.`}
         </p>
       )}
-      <fieldset class="options">
-        <legend>Options</legend>
+      <Options wrong={[...wrong.value.keys()].some((name) => name !== "prompt")}>
         {apps.length > 1 && (
           <Field studio={studio} name="workerApp" label="App" wide>
             {(props) => (
@@ -111,8 +111,19 @@ export function PaintingForm({ studio }: { studio: Studio }) {
             />
           )}
         </Field>
-      </fieldset>
+      </Options>
     </form>
+  );
+}
+
+/** How to paint, put away where the screen is small; open where something in it is wrong. */
+function Options({ wrong, children }: { wrong: boolean; children: ComponentChildren }) {
+  const [open, setOpen] = useState(matchMedia("(width >= 720px)").matches);
+  return (
+    <details class="options" open={open || wrong} onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>Options</summary>
+      <div class="option-fields">{children}</div>
+    </details>
   );
 }
 

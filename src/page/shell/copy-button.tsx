@@ -1,6 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 
-/** A button that copies a text, and says so. */
+/** A button that copies a text, and says so. `what` is its whole name for those who do not see where it stands. */
 export function CopyButton({ text, label, what }: { text: () => string; label: string; what: string }) {
   const [said, setSaid] = useState<string>();
   useEffect(() => {
@@ -20,7 +20,7 @@ export function CopyButton({ text, label, what }: { text: () => string; label: s
     }
   };
   return (
-    <button type="button" class="quiet" onClick={copy} aria-label={`${label}: ${what}`}>
+    <button type="button" class="quiet" onClick={copy} aria-label={said === undefined ? what : said}>
       <span aria-live="polite">{said ?? label}</span>
     </button>
   );

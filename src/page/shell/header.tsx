@@ -11,17 +11,19 @@ export function Header({ connection, theme }: { connection: Connection; theme: S
         <svg class="brand" viewBox="0 0 24 24" aria-hidden="true">
           <path d="M3 6h11M7 12h14M7 18h8" />
         </svg>
-        Throughline <span class="light">studio</span>
+        Throughline <span class="light wide-only">studio</span>
       </h1>
       <ConnectionWords connection={connection} />
       <button
         type="button"
         class="quiet"
+        aria-label={`Theme: ${theme.value}`}
         onClick={() => {
           theme.value = nextTheme(theme.value);
         }}
       >
-        Theme: {theme.value}
+        <span class="wide-only">Theme: </span>
+        {theme.value}
       </button>
     </header>
   );

@@ -26,25 +26,27 @@ export function SpanDetails({ row, traceStartNano }: { row: WaterfallRow; traceS
           </div>
         ))}
       </dl>
-      {attributes.length > 0 && (
-        <>
-          <h4>Attributes</h4>
-          <Attributes rows={attributes} />
-        </>
-      )}
-      {span.events.length > 0 && (
-        <>
-          <h4>Events</h4>
-          <ol class="events">
-            {span.events.map((event) => (
-              <li key={`${event.name} ${event.timeUnixNano}`}>
-                <span class="figures muted">{sinceStart(event.timeUnixNano)}</span> <strong>{event.name}</strong>
-                <Attributes rows={attributeRows(event.attributes)} />
-              </li>
-            ))}
-          </ol>
-        </>
-      )}
+      <div class="two">
+        {attributes.length > 0 && (
+          <div>
+            <h4>Attributes</h4>
+            <Attributes rows={attributes} />
+          </div>
+        )}
+        {span.events.length > 0 && (
+          <div>
+            <h4>Events</h4>
+            <ol class="events">
+              {span.events.map((event) => (
+                <li key={`${event.name} ${event.timeUnixNano}`}>
+                  <span class="figures muted">{sinceStart(event.timeUnixNano)}</span> <strong>{event.name}</strong>
+                  <Attributes rows={attributeRows(event.attributes)} />
+                </li>
+              ))}
+            </ol>
+          </div>
+        )}
+      </div>
     </section>
   );
 }

@@ -42,6 +42,7 @@ export interface Waterfall {
   readonly running: boolean;
 }
 
+/** End of a span that runs. */
 const runningEnd = 0n;
 
 /**
@@ -100,7 +101,13 @@ function inTreeOrder(spans: readonly Span[]): Placed[] {
 }
 
 function inOrder(spans: readonly Span[]): Span[] {
-  return [...spans].sort((a, b) => Number(a.startUnixNano - b.startUnixNano) || a.name.localeCompare(b.name));
+  // Clocks count whole milliseconds mostly: of two that began in the same one, the one that ended first began first.
+  const endOf = ({ endUnixNano }: Span) =>
+    endUnixNano === runningEnd ? Number.POSITIVE_INFINITY : Number(endUnixNano);
+  return [...spans].sort(
+    (a, b) =>
+      Number(a.startUnixNano - b.startUnixNano) || Math.sign(endOf(a) - endOf(b)) || a.name.localeCompare(b.name),
+  );
 }
 
 const mostTicks = 5;

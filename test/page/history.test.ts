@@ -1,0 +1,74 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { type HistoryEntry, type HistoryStore, openHistory } from "../../src/page/picture/history.js";
+import { emptyForm } from "../../src/page/request/request-form.js";
+
+function entry(paintedAtMs: number, bytes = 10): HistoryEntry {
+  return {
+    id: String(paintedAtMs),
+    paintedAtMs,
+    form: emptyForm,
+    seed: 7,
+    model: "fake",
+    executionProvider: "none",
+    traceId: "",
+    elapsedMs: 1,
+    truncatedTokens: 0,
+    width: 64,
+    height: 64,
+    contentType: "image/png",
+    picture: new Blob(["x".repeat(bytes)]),
+    thumbnail: new Blob([]),
+  };
+}
+
+function memoryStore(...first: HistoryEntry[]): HistoryStore & { readonly kept: Map<string, HistoryEntry> } {
+  const kept = new Map(first.map((each) => [each.id, each]));
+  return {
+    kept,
+    load: async () => [...kept.values()],
+    save: async (each) => void kept.set(each.id, each),
+    remove: async (ids) => ids.forEach((id) => void kept.delete(id)),
+  };
+}
+
+const ids = (entries: readonly HistoryEntry[]) => entries.map(({ id }) => id);
+
+test("the newest comes first, from the store too", async () => {
+  const history = await openHistory({ store: memoryStore(entry(1), entry(3), entry(2)) });
+  assert.deepEqual(ids(history.entries.value), ["3", "2", "1"]);
+  await history.add(entry(4));
+  assert.deepEqual(ids(history.entries.value), ["4", "3", "2", "1"]);
+});
+
+test("the oldest go where there are too many, from the store too", async () => {
+  const store = memoryStore(entry(1), entry(2));
+  const history = await openHistory({ store, bounds: { maxEntries: 2, maxBytes: 1000 } });
+  await history.add(entry(3));
+  assert.deepEqual(ids(history.entries.value), ["3", "2"]);
+  assert.deepEqual([...store.kept.keys()], ["2", "3"]);
+});
+
+test("the oldest go where they are too large together, but never the newest", async () => {
+  const history = await openHistory({ store: memoryStore(), bounds: { maxEntries: 10, maxBytes: 25 } });
+  await history.add(entry(1, 10));
+  await history.add(entry(2, 10));
+  await history.add(entry(3, 10));
+  assert.deepEqual(ids(history.entries.value), ["3", "2"]);
+  await history.add(entry(4, 100));
+  assert.deepEqual(ids(history.entries.value), ["4"]);
+});
+
+test("clearing leaves nothing", async () => {
+  const store = memoryStore(entry(1), entry(2));
+  const history = await openHistory({ store });
+  await history.clear();
+  assert.deepEqual([history.entries.value.length, store.kept.size], [0, 0]);
+});
+
+test("a browser that keeps nothing has a history all the same", async () => {
+  const refuse = () => Promise.reject(new Error("not in a private window"));
+  const history = await openHistory({ store: { load: refuse, save: refuse, remove: refuse } });
+  await history.add(entry(1));
+  assert.deepEqual(ids(history.entries.value), ["1"]);
+});

@@ -1,0 +1,37 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { emptyForm } from "../../src/page/request/request-form.js";
+import { formFromFragment, shareFragment } from "../../src/page/request/share-link.js";
+
+const form = {
+  prompt: "ein Herz & 100 % 'rot' <b>#1</b> 😀",
+  negativePrompt: "a=b",
+  workerApp: "local/text-to-image-worker",
+  width: "128",
+  height: "64",
+  steps: "12",
+  guidance: "4.5",
+  seed: "7",
+  scheduler: "ddim",
+};
+
+test("a link gives back the form that it was made from", () => {
+  assert.deepEqual(formFromFragment(shareFragment(form)), form);
+  assert.deepEqual(formFromFragment(new URL(`http://127.0.0.1/${shareFragment(form)}`).hash), form);
+});
+
+test("what the model decides does not stand in a link", () => {
+  assert.equal(shareFragment({ ...emptyForm, prompt: "a red heart", seed: "7" }), "#prompt=a+red+heart&seed=7");
+});
+
+test("a fragment that asks for nothing is none", () => {
+  assert.equal(formFromFragment(""), undefined);
+  assert.equal(formFromFragment("#picture"), undefined);
+  assert.equal(formFromFragment("#constructor=1&__proto__=2"), undefined);
+});
+
+test("long values are cut by code points", () => {
+  const read = formFromFragment(`#prompt=${"😀".repeat(3000)}&steps=${"9".repeat(1000)}`);
+  assert.equal([...(read?.prompt ?? "")].length, 2000);
+  assert.equal(read?.steps.length, 128);
+});

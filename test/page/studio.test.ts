@@ -1,0 +1,220 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import test from "node:test";
+import { Code, ConnectError, type ConnectRouter, createClient, createRouterTransport } from "@connectrpc/connect";
+import { effect, type ReadonlySignal } from "@preact/signals";
+import { createPipelineClient } from "../../src/client/client.js";
+import { ImagePipelineService, Stage } from "../../src/contracts/contracts.js";
+import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
+import { openHistory } from "../../src/page/picture/history.js";
+import { createStudio, type Studio } from "../../src/page/shell/studio.js";
+
+const traceId = "4e59a70947e16460dd0641a9b92f3047";
+const picture = "data:image/png;base64,AAAA";
+const result = { image: { url: picture, width: 64, height: 64 }, seed: 7, traceId, model: "fake" };
+
+/** A studio over services that are made for the test. */
+async function studioOver(routes: (router: ConnectRouter) => void): Promise<Studio> {
+  const transport = createRouterTransport(routes);
+  return createStudio({
+    pipeline: createPipelineClient({ transport }),
+    studio: createClient(StudioService, transport),
+    history: await openHistory({ store: { load: async () => [], save: async () => {}, remove: async () => {} } }),
+    form: undefined,
+    now: Date.now,
+    random: () => 0.5,
+    makeThumbnail: async (blob) => blob,
+  });
+}
+
+/** Resolves when the value of a signal is as asked. */
+function when<T>(signal: ReadonlySignal<T>, fits: (value: T) => boolean): Promise<T> {
+  return new Promise((resolve) => {
+    let stop = () => {};
+    let done = false;
+    stop = effect(() => {
+      const value = signal.value;
+      if (!done && fits(value)) {
+        done = true;
+        queueMicrotask(() => stop());
+        resolve(value);
+      }
+    });
+  });
+}
+
+test("a picture is told as it forms, and is kept with its seed and its trace", async () => {
+  const studio = await studioOver((router) => {
+    router.service(ImagePipelineService, {
+      async *generateStream(_, { responseHeader }) {
+        responseHeader.set("traceresponse", `00-${traceId}-00f067aa0ba902b7-01`);
+        yield { event: { case: "queued", value: { position: 2, estimatedWaitMs: 3000 } } };
+        for (const step of [1, 2]) {
+          const value = {
+            stage: Stage.DENOISING,
+            step,
+            totalSteps: 2,
+            preview: Uint8Array.of(step),
+            previewContentType: "image/png",
+          };
+          yield { event: { case: "progress", value } };
+        }
+        yield { event: { case: "result", value: result } };
+      },
+    });
+    router.service(StudioService, {
+      getStudio: () => ({ hasTraces: true }),
+      async *watchEntityMap(_, { signal }) {
+        yield {};
+        await once(signal, "abort");
+      },
+      listTraces: () => ({}),
+      async *watchTrace(request) {
+        const span = { traceId: request.traceId, spanId: "a", name: "image-pipeline", startUnixNano: 1n };
+        yield { spans: [span] };
+        yield { spans: [{ ...span, endUnixNano: 2n }] };
+      },
+    });
+  });
+  const kinds: string[] = [];
+  effect(() => {
+    const state = studio.painting.state.value;
+    kinds.push(
+      state.kind === "running"
+        ? `${state.phase.kind} ${state.step}/${state.totalSteps} ${state.preview?.bytes}`
+        : state.kind,
+    );
+  });
+  studio.connection.start();
+  await when(studio.connection.state, ({ kind }) => kind === "live");
+  studio.edit("prompt", "a red heart");
+  studio.paint();
+  const entry = await when(studio.shown, (shown) => shown !== undefined);
+  assert.deepEqual(kinds, ["idle", "sent 0/0 undefined", "queued 0/0 undefined", "stage 1/2 1", "stage 2/2 2", "done"]);
+  assert.deepEqual(
+    [entry?.seed, entry?.form.seed, entry?.form.prompt, entry?.traceId],
+    [7, "7", "a red heart", traceId],
+  );
+  assert.equal(studio.form.value.seed, "", "the next picture draws its own seed");
+  const trace = await when(studio.traces.trace, (watched) => watched?.watching === false);
+  assert.deepEqual(
+    trace?.spans.map(({ spanId, endUnixNano }) => [spanId, endUnixNano]),
+    [["a", 2n]],
+  );
+  studio.connection.stop();
+});
+
+test("cancel ends the service's call", async () => {
+  let ended = () => {};
+  const callEnded = new Promise<void>((resolve) => {
+    ended = resolve;
+  });
+  const studio = await studioOver((router) => {
+    router.service(ImagePipelineService, {
+      async *generateStream(_, { signal }) {
+        yield { event: { case: "progress", value: { stage: Stage.DENOISING, step: 5, totalSteps: 20 } } };
+        await once(signal, "abort");
+        ended();
+      },
+    });
+  });
+  studio.edit("prompt", "a red heart");
+  studio.paint();
+  await when(studio.painting.state, (state) => state.kind === "running" && state.step === 5);
+  studio.cancel();
+  const state = studio.painting.state.value;
+  assert.ok(state.kind === "cancelled" && state.running.step === 5);
+  await callEnded;
+  assert.equal(studio.painting.state.value.kind, "cancelled");
+});
+
+test("a form that the contract would refuse is not sent, and its words go when it is mended", async () => {
+  const studio = await studioOver(() => {});
+  studio.edit("width", "100");
+  studio.paint();
+  assert.deepEqual([...studio.wrong.value.keys()], ["prompt", "width"]);
+  assert.equal(studio.painting.state.value.kind, "idle");
+  studio.edit("width", "104");
+  assert.deepEqual([...studio.wrong.value.keys()], ["prompt"]);
+});
+
+test("again keeps the seed of a picture, vary does not, and lock keeps it for the next", async () => {
+  const seeds: (number | undefined)[] = [];
+  const studio = await studioOver((router) => {
+    router.service(ImagePipelineService, {
+      async *generateStream({ request }) {
+        seeds.push(request?.options?.seed);
+        yield { event: { case: "result", value: { ...result, seed: request?.options?.seed ?? 99 } } };
+      },
+    });
+  });
+  const painted = (count: number) => when(studio.history.entries, (entries) => entries.length === count);
+  studio.edit("prompt", "a red heart");
+  studio.paint();
+  const [first] = await painted(1);
+  assert.ok(first !== undefined);
+  studio.repaint(first, "same");
+  await painted(2);
+  studio.repaint(first, "other");
+  await painted(3);
+  studio.lockSeed(true);
+  assert.equal(studio.form.value.seed, "99");
+  studio.lockSeed(false);
+  assert.equal(studio.form.value.seed, "");
+  assert.deepEqual(seeds, [undefined, 99, undefined]);
+});
+
+test("a connection that is lost comes back, at once where a person asks for it", async () => {
+  let down = true;
+  const studio = await studioOver((router) => {
+    router.service(StudioService, {
+      getStudio() {
+        if (down) {
+          throw new ConnectError("away", Code.Unavailable);
+        }
+        return { hasTraces: false, workerApps: ["local/a", "local/b"] };
+      },
+    });
+  });
+  studio.connection.start();
+  await when(studio.connection.state, ({ kind }) => kind === "lost");
+  down = false;
+  studio.connection.retry();
+  await when(studio.connection.state, ({ kind }) => kind === "live");
+  assert.deepEqual(studio.connection.offer.value?.workerApps, ["local/a", "local/b"]);
+  studio.connection.stop();
+});
+
+test("a service that wants a key is asked again when there is one", async () => {
+  let keyed = false;
+  const check = () => {
+    if (!keyed) {
+      throw new ConnectError("no key", Code.Unauthenticated);
+    }
+  };
+  const studio = await studioOver((router) => {
+    router.service(StudioService, {
+      getStudio() {
+        check();
+        return {};
+      },
+    });
+    router.service(ImagePipelineService, {
+      async *generateStream() {
+        check();
+        yield { event: { case: "result", value: result } };
+      },
+    });
+  });
+  studio.connection.start();
+  await when(studio.needsKey, (needed) => needed);
+  studio.edit("prompt", "a red heart");
+  studio.paint();
+  await when(studio.painting.state, ({ kind }) => kind === "failed");
+  keyed = true;
+  studio.keyChanged();
+  await when(studio.connection.state, ({ kind }) => kind === "live");
+  await when(studio.painting.state, ({ kind }) => kind === "done");
+  assert.equal(studio.needsKey.value, false);
+  studio.connection.stop();
+});

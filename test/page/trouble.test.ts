@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { RetryInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
+import { troubleOf } from "../../src/page/request/trouble.js";
+
+test("a broken rule is shown at its field", () => {
+  const violation = (path: string, message: string) => ({
+    field: { elements: path.split(".").map((fieldName) => ({ fieldName })) },
+    message,
+  });
+  const value = {
+    violations: [
+      violation("request.options.width", "value must be a multiple of 8"),
+      violation("options.delivery", "no"),
+    ],
+  };
+  const trouble = troubleOf(
+    new ConnectError("width: …", Code.InvalidArgument, undefined, [{ desc: ViolationsSchema, value }]),
+  );
+  assert.deepEqual([...trouble.fields], [["width", "Value must be a multiple of 8."]]);
+  assert.match(trouble.advice, /marked fields/);
+});
+
+test("a full queue says when there is room, another limit does not", () => {
+  const value = { retryDelay: { seconds: 3n, nanos: 500_000_000 } };
+  const full = troubleOf(
+    new ConnectError("full", Code.ResourceExhausted, undefined, [{ desc: RetryInfoSchema, value }]),
+  );
+  assert.equal(full.retryAfterMs, 3500);
+  assert.match(full.advice, /about 4 s/);
+  assert.equal(troubleOf(new ConnectError("too large", Code.ResourceExhausted)).retryAfterMs, undefined);
+});
+
+test("a missing key asks for one, and nothing else does", () => {
+  assert.equal(troubleOf(new ConnectError("", Code.Unauthenticated)).needsKey, true);
+  assert.equal(troubleOf(new ConnectError("", Code.PermissionDenied)).needsKey, false);
+});
+
+test("a service that is gone is told from one that has no painter", () => {
+  const gone = troubleOf(ConnectError.from(new TypeError("Failed to fetch"), Code.Internal));
+  assert.match(gone.title, /cannot be reached/);
+  assert.match(gone.advice, /throughline dev/);
+  assert.equal(troubleOf(new ConnectError("missing EndStreamResponse", Code.Internal)).title, gone.title);
+  assert.match(troubleOf(new ConnectError("no worker", Code.Unavailable)).title, /No painter/);
+});
+
+test("every code has its words, with what to do and what the service said", () => {
+  for (const code of Object.values(Code).filter((each) => typeof each === "number")) {
+    const { title, advice, detail } = troubleOf(new ConnectError("the service's own words", code));
+    assert.ok(title.length > 10 && !title.endsWith("."), Code[code]);
+    assert.ok(advice.endsWith("."), Code[code]);
+    assert.equal(detail, "the service's own words");
+  }
+});
+
+test("what is no error of a call is told too", () => {
+  assert.match(troubleOf(new Error("surprise")).title, /failed/);
+});

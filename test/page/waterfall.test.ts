@@ -1,0 +1,104 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { SpanSchema } from "../../src/gen/throughline/studio/v1/studio_pb.js";
+import { layOutWaterfall } from "../../src/page/trace/waterfall.js";
+
+const startMs = 1_700_000_000_000;
+const nano = (ms: number) => BigInt(startMs) * 1_000_000n + BigInt(Math.round(ms * 1e6));
+
+function span(
+  name: string,
+  parent: string,
+  fromMs: number,
+  toMs: number | undefined,
+  more: MessageInitShape<typeof SpanSchema> = {},
+) {
+  return create(SpanSchema, {
+    spanId: name,
+    name,
+    parentSpanId: parent,
+    startUnixNano: nano(fromMs),
+    endUnixNano: toMs === undefined ? 0n : nano(toMs),
+    ...more,
+  });
+}
+
+const picture = [
+  span("upload", "inference", 90, 95),
+  span("inference", "root", 10, 96),
+  span("call", "root", 5, 98),
+  span("diffusion", "inference", 12, 88, { events: [{ name: "denoising", timeUnixNano: nano(20) }] }),
+  span("root", "", 0, 100),
+  span("preprocess", "root", 1, 2),
+];
+
+test("parents stand before their children, children in the order of their beginnings", () => {
+  const { rows, durationMs, running } = layOutWaterfall(picture, startMs + 100);
+  assert.deepEqual(
+    rows.map(({ span: { name }, depth, place, places, parentRow }) => [name, depth, `${place}/${places}`, parentRow]),
+    [
+      ["root", 0, "1/1", undefined],
+      ["preprocess", 1, "1/3", 0],
+      ["call", 1, "2/3", 0],
+      ["inference", 1, "3/3", 0],
+      ["diffusion", 2, "1/2", 3],
+      ["upload", 2, "2/2", 3],
+    ],
+  );
+  assert.equal(durationMs, 100);
+  assert.equal(running, false);
+});
+
+test("bars and events are to scale", () => {
+  const diffusion = layOutWaterfall(picture, startMs + 100).rows[4];
+  assert.ok(diffusion !== undefined);
+  assert.equal(diffusion.startShare, 0.12);
+  assert.ok(Math.abs(diffusion.widthShare - 0.76) < 1e-9);
+  assert.equal(diffusion.durationMs, 76);
+  assert.deepEqual(diffusion.events, [{ name: "denoising", share: 0.2, atMs: 20 }]);
+});
+
+test("a span that runs ends now, and never before it began", () => {
+  const spans = [span("root", "", 0, undefined), span("child", "root", 40, undefined)];
+  const later = layOutWaterfall(spans, startMs + 80);
+  assert.deepEqual(
+    later.rows.map((row) => [row.durationMs, row.running]),
+    [
+      [80, true],
+      [40, true],
+    ],
+  );
+  assert.equal(later.running, true);
+  assert.equal(layOutWaterfall(spans, startMs - 500).rows[1]?.durationMs, 0);
+});
+
+test("of two that began in the same millisecond the one that ended first stands first", () => {
+  const spans = [span("a-long", "root", 1, 90), span("b-short", "root", 1, 2), span("root", "", 0, 100)];
+  assert.deepEqual(
+    layOutWaterfall(spans, startMs).rows.map((row) => row.span.name),
+    ["root", "b-short", "a-long"],
+  );
+});
+
+test("no span is lost: not one whose parent is away, and not a circle", () => {
+  const spans = [span("orphan", "away", 5, 6), span("a", "b", 1, 2), span("b", "a", 1, 3)];
+  const { rows } = layOutWaterfall(spans, startMs);
+  assert.deepEqual(rows.map((row) => row.span.name).sort(), ["a", "b", "orphan"]);
+});
+
+test("the axis has round numbers, five at most after the 0", () => {
+  const words = (durationMs: number) =>
+    layOutWaterfall([span("root", "", 0, durationMs)], startMs).axis.map((tick) => tick.words);
+  assert.deepEqual(words(100), ["0", "20 ms", "40 ms", "60 ms", "80 ms", "100 ms"]);
+  assert.deepEqual(words(1530), ["0", "500 ms", "1 s", "1.5 s"]);
+  assert.deepEqual(words(7.5), ["0", "2 ms", "4 ms", "6 ms"]);
+  assert.deepEqual(layOutWaterfall([], startMs).axis, []);
+});
+
+test("a trace deeper than the stack would like is laid out", () => {
+  const chain = Array.from({ length: 1000 }, (_, index) =>
+    span(`${index}`, index === 0 ? "" : `${index - 1}`, index, 2000),
+  );
+  assert.equal(layOutWaterfall(chain, startMs).rows.at(-1)?.depth, 999);
+});
