@@ -1,15 +1,20 @@
 import { create } from "@bufbuild/protobuf";
-import type { ConnectRouter } from "@connectrpc/connect";
+import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
 import {
   type ExportTraceServiceRequest,
   type ExportTraceServiceResponse,
   ExportTraceServiceResponseSchema,
   TraceService,
 } from "../gen/opentelemetry/proto/collector/trace/v1/trace_service_pb.js";
+import { StudioService } from "../gen/throughline/studio/v1/studio_pb.js";
 import type { NodeHandler } from "../mesh/port/node-handler.js";
+import { createHealth, ServingStatus } from "../mesh/serve/health.js";
+import { reflectionRoutes } from "../mesh/serve/reflection.js";
+import { createValidationInterceptor } from "../mesh/serve/validation.js";
 import { createOtlpHttpHandler } from "./otlp-http.js";
 import { spansFromOtlp } from "./otlp-spans.js";
 import { createSpanStore, type SpanStore } from "./span-store.js";
+import { studioRoutes } from "./studio-service.js";
 
 export interface CollectorOptions {
   /** Where spans are kept. Default: a new store with its default limits. */
@@ -18,10 +23,12 @@ export interface CollectorOptions {
   readonly maxBodyBytes?: number;
 }
 
-/** A local collector of traces: takes OTLP and keeps the spans in memory. It brings no server of its own. */
+/** A local collector of traces: takes OTLP, keeps the spans in memory and shows them. It brings no server of its own. */
 export interface Collector {
-  /** Registers OTLP's TraceService, which takes exports by gRPC. */
+  /** Registers OTLP's TraceService, which takes exports by gRPC, StudioService, which shows what came, health and reflection. */
   readonly routes: (router: ConnectRouter) => void;
+  /** Checks requests by the rules of their contracts; OTLP has none. */
+  readonly interceptors: readonly Interceptor[];
   /** Takes exports by HTTP at `POST /v1/traces`, Protobuf or JSON; answers 404 for other paths. */
   readonly httpHandler: NodeHandler;
   readonly store: SpanStore;
@@ -39,9 +46,18 @@ export function createCollector(options: CollectorOptions = {}): Collector {
     const partialSuccess = { rejectedSpans: BigInt(rejected), errorMessage: "spans without valid ids" };
     return create(ExportTraceServiceResponseSchema, { partialSuccess });
   };
+  const services = [TraceService, StudioService];
+  const health = createHealth({ services: services.map(({ typeName }) => typeName) });
+  health.setAll(ServingStatus.SERVING);
   return {
     store,
-    routes: (router) => void router.service(TraceService, { export: receive }),
+    routes(router) {
+      router.service(TraceService, { export: receive });
+      studioRoutes(store)(router);
+      health.routes(router);
+      reflectionRoutes(services)(router);
+    },
+    interceptors: [createValidationInterceptor({ services: [StudioService] })],
     httpHandler: createOtlpHttpHandler({ receive, maxBodyBytes: options.maxBodyBytes ?? 16 * 1024 * 1024 }),
   };
 }

@@ -1,3 +1,5 @@
+import { Code } from "@connectrpc/connect";
+import { createConnectError } from "../mesh/errors/connect-error.js";
 import type { SpanRecord } from "../trace/span-record.js";
 import { spanBytes } from "./span-bytes.js";
 
@@ -10,18 +12,42 @@ export interface SpanStoreOptions {
   readonly maxBytes?: number;
   /** Most bytes of one trace; spans beyond it are dropped. Default 16 MiB. */
   readonly maxBytesPerTrace?: number;
+  /** Milliseconds after which a running span that was not heard of again counts as lost: its process is gone. Default 30,000. */
+  readonly lostAfterMs?: number;
+  /** Most listeners. Default 256. */
+  readonly maxListeners?: number;
+  /** Milliseconds of a clock that never goes back. Default: the process's. */
+  readonly now?: () => number;
 }
 
-/** Spans in memory, by trace. Bounded: a collector that runs for days must not grow. */
+/**
+ * Spans in memory, by trace. Bounded: a collector that runs for days must not grow. A span whose end is 0 still runs; an ended one takes its
+ * place, and never the other way round.
+ */
 export interface SpanStore {
   /** Adds spans. One that is there already is replaced: an exporter that got no answer sends it again. */
   add(spans: readonly SpanRecord[]): void;
-  /** Spans of a trace in the order in which they came; none for a trace that is not known. */
+  /** Ended spans of a trace in the order in which they came; none for a trace that is not known. */
   spansOf(traceId: string): SpanRecord[];
+  /** Spans of a trace that still run, in the order in which they began to come. */
+  runningSpansOf(traceId: string): SpanRecord[];
+  /** Whether a span of this store still runs: it has no end, and was heard of lately. */
+  isRunning(span: SpanRecord): boolean;
+  /** All spans, ended, running and lost: those of each trace by their ids. */
+  traces(): Iterable<ReadonlyMap<string, SpanRecord>>;
   /** Traces from the one with the newest span to the one without for the longest time. */
   traceIds(): string[];
   /**
-   * Settles with the spans of a trace once `enough` says yes about them. It is asked at once and after each export.
+   * Calls back after each export with those of its spans that were taken.
+   *
+   * @returns what ends it.
+   * @throws ConnectError RESOURCE_EXHAUSTED when there are too many listeners.
+   */
+  subscribe(listener: (spans: readonly SpanRecord[]) => void): () => void;
+  /** How many listeners there are. */
+  listenerCount(): number;
+  /**
+   * Settles with the ended spans of a trace once `enough` says yes about them. It is asked at once and after each export.
    *
    * @throws the reason of `signal` when that is aborted before.
    */
@@ -38,23 +64,37 @@ export function createSpanStore(options: SpanStoreOptions = {}): SpanStore {
   const maxSpansPerTrace = options.maxSpansPerTrace ?? 2000;
   const maxBytes = options.maxBytes ?? 64 * 1024 * 1024;
   const maxBytesPerTrace = options.maxBytesPerTrace ?? 16 * 1024 * 1024;
+  const lostAfterMs = options.lostAfterMs ?? 30_000;
+  const maxListeners = options.maxListeners ?? 256;
+  const now = options.now ?? (() => performance.now());
   /** By trace id; the traces stand in the order of their newest spans. */
   const traces = new Map<string, StoredTrace>();
   const waiting = new Map<string, Set<() => void>>();
+  const listeners = new Set<(spans: readonly SpanRecord[]) => void>();
+  /** When a running span was last heard of. */
+  const heardAtMs = new WeakMap<SpanRecord, number>();
   let size = 0;
   let bytes = 0;
 
-  const addOne = (span: SpanRecord) => {
+  /** Says whether the span was taken. */
+  const addOne = (span: SpanRecord): boolean => {
     const trace = traces.get(span.traceId) ?? { spans: new Map<string, SpanRecord>(), bytes: 0 };
-    traces.delete(span.traceId);
     const older = trace.spans.get(span.spanId);
+    if (older !== undefined && hasEnded(older) && !hasEnded(span)) {
+      return false;
+    }
+    traces.delete(span.traceId);
     const more = spanBytes(span) - (older === undefined ? 0 : spanBytes(older));
-    const fits = older !== undefined || trace.spans.size < maxSpansPerTrace;
-    if (fits && trace.bytes + more <= Math.min(maxBytesPerTrace, maxBytes)) {
+    const hasPlace = older !== undefined || trace.spans.size < maxSpansPerTrace;
+    const fits = hasPlace && trace.bytes + more <= Math.min(maxBytesPerTrace, maxBytes);
+    if (fits) {
       trace.spans.set(span.spanId, span);
       trace.bytes += more;
       bytes += more;
       size += older === undefined ? 1 : 0;
+      if (!hasEnded(span)) {
+        heardAtMs.set(span, now());
+      }
     }
     if (trace.spans.size > 0) {
       traces.set(span.traceId, trace);
@@ -67,21 +107,50 @@ export function createSpanStore(options: SpanStoreOptions = {}): SpanStore {
       size -= oldest.spans.size;
       bytes -= oldest.bytes;
     }
+    return fits;
   };
-  const spansOf = (traceId: string) => [...(traces.get(traceId)?.spans.values() ?? [])];
+  const allOf = (traceId: string) => [...(traces.get(traceId)?.spans.values() ?? [])];
+  const spansOf = (traceId: string) => allOf(traceId).filter(hasEnded);
+  const isRunning = (span: SpanRecord) => {
+    const heardAt = heardAtMs.get(span);
+    return heardAt !== undefined && now() - heardAt < lostAfterMs;
+  };
 
   return {
     add(spans) {
-      for (const span of spans) {
-        addOne(span);
-      }
+      const taken = spans.filter(addOne);
       for (const traceId of new Set(spans.map((span) => span.traceId))) {
         for (const check of [...(waiting.get(traceId) ?? [])]) {
           check();
         }
       }
+      if (taken.length > 0) {
+        for (const listener of [...listeners]) {
+          listener(taken);
+        }
+      }
     },
     spansOf,
+    runningSpansOf: (traceId) => allOf(traceId).filter(isRunning),
+    isRunning,
+    *traces() {
+      for (const { spans } of traces.values()) {
+        yield spans;
+      }
+    },
+    subscribe(listener) {
+      if (listeners.size >= maxListeners) {
+        throw createConnectError({
+          code: Code.ResourceExhausted,
+          message: `the collector is watched by ${maxListeners} already`,
+        });
+      }
+      // One of its own, so that the same function may listen twice.
+      const own = (spans: readonly SpanRecord[]) => listener(spans);
+      listeners.add(own);
+      return () => void listeners.delete(own);
+    },
+    listenerCount: () => listeners.size,
     traceIds: () => [...traces.keys()].reverse(),
     waitForTrace(traceId, enough, signal) {
       return new Promise((resolve, reject) => {
@@ -114,6 +183,10 @@ export function createSpanStore(options: SpanStoreOptions = {}): SpanStore {
       });
     },
   };
+}
+
+function hasEnded({ endUnixNano }: SpanRecord): boolean {
+  return endUnixNano !== 0n;
 }
 
 interface StoredTrace {

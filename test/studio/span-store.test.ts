@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Code } from "@connectrpc/connect";
 import { spanBytes } from "../../src/studio/span-bytes.js";
 import { createSpanStore } from "../../src/studio/span-store.js";
 import type { SpanRecord } from "../../src/trace/span-record.js";
@@ -129,4 +130,60 @@ test("waiting ends with the reason of its signal", async () => {
     (error) => error === reason,
   );
   store.add([span("a", 1)]);
+});
+
+const running = (trace: string, id: number, name = "work") => ({ ...span(trace, id, name), endUnixNano: 0n });
+
+test("a running span gives way to the ended one, and never the other way round", () => {
+  const store = createSpanStore();
+  store.add([running("a", 1), running("a", 2), span("a", 3)]);
+  assert.equal(store.runningSpansOf(traceId("a")).length, 2);
+  assert.equal(store.spansOf(traceId("a")).length, 1);
+  store.add([span("a", 1, "ended")]);
+  store.add([running("a", 1, "late")]);
+  assert.deepEqual(
+    [store.runningSpansOf(traceId("a")), store.spansOf(traceId("a"))].map((spans) => spans.map(({ name }) => name)),
+    [["work"], ["ended", "work"]],
+  );
+});
+
+test("what waits for a trace waits for spans that have ended", async () => {
+  const store = createSpanStore();
+  const whole = store.waitForTrace(traceId("a"), (spans) => spans.length === 1, never);
+  store.add([running("a", 1), running("a", 2)]);
+  store.add([span("a", 1, "ended")]);
+  assert.deepEqual(
+    (await whole).map(({ name }) => name),
+    ["ended"],
+  );
+});
+
+test("a running span that is not heard of again is lost", () => {
+  let nowMs = 0;
+  const store = createSpanStore({ now: () => nowMs, lostAfterMs: 100 });
+  store.add([running("a", 1), running("a", 2)]);
+  nowMs = 60;
+  store.add([running("a", 2)]);
+  nowMs = 120;
+  const [one, two] = [...store.traces()].flatMap((spans) => [...spans.values()]);
+  assert.ok(one !== undefined && two !== undefined);
+  assert.deepEqual([store.isRunning(one), store.isRunning(two)], [false, true]);
+  assert.deepEqual(store.runningSpansOf(traceId("a")), [two]);
+});
+
+test("listeners hear what was taken, are counted, and no more of them are let in than the limit says", () => {
+  const store = createSpanStore({ maxListeners: 2, maxSpansPerTrace: 1 });
+  const heard: string[] = [];
+  const listener = (spans: readonly SpanRecord[]) => void heard.push(spans.map(({ name }) => name).join(" "));
+  const leave = store.subscribe(listener);
+  store.add([span("a", 1, "one"), span("a", 2, "no place"), span("b", 1, "two")]);
+  store.add([running("a", 1, "late")]);
+  assert.deepEqual(heard, ["one two"]);
+  store.subscribe(listener);
+  assert.throws(() => store.subscribe(listener), { code: Code.ResourceExhausted });
+  leave();
+  leave();
+  assert.equal(store.listenerCount(), 1);
+  store.add([span("c", 1, "three")]);
+  assert.deepEqual(heard, ["one two", "three"]);
 });

@@ -1,0 +1,42 @@
+import { Code, type ConnectRouter } from "@connectrpc/connect";
+import { StudioService } from "../gen/throughline/studio/v1/studio_pb.js";
+import { createConnectError } from "../mesh/errors/connect-error.js";
+import { toSpanMessage } from "./span-message.js";
+import type { SpanStore } from "./span-store.js";
+import { summarizeTrace } from "./trace-summary.js";
+import { watchEntityMap } from "./watch-entity-map.js";
+import { watchTrace } from "./watch-trace.js";
+
+/** What a request of the studio means where it says nothing, as the contract has it. */
+const defaults = { limit: 20, idleMs: 10_000, windowSeconds: 300 };
+
+/** Registers StudioService as a collector serves it, from the spans that it has. The contract's rules have to be checked before. */
+export function studioRoutes(store: SpanStore): (router: ConnectRouter) => void {
+  return (router) => {
+    router.service(StudioService, {
+      getStudio: () => ({ hasTraces: true }),
+      listTraces({ limit = defaults.limit }) {
+        const nowUnixNano = BigInt(Date.now()) * 1_000_000n;
+        const summaries = store
+          .traceIds()
+          .slice(0, limit)
+          .map((id) => summarizeTrace({ ended: store.spansOf(id), running: store.runningSpansOf(id), nowUnixNano }));
+        return { traces: summaries.filter((summary) => summary !== undefined) };
+      },
+      async *watchTrace({ traceId, idleMs = defaults.idleMs }, { signal }) {
+        for await (const spans of watchTrace(store, { traceId, idleMs, signal })) {
+          yield { spans: spans.map(toSpanMessage) };
+        }
+      },
+      watchEntityMap: ({ windowSeconds = defaults.windowSeconds }, { signal }) =>
+        watchEntityMap(store, { windowSeconds, signal }),
+      // biome-ignore lint/correctness/useYield: it only says why there is nothing.
+      async *watchRequests() {
+        throw createConnectError({
+          code: Code.Unimplemented,
+          message: "a collector knows of no requests: the pipeline does, where its studio is switched on",
+        });
+      },
+    });
+  };
+}

@@ -1,0 +1,133 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type EntityMapOptions, entityMapOf } from "../../src/studio/entity-map.js";
+import type { SpanRecord } from "../../src/trace/span-record.js";
+import { makeSpan } from "../support/make-span.js";
+
+const { startUnixNano: zero } = makeSpan();
+const at = (ms: number) => zero + BigInt(ms) * 1_000_000n;
+const options = (said: Partial<EntityMapOptions> = {}): EntityMapOptions => ({
+  windowSeconds: 60,
+  nowUnixNano: at(10_000),
+  isRunning: () => true,
+  ...said,
+});
+
+type Said = Parameters<typeof makeSpan>[0] & { readonly runs?: boolean };
+const trace = (...spans: readonly Said[]): ReadonlyMap<string, SpanRecord> =>
+  new Map(
+    spans.map(({ runs, ...said }) => {
+      const span = makeSpan({ ...said, ...(runs && { endUnixNano: 0n }) });
+      return [span.spanId, span];
+    }),
+  );
+const id = (digit: string) => digit.repeat(16);
+
+const request = (startMs: number, endMs: number, failed = false) =>
+  trace(
+    { name: "image-pipeline", spanId: id("1"), kind: "SERVER", startMs, endMs },
+    { name: "preprocess-prompt", spanId: id("2"), parentSpanId: id("1"), startMs, endMs: startMs },
+    {
+      name: "inference",
+      spanId: id("3"),
+      parentSpanId: id("1"),
+      kind: "SERVER",
+      service: "worker",
+      startMs,
+      endMs: endMs - 10,
+      ...(failed && { status: { code: "ERROR", message: "" } as const }),
+    },
+    { name: "diffusion", spanId: id("4"), parentSpanId: id("3"), service: "worker", startMs, endMs: endMs - 20 },
+  );
+
+test("an app is counted by what it was asked to do, and a call by its callee's span", () => {
+  const { entities, calls } = entityMapOf([request(0, 100), request(1000, 1300, true), request(0, 200)], options());
+  assert.deepEqual(entities, [
+    {
+      name: "image-pipeline",
+      figures: { count: 3, errorCount: 0, perMinute: 3, medianMs: 200, p95Ms: 300, running: 0 },
+    },
+    { name: "worker", figures: { count: 3, errorCount: 1, perMinute: 3, medianMs: 190, p95Ms: 290, running: 0 } },
+  ]);
+  assert.deepEqual(calls, [
+    {
+      caller: "image-pipeline",
+      callee: "worker",
+      figures: { count: 3, errorCount: 1, perMinute: 3, medianMs: 190, p95Ms: 290, running: 0 },
+    },
+  ]);
+});
+
+test("rates are per minute of the window; the median of an even number lies between, and the 95th percentile is one of them", () => {
+  const many = Array.from({ length: 20 }, (_, i) => trace({ spanId: id("1"), endMs: i + 1 }));
+  const [entity] = entityMapOf(many, options({ windowSeconds: 300 })).entities;
+  assert.deepEqual(entity?.figures, {
+    count: 20,
+    errorCount: 0,
+    perMinute: 4,
+    medianMs: 10.5,
+    p95Ms: 19,
+    running: 0,
+  });
+});
+
+test("what ended before the window does not count, and the map says when the next one leaves it", () => {
+  const traces = [request(0, 1000), request(4000, 5000)];
+  const counts = (nowMs: number) => {
+    const { entities, calls, changesAfterMs } = entityMapOf(traces, options({ nowUnixNano: at(nowMs) }));
+    return [entities.map(({ figures }) => figures.count), calls.map(({ figures }) => figures.count), changesAfterMs];
+  };
+  // preprocess-prompt of the first request ended at 0.
+  assert.deepEqual(counts(59_999), [[2, 2], [2], 1]);
+  assert.deepEqual(counts(60_999), [[2, 1], [1], 1], "only the root of the first is left");
+  assert.deepEqual(counts(61_000), [[1, 1], [1], 3000]);
+  assert.deepEqual(counts(65_000), [[], [], undefined]);
+});
+
+test("what runs counts apart, and what is lost not at all", () => {
+  const running = trace(
+    { spanId: id("1"), kind: "SERVER", runs: true },
+    { spanId: id("3"), parentSpanId: id("1"), service: "worker", runs: true },
+  );
+  const { entities, calls } = entityMapOf([running, request(0, 100)], options());
+  assert.deepEqual(
+    [...entities, ...calls].map(({ figures: { count, running: runs } }) => [count, runs]),
+    [
+      [1, 1],
+      [1, 1],
+      [1, 1],
+    ],
+  );
+  assert.deepEqual(entityMapOf([running], options({ isRunning: () => false })).entities, []);
+});
+
+test("a span whose parent is not there was asked for by somebody else, or waits for it", () => {
+  const child = { parentSpanId: id("9") };
+  const traces = [
+    trace({ spanId: id("1"), kind: "SERVER", ...child }, { spanId: id("2"), kind: "INTERNAL", ...child }),
+    trace({ spanId: id("1"), kind: "CONSUMER", ...child }),
+  ];
+  const { entities, calls } = entityMapOf(traces, options());
+  assert.deepEqual(
+    entities.map(({ figures }) => figures.count),
+    [2],
+  );
+  assert.deepEqual(calls, []);
+});
+
+test("an app that only calls has a place too", () => {
+  const traces = [
+    trace(
+      { spanId: id("1"), service: "a", startMs: -100_000, endMs: -90_000 },
+      { spanId: id("2"), parentSpanId: id("1"), service: "b", endMs: 5 },
+    ),
+  ];
+  const { entities } = entityMapOf(traces, options());
+  assert.deepEqual(
+    entities.map(({ name, figures }) => [name, figures.count]),
+    [
+      ["a", 0],
+      ["b", 1],
+    ],
+  );
+});

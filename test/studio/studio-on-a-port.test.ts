@@ -1,0 +1,93 @@
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { createClient, type Transport } from "@connectrpc/connect";
+import { createConnectTransport as createNodeTransport } from "@connectrpc/connect-node";
+import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
+import * as grpc from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
+import { listen } from "../../src/mesh/port/listen.js";
+import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
+import { createCollector } from "../../src/studio/collector.js";
+import { makeSpan } from "../support/make-span.js";
+import { createWatchedStore } from "../support/watched-store.js";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const traceId = "a".repeat(32);
+
+async function startCollector(t: TestContext) {
+  const store = createWatchedStore();
+  const { routes, interceptors, httpHandler } = createCollector({ store });
+  const handler = createConnectHandler({ routes, interceptors, fallback: httpHandler });
+  const listening = await listen({ handler, port: 0 });
+  t.after(() => listening.stop({ graceMs: 0 }));
+  store.add([
+    { ...makeSpan({ traceId, name: "image-pipeline", attributes: { "prompt.length": 11 } }), endUnixNano: 0n },
+  ]);
+  return { url: listening.url, store };
+}
+
+test("a foreign gRPC client watches a trace, and frees its place when it leaves", async (t) => {
+  const { url, store } = await startCollector(t);
+  const definition = loadSync("throughline/studio/v1/studio.proto", {
+    includeDirs: [`${root}/proto`, `${root}/third_party/proto`],
+    keepCase: true,
+    longs: String,
+    defaults: true,
+    oneofs: true,
+  })["throughline.studio.v1.StudioService"];
+  assert.ok(definition && !("format" in definition));
+  const { WatchTrace: method } = definition;
+  assert.ok(method);
+  const client = new grpc.Client(new URL(url).host, grpc.credentials.createInsecure());
+  t.after(() => client.close());
+  const call = client.makeServerStreamRequest(method.path, method.requestSerialize, method.responseDeserialize, {
+    trace_id: traceId,
+    idle_ms: 600_000,
+  });
+  const ends: string[][] = [];
+  call.on("error", () => {});
+  for await (const message of call.iterator({ destroyOnReturn: false })) {
+    const { spans } = message as { spans: { name: string; end_unix_nano: string; attributes: object }[] };
+    ends.push(spans.map(({ name, end_unix_nano }) => `${name} ${end_unix_nano === "0" ? "runs" : "ended"}`));
+    assert.ok("prompt.length" in (spans[0]?.attributes ?? {}));
+    if (ends.length === 2) {
+      break;
+    }
+    store.add([makeSpan({ traceId, name: "image-pipeline", attributes: { "prompt.length": 11 }, endMs: 5 })]);
+  }
+  assert.deepEqual(ends, [["image-pipeline runs"], ["image-pipeline ended"]]);
+  assert.equal(store.listenerCount(), 1);
+  call.cancel();
+  await store.listeners(0);
+});
+
+const transports: Readonly<Record<string, (baseUrl: string) => Transport>> = {
+  "Connect over fetch": (baseUrl) => createConnectTransport({ baseUrl }),
+  "gRPC-Web over fetch": (baseUrl) => createGrpcWebTransport({ baseUrl }),
+  "Connect over HTTP/1.1": (baseUrl) => createNodeTransport({ baseUrl, httpVersion: "1.1" }),
+};
+
+for (const [name, transportTo] of Object.entries(transports)) {
+  test(`watchers who leave free their places: ${name}`, async (t) => {
+    const { url, store } = await startCollector(t);
+    const studio = createClient(StudioService, transportTo(url));
+    const leaving = new AbortController();
+    const { signal } = leaving;
+    const watchers = [
+      studio.watchTrace({ traceId, idleMs: 600_000 }, { signal }),
+      studio.watchTrace({ traceId: "b".repeat(32), idleMs: 600_000 }, { signal }),
+      studio.watchEntityMap({}, { signal }),
+    ].map(async (messages) => {
+      for await (const _ of messages) {
+        // Read on.
+      }
+    });
+    await store.listeners(3);
+    leaving.abort();
+    const ends = await Promise.allSettled(watchers);
+    assert.ok(ends.every(({ status }) => status === "rejected"));
+    await store.listeners(0);
+  });
+}
