@@ -17,11 +17,23 @@ export interface Observed {
 }
 
 /**
- * The log and the telemetry of one service. Troubles with exports go to the log.
+ * The log and the telemetry of one service. Troubles with exports go to the log, and the lines of the log are exported where
+ * `OTEL_LOGS_EXPORTER` wants that.
  *
+ * @param options of both.
  * @throws TelemetryConfigError when a variable holds nonsense.
  */
 export function observe({ level, write, ...options }: ObserveOptions): Observed {
-  const logger = createLogger({ service: options.serviceName, level, write });
-  return { logger, telemetry: createTelemetry({ ...options, log: logger }) };
+  let exportLog = (_line: string) => {};
+  const logger = createLogger({
+    service: options.serviceName,
+    level,
+    write(line) {
+      write(line);
+      exportLog(line);
+    },
+  });
+  const telemetry = createTelemetry({ ...options, log: logger });
+  exportLog = telemetry.exportLog;
+  return { logger, telemetry };
 }

@@ -1,36 +1,36 @@
-/** Spans that wait for their export, as the request they will be. */
-export interface SpanBatch {
-  readonly spans: number;
-  /** An encoded `ExportTraceServiceRequest`. */
+/** What waits for its export, spans or log records, as the request it will be. */
+export interface ExportBatch {
+  readonly items: number;
+  /** The encoded request. */
   readonly request: Uint8Array;
 }
 
 export interface ExportQueueLimits {
-  readonly maxSpans: number;
+  readonly maxItems: number;
   /** Of the encoded requests together. */
   readonly maxBytes: number;
 }
 
-/** Batches in the order in which they came, within limits of spans and of bytes. The oldest give way to the newest. */
+/** Batches in the order in which they came, within limits of items and of bytes. The oldest give way to the newest. */
 export interface ExportQueue {
-  /** Spans that wait. */
-  spans(): number;
-  /** Adds the newest batch. @returns how many spans gave way, the batch's own if it is larger than the queue. */
-  add(batch: SpanBatch): number;
+  /** Items that wait. */
+  items(): number;
+  /** Adds the newest batch. @returns how many items gave way, the batch's own if it is larger than the queue. */
+  add(batch: ExportBatch): number;
   /** Takes the oldest batch. */
-  take(): SpanBatch | undefined;
-  /** Puts back what `take` took. @returns how many spans gave way. */
-  putBack(batch: SpanBatch): number;
-  /** Empties the queue. @returns how many spans were in it. */
+  take(): ExportBatch | undefined;
+  /** Puts back what `take` took. @returns how many items gave way. */
+  putBack(batch: ExportBatch): number;
+  /** Empties the queue. @returns how many items were in it. */
   clear(): number;
 }
 
-export function createExportQueue({ maxSpans, maxBytes }: ExportQueueLimits): ExportQueue {
-  const batches: SpanBatch[] = [];
-  let spans = 0;
+export function createExportQueue({ maxItems, maxBytes }: ExportQueueLimits): ExportQueue {
+  const batches: ExportBatch[] = [];
+  let items = 0;
   let bytes = 0;
-  const count = (batch: SpanBatch, sign: 1 | -1) => {
-    spans += sign * batch.spans;
+  const count = (batch: ExportBatch, sign: 1 | -1) => {
+    items += sign * batch.items;
     bytes += sign * batch.request.byteLength;
   };
   const take = () => {
@@ -41,14 +41,14 @@ export function createExportQueue({ maxSpans, maxBytes }: ExportQueueLimits): Ex
     return batch;
   };
   const shrink = () => {
-    const before = spans;
-    while (spans > maxSpans || bytes > maxBytes) {
+    const before = items;
+    while (items > maxItems || bytes > maxBytes) {
       take();
     }
-    return before - spans;
+    return before - items;
   };
   return {
-    spans: () => spans,
+    items: () => items,
     add(batch) {
       batches.push(batch);
       count(batch, 1);
@@ -61,9 +61,9 @@ export function createExportQueue({ maxSpans, maxBytes }: ExportQueueLimits): Ex
       return shrink();
     },
     clear() {
-      const cleared = spans;
+      const cleared = items;
       batches.length = 0;
-      spans = 0;
+      items = 0;
       bytes = 0;
       return cleared;
     },

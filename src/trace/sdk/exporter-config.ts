@@ -10,7 +10,7 @@ import {
 } from "./environment-reader.js";
 
 /** What OTLP carries, each kind to a service of its own. */
-export type Signal = "traces" | "metrics";
+export type Signal = "traces" | "metrics" | "logs";
 
 /** Where and how one signal is exported. */
 export interface ExporterConfig {
@@ -93,7 +93,7 @@ export function readExporterConfig(environment: Environment, signal: Signal): Ex
   }
 }
 
-const signalNames = { traces: "TRACES", metrics: "METRICS" } as const satisfies Record<Signal, string>;
+const signalNames = { traces: "TRACES", metrics: "METRICS", logs: "LOGS" } as const satisfies Record<Signal, string>;
 
 type GeneralName =
   | "ENDPOINT"

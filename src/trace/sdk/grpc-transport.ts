@@ -7,6 +7,7 @@ import { type OtlpTransport, userAgent } from "./otlp-transport.js";
 const methods = {
   traces: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
   metrics: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+  logs: "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
 } as const satisfies Record<Signal, string>;
 
 /**

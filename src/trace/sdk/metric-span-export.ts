@@ -18,13 +18,13 @@ export function measureSpanExport(meter: Meter, counts: ExportCounts): void {
   });
   meter.addBatchObservableCallback(
     (result) => {
-      result.observe(exported, counts.exportedSpans());
-      const lost = counts.lostSpans();
+      result.observe(exported, counts.exported());
+      const lost = counts.lost();
       for (const cause of lossCauses) {
         // Zeros too: a series that begins with the first loss shows no increase.
         result.observe(exported, lost.get(cause) ?? 0, { "error.type": cause });
       }
-      result.observe(waiting, counts.waitingSpans());
+      result.observe(waiting, counts.waiting());
     },
     [exported, waiting],
   );

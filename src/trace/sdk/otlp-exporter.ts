@@ -1,21 +1,26 @@
 import { createBackOff } from "./back-off.js";
 import { type Clock, systemClock } from "./clock.js";
 import type { ExportQueueLimits } from "./export-queue.js";
-import { createExportReport, type TelemetryLog } from "./export-report.js";
+import { createExportReport, type ExportedKind, type TelemetryLog } from "./export-report.js";
 import type { ExporterConfig } from "./exporter-config.js";
 import { createGrpcTransport } from "./grpc-transport.js";
 import { createHttpTransport } from "./http-transport.js";
+import type { OtlpCodec } from "./otlp-codec.js";
 import type { OtlpTransport } from "./otlp-transport.js";
 import { createQueuedExporter, type QueuedExporter } from "./queued-exporter.js";
 
-export interface OtlpExporterOptions {
+/** Options of {@link createOtlpExporter}. */
+export interface OtlpExporterOptions<Item> {
+  readonly codec: OtlpCodec<Item>;
+  /** What the log calls the items. */
+  readonly kind: ExportedKind;
   readonly config: ExporterConfig;
   readonly limits: ExportQueueLimits;
   /** Most that one try may take. */
   readonly timeoutMs: number;
   /** Time that a shutdown has for what is queued. */
   readonly drainMs: number;
-  /** Told when spans are lost or wait. */
+  /** Told when items are lost or wait. */
   readonly log: TelemetryLog;
   /** @default the process's time */
   readonly clock?: Clock;
@@ -35,14 +40,16 @@ export function openOtlpTransport(config: ExporterConfig): OtlpTransport {
  *
  * @throws TelemetryConfigError when a header cannot be sent.
  */
-export function createOtlpExporter({ config, clock = systemClock, ...options }: OtlpExporterOptions): QueuedExporter {
+export function createOtlpExporter<Item>(options: OtlpExporterOptions<Item>): QueuedExporter<Item> {
+  const { codec, kind, config, log, clock = systemClock } = options;
   return createQueuedExporter({
+    codec,
     transport: openOtlpTransport(config),
     timeoutMs: options.timeoutMs,
     limits: options.limits,
     drainMs: options.drainMs,
     backOff: createBackOff(),
     clock,
-    report: createExportReport({ log: options.log, clock }),
+    report: createExportReport({ kind, log, clock }),
   });
 }

@@ -1,12 +1,14 @@
-import { ProtobufTraceSerializer } from "@opentelemetry/otlp-transformer";
-import { core, type tracing } from "@opentelemetry/sdk-node";
+import { core } from "@opentelemetry/sdk-node";
 import type { BackOff } from "./back-off.js";
 import type { Clock } from "./clock.js";
-import { createExportQueue, type ExportQueueLimits, type SpanBatch } from "./export-queue.js";
+import { createExportQueue, type ExportBatch, type ExportQueueLimits } from "./export-queue.js";
 import type { ExportReport, LossCause } from "./export-report.js";
+import type { OtlpCodec, OtlpRejection } from "./otlp-codec.js";
 import type { OtlpTransport } from "./otlp-transport.js";
 
-export interface QueuedExporterOptions {
+/** Options of {@link createQueuedExporter}. */
+export interface QueuedExporterOptions<Item> {
+  readonly codec: OtlpCodec<Item>;
   readonly transport: OtlpTransport;
   readonly limits: ExportQueueLimits;
   /** Most that one try may take. */
@@ -18,18 +20,24 @@ export interface QueuedExporterOptions {
   readonly report: ExportReport;
 }
 
-/** What has become of the spans so far. */
+/** What has become of the items so far. */
 export interface ExportCounts {
   /** Taken by the collector. */
-  exportedSpans(): number;
+  exported(): number;
   /** In the queue, or on their way. */
-  waitingSpans(): number;
+  waiting(): number;
   /** Gone, by what they were lost to. */
-  lostSpans(): ReadonlyMap<LossCause, number>;
+  lost(): ReadonlyMap<LossCause, number>;
 }
 
-/** An exporter that keeps what it could not export yet. */
-export interface QueuedExporter extends tracing.SpanExporter, ExportCounts {
+/** An exporter of spans or of log records that keeps what it could not export yet. */
+export interface QueuedExporter<Item> extends ExportCounts {
+  /** Takes a batch at once. */
+  export(items: Item[], settle: (result: core.ExportResult) => void): void;
+  /** There is nothing that it would hold back. */
+  forceFlush(): Promise<void>;
+  /** Exports what it can in the time that it has, and closes. */
+  shutdown(): Promise<void>;
   /** Lets go of the connections at once, whatever is on its way, and counts what is left as lost. */
   close(): void;
 }
@@ -42,16 +50,16 @@ export interface QueuedExporter extends tracing.SpanExporter, ExportCounts {
  * A shutdown ends the pause and tries what is queued once more, the oldest first, in the time that it has. The first failure that
  * a later try could mend ends that, because there is no later.
  */
-export function createQueuedExporter(options: QueuedExporterOptions): QueuedExporter {
-  const { transport, limits, backOff, clock, report } = options;
+export function createQueuedExporter<Item>(options: QueuedExporterOptions<Item>): QueuedExporter<Item> {
+  const { codec, transport, limits, backOff, clock, report } = options;
   const queue = createExportQueue(limits);
-  let onItsWay: SpanBatch | undefined;
+  let onItsWay: ExportBatch | undefined;
   let delivering: Promise<void> | undefined;
   let endPause: (() => void) | undefined;
   /** When a shutdown's time is over. */
   let drainBy: number | undefined;
   let isClosed = false;
-  let exportedSpans = 0;
+  let exported = 0;
 
   const pause = (delayMs: number) =>
     new Promise<void>((resolve) => {
@@ -74,7 +82,7 @@ export function createQueuedExporter(options: QueuedExporterOptions): QueuedExpo
       onItsWay = undefined;
       if (verdict.kind === "later") {
         if (isLast) {
-          report.lost(batch.spans + queue.clear(), "shutdown", verdict.reason);
+          report.lost(batch.items + queue.clear(), "shutdown", verdict.reason);
         } else {
           await keep(batch, verdict);
         }
@@ -83,16 +91,16 @@ export function createQueuedExporter(options: QueuedExporterOptions): QueuedExpo
       backOff.reset();
       report.recovered();
       if (verdict.kind === "taken") {
-        exportedSpans += batch.spans - readResponse(verdict.response, report);
+        exported += batch.items - tellRejection(codec.rejection(verdict.response), report);
       } else {
-        report.lost(batch.spans, "rejected", verdict.reason);
+        report.lost(batch.items, "rejected", verdict.reason);
       }
     }
     delivering = undefined;
   };
-  const keep = async (batch: SpanBatch, { reason, delayMs }: { reason: string; delayMs?: number }) => {
+  const keep = async (batch: ExportBatch, { reason, delayMs }: { reason: string; delayMs?: number }) => {
     report.lost(queue.putBack(batch), "queue_full", `the queue is full: ${reason}`);
-    report.waiting(queue.spans(), reason);
+    report.waiting(queue.items(), reason);
     const pauseMs = backOff.next(delayMs);
     if (drainBy === undefined) {
       await pause(pauseMs);
@@ -100,7 +108,7 @@ export function createQueuedExporter(options: QueuedExporterOptions): QueuedExpo
   };
   /** Starts the delivery where it rests. One that runs sees what is added to the queue. */
   const deliver = () => {
-    if (queue.spans() > 0) {
+    if (queue.items() > 0) {
       delivering ??= deliverAll();
     }
     return delivering;
@@ -108,7 +116,7 @@ export function createQueuedExporter(options: QueuedExporterOptions): QueuedExpo
   const close = () => {
     if (!isClosed) {
       isClosed = true;
-      report.lost((onItsWay?.spans ?? 0) + queue.clear(), "shutdown", "the process ends");
+      report.lost((onItsWay?.items ?? 0) + queue.clear(), "shutdown", "the process ends");
       onItsWay = undefined;
       report.close();
       transport.close();
@@ -116,18 +124,19 @@ export function createQueuedExporter(options: QueuedExporterOptions): QueuedExpo
     }
   };
   return {
-    export(spans, settle) {
-      const request = encode(spans);
+    export(items, settle) {
+      const request = codec.encode(items);
       if (isClosed) {
-        report.lost(spans.length, "shutdown", "the exporter is closed");
+        report.lost(items.length, "shutdown", "the exporter is closed");
       } else if (request === undefined) {
-        report.lost(spans.length, "encoding", "the spans cannot be encoded");
+        report.lost(items.length, "encoding", "they cannot be encoded");
       } else {
-        report.lost(queue.add({ spans: spans.length, request }), "queue_full", "the queue is full");
+        report.lost(queue.add({ items: items.length, request }), "queue_full", "the queue is full");
         void deliver();
       }
       settle({ code: core.ExportResultCode.SUCCESS });
     },
+    forceFlush: () => Promise.resolve(),
     async shutdown() {
       drainBy ??= clock.now() + options.drainMs;
       endPause?.();
@@ -135,34 +144,18 @@ export function createQueuedExporter(options: QueuedExporterOptions): QueuedExpo
       close();
     },
     close,
-    exportedSpans: () => exportedSpans,
-    waitingSpans: () => queue.spans() + (onItsWay?.spans ?? 0),
-    lostSpans: report.lostSpans,
+    exported: () => exported,
+    waiting: () => queue.items() + (onItsWay?.items ?? 0),
+    lost: report.lostItems,
   };
 }
 
-function encode(spans: tracing.ReadableSpan[]): Uint8Array | undefined {
-  try {
-    // Without room to spare, which would be kept for as long and not be counted.
-    return ProtobufTraceSerializer.serializeRequest(spans)?.slice();
-  } catch {
-    return undefined;
+/** Tells what a collector did not want of a batch. It is not sent again: the specification forbids it. @returns how many items that is. */
+function tellRejection({ items, words }: OtlpRejection, report: ExportReport): number {
+  if (items > 0) {
+    report.lost(items, "rejected", `rejected by the collector: ${words}`);
+  } else if (words !== "") {
+    report.remark(words);
   }
-}
-
-/** Tells what a collector did not want of a batch. It is not sent again: the specification forbids it. @returns how many spans that is. */
-function readResponse(response: Uint8Array, report: ExportReport): number {
-  try {
-    const { rejectedSpans = 0, errorMessage = "" } =
-      ProtobufTraceSerializer.deserializeResponse(response).partialSuccess ?? {};
-    if (rejectedSpans > 0) {
-      report.lost(rejectedSpans, "rejected", `rejected by the collector: ${errorMessage}`);
-    } else if (errorMessage !== "") {
-      report.remark(errorMessage);
-    }
-    return rejectedSpans;
-  } catch {
-    // The spans were taken; a collector that answers with something else than it should has said no more than that.
-    return 0;
-  }
+  return items;
 }

@@ -1,12 +1,5 @@
-import {
-  type Environment,
-  maxTimerMs,
-  readChoice,
-  readNumber,
-  readPairs,
-  readSetting,
-  refuse,
-} from "./environment-reader.js";
+import { type BatchConfig, readBatchConfig } from "./batch-config.js";
+import { type Environment, readChoice, readNumber, readPairs, readSetting, refuse } from "./environment-reader.js";
 import type { ExportQueueLimits } from "./export-queue.js";
 import { type ExporterConfig, readExporterConfig } from "./exporter-config.js";
 
@@ -38,13 +31,6 @@ export interface SamplerConfig {
   readonly ratio: number;
 }
 
-export interface BatchConfig {
-  readonly maxQueueSize: number;
-  readonly maxExportBatchSize: number;
-  readonly scheduledDelayMillis: number;
-  readonly exportTimeoutMillis: number;
-}
-
 /**
  * Reads the variables of `telemetryVariables`.
  *
@@ -54,7 +40,7 @@ export function readTelemetryConfig(environment: Environment): TelemetryConfig {
   if (isSdkDisabled(environment) || !wantsTracing(environment)) {
     return { enabled: false };
   }
-  const batch = readBatch(environment);
+  const batch = readBatchConfig(environment, "BSP");
   return {
     enabled: true,
     exporter: readSpanExporterConfig(environment),
@@ -132,33 +118,16 @@ function readSampler(environment: Environment): SamplerConfig {
   return { parentBased, ratio: share };
 }
 
-function readBatch(environment: Environment): BatchConfig {
-  const whole = (setting: ReturnType<typeof readSetting>, min: number) =>
-    readNumber(setting, { min, max: maxTimerMs, integer: true });
-  const maxQueueSize = whole(readSetting(environment, "OTEL_BSP_MAX_QUEUE_SIZE"), 1) ?? 2048;
-  const batchSize = readSetting(environment, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE");
-  const maxExportBatchSize = whole(batchSize, 1) ?? Math.min(512, maxQueueSize);
-  if (batchSize !== undefined && maxExportBatchSize > maxQueueSize) {
-    refuse(batchSize, `at most the queue's size, which is ${maxQueueSize}`);
-  }
-  return {
-    maxQueueSize,
-    maxExportBatchSize,
-    scheduledDelayMillis: whole(readSetting(environment, "OTEL_BSP_SCHEDULE_DELAY"), 0) ?? 5000,
-    exportTimeoutMillis: whole(readSetting(environment, "OTEL_BSP_EXPORT_TIMEOUT"), 1) ?? 30_000,
-  };
-}
-
 /** Bytes of encoded spans that are kept by default; room for 32,768 spans of 2 kB each. */
 const defaultQueueBytes = 64 * 1024 * 1024;
 
 function readRetryQueue(environment: Environment, { maxExportBatchSize }: BatchConfig): ExportQueueLimits {
   const spans = readSetting(environment, "THROUGHLINE_RETRY_QUEUE_SPANS");
   const bytes = readSetting(environment, "THROUGHLINE_RETRY_QUEUE_BYTES");
-  const maxSpans = readNumber(spans, { min: 1, max: 1_000_000, integer: true }) ?? Math.max(32_768, maxExportBatchSize);
-  if (spans !== undefined && maxSpans < maxExportBatchSize) {
+  const maxItems = readNumber(spans, { min: 1, max: 1_000_000, integer: true }) ?? Math.max(32_768, maxExportBatchSize);
+  if (spans !== undefined && maxItems < maxExportBatchSize) {
     refuse(spans, `at least the size of a batch, which is ${maxExportBatchSize}`);
   }
   const maxBytes = readNumber(bytes, { min: 65_536, max: 2 ** 32, integer: true }) ?? defaultQueueBytes;
-  return { maxSpans, maxBytes };
+  return { maxItems, maxBytes };
 }

@@ -3,10 +3,13 @@ import { type metrics, resources, tracing } from "@opentelemetry/sdk-node";
 import { type Clock, systemClock } from "./clock.js";
 import { installContextManager } from "./context-manager.js";
 import type { Environment } from "./environment-reader.js";
-import type { TelemetryLog } from "./export-report.js";
+import { exportedSpans, type TelemetryLog } from "./export-report.js";
+import { readLogsConfig } from "./log-config.js";
+import { createLogExport, type LogExport } from "./log-export.js";
 import { readMetricsConfig } from "./metric-config.js";
 import { measureSpanExport } from "./metric-span-export.js";
 import { createMetrics, type PrometheusMetrics } from "./metric-telemetry.js";
+import { spanCodec } from "./otlp-codec.js";
 import { createOtlpExporter, openOtlpTransport } from "./otlp-exporter.js";
 import { createPropagator, createSilentPropagator } from "./propagator.js";
 import { createRunningSpans } from "./running-spans.js";
@@ -45,6 +48,8 @@ export interface Telemetry {
   readonly meter: Meter;
   /** What a Prometheus endpoint is to serve, and where; undefined where none is wanted. The telemetry opens no port itself. */
   readonly prometheus: PrometheusMetrics | undefined;
+  /** Takes a line of the service's log, a JSON object, and exports it where `OTEL_LOGS_EXPORTER` wants that. */
+  readonly exportLog: (line: string) => void;
   /**
    * Exports what is left and closes, within 4 s whatever the collector does. Never rejects; what could not be exported is in the
    * log. Nothing keeps the process alive afterwards.
@@ -78,9 +83,20 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
     readers: isSdkDisabled(environment) ? [] : (options.metricReaders ?? []),
   });
   const { meter, prometheus } = measured;
-  const endMetrics = async () => {
-    await settledWithin(measured.shutdown(), flushMs);
-    measured.close();
+  const logsConfig = readLogsConfig(environment);
+  const logExport = createLogExport({
+    config: logsConfig,
+    resource: createResource(serviceName, logsConfig?.resourceAttributes ?? {}),
+    scopeName,
+    drainMs,
+    log,
+    clock,
+  });
+  const { write: exportLog } = logExport;
+  const end = async (part: Pick<LogExport, "shutdown" | "close">) => {
+    await settledWithin(part.shutdown(), flushMs);
+    // Where the time was not enough, nothing may be left that keeps the process alive.
+    part.close();
   };
   if (!config.enabled) {
     return {
@@ -91,13 +107,16 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
       propagator: createSilentPropagator(),
       meter,
       prometheus,
-      shutdown: once(endMetrics),
+      exportLog,
+      shutdown: once(async () => void (await Promise.all([end(measured), end(logExport)]))),
     };
   }
   installContextManager();
   const otlp =
     config.exporter &&
     createOtlpExporter({
+      codec: spanCodec,
+      kind: exportedSpans,
       config: config.exporter,
       timeoutMs: Math.min(config.exporter.timeoutMs, config.batch.exportTimeoutMillis),
       limits: config.retryQueue,
@@ -128,11 +147,7 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
     spanProcessors: processors,
   });
   const tracer = provider.getTracer(scopeName);
-  const endSpans = async () => {
-    await settledWithin(provider.shutdown(), flushMs);
-    // Where the time was not enough, nothing may be left that keeps the process alive.
-    otlp?.close();
-  };
+  const spanExport = { shutdown: () => provider.shutdown(), close: () => otlp?.close() };
   return {
     enabled: true,
     tracer,
@@ -141,7 +156,8 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
     propagator: createPropagator(),
     meter,
     prometheus,
-    shutdown: once(async () => void (await Promise.all([endSpans(), endMetrics()]))),
+    exportLog,
+    shutdown: once(async () => void (await Promise.all([end(spanExport), end(measured), end(logExport)]))),
   };
 }
 

@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import pino from "pino";
-import { createExportReport } from "../../../src/trace/sdk/export-report.js";
+import { createExportReport, exportedSpans } from "../../../src/trace/sdk/export-report.js";
 import { createFakeClock } from "../../support/fake-clock.js";
 
 function setUp() {
   const clock = createFakeClock();
   const lines: [number, string, object][] = [];
   const log = { warn: (fields: object, message: string) => void lines.push([clock.now(), message, fields]) };
-  return { clock, lines, report: createExportReport({ log, clock }) };
+  return { clock, lines, report: createExportReport({ kind: exportedSpans, log, clock }) };
 }
 
 const loss = "spans could not be exported";
@@ -28,7 +28,7 @@ test("a loss is told at once, later ones together once a minute, the last of the
     [60_000, loss, { lostSpans: 177, reason: "refused" }],
     [120_000, loss, { lostSpans: 123, reason: "refused" }],
   ]);
-  assert.deepEqual([...report.lostSpans()], [["rejected", 302]]);
+  assert.deepEqual([...report.lostItems()], [["rejected", 302]]);
   assert.deepEqual(clock.due(), [], "no timer runs where nothing happens");
 });
 
@@ -75,6 +75,6 @@ test("what a collector answers is cut", () => {
 test("a pino logger is a log", () => {
   const lines: string[] = [];
   const log = pino({ base: null, timestamp: false }, { write: (line) => lines.push(line) });
-  createExportReport({ log, clock: createFakeClock() }).lost(1, "rejected", "refused");
+  createExportReport({ kind: exportedSpans, log, clock: createFakeClock() }).lost(1, "rejected", "refused");
   assert.deepEqual(JSON.parse(lines.join("")), { level: 40, lostSpans: 1, reason: "refused", msg: loss });
 });

@@ -3,8 +3,9 @@ import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { core } from "@opentelemetry/sdk-node";
 import { createBackOff } from "../../../src/trace/sdk/back-off.js";
-import { createExportReport } from "../../../src/trace/sdk/export-report.js";
+import { createExportReport, exportedSpans } from "../../../src/trace/sdk/export-report.js";
 import type { ExportVerdict } from "../../../src/trace/sdk/export-verdict.js";
+import { spanCodec } from "../../../src/trace/sdk/otlp-codec.js";
 import { createQueuedExporter } from "../../../src/trace/sdk/queued-exporter.js";
 import { createFakeClock } from "../../support/fake-clock.js";
 import { readableSpans, spanNames } from "../../support/readable-spans.js";
@@ -13,12 +14,13 @@ const taken: ExportVerdict = { kind: "taken", response: new Uint8Array() };
 const later: ExportVerdict = { kind: "later", reason: "away" };
 
 /** An exporter before a collector that a test plays. */
-function setUp(options: { maxSpans?: number; maxBytes?: number } = {}) {
+function setUp(options: { maxItems?: number; maxBytes?: number } = {}) {
   const clock = createFakeClock();
   const lines: object[] = [];
   const tries: { names: string[]; timeoutMs: number; answer: (verdict: ExportVerdict) => Promise<void> }[] = [];
   let closes = 0;
   const exporter = createQueuedExporter({
+    codec: spanCodec,
     transport: {
       send: (request, timeoutMs) =>
         new Promise((resolve) => {
@@ -30,19 +32,19 @@ function setUp(options: { maxSpans?: number; maxBytes?: number } = {}) {
         }),
       close: () => void closes++,
     },
-    limits: { maxSpans: options.maxSpans ?? 100, maxBytes: options.maxBytes ?? 1_000_000 },
+    limits: { maxItems: options.maxItems ?? 100, maxBytes: options.maxBytes ?? 1_000_000 },
     timeoutMs: 3000,
     drainMs: 3300,
     backOff: createBackOff({ random: () => 0.5 }),
     clock,
-    report: createExportReport({ log: { warn: (fields) => void lines.push(fields) }, clock }),
+    report: createExportReport({ kind: exportedSpans, log: { warn: (fields) => void lines.push(fields) }, clock }),
   });
   return {
     clock,
     lines,
     tries,
     exporter,
-    lost: () => Object.fromEntries(exporter.lostSpans()),
+    lost: () => Object.fromEntries(exporter.lost()),
     closes: () => closes,
     send: (...names: string[]) => {
       let code: core.ExportResultCode | undefined;
@@ -70,7 +72,7 @@ test("batches go out one at a time, in their order", async () => {
   send("e");
   assert.deepEqual(names(), ["ab", "c", "d", "e"]);
   assert.deepEqual(lost(), {});
-  assert.deepEqual([exporter.exportedSpans(), exporter.waitingSpans()], [4, 1]);
+  assert.deepEqual([exporter.exported(), exporter.waiting()], [4, 1]);
 });
 
 test("a batch that fails is tried again after longer and longer pauses, and the others wait behind it", async () => {
@@ -135,12 +137,12 @@ test("a partial success is told, and not sent again", async () => {
   await answer({ kind: "taken", response: Buffer.from("<html>") });
   assert.deepEqual(lines, [{ lostSpans: 2, reason: "rejected by the collector: old" }, { remark: "slow down" }]);
   assert.deepEqual(lost(), { rejected: 2 });
-  assert.equal(exporter.exportedSpans(), 3);
+  assert.equal(exporter.exported(), 3);
   assert.deepEqual(names(), ["abc", "d", "e"]);
 });
 
 test("with the collector gone the queue keeps its bound, drops the oldest and counts them", async () => {
-  const { send, answer, tries, clock, lines, exporter, lost } = setUp({ maxSpans: 10 });
+  const { send, answer, tries, clock, lines, exporter, lost } = setUp({ maxItems: 10 });
   for (let i = 0; i < 1000; i++) {
     send(`${i}`, `${i}`);
     await answer(later);
@@ -149,7 +151,7 @@ test("with the collector gone the queue keeps its bound, drops the oldest and co
   }
   await answer(later);
   assert.deepEqual(lost(), { queue_full: 2000 - 10 });
-  assert.equal(exporter.waitingSpans(), 10);
+  assert.equal(exporter.waiting(), 10);
   const told = lines.map((line) => ("lostSpans" in line ? Number(line.lostSpans) : 0)).filter((spans) => spans > 0);
   assert.ok(told.length > 10 && told.length <= 1 + 1000 / 60, `${told.length} lines in 1000 s`);
   tries.length = 0;
@@ -240,7 +242,7 @@ test("closing in the middle of a try counts it and what is queued as lost, once"
   await answer(later);
   exporter.close();
   assert.deepEqual(lost(), { shutdown: 3 });
-  assert.equal(exporter.waitingSpans(), 0);
+  assert.equal(exporter.waiting(), 0);
   assert.equal(closes(), 1);
 
   const paused = setUp();

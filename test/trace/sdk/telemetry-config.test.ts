@@ -21,7 +21,7 @@ test("the defaults", () => {
     runningSpans: false,
     sampler: { parentBased: true, ratio: 1 },
     batch: { maxQueueSize: 2048, maxExportBatchSize: 512, scheduledDelayMillis: 5000, exportTimeoutMillis: 30_000 },
-    retryQueue: { maxSpans: 32_768, maxBytes: 67_108_864 },
+    retryQueue: { maxItems: 32_768, maxBytes: 67_108_864 },
     resourceAttributes: {},
   });
   assert.deepEqual(exporterOf(endpoint), {
