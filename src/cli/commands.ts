@@ -8,10 +8,13 @@ import { generateSettings } from "./settings/generate-settings.js";
 import { keysSettings } from "./settings/keys-settings.js";
 import { pipelineSettings } from "./settings/pipeline-settings.js";
 import type { SettingGroup } from "./settings/setting.js";
+import { traceSettings, tracesSettings } from "./settings/trace-settings.js";
 import { workerSettings } from "./settings/worker-settings.js";
 
 /** Calls back with each command, its own type of settings kept. */
 export type CommandVisitor = <Group extends SettingGroup>(command: Command<Group>) => void;
+
+const promptArgument = { name: "prompt", help: "text to paint", words: true } as const;
 
 /** All commands, in the order of the help. */
 export function visitCommands(visit: CommandVisitor): void {
@@ -19,7 +22,7 @@ export function visitCommands(visit: CommandVisitor): void {
     name: "demo",
     summary: "Paint one picture with a worker, a pipeline and a collector of its own, and show the trace",
     settings: demoSettings,
-    prompt: { default: "a red heart" },
+    argument: { ...promptArgument, default: "a red heart" },
     load: async () => (await import("./commands/demo-command.js")).runDemo,
   });
   visit({
@@ -50,8 +53,21 @@ export function visitCommands(visit: CommandVisitor): void {
     name: "generate",
     summary: "Ask a running pipeline for one picture",
     settings: generateSettings,
-    prompt: {},
+    argument: promptArgument,
     load: async () => (await import("./commands/generate-command.js")).runGenerate,
+  });
+  visit({
+    name: "trace",
+    summary: "Print a trace that the local collector has",
+    settings: traceSettings,
+    argument: { name: "id", help: "id of the trace: 32 hexadecimal digits" },
+    load: async () => (await import("./commands/trace-command.js")).runTrace,
+  });
+  visit({
+    name: "traces",
+    summary: "List the newest traces of the local collector",
+    settings: tracesSettings,
+    load: async () => (await import("./commands/traces-command.js")).runTraces,
   });
   visit({
     name: "apps",

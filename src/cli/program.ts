@@ -26,12 +26,14 @@ export async function runProgram(argv: readonly string[], context: CommandContex
       outputError: (text, write) => write(text.replace(/^error:/, "throughline:")),
     })
     .showSuggestionAfterError()
+    // A command's own -v is not the program's.
+    .enablePositionalOptions()
     .exitOverride();
   visitCommands((command) =>
-    addCommand(program, command, async (flags, prompt) => {
+    addCommand(program, command, async (flags, argument) => {
       const settings = readSettings(command.settings, flags, context.environment);
       const run = await command.load();
-      exitCode = await run(settings, context, prompt);
+      exitCode = await run(settings, context, argument);
     }),
   );
   program
@@ -54,23 +56,23 @@ export async function runProgram(argv: readonly string[], context: CommandContex
 function addCommand<Group extends SettingGroup>(
   program: Program,
   command: Command<Group>,
-  run: (flags: GivenFlags, prompt: string) => Promise<void>,
+  run: (flags: GivenFlags, argument: string) => Promise<void>,
 ): void {
   const added = program.command(command.name).description(command.summary);
   const options = Object.values(command.settings).map((setting) => ({ setting, option: optionOf(setting) }));
   for (const { option } of options) {
     added.addOption(option);
   }
-  if (command.prompt) {
-    // Several words are one prompt, so that quotes may be forgotten.
-    const usage = command.prompt.default === undefined ? "<prompt...>" : "[prompt...]";
-    added.argument(usage, `text to paint${command.prompt.default ? ` (default: ${command.prompt.default})` : ""}`);
+  if (command.argument) {
+    const { name, help, words, default: absent } = command.argument;
+    const usage = `${name}${words ? "..." : ""}`;
+    added.argument(absent === undefined ? `<${usage}>` : `[${usage}]`, absent ? `${help} (default: ${absent})` : help);
   }
   added.action(async () => {
-    const given = added.opts<GivenFlags>();
-    const flags = options.map(({ setting, option }) => [setting.flag, given[option.attributeName()]] as const);
-    const words = command.prompt === undefined || added.args.length === 0 ? undefined : added.args.join(" ");
-    await run(Object.fromEntries(flags), words ?? command.prompt?.default ?? "");
+    const values = added.opts<GivenFlags>();
+    const flags = options.map(({ setting, option }) => [setting.flag, values[option.attributeName()]] as const);
+    const given = added.args.length === 0 ? undefined : added.args.join(" ");
+    await run(Object.fromEntries(flags), given ?? command.argument?.default ?? "");
   });
 }
 
@@ -83,7 +85,8 @@ function optionOf(setting: Setting<unknown>): Option {
         : `default: ${setting.default}`,
     setting.variable,
   ].filter((note) => note !== undefined);
-  const flag = setting.argument === undefined ? `--${setting.flag}` : `--${setting.flag} <${setting.argument}>`;
+  const short = setting.letter === undefined ? "" : `-${setting.letter}, `;
+  const flag = `${short}--${setting.flag}${setting.argument === undefined ? "" : ` <${setting.argument}>`}`;
   const option = new Option(flag, notes.length === 0 ? setting.help : `${setting.help} (${notes.join("; ")})`);
   if (setting.repeatable) {
     option.argParser((value: string, earlier: readonly string[] = []) => [...earlier, value]);

@@ -1,14 +1,32 @@
+import type { Attributes, AttributeValue } from "@opentelemetry/api";
 import type { SpanRecord } from "../trace/span-record.js";
 import { printable } from "./printable.js";
+import { createTraceScale, isRunning } from "./trace-scale.js";
 import { buildTraceTree, depthFirst, durationNanos, type TraceNode } from "./trace-tree.js";
 
+/** What a style makes of text: colours of services, red for errors, dim for figures. */
+export type TraceFormat = (typeof serviceColors)[number] | "red" | "dim";
+
 export interface TraceTextOptions {
-  /** Characters of the longest bar. Default 30. */
+  /** Characters of the longest bar. Default 30; 60 at most where there are `columns`. */
   readonly barWidth?: number;
+  /**
+   * Characters that a line may have. Bars take what is left; where that is little the services go, and then the bars. Absent: as many as it
+   * takes. Errors and details may be longer.
+   */
+  readonly columns?: number;
+  /** Puts colours on the text. Absent: it stays plain. */
+  readonly style?: (format: TraceFormat, text: string) => string;
+  /** Below each span its attributes, and its events with the time since it began. Default false. */
+  readonly details?: boolean;
 }
 
+/** In the order in which the services appear, over and over. */
+const serviceColors = ["cyan", "magenta", "yellow", "green", "blue"] as const;
+
 /**
- * Writes a trace as a tree for a terminal: name, service, duration and, to scale, when in the trace the span ran.
+ * Writes a trace as a tree for a terminal: name, service, duration and, to scale, when in the trace the span ran. Below a span that failed
+ * stands what its status says.
  *
  *     image-pipeline             image-pipeline         1.53 s  ██████████████████████████████
  *     ├── preprocess-prompt      image-pipeline        0.41 ms  ▏
@@ -16,30 +34,48 @@ export interface TraceTextOptions {
  *     └── inference              text-to-image-worker   1.50 s   ████████████████████████████
  *
  * The scale is the time of the roots. A span that by another machine's clock ran outside of it is drawn at its edge. Long names are cut,
- * and what is deeper than 50 levels is drawn at the 50th.
+ * and what is deeper than 50 levels is drawn at the 50th. One that is still running is so until the end of the scale.
  */
 export function formatTrace(spans: readonly SpanRecord[], options: TraceTextOptions = {}): string {
+  const { style = (_, text) => text, details = false } = options;
   const roots = buildTraceTree(spans);
-  const scale = createScale(roots, options.barWidth ?? 30);
   const rows = toRows(roots);
-  const nameWidth = Math.max(0, ...rows.map((row) => row.name.length));
-  const serviceWidth = Math.max(0, ...rows.map((row) => row.service.length));
+  const { nameWidth, serviceWidth, barWidth } = fit(rows, options);
+  const scale = createTraceScale(roots, barWidth);
+  const colors = new Map<string, TraceFormat>();
+  const colorOf = (service: string): TraceFormat => {
+    const color = colors.get(service) ?? serviceColors[colors.size % serviceColors.length] ?? "cyan";
+    colors.set(service, color);
+    return color;
+  };
   return rows
-    .map(({ name, service, span }) =>
-      [
-        name.padEnd(nameWidth),
-        service.padEnd(serviceWidth),
-        formatDuration(durationNanos(span)).padStart(8),
-        scale(span) + (span.status.code === "ERROR" ? `  ${printable(`ERROR ${span.status.message}`.trim())}` : ""),
-      ].join("  "),
-    )
+    .flatMap(({ branch, name, service, span, below }) => {
+      const failed = span.status.code === "ERROR";
+      const color = colorOf(service);
+      const shownName = clip(name, nameWidth - branch.length);
+      const cells = [
+        style("dim", branch) + (failed ? style("red", shownName) : shownName) + pad(branch + shownName, nameWidth),
+        ...(serviceWidth === 0 ? [] : [style(color, service) + pad(service, serviceWidth)]),
+        style("dim", timeOf(span).padStart(durationWidth)),
+        ...(barWidth === 0 ? [] : [style(failed ? "red" : color, scale(span).trimEnd())]),
+      ];
+      return [
+        cells.join("  "),
+        ...(failed ? [style("dim", below) + style("red", `ERROR ${printable(span.status.message)}`.trim())] : []),
+        ...(details ? detailsOf(span).map((line) => style("dim", below + line)) : []),
+      ];
+    })
     .join("\n");
 }
 
 interface Row {
+  /** What leads to the name. */
+  readonly branch: string;
   readonly name: string;
   readonly service: string;
   readonly span: SpanRecord;
+  /** What stands before a further line about the span. */
+  readonly below: string;
 }
 
 /** Deeper spans stand here: a line per span that is indented by all of its ancestors would make the text grow with their square. */
@@ -48,13 +84,76 @@ const deepestLevel = 50;
 function toRows(roots: readonly TraceNode[]): Row[] {
   /** By level, what stands before the branches of the spans below the one that was drawn there last. */
   const below: string[] = [];
-  return Array.from(depthFirst(roots), ({ span, depth, last }) => {
+  const places = [...depthFirst(roots)];
+  return places.map(({ span, depth, last }, i) => {
     const level = Math.min(depth, deepestLevel);
     const before = below[level - 1] ?? "";
-    below[level] = level === 0 ? "" : before + (last ? "    " : "│   ");
-    const branch = level === 0 ? "" : before + (last ? "└── " : "├── ");
-    return { name: branch + printable(span.name), service: printable(span.service), span };
+    const ahead = level === 0 ? "" : before + (last ? "    " : "│   ");
+    below[level] = ahead;
+    const isParent = (places[i + 1]?.depth ?? 0) > depth;
+    return {
+      branch: level === 0 ? "" : before + (last ? "└── " : "├── "),
+      name: printable(span.name),
+      service: printable(span.service),
+      span,
+      below: `${ahead}${isParent ? "│" : " "}   `,
+    };
   });
+}
+
+const durationWidth = 8;
+const widestBar = 60;
+/** Below so many columns a bar says less than the service's name, and below the second nothing. */
+const leastBars = { besideService: 10, alone: 6 };
+
+/** Shares a line's columns out; a width of 0 leaves the column away. */
+function fit(rows: readonly Row[], { columns, barWidth = 30 }: TraceTextOptions) {
+  const nameWidth = Math.max(0, ...rows.map(({ branch, name }) => branch.length + name.length));
+  const serviceWidth = Math.max(0, ...rows.map(({ service }) => service.length));
+  if (columns === undefined) {
+    return { nameWidth, serviceWidth, barWidth };
+  }
+  const alone = columns - nameWidth - durationWidth - 4;
+  const beside = alone - serviceWidth - 2;
+  if (beside >= leastBars.besideService) {
+    return { nameWidth, serviceWidth, barWidth: Math.min(beside, widestBar) };
+  }
+  return alone >= leastBars.alone
+    ? { nameWidth, serviceWidth: 0, barWidth: Math.min(alone, widestBar) }
+    : { nameWidth: Math.min(nameWidth, columns - durationWidth - 2), serviceWidth: 0, barWidth: 0 };
+}
+
+function clip(text: string, width: number): string {
+  return text.length <= width ? text : `${text.slice(0, Math.max(0, width - 1))}…`;
+}
+
+function pad(text: string, width: number): string {
+  return " ".repeat(Math.max(0, width - text.length));
+}
+
+/** Characters of an attribute's value; a list of addresses has its place in them. */
+const maxValueLength = 1000;
+
+function detailsOf({ attributes, events, startUnixNano }: SpanRecord): string[] {
+  return [
+    ...attributeWords(attributes),
+    ...events.map(({ name, timeUnixNano, attributes: said }) => {
+      const since = timeUnixNano > startUnixNano ? timeUnixNano - startUnixNano : 0n;
+      return [`+${formatDuration(since)}`, printable(name), ...attributeWords(said)].join("  ");
+    }),
+  ];
+}
+
+function attributeWords(attributes: Attributes): string[] {
+  return Object.entries(attributes).map(([key, value]) => `${printable(key)}=${valueWords(value)}`);
+}
+
+function valueWords(value: AttributeValue | undefined): string {
+  return printable(typeof value === "string" ? value : JSON.stringify(value ?? null), maxValueLength);
+}
+
+function timeOf(span: SpanRecord): string {
+  return isRunning(span) ? "running" : formatDuration(durationNanos(span));
 }
 
 /** @example `0.41 ms`, `41.2 ms`, `412 ms`, `1.53 s` */
@@ -63,22 +162,4 @@ export function formatDuration(nanos: bigint): string {
   const [value, unit] = ms < 999.5 ? [ms, "ms"] : [ms / 1000, "s"];
   const digits = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
   return `${value.toFixed(digits)} ${unit}`;
-}
-
-/** Draws the bar of a span. */
-function createScale(roots: readonly TraceNode[], width: number): (span: SpanRecord) => string {
-  const moments = roots.flatMap(({ span }) => [span.startUnixNano, span.endUnixNano]).sort((a, b) => Number(a - b));
-  const start = moments[0] ?? 0n;
-  const end = moments.at(-1) ?? start;
-  const total = Number(end - start);
-  const column = (time: bigint) => {
-    const share = total === 0 ? 0 : Number(time - start) / total;
-    return Math.round(Math.min(Math.max(share, 0), 1) * width);
-  };
-  return (span) => {
-    const from = column(span.startUnixNano);
-    const to = column(span.startUnixNano + durationNanos(span));
-    const bar = to > from ? " ".repeat(from) + "█".repeat(to - from) : `${" ".repeat(Math.min(from, width - 1))}▏`;
-    return bar.padEnd(width);
-  };
 }

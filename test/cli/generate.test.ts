@@ -4,18 +4,19 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { join } from "node:path";
-import { PassThrough, type Writable } from "node:stream";
+import type { Writable } from "node:stream";
 import { suite, type TestContext, test } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { CommandError } from "../../src/cli/command-error.js";
-import { runProgram } from "../../src/cli/program.js";
 import type { ImageSchema } from "../../src/gen/throughline/v1/image_pb.js";
 import { type GenerateResponseSchema, ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
 import { listen } from "../../src/mesh/port/listen.js";
 import type { NodeHandler } from "../../src/mesh/port/node-handler.js";
 import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { makeSpan } from "../support/make-span.js";
+import { type ProgramRun, runInProcess } from "./support/run-in-process.js";
+import { startCollector } from "./support/start-collector.js";
 
 const png = Buffer.concat([Buffer.from("89504e470d0a1a0a", "hex"), Buffer.from("the rest of a picture")]);
 const traceId = "0af7651916cd43dd8448eb211c80319c";
@@ -52,22 +53,13 @@ suite("throughline generate, whatever the server says", async () => {
   const folder = await temporaryFolder();
   let runs = 0;
 
-  const generate = async (server: string, ...args: readonly string[]) => {
+  const generateWith = async (run: ProgramRun, server: string, ...args: readonly string[]) => {
     const out = join(folder, `${runs++}.png`);
-    const stdout = new PassThrough({ encoding: "utf8" });
-    const stderr = new PassThrough({ encoding: "utf8" });
-    const interrupt = new AbortController().signal;
-    const context = { environment: {}, stdout, stderr, interrupt, supervisor: undefined };
-    const end = await runProgram(["generate", "a heart", "--server", server, "--out", out, ...args], context).then(
-      () => ({ message: "" }),
-      (error: unknown) => {
-        assert.ok(error instanceof CommandError, String(error));
-        return { message: error.message };
-      },
-    );
+    const end = await runInProcess(["generate", "a heart", "--server", server, "--out", out, ...args], run);
     assert.equal(existsSync(out), end.message === "");
-    return { ...end, out, stdout: String(stdout.read() ?? ""), stderr: String(stderr.read() ?? "") };
+    return { ...end, out };
   };
+  const generate = (server: string, ...args: readonly string[]) => generateWith({}, server, ...args);
 
   /** Starts a pipeline that tells of the picture at `path`, or of another one. */
   const startWith = async (t: TestContext, image: MessageInitShape<typeof ImageSchema> = {}) => {
@@ -200,5 +192,71 @@ suite("throughline generate, whatever the server says", async () => {
       assert.match((await generate(url)).stdout, /, 29 bytes, seed 0\n$/);
       assert.equal(JSON.parse((await generate(url, "--json")).stdout).traceId, "");
     }
+  });
+
+  const contractSpans = [
+    "image-pipeline",
+    "preprocess-prompt",
+    "call-inference-worker",
+    "inference",
+    "diffusion",
+    "upload",
+  ].map((name) => makeSpan({ traceId, name, endMs: 10 }));
+
+  test("the trace is shown where a collector has it, and told as JSON where the collector was named", async (t) => {
+    const { url } = await startWith(t);
+    const collector = await startCollector(t, contractSpans);
+    const shown = await generate(url, "--collector", collector.url);
+    assert.equal(shown.stderr, "");
+    const [picture, empty, trace, ...tree] = shown.stdout.trimEnd().split("\n");
+    assert.match(picture ?? "", /seed 0$/);
+    assert.deepEqual([empty, trace], ["", `trace ${traceId}`]);
+    assert.deepEqual(tree.map((line) => line.split(" ")[0]).sort(), contractSpans.map(({ name }) => name).sort());
+
+    const told = JSON.parse((await generate(url, "--collector", collector.url, "--json")).stdout);
+    assert.deepEqual(Object.keys(told), ["traceId", "seed", "image", "spans"]);
+    assert.equal(told.spans.length, 6);
+    assert.deepEqual(Object.keys(JSON.parse((await generate(url, "--json")).stdout)), ["traceId", "seed", "image"]);
+  });
+
+  test("a trace that comes only in part, or not at all, holds nothing up for long", async (t) => {
+    const { url } = await startWith(t);
+    const collector = await startCollector(t, contractSpans.slice(0, 2));
+    const { code, stdout } = await generate(url, "--collector", collector.url);
+    assert.equal(code, 0);
+    assert.match(stdout, /\nimage-pipeline .*\npreprocess-prompt .*\n$/);
+    const away = await generate(url, "--collector", "http://127.0.0.1:1");
+    assert.equal(away.code, 0);
+    assert.match(away.stdout, new RegExp(`seed 0\ntrace ${traceId}\n$`));
+    assert.match(away.stderr, /^throughline: there is no trace: cannot reach http:\/\/127\.0\.0\.1:1: .*\n$/);
+  });
+
+  test("the picture is shown on a terminal that can, byte by byte, and on no other", async (t) => {
+    const { url } = await startWith(t, { width: 64, height: 64 });
+    const data = `${png.toString("base64")}`;
+    const terminal = { isTTY: true, environment: { TERM: "xterm-kitty", NO_COLOR: "1" } };
+    const shown = await generateWith(terminal, url);
+    const sequence = `\u001b_Ga=T,f=100,q=2,r=16,m=0;${data}\u001b\\\n`;
+    assert.ok(shown.stdout.startsWith(sequence), JSON.stringify(shown.stdout));
+    assert.doesNotMatch(shown.stdout.slice(sequence.length).replaceAll("\n", ""), /\p{Cc}/u);
+    for (const [run, ...args] of [
+      [terminal, "--inline", "never"],
+      [terminal, "--quiet"],
+      [terminal, "--json"],
+      [{ ...terminal, isTTY: false }],
+      [{ ...terminal, environment: { TERM: "xterm-kitty", TMUX: "1" } }],
+      [{ ...terminal, environment: { TERM: "xterm-kitty", THROUGHLINE_INLINE: "never" } }],
+    ] as const) {
+      assert.doesNotMatch((await generateWith(run, url, ...args)).stdout, /_G/);
+    }
+  });
+
+  test("--quiet and --json write nothing on stderr, also on a terminal, and JSON alone on stdout", async (t) => {
+    const { url } = await startWith(t);
+    const terminal = { isTTY: true, environment: { FORCE_COLOR: "1" } };
+    assert.equal((await generateWith(terminal, url, "--quiet")).stderr, "");
+    const { stdout, stderr } = await generateWith(terminal, url, "--json");
+    assert.equal(stderr, "");
+    assert.equal(JSON.parse(stdout).traceId, traceId);
   });
 });

@@ -1,75 +1,164 @@
 import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
-import { suite, test } from "node:test";
+import { suite, type TestContext, test } from "node:test";
 import { create, fromBinary } from "@bufbuild/protobuf";
-import { createProgress, showEvent } from "../../src/cli/terminal/progress.js";
-import { Stage } from "../../src/gen/throughline/v1/image_pb.js";
-import { GenerateStreamResponseSchema } from "../../src/gen/throughline/v1/pipeline_pb.js";
+import { tellPainting, tellQueued } from "../../src/cli/terminal/painting-news.js";
+import { createProgress, type Progress } from "../../src/cli/terminal/progress.js";
+import { ProgressSchema, QueuedSchema, Stage } from "../../src/gen/throughline/v1/image_pb.js";
+import { createFakeTerminal } from "./support/fake-terminal.js";
 
-const progressEvent = (stage: Stage, step = 0, totalSteps = 0) =>
-  create(GenerateStreamResponseSchema, { event: { case: "progress", value: { stage, step, totalSteps } } });
-const queuedEvent = (position: number) =>
-  create(GenerateStreamResponseSchema, { event: { case: "queued", value: { position } } });
-
-const eventsOfOneRequest = [
-  queuedEvent(2),
-  queuedEvent(0),
-  progressEvent(Stage.TEXT_ENCODING),
-  progressEvent(Stage.DENOISING),
-  progressEvent(Stage.DENOISING, 1, 2),
-  progressEvent(Stage.DENOISING, 2, 2),
-  progressEvent(Stage.VAE_DECODE),
-  progressEvent(Stage.UPLOAD),
-];
+const painting = (progress: Progress, stage: Stage, step = 0, totalSteps = 0) =>
+  tellPainting(progress, create(ProgressSchema, { stage, step, totalSteps }));
+const queued = (progress: Progress, position: number, estimatedWaitMs = 0) =>
+  tellQueued(progress, create(QueuedSchema, { position, estimatedWaitMs }));
 
 /** What is written while one request runs. */
-function write(quiet: boolean, isTTY: boolean, events = eventsOfOneRequest): string {
-  const output = Object.assign(new PassThrough({ encoding: "utf8" }), { isTTY, columns: 80 });
-  const progress = createProgress(output, quiet);
+function write(output: PassThrough, environment: Readonly<Record<string, string>>, quiet = false): string {
+  const progress = createProgress({ stderr: output, environment }, quiet);
   progress.phase("starting the services");
-  for (const event of events) {
-    showEvent(progress, event);
-  }
+  queued(progress, 2);
+  queued(progress, 0);
+  painting(progress, Stage.TEXT_ENCODING);
+  painting(progress, Stage.DENOISING, 0, 2);
+  painting(progress, Stage.DENOISING, 2, 2);
+  painting(progress, Stage.VAE_DECODE);
+  painting(progress, Stage.UPLOAD);
+  progress.above(() => output.write("a warning\n"));
   progress.end();
   progress.end();
   progress.phase("too late");
   return String(output.read() ?? "");
 }
 
-suite("progress", () => {
-  test("is a line for each phase where no terminal is", () => {
-    assert.equal(
-      write(false, false),
-      `starting the services
+const file = () => new PassThrough({ encoding: "utf8" });
+const terminalStream = () => Object.assign(file(), { isTTY: true, columns: 80 });
+
+const linesOfOneRequest = `starting the services
 waiting behind 2
 waiting, next in line
 encoding the prompt
 denoising
 decoding the picture
 storing the picture
-`,
-    );
-  });
+a warning
+`;
 
-  test("is a bar on a terminal, which is taken off at the end and changes no mode of it", () => {
-    const written = write(false, true);
-    assert.match(written, /denoising +░{30} /);
-    assert.match(written, /decoding the picture +█{30} 2 of 2/);
-    assert.doesNotMatch(written, /too late/);
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: terminals are steered by them.
-    assert.doesNotMatch(written, /\u001b\[\?/);
-  });
+/** A bar on a terminal, with a clock that a test moves. */
+function startBar(t: TestContext, columns = 80) {
+  t.mock.timers.enable({ apis: ["Date", "setInterval", "setTimeout"], now: 1_000_000 });
+  const terminal = createFakeTerminal(columns);
+  const progress = createProgress({ stderr: terminal, environment: { TERM: "xterm" } }, false);
+  return { terminal, progress, pass: (ms: number) => t.mock.timers.tick(ms) };
+}
 
-  test("says that something goes on where a newer pipeline names an unknown stage", () => {
-    // GenerateStreamResponse { progress { stage: 99 } }
-    const event = fromBinary(GenerateStreamResponseSchema, Uint8Array.of(0x12, 0x02, 0x08, 99));
-    for (const isTTY of [true, false]) {
-      assert.match(write(false, isTTY, [event]), /working/);
-    }
+suite("progress", () => {
+  test("is a line for each phase where no terminal is, nor one that can redraw, nor anybody who looks", () => {
+    assert.equal(write(file(), {}), linesOfOneRequest);
+    assert.equal(write(terminalStream(), { TERM: "dumb" }), linesOfOneRequest);
+    assert.equal(write(terminalStream(), { TERM: "xterm", CI: "true" }), linesOfOneRequest);
   });
 
   test("is nothing when it shall be quiet", () => {
-    assert.equal(write(true, true), "");
-    assert.equal(write(true, false), "");
+    assert.equal(write(terminalStream(), {}, true), "a warning\n");
+    assert.equal(write(file(), {}, true), "a warning\n");
+  });
+
+  test("is a bar on a terminal, with stage, step and time left by the pace of the steps", (t) => {
+    const { terminal, progress, pass } = startBar(t);
+    progress.phase("starting the services");
+    assert.deepEqual(terminal.screen(), [`starting the services  ${"░".repeat(24)}`]);
+    pass(3000);
+    assert.deepEqual(terminal.screen(), [`starting the services  ${"░".repeat(24)}  3 s`]);
+    painting(progress, Stage.DENOISING, 0, 20);
+    pass(50);
+    assert.deepEqual(terminal.screen(), [`denoising              ${"░".repeat(24)}  step 0 of 20`]);
+    pass(3950);
+    painting(progress, Stage.DENOISING, 2, 20);
+    pass(50);
+    assert.deepEqual(terminal.screen(), [`denoising              ██${"░".repeat(22)}  step 2 of 20  36 s left`]);
+    // It goes by between two steps, and never below nothing.
+    pass(1000);
+    assert.match(terminal.screen()[0] ?? "", /step 2 of 20 {2}35 s left$/);
+    pass(60_000);
+    assert.match(terminal.screen()[0] ?? "", /step 2 of 20$/);
+    // The newest ten steps count: here a second each.
+    for (let step = 3; step <= 15; step++) {
+      pass(1000);
+      painting(progress, Stage.DENOISING, step, 20);
+    }
+    pass(50);
+    assert.match(terminal.screen()[0] ?? "", /step 15 of 20 {2}5 s left$/);
+    painting(progress, Stage.DENOISING, 20, 20);
+    painting(progress, Stage.VAE_DECODE);
+    pass(50);
+    assert.deepEqual(terminal.screen(), [`decoding the picture   ${"█".repeat(24)}  step 20 of 20`]);
+    progress.end();
+    progress.phase("too late");
+    pass(10_000);
+    assert.deepEqual(terminal.screen(), []);
+  });
+
+  test("tells of the worker's estimate while it waits, and of a download's own unit", (t) => {
+    const { terminal, progress, pass } = startBar(t);
+    queued(progress, 3, 125_000);
+    pass(50);
+    assert.deepEqual(terminal.screen(), [`waiting behind 3       ${"░".repeat(24)}  2 min 5 s left`]);
+    pass(65_000);
+    assert.match(terminal.screen()[0] ?? "", / {2}1 min left$/);
+    progress.phase("downloading the model");
+    progress.step(5, 10, "MiB");
+    pass(50);
+    assert.deepEqual(terminal.screen(), [`downloading the model  ${"█".repeat(12)}${"░".repeat(12)}  5 of 10 MiB`]);
+    // Which is not a request's.
+    progress.phase("starting the services");
+    pass(50);
+    assert.deepEqual(terminal.screen(), [`starting the services  ${"░".repeat(24)}`]);
+    progress.end();
+  });
+
+  test("fits a terminal of any width, which may change, and leaves what stands above as it is", (t) => {
+    const { terminal, progress, pass } = startBar(t);
+    terminal.write("$ throughline\n");
+    painting(progress, Stage.DENOISING, 0, 20);
+    pass(2000);
+    painting(progress, Stage.DENOISING, 2, 20);
+    pass(50);
+    const wide = terminal.screen();
+    for (const [columns, line] of [
+      [60, `denoising              █${"░".repeat(10)}  step 2 of 20  18 s left`],
+      [40, "denoising  step 2 of 20  18 s left"],
+      [20, "denoising  step 2 o"],
+      [80, wide[1]],
+    ] as const) {
+      terminal.resize(columns);
+      assert.deepEqual(terminal.screen().at(-1), line, `${columns} columns`);
+    }
+    terminal.resize(80);
+    progress.above(() => terminal.write("a warning\n"));
+    assert.deepEqual(terminal.screen().slice(-2), ["a warning", wide[1]]);
+    progress.end();
+    assert.deepEqual(terminal.screen().slice(-1), ["a warning"]);
+  });
+
+  test("is drawn a few times a second, however fast the steps come, and changes no mode of the terminal", (t) => {
+    const { terminal, progress, pass } = startBar(t);
+    for (let step = 0; step <= 1000; step++) {
+      painting(progress, Stage.DENOISING, step, 1000);
+      pass(1);
+    }
+    const drawn = terminal.written().split("denoising").length - 1;
+    assert.ok(drawn > 10 && drawn <= 22, `drawn ${drawn} times in a second`);
+    progress.end();
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: terminals are steered by them.
+    assert.doesNotMatch(terminal.written(), /\u001b\[\?|\u001b[78]/);
+    assert.deepEqual(terminal.screen(), []);
+  });
+
+  test("says that something goes on where a newer pipeline names an unknown stage", () => {
+    const output = file();
+    const progress = createProgress({ stderr: output, environment: {} }, false);
+    // Progress { stage: 99 }
+    tellPainting(progress, fromBinary(ProgressSchema, Uint8Array.of(0x08, 99)));
+    assert.equal(output.read(), "working\n");
   });
 });

@@ -1,31 +1,29 @@
 import { resolve } from "node:path";
 import { Delivery } from "../../gen/throughline/v1/image_pb.js";
+import { traceToJson } from "../../studio/trace-json.js";
 import type { CommandContext } from "../command-context.js";
 import { CommandError } from "../command-error.js";
 import { exitCodes } from "../exit-codes.js";
 import { startLocalSystem } from "../process/local-system.js";
+import { missingSpans } from "../request/contract-spans.js";
 import { fetchTrace } from "../request/fetch-trace.js";
 import { pictureFileName } from "../request/picture-file-name.js";
 import { requestPicture } from "../request/request-picture.js";
 import { savePreviewsOf } from "../request/save-previews-of.js";
 import { describePicture, savePicture } from "../request/saved-picture.js";
+import { connectStudio } from "../request/studio-client.js";
 import { checkPlaceFor } from "../request/write-file-whole.js";
 import { findModel, showDownload } from "../service/find-model.js";
 import type { demoSettings } from "../settings/demo-settings.js";
 import type { SettingsOf } from "../settings/setting.js";
+import { renderPicture } from "../terminal/picture-view.js";
 import { createProgress } from "../terminal/progress.js";
+import { isInteractive } from "../terminal/terminal.js";
+import { renderTrace } from "../terminal/trace-view.js";
 
-const traceWaitMs = 5_000;
-
-/** The spans that one request makes, as the contract says. */
-const contractSpans = [
-  "image-pipeline",
-  "preprocess-prompt",
-  "call-inference-worker",
-  "inference",
-  "diffusion",
-  "upload",
-];
+/** The services have exported all that they had; more would only come of a collector that is slow to take it. */
+const traceIdleMs = 1000;
+const traceWaitMs = 5000;
 
 /**
  * Paints one picture with a collector, a worker and a pipeline of its own, each in a process of its own on a free port, and shows the
@@ -40,11 +38,11 @@ export async function runDemo(
   const { environment, stdout, stderr, interrupt } = context;
   const path = resolve(settings.out ?? pictureFileName(prompt, settings.format));
   checkPlaceFor(path);
-  const progress = createProgress(stderr, quiet || json);
+  const progress = createProgress(context, quiet || json);
   const ports = { collector: 0, worker: 0, pipeline: 0 };
   try {
     // Fetched here, where a person sees how far it is; the worker then finds it in the cache.
-    await findModel(model, context, showDownload(progress, stderr.isTTY === true));
+    await findModel(model, context, showDownload(progress, isInteractive(stderr, environment)));
     progress.phase("starting the services");
     const system = await startLocalSystem({
       ports,
@@ -56,6 +54,7 @@ export async function runDemo(
       apps: undefined,
       logLevel: "error",
       environment,
+      onLog: (line) => progress.above(() => stderr.write(`${line}\n`)),
       interrupt,
     });
     try {
@@ -69,7 +68,7 @@ export async function runDemo(
           onPreview: savePreviewsOf(path),
         },
       );
-      const image = await savePicture(path, response, {
+      const { image, bytes } = await savePicture(path, response, {
         ...context,
         server: system.pipeline.url,
         timeoutMs: undefined,
@@ -79,20 +78,21 @@ export async function runDemo(
       progress.phase("collecting the trace");
       // Services export their last spans when they end, so that nothing has to be waited for.
       await system.stopServices();
-      const { spans, tree } = await fetchTrace({
-        collector: system.collector.url,
+      const spans = await fetchTrace({
+        ...connectStudio(system.collector.url),
         traceId,
-        spans: contractSpans.length,
+        idleMs: traceIdleMs,
         waitMs: traceWaitMs,
         interrupt,
       });
       progress.end();
       stdout.write(
         json
-          ? `${JSON.stringify({ traceId, seed, image, spans })}\n`
-          : `${describePicture(image, seed)}\n\ntrace ${traceId}\n${tree}`,
+          ? `${JSON.stringify({ traceId, seed, image, ...traceToJson(spans) })}\n`
+          : `${renderPicture({ ...image, bytes }, settings, context)}${describePicture(image, seed)}\n\n` +
+              `trace ${traceId}\n${renderTrace(spans, context)}`,
       );
-      const missing = contractSpans.filter((name) => !spans.some((span) => span.name === name));
+      const missing = missingSpans(spans);
       if (missing.length > 0) {
         throw new CommandError(`the picture was made, but these spans did not arrive: ${missing.join(", ")}`);
       }

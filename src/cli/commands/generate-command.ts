@@ -1,32 +1,42 @@
 import { resolve } from "node:path";
 import { Delivery } from "../../gen/throughline/v1/image_pb.js";
+import { traceToJson } from "../../studio/trace-json.js";
+import type { SpanRecord } from "../../trace/span-record.js";
 import type { CommandContext } from "../command-context.js";
+import { CommandError } from "../command-error.js";
 import { exitCodes } from "../exit-codes.js";
+import { fetchTrace } from "../request/fetch-trace.js";
 import { pictureFileName } from "../request/picture-file-name.js";
 import { requestPicture } from "../request/request-picture.js";
 import { savePreviewsOf } from "../request/save-previews-of.js";
 import { describePicture, savePicture } from "../request/saved-picture.js";
+import { connectStudio } from "../request/studio-client.js";
 import { checkPlaceFor } from "../request/write-file-whole.js";
 import { serverAccessOf } from "../service/server-access.js";
 import type { generateSettings } from "../settings/generate-settings.js";
 import type { SettingsOf } from "../settings/setting.js";
+import { defaultCollectorUrl } from "../settings/shared-settings.js";
+import { renderPicture } from "../terminal/picture-view.js";
 import { createProgress } from "../terminal/progress.js";
+import { renderTrace } from "../terminal/trace-view.js";
+
+type GenerateSettings = SettingsOf<typeof generateSettings>;
 
 /** Anything else that a server calls a trace id is none, and could steer the terminal. */
 const traceIdPattern = /^[0-9a-f]{32}$/;
 
 /** Asks a pipeline that runs elsewhere for one picture and writes it to a file. */
 export async function runGenerate(
-  settings: SettingsOf<typeof generateSettings>,
+  settings: GenerateSettings,
   context: CommandContext,
   prompt: string,
 ): Promise<number> {
   const { server, timeout, quiet, json } = settings;
-  const { stdout, stderr, interrupt } = context;
+  const { stdout, interrupt } = context;
   const path = resolve(settings.out ?? pictureFileName(prompt, settings.format));
   checkPlaceFor(path);
   const access = serverAccessOf(settings);
-  const progress = createProgress(stderr, quiet || json);
+  const progress = createProgress(context, quiet || json);
   const timeoutMs = Math.ceil(timeout * 1000);
   const begin = performance.now();
   try {
@@ -35,7 +45,7 @@ export async function runGenerate(
       { server, access, timeoutMs, interrupt, progress, onPreview: savePreviewsOf(path) },
     );
     progress.end();
-    const image = await savePicture(path, response, {
+    const { image, bytes } = await savePicture(path, response, {
       ...context,
       server,
       timeoutMs: Math.max(0, begin + timeoutMs - performance.now()),
@@ -43,9 +53,15 @@ export async function runGenerate(
     const { seed } = response;
     const traceId = traceIdPattern.test(response.traceId) ? response.traceId : "";
     if (json) {
-      stdout.write(`${JSON.stringify({ traceId, seed, image })}\n`);
-    } else {
-      stdout.write(`${describePicture(image, seed)}\n${traceId === "" ? "" : `trace ${traceId}\n`}`);
+      const spans = settings.collector === undefined ? {} : traceToJson(await traceOf(traceId, settings, context));
+      stdout.write(`${JSON.stringify({ traceId, seed, image, ...spans })}\n`);
+      return exitCodes.done;
+    }
+    stdout.write(`${renderPicture({ ...image, bytes }, settings, context)}${describePicture(image, seed)}\n`);
+    if (traceId !== "") {
+      const spans = await traceOf(traceId, settings, context);
+      stdout.write(`${spans.length === 0 ? "" : "\n"}trace ${traceId}\n`);
+      stdout.write(spans.length === 0 ? "" : renderTrace(spans, context));
     }
   } finally {
     progress.end();
@@ -53,7 +69,38 @@ export async function runGenerate(
   return exitCodes.done;
 }
 
-function deliveryOf({ delivery, tlsCa }: SettingsOf<typeof generateSettings>): Delivery {
+/** A person waits for the trace of a picture that is there already. */
+const traceIdleMs = 1000;
+const traceWaitMs = 1200;
+
+/** The trace, if a collector has it in time. Only one that was named is missed when it does not answer. */
+async function traceOf(traceId: string, settings: GenerateSettings, context: CommandContext): Promise<SpanRecord[]> {
+  const { server, collector } = settings;
+  const { stderr, interrupt } = context;
+  const asked = collector ?? (isOnThisMachine(server) ? defaultCollectorUrl : undefined);
+  if (traceId === "" || asked === undefined) {
+    return [];
+  }
+  try {
+    // Without the caller's key, which is for the pipeline alone.
+    const source = connectStudio(asked);
+    return await fetchTrace({ ...source, traceId, idleMs: traceIdleMs, waitMs: traceWaitMs, interrupt });
+  } catch (error) {
+    if (error === interrupt.reason || !(error instanceof CommandError)) {
+      throw error;
+    }
+    if (collector !== undefined) {
+      stderr.write(`throughline: there is no trace: ${error.message}\n`);
+    }
+    return [];
+  }
+}
+
+function isOnThisMachine(server: string): boolean {
+  return /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(new URL(server).hostname);
+}
+
+function deliveryOf({ delivery, tlsCa }: GenerateSettings): Delivery {
   switch (delivery) {
     case "url":
       return Delivery.URL;

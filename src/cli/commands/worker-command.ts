@@ -10,6 +10,7 @@ import { protectionOf } from "../service/protection-of.js";
 import type { SettingsOf } from "../settings/setting.js";
 import type { workerSettings } from "../settings/worker-settings.js";
 import { createProgress } from "../terminal/progress.js";
+import { isInteractive } from "../terminal/terminal.js";
 
 /** Runs TextToImageWorker until a signal ends it. */
 export async function runWorker(settings: SettingsOf<typeof workerSettings>, context: CommandContext): Promise<number> {
@@ -52,15 +53,14 @@ export async function runWorker(settings: SettingsOf<typeof workerSettings>, con
 
 /** The model's folder. A person at a terminal sees a bar while it is fetched; else the log has it. */
 async function fetchedModel(model: string | undefined, context: CommandContext, logger: Logger): Promise<string> {
-  const { stderr } = context;
-  if (!stderr.isTTY) {
+  if (!isInteractive(context.stderr, context.environment)) {
     return findModel(
       model,
       context,
       showDownload({ phase: (words) => logger.info({ model }, words), step() {} }, false),
     );
   }
-  const progress = createProgress(stderr, false);
+  const progress = createProgress(context, false);
   try {
     return await findModel(model, context, showDownload(progress, true));
   } finally {

@@ -5,6 +5,7 @@ import type { doctorSettings } from "../settings/doctor-settings.js";
 import { readHubVariables } from "../settings/hub-variables.js";
 import type { SettingsOf } from "../settings/setting.js";
 import { createProgress } from "../terminal/progress.js";
+import { isInteractive } from "../terminal/terminal.js";
 import { type Finding, wrong } from "./doctor-finding.js";
 import { examineMachine } from "./doctor-machine.js";
 import { examinePainting, type PaintingExamination } from "./doctor-painting.js";
@@ -44,10 +45,10 @@ async function examineSurroundings(settings: DoctorSettings, { environment }: Co
 
 async function examineModel(settings: DoctorSettings, context: CommandContext): Promise<PaintingExamination> {
   const { model, device, precision, threads, json } = settings;
-  const { stderr, interrupt } = context;
-  const progress = createProgress(stderr, json);
+  const { stderr, environment, interrupt } = context;
+  const progress = createProgress(context, json);
   try {
-    const modelFolder = await findModel(model, context, showDownload(progress, stderr.isTTY === true));
+    const modelFolder = await findModel(model, context, showDownload(progress, isInteractive(stderr, environment)));
     progress.phase("painting a small picture");
     return await examinePainting({
       modelFolder,

@@ -22,6 +22,8 @@ export interface LocalSystemOptions {
   readonly apps: string | undefined;
   readonly logLevel: string;
   readonly environment: Environment;
+  /** Told each line of the services' logs. */
+  readonly onLog: (line: string) => void;
   readonly interrupt: AbortSignal;
 }
 
@@ -42,14 +44,14 @@ export interface LocalSystem {
  * @throws CommandError when one cannot start; none is then left.
  */
 export async function startLocalSystem(options: LocalSystemOptions): Promise<LocalSystem> {
-  const { ports, model, device, precision, threads, images, apps, logLevel } = options;
+  const { ports, model, device, precision, threads, images, apps, logLevel, onLog } = options;
   const environment = localEnvironment(options.environment);
   const failure = new AbortController();
   const interrupt = AbortSignal.any([options.interrupt, failure.signal]);
 
   const start = async (command: keyof typeof ports, orders: Promise<ServiceOrders>): Promise<ServiceProcess> => {
     try {
-      return await startServiceProcess({ command, environment, orders, interrupt });
+      return await startServiceProcess({ command, environment, orders, onLog, interrupt });
     } catch (error) {
       // The first failure ends the others, for its own reason.
       failure.abort(error);

@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
+import { createInterface } from "node:readline";
 import type { Environment } from "../../trace/sdk/environment-reader.js";
 import { CommandError } from "../command-error.js";
 import { commandLineEntry } from "../package-root.js";
@@ -13,6 +14,8 @@ export interface ServiceProcessOptions {
   readonly environment: Environment;
   /** What the service shall do. The process loads its code while this is still to come. */
   readonly orders: Promise<ServiceOrders>;
+  /** Told each line that the service writes: its log, without the line break. */
+  readonly onLog: (line: string) => void;
   /** Gives the start up, and ends what was started. */
   readonly interrupt: AbortSignal;
 }
@@ -37,14 +40,17 @@ const stopMs = 10_000;
  * @throws CommandError with the child's own words when it cannot start, or what the orders reject with; the process is then gone.
  */
 export async function startServiceProcess(options: ServiceProcessOptions): Promise<ServiceProcess> {
-  const { command, environment, orders, interrupt } = options;
+  const { command, environment, orders, onLog, interrupt } = options;
   interrupt.throwIfAborted();
   const child = fork(commandLineEntry, [command], {
     env: { ...environment, [supervisedVariable]: "1" },
     // A debugger's port belongs to this process.
     execArgv: process.execArgv.filter((argument) => !argument.startsWith("--inspect")),
-    stdio: ["ignore", "ignore", "inherit", "ipc"],
+    stdio: ["ignore", "ignore", "pipe", "ipc"],
   });
+  if (child.stderr !== null) {
+    createInterface({ input: child.stderr, crlfDelay: Number.POSITIVE_INFINITY }).on("line", onLog);
+  }
   const ended = endOf(child);
   const stop = () => endProcess(child, ended);
   const waiting = new AbortController();
@@ -77,13 +83,8 @@ export async function startServiceProcess(options: ServiceProcessOptions): Promi
 /** Resolves when the process is gone and all that it said has been read. */
 function endOf(child: ChildProcess): Promise<string> {
   return new Promise((resolve) => {
-    child.once("exit", (code, signal) => {
-      const how = signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`;
-      if (child.connected) {
-        child.once("disconnect", () => resolve(how));
-      } else {
-        resolve(how);
-      }
+    child.once("close", (code, signal) => {
+      resolve(signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`);
     });
     child.once("error", (error) => {
       if (child.pid === undefined) {

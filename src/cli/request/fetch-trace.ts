@@ -1,68 +1,47 @@
-import { z } from "zod";
-import type { SpanJson } from "../../studio/trace-json.js";
-import { CommandError } from "../command-error.js";
+import type { SpanRecord } from "../../trace/span-record.js";
+import { missingSpans } from "./contract-spans.js";
+import { spanRecordOf } from "./span-record-of.js";
+import { collectorFailure, type StudioSource } from "./studio-client.js";
 
 /** Which trace, and how long to wait for all of it. */
-export interface TraceQuery {
-  /** Base URL of the collector. */
-  readonly collector: string;
+export interface TraceQuery extends StudioSource {
   readonly traceId: string;
-  /** Spans that make the trace complete. */
-  readonly spans: number;
-  /** Milliseconds to wait for them; then what is there is taken. */
+  /** Milliseconds without news of a trace after which it counts as whole; 0 takes what is there now. */
+  readonly idleMs: number;
+  /** Milliseconds after which what is there is taken. */
   readonly waitMs: number;
   readonly interrupt: AbortSignal;
 }
 
-/** A trace, for programs and for a terminal. */
-export interface FetchedTrace {
-  readonly spans: readonly SpanJson[];
-  readonly tree: string;
-}
-
-const attribute = z.union([
-  z.string(),
-  z.number(),
-  z.boolean(),
-  z.array(z.string()),
-  z.array(z.number()),
-  z.array(z.boolean()),
-]);
-
-const traceJson: z.ZodType<Pick<FetchedTrace, "spans">> = z.object({
-  spans: z.array(
-    z.object({
-      name: z.string(),
-      service: z.string(),
-      kind: z.string(),
-      spanId: z.string(),
-      parentSpanId: z.string(),
-      durationMs: z.number(),
-      attributes: z.record(z.string(), attribute),
-    }),
-  ),
-});
-
 /**
- * Asks the local collector for a trace.
+ * Asks for the spans of a trace: at once those of a trace that is whole, else as long as it may take. None: the trace is not known.
  *
- * @throws CommandError when the collector does not answer.
+ * @throws CommandError when there is no answer, or the reason of `interrupt`.
  */
-export async function fetchTrace(query: TraceQuery): Promise<FetchedTrace> {
-  const { collector, traceId, spans, waitMs, interrupt } = query;
-  const get = async (parameters: string): Promise<string> => {
-    const response = await fetch(`${collector}/traces/${traceId}?${parameters}`, { signal: interrupt });
-    const text = await response.text();
-    if (!response.ok) {
-      throw new Error(`${response.status} ${text}`);
-    }
-    return text;
-  };
+export async function fetchTrace(query: TraceQuery): Promise<SpanRecord[]> {
+  const { server, studio, traceId, idleMs, waitMs, interrupt } = query;
+  const spans = new Map<string, SpanRecord>();
+  const over = new AbortController();
+  const timer = setTimeout(() => over.abort(), waitMs);
   try {
-    const json = traceJson.parse(JSON.parse(await get(`spans=${spans}&wait=${waitMs}`)));
-    return { ...json, tree: await get("format=text") };
-  } catch (cause) {
+    const signal = AbortSignal.any([interrupt, over.signal]);
+    for await (const response of studio.watchTrace({ traceId, idleMs }, { signal })) {
+      for (const span of response.spans) {
+        spans.set(span.spanId, spanRecordOf(span));
+      }
+      if (idleMs > 0 && missingSpans([...spans.values()]).length === 0) {
+        break;
+      }
+    }
+  } catch (error) {
     interrupt.throwIfAborted();
-    throw new CommandError("the collector did not give the trace", { cause });
+    if (!over.signal.aborted) {
+      throw collectorFailure(server, error);
+    }
+  } finally {
+    clearTimeout(timer);
+    // Ends the call where it was left.
+    over.abort();
   }
+  return [...spans.values()];
 }

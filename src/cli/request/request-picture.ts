@@ -1,6 +1,3 @@
-import { ConnectError } from "@connectrpc/connect";
-import { codeToString } from "@connectrpc/connect/protocol-connect";
-import { createConnectTransport } from "@connectrpc/connect-node";
 import { createPipelineClient } from "../../client/client.js";
 import {
   type Delivery,
@@ -9,11 +6,12 @@ import {
   Scheduler,
 } from "../../gen/throughline/v1/image_pb.js";
 import type { GenerateResponse } from "../../gen/throughline/v1/pipeline_pb.js";
-import { printable } from "../../studio/printable.js";
 import { CommandError } from "../command-error.js";
 import type { ServerAccess } from "../service/server-access.js";
-import { type Progress, showEvent } from "../terminal/progress.js";
+import { tellPainting, tellQueued } from "../terminal/painting-news.js";
+import type { ProgressNews } from "../terminal/progress-line.js";
 import { maxPictureBytes } from "./picture-bytes.js";
+import { createServerTransport, describeCallFailure } from "./server-transport.js";
 
 /** A picture in base64, and room for what is said of it. */
 const maxMessageBytes = Math.ceil((maxPictureBytes * 4) / 3) + 1024 * 1024;
@@ -57,7 +55,7 @@ export interface PictureCall {
   readonly access?: ServerAccess | undefined;
   readonly timeoutMs: number | undefined;
   readonly interrupt: AbortSignal;
-  readonly progress: Progress;
+  readonly progress: ProgressNews;
   /** Gets each preview. */
   readonly onPreview: (preview: PaintingProgress) => void;
 }
@@ -71,14 +69,7 @@ export async function requestPicture(request: PictureRequest, call: PictureCall)
   const { prompt, workerApp, negative, steps, guidance, seed, scheduler, width, height } = request;
   const { format, previewInterval, delivery } = request;
   const { server, access, timeoutMs, interrupt, progress, onPreview } = call;
-  // Not fetch: Node's gives up on a response that is silent for five minutes.
-  const transport = createConnectTransport({
-    baseUrl: server,
-    httpVersion: "1.1",
-    readMaxBytes: maxMessageBytes,
-    ...(access && { nodeOptions: access.tls, interceptors: access.interceptors }),
-  });
-  const client = createPipelineClient({ transport });
+  const client = createPipelineClient({ transport: createServerTransport({ server, access, maxMessageBytes }) });
   try {
     const events = client.generateStream(
       {
@@ -103,34 +94,30 @@ export async function requestPicture(request: PictureRequest, call: PictureCall)
     );
     // To the end: only then is the call known to be good, and its timer gone.
     let result: GenerateResponse | undefined;
-    for await (const event of events) {
-      showEvent(progress, event);
-      if (event.event.case === "progress" && event.event.value.preview.length > 0) {
-        onPreview(event.event.value);
+    for await (const { event } of events) {
+      switch (event.case) {
+        case "queued":
+          tellQueued(progress, event.value);
+          break;
+        case "progress":
+          tellPainting(progress, event.value);
+          if (event.value.preview.length > 0) {
+            onPreview(event.value);
+          }
+          break;
+        case "result":
+          result = event.value;
+          break;
+        case undefined:
+          break;
       }
-      result = event.event.case === "result" ? event.event.value : result;
     }
     if (result !== undefined) {
       return result;
     }
   } catch (error) {
     interrupt.throwIfAborted();
-    throw new CommandError(describeCallFailure(server, ConnectError.from(error)), { cause: error });
+    throw new CommandError(describeCallFailure(server, error), { cause: error });
   }
   throw new CommandError(`${server} ended the call without a picture`);
-}
-
-/** Characters of a server's own words; enough for a list of what it would have taken. */
-const maxMessageLength = 1000;
-
-function describeCallFailure(server: string, error: ConnectError): string {
-  const code = codeToString(error.code).toUpperCase();
-  // TLS libraries speak in several lines.
-  const message = printable(error.rawMessage.replaceAll(/\s+/g, " ").trim(), maxMessageLength);
-  const said = `${code}: ${message === "" ? "no reason given" : message}`;
-  return isSystemError(error.cause) ? `cannot reach ${server}: ${said}` : `${server} answered ${said}`;
-}
-
-function isSystemError(cause: unknown): boolean {
-  return cause instanceof Error && "syscall" in cause;
 }

@@ -17,6 +17,12 @@ export interface SavedPicture {
   readonly fileSize: number;
 }
 
+/** A picture that was written to a file, and what is in it. */
+export interface SavedBytes {
+  readonly image: SavedPicture;
+  readonly bytes: Uint8Array;
+}
+
 /**
  * Gets a response's picture and writes it to a file.
  *
@@ -26,7 +32,7 @@ export async function savePicture(
   path: string,
   response: GenerateResponse,
   source: PictureSource,
-): Promise<SavedPicture> {
+): Promise<SavedBytes> {
   const { image } = response;
   if (image === undefined) {
     throw new CommandError("the response holds no picture");
@@ -34,13 +40,8 @@ export async function savePicture(
   const bytes = await pictureBytes(image, source);
   source.interrupt.throwIfAborted();
   writeFileWhole(path, bytes);
-  return {
-    path,
-    width: image.width,
-    height: image.height,
-    contentType: image.contentType,
-    fileSize: bytes.length,
-  };
+  const { width, height, contentType } = image;
+  return { image: { path, width, height, contentType, fileSize: bytes.length }, bytes };
 }
 
 /** One line for a person: file, size, type, seed. */

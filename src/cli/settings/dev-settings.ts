@@ -1,6 +1,6 @@
 import { appsFileSetting } from "./directory-settings.js";
 import { optionalSetting, setting } from "./setting.js";
-import { text } from "./setting-schemas.js";
+import { text, truth } from "./setting-schemas.js";
 import {
   collectorPortSetting,
   deviceSetting,
@@ -31,4 +31,11 @@ export const devSettings = {
   precision: precisionSetting,
   threads: threadsSetting,
   logLevel: setting({ ...logLevelSetting, default: "warn" }),
+  json: setting({
+    flag: "json",
+    schema: truth,
+    default: "false",
+    help: "Print one JSON object a line and nothing else: the services' URLs, then each request that has ended",
+  }),
+  quiet: setting({ flag: "quiet", schema: truth, default: "false", help: "Show no requests" }),
 };

@@ -2,7 +2,7 @@ import { requestSettings } from "./request-settings.js";
 import { serverAccessSettings } from "./server-access-settings.js";
 import { optionalSetting, setting } from "./setting.js";
 import { appId, decimalNumber, httpUrl, oneOf } from "./setting-schemas.js";
-import { jsonSetting, quietSetting } from "./shared-settings.js";
+import { collectorUrlSetting, defaultCollectorUrl, jsonSetting, quietSetting } from "./shared-settings.js";
 
 /** Settings of `throughline generate`. */
 export const generateSettings = {
@@ -39,6 +39,11 @@ export const generateSettings = {
     help: "Seconds until the request is given up",
   }),
   ...serverAccessSettings,
+  collector: optionalSetting({
+    ...collectorUrlSetting,
+    absent: `${defaultCollectorUrl} where the pipeline is on this machine, else none`,
+    help: "Base URL of a local collector that is asked for the trace; with --json its spans are told where this is given",
+  }),
   json: jsonSetting,
   quiet: quietSetting,
 };

@@ -1,4 +1,4 @@
-import { optionalSetting } from "./setting.js";
+import { optionalSetting, setting } from "./setting.js";
 import { anyText, decimalNumber, oneOf, text, wholeNumber } from "./setting-schemas.js";
 
 function sizeSetting(side: "width" | "height") {
@@ -70,5 +70,13 @@ export const requestSettings = {
     schema: wholeNumber(1, 150),
     absent: "no previews",
     help: "Write a small preview beside the picture every so many steps, 1 to 150, where the model has previews",
+  }),
+  inline: setting({
+    flag: "inline",
+    argument: "how",
+    variable: "THROUGHLINE_INLINE",
+    schema: oneOf(["auto", "kitty", "iterm2", "never"]),
+    default: "auto",
+    help: "Show the picture on the terminal: by kitty's or iTerm2's protocol, auto where the terminal is known to have one of them, or never",
   }),
 };

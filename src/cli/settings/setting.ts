@@ -3,6 +3,8 @@ import type { z } from "zod";
 interface SettingBase<Value> {
   /** Name on the command line, without dashes: `image-max-bytes`. */
   readonly flag: string;
+  /** The same with one dash: `v`. Absent: none. */
+  readonly letter?: string;
   /** What stands for the flag's value in the help, such as `seconds`. Absent: a switch, which takes none. */
   readonly argument?: string;
   /** Environment variable that says the same. Absent: there is only the flag. */

@@ -46,11 +46,16 @@ export function renderSettingsTable(): string {
 
 function rowOf(setting: Setting<unknown>): Omit<Row, "commands"> {
   return {
-    flag: code(setting.argument === undefined ? `--${setting.flag}` : `--${setting.flag} <${setting.argument}>`),
+    flag: flagOf(setting),
     variable: setting.variable === undefined ? "" : code(setting.variable),
     value: setting.default === undefined ? (setting.absent ?? "") : code(setting.default),
     help: setting.help,
   };
+}
+
+function flagOf({ flag, letter, argument }: Setting<unknown>): string {
+  const long = code(argument === undefined ? `--${flag}` : `--${flag} <${argument}>`);
+  return letter === undefined ? long : `${long}, ${code(`-${letter}`)}`;
 }
 
 function code(text: string): string {

@@ -2,7 +2,7 @@ import { defaultGraceMs } from "../../app/lifecycle.js";
 import { precisions } from "../../engine/graph-files.js";
 import { defaultMaxAgeMs, defaultMaxBytes } from "../../image/directory-store.js";
 import { optionalSetting, setting } from "./setting.js";
-import { decimalNumber, device, host, oneOf, port, text, truth, wholeNumber } from "./setting-schemas.js";
+import { decimalNumber, device, host, httpUrl, oneOf, port, text, truth, wholeNumber } from "./setting-schemas.js";
 
 /** Settings that more than one command has. What must differ between the services has a variable of its own for each. */
 
@@ -37,6 +37,15 @@ export const collectorPortSetting = {
   schema: port,
   default: "4317",
   help: "Port of the collector, for OTLP over gRPC and over HTTP; 0 takes a free one",
+} as const;
+
+export const defaultCollectorUrl = "http://127.0.0.1:4317";
+
+export const collectorUrlSetting = {
+  flag: "collector",
+  argument: "url",
+  variable: "THROUGHLINE_COLLECTOR",
+  schema: httpUrl,
 } as const;
 
 export const modelSetting = optionalSetting({
@@ -131,5 +140,5 @@ export const quietSetting = setting({
   flag: "quiet",
   schema: truth,
   default: "false",
-  help: "Show no progress",
+  help: "Show neither progress nor a picture on the terminal",
 });

@@ -1,0 +1,125 @@
+import assert from "node:assert/strict";
+import { PassThrough } from "node:stream";
+import { suite, type TestContext, test } from "node:test";
+import { create } from "@bufbuild/protobuf";
+import { createRequestsDisplay } from "../../src/cli/terminal/requests-view.js";
+import { ProgressSchema, QueuedSchema, Stage } from "../../src/gen/throughline/v1/image_pb.js";
+import { makeSpan } from "../support/make-span.js";
+import { createFakeTerminal } from "./support/fake-terminal.js";
+
+const environment = { TERM: "xterm", NO_COLOR: "1" };
+const request = (id: string, method = "GenerateStream") => ({
+  traceId: id.repeat(16),
+  method,
+  startUnixNano: 5_000_000n,
+});
+const [first, second] = [request("a1"), request("b2", "Generate")];
+const spans = [makeSpan({ traceId: first.traceId, name: "root", endMs: 1500 })];
+const ended = (of: typeof first, statusCode = "OK") => ({ ...of, statusCode, durationMs: 1500, spans });
+const denoising = (step: number) => create(ProgressSchema, { stage: Stage.DENOISING, step, totalSteps: 20 });
+const file = () => new PassThrough({ encoding: "utf8" });
+
+/** Both streams are one terminal, as in a shell. */
+function startDisplay(t: TestContext, columns = 79) {
+  t.mock.timers.enable({ apis: ["Date", "setInterval", "setTimeout"], now: 1_000_000 });
+  const terminal = createFakeTerminal(columns + 1);
+  const streams = { stdout: terminal, stderr: terminal, environment };
+  const display = createRequestsDisplay(streams, { json: false, quiet: false });
+  return { terminal, display, pass: (ms: number) => t.mock.timers.tick(ms) };
+}
+
+suite("the requests that a person sees", () => {
+  test("run as lines of their own, below what has ended and what the services say", (t) => {
+    const { terminal, display, pass } = startDisplay(t);
+    terminal.write("the services' URLs\n");
+    display.began(first);
+    display.began(second);
+    display.queued(first, create(QueuedSchema, { position: 1, estimatedWaitMs: 4000 }));
+    pass(50);
+    assert.deepEqual(terminal.screen(), [
+      "the services' URLs",
+      `a1a1a1a1  waiting behind 1       ${"░".repeat(24)}  4 s left`,
+      `b2b2b2b2  running                ${"░".repeat(24)}`,
+    ]);
+    display.painting(first, denoising(0));
+    pass(1000);
+    display.painting(first, denoising(10));
+    display.above(() => terminal.write("a log's line\n"));
+    assert.deepEqual(terminal.screen(), [
+      "the services' URLs",
+      "a log's line",
+      `a1a1a1a1  denoising              ${"█".repeat(11)}${"░".repeat(10)}  step 10 of 20  1 s left`,
+      `b2b2b2b2  running                ${"░".repeat(24)}  2 s`,
+    ]);
+    display.answered(first);
+    display.ended(first, ended(first));
+    const above = [
+      "the services' URLs",
+      "a log's line",
+      `GenerateStream  OK  1.50 s  trace ${first.traceId}`,
+      `root  image-pipeline    1.50 s  ${"█".repeat(47)}`,
+      "",
+    ];
+    assert.deepEqual(terminal.screen(), [...above, `b2b2b2b2  running                ${"░".repeat(24)}  2 s`]);
+    display.end();
+    assert.deepEqual(terminal.screen(), above.slice(0, -1));
+    display.above(() => terminal.write("a last line\n"));
+    assert.deepEqual(terminal.screen().at(-1), "a last line");
+  });
+
+  test("fit a narrow terminal, however many they are", (t) => {
+    const { terminal, display, pass } = startDisplay(t, 30);
+    const requests = Array.from({ length: 30 }, (_, i) => request(String(10 + i)));
+    for (const running of requests) {
+      display.began(running);
+      display.painting(running, denoising(1));
+    }
+    pass(50);
+    const lines = terminal.screen();
+    assert.equal(lines.length, 9);
+    assert.equal(lines[0], "10101010  denoising  step 1 of");
+    assert.equal(lines.at(-1), "and 22 more");
+    display.end();
+    assert.deepEqual(terminal.screen(), []);
+  });
+
+  test("are a line each where no terminal is, and a line of JSON each for programs", () => {
+    for (const [how, expected] of [
+      [
+        { json: false, quiet: false },
+        /^GenerateStream {2}OK {2}1\.50 s {2}trace (?:a1){16}\nGenerate {2}CANCELLED {2}.*\n$/,
+      ],
+      [{ json: true, quiet: false }, undefined],
+      [{ json: false, quiet: true }, /^$/],
+    ] as const) {
+      const [stdout, stderr] = [file(), how.json ? Object.assign(file(), { isTTY: true }) : file()];
+      const display = createRequestsDisplay({ stdout, stderr, environment: { TERM: "xterm" } }, how);
+      display.began(first);
+      display.queued(first, create(QueuedSchema, { position: 0 }));
+      display.painting(first, denoising(1));
+      display.answered(first);
+      display.ended(first, ended(first));
+      display.ended(second, ended(second, "CANCELLED"));
+      display.above(() => stderr.write("a log's line\n"));
+      display.end();
+      assert.equal(stderr.read(), "a log's line\n");
+      const text = String(stdout.read() ?? "");
+      if (expected !== undefined) {
+        assert.match(text, expected);
+        continue;
+      }
+      const lines = text.trimEnd().split("\n");
+      assert.equal(lines.length, 2);
+      const { spans: told, ...rest } = JSON.parse(lines[0] ?? "");
+      assert.deepEqual(rest, {
+        kind: "request",
+        traceId: first.traceId,
+        method: "GenerateStream",
+        statusCode: "OK",
+        startedAt: "1970-01-01T00:00:00.005Z",
+        durationMs: 1500,
+      });
+      assert.equal(told[0].name, "root");
+    }
+  });
+});

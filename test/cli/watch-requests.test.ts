@@ -1,0 +1,145 @@
+import assert from "node:assert/strict";
+import { EventEmitter, on, once } from "node:events";
+import { suite, type TestContext, test } from "node:test";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { CommandError } from "../../src/cli/command-error.js";
+import { connectStudio } from "../../src/cli/request/studio-client.js";
+import { type EndedRequest, watchRequests } from "../../src/cli/request/watch-requests.js";
+import { StudioService, type WatchRequestsResponseSchema } from "../../src/gen/throughline/studio/v1/studio_pb.js";
+import { Stage } from "../../src/gen/throughline/v1/image_pb.js";
+import { listen } from "../../src/mesh/port/listen.js";
+import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
+import { makeSpan } from "../support/make-span.js";
+import { startCollector } from "./support/start-collector.js";
+
+type News = MessageInitShape<typeof WatchRequestsResponseSchema>;
+
+const traceId = "a1".repeat(16);
+const otherId = "b2".repeat(16);
+const names = ["image-pipeline", "preprocess-prompt", "call-inference-worker", "inference", "diffusion", "upload"];
+const spans = names.map((name) => makeSpan({ traceId, name, endMs: 10 }));
+
+/** Watches a pipeline that tells what a test says, beside a collector with one trace. */
+async function watch(t: TestContext) {
+  const pipeline = new EventEmitter();
+  const handler = createConnectHandler({
+    routes: ({ service }) =>
+      void service(StudioService, {
+        async *watchRequests(_, { signal }): AsyncGenerator<News> {
+          const said = on(pipeline, "said", { signal });
+          pipeline.emit("watched");
+          for await (const [message] of said) {
+            if (message instanceof Error) {
+              throw message;
+            }
+            yield message;
+          }
+        },
+      }),
+  });
+  const listening = await listen({ handler, port: 0 });
+  const collector = await startCollector(t, spans);
+  const over = new AbortController();
+  t.after(async () => {
+    over.abort();
+    await listening.stop({ graceMs: 0 });
+  });
+  const shown = new EventEmitter();
+  const seen: string[] = [];
+  const ended: EndedRequest[] = [];
+  const see = (what: string) => {
+    seen.push(what);
+    shown.emit("seen");
+  };
+  const watched = once(pipeline, "watched");
+  const done = watchRequests({
+    pipeline: connectStudio(listening.url),
+    collector: connectStudio(collector.url),
+    signal: over.signal,
+    view: {
+      began: ({ traceId: id, method }) => see(`${id.slice(0, 2)} began ${method}`),
+      queued: ({ traceId: id }, { position }) => see(`${id.slice(0, 2)} queued ${position}`),
+      painting: ({ traceId: id }, { step }) => see(`${id.slice(0, 2)} step ${step}`),
+      answered: ({ traceId: id }) => see(`${id.slice(0, 2)} answered`),
+      ended(_, request) {
+        ended.push(request);
+        see(`${request.traceId.slice(0, 2)} ended ${request.statusCode}`);
+      },
+    },
+  });
+  done.catch(() => {});
+  await watched;
+  return {
+    done,
+    ended,
+    stop: () => over.abort(),
+    say: (said: News | Error) => pipeline.emit("said", said),
+    /** All that was seen, once it is so much. */
+    async seen(count: number): Promise<string[]> {
+      while (seen.length < count) {
+        await once(shown, "seen");
+      }
+      return seen;
+    },
+  };
+}
+
+const startUnixNano = 5_000_000n;
+const started = (method: string) => ({ case: "started", value: { method } }) as const;
+
+suite("the requests of a pipeline", () => {
+  test("are told from their beginning to their end, several at a time, each with its trace", async (t) => {
+    const { say, seen, ended, stop, done } = await watch(t);
+    say({ traceId, startUnixNano, event: started("GenerateStream") });
+    say({ traceId: otherId, startUnixNano, event: started("Generate") });
+    say({ traceId, startUnixNano, event: { case: "queued", value: { position: 2 } } });
+    say({
+      traceId,
+      startUnixNano,
+      event: { case: "progress", value: { stage: Stage.DENOISING, step: 3, totalSteps: 4 } },
+    });
+    // Of one that nobody knows.
+    say({ traceId: "c3".repeat(16), startUnixNano, event: { case: "queued", value: { position: 2 } } });
+    say({ traceId, startUnixNano, event: { case: "ended", value: { statusCode: "OK" } } });
+    assert.deepEqual(await seen(6), [
+      "a1 began GenerateStream",
+      "b2 began Generate",
+      "a1 queued 2",
+      "a1 step 3",
+      "a1 answered",
+      "a1 ended OK",
+    ]);
+    // Its trace is not known: it is waited for, but not for long.
+    say({ traceId: otherId, startUnixNano, event: { case: "ended", value: { statusCode: "CANCELLED" } } });
+    assert.deepEqual((await seen(8)).slice(6), ["b2 answered", "b2 ended CANCELLED"]);
+    const [first, second] = ended;
+    assert.deepEqual(first?.spans.map(({ name }) => name).sort(), names.toSorted());
+    assert.equal(first?.method, "GenerateStream");
+    assert.ok((first?.durationMs ?? 0) > 0);
+    assert.deepEqual(second?.spans, []);
+    stop();
+    await done;
+  });
+
+  test("are told again after the same id began anew, and have no trace where tracing is off", async (t) => {
+    const { say, seen, stop, done } = await watch(t);
+    for (const start of [1n, 2n]) {
+      say({ traceId: "", startUnixNano: start, event: started("Generate") });
+    }
+    say({ traceId: "", startUnixNano: 2n, event: { case: "ended", value: { statusCode: "OK" } } });
+    assert.deepEqual(await seen(4), [" began Generate", " began Generate", " answered", " ended OK"]);
+    stop();
+    await done;
+  });
+
+  test("are told no longer when the pipeline says no more, with its words", async (t) => {
+    const { say, done } = await watch(t);
+    say(new ConnectError("no more", Code.ResourceExhausted));
+    await assert.rejects(done, (error) => {
+      assert.ok(error instanceof CommandError);
+      assert.match(error.message, /^requests are no longer shown: http:\S+ answered RESOURCE_EXHAUSTED: no more$/);
+      return true;
+    });
+  });
+});
