@@ -5,6 +5,7 @@
  * @module server
  */
 export type { ConnectApp } from "../app/app-clients.js";
+export { type Observed, type ObserveOptions, observe } from "../app/observe.js";
 export type { LoadOrder, StartUpTimes } from "../engine/child/messages.js";
 export type { Device, ExecutionProvider } from "../engine/device.js";
 export type {

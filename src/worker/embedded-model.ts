@@ -1,4 +1,5 @@
 import { fileURLToPath } from "node:url";
 
-/** Folder of the model that comes with the package: two levels up, the same from `src/worker` and from `dist/worker`. */
+/** Folder of the model that comes with the package. */
+// Two levels up, the same from `src/worker` and from `dist/worker`.
 export const embeddedModelFolder: string = fileURLToPath(new URL("../../models/emoji-xl", import.meta.url));

@@ -22,7 +22,11 @@ export const nobody: Caller = { name: undefined, countKey: "nobody", mayUse: () 
 /** Context key under which a server puts the caller. */
 export const callerContextKey: ContextKey<Caller> = createContextKey(inProcess, { description: "caller" });
 
-/** Who makes a call, in its handler: `callerOf(context)`. */
+/**
+ * Who makes a call, in its handler: `callerOf(context)`.
+ *
+ * @param context the handler's.
+ */
 export function callerOf({ values }: Pick<HandlerContext, "values">): Caller {
   return values.get(callerContextKey);
 }

@@ -27,6 +27,7 @@ export interface OpenAppSecurity extends ConnectionSecurity {
 /**
  * Reads an app's files and watches them.
  *
+ * @param security the app's.
  * @throws Error that names the file that is wrong, or what is missing.
  */
 export function openAppSecurity({ tls, keyFile }: AppSecurity, options: ReloadOptions): OpenAppSecurity {

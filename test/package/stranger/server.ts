@@ -1,29 +1,23 @@
-import { pino } from "pino";
 import type { App } from "throughline/app";
 import {
   createAppDirectory,
   createDirectoryStore,
   createPipelineApp,
-  createTelemetry,
   createWorkerApp,
   defaultAppId,
-  type Environment,
   type ManagedEngine,
+  type Observed,
+  observe,
   pipelineName,
   workerName,
 } from "throughline/server";
 
-const logger = pino({ level: "silent" });
+const observed = (serviceName: string): Observed =>
+  observe({ serviceName, environment: {}, level: "silent", write: () => {} });
 
 /** Both services in one program, on free ports of the loopback. */
 export async function serveBoth(engine: ManagedEngine, pictures: string) {
-  const environment: Environment = {};
-  const telemetryOf = (serviceName: string) => createTelemetry({ serviceName, environment, log: logger });
-  const workerApp: App = createWorkerApp({
-    startEngine: async () => engine,
-    telemetry: telemetryOf(workerName),
-    logger,
-  });
+  const workerApp: App = createWorkerApp({ startEngine: async () => engine, ...observed(workerName) });
   const worker = await workerApp.serve({ port: 0 });
   const pipeline = await createPipelineApp({
     directory: createAppDirectory({
@@ -31,8 +25,7 @@ export async function serveBoth(engine: ManagedEngine, pictures: string) {
       defaultApp: defaultAppId,
     }),
     store: await createDirectoryStore({ directory: pictures }),
-    telemetry: telemetryOf(pipelineName),
-    logger,
+    ...observed(pipelineName),
   }).serve({ port: 0 });
   return {
     url: pipeline.url,

@@ -1,0 +1,69 @@
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { dirname, join, relative, sep } from "node:path";
+import test from "node:test";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const docs = filesBelow("docs");
+const pages = ["README.md", "SECURITY.md", "bench/README.md", "training/README.md", "models/emoji-xl/README.md"]
+  .concat(filesBelow("examples"), docs)
+  .filter((path) => path.endsWith(".md"));
+
+function filesBelow(folder: string): string[] {
+  return readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)).replaceAll(sep, "/"));
+}
+
+const read = (path: string) => readFileSync(join(root, path), "utf8");
+
+/** Where a page's links lead, below the root, with their anchors. Links to other sites are left out. */
+function linksOf(page: string): { readonly path: string; readonly anchor: string | undefined }[] {
+  const prose = read(page).replace(/^```[\s\S]*?^```/gm, "");
+  return [...prose.matchAll(/\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)/g)].map(([, path, anchor]) => ({
+    path: path ? join(dirname(page), path).replaceAll(sep, "/").replace(/\/$/, "") : page,
+    anchor,
+  }));
+}
+
+/** Anchors of a page, as GitHub makes them of headings, and those that it sets itself. */
+function anchorsOf(page: string): ReadonlySet<string> {
+  const text = read(page).replace(/^```[\s\S]*?^```/gm, "");
+  const count = new Map<string, number>();
+  const ofHeadings = [...text.matchAll(/^#{1,6} (.+)$/gm)].map(([, heading = ""]) => {
+    const plain = heading.replace(/\[([^\]]*)\]\([^)]*\)/g, "$1").toLowerCase();
+    const slug = plain.replace(/[^\p{L}\p{N}\p{M} _-]/gu, "").replaceAll(" ", "-");
+    const before = count.get(slug) ?? 0;
+    count.set(slug, before + 1);
+    return before === 0 ? slug : `${slug}-${before}`;
+  });
+  return new Set([...ofHeadings, ...[...text.matchAll(/<a id="([^"]+)">/g)].map((match) => match[1] ?? "")]);
+}
+
+test("no link of the documentation is dead", () => {
+  const dead = pages.flatMap((page) =>
+    linksOf(page)
+      .filter(({ path, anchor }) => !leadsSomewhere(path, anchor))
+      .map(({ path, anchor }) => `${page} → ${path}${anchor === undefined ? "" : `#${anchor}`}`),
+  );
+  assert.deepEqual(dead, []);
+});
+
+function leadsSomewhere(path: string, anchor: string | undefined): boolean {
+  if (!existsSync(join(root, path))) {
+    return false;
+  }
+  return anchor === undefined || statSync(join(root, path)).isDirectory() || anchorsOf(path).has(anchor);
+}
+
+test("docs/README.md links each page of docs/ once, and each picture is shown", () => {
+  const linked = linksOf("docs/README.md").map(({ path }) => path);
+  const listed = docs.filter((path) => !/^docs\/(?:README\.md$|api\/(?!README))/.test(path) && !path.endsWith(".png"));
+  assert.deepEqual(linked.filter((path) => path.startsWith("docs/")).sort(), listed.sort());
+  const shown = new Set(pages.flatMap(linksOf).map(({ path }) => path));
+  assert.deepEqual(
+    docs.filter((path) => path.endsWith(".png") && !shown.has(path)),
+    [],
+  );
+});
