@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { LRUCache } from "lru-cache";
 import { type EncodedImage, formatOfFileName } from "./image-format.js";
 import { type ImageStore, imageFileName, imageFileNameOf } from "./image-store.js";
+import { StoreFullError } from "./store-full-error.js";
 
 /** How much a directory keeps, and for how long. */
 export interface DirectoryStoreOptions {
@@ -136,7 +137,8 @@ async function writeWhole(directory: string, fileName: string, bytes: Uint8Array
     await rename(draft, join(directory, fileName));
   } catch (error) {
     await rm(draft, { force: true });
-    throw error;
+    const isFull = ["ENOSPC", "EDQUOT"].includes(String(codeOf(error)));
+    throw isFull ? new StoreFullError(`no space is left in ${directory}`, { cause: error }) : error;
   }
 }
 

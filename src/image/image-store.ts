@@ -12,14 +12,18 @@ export interface ImageStore {
   /**
    * Keeps a picture and returns its file name, which is made from its content: equal pictures share one.
    *
-   * @throws Error when the picture cannot be kept; nothing is then left behind.
+   * @throws StoreFullError when there is no space for it, Error when it cannot be kept for another reason; nothing is then left behind.
    */
   put(image: EncodedImage): Promise<string>;
   /** The picture of that name; undefined when there is none, when it expired, or when the name is not one of the store's. */
   get(fileName: string): Promise<StoredImage | undefined>;
 }
 
-/** A picture's file name, made from its content: 128 bits of the bytes' SHA-256 in hexadecimal, and an extension. */
+/**
+ * A picture's file name, made from its content: 128 bits of the bytes' SHA-256 in hexadecimal, and an extension.
+ *
+ * @param image the picture.
+ */
 export function imageFileNameOf({ bytes, format }: EncodedImage): string {
   return `${createHash("sha256").update(bytes).digest("hex").slice(0, 32)}.${extensionOf(format)}`;
 }

@@ -1,11 +1,13 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { PaintRequest } from "../engine/engine.js";
 import { PaintError } from "../engine/paint-error.js";
+import { StoreFullError } from "../image/store-full-error.js";
 import {
   deadlineExceeded,
   internal,
   invalidField,
   queueFull,
+  storeFull,
   toClientError,
   unavailable,
   unavailableOnce,
@@ -41,6 +43,9 @@ export function paintErrorToConnect(error: unknown, signal: AbortSignal, whereab
       "all places of this worker are taken, and this one went to a caller with fewer",
       error.retryAfterMs,
     );
+  }
+  if (error instanceof StoreFullError) {
+    return storeFull(error);
   }
   return error instanceof PaintError ? refusalOfPaintError(error) : toClientError(error, signal);
 }

@@ -27,8 +27,8 @@ export async function fullDisk(workers: readonly WorkerProcess[], table: FaultTa
     const before = await readdir(directory);
 
     const full = await pipeline.paint({ side: 256 });
-    assert.equal(full.code, "INTERNAL");
-    assert.equal(full.words, "internal error");
+    assert.equal(full.code, "UNAVAILABLE");
+    assert.equal(full.words, "the picture cannot be kept: the disk of the pictures is full");
     assert.deepEqual(
       full.attempts.map(({ code }) => code),
       ["OK"],

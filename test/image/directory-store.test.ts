@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, open, readdir, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -8,6 +8,7 @@ import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { createDirectoryStore } from "../../src/image/directory-store.js";
 import { createImageRoute, imageUrl } from "../../src/image/image-route.js";
+import { StoreFullError } from "../../src/image/store-full-error.js";
 
 async function folder(t: TestContext): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), "throughline-store-"));
@@ -82,6 +83,24 @@ test("nothing is left behind when a picture cannot be written", async (t) => {
   await rm(directory, { recursive: true });
   await writeFile(directory, "a file where the folder was");
   await assert.rejects(store.put(picture(1)), /ENOTDIR|EEXIST/);
+});
+
+test("a full disk is told as such, leaves nothing behind, and the next picture is kept when there is room", async (t) => {
+  const directory = await folder(t);
+  const store = await createDirectoryStore({ directory });
+  const file = await open(join(directory, "any"), "w");
+  await file.close();
+  await rm(join(directory, "any"));
+  const full = Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
+  const write = t.mock.method(Object.getPrototypeOf(file), "writeFile", () => Promise.reject(full));
+  await assert.rejects(store.put(picture(1)), (error) => {
+    assert.ok(error instanceof StoreFullError);
+    assert.equal(error.cause, full);
+    return true;
+  });
+  assert.deepEqual(await readdir(directory), []);
+  write.mock.restore();
+  assert.ok(await store.get(await store.put(picture(1))));
 });
 
 test("a folder that was removed is made again", async (t) => {

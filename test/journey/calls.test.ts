@@ -9,6 +9,7 @@ import { PaintError } from "../../src/engine/paint-error.js";
 import { RetryInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
 import { Delivery, ImageFormat, Stage } from "../../src/gen/throughline/v1/image_pb.js";
 import { createDirectoryStore } from "../../src/image/directory-store.js";
+import { StoreFullError } from "../../src/image/store-full-error.js";
 import { createTestMesh, type TestMesh, type TestMeshOptions } from "../../src/testing/create-test-mesh.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createHeldEngine } from "../support/held-engine.js";
@@ -251,6 +252,24 @@ test("a picture that cannot be kept is INTERNAL, and the log says why with the t
   const line = log.find((entry) => entry.includes("no space left")) ?? "";
   assert.equal(JSON.parse(line).trace_id, mesh.spans().at(-1)?.traceId);
 });
+
+for (const wire of wires) {
+  test(`a full disk of pictures is UNAVAILABLE in words for callers, and only the log says where (${wire})`, async (t) => {
+    const full = new StoreFullError("no space is left in /srv/pictures");
+    const store = { put: () => Promise.reject(full), get: async () => undefined };
+    const log: string[] = [];
+    const engine = createFakeEngine();
+    const mesh = await meshFor(t, { wire, engine, store, onLog: (line) => log.push(line) });
+    await assert.rejects(mesh.pipeline.generate({ prompt: "a" }), (error) => {
+      assert.ok(error instanceof ConnectError);
+      const words = "the picture cannot be kept: the disk of the pictures is full";
+      assert.deepEqual([error.code, error.rawMessage], [Code.Unavailable, words]);
+      return true;
+    });
+    assert.equal(engine.paintings, 1);
+    assert.equal(log.filter((line) => line.includes("/srv/pictures")).length, 1);
+  });
+}
 
 test("a worker that is gone is UNAVAILABLE, and the pipeline stays up", async (t) => {
   const mesh = await meshFor(t, { wire: "port" });

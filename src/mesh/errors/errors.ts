@@ -53,6 +53,19 @@ export function unavailableOnce(message: string, cause?: unknown): ConnectError 
   return createConnectError({ code: Code.Unavailable, message, metadata: { [retryOnceHeader]: "true" }, cause });
 }
 
+/**
+ * UNAVAILABLE because there is no space for what was made. `grpc-retry-pushback-ms: -1` tells a gRPC client not to have it made again at
+ * once, for the same disk.
+ */
+export function storeFull(cause: unknown): ConnectError {
+  return createConnectError({
+    code: Code.Unavailable,
+    message: "the picture cannot be kept: the disk of the pictures is full",
+    metadata: { "grpc-retry-pushback-ms": "-1" },
+    cause,
+  });
+}
+
 /** INTERNAL with a plain reason that is fit for callers. */
 export function internal(message: string, cause?: unknown): ConnectError {
   return createConnectError({ code: Code.Internal, message, cause });
