@@ -15,6 +15,7 @@ import { createOtlpHttpHandler } from "./otlp-http.js";
 import { spansFromOtlp } from "./otlp-spans.js";
 import { createSpanStore, type SpanStore } from "./span-store.js";
 import { studioRoutes } from "./studio-service.js";
+import { dropUnkeptSignals } from "./unkept-signals.js";
 
 export interface CollectorOptions {
   /** Where spans are kept. Default: a new store with its default limits. */
@@ -29,7 +30,10 @@ export interface Collector {
   readonly routes: (router: ConnectRouter) => void;
   /** Checks requests by the rules of their contracts; OTLP has none. */
   readonly interceptors: readonly Interceptor[];
-  /** Takes exports by HTTP at `POST /v1/traces`, Protobuf or JSON; answers 404 for other paths. */
+  /**
+   * Takes exports by HTTP at `POST /v1/traces`, Protobuf or JSON. Metrics and logs, by HTTP and by gRPC, are taken and dropped. Answers 404
+   * for other paths.
+   */
   readonly httpHandler: NodeHandler;
   readonly store: SpanStore;
 }
@@ -46,6 +50,7 @@ export function createCollector(options: CollectorOptions = {}): Collector {
     const partialSuccess = { rejectedSpans: BigInt(rejected), errorMessage: "spans without valid ids" };
     return create(ExportTraceServiceResponseSchema, { partialSuccess });
   };
+  const takeTraces = createOtlpHttpHandler({ receive, maxBodyBytes: options.maxBodyBytes ?? 16 * 1024 * 1024 });
   const services = [TraceService, StudioService];
   const health = createHealth({ services: services.map(({ typeName }) => typeName) });
   health.setAll(ServingStatus.SERVING);
@@ -58,6 +63,10 @@ export function createCollector(options: CollectorOptions = {}): Collector {
       reflectionRoutes(services)(router);
     },
     interceptors: [createValidationInterceptor({ services: [StudioService] })],
-    httpHandler: createOtlpHttpHandler({ receive, maxBodyBytes: options.maxBodyBytes ?? 16 * 1024 * 1024 }),
+    httpHandler(request, response) {
+      if (!dropUnkeptSignals(request, response)) {
+        takeTraces(request, response);
+      }
+    },
   };
 }

@@ -53,6 +53,7 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
           OTEL_EXPORTER_OTLP_ENDPOINT: url,
           OTEL_EXPORTER_OTLP_PROTOCOL: protocol,
           OTEL_EXPORTER_OTLP_COMPRESSION: compression,
+          OTEL_METRICS_EXPORTER: "none",
         },
         log: { warn: (fields, message) => assert.fail(`${message} ${JSON.stringify(fields)}`) },
       });
@@ -242,7 +243,7 @@ test("an empty export in Protobuf is answered in Protobuf", async (t) => {
 
 test("other paths and methods", async (t) => {
   const { url } = await startCollector(t, "http/protobuf");
-  assert.equal((await fetch(`${url}/v1/metrics`, { method: "POST", body: "{}", headers: jsonType })).status, 404);
+  assert.equal((await fetch(`${url}/v1/profiles`, { method: "POST", body: "{}", headers: jsonType })).status, 404);
   assert.equal((await fetch(url)).status, 404);
   assert.equal((await fetch(`${url}/v1/traces`)).status, 405);
 });
