@@ -31,6 +31,6 @@ function cellsOf(trace: TraceSummary): string[] {
     running ? "running" : formatDuration(durationNano),
     String(spanCount),
     String(errorCount),
-    `${printable(name)} (${printable(service)})`,
+    name === service ? printable(name) : `${printable(name)} (${printable(service)})`,
   ];
 }
