@@ -1,4 +1,4 @@
-// Run as a process of its own: makes a span for each environment in argv[2], shuts all down at the same time, and writes what
+// Run as a process of its own: makes a span and a line of the log for each environment in argv[2], shuts all down at the same time, and writes what
 // happened as JSON when the process has nothing left to do. It never exits by itself.
 import { ROOT_CONTEXT } from "@opentelemetry/api";
 import { createTelemetry } from "../../src/trace/sdk/telemetry.js";
@@ -11,13 +11,15 @@ const running = await Promise.all(
   Object.entries(environments).map(async ([name, environment]) => {
     const log = {
       warn: (_: object, message: string) => {
-        if (message === "spans could not be exported") {
-          warnings.push(name);
+        const [, what] = /^(.*) could not be exported$/.exec(message) ?? [];
+        if (what !== undefined) {
+          warnings.push(`${what}: ${name}`);
         }
       },
     };
     const telemetry = createTelemetry({ serviceName: name, environment, log });
     await withSpan(telemetry.tracer, "work", { parent: ROOT_CONTEXT }, () => {});
+    telemetry.exportLog('{"level":"info","msg":"work"}');
     return { name, telemetry };
   }),
 );
@@ -37,6 +39,7 @@ setTimeout(() => {
 await Promise.all(
   running.map(async ({ name, telemetry }) => {
     await withSpan(telemetry.tracer, "last work", { parent: ROOT_CONTEXT }, () => {});
+    telemetry.exportLog('{"level":"info","msg":"last work"}');
     await Promise.all([telemetry.shutdown(), telemetry.shutdown()]);
     unsettled.delete(name);
   }),

@@ -8,6 +8,7 @@ import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { z } from "zod";
+import { startOtlpLogReceiver } from "../../support/otlp-log-receiver.js";
 import { startOtlpReceiver } from "../../support/otlp-receiver.js";
 
 /** Listens on a free port, and is gone after the test with all its connections. */
@@ -45,6 +46,8 @@ test("a shutdown is over within 4 s whatever the collector does, and the process
   const grpc = await startOtlpReceiver();
   const http = await startOtlpReceiver({ protocol: "http/protobuf" });
   t.after(() => Promise.all([grpc.stop(), http.stop()]));
+  const logs = { grpc: await startOtlpLogReceiver("grpc"), http: await startOtlpLogReceiver("http/protobuf") };
+  t.after(() => Promise.all([logs.grpc.stop(), logs.http.stop()]));
   const mute = createServer(() => {});
   const silent = createHttp2Server();
   silent.on("stream", (stream) => stream.on("error", () => {}));
@@ -52,21 +55,26 @@ test("a shutdown is over within 4 s whatever the collector does, and the process
   const muteEndpoint = await listen(t, mute);
   const refusing = await refusingEndpoint(t);
   const collectors = {
-    "grpc fine": { OTEL_EXPORTER_OTLP_ENDPOINT: grpc.endpoint },
+    "grpc fine": {
+      OTEL_EXPORTER_OTLP_ENDPOINT: grpc.endpoint,
+      OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: logs.grpc.endpoint,
+    },
     "grpc refusing": { OTEL_EXPORTER_OTLP_ENDPOINT: refusing },
     "grpc mute": { OTEL_EXPORTER_OTLP_ENDPOINT: muteEndpoint },
     "grpc silent": { OTEL_EXPORTER_OTLP_ENDPOINT: await listen(t, silent) },
-    "http fine": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_ENDPOINT: http.endpoint },
+    "http fine": {
+      OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf",
+      OTEL_EXPORTER_OTLP_ENDPOINT: http.endpoint,
+      OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: `${logs.http.endpoint}/v1/logs`,
+    },
     "http refusing": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_ENDPOINT: refusing },
     "http mute": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_ENDPOINT: muteEndpoint },
     "http busy": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_ENDPOINT: await listen(t, busy) },
   };
+  const onItsWay = { OTEL_BSP_SCHEDULE_DELAY: "1", OTEL_BLRP_SCHEDULE_DELAY: "1", OTEL_EXPORTER_OTLP_TIMEOUT: "10000" };
   const environments = Object.entries(collectors).flatMap(([name, environment]) => [
-    [name, environment],
-    [
-      `${name}, export on its way`,
-      { ...environment, OTEL_BSP_SCHEDULE_DELAY: "1", OTEL_EXPORTER_OTLP_TIMEOUT: "10000" },
-    ],
+    [name, { OTEL_LOGS_EXPORTER: "otlp", ...environment }],
+    [`${name}, export on its way`, { OTEL_LOGS_EXPORTER: "otlp", ...environment, ...onItsWay }],
   ]);
   const script = fileURLToPath(new URL("../../support/export-and-exit.ts", import.meta.url));
   const { stdout } = await promisify(execFile)(process.execPath, [
@@ -82,7 +90,9 @@ test("a shutdown is over within 4 s whatever the collector does, and the process
     warnings.filter((name) => name.includes("fine")),
     [],
   );
-  assert.deepEqual(new Set(warnings), new Set(failing), "every loss is told");
+  const losses = failing.flatMap((name) => [`spans: ${name}`, `log records: ${name}`]);
+  assert.deepEqual(new Set(warnings), new Set(losses), "every loss is told");
   assert.equal(grpc.spans().length, 4);
   assert.equal(http.spans().length, 4);
+  assert.deepEqual([logs.grpc.records().length, logs.http.records().length], [4, 4]);
 });
