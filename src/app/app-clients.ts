@@ -1,6 +1,6 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
-import { trace } from "@opentelemetry/api";
+import { type Counter, trace } from "@opentelemetry/api";
 import { connectApp } from "../mesh/balance/balanced-connection.js";
 import { attemptListener } from "../mesh/balance/call-attempt.js";
 import { type AppStatus, createAppConnections } from "../mesh/directory/app-connections.js";
@@ -8,9 +8,9 @@ import type { AppDirectory, AppDirectoryEntry } from "../mesh/directory/app-dire
 import type { Connection } from "../mesh/grpc/connection.js";
 import { interceptTransport } from "../mesh/grpc/intercept-transport.js";
 import { createClientSpanInterceptor } from "../trace/client-span-interceptor.js";
-import { rpcClientSpans } from "../trace/rpc-spans.js";
+import { rpcClientCalls } from "../trace/rpc-calls.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
-import { recordAttempt } from "./attempt-events.js";
+import { countAttempt, recordAttempt } from "./attempt-events.js";
 
 /** Makes the connection to an app of the directory. */
 export type ConnectApp = (entry: AppDirectoryEntry) => Connection;
@@ -24,7 +24,7 @@ export interface AppClientsOptions {
   /** Whether each call gets a span of its own here; false for an app that makes it itself, and active while it calls. @default true */
   readonly callSpans?: boolean | undefined;
   /** Tracing of the app that calls. */
-  readonly telemetry: Pick<Telemetry, "tracer" | "propagator" | "rpcSpans">;
+  readonly telemetry: Pick<Telemetry, "tracer" | "propagator" | "rpcSpans" | "meter">;
 }
 
 /** Typed clients of other apps, found by app id: one connection an app, made when it is first asked for. */
@@ -47,13 +47,24 @@ export interface AppClients {
 export function createAppClients(options: AppClientsOptions): AppClients {
   const { directory, connect = connectApp, callSpans = true, telemetry } = options;
   const connections = createAppConnections({ directory, connect });
-  const interceptorsOf = (appId: string): readonly Interceptor[] => [
+  const attempts = telemetry.meter.createCounter("throughline.call.attempts", {
+    unit: "{attempt}",
+    description: "Attempts of calls of other apps; one more than a call has retries.",
+  });
+  const create = (appId: string): readonly Interceptor[] => [
     ...(callSpans
       ? [createClientSpanInterceptor({ ...telemetry, name: `call-${appId.split("/").at(-1)}`, appId })]
       : []),
-    attemptEvents,
-    ...rpcClientSpans(telemetry),
+    recordAttempts(appId, attempts),
+    rpcClientCalls(telemetry, appId),
   ];
+  /** By app id; made once, because instruments are. */
+  const interceptors = new Map<string, readonly Interceptor[]>();
+  const interceptorsOf = (appId: string): readonly Interceptor[] => {
+    const known = interceptors.get(appId) ?? create(appId);
+    interceptors.set(appId, known);
+    return known;
+  };
   return {
     client(wanted, service) {
       const { appId } = directory.lookUp(wanted);
@@ -64,11 +75,16 @@ export function createAppClients(options: AppClientsOptions): AppClients {
   };
 }
 
-/** Writes each attempt of a call as an event on the call's span, which is the active one. */
-const attemptEvents: Interceptor = (next) => (request) => {
-  const span = trace.getActiveSpan();
-  if (span !== undefined) {
-    request.contextValues.set(attemptListener, (attempt) => recordAttempt(span, attempt));
-  }
-  return next(request);
-};
+/** Counts each attempt of a call, and writes it as an event on the call's span, which is the active one. */
+function recordAttempts(appId: string, attempts: Counter): Interceptor {
+  return (next) => (request) => {
+    const span = trace.getActiveSpan();
+    request.contextValues.set(attemptListener, (attempt) => {
+      if (span !== undefined) {
+        recordAttempt(span, attempt);
+      }
+      countAttempt(attempts, appId, attempt);
+    });
+    return next(request);
+  };
+}

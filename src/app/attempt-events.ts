@@ -1,4 +1,4 @@
-import type { Attributes, Span } from "@opentelemetry/api";
+import type { Attributes, Counter, Span } from "@opentelemetry/api";
 import type { CallAttempt } from "../mesh/balance/call-attempt.js";
 import { grpcStatusName } from "../otelconnect/status-codes.js";
 import { rpcStatusCode } from "../trace/settle-span.js";
@@ -12,8 +12,21 @@ export function recordAttempt(span: Span, { number, address, port, code, retryRe
     "attempt.number": number,
     "server.address": address,
     ...(port !== undefined && { "server.port": port }),
-    [rpcStatusCode]: code === undefined ? "OK" : grpcStatusName(code),
+    [rpcStatusCode]: statusOf(code),
     ...(retryReason !== undefined && { "attempt.retry_reason": retryReason }),
   };
   span.addEvent("attempt", attributes);
+}
+
+/** Counts an attempt by app, by code and by what made another one follow. */
+export function countAttempt(attempts: Counter, appId: string, { code, retryReason }: CallAttempt): void {
+  attempts.add(1, {
+    "app.id": appId,
+    "rpc.status_code": statusOf(code),
+    ...(retryReason !== undefined && { "attempt.retry_reason": retryReason }),
+  });
+}
+
+function statusOf(code: CallAttempt["code"]): string {
+  return code === undefined ? "OK" : grpcStatusName(code);
 }

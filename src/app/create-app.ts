@@ -18,7 +18,7 @@ import { createHealth, ServingStatus } from "../mesh/serve/health.js";
 import { reflectionRoutes } from "../mesh/serve/reflection.js";
 import { createValidationInterceptor } from "../mesh/serve/validation.js";
 import type { RemoteParent } from "../otelconnect/remote-parent.js";
-import { rpcServerSpans } from "../trace/rpc-spans.js";
+import { rpcServerCalls } from "../trace/rpc-calls.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { createServerSpanInterceptor } from "../trace/server-span-interceptor.js";
 import { createCallLog } from "./call-log.js";
@@ -134,7 +134,7 @@ export function createApp(options: AppOptions): App {
   const probeRoute = createProbeRoute(() => lifecycle.state);
   const interceptors = [
     createCallLog({ logger, services }),
-    ...rpcServerSpans(telemetry, services, serverSpan === "own" ? "link" : serverSpan),
+    rpcServerCalls(telemetry, services, serverSpan === "own" ? "link" : serverSpan),
     ...(serverSpan === "own"
       ? []
       : [createServerSpanInterceptor({ ...telemetry, name, services, parent: serverSpan })]),

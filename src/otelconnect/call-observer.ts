@@ -1,5 +1,13 @@
 import type { Interceptor } from "@connectrpc/connect";
-import { type Context, isSpanContextValid, SpanKind, trace } from "@opentelemetry/api";
+import {
+  type Context,
+  context,
+  INVALID_SPAN_CONTEXT,
+  isSpanContextValid,
+  type Span,
+  SpanKind,
+  trace,
+} from "@opentelemetry/api";
 import { createCallDuration } from "./call-duration.js";
 import { createCallRecord, type RpcResponse } from "./call-record.js";
 import type { OtelConnectOptions } from "./options.js";
@@ -19,7 +27,7 @@ import type { RpcSide } from "./status-codes.js";
 
 /** A call with its span begun. */
 export interface ObservedCall {
-  /** Context whose span is the call's. */
+  /** Context whose span is the call's; what was active, for a call without one. */
   readonly scope: Context;
   /** Goes on with the call, to where the span ends. */
   run(next: ReturnType<Interceptor>): Promise<RpcResponse>;
@@ -50,6 +58,23 @@ export function createCallObserver(side: RpcSide, options: OtelConnectOptions): 
     }
     const startedAtMs = performance.now();
     const system = options.system ?? rpcSystemOf(request.header);
+    const observe = (span: Span, scope: Context): ObservedCall => {
+      const call = { side, system, options, request, span, scope, startedAtMs, duration };
+      return {
+        scope,
+        async run(next) {
+          underWay.add(request.signal);
+          try {
+            return await runCall(next, call, createCallRecord(call));
+          } finally {
+            underWay.delete(request.signal);
+          }
+        },
+      };
+    };
+    if (options.spans === false) {
+      return duration.enabled() ? observe(noSpan, context.active()) : undefined;
+    }
     const attributes = {
       ...callAttributes(system, request),
       ...serverAttributes(request.url),
@@ -69,18 +94,8 @@ export function createCallObserver(side: RpcSide, options: OtelConnectOptions): 
     if (!isSpanContextValid(span.spanContext()) && !duration.enabled()) {
       return undefined;
     }
-    const scope = trace.setSpan(parent, span);
-    const call = { side, system, options, request, span, scope, startedAtMs, duration };
-    return {
-      scope,
-      async run(next) {
-        underWay.add(request.signal);
-        try {
-          return await runCall(next, call, createCallRecord(call));
-        } finally {
-          underWay.delete(request.signal);
-        }
-      },
-    };
+    return observe(span, trace.setSpan(parent, span));
   };
 }
+
+const noSpan = trace.wrapSpanContext(INVALID_SPAN_CONTEXT);

@@ -92,7 +92,8 @@ export function createCallRecord(call: BegunCall): CallRecord {
           ...(side === "client" && serverAttributes(request.url)),
           ...outcome,
         };
-        call.duration.record(seconds, filterAttributes(attributes, options.attributeFilter, request), call.scope);
+        const kept = filterAttributes(attributes, options.attributeFilter, request);
+        call.duration.record(seconds, { ...kept, ...options.metricAttributes?.(request) }, call.scope);
       }
       for (const tidyUp of tidyUps) {
         tidyUp();

@@ -23,7 +23,9 @@ export function createClientInterceptor(options: ClientInterceptorOptions = {}):
     if (call === undefined) {
       return next(request);
     }
-    propagator.inject(call.scope, request.header, headersSetter);
+    if (options.spans !== false) {
+      propagator.inject(call.scope, request.header, headersSetter);
+    }
     return call.run(next);
   };
 }

@@ -22,7 +22,12 @@ export interface RpcOutcome {
 
 /** What both interceptors can be told. */
 export interface OtelConnectOptions {
-  /** Makes the spans. For calls without spans, bring one that makes none: `new ProxyTracerProvider().getTracer("none")`. */
+  /**
+   * Whether calls have spans. Without them they are only measured: the context that is active stays so, and no trace headers are read or
+   * written. @default true
+   */
+  readonly spans?: boolean | undefined;
+  /** Makes the spans. */
   readonly tracer?: Tracer | undefined;
   /** Gives the tracer, where `tracer` does not. @default the global one */
   readonly tracerProvider?: TracerProvider | undefined;
@@ -43,6 +48,8 @@ export interface OtelConnectOptions {
   readonly filter?: ((request: RpcRequest) => boolean) | undefined;
   /** Attributes of your own, which the span begins with. @default none */
   readonly attributes?: ((request: RpcRequest) => Attributes) | undefined;
+  /** Attributes of your own on the metric; each combination of values is a series of its own, so let there be few. @default none */
+  readonly metricAttributes?: ((request: RpcRequest) => Attributes) | undefined;
   /** Says which of the conventions' attributes spans and metrics keep. @default all */
   readonly attributeFilter?: AttributeFilter | undefined;
   /** Names of request headers that stand on the span, as `rpc.request.header.<name>`. @default none */

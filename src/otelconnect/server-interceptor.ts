@@ -41,7 +41,9 @@ export function createServerInterceptor(options: ServerInterceptorOptions = {}):
     if (call === undefined) {
       return next(request);
     }
-    request.contextValues.set(otelContext, call.scope);
+    if (options.spans !== false) {
+      request.contextValues.set(otelContext, call.scope);
+    }
     return call.run(next);
   };
 }

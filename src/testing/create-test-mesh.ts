@@ -9,6 +9,7 @@ import type { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.j
 import type { ImageStore } from "../image/image-store.js";
 import { createAppDirectory } from "../mesh/directory/app-directory.js";
 import { createPipelineApp, pipelineName } from "../pipeline/pipeline-app.js";
+import { createMetricCollector, type MetricPoint } from "../trace/sdk/metric-collector.js";
 import { createSpanCollector } from "../trace/sdk/span-collector.js";
 import type { SpanRecord } from "../trace/span-record.js";
 import { defaultAppId } from "../worker/default-app-id.js";
@@ -61,6 +62,8 @@ export interface TestMesh {
   readonly workerUrl: string;
   /** Finished spans of both services, in the order of their ends. */
   spans(): SpanRecord[];
+  /** What all services have measured so far, a point for each series; while the mesh runs. */
+  metrics(): Promise<MetricPoint[]>;
   /**
    * The spans of one trace, as soon as there are that many.
    *
@@ -91,6 +94,7 @@ const pipelineAppId = "local/image-pipeline";
 export async function createTestMesh(options: TestMeshOptions = {}): Promise<TestMesh> {
   const { engine = createFakeEngine(), appId = defaultAppId, environment = {} } = options;
   const collector = createSpanCollector();
+  const measured = createMetricCollector();
   const observed = (serviceName: string) =>
     observe({
       serviceName,
@@ -98,6 +102,7 @@ export async function createTestMesh(options: TestMeshOptions = {}): Promise<Tes
       level: options.onLog ? "trace" : "silent",
       write: (line) => options.onLog?.(line),
       exporters: [collector.exporter],
+      metricReaders: [measured.reader()],
     });
 
   const ofWorker = observed(workerName);
@@ -140,6 +145,7 @@ export async function createTestMesh(options: TestMeshOptions = {}): Promise<Tes
     pipelineUrl: pipeline.url,
     workerUrl: worker.url,
     spans: () => collector.spans(),
+    metrics: measured.read,
     async waitForTrace(traceId, count) {
       const enough = (spans: readonly SpanRecord[]) => spansOf(traceId, spans).length >= count;
       return spansOf(traceId, await collector.waitFor(enough, AbortSignal.timeout(waitMs)));

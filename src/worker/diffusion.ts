@@ -2,11 +2,13 @@ import { type Context, type Span, SpanKind, type Tracer } from "@opentelemetry/a
 import type { Engine, PaintEvent, PaintRequest, PaintSettings } from "../engine/engine.js";
 import { settleFailure } from "../trace/settle-span.js";
 import { iterateWithSpan } from "../trace/span-scope.js";
+import type { WorkerMetrics } from "./worker-metrics.js";
 
-/** Who makes the spans of a painting, and those of its stages. */
-export interface StageTracers {
+/** Who makes the spans of a painting, and those of its stages, and who measures them. */
+export interface PaintingWatch {
   readonly tracer: Tracer;
   readonly stageTracer: Tracer;
+  readonly metrics: WorkerMetrics;
 }
 
 /**
@@ -14,18 +16,21 @@ export interface StageTracers {
  * wanted. Yields the engine's events.
  */
 export function diffusion(
-  { engine, tracer, stageTracer }: StageTracers & { readonly engine: Engine },
+  { engine, tracer, stageTracer, metrics }: PaintingWatch & { readonly engine: Engine },
   parent: Context,
   request: PaintRequest,
   signal: AbortSignal,
 ): AsyncIterable<PaintEvent> {
   return iterateWithSpan(tracer, "diffusion", { parent }, async function* (span, scope) {
     let stage: Span | undefined;
+    const { executionProvider } = engine.info;
+    const measured = metrics.painting(executionProvider);
     try {
       for await (const event of engine.paint(request, signal)) {
+        measured.event(event);
         switch (event.kind) {
           case "settings":
-            span.setAttributes(settingsAttributes(event.settings, engine.info.executionProvider));
+            span.setAttributes(settingsAttributes(event.settings, executionProvider));
             break;
           case "stage":
             span.addEvent(event.stage);
@@ -45,6 +50,7 @@ export function diffusion(
       throw error;
     } finally {
       stage?.end();
+      measured.end();
     }
   });
 }

@@ -19,6 +19,7 @@ import { relay } from "./relay.js";
 import { tooLateError } from "./too-late.js";
 import { upload } from "./upload.js";
 import { createWhereabouts } from "./whereabouts.js";
+import type { WorkerMetrics } from "./worker-metrics.js";
 
 /** What the worker needs to answer a request. */
 export interface InferContext {
@@ -27,6 +28,7 @@ export interface InferContext {
   readonly tracer: Tracer;
   /** Makes the spans of a painting's stages, where they are wanted. */
   readonly stageTracer: Tracer;
+  readonly metrics: WorkerMetrics;
   readonly propagator: TextMapPropagator;
   /** What a caller's trace headers mean where the body's carrier names no parent. */
   readonly headerPolicy: RemoteParent;
@@ -103,6 +105,7 @@ async function* paintInTurn(
     }
     const queueMs = performance.now() - receivedAt;
     where.turn();
+    worker.metrics.waited(queueMs);
     const late = call.remainingMs === undefined ? undefined : place.tooLate(call.remainingMs - queueMs);
     if (late !== undefined) {
       throw tooLateError(late, queueMs);
@@ -137,6 +140,7 @@ async function* paintInTurn(
     const target = worker.store && !wantsDataUri(options) ? { store: worker.store, baseUrl: call.baseUrl } : undefined;
     const uploaded = await upload(worker, parent, image.pixels, encodingOf(options), target);
     const doneAt = performance.now();
+    worker.metrics.stageTook("upload", doneAt - uploadStartedAt);
 
     const timings = { ...image.timings, queueMs, uploadMs: doneAt - uploadStartedAt, totalMs: doneAt - receivedAt };
     const { model, executionProvider } = engine.info;

@@ -12,9 +12,10 @@ import { unavailable } from "../mesh/errors/errors.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import { withSpan } from "../trace/span-scope.js";
-import { createAdmission } from "./admission.js";
+import { createAdmission, defaultMaxWaiting } from "./admission.js";
 import type { InferCall, InferContext } from "./infer.js";
 import { workerRoutes } from "./routes.js";
+import { createWorkerMetrics } from "./worker-metrics.js";
 
 /** An engine that lives on its own: it can be away for a while, and has to be closed. */
 export interface ManagedEngine extends Engine {
@@ -45,10 +46,15 @@ export const workerName = "text-to-image-worker";
 
 /** TextToImageWorker as an app: one engine behind a bounded queue. */
 export function createWorkerApp(options: WorkerAppOptions): App {
-  const { telemetry, logger, store, trustTraceparent = false } = options;
+  const { telemetry, logger, store, maxWaiting = defaultMaxWaiting, trustTraceparent = false } = options;
   const { tracer, stageTracer, propagator } = telemetry;
-  const admission = createAdmission({ maxWaiting: options.maxWaiting });
+  const admission = createAdmission({ maxWaiting });
+  const metrics = createWorkerMetrics({
+    meter: telemetry.meter,
+    queue: { limit: maxWaiting, length: () => admission.waiting },
+  });
   let engine: ManagedEngine | undefined;
+  let forgetEngine = () => {};
 
   const context = (): InferContext => {
     if (engine === undefined) {
@@ -59,6 +65,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
       admission,
       tracer,
       stageTracer,
+      metrics,
       propagator,
       headerPolicy: trustTraceparent ? "trust" : "ignore",
       store,
@@ -82,12 +89,16 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     async setup({ setAvailable }) {
       // A trace of its own, so that no request's trace shows the model's first run.
       engine = await withSpan(tracer, "warmup", { parent: ROOT_CONTEXT }, options.startEngine);
-      engine.onAvailabilityChange((available) => {
+      metrics.engineIs("ready");
+      forgetEngine = engine.onAvailabilityChange((available) => {
         setAvailable(available);
         admission.setPaused(!available);
+        metrics.engineIs(available ? "ready" : "restarting");
       });
     },
     async teardown() {
+      // An engine that is closed goes away for good, which is no restart.
+      forgetEngine();
       await engine?.close();
     },
     telemetry,
