@@ -2,11 +2,19 @@ import assert from "node:assert/strict";
 import test, { type TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { pino } from "pino";
+import { createWorkerClient } from "../../src/client/client.js";
+import { createCallerDirectory } from "../../src/mesh/access/caller-directory.js";
+import { createCallerKey, hashCallerKey } from "../../src/mesh/access/caller-keys.js";
 import { callerHeader } from "../../src/mesh/access/sharing-key.js";
 import { retryDelayMsOf } from "../../src/mesh/errors/retry-info.js";
+import { createChannel } from "../../src/mesh/grpc/grpc-channel.js";
+import { createGrpcTransport } from "../../src/mesh/grpc/grpc-transport.js";
 import { createTestMesh, type TestMesh, type TestMeshOptions } from "../../src/testing/create-test-mesh.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
+import { createWorkerApp, workerName } from "../../src/worker/worker-app.js";
 import { createHeldEngine } from "../support/held-engine.js";
+import { testTelemetry } from "../support/telemetry.js";
 
 async function meshFor(t: TestContext, options: TestMeshOptions): Promise<TestMesh> {
   const mesh = await createTestMesh({ wire: "port", ...options });
@@ -26,7 +34,6 @@ const refusal = (call: Promise<unknown>): Promise<ConnectError> =>
 test("a caller with one request is painted before all that another caller has waiting", async (t) => {
   const held = createHeldEngine();
   const mesh = await meshFor(t, { engine: held.engine, maxWaiting: 3 });
-  const ends: string[] = [];
   const first = mesh.worker.infer({ prompt: "greedy 1" }, on("a"));
   await held.reached;
   const positions: number[] = [];
@@ -40,7 +47,6 @@ test("a caller with one request is painted before all that another caller has wa
         told();
       }
     }
-    ends.push(name);
   };
   const untilWaiting = async (count: number) => {
     while (waiting < count) {
@@ -66,8 +72,51 @@ test("a caller with one request is painted before all that another caller has wa
   assert.deepEqual(positions.slice(3).sort(), [0, 1, 2]);
   held.release();
   await Promise.all([first, ...calls.filter((_, index) => index !== 2)]);
-  assert.deepEqual(ends, ["modest", "greedy 2", "greedy 3"]);
+  assert.deepEqual(held.begun, ["greedy 1", "modest", "greedy 2", "greedy 3"]);
 });
+
+for (const mayNameCallers of [true, undefined]) {
+  const what = mayNameCallers
+    ? "is believed for whom it calls"
+    : "that is not said to name callers is one caller itself";
+  test(`with a worker that knows its callers, a pipeline ${what}`, async (t) => {
+    const key = createCallerKey();
+    const pipeline = { name: "pipeline", keys: [hashCallerKey(key)], certificates: [], mayUse: () => true };
+    const held = createHeldEngine();
+    const app = createWorkerApp({
+      startEngine: async () => held.engine,
+      telemetry: testTelemetry(t, workerName),
+      logger: pino({ level: "silent" }),
+    });
+    const current = createCallerDirectory([{ ...pipeline, mayNameCallers }]);
+    const running = await app.serve({ port: 0, callers: { current, onChange() {}, close() {} } });
+    const channel = createChannel({ target: `127.0.0.1:${running.port}` });
+    t.after(() => {
+      channel.close();
+      return running.stop({ graceMs: 0 });
+    });
+    const worker = createWorkerClient({ transport: createGrpcTransport({ channel }) });
+    /** Resolves when the request waits, or is painted; `end` when it is painted. */
+    const paint = async (prompt: string, caller: string) => {
+      const headers = { ...on(caller).headers, authorization: `Bearer ${key}` };
+      const events = worker.inferStream({ request: { prompt } }, { headers })[Symbol.asyncIterator]();
+      await events.next();
+      const end = async () => {
+        while ((await events.next()).done !== true) {
+          // Its end is what matters.
+        }
+      };
+      return { end: end() };
+    };
+    const requests = [await paint("greedy 1", "a")];
+    await held.reached;
+    requests.push(await paint("greedy 2", "a"), await paint("modest", "b"));
+    held.release();
+    await Promise.all(requests.map(({ end }) => end));
+    const fair = ["greedy 1", "modest", "greedy 2"];
+    assert.deepEqual(held.begun, mayNameCallers ? fair : ["greedy 1", "greedy 2", "modest"]);
+  });
+}
 
 test("the worker is told by the pipeline for whom it calls", async (t) => {
   const held = createHeldEngine();

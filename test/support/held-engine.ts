@@ -5,10 +5,14 @@ import { createFakeEngine } from "../../src/testing/fake-engine.js";
 export function createHeldEngine(holdAt = 2, limits?: PaintLimits) {
   const reached = deferred();
   const released = deferred();
+  const begun: string[] = [];
   let failure: Error | undefined;
   const engine = createFakeEngine({
     ...(limits && { limits }),
-    async beforeStep(step, _request, signal) {
+    async beforeStep(step, { prompt }, signal) {
+      if (step === 1) {
+        begun.push(prompt);
+      }
       if (step === holdAt) {
         reached.resolve();
         const aborted = deferred();
@@ -25,6 +29,8 @@ export function createHeldEngine(holdAt = 2, limits?: PaintLimits) {
   });
   return {
     engine,
+    /** Prompts in the order in which their paintings began; pictures may be ready in another. */
+    begun,
     reached: reached.promise,
     release: released.resolve,
     /** Ends the painting that stands with an error, and lets the others go. */

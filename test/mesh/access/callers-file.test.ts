@@ -33,6 +33,7 @@ suite("the file of callers", async () => {
   - name: batch
     certificates: ["uri:spiffe://mesh/batch"]
     apps: ["*"]
+    mayNameCallers: true
     requestsPerSecond: 0.5`;
     const directory = await read(yaml);
     const studio = directory.find(bearer(key));
@@ -46,6 +47,7 @@ suite("the file of callers", async () => {
     const batch = directory.find({ authorization: undefined, certificateNames: ["uri:spiffe://mesh/batch"] });
     assert.deepEqual(batch?.rate, { perSecond: 0.5, burst: 1, words: "0.5 requests a second" });
     assert.equal(batch?.mayUse("any/thing"), true);
+    assert.deepEqual([studio?.mayNameCallers, batch?.mayNameCallers], [undefined, true]);
     const json = await read(JSON.stringify({ callers: [{ name: "studio", keys: [hash], apps: ["a/b"] }] }));
     assert.equal(json.find(bearer(key))?.name, "studio");
     assert.equal((await read("callers: []")).find(bearer(key)), undefined);
@@ -81,6 +83,11 @@ suite("the file of callers", async () => {
     ],
     ["a rate of 0", one(`${keyed}, requestsPerMinute: 0`), /: callers\.0\.requestsPerMinute must be a number above 0/],
     ["a burst alone", one(`${keyed}, burst: 3`), /: callers\.0 takes burst only with/],
+    [
+      "a belief that is none",
+      one(`${keyed}, mayNameCallers: CANARY`),
+      /: callers\.0\.mayNameCallers must be true or f/,
+    ],
     ["half a place", one(`${keyed}, maxConcurrent: 0.5`), /: callers\.0\.maxConcurrent must be a whole number/],
     [
       "a name twice",

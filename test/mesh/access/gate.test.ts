@@ -102,6 +102,18 @@ suite("the gate", () => {
     assert.equal(errorOf(() => gate.enter(call(`Bearer ${key}`))).code, Code.Unauthenticated);
   });
 
+  test("believes those for whom they call whose entry says so, and all where it knows nobody", () => {
+    const believed = { ...studio, name: "pipeline", keys: [], certificates: ["cn:pipeline"], mayNameCallers: true };
+    const { gate } = gateOf([studio, believed], { openServices: ["open.Service"] });
+    const mayName = (from: ReturnType<typeof createGate>, ...of: Parameters<typeof call>) =>
+      from.enter(call(...of)).caller.mayNameCallers === true;
+    assert.equal(mayName(gate, undefined, ["cn:pipeline"]), true);
+    assert.equal(mayName(gate, `Bearer ${key}`), false);
+    assert.equal(mayName(gate, undefined, [], "open.Service"), false);
+    assert.equal(mayName(createGate({ callers: reloadable(certificateHolders) }), undefined, ["cn:pipeline"]), false);
+    assert.equal(mayName(createGate({})), true);
+  });
+
   test("of one app lets nobody in who may not use it", () => {
     assert.equal(gateOf([studio], { appId: "acme/painter" }).gate.enter(call(`Bearer ${key}`)).caller.name, "studio");
     const error = errorOf(() => gateOf([studio], { appId: "acme/other" }).gate.enter(call(`Bearer ${key}`)));
