@@ -131,13 +131,13 @@ suite("progress", () => {
       [80, wide[1]],
     ] as const) {
       terminal.resize(columns);
-      assert.deepEqual(terminal.screen().at(-1), line, `${columns} columns`);
+      assert.deepEqual(terminal.screen(), ["$ throughline", line], `${columns} columns`);
     }
     terminal.resize(80);
     progress.above(() => terminal.write("a warning\n"));
-    assert.deepEqual(terminal.screen().slice(-2), ["a warning", wide[1]]);
+    assert.deepEqual(terminal.screen(), ["$ throughline", "a warning", wide[1]]);
     progress.end();
-    assert.deepEqual(terminal.screen().slice(-1), ["a warning"]);
+    assert.deepEqual(terminal.screen(), ["$ throughline", "a warning"]);
   });
 
   test("is drawn a few times a second, however fast the steps come, and changes no mode of the terminal", (t) => {
