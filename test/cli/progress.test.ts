@@ -127,7 +127,8 @@ suite("progress", () => {
     for (const [columns, line] of [
       [60, `denoising              █${"░".repeat(10)}  step 2 of 20  18 s left`],
       [40, "denoising  step 2 of 20  18 s left"],
-      [20, "denoising  step 2 o"],
+      [30, "denoising  step 2 of 20"],
+      [20, "denoising"],
       [80, wide[1]],
     ] as const) {
       terminal.resize(columns);

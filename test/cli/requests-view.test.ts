@@ -77,7 +77,7 @@ suite("the requests that a person sees", () => {
     pass(50);
     const lines = terminal.screen();
     assert.equal(lines.length, 9);
-    assert.equal(lines[0], "10101010  denoising  step 1 of");
+    assert.equal(lines[0], "10101010  denoising");
     assert.equal(lines.at(-1), "and 22 more");
     display.end();
     assert.deepEqual(terminal.screen(), []);

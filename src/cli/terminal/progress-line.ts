@@ -12,7 +12,7 @@ export interface ProgressNews {
 
 /** The line that shows it. */
 export interface ProgressLine extends ProgressNews {
-  /** The line, of so many columns at most: words, bar, steps, time left. What has no place is left out, the bar first. */
+  /** The line, of so many columns at most: words, bar, steps, time left. What has no place is left out, the bar first, the words never. */
   draw(columns: number): string;
 }
 
@@ -71,17 +71,20 @@ export function createProgressLine(): ProgressLine {
       // Where nothing is known a person sees at least that it goes on.
       const passed = counted === "" && now - begunAt >= 1000 ? durationWords(now - begunAt) : "";
       const timed = left > 0 ? `${durationWords(left)} left` : passed;
-      const figures = [counted, timed].filter((part) => part !== "").join("  ");
       const padded = words.padEnd(phaseWidth);
-      const barWidth = Math.min(longestBar, columns - padded.length - 2 - (figures === "" ? 0 : figures.length + 2));
-      const parts =
-        barWidth < shortestBar ? [words, figures] : [padded, bar(total === 0 ? 0 : done / total, barWidth), figures];
-      return parts
-        .filter((part) => part !== "")
-        .join("  ")
-        .slice(0, columns);
+      const taken = join(padded, counted, timed).length + 2;
+      const barWidth = Math.min(longestBar, columns - taken);
+      if (barWidth >= shortestBar) {
+        return join(padded, bar(total === 0 ? 0 : done / total, barWidth), counted, timed);
+      }
+      const fits = (line: string): boolean => line.length <= columns;
+      return [join(words, counted, timed), join(words, counted)].find(fits) ?? words.slice(0, columns);
     },
   };
+}
+
+function join(...parts: readonly string[]): string {
+  return parts.filter((part) => part !== "").join("  ");
 }
 
 function bar(share: number, width: number): string {
