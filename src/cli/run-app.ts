@@ -19,7 +19,7 @@ import { listenToEndingSignals } from "./process/process-signals.js";
 import { runService } from "./process/run-service.js";
 import { directoryOfFile } from "./service/directory-of.js";
 import { observeService } from "./service/observe-service.js";
-import { protectionOf } from "./service/protection-of.js";
+import { serveApp } from "./service/serve-app.js";
 import { workerSecurityOf } from "./service/worker-security.js";
 import { type AppSettings, readAppSettings } from "./settings/app-settings.js";
 
@@ -36,8 +36,8 @@ export interface RunAppOptions {
 }
 
 /**
- * Runs an app as this process, as the environment says: `THROUGHLINE_HOST` and `_PORT`; `_APPS` (app ids and targets of the apps that it may
- * call) or `_APPS_FILE` (which has their policies and credentials too); `_WORKER_TLS_…` and `_WORKER_KEY_FILE` (how it shows itself to them);
+ * Runs an app as this process, as the environment says: `THROUGHLINE_HOST` and `_PORT`; `_METRICS_PORT` (where
+ * Prometheus finds metrics); `_APPS` (app ids and targets of the apps that it may call) or `_APPS_FILE` (which has their policies and credentials too); `_WORKER_TLS_…` and `_WORKER_KEY_FILE` (how it shows itself to them);
  * `_TLS_CERT`, `_TLS_KEY`, `_TLS_CLIENT_CA`, `_CALLERS`, `_INSECURE_OPEN` and `_REFLECTION`; `_GRACE` and `_LOG_LEVEL`; and OpenTelemetry's
  * variables. All mean what they mean for the built-in apps. It says on stdout when it is ready, logs JSON lines on stderr, drains at the
  * first SIGTERM or SIGINT and then ends the process with exit code 0; a second signal ends it at once (143, 130). A start that fails is one
@@ -50,7 +50,7 @@ export async function runApp(options: RunAppOptions): Promise<never> {
   process.stderr.on("error", () => {});
   const { env: environment, stdout, stderr } = process;
   const context = { environment, stdout, stderr, interrupt, supervisor: undefined };
-  const exitCode = await serveApp(options, context).catch((error: unknown) => {
+  const exitCode = await runInContext(options, context).catch((error: unknown) => {
     if (error !== interrupt.reason) {
       stderr.write(`${options.name}: ${error instanceof Error ? error.message : error}\n`);
     }
@@ -59,14 +59,13 @@ export async function runApp(options: RunAppOptions): Promise<never> {
   return endProcess(exitCode);
 }
 
-async function serveApp(options: RunAppOptions, context: CommandContext): Promise<number> {
+async function runInContext(options: RunAppOptions, context: CommandContext): Promise<number> {
   const { name, app: appId, port: defaultPort, create } = options;
   if (!appIdPattern.test(appId)) {
     throw new Error(`app id "${appId}" is not of the form owner/name`);
   }
   const settings = readAppSettings(context.environment, defaultPort);
-  const { host, port, reflection, grace, logLevel } = settings;
-  const { logger, telemetry } = observeService(name, logLevel, context);
+  const { logger, telemetry } = observeService(name, settings.logLevel, context, settings.metricsPort);
   const directory = directoryOf(settings, logger);
   const security = workerSecurityOf(settings, logger);
   const connect = createAppConnector({ security, onRefused: logRefusedFile(logger) });
@@ -75,9 +74,7 @@ async function serveApp(options: RunAppOptions, context: CommandContext): Promis
     {
       name,
       async start() {
-        const app = await create({ apps, telemetry, logger });
-        const running = await app.serve({ host, port, appId, reflection, ...protectionOf(settings, logger) });
-        return { url: running.url, stop: () => running.stop({ graceMs: grace * 1000 }) };
+        return serveApp(await create({ apps, telemetry, logger }), { settings, appId, telemetry, logger });
       },
       async finish() {
         apps.close();

@@ -4,7 +4,7 @@ import { runService } from "../process/run-service.js";
 import { directoryOf } from "../service/directory-of.js";
 import { imageStoreOf } from "../service/image-store-of.js";
 import { observeService } from "../service/observe-service.js";
-import { protectionOf } from "../service/protection-of.js";
+import { serveApp } from "../service/serve-app.js";
 import { workerSecurityOf } from "../service/worker-security.js";
 import type { pipelineSettings } from "../settings/pipeline-settings.js";
 import type { SettingsOf } from "../settings/setting.js";
@@ -13,8 +13,8 @@ type PipelineSettings = SettingsOf<typeof pipelineSettings>;
 
 /** Runs ImagePipeline until a signal ends it. */
 export async function runPipeline(settings: PipelineSettings, context: CommandContext): Promise<number> {
-  const { host, port, publicUrl, trustTraceparent, showApps, corsOrigins, reflection, grace, logLevel } = settings;
-  const { logger, telemetry } = observeService(pipelineName, logLevel, context);
+  const { publicUrl, trustTraceparent, showApps, corsOrigins, logLevel, metricsPort } = settings;
+  const { logger, telemetry } = observeService(pipelineName, logLevel, context, metricsPort);
   const directory = directoryOf(settings, logger);
   return runService(
     {
@@ -31,8 +31,7 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
           telemetry,
           logger,
         });
-        const running = await app.serve({ host, port, reflection, ...protectionOf(settings, logger) });
-        return { url: running.url, stop: () => running.stop({ graceMs: grace * 1000 }) };
+        return serveApp(app, { settings, telemetry, logger });
       },
       finish: () => telemetry.shutdown(),
     },

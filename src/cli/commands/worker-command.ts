@@ -6,7 +6,7 @@ import { runService } from "../process/run-service.js";
 import { findModel, showDownload } from "../service/find-model.js";
 import { imageStoreOf } from "../service/image-store-of.js";
 import { observeService } from "../service/observe-service.js";
-import { protectionOf } from "../service/protection-of.js";
+import { serveApp } from "../service/serve-app.js";
 import type { SettingsOf } from "../settings/setting.js";
 import type { workerSettings } from "../settings/worker-settings.js";
 import { createProgress } from "../terminal/progress.js";
@@ -14,9 +14,9 @@ import { isInteractive } from "../terminal/terminal.js";
 
 /** Runs TextToImageWorker until a signal ends it. */
 export async function runWorker(settings: SettingsOf<typeof workerSettings>, context: CommandContext): Promise<number> {
-  const { app: appId, host, port, device, precision, threads, grace } = settings;
-  const { maxWaiting, publicUrl, trustTraceparent, reflection, engineMemory, engineStall } = settings;
-  const observed = observeService(workerName, settings.logLevel, context);
+  const { app: appId, device, precision, threads } = settings;
+  const { maxWaiting, publicUrl, trustTraceparent, engineMemory, engineStall } = settings;
+  const observed = observeService(workerName, settings.logLevel, context, settings.metricsPort);
   const { telemetry } = observed;
   const logger = observed.logger.child({ app: appId });
   return runService(
@@ -42,8 +42,7 @@ export async function runWorker(settings: SettingsOf<typeof workerSettings>, con
           telemetry,
           logger,
         });
-        const running = await worker.serve({ host, port, appId, reflection, ...protectionOf(settings, logger) });
-        return { url: running.url, stop: () => running.stop({ graceMs: grace * 1000 }) };
+        return serveApp(worker, { settings, appId, telemetry, logger });
       },
       finish: () => telemetry.shutdown(),
     },

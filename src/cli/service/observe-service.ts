@@ -7,15 +7,17 @@ import { usageError } from "../command-error.js";
 /**
  * The log of a service, on stderr, and its telemetry as the environment says.
  *
+ * @param prometheusPort port where Prometheus shall find metrics, whatever the environment says; undefined where nobody said.
  * @throws CommandError (bad usage) that names the variable that holds nonsense.
  */
 export function observeService(
   serviceName: string,
   level: Level | "silent",
   { environment, stderr }: Pick<CommandContext, "environment" | "stderr">,
+  prometheusPort: number | undefined,
 ): Observed {
   try {
-    return observe({ serviceName, environment, level, write: (line) => void stderr.write(line) });
+    return observe({ serviceName, environment, prometheusPort, level, write: (line) => void stderr.write(line) });
   } catch (error) {
     throw error instanceof TelemetryConfigError ? usageError(error.message) : error;
   }

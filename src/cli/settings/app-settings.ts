@@ -4,7 +4,7 @@ import { protectionSettings, reflectionSetting } from "./protection-settings.js"
 import { readSettings } from "./read-settings.js";
 import { optionalSetting, type SettingsOf, setting } from "./setting.js";
 import { port, workerTargets } from "./setting-schemas.js";
-import { graceSetting, hostSetting, logLevelSetting } from "./shared-settings.js";
+import { graceSetting, hostSetting, logLevelSetting, metricsPortSetting } from "./shared-settings.js";
 import { workerSecuritySettings } from "./worker-security-settings.js";
 
 const settingsWith = (defaultPort: number) => ({
@@ -17,6 +17,7 @@ const settingsWith = (defaultPort: number) => ({
     default: String(defaultPort),
     help: "Port of the app; 0 takes a free one",
   }),
+  metricsPort: optionalSetting({ ...metricsPortSetting, variable: "THROUGHLINE_METRICS_PORT" }),
   apps: optionalSetting({
     flag: "apps",
     argument: "owner/name=target",

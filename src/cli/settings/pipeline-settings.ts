@@ -8,6 +8,7 @@ import {
   imageMaxAgeSetting,
   imageMaxBytesSetting,
   logLevelSetting,
+  metricsPortSetting,
   pipelinePortSetting,
 } from "./shared-settings.js";
 import { workerSecuritySettings } from "./worker-security-settings.js";
@@ -16,6 +17,7 @@ import { workerSecuritySettings } from "./worker-security-settings.js";
 export const pipelineSettings = {
   host: hostSetting,
   port: setting({ flag: "port", ...pipelinePortSetting }),
+  metricsPort: optionalSetting({ ...metricsPortSetting, variable: "THROUGHLINE_PIPELINE_METRICS_PORT" }),
   ...directorySettings,
   showApps: setting({
     flag: "show-apps",

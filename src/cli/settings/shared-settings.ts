@@ -48,6 +48,14 @@ export const collectorUrlSetting = {
   schema: httpUrl,
 } as const;
 
+export const metricsPortSetting = {
+  flag: "metrics-port",
+  argument: "port",
+  schema: port,
+  absent: "none",
+  help: "Port at which Prometheus finds metrics, at /metrics; 0 takes a free one, which the log names",
+} as const;
+
 export const modelSetting = optionalSetting({
   flag: "model",
   argument: "folder or owner/name",

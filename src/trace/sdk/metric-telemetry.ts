@@ -25,7 +25,7 @@ export interface MetricsOptions {
 
 /** Metrics for Prometheus, and where it shall find them. */
 export interface PrometheusMetrics extends PrometheusPlace {
-  /** All metrics now, in Prometheus' text format 0.0.4. */
+  /** All metrics now, in Prometheus' text format 0.0.4; its last line has no end. Rejects after the telemetry's own end. */
   scrape(): Promise<string>;
 }
 
@@ -113,5 +113,5 @@ const serializer = new PrometheusSerializer(undefined, false, undefined, false, 
 
 async function scrape(reader: metrics.MetricReader): Promise<string> {
   const { resourceMetrics } = await reader.collect();
-  return `${serializer.serialize(resourceMetrics).trimEnd()}\n`;
+  return serializer.serialize(resourceMetrics).trimEnd();
 }
