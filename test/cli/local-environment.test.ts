@@ -9,6 +9,7 @@ test("the services of a local system make spans and have no other collector, wha
     ENABLE_TRACING: "false",
     OTEL_SDK_DISABLED: "true",
     OTEL_TRACES_EXPORTER: "none",
+    OTEL_METRICS_EXPORTER: "otlp,prometheus",
     OTEL_TRACES_SAMPLER: "always_off",
     OTEL_EXPORTER_OTLP_ENDPOINT: "https://elsewhere:4317",
     OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "https://elsewhere:4318/v1/traces",
@@ -21,6 +22,7 @@ test("the services of a local system make spans and have no other collector, wha
     PATH: "/bin",
     OTEL_RESOURCE_ATTRIBUTES: "team=a",
     ENABLE_TRACING: "true",
+    OTEL_METRICS_EXPORTER: "none",
     THROUGHLINE_RUNNING_SPANS: "true",
     OTEL_BSP_SCHEDULE_DELAY: "200",
   };

@@ -1,7 +1,8 @@
 import type { Environment } from "../../trace/sdk/environment-reader.js";
 
 /** What of the user's environment would lead a local system's spans elsewhere, or switch them off. */
-const replaced = /^(?:THROUGHLINE_|OTEL_EXPORTER_|OTEL_TRACES_|OTEL_BSP_|OTEL_SDK_DISABLED$|ENABLE_TRACING$)/;
+const replaced =
+  /^(?:THROUGHLINE_|OTEL_EXPORTER_|OTEL_TRACES_|OTEL_METRICS_|OTEL_BSP_|OTEL_SDK_DISABLED$|ENABLE_TRACING$)/;
 
 /**
  * Environment for the services of a local system, which are configured by flags alone: the user's own, but tracing is on, whatever the
@@ -14,6 +15,8 @@ export function localEnvironment(environment: Environment): Environment {
     ENABLE_TRACING: "true",
     // The collector is this project's own, which knows what to make of them.
     THROUGHLINE_RUNNING_SPANS: "true",
+    // Its collector keeps none, and a port for Prometheus would be asked for by more than one service.
+    OTEL_METRICS_EXPORTER: "none",
     // A person waits for the trace: the 5 s of the specification are too long.
     OTEL_BSP_SCHEDULE_DELAY: delay === undefined || delay === "" ? "200" : delay,
   };
