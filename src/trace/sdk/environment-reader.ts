@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { accessSync, constants } from "node:fs";
 import type { TelemetryVariable } from "./telemetry-variables.js";
 
 /** Environment variables, as `process.env` holds them. */
@@ -89,13 +89,14 @@ export function readPairs(setting: Setting | undefined): Record<string, string> 
   );
 }
 
-/** Contents of the file that a variable names. */
-export function readNamedFile(setting: Setting | undefined): Buffer | undefined {
+/** The path that a variable says, of a file that can be read. */
+export function readFilePath(setting: Setting | undefined): string | undefined {
   if (setting === undefined) {
     return undefined;
   }
   try {
-    return readFileSync(setting.value);
+    accessSync(setting.value, constants.R_OK);
+    return setting.value;
   } catch (cause) {
     throw new TelemetryConfigError(
       setting.variable,

@@ -1,8 +1,9 @@
+import type { CollectorTlsFiles } from "./collector-tls.js";
 import {
   type Environment,
   maxTimerMs,
   readChoice,
-  readNamedFile,
+  readFilePath,
   readNumber,
   readPairs,
   readSetting,
@@ -23,8 +24,7 @@ export interface ExporterConfig {
   readonly headers: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
   readonly compression: "none" | "gzip";
-  /** PEM files for TLS. */
-  readonly tls: { readonly ca?: Buffer; readonly key?: Buffer; readonly cert?: Buffer };
+  readonly tls: CollectorTlsFiles;
 }
 
 /**
@@ -86,9 +86,9 @@ export function readExporterConfig(environment: Environment, signal: Signal): Ex
   };
 
   function readTls(): ExporterConfig["tls"] {
-    const ca = readNamedFile(read("CERTIFICATE"));
-    const key = readNamedFile(read("CLIENT_KEY"));
-    const cert = readNamedFile(read("CLIENT_CERTIFICATE"));
+    const ca = readFilePath(read("CERTIFICATE"));
+    const key = readFilePath(read("CLIENT_KEY"));
+    const cert = readFilePath(read("CLIENT_CERTIFICATE"));
     return { ...(ca && { ca }), ...(key && { key }), ...(cert && { cert }) };
   }
 }

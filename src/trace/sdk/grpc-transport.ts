@@ -1,5 +1,6 @@
 import grpc from "@grpc/grpc-js";
 import { checkHeaders } from "./check-headers.js";
+import { createCollectorTls } from "./collector-tls.js";
 import { judgeGrpcFailure } from "./export-verdict.js";
 import type { ExporterConfig, Signal } from "./exporter-config.js";
 import { type OtlpTransport, userAgent } from "./otlp-transport.js";
@@ -19,9 +20,11 @@ export function createGrpcTransport(config: ExporterConfig): OtlpTransport {
   const { signal, url, secure, headers, compression, tls } = config;
   const metadata = new grpc.Metadata();
   checkHeaders(headers, (name, value) => metadata.set(name, value));
-  const credentials = secure
-    ? grpc.credentials.createSsl(tls.ca ?? null, tls.key ?? null, tls.cert ?? null)
-    : grpc.credentials.createInsecure();
+  const collectorTls = secure ? createCollectorTls(tls) : undefined;
+  const credentials = () =>
+    collectorTls === undefined
+      ? grpc.credentials.createInsecure()
+      : grpc.credentials.createFromSecureContext(collectorTls.context());
   const { gzip, identity } = grpc.compressionAlgorithms;
   const options = {
     "grpc.primary_user_agent": userAgent,
@@ -44,14 +47,14 @@ export function createGrpcTransport(config: ExporterConfig): OtlpTransport {
   return {
     async send(request, timeoutMs) {
       try {
-        client ??= new grpc.Client(address, credentials, options);
+        client ??= new grpc.Client(address, credentials(), options);
         return { kind: "taken", response: await call(client, request, Date.now() + timeoutMs) };
       } catch (error) {
         if (!isServiceError(error)) {
           return { kind: "refused", reason: error instanceof Error ? error.message : "unknown" };
         }
         if (error.code === grpc.status.UNAVAILABLE || error.code === grpc.status.DEADLINE_EXCEEDED) {
-          // The next try looks the address up anew and connects at once: the schedule of tries is not the channel's.
+          // The next try looks the address up anew, reads the certificates and connects at once: the schedule of tries is not the channel's.
           disconnect();
         }
         return judgeGrpcFailure(error);

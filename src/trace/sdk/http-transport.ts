@@ -3,6 +3,7 @@ import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 import { checkHeaders } from "./check-headers.js";
+import { createCollectorTls } from "./collector-tls.js";
 import { type ExportVerdict, judgeHttpFailure } from "./export-verdict.js";
 import type { ExporterConfig } from "./exporter-config.js";
 import { type OtlpTransport, userAgent } from "./otlp-transport.js";
@@ -20,7 +21,16 @@ export function createHttpTransport({ url, secure, headers, compression, tls }: 
     validateHeaderName(name);
     validateHeaderValue(name, value);
   });
-  const agent = secure ? new HttpsAgent({ keepAlive: true, ...tls }) : new HttpAgent({ keepAlive: true });
+  const collectorTls = secure ? createCollectorTls(tls) : undefined;
+  const newAgent = () =>
+    collectorTls === undefined
+      ? new HttpAgent({ keepAlive: true })
+      : new HttpsAgent({ keepAlive: true, secureContext: collectorTls.context() });
+  let agent: HttpAgent | undefined;
+  const disconnect = () => {
+    agent?.destroy();
+    agent = undefined;
+  };
   const open = secure ? httpsRequest : httpRequest;
   const allHeaders = {
     "user-agent": userAgent,
@@ -30,6 +40,7 @@ export function createHttpTransport({ url, secure, headers, compression, tls }: 
   };
   const post = (body: Uint8Array, timeoutMs: number) =>
     new Promise<ExportVerdict>((resolve, reject) => {
+      agent ??= newAgent();
       const request = open(url, { method: "POST", agent, headers: { ...allHeaders, "content-length": body.length } });
       const timer = setTimeout(() => request.destroy(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
       request.once("close", () => clearTimeout(timer));
@@ -62,11 +73,12 @@ export function createHttpTransport({ url, secure, headers, compression, tls }: 
       try {
         return await post(compression === "gzip" ? await compress(request) : request, timeoutMs);
       } catch (error) {
-        // A connection that failed may be better the next time; the specification wants it tried again.
+        // A connection that failed may be better the next time, with certificates that were renewed; the specification wants it tried again.
+        disconnect();
         return { kind: "later", reason: error instanceof Error ? error.message || error.name : "unknown" };
       }
     },
-    close: () => agent.destroy(),
+    close: disconnect,
   };
 }
 

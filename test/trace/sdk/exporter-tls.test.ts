@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { suite, test } from "node:test";
+import { createGrpcTransport } from "../../../src/trace/sdk/grpc-transport.js";
+import { createHttpTransport } from "../../../src/trace/sdk/http-transport.js";
 import { createTelemetry } from "../../../src/trace/sdk/telemetry.js";
 import { temporaryFolder } from "../../fixtures/temporary-folder.js";
 import { createAuthority, replaceFile, writeCertificate } from "../../support/certificates.js";
 import { startOtlpReceiver } from "../../support/otlp-receiver.js";
+import { steadyPort } from "../../support/steady-port.js";
 
 suite("export over mutual TLS", async () => {
   const folder = await temporaryFolder();
@@ -43,6 +46,34 @@ suite("export over mutual TLS", async () => {
       assert.equal(await exportSpan(receiver.endpoint, { ca, ...client }), "");
       assert.equal(receiver.spans()[0]?.name, "a span");
       assert.equal(receiver.exports[0]?.headers["authorization"], "Bearer CANARY");
+    });
+
+    test(`${protocol}: a renewed certificate is shown by the next try, and a broken file is passed over`, async (t) => {
+      const port = await steadyPort();
+      const start = () => startOtlpReceiver({ protocol, port, tls: { ...server, ca: authority.cert } });
+      let receiver = await start();
+      t.after(() => receiver.stop());
+      const files = await writeCertificate(folder, "renewed", await stranger.issue({ name: "worker" }));
+      const transport = (protocol === "grpc" ? createGrpcTransport : createHttpTransport)({
+        signal: "traces",
+        protocol,
+        url: `${receiver.endpoint}/v1/traces`,
+        secure: true,
+        headers: {},
+        timeoutMs: 10_000,
+        compression: "none",
+        tls: { ca, ...files },
+      });
+      t.after(() => transport.close());
+      const send = async () => (await transport.send(new Uint8Array(), 20_000)).kind;
+      assert.equal(await send(), "later");
+      await writeCertificate(folder, "renewed", await authority.issue({ name: "worker" }));
+      assert.equal(await send(), "taken");
+      await replaceFile(files.key, "nonsense");
+      await receiver.stop();
+      assert.equal(await send(), "later");
+      receiver = await start();
+      assert.equal(await send(), "taken");
     });
 
     test(`${protocol}: sends nothing to a collector of another authority, and gets into none with another's certificate`, async (t) => {
