@@ -1,13 +1,14 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import type { CommandContext } from "../command-context.js";
 import { CommandError } from "../command-error.js";
 import { exitCodes } from "../exit-codes.js";
 import { type LocalSystem, startLocalSystem } from "../process/local-system.js";
 import { whenAborted } from "../process/when-aborted.js";
 import { connectStudio } from "../request/studio-client.js";
-import { watchRequests } from "../request/watch-requests.js";
+import { type RequestsView, watchRequests } from "../request/watch-requests.js";
 import { findModel, showDownload } from "../service/find-model.js";
 import type { devSettings } from "../settings/dev-settings.js";
 import type { SettingsOf } from "../settings/setting.js";
@@ -34,46 +35,21 @@ export async function runDev(settings: DevSettings, context: CommandContext): Pr
 }
 
 async function keepRunning(settings: DevSettings, images: string | undefined, context: CommandContext): Promise<void> {
-  const { pipelinePort, workerPort, collectorPort, model, device, precision, threads, apps, logLevel, json } = settings;
-  const { environment, stdout, stderr, interrupt } = context;
-  const silent = settings.quiet || json;
-  const progress = createProgress(context, silent);
-  try {
-    // Fetched here, where a person sees how far it is; the worker then finds it in the cache.
-    await findModel(model, context, showDownload(progress, isInteractive(stderr, environment)));
-  } finally {
-    progress.end();
-  }
-  if (!silent) {
-    stderr.write("starting a collector, a worker and a pipeline\n");
-  }
+  const { quiet, json } = settings;
+  const { stdout, stderr, interrupt } = context;
   const requests = createRequestsDisplay(context, settings);
-  const system = await startLocalSystem({
-    ports: { collector: collectorPort, worker: workerPort, pipeline: pipelinePort },
-    model,
-    device,
-    precision,
-    threads,
-    images,
-    apps,
-    logLevel,
-    environment,
-    onLog: (line) => requests.above(() => stderr.write(`${line}\n`)),
-    interrupt,
-  });
+  const system = await start(settings, images, context, requests.above);
   const over = new AbortController();
   try {
-    stdout.write(json ? systemJson(system) : describeSystem(system));
-    if (!settings.quiet) {
-      const pipeline = connectStudio(system.pipeline.url);
-      const collector = connectStudio(system.collector.url);
+    if (!quiet) {
+      // Before the URLs are told: whoever reads them may ask at once.
       const signal = AbortSignal.any([interrupt, over.signal]);
-      watchRequests({ pipeline, collector, view: requests, signal }).catch((error: unknown) => {
-        // A pipeline that has died is told of below.
+      showRequests(system, requests, signal).catch((error: unknown) => {
         const message = error instanceof Error ? error.message : String(error);
         requests.above(() => stderr.write(`throughline: ${message}\n`));
       });
     }
+    stdout.write(json ? systemJson(system) : describeSystem(system));
     const death = await Promise.race([
       whenAborted(interrupt),
       ...[system.collector, system.worker, system.pipeline].map(({ command, ended }) =>
@@ -90,13 +66,64 @@ async function keepRunning(settings: DevSettings, images: string | undefined, co
   }
 }
 
+/** Starts the three, and shows how far that is. Their logs are written above what `above` keeps at the foot of the terminal. */
+async function start(
+  settings: DevSettings,
+  images: string | undefined,
+  context: CommandContext,
+  above: (write: () => void) => void,
+): Promise<LocalSystem> {
+  const { pipelinePort, workerPort, collectorPort, model, device, precision, threads, apps, logLevel } = settings;
+  const { environment, stderr, interrupt } = context;
+  const progress = createProgress(context, settings.quiet || settings.json);
+  try {
+    // Fetched here, where a person sees how far it is; the worker then finds it in the cache.
+    await findModel(model, context, showDownload(progress, isInteractive(stderr, environment)));
+    progress.phase("starting a collector, a worker and a pipeline");
+    return await startLocalSystem({
+      ports: { collector: collectorPort, worker: workerPort, pipeline: pipelinePort },
+      model,
+      device,
+      precision,
+      threads,
+      images,
+      apps,
+      logLevel,
+      environment,
+      onLog: (line) => progress.above(() => above(() => stderr.write(`${line}\n`))),
+      interrupt,
+    });
+  } finally {
+    progress.end();
+  }
+}
+
+/** A pipeline that has died leaves its calls a moment before it is known to be gone, which says more. */
+const deathMs = 1000;
+
+/** @throws CommandError when the pipeline lives and does not tell of its requests. */
+async function showRequests(system: LocalSystem, view: RequestsView, signal: AbortSignal): Promise<void> {
+  const pipeline = connectStudio(system.pipeline.url);
+  const collector = connectStudio(system.collector.url);
+  try {
+    await watchRequests({ pipeline, collector, view, signal });
+  } catch (error) {
+    await Promise.race([whenAborted(signal), delay(deathMs, undefined, { ref: false })]);
+    if (!signal.aborted) {
+      throw error;
+    }
+  }
+}
+
 function systemJson({ pipeline, worker, collector }: LocalSystem): string {
-  const urls = { pipeline: pipeline.url, worker: worker.url, collector: collector.url };
+  const urls = { studio: `${pipeline.url}/`, pipeline: pipeline.url, worker: worker.url, collector: collector.url };
   return `${JSON.stringify({ kind: "ready", ...urls })}\n`;
 }
 
 function describeSystem({ pipeline, worker, collector }: LocalSystem): string {
   return `
+studio     ${pipeline.url}/
+
 pipeline   ${pipeline.url}
 worker     ${worker.url}
 collector  ${collector.url}  (OTLP over gRPC and HTTP)
