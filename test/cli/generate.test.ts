@@ -152,7 +152,7 @@ suite("throughline generate, whatever the server says", async () => {
   test("the time of a request covers its picture", async (t) => {
     const { url, serve } = await startWith(t);
     serve((_request, response: Writable) => void response.write(png.subarray(0, 9)));
-    assert.match((await generate(url, "--timeout", "2")).message, /: the time for the request is over$/);
+    assert.match((await generate(url, "--timeout", "5")).message, /: the time for the request is over$/);
   });
 
   test("a message that announces more than a picture needs is not read", async (t) => {

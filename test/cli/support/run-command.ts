@@ -30,7 +30,7 @@ export interface RunningCommand {
   killGroup(signal: NodeJS.Signals): void;
   /** Processes of the group that live: `pid command`. */
   living(): string[];
-  /** Resolves when none lives; rejects when some still do after 20 seconds. The system tells nobody of the end of a grandchild. */
+  /** Resolves when none lives; rejects when some still do after a minute. The system tells nobody of the end of a grandchild. */
   gone(): Promise<void>;
 }
 
@@ -94,7 +94,7 @@ export function startCommand(
     killGroup,
     living,
     async gone() {
-      const deadline = performance.now() + 20_000;
+      const deadline = performance.now() + 60_000;
       while (living().length > 0) {
         if (performance.now() > deadline) {
           throw new Error(`still living: ${living().join("; ")}`);
