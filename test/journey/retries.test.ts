@@ -36,7 +36,7 @@ async function fleetWithLoss(t: TestContext) {
 test("a request whose worker is lost is painted by another, and its trace tells of both", async (t) => {
   const { client, collector } = await fleetWithLoss(t);
   const { traceId } = await client.generate({ prompt: "a red heart", options: { seed: 7 } });
-  const spans = (await collector.waitFor((all) => all.length >= 8, AbortSignal.timeout(20_000))).filter(
+  const spans = (await collector.waitFor((all) => all.length >= 8, AbortSignal.timeout(60_000))).filter(
     (span) => span.traceId === traceId,
   );
   assert.equal(
@@ -131,7 +131,7 @@ test("full workers: the free one paints, then the smallest estimate is told, and
   assert.equal(refused.findDetails(RetryInfoSchema).length, 1);
   const spans = await collector.waitFor(
     (all) => all.some(({ name }) => name === "image-pipeline"),
-    AbortSignal.timeout(20_000),
+    AbortSignal.timeout(60_000),
   );
   const call = spans.find(({ name }) => name === "call-inference-worker");
   assert.deepEqual(
