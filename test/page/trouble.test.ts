@@ -40,7 +40,8 @@ test("a missing key asks for one, and nothing else does", () => {
 
 test("a service that is gone is told from one that has no painter", () => {
   const gone = troubleOf(ConnectError.from(new TypeError("Failed to fetch"), Code.Internal));
-  assert.match(gone.title, /cannot be reached/);
+  assert.match(gone.title, /could not be reached/);
+  assert.equal(gone.connectionLost, true);
   assert.match(gone.advice, /throughline dev/);
   assert.equal(troubleOf(new ConnectError("missing EndStreamResponse", Code.Internal)).title, gone.title);
   assert.match(troubleOf(new ConnectError("no worker", Code.Unavailable)).title, /No painter/);

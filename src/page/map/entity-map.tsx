@@ -35,7 +35,7 @@ const narrow = 480;
 
 function sizesFor(width: number, direction: MapDirection): MapSizes {
   const node = { width: width < narrow ? 166 : 184, height: 52 };
-  return { node, layerGap: direction === "across" ? 150 : 76, nodeGap: direction === "across" ? 36 : 20 };
+  return { node, layerGap: direction === "across" ? 150 : 72, nodeGap: direction === "across" ? 36 : 20 };
 }
 
 function Drawing({ map, width }: { map: WatchEntityMapResponse; width: number }) {

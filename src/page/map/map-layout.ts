@@ -1,3 +1,5 @@
+import { type Call, layOutLayers, type Slot } from "./map-layers.js";
+
 /** Which way the map reads. */
 export type MapDirection = "across" | "down";
 
@@ -23,7 +25,7 @@ export interface PlacedEdge {
   readonly callee: string;
   /** SVG path from the caller's edge to the callee's. */
   readonly path: string;
-  /** Where its figures stand: the middle of the way. */
+  /** Where its figures stand. */
   readonly labelX: number;
   readonly labelY: number;
 }
@@ -36,14 +38,17 @@ export interface MapLayout {
   readonly height: number;
 }
 
-interface Call {
-  readonly caller: string;
-  readonly callee: string;
+/** Along the map's direction and beside it; turned into x and y at the very end. */
+interface Point {
+  readonly along: number;
+  readonly beside: number;
 }
 
+/** Breadth of a passage, in pixels. */
+const passage = 24;
+
 /**
- * Lays out apps in layers, callers before those they call: each stands one layer after the last of its callers (Sugiyama's way, without
- * nodes in between). In a circle of calls the one that closes it runs back. An app's calls of itself are left out.
+ * Gives apps and calls their places. An app's calls of itself are left out.
  *
  * @param names of all apps; calls of others are left out.
  */
@@ -54,107 +59,98 @@ export function layOutMap(
   sizes: MapSizes,
 ): MapLayout {
   const known = new Set(names);
-  const edges = calls.filter(({ caller, callee }) => caller !== callee && known.has(caller) && known.has(callee));
-  const layers = orderLayers(layersOf(names, edges), edges);
-  const along = direction === "across" ? sizes.node.width : sizes.node.height;
-  const beside = direction === "across" ? sizes.node.height : sizes.node.width;
-  const breadth = (count: number) => count * beside + (count - 1) * sizes.nodeGap;
-  const widest = Math.max(0, ...layers.map((layer) => breadth(layer.length)));
+  const drawn = calls.filter(({ caller, callee }) => caller !== callee && known.has(caller) && known.has(callee));
+  const { layers, ways } = layOutLayers(names, drawn);
+  const { width, height } = sizes.node;
+  const [thickness, breadth] = direction === "across" ? [width, height] : [height, width];
+  const breadthOf = ({ kind }: Slot) => (kind === "app" ? breadth : passage);
+  const widthOf = (layer: readonly Slot[]) =>
+    layer.reduce((sum, slot) => sum + breadthOf(slot), 0) + (layer.length - 1) * sizes.nodeGap;
+  const widest = Math.max(0, ...layers.map(widthOf));
 
-  const places = new Map<string, PlacedNode>();
+  /** The middle of each slot's first side. */
+  const slots = new Map<string, Point>();
   for (const [number, layer] of layers.entries()) {
-    const forward = number * (along + sizes.layerGap);
-    for (const [index, name] of layer.entries()) {
-      const sideways = (widest - breadth(layer.length)) / 2 + index * (beside + sizes.nodeGap);
-      places.set(name, direction === "across" ? { name, x: forward, y: sideways } : { name, x: sideways, y: forward });
+    let beside = (widest - widthOf(layer)) / 2;
+    for (const slot of layer) {
+      slots.set(slot.id, { along: number * (thickness + sizes.layerGap), beside: beside + breadthOf(slot) / 2 });
+      beside += breadthOf(slot) + sizes.nodeGap;
     }
   }
-  const length = layers.length === 0 ? 0 : layers.length * along + (layers.length - 1) * sizes.layerGap;
-  return {
-    nodes: [...places.values()],
-    edges: edges.flatMap((edge) => {
-      const from = places.get(edge.caller);
-      const to = places.get(edge.callee);
-      return from === undefined || to === undefined ? [] : [{ ...edge, ...wayOf(from, to, direction, sizes) }];
-    }),
-    width: direction === "across" ? length : widest,
-    height: direction === "across" ? widest : length,
-  };
-}
+  const toXY = ({ along, beside }: Point) =>
+    direction === "across" ? { x: along, y: beside } : { x: beside, y: along };
+  const count = (side: keyof Call, name: string) => drawn.filter((call) => call[side] === name).length;
 
-/** The apps by how many calls lie between them and the first of their callers, on the longest way that is no circle. */
-function layersOf(names: readonly string[], edges: readonly Call[]): string[][] {
-  const callees = new Map<string, string[]>();
-  for (const { caller, callee } of edges) {
-    callees.set(caller, [...(callees.get(caller) ?? []), callee]);
-  }
-  const called = new Set(edges.map(({ callee }) => callee));
-  const depth = new Map<string, number>();
-  const visit = (name: string, level: number, way: ReadonlySet<string>): void => {
-    if (way.has(name) || (depth.get(name) ?? -1) >= level) {
-      return;
-    }
-    depth.set(name, level);
-    for (const callee of callees.get(name) ?? []) {
-      visit(callee, level + 1, new Set([...way, name]));
-    }
-  };
-  // Those that nobody calls come first; what is left then is called in a circle only.
-  for (const name of [...names.filter((each) => !called.has(each)), ...names]) {
-    if (!depth.has(name)) {
-      visit(name, 0, new Set());
-    }
-  }
-  const layers: string[][] = Array.from({ length: 1 + Math.max(-1, ...depth.values()) }, () => []);
-  for (const [name, level] of depth) {
-    layers[level]?.push(name);
-  }
-  return layers.filter((layer) => layer.length > 0);
-}
-
-/** In each layer the apps stand in the order of the middle of their callers, so that calls cross little. */
-function orderLayers(layers: readonly (readonly string[])[], edges: readonly Call[]): string[][] {
-  const place = new Map<string, number>();
-  return layers.map((layer) => {
-    const middle = (name: string) => {
-      const callers = edges.filter(({ callee }) => callee === name).map(({ caller }) => place.get(caller) ?? 0);
-      return callers.length === 0 ? 0 : callers.reduce((sum, each) => sum + each, 0) / callers.length;
-    };
-    const ordered = [...layer].sort((a, b) => middle(a) - middle(b) || a.localeCompare(b));
-    for (const [index, name] of ordered.entries()) {
-      place.set(name, index - (ordered.length - 1) / 2);
-    }
-    return ordered;
+  const edges = [...ways].map(([call, way]) => {
+    const points = way.flatMap((id) => slots.get(id) ?? []);
+    const crowd = count("caller", call.caller) - count("callee", call.callee);
+    const { path, label } = drawWay(points, Math.sign(crowd), thickness, breadth, sizes, toXY);
+    const { x, y } = toXY(label);
+    return { ...call, path, labelX: x, labelY: y };
   });
+  const length = Math.max(0, layers.length * (thickness + sizes.layerGap) - sizes.layerGap);
+  const { x, y } = toXY({ along: length, beside: widest });
+  return {
+    nodes: names.map((name) => {
+      const { along, beside } = slots.get(name) ?? { along: 0, beside: 0 };
+      return { name, ...toXY({ along, beside: beside - breadth / 2 }) };
+    }),
+    edges,
+    width: x,
+    height: y,
+  };
 }
 
-function wayOf(from: PlacedNode, to: PlacedNode, direction: MapDirection, { node, nodeGap }: MapSizes) {
-  const across = direction === "across";
-  const forward = across ? to.x > from.x : to.y > from.y;
-  const half = { x: node.width / 2, y: node.height / 2 };
-  if (forward) {
-    const start = across ? [from.x + node.width, from.y + half.y] : [from.x + half.x, from.y + node.height];
-    const end = across ? [to.x, to.y + half.y] : [to.x + half.x, to.y];
-    return curve(start, end, across ? "x" : "y");
+/**
+ * The curve through the points of a call.
+ *
+ * @param crowd where the label finds room: 1 near the callee, because the caller has more calls, -1 near the caller, 0 in the middle.
+ */
+function drawWay(
+  points: readonly Point[],
+  crowd: number,
+  thickness: number,
+  breadth: number,
+  { layerGap, nodeGap }: MapSizes,
+  toXY: (point: Point) => { readonly x: number; readonly y: number },
+): { readonly path: string; readonly label: Point } {
+  const text = (point: Point) => {
+    const { x, y } = toXY(point);
+    return `${x},${y}`;
+  };
+  const first = points[0] ?? { along: 0, beside: 0 };
+  const last = points.at(-1) ?? first;
+  if (last.along <= first.along) {
+    // Back, or beside: around the far side, in the gap between the rows.
+    const out = breadth / 2 + nodeGap * 0.7;
+    const [from, to] = [first, last].map(({ along, beside }) => ({
+      along: along + thickness / 2,
+      beside: beside + breadth / 2,
+    }));
+    const [a = first, b = last] = [from, to];
+    const [c, d] = [first, last].map(({ along, beside }) => ({ along: along + thickness / 2, beside: beside + out }));
+    return {
+      path: `M${text(a)} C${text(c ?? a)} ${text(d ?? b)} ${text(b)}`,
+      label: { along: (a.along + b.along) / 2, beside: (a.beside + b.beside) / 2 + nodeGap * 0.5 },
+    };
   }
-  // Back, or beside: around the far side, in the gap between the rows.
-  const start = across ? [from.x + half.x, from.y + node.height] : [from.x + node.width, from.y + half.y];
-  const end = across ? [to.x + half.x, to.y + node.height] : [to.x + node.width, to.y + half.y];
-  const out = nodeGap * 0.7;
-  const [sx = 0, sy = 0] = start;
-  const [ex = 0, ey = 0] = end;
-  const path = across
-    ? `M${sx},${sy} C${sx},${sy + out} ${ex},${ey + out} ${ex},${ey}`
-    : `M${sx},${sy} C${sx + out},${sy} ${ex + out},${ey} ${ex},${ey}`;
-  const bulge = out * 0.75;
-  return { path, labelX: (sx + ex) / 2 + (across ? 0 : bulge), labelY: (sy + ey) / 2 + (across ? bulge : 0) };
-}
-
-function curve([sx = 0, sy = 0]: readonly number[], [ex = 0, ey = 0]: readonly number[], along: "x" | "y") {
-  const [mx, my] = [(sx + ex) / 2, (sy + ey) / 2];
-  const path =
-    along === "x"
-      ? `M${sx},${sy} C${mx},${sy} ${mx},${ey} ${ex},${ey}`
-      : `M${sx},${sy} C${sx},${my} ${ex},${my} ${ex},${ey}`;
-  return { path, labelX: mx, labelY: my };
+  const start = { along: first.along + thickness, beside: first.beside };
+  let path = `M${text(start)}`;
+  let at = start;
+  for (const [index, point] of points.slice(1).entries()) {
+    const middle = (at.along + point.along) / 2;
+    path += ` C${text({ along: middle, beside: at.beside })} ${text({ along: middle, beside: point.beside })} ${text(point)}`;
+    at = point;
+    if (index < points.length - 2) {
+      at = { along: point.along + thickness, beside: point.beside };
+      path += ` L${text(at)}`;
+    }
+  }
+  const label =
+    crowd === 0 && points.length === 2
+      ? { along: (start.along + last.along) / 2, beside: (start.beside + last.beside) / 2 }
+      : crowd > 0
+        ? { along: last.along - layerGap / 2, beside: last.beside }
+        : { along: start.along + layerGap / 2, beside: start.beside };
+  return { path, label };
 }

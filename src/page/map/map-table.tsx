@@ -6,7 +6,7 @@ export function MapTable({ map }: { map: WatchEntityMapResponse }) {
   const rows: readonly (readonly [string, string, CallFigures | undefined])[] = [
     ...map.entities
       .filter(({ figures }) => (figures?.count ?? 0) + (figures?.running ?? 0) > 0)
-      .map(({ name, figures }) => ["all together", name, figures] as const),
+      .map(({ name, figures }) => ["anyone", name, figures] as const),
     ...map.calls.map(({ caller, callee, figures }) => [caller, callee, figures] as const),
   ];
   return (

@@ -34,15 +34,19 @@ export function PaintingForm({ studio }: { studio: Studio }) {
         )}
       </Field>
       <div class="actions">
-        {running ? (
-          <button type="button" class="primary" onClick={studio.cancel}>
-            Cancel <kbd>Esc</kbd>
-          </button>
-        ) : (
-          <button type="submit" class="primary">
-            Paint <kbd>{shortcut()}</kbd>
-          </button>
-        )}
+        {/* One button, so that it keeps the focus: what cancels must not submit as well. */}
+        <button
+          type="submit"
+          class="primary"
+          onClick={(event) => {
+            if (running) {
+              event.preventDefault();
+              studio.cancel();
+            }
+          }}
+        >
+          {running ? "Cancel" : "Paint"} <kbd>{running ? "Esc" : shortcut()}</kbd>
+        </button>
       </div>
       {wrong.value.size > 0 && (
         <p class="wrong" role="alert">

@@ -39,6 +39,8 @@ export interface Painting {
   start(form: RequestForm): Promise<void>;
   /** Ends the call; the service stops before its next step. */
   cancel(): void;
+  /** Forgets how the last request ended. */
+  forget(): void;
 }
 
 /** What a painting needs. */
@@ -131,6 +133,11 @@ export function createPainting({ client, now, onTrace, onDone }: PaintingOptions
       current.abort();
       if (state.value.kind === "running") {
         state.value = { kind: "cancelled", running: state.value };
+      }
+    },
+    forget() {
+      if (state.value.kind !== "running") {
+        state.value = { kind: "idle" };
       }
     },
   };

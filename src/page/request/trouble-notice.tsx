@@ -11,7 +11,11 @@ export function TroubleNotice({ studio }: { studio: Studio }) {
   if (state.kind !== "failed" || state.trouble.needsKey) {
     return null;
   }
-  const { title, advice, detail } = state.trouble;
+  const { title, advice, detail, connectionLost } = state.trouble;
+  // The connection's own banner says it already.
+  if (connectionLost && studio.connection.state.value.kind === "lost") {
+    return null;
+  }
   return (
     <section class="notice is-error" aria-label="Failure">
       <div role="alert">
@@ -28,7 +32,7 @@ function PaintAgain({ studio, trouble }: { studio: Studio; trouble: Trouble }) {
   const [failedAtMs, setFailedAtMs] = useState(Date.now());
   useEffect(() => setFailedAtMs(Date.now()), [trouble]);
   const now = useNow(trouble.retryAfterMs !== undefined, 500);
-  const leftMs = failedAtMs + (trouble.retryAfterMs ?? 0) - now;
+  const leftMs = trouble.retryAfterMs === undefined ? 0 : failedAtMs + trouble.retryAfterMs - now;
   return (
     <button type="button" onClick={studio.paint}>
       Paint again{leftMs > 0 && <span class="muted"> (room in {roughDuration(leftMs)})</span>}

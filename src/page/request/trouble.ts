@@ -18,15 +18,17 @@ export interface Trouble {
   readonly retryAfterMs: number | undefined;
   /** Whether the service wants a caller's key, or another one. */
   readonly needsKey: boolean;
+  /** Whether the service could not be reached, or was lost on the way. */
+  readonly connectionLost: boolean;
 }
 
 /** Tells a failed call in words. A call that the page itself cancelled is no failure, and nothing for this function. */
 export function troubleOf(error: unknown): Trouble {
   const failure = ConnectError.from(error);
   const detail = failure.rawMessage;
-  const none = { detail, fields: new Map(), retryAfterMs: undefined, needsKey: false } as const;
+  const none = { detail, fields: new Map(), retryAfterMs: undefined, needsKey: false, connectionLost: false } as const;
   if (isConnectionLost(failure)) {
-    return { ...none, ...connectionLost, detail: "" };
+    return { ...none, ...connectionLost, detail: "", connectionLost: true };
   }
   switch (failure.code) {
     case Code.InvalidArgument: {
@@ -65,8 +67,8 @@ export function isConnectionLost({ cause, rawMessage }: ConnectError): boolean {
 }
 
 const connectionLost = {
-  title: "The service cannot be reached",
-  advice: "Look whether it runs, with `throughline dev` for instance. This page goes on as soon as it is back.",
+  title: "The service could not be reached",
+  advice: "Look whether it runs, with `throughline dev` for instance.",
 };
 
 const unknownFailure = {

@@ -129,7 +129,14 @@ export function createConnection({ client, now, random }: ConnectionOptions): Co
 /** The failure of a watcher, which is not that of a request. */
 function watchTrouble(failure: ConnectError): Trouble {
   const trouble = troubleOf(failure);
-  if (isConnectionLost(failure) || failure.code !== Code.Unavailable) {
+  if (isConnectionLost(failure)) {
+    return {
+      ...trouble,
+      title: "The service cannot be reached",
+      advice: `${trouble.advice} This page goes on as soon as it is back.`,
+    };
+  }
+  if (failure.code !== Code.Unavailable) {
     return trouble;
   }
   return {

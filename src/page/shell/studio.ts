@@ -123,6 +123,8 @@ export function createStudio(options: StudioOptions): Studio {
     wrong.value = checkForm(asked);
     if (wrong.value.size === 0) {
       void painting.start(asked);
+    } else {
+      painting.forget();
     }
   };
 

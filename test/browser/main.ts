@@ -1,0 +1,19 @@
+import { test } from "node:test";
+import { parseArgs } from "node:util";
+import "../../scripts/build-page.mjs";
+import { openBrowser } from "./open-browser.js";
+import { createScreenshots } from "./page-checks.js";
+import { testRealSystem } from "./real-system.js";
+import { testScriptedServices } from "./scripted-services.js";
+
+const { values } = parseArgs({ options: { screenshots: { type: "string" } } });
+const browser = await openBrowser();
+const screenshot = createScreenshots(values.screenshots);
+
+await test("the studio in a browser", async (t) => {
+  t.after(() => browser.close());
+  await t.test("before services that are held at a moment", (inner) =>
+    testScriptedServices(inner, { browser, screenshot }),
+  );
+  if (process.env.X) await t.test("before the real system", (inner) => testRealSystem(inner, { browser, screenshot }));
+});

@@ -1,0 +1,266 @@
+import assert from "node:assert/strict";
+import type { TestContext } from "node:test";
+import { createPipelineClient } from "../../src/client/client.js";
+import { startCommand } from "../cli/support/run-command.js";
+import { assertAccessible, assertNoSidewaysScroll } from "./page-checks.js";
+import { type BrowserTools, openStudioPage } from "./studio-page.js";
+
+const spanNames = ["image-pipeline", "preprocess-prompt", "call-inference-worker", "inference", "diffusion", "upload"];
+
+/** The page of `throughline dev`, with the embedded model. */
+export async function testRealSystem(t: TestContext, tools: BrowserTools): Promise<void> {
+  const dev = startCommand(t, [
+    "dev",
+    "--pipeline-port",
+    "0",
+    "--worker-port",
+    "0",
+    "--collector-port",
+    "0",
+    "--device",
+    "cpu",
+  ]);
+  const url = (await dev.waitFor(/^(?:studio|pipeline) +(http:\/\/\S+)/m))[1] ?? assert.fail("no URL");
+  const pipeline = createPipelineClient({ baseUrl: url });
+
+  await t.test("the first load is small, and keeps its own policy", async (t) => {
+    const { page, complaints } = await openStudioPage(t, tools, "about:blank");
+    const session = await page.context().newCDPSession(page);
+    await session.send("Network.enable");
+    let bytes = 0;
+    session.on("Network.loadingFinished", ({ encodedDataLength }) => {
+      bytes += encodedDataLength;
+    });
+    const response = await page.goto(url, { waitUntil: "load" });
+    await page.getByRole("button", { name: "Paint" }).waitFor();
+    const policy = response?.headers()["content-security-policy"] ?? "";
+    assert.match(policy, /default-src 'none'/);
+    assert.match(policy, /script-src 'self'(;|$)/);
+    assert.ok(bytes > 10_000 && bytes < 100_000, `${bytes} bytes over the wire`);
+    t.diagnostic(`first load: ${bytes} bytes over the wire`);
+    assert.deepEqual(complaints, []);
+  });
+
+  await t.test("a picture forms, and its trace grows beside it", async (t) => {
+    const studio = await openStudioPage(t, tools, url);
+    const { page } = studio;
+    await page.getByText("Connected").waitFor();
+    const previews = new Set<string>();
+    await page.getByLabel("Steps", { exact: true }).first().fill("40");
+    await studio.paint("a red heart, 3d style");
+    await page.getByRole("img", { name: /^Preview of/ }).waitFor();
+    while (previews.size < 3) {
+      const source = await page.locator(".frame img").getAttribute("src");
+      previews.add(source ?? "");
+      await page.waitForFunction(
+        (last) => `(document.querySelector(".frame img")?.src !== ${JSON.stringify(last)})`,
+        source,
+      );
+    }
+    await page.getByRole("treeitem", { name: /^diffusion, .*running/ }).waitFor();
+    await tools.screenshot(page, "forming");
+    await studio.done();
+    await page
+      .getByText(/^6 spans/)
+      .first()
+      .waitFor();
+
+    const names = await page
+      .getByRole("treeitem")
+      .evaluateAll("items => items.map(item => item.getAttribute('aria-label').split(',')[0])");
+    assert.deepEqual([...(names as string[])].sort(), [...spanNames].sort());
+    const colours = await page
+      .locator(".bar")
+      .evaluateAll("bars => bars.map(bar => getComputedStyle(bar).backgroundColor)");
+    assert.equal(new Set(colours as string[]).size, 2);
+
+    await page.getByRole("treeitem", { name: /^diffusion/ }).click();
+    const details = page.getByRole("region", { name: "Span diffusion" });
+    await details.getByText("diffusion.steps").waitFor();
+    for (const event of ["text-encoding", "denoising", "vae-decode"]) {
+      await details.getByText(event, { exact: true }).waitFor();
+    }
+    await page.keyboard.press("Home");
+    await page.keyboard.press("ArrowDown");
+    await page.getByRole("region", { name: "Span preprocess-prompt" }).getByText("prompt.length").waitFor();
+    await page.keyboard.press("End");
+    await page.keyboard.press("ArrowLeft");
+    await page.getByRole("region", { name: "Span inference" }).getByText("model.name").waitFor();
+    assert.deepEqual(studio.complaints, []);
+  });
+
+  await t.test("the map shows the apps and their calls, as a table too", async (t) => {
+    const { page } = await openStudioPage(t, tools, url);
+    await page.getByRole("img", { name: /^2 apps/ }).waitFor();
+    await page.getByText("As a table").click();
+    const row = page.getByRole("row", { name: /image-pipeline text-to-image-worker/ });
+    assert.match((await row.textContent()) ?? "", /per min.*p95/);
+  });
+
+  await t.test(
+    "history outlives the page, and a picture can be had again, varied, shared and downloaded",
+    async (t) => {
+      const studio = await openStudioPage(t, tools, url);
+      const { page } = studio;
+      await page.getByLabel("Seed").fill("7");
+      await page.getByLabel("Steps", { exact: true }).first().fill("6");
+      await studio.paint("a slice of pizza");
+      assert.equal(await studio.done(), 7);
+      const pixels = () => page.locator(".frame img").evaluate(pixelsOf);
+      const first = await pixels();
+      await page.reload();
+      await page.getByRole("button", { name: "a slice of pizza, seed 7" }).click();
+      await page
+        .getByText(/^6 spans/)
+        .first()
+        .waitFor();
+      assert.equal(await pixels(), first);
+
+      await page.getByRole("button", { name: "Again" }).click();
+      assert.equal(await studio.done(), 7);
+      await page.getByText("2 pictures").waitFor();
+      assert.equal(await pixels(), first);
+      await page.getByRole("button", { name: "Vary" }).click();
+      await page.getByText("3 pictures").waitFor();
+      assert.notEqual(await pixels(), first);
+
+      await page.getByRole("button", { name: "a slice of pizza, seed 7" }).first().click();
+      await page.getByRole("button", { name: "Copy a link" }).click();
+      const link = await page.evaluate<string>("navigator.clipboard.readText()");
+      const shared = await openStudioPage(t, tools, link);
+      assert.equal(await shared.page.getByLabel("Prompt", { exact: true }).inputValue(), "a slice of pizza");
+      assert.equal(await shared.page.getByLabel("Seed").inputValue(), "7");
+      await shared.page.getByText("Connected").waitFor();
+      assert.equal(
+        await shared.page.getByRole("button", { name: "Cancel" }).count(),
+        0,
+        "a link does not paint by itself",
+      );
+      assert.equal(await shared.page.locator(".frame img").count(), 0);
+
+      const downloading = page.waitForEvent("download");
+      await page.getByRole("link", { name: "Download" }).click();
+      assert.equal((await downloading).suggestedFilename(), "a-slice-of-pizza-seed-7.png");
+    },
+  );
+
+  await t.test("Escape ends the painting, at the service too", async (t) => {
+    const studio = await openStudioPage(t, tools, url);
+    const { page } = studio;
+    await page.getByLabel("Steps", { exact: true }).first().fill("150");
+    await studio.paint("a red heart");
+    await page.getByText(/step [1-9]\d* of 150/).waitFor();
+    await page.keyboard.press("Escape");
+    await page
+      .getByText(/^Cancelled at step \d+ of 150\.$/)
+      .first()
+      .waitFor();
+    await page.getByRole("treeitem", { name: /^inference/ }).waitFor();
+    await page.waitForFunction(
+      "document.querySelectorAll('.row').length > 0 && document.querySelector('.row.is-running') === null",
+    );
+    const upload = await page.getByRole("treeitem", { name: /^upload/ }).count();
+    assert.equal(upload, 0, "the service stopped before the picture was done");
+    // A cancel is no failure.
+    assert.equal(await page.getByRole("alert").count(), 0);
+  });
+
+  await t.test("traces of other callers are there to look at", async (t) => {
+    const { page } = await openStudioPage(t, tools, url);
+    await page.getByText("Connected").waitFor();
+    const { traceId } = await pipeline.generate({ prompt: "a red heart", options: { numInferenceSteps: 2 } });
+    await page.getByRole("button", { name: traceId.slice(0, 8) }).click();
+    await page
+      .getByText(/^6 spans/)
+      .first()
+      .waitFor();
+    assert.equal(await page.locator(".trace-id").textContent(), traceId);
+  });
+
+  await t.test("everything can be done with the keyboard alone", async (t) => {
+    const { page } = await openStudioPage(t, tools, url);
+    const focused = () =>
+      page.evaluate<string>("(document.activeElement?.getAttribute('aria-label') ?? document.activeElement?.id ?? '')");
+    const tabTo = async (wanted: RegExp) => {
+      for (let presses = 0; presses < 60; presses++) {
+        await page.keyboard.press("Tab");
+        if (wanted.test(await focused())) {
+          const outline = await page.evaluate<string>("getComputedStyle(document.activeElement).outlineStyle");
+          assert.notEqual(outline, "none", `${wanted} shows that it has the focus`);
+          return;
+        }
+      }
+      assert.fail(`the tabulator key never comes to ${wanted}`);
+    };
+    await tabTo(/^prompt$/);
+    await page.keyboard.type("a red heart");
+    await tabTo(/^steps$/);
+    await page.keyboard.type("4");
+    await page.keyboard.press("Control+Enter");
+    await page.getByText(/^The picture is done/).waitFor({ state: "attached" });
+    await page
+      .getByText(/^6 spans/)
+      .first()
+      .waitFor();
+    await tabTo(/^image-pipeline, /);
+    for (const name of ["preprocess-prompt", "call-inference-worker", "inference"]) {
+      await page.keyboard.press("ArrowDown");
+      await page.getByRole("region", { name: `Span ${name}` }).waitFor();
+    }
+    await assertAccessible(page);
+  });
+
+  for (const colorScheme of ["light", "dark"] as const) {
+    await t.test(`it is readable, ${colorScheme}, on a desk and on a phone`, async (t) => {
+      for (const [name, viewport] of [
+        ["desktop", { width: 1440, height: 900 }],
+        ["phone", { width: 360, height: 780 }],
+      ] as const) {
+        const studio = await openStudioPage(t, tools, url, { viewport, colorScheme, hasTouch: name === "phone" });
+        const { page } = studio;
+        await page.getByText("Connected").waitFor();
+        for (const prompt of [
+          "a smiling face with sunglasses, 3d style",
+          "a slice of pizza, 3d style",
+          "a red heart, 3d style",
+        ]) {
+          await studio.paint(prompt);
+          await page.getByText(prompt, { exact: true }).and(page.locator(".caption")).waitFor();
+        }
+        await page
+          .getByText(/^6 spans/)
+          .first()
+          .waitFor();
+        await page.getByRole("treeitem", { name: /^diffusion/ }).click();
+        await assertNoSidewaysScroll(page);
+        await assertAccessible(page);
+        await page.evaluate("scrollTo(0, 0)");
+        await tools.screenshot(page, `${name}-${colorScheme}`, name === "phone");
+        assert.deepEqual(studio.complaints, []);
+      }
+    });
+  }
+
+  await t.test("a person can choose dark or light, and it stays", async (t) => {
+    const { page } = await openStudioPage(t, tools, url, { colorScheme: "light" });
+    const paper = () => page.evaluate<string>("getComputedStyle(document.body).backgroundColor");
+    const light = await paper();
+    await page.getByRole("button", { name: "Theme: system" }).click();
+    await page.getByRole("button", { name: "Theme: light" }).click();
+    await page.getByRole("button", { name: "Theme: dark" }).waitFor();
+    assert.notEqual(await paper(), light);
+    await page.reload();
+    await page.getByRole("button", { name: "Theme: dark" }).waitFor();
+    assert.notEqual(await paper(), light);
+  });
+}
+
+/** A picture's pixels as text, in the browser. */
+const pixelsOf = `async (image) => {
+  await image.decode();
+  const canvas = document.createElement("canvas");
+  canvas.width = image.naturalWidth;
+  canvas.height = image.naturalHeight;
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  return canvas.toDataURL();
+}`;
