@@ -28,6 +28,7 @@ export type { SideRule, SizeRules } from "../engine/picture-size.js";
 export { createDirectoryStore, type DirectoryStoreOptions } from "../image/directory-store.js";
 export type { EncodedImage, ImageFormat } from "../image/image-format.js";
 export { type ImageStore, imageFileNameOf, type StoredImage } from "../image/image-store.js";
+export { StoreFullError } from "../image/store-full-error.js";
 export {
   type AppDirectory,
   type AppDirectoryEntry,
