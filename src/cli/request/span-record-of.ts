@@ -1,5 +1,4 @@
-import type { JsonValue } from "@bufbuild/protobuf";
-import { toJson } from "@bufbuild/protobuf";
+import { type JsonValue, toJson } from "@bufbuild/protobuf";
 import { type Value, ValueSchema } from "@bufbuild/protobuf/wkt";
 import type { Attributes, AttributeValue } from "@opentelemetry/api";
 import type { Span } from "../../gen/throughline/studio/v1/studio_pb.js";
@@ -55,5 +54,5 @@ function attributeValueOf(value: JsonValue): AttributeValue {
       return value;
     }
   }
-  return JSON.stringify(value);
+  return value === null ? "" : JSON.stringify(value);
 }
