@@ -60,7 +60,7 @@ const allowed: Record<string, readonly string[]> = {
   server: ["pipeline", "worker", "app", "mesh", "trace", "engine", "image"],
   contracts: ["gen"],
   testing: ["client", "pipeline", "worker", "app", "mesh", "trace", "engine", "image", "gen"],
-  pipeline: ["app", "mesh", "trace", "image", "gen"],
+  pipeline: ["app", "mesh", "trace", "otelconnect", "image", "gen"],
   worker: ["app", "mesh", "trace", "otelconnect", "engine", "image", "gen"],
   studio: ["mesh", "trace", "gen"],
   client: ["gen"],

@@ -41,6 +41,11 @@ export interface AppOptions {
    * trusted, linked or left unread. @default "link"
    */
   readonly serverSpan?: RemoteParent | "own" | undefined;
+  /**
+   * Services beside the app's own, which `routes` registers too: health and reflection tell of them, their rules are checked, and their calls
+   * make no spans. @default none
+   */
+  readonly sideServices?: readonly DescService[] | undefined;
   /** Further server interceptors, outermost first; they run inside the span and before validation, so a refused call passes them. */
   readonly interceptors?: readonly Interceptor[] | undefined;
   /** Answers what is no RPC, pictures or a page, and says whether it did. Else, or absent: 404. */
@@ -53,6 +58,8 @@ export interface AppOptions {
   readonly corsOrigins?: readonly string[] | undefined;
   /** Gets the app ready; health says SERVING, and calls are taken, only after it. */
   readonly setup?: (hooks: SetupHooks) => Promise<void>;
+  /** Called when the app begins to end: the place to end streams that only show something, which would else use up the grace. */
+  readonly onDraining?: (() => void) | undefined;
   /** Frees what `setup` took. Runs after the last call ended, also when `setup` failed, and is given up after 3 s. */
   readonly teardown?: () => Promise<void>;
   /** The app's own tracing; it is shut down with the app. */
@@ -117,7 +124,8 @@ export const defaultMaxRequestBytes = 1_048_576;
 /** Makes an app of services: one port, health, probes, reflection, validation, tracing, readiness and drain come with it. */
 export function createApp(options: AppOptions): App {
   const { name, services, telemetry, logger, serverSpan = "link" } = options;
-  const health = createHealth({ services: services.map((service) => service.typeName) });
+  const allServices = [...services, ...(options.sideServices ?? [])];
+  const health = createHealth({ services: allServices.map((service) => service.typeName) });
   const shutdown = new AbortController();
   // Every running call listens to it.
   setMaxListeners(0, shutdown.signal);
@@ -125,6 +133,7 @@ export function createApp(options: AppOptions): App {
   const lifecycle = createLifecycle((state) => {
     if (state === "draining") {
       health.close();
+      options.onDraining?.();
     } else {
       health.setAll(state === "serving" ? ServingStatus.SERVING : ServingStatus.NOT_SERVING);
     }
@@ -139,8 +148,8 @@ export function createApp(options: AppOptions): App {
       ? []
       : [createServerSpanInterceptor({ ...telemetry, name, services, parent: serverSpan })]),
     ...(options.interceptors ?? []),
-    createReadinessInterceptor(name, services, lifecycle),
-    createValidationInterceptor({ services }),
+    createReadinessInterceptor(name, allServices, lifecycle),
+    createValidationInterceptor({ services: allServices }),
   ];
 
   const start = async (): Promise<void> => {
@@ -169,7 +178,7 @@ export function createApp(options: AppOptions): App {
           options.routes(router);
           health.routes(router);
           if (protection.reflection !== "off") {
-            reflectionRoutes(services)(router);
+            reflectionRoutes(allServices)(router);
           }
         },
         gate,

@@ -6,6 +6,9 @@ import { z } from "zod";
 /** File of the command line itself, in the form that runs now: TypeScript in a checkout, JavaScript in the package. */
 export const commandLineEntry: string = fileURLToPath(new URL(`./main${extname(import.meta.url)}`, import.meta.url));
 
+/** The studio's page as `npm run build:page` makes it: two levels up, the same from `src/cli` and from `dist/cli`. */
+export const studioPageFolder: string = fileURLToPath(new URL("../../dist/page", import.meta.url));
+
 /** Version of the package. */
 export function packageVersion(): string {
   const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");

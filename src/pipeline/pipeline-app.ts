@@ -1,4 +1,5 @@
-import type { HandlerContext } from "@connectrpc/connect";
+import type { DescService } from "@bufbuild/protobuf";
+import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { type ConnectApp, createAppClients } from "../app/app-clients.js";
 import { callDeadline } from "../app/call-deadline.js";
@@ -12,13 +13,25 @@ import { sharingKeyOf } from "../mesh/access/sharing-key.js";
 import { createAppConnector } from "../mesh/directory/app-connector.js";
 import type { AppDirectory } from "../mesh/directory/app-directory.js";
 import type { ConnectionSecurity } from "../mesh/grpc/connection-security.js";
+import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import { createTraceResponseInterceptor } from "../trace/trace-response-interceptor.js";
 import { appsPath, createAppsRoute } from "./apps-route.js";
 import type { GenerateCall } from "./generate.js";
 import { pipelineRoutes } from "./routes.js";
+import type { RunningRequests } from "./running-requests.js";
 import { loadOfWorker } from "./worker-load.js";
+
+/** What is served on a pipeline's port beside its own: services for those who may call it, and pages for anybody. */
+export interface PipelineExtension {
+  readonly services: readonly DescService[];
+  readonly routes: (router: ConnectRouter) => void;
+  /** Answers what is no RPC and no picture, and says whether it did. */
+  readonly httpRoute: (request: NodeRequest, response: NodeResponse) => boolean;
+  /** Ends its streams; the pipeline begins to end. */
+  readonly end: () => void;
+}
 
 /** What a pipeline is made of. */
 export interface PipelineAppOptions {
@@ -38,6 +51,10 @@ export interface PipelineAppOptions {
   readonly corsOrigins?: readonly string[] | undefined;
   /** Whether callers may ask at `/apps` how the workers are of the apps that they may use, addresses included. @default false */
   readonly showApps?: boolean | undefined;
+  /** Where requests are told of while they run. @default nowhere */
+  readonly requests?: RunningRequests | undefined;
+  /** @default none */
+  readonly extension?: PipelineExtension | undefined;
   readonly telemetry: Telemetry;
   readonly logger: Logger;
 }
@@ -47,7 +64,7 @@ export const pipelineName = "image-pipeline";
 
 /** ImagePipeline as an app. */
 export function createPipelineApp(options: PipelineAppOptions): App {
-  const { directory, store, telemetry, corsOrigins, logger } = options;
+  const { directory, store, telemetry, corsOrigins, requests, extension, logger } = options;
   const { tracer, propagator } = telemetry;
   const connectByGrpc = createAppConnector({
     security: options.workerSecurity,
@@ -65,13 +82,22 @@ export function createPipelineApp(options: PipelineAppOptions): App {
     baseUrl: options.publicUrl ?? new URL(call.url).origin,
   });
 
+  const ownRoutes = pipelineRoutes({ context: { directory, apps, tracer, propagator, store }, callOf, requests });
+  const imageRoute = store && createImageRoute(store);
+
   return createApp({
     name: pipelineName,
     services: [ImagePipelineService],
-    routes: pipelineRoutes({ context: { directory, apps, tracer, propagator, store }, callOf }),
+    sideServices: extension?.services,
+    routes(router) {
+      ownRoutes(router);
+      extension?.routes(router);
+    },
     serverSpan: options.trustTraceparent ? "trust" : "link",
     interceptors: [createTraceResponseInterceptor([ImagePipelineService])],
-    httpRoute: store && createImageRoute(store),
+    httpRoute: (request, response) =>
+      imageRoute?.(request, response) === true || extension?.httpRoute(request, response) === true,
+    onDraining: extension?.end,
     ...(options.showApps && {
       callerRoutes: {
         [appsPath]: createAppsRoute(apps, (error) => logger.error({ err: error }, "the apps cannot be told of")),

@@ -1,10 +1,12 @@
 import { createPipelineApp, pipelineName } from "../../pipeline/pipeline-app.js";
+import { createRunningRequests } from "../../pipeline/running-requests.js";
 import type { CommandContext } from "../command-context.js";
 import { runService } from "../process/run-service.js";
 import { directoryOf } from "../service/directory-of.js";
 import { imageStoreOf } from "../service/image-store-of.js";
 import { observeService } from "../service/observe-service.js";
 import { serveApp } from "../service/serve-app.js";
+import { studioOf } from "../service/studio-of.js";
 import { workerSecurityOf } from "../service/worker-security.js";
 import type { pipelineSettings } from "../settings/pipeline-settings.js";
 import type { SettingsOf } from "../settings/setting.js";
@@ -20,6 +22,7 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
     {
       name: pipelineName,
       async start() {
+        const requests = createRunningRequests();
         const app = createPipelineApp({
           directory,
           workerSecurity: workerSecurityOf(settings, logger),
@@ -28,6 +31,8 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
           corsOrigins,
           trustTraceparent,
           showApps,
+          requests,
+          extension: await studioOf(settings, { directory, requests, logger }),
           telemetry,
           logger,
         });

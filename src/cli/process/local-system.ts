@@ -85,7 +85,8 @@ export async function startLocalSystem(options: LocalSystemOptions): Promise<Loc
     Promise.all([collecting, working]).then(([collector, worker]) => {
       const target = `${defaultAppId}=${new URL(worker.url).host}`;
       const appFlags = apps === undefined ? ["--worker", target] : ["--apps", apps];
-      return order("pipeline", ["--grace", "0", "--show-apps", ...appFlags, ...imageFlags], collector);
+      const studioFlags = ["--studio", "--studio-collector", collector.url];
+      return order("pipeline", ["--grace", "0", "--show-apps", ...appFlags, ...imageFlags, ...studioFlags], collector);
     }),
   );
 

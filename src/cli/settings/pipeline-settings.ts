@@ -11,6 +11,7 @@ import {
   metricsPortSetting,
   pipelinePortSetting,
 } from "./shared-settings.js";
+import { studioSettings } from "./studio-settings.js";
 import { workerSecuritySettings } from "./worker-security-settings.js";
 
 /** Settings of `throughline pipeline`. */
@@ -60,6 +61,7 @@ export const pipelineSettings = {
     absent: "none",
     help: "Origin whose web pages may call, or * for any; the flag may be repeated, the variable lists them with commas",
   }),
+  ...studioSettings,
   ...protectionSettings,
   reflection: reflectionSetting,
   ...workerSecuritySettings,

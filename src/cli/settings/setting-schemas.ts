@@ -47,6 +47,15 @@ export const httpUrl: z.ZodType<string, string> = read("must be an http:// or ht
   isHttpUrl(value) ? value : undefined,
 );
 
+/** URL of a trace in a backend, with `{traceId}` in the place of the id. */
+export const traceUrl: z.ZodType<string, string> = read(
+  "must be an http:// or https:// URL with {traceId} after its host, such as http://localhost:16686/trace/{traceId}",
+  (value) => {
+    const filled = value.replaceAll("{traceId}", "0".repeat(32));
+    return filled !== value && isHttpUrl(filled) && !new URL(filled).host.includes("0".repeat(32)) ? value : undefined;
+  },
+);
+
 /** Where a model runs. */
 export const device: z.ZodType<Device, string> = read(
   "must be auto, cpu, cuda, tensorrt, webgpu, coreml or dml, or the number of a device after cuda, tensorrt or dml, such as cuda:1",

@@ -1,0 +1,60 @@
+import type { Logger } from "pino";
+import { StudioService } from "../../gen/throughline/studio/v1/studio_pb.js";
+import type { AppDirectory } from "../../mesh/directory/app-directory.js";
+import type { PipelineExtension } from "../../pipeline/pipeline-app.js";
+import type { RunningRequests } from "../../pipeline/running-requests.js";
+import { createCollectorClient } from "../../studio/collector-client.js";
+import { createPageRoute } from "../../studio/page-route.js";
+import { studioRelayRoutes } from "../../studio/studio-relay.js";
+import { usageError } from "../command-error.js";
+import { studioPageFolder } from "../package-root.js";
+import type { SettingsOf } from "../settings/setting.js";
+import type { studioSettings } from "../settings/studio-settings.js";
+
+/** What of a pipeline its studio shows. */
+export interface StudioOptions {
+  readonly directory: AppDirectory;
+  readonly requests: RunningRequests;
+  readonly logger: Pick<Logger, "warn">;
+}
+
+/**
+ * The studio that a pipeline's settings ask for; undefined where they ask for none.
+ *
+ * @throws CommandError (bad usage) where settings do not go together.
+ */
+export async function studioOf(
+  settings: SettingsOf<typeof studioSettings>,
+  { directory, requests, logger }: StudioOptions,
+): Promise<PipelineExtension | undefined> {
+  const { studio, studioCollector, traceUrl, traceBackend } = settings;
+  if (!studio) {
+    if (studioCollector !== undefined || traceUrl !== undefined) {
+      throw usageError("--studio-collector and --trace-url need --studio");
+    }
+    return undefined;
+  }
+  if (traceBackend !== undefined && traceUrl === undefined) {
+    throw usageError("--trace-backend names the backend of --trace-url, which is missing");
+  }
+  const httpRoute = await createPageRoute(studioPageFolder);
+  const ending = new AbortController();
+  const collector = studioCollector === undefined ? undefined : createCollectorClient(studioCollector);
+  return {
+    services: [StudioService],
+    routes: studioRelayRoutes({
+      collector: collector?.studio,
+      directory,
+      watchRequests: requests.watch,
+      traceUrlTemplate: traceUrl,
+      traceBackend: traceBackend ?? (traceUrl && new URL(traceUrl).host),
+      ending: ending.signal,
+      onCollectorAway: (error) => logger.warn({ reason: error.rawMessage }, "the studio's collector does not answer"),
+    }),
+    httpRoute,
+    end() {
+      ending.abort();
+      collector?.close();
+    },
+  };
+}

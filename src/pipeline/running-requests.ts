@@ -1,0 +1,153 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
+import type { WatchRequestsResponseSchema } from "../gen/throughline/studio/v1/studio_pb.js";
+import { createConnectError } from "../mesh/errors/connect-error.js";
+import { createStreamBell } from "../mesh/serve/stream-bell.js";
+
+/** News of one request, as the contract has it. */
+export type RequestNews = MessageInitShape<typeof WatchRequestsResponseSchema>;
+type NewsEvent = NonNullable<RequestNews["event"]>;
+
+/** What a request may say of itself while it runs. */
+export type RequestState = Extract<NewsEvent, { readonly case: "queued" | "progress" }>;
+
+/** What is known of a request when it begins: nothing of what it asks for. */
+export interface RequestBegin {
+  /** `Generate` or `GenerateStream`. */
+  readonly method: string;
+  /** Empty where tracing is off. */
+  readonly traceId: string;
+}
+
+/** A request that runs. */
+export interface RunningRequest {
+  tell(state: RequestState): void;
+  /** @param statusCode gRPC status code by name. */
+  end(statusCode: string): void;
+}
+
+/** The requests that run, and those who watch them. */
+export interface RunningRequests {
+  begin(request: RequestBegin): RunningRequest;
+  /**
+   * Each request that runs, and news of it: the latest, where the reader is slow. Ends when the signal is aborted.
+   *
+   * @throws ConnectError RESOURCE_EXHAUSTED when there are too many watchers.
+   */
+  watch(signal: AbortSignal): AsyncGenerator<RequestNews>;
+  watcherCount(): number;
+}
+
+export interface RunningRequestsOptions {
+  /** Most requests that are known of at a time; what begins beyond them is not told of. @default 1,000 */
+  readonly maxRequests?: number;
+  /** @default 64 */
+  readonly maxWatchers?: number;
+}
+
+interface Entry extends RequestBegin {
+  readonly startUnixNano: bigint;
+  state: RequestState | undefined;
+  statusCode: string | undefined;
+}
+
+/** A watcher's memory: bounded by the requests that run, whatever it reads. */
+interface Watcher {
+  note(entry: Entry): void;
+}
+
+/** Makes an empty register. */
+export function createRunningRequests(options: RunningRequestsOptions = {}): RunningRequests {
+  const { maxRequests = 1000, maxWatchers = 64 } = options;
+  const running = new Set<Entry>();
+  const watchers = new Set<Watcher>();
+  let lastStart = 0n;
+
+  const change = (entry: Entry) => {
+    for (const watcher of watchers) {
+      watcher.note(entry);
+    }
+  };
+
+  async function* watch(signal: AbortSignal): AsyncGenerator<RequestNews> {
+    const bell = createStreamBell();
+    const changed = new Set<Entry>();
+    /** Whose beginning was told and whose end was not, with the state told last. */
+    const told = new Map<Entry, RequestState | undefined>();
+    const watcher: Watcher = {
+      note(entry) {
+        changed.add(entry);
+        bell.ring();
+        if (changed.size > 2 * maxRequests) {
+          forgetOne(changed, told);
+        }
+      },
+    };
+    if (watchers.size >= maxWatchers) {
+      throw createConnectError({ code: Code.ResourceExhausted, message: `${maxWatchers} watch the requests already` });
+    }
+    watchers.add(watcher);
+    try {
+      for (const entry of running) {
+        watcher.note(entry);
+      }
+      do {
+        for (const entry of changed) {
+          changed.delete(entry);
+          const { traceId, startUnixNano, method, state, statusCode } = entry;
+          const news = (event: NewsEvent): RequestNews => ({ traceId, startUnixNano, event });
+          if (!told.has(entry)) {
+            told.set(entry, undefined);
+            yield news({ case: "started", value: { method } });
+          }
+          if (statusCode !== undefined) {
+            told.delete(entry);
+            yield news({ case: "ended", value: { statusCode } });
+          } else if (state !== undefined && told.get(entry) !== state) {
+            told.set(entry, state);
+            yield news(state);
+          }
+        }
+      } while ((await bell.wait(signal)) !== "left");
+    } finally {
+      watchers.delete(watcher);
+    }
+  }
+
+  return {
+    begin(request) {
+      if (running.size >= maxRequests) {
+        return { tell() {}, end() {} };
+      }
+      const now = BigInt(Date.now()) * 1_000_000n;
+      // Requests are told apart by it where there are no trace ids.
+      lastStart = now > lastStart ? now : lastStart + 1n;
+      const entry: Entry = { ...request, startUnixNano: lastStart, state: undefined, statusCode: undefined };
+      running.add(entry);
+      change(entry);
+      return {
+        tell(state) {
+          entry.state = state;
+          change(entry);
+        },
+        end(statusCode) {
+          entry.statusCode = statusCode;
+          running.delete(entry);
+          change(entry);
+        },
+      };
+    },
+    watch,
+    watcherCount: () => watchers.size,
+  };
+}
+
+/** Of what a slow reader did not read yet, the first request that it never heard of and that is over. */
+function forgetOne(changed: Set<Entry>, told: ReadonlyMap<Entry, unknown>): void {
+  for (const entry of changed) {
+    if (entry.statusCode !== undefined && !told.has(entry)) {
+      changed.delete(entry);
+      return;
+    }
+  }
+}

@@ -1,0 +1,92 @@
+import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
+import { type PageFile, pageEncodings, readPageFiles } from "./page-files.js";
+
+/** What a page may do: load what lies beside it, talk to its own server, and show pictures of anywhere. */
+const contentSecurityPolicy = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "img-src 'self' data: blob: http: https:",
+  "connect-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join("; ");
+
+const missing =
+  "the studio's page is not built: npm run build:page makes it, and then the pipeline has to be started again";
+
+/**
+ * Serves the files of a folder, which are read once, now: `GET` and `HEAD` of `/`, which is `index.html`, and of each file's name. Only paths
+ * that are known are answered, so that none leads anywhere else. Where the folder is missing, `/` says how it is made.
+ *
+ * The route returns false for other paths, so that another one may take them.
+ */
+export async function createPageRoute(
+  folder: string,
+): Promise<(request: NodeRequest, response: NodeResponse) => boolean> {
+  const files = await readPageFiles(folder);
+  return (request, response) => {
+    const path = request.url?.split("?", 1)[0] ?? "";
+    const file = files?.get(path);
+    if (file === undefined && !(path === "/" && files === undefined)) {
+      return false;
+    }
+    if (request.method !== "GET" && request.method !== "HEAD") {
+      // A body that nobody reads would block the connection for the next request.
+      request.resume();
+      respondPlain(response, 405, "the page is asked for by GET", { allow: "GET, HEAD" });
+    } else if (file === undefined) {
+      respondPlain(response, 404, missing);
+    } else {
+      // It cannot fail: what is compressed is in memory.
+      void answer(file, request, response);
+    }
+    return true;
+  };
+}
+
+async function answer(file: PageFile, { method, headers }: NodeRequest, response: NodeResponse): Promise<void> {
+  const { contentType, etag } = file;
+  const encoding = pageEncodings.find((each) => accepts(headers["accept-encoding"], each));
+  const isKnown = headers["if-none-match"]?.split(",").some((each) => each.trim() === etag);
+  const fields = {
+    etag,
+    // Asked for again each time, and then mostly not sent: names stay the same when the content changes.
+    "cache-control": "no-cache",
+    vary: "origin, accept-encoding",
+    "content-security-policy": contentSecurityPolicy,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+  };
+  if (isKnown) {
+    write(response, 304, fields);
+    response.end();
+    return;
+  }
+  const bytes = encoding === undefined ? file.bytes : await file.compressed(encoding);
+  write(response, 200, {
+    ...fields,
+    "content-type": contentType,
+    "content-length": String(bytes.length),
+    ...(encoding !== undefined && { "content-encoding": encoding }),
+  });
+  response.end(method === "GET" ? bytes : "");
+}
+
+function write(response: NodeResponse, status: number, fields: Readonly<Record<string, string>>): void {
+  response.statusCode = status;
+  for (const [name, value] of Object.entries(fields)) {
+    response.setHeader(name, value);
+  }
+}
+
+/** Whether an `accept-encoding` names an encoding and does not refuse it by `q=0`. */
+function accepts(header: string | string[] | undefined, encoding: string): boolean {
+  return String(header ?? "")
+    .split(",")
+    .some((each) => {
+      const [name = "", ...parameters] = each.split(";").map((part) => part.trim().toLowerCase());
+      return name === encoding && !parameters.some((parameter) => /^q=0(?:\.0*)?$/.test(parameter));
+    });
+}

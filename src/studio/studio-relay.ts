@@ -1,0 +1,105 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { type Client, Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
+import { StudioService, type WatchRequestsResponseSchema } from "../gen/throughline/studio/v1/studio_pb.js";
+import { callerOf } from "../mesh/access/callers.js";
+import type { AppDirectory } from "../mesh/directory/app-directory.js";
+import { createConnectError } from "../mesh/errors/connect-error.js";
+import { unavailable } from "../mesh/errors/errors.js";
+
+/** What a pipeline's studio is made of. */
+export interface StudioRelayOptions {
+  /** Whom traces and the map are asked of. Undefined: there are none. */
+  readonly collector: Client<typeof StudioService> | undefined;
+  /** The worker apps. */
+  readonly directory: Pick<AppDirectory, "appIds" | "defaultApp">;
+  /** The pipeline's requests, until the signal is aborted. */
+  readonly watchRequests: (signal: AbortSignal) => AsyncIterable<MessageInitShape<typeof WatchRequestsResponseSchema>>;
+  /** URL of a trace in another backend, with `{traceId}` in it. */
+  readonly traceUrlTemplate: string | undefined;
+  /** Name of that backend. */
+  readonly traceBackend: string | undefined;
+  /** Aborted when the pipeline begins to end: streams end with it. */
+  readonly ending: AbortSignal;
+  /** Told why the collector could not be asked; the caller learns only that. */
+  readonly onCollectorAway: (error: ConnectError) => void;
+}
+
+/** Milliseconds that the collector has for an answer, where the caller gives no time. */
+const answerMs = 5_000;
+
+/** What a collector says of the request itself, which its caller has to know. */
+const passedOn: ReadonlySet<Code> = new Set([Code.InvalidArgument, Code.ResourceExhausted]);
+
+/** Registers StudioService as a pipeline serves it: requests and apps are its own, traces and the map are its collector's. */
+export function studioRelayRoutes(options: StudioRelayOptions): (router: ConnectRouter) => void {
+  const { directory, ending } = options;
+
+  const collector = (): Client<typeof StudioService> => {
+    if (options.collector === undefined) {
+      throw createConnectError({
+        code: Code.FailedPrecondition,
+        message: "this pipeline has no collector to ask for traces: --studio-collector names one",
+      });
+    }
+    return options.collector;
+  };
+
+  const failure = (error: unknown, { signal }: Pick<HandlerContext, "signal">): unknown => {
+    if (!(error instanceof ConnectError) || signal.aborted) {
+      return error;
+    }
+    if (ending.aborted) {
+      return unavailable("the pipeline is shutting down");
+    }
+    if (passedOn.has(error.code)) {
+      return createConnectError({ code: error.code, message: error.rawMessage });
+    }
+    options.onCollectorAway(error);
+    return unavailable("the collector that this studio asks for traces does not answer");
+  };
+
+  async function* relay<T>(
+    call: HandlerContext,
+    watch: (studio: Client<typeof StudioService>, signal: AbortSignal) => AsyncIterable<T>,
+  ): AsyncGenerator<T> {
+    const studio = collector();
+    // A reader who leaves aborts the call at the collector too.
+    const left = new AbortController();
+    try {
+      yield* watch(studio, AbortSignal.any([call.signal, ending, left.signal]));
+    } catch (error) {
+      throw failure(error, call);
+    } finally {
+      left.abort();
+    }
+  }
+
+  return (router) => {
+    router.service(StudioService, {
+      getStudio(_, call) {
+        const { defaultApp, appIds } = directory;
+        const mine = appIds.filter((appId) => callerOf(call).mayUse(appId));
+        return {
+          workerApps: [...mine.filter((id) => id === defaultApp), ...mine.filter((id) => id !== defaultApp)],
+          hasTraces: options.collector !== undefined,
+          traceUrlTemplate: options.traceUrlTemplate ?? "",
+          traceBackend: options.traceBackend ?? "",
+        };
+      },
+      async listTraces(request, call) {
+        const studio = collector();
+        try {
+          return await studio.listTraces(request, {
+            signal: call.signal,
+            timeoutMs: Math.min(answerMs, call.timeoutMs() ?? answerMs),
+          });
+        } catch (error) {
+          throw failure(error, call);
+        }
+      },
+      watchTrace: (request, call) => relay(call, (studio, signal) => studio.watchTrace(request, { signal })),
+      watchEntityMap: (request, call) => relay(call, (studio, signal) => studio.watchEntityMap(request, { signal })),
+      watchRequests: (_, { signal }) => options.watchRequests(AbortSignal.any([signal, ending])),
+    });
+  };
+}
