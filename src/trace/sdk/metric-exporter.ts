@@ -24,7 +24,7 @@ export interface MetricExporterOptions {
 
 /** Pushes metrics by OTLP. */
 export interface MetricExporter extends metrics.PushMetricExporter {
-  /** Ends the pause between two tries, and leaves one try to each export from now on, all within the time of a shutdown. */
+  /** Ends the pause between two tries, and leaves each export one try from now on, all within the time of a shutdown. */
   drain(): void;
   /** Lets go of the connections at once, whatever is on its way. */
   close(): void;
@@ -55,14 +55,15 @@ export function createMetricExporter(options: MetricExporterOptions): MetricExpo
     const giveUpAt = clock.now() + options.timeoutMs;
     for (;;) {
       const leftMs = Math.min(giveUpAt, drainBy) - clock.now();
-      const isLast = drainBy !== Number.POSITIVE_INFINITY;
       const verdict = await transport.send(request, Math.max(1, Math.min(options.tryMs, leftMs)));
       if (verdict.kind !== "later") {
         backOff.reset();
         return verdict;
       }
       const pauseMs = backOff.next(verdict.delayMs);
-      if (isLast || isClosed || clock.now() + pauseMs >= giveUpAt) {
+      // What a shutdown has of time is for the numbers at its end.
+      const isEnding = drainBy !== Number.POSITIVE_INFINITY;
+      if (isEnding || isClosed || clock.now() + pauseMs >= giveUpAt) {
         return verdict;
       }
       await pause(pauseMs);
@@ -72,8 +73,11 @@ export function createMetricExporter(options: MetricExporterOptions): MetricExpo
   const tell = (failure: string | undefined) => {
     if (failure !== undefined && !isTold && !isClosed) {
       log.warn(
-        { reason: oneLine(failure) },
-        "metrics could not be exported; this is not said again before they could. OTEL_METRICS_EXPORTER=none sends none",
+        {
+          reason: oneLine(failure),
+          hint: "not said again before an export goes well; OTEL_METRICS_EXPORTER=none sends none",
+        },
+        "metrics could not be exported",
       );
     }
     isTold = failure !== undefined;

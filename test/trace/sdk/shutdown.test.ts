@@ -90,9 +90,16 @@ test("a shutdown is over within 4 s whatever the collector does, and the process
     warnings.filter((name) => name.includes("fine")),
     [],
   );
-  const losses = failing.flatMap((name) => [`spans: ${name}`, `log records: ${name}`]);
+  const losses = failing.flatMap((name) => [`spans: ${name}`, `log records: ${name}`, `metrics: ${name}`]);
   assert.deepEqual(new Set(warnings), new Set(losses), "every loss is told");
   assert.equal(grpc.spans().length, 4);
   assert.equal(http.spans().length, 4);
+  for (const { metrics } of [grpc, http]) {
+    assert.deepEqual(
+      new Set(metrics.flat().map(({ service }) => service)).size,
+      2,
+      "both services' last metrics came, whatever the schedule",
+    );
+  }
   assert.deepEqual([logs.grpc.records().length, logs.http.records().length], [4, 4]);
 });
