@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
+import { build } from "esbuild";
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
 import { makeStrangerProject, type StrangerProject } from "./stranger-project.js";
@@ -38,6 +39,7 @@ test("the tarball holds what is used, and nothing of the workshop", () => {
     "SECURITY.md",
     "docs/README.md",
     "models/emoji-xl/unet/model.onnx",
+    "dist/page/index.html",
   ]) {
     assert.ok(files.includes(file), `${file} is missing`);
   }
@@ -97,6 +99,25 @@ for (const project of ["bundler", "browser"]) {
     await stranger.run(process.execPath, compiler, "-p", `tsconfig.${project}.json`);
   });
 }
+
+test("a stranger's page can be bundled for a browser, and takes only what it uses", async () => {
+  const bundle = async (code: string) => {
+    const { outputFiles } = await build({
+      stdin: { contents: code, resolveDir: stranger.folder },
+      bundle: true,
+      minify: true,
+      platform: "browser",
+      write: false,
+      logLevel: "silent",
+    });
+    return outputFiles[0]?.text.length ?? 0;
+  };
+  const page = await bundle('export * from "./browser.js"');
+  const part = await bundle(
+    'import { isErrorCode } from "throughline/otelconnect"; console.log(isErrorCode("client", 2))',
+  );
+  assert.ok(part < page / 10, `${part} of ${page} characters`);
+});
 
 test("a stranger's program compiles in Node's way, serves, calls, paints and traces", async () => {
   await stranger.run(process.execPath, compiler, "-p", "tsconfig.nodenext.json");
