@@ -1,0 +1,122 @@
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { createMetricCollector } from "../../src/trace/sdk/metric-collector.js";
+import { createTelemetry } from "../../src/trace/sdk/telemetry.js";
+import { createWorkerMetrics } from "../../src/worker/worker-metrics.js";
+
+const settings = {
+  width: 64,
+  height: 64,
+  steps: 4,
+  guidanceScale: 1,
+  seed: 1,
+  scheduler: "ddim",
+} as const;
+
+/** A worker's metrics, and what they come to: `name{attributes}` with its value; a histogram's is how many values it has. */
+function setUp(t: TestContext) {
+  const collector = createMetricCollector();
+  const { meter, shutdown } = createTelemetry({
+    serviceName: "worker",
+    environment: {},
+    log: { warn() {} },
+    metricReaders: [collector.reader()],
+  });
+  t.after(shutdown);
+  let waiting = 0;
+  const metrics = createWorkerMetrics({ meter, queue: { limit: 16, length: () => waiting } });
+  const read = async () => {
+    const points = (await collector.read()).filter(({ name }) => name.startsWith("throughline."));
+    return Object.fromEntries(
+      points.map(({ name, attributes, value }) => [
+        `${name.slice("throughline.".length)}{${Object.values(attributes).join()}}`,
+        typeof value === "number" ? value : value.count,
+      ]),
+    );
+  };
+  const paint = () => metrics.painting("cpu");
+  return { metrics, paint, read, setWaiting: (count: number) => (waiting = count), points: collector.read };
+}
+
+const idle = {
+  "engine.restarts{}": 0,
+  "engine.state{starting}": 1,
+  "engine.state{ready}": 0,
+  "engine.state{restarting}": 0,
+  "queue.length{}": 0,
+  "queue.limit{}": 16,
+};
+
+test("a worker that has done nothing has its zeros", async (t) => {
+  assert.deepEqual(await setUp(t).read(), idle);
+});
+
+test("a picture counts with its steps, its stages and its prompts", async (t) => {
+  const { paint, read, points } = setUp(t);
+  const painting = paint();
+  painting.event({ kind: "settings", settings });
+  painting.event({ kind: "stage", stage: "text-encoding" });
+  painting.event({ kind: "stage", stage: "denoising" });
+  for (let step = 1; step <= 4; step++) {
+    painting.event({ kind: "step", step, totalSteps: 4 });
+  }
+  painting.event({ kind: "stage", stage: "vae-decode" });
+  painting.event({
+    kind: "image",
+    pixels: { data: new Uint8Array(3), width: 1, height: 1 },
+    timings: { textEncodingMs: 0, denoisingMs: 0, vaeDecodeMs: 0 },
+    truncatedTokens: 0,
+    promptCache: { hits: 1, misses: 2 },
+  });
+  painting.end();
+  assert.deepEqual(await read(), {
+    ...idle,
+    "diffusion.steps{ddim,cpu}": 4,
+    "pictures{ddim,cpu}": 1,
+    "prompt_cache.lookups{hit}": 1,
+    "prompt_cache.lookups{miss}": 2,
+    "stage.duration{text-encoding}": 1,
+    "stage.duration{denoising}": 1,
+    "stage.duration{vae-decode}": 1,
+  });
+  const units = new Map((await points()).map(({ name, unit }) => [name, unit]));
+  assert.equal(units.get("throughline.stage.duration"), "s");
+  assert.equal(units.get("throughline.diffusion.steps"), "{step}");
+});
+
+test("a painting that is cancelled has its steps and its time, so that their quotient stays right, and no picture", async (t) => {
+  const { paint, read } = setUp(t);
+  const painting = paint();
+  painting.event({ kind: "settings", settings });
+  painting.event({ kind: "stage", stage: "denoising" });
+  painting.event({ kind: "step", step: 1, totalSteps: 4 });
+  painting.end();
+  const refused = paint();
+  refused.end();
+  assert.deepEqual(await read(), { ...idle, "diffusion.steps{ddim,cpu}": 1, "stage.duration{denoising}": 1 });
+});
+
+test("waits, and the queue as it is when it is read", async (t) => {
+  const { metrics, read, setWaiting, points } = setUp(t);
+  metrics.waited(1500);
+  setWaiting(3);
+  assert.deepEqual(await read(), { ...idle, "queue.length{}": 3, "queue.wait.duration{}": 1 });
+  const wait = (await points()).find(({ name }) => name === "throughline.queue.wait.duration");
+  assert.deepEqual(wait?.value, { count: 1, sum: 1.5 });
+});
+
+test("an engine that goes and comes back has restarted once, however often it is said", async (t) => {
+  const { metrics, read } = setUp(t);
+  metrics.engineIs("ready");
+  metrics.engineIs("restarting");
+  metrics.engineIs("restarting");
+  const away = await read();
+  assert.deepEqual([away["engine.state{restarting}"], away["engine.state{ready}"]], [1, 0]);
+  metrics.engineIs("ready");
+  assert.deepEqual(await read(), {
+    ...idle,
+    "engine.restarts{}": 1,
+    "engine.state{starting}": 0,
+    "engine.state{ready}": 1,
+  });
+});
