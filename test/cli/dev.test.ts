@@ -6,10 +6,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
+import { promisify, stripVTControlCharacters } from "node:util";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { startCommand } from "./support/run-command.js";
+import { runInProcess } from "./support/run-in-process.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -43,6 +44,7 @@ suite("throughline dev", async () => {
     const trace = await (await fetch(`${collector}/traces/${traceId}?spans=6&wait=20000`)).text();
     assert.equal(JSON.parse(trace).spans.length, 6);
     assert.match(await run(/curl '.*'/, traceId), /^image-pipeline .*\n├── preprocess-prompt /);
+    await dev.waitFor(new RegExp(`^Generate  OK  [\\d.]+ m?s  trace ${traceId}$`, "m"));
 
     const worker = dev.living().find((line) => / worker$/.test(line));
     process.kill(Number.parseInt(worker ?? "", 10), "SIGKILL");
@@ -50,6 +52,42 @@ suite("throughline dev", async () => {
     assert.match(dev.stderr, /^throughline: the worker was ended by SIGKILL; the others are ended too\n$/m);
     assert.deepEqual(dev.living(), []);
     assert.equal(existsSync(folder), false);
+  });
+
+  test("tells programs in JSON what it runs, and each request with its trace, which generate and trace show too", async (t) => {
+    const dev = startCommand(t, [...args, "--json", "--log-level", "info"]);
+    await dev.waitFor(/"kind":"ready".*\n/);
+    const { kind, pipeline, worker, collector, studio } = JSON.parse(dev.stdout);
+    assert.equal(kind, "ready");
+    for (const url of [worker, studio]) {
+      assert.match(url, /^http:/);
+    }
+    const out = join(await temporaryFolder(), "heart.png");
+    const flags = ["--server", pipeline, "--collector", collector, "--out", out];
+    const generated = await runInProcess(["generate", "a heart", ...flags, "--steps", "2"], {
+      isTTY: true,
+      columns: 100,
+    });
+    assert.equal(generated.message, "");
+    assert.match(stripVTControlCharacters(generated.stdout), /\nimage-pipeline .*\n(.*\n){4}.*└── upload .*\n$/);
+    assert.match(generated.stderr, /░/);
+
+    await dev.waitFor(/"kind":"request".*\n/);
+    const request = JSON.parse(dev.stdout.trimEnd().split("\n").at(-1) ?? "");
+    assert.equal(request.kind, "request");
+    assert.equal(request.method, "GenerateStream");
+    assert.equal(request.statusCode, "OK");
+    assert.equal(request.spans.length, 6);
+    assert.ok(generated.stdout.includes(`trace ${request.traceId}\n`));
+
+    const { stdout } = await runInProcess(["trace", request.traceId, "--collector", collector, "--json"]);
+    assert.deepEqual(JSON.parse(stdout).spans, request.spans);
+    const listed = await runInProcess(["traces", "--collector", collector, "--json"]);
+    assert.equal(JSON.parse(listed.stdout).traces[0].traceId, request.traceId);
+    // Logs of the services go on, beside it.
+    assert.match(dev.stderr, /"msg":"the collector is ready"/);
+    dev.kill("SIGTERM");
+    assert.equal((await dev.ended).code, 0);
   });
 
   test("ends with 0 at Ctrl-C and leaves nothing", async (t) => {
