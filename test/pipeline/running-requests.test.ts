@@ -1,0 +1,156 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Code } from "@connectrpc/connect";
+import { followRequest } from "../../src/pipeline/follow-request.js";
+import { createRunningRequests, type RequestNews, type RunningRequests } from "../../src/pipeline/running-requests.js";
+
+const begin = (requests: RunningRequests, traceId = "") => requests.begin({ method: "GenerateStream", traceId });
+const progress = (step: number) => ({ case: "progress", value: { step } }) as const;
+
+/** Reads news, each as its kind and what it says. */
+function reader(requests: RunningRequests) {
+  const leaving = new AbortController();
+  const news = requests.watch(leaving.signal);
+  const say = ({ traceId, event }: RequestNews): string => {
+    switch (event?.case) {
+      case "progress":
+        return `${traceId} step ${event.value.step}`;
+      case "ended":
+        return `${traceId} ended ${event.value.statusCode}`;
+      default:
+        return `${traceId} ${event?.case}`;
+    }
+  };
+  return {
+    leave: () => leaving.abort(),
+    async next(count: number): Promise<string[]> {
+      const said: string[] = [];
+      while (said.length < count) {
+        const { value } = await news.next();
+        said.push(value === undefined ? "over" : say(value));
+      }
+      return said;
+    },
+  };
+}
+
+test("a watcher is told of what runs already, and then of each change, until it leaves", async () => {
+  const requests = createRunningRequests();
+  const a = begin(requests, "a");
+  a.tell({ case: "queued", value: { position: 1 } });
+  const watcher = reader(requests);
+  assert.deepEqual(await watcher.next(2), ["a started", "a queued"]);
+  const b = begin(requests, "b");
+  assert.deepEqual(await watcher.next(1), ["b started"]);
+  a.tell(progress(1));
+  assert.deepEqual(await watcher.next(1), ["a step 1"]);
+  b.end("CANCELLED");
+  a.end("OK");
+  assert.deepEqual(await watcher.next(2), ["b ended CANCELLED", "a ended OK"]);
+  const over = watcher.next(1);
+  watcher.leave();
+  assert.deepEqual(await over, ["over"]);
+  assert.equal(requests.watcherCount(), 0);
+});
+
+test("a slow watcher is told the latest of each request, and the end of each that it heard of", async () => {
+  const requests = createRunningRequests({ maxRequests: 10 });
+  const a = begin(requests, "a");
+  const slow = reader(requests);
+  assert.deepEqual(await slow.next(1), ["a started"]);
+  for (let step = 1; step <= 1000; step++) {
+    a.tell(progress(step));
+  }
+  for (let i = 0; i < 1000; i++) {
+    begin(requests, `x${i}`).end("OK");
+  }
+  assert.deepEqual(await slow.next(1), ["a step 1000"]);
+  a.end("OK");
+  begin(requests, "last");
+  const rest: string[] = [];
+  while (rest.at(-1) !== "last started") {
+    rest.push(...(await slow.next(1)));
+  }
+  assert.ok(rest.includes("a ended OK"));
+  assert.ok(rest.length <= 2 * (2 * 10) + 2, `${rest.length}: what it never heard of is forgotten`);
+});
+
+test("requests and watchers beyond the limits are not let in, and places become free again", async () => {
+  const requests = createRunningRequests({ maxRequests: 1, maxWatchers: 1 });
+  const first = begin(requests, "first");
+  begin(requests, "too many").end("OK");
+  const watcher = reader(requests);
+  assert.deepEqual(await watcher.next(1), ["first started"]);
+  await assert.rejects(reader(requests).next(1), { code: Code.ResourceExhausted });
+  first.end("OK");
+  begin(requests, "second");
+  assert.deepEqual(await watcher.next(2), ["first ended OK", "second started"]);
+  watcher.leave();
+  assert.deepEqual(await watcher.next(1), ["over"]);
+  begin(requests, "third");
+  assert.deepEqual(await reader(requests).next(1), ["second started"]);
+});
+
+test("requests without trace ids can be told apart by when they began", async () => {
+  const requests = createRunningRequests();
+  for (let i = 0; i < 100; i++) {
+    begin(requests);
+  }
+  const news = requests.watch(new AbortController().signal);
+  const starts = new Set<unknown>();
+  for (let i = 0; i < 100; i++) {
+    const { value } = await news.next();
+    starts.add(value?.startUnixNano);
+  }
+  assert.equal(starts.size, 100);
+});
+
+test("what follows a request passes all on, and tells neither previews nor results", async () => {
+  const requests = createRunningRequests();
+  const heard: RequestNews[] = [];
+  const leaving = new AbortController();
+  const { signal } = leaving;
+  const watching = (async () => {
+    for await (const news of requests.watch(signal)) {
+      heard.push(news);
+    }
+  })();
+  const options = { requests, method: "GenerateStream", traceId: "a", signal };
+  const preview = new Uint8Array(1000);
+  const events = async function* () {
+    yield { case: "progress", value: { step: 1, preview, previewContentType: "image/png" } } as const;
+    yield { case: "result", value: { seed: 7 } } as const;
+  };
+  const passed: unknown[] = [];
+  for await (const event of followRequest(events(), options)) {
+    passed.push(event);
+    // So that the watcher hears each.
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.deepEqual(passed, [
+    { case: "progress", value: { step: 1, preview, previewContentType: "image/png" } },
+    { case: "result", value: { seed: 7 } },
+  ]);
+  for await (const _ of followRequest(events(), options)) {
+    break;
+  }
+  const failing = async function* () {
+    yield* events();
+    throw new TypeError("inner");
+  };
+  await assert.rejects(async () => {
+    for await (const _ of followRequest(failing(), options)) {
+      // To its end.
+    }
+  }, TypeError);
+  await new Promise((resolve) => setImmediate(resolve));
+  leaving.abort();
+  await watching;
+  assert.deepEqual(
+    heard.flatMap(({ event }) => (event?.case === "ended" ? [event.value.statusCode] : [])),
+    ["OK", "CANCELLED", "INTERNAL"],
+  );
+  const [, told] = heard;
+  assert.ok(told?.event?.case === "progress");
+  assert.deepEqual(Object.keys(told.event.value).toSorted(), ["stage", "step", "totalSteps"]);
+});
