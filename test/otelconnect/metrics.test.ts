@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { ProxyTracerProvider } from "@opentelemetry/api";
+import { ProxyTracerProvider, trace } from "@opentelemetry/api";
 import { metrics } from "@opentelemetry/sdk-node";
+import { testTelemetry } from "../support/telemetry.js";
 import { pingMesh } from "./ping-mesh.js";
 
 /** Metrics that are read when the test asks. */
@@ -124,4 +125,37 @@ test("calls are measured without tracing, unsampled ones too, and the filters co
   }
   assert.deepEqual(mesh.collector.spans(), []);
   assert.deepEqual(await seen.lines(), ["rpc.server.call.duration s 1 rpc.method=test.v1.PingService/ServerStream"]);
+});
+
+test("calls that are only measured keep the context, the headers and the links as they are", async (t) => {
+  const seen = testMetrics(t);
+  const { meterProvider } = seen;
+  const { tracer } = testTelemetry(t, "caller");
+  const headers: (string | null)[] = [];
+  const active: (string | undefined)[] = [];
+  const mesh = await pingMesh(
+    t,
+    {
+      unary(_request, call) {
+        headers.push(call.requestHeader.get("traceparent"));
+        active.push(trace.getActiveSpan()?.spanContext().traceId);
+        return {};
+      },
+    },
+    {
+      wire: "grpc",
+      client: { spans: false, meterProvider, metricAttributes: () => ({ "app.id": "test/ping" }) },
+      server: { spans: false, meterProvider },
+    },
+  );
+  await tracer.startActiveSpan("caller", async (span) => {
+    await mesh.client.unary({});
+    span.end();
+  });
+  assert.deepEqual([headers, active], [[null], [undefined]]);
+  const method = "rpc.method=test.v1.PingService/Unary rpc.status_code=OK rpc.system.name=grpc";
+  assert.deepEqual(await seen.lines(), [
+    `rpc.client.call.duration s 1 app.id=test/ping ${method} server.address=127.0.0.1`,
+    `rpc.server.call.duration s 1 ${method}`,
+  ]);
 });
