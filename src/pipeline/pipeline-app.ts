@@ -26,6 +26,7 @@ import { loadOfWorker } from "./worker-load.js";
 /** What is served on a pipeline's port beside its own: services for those who may call it, and pages for anybody. */
 export interface PipelineExtension {
   readonly services: readonly DescService[];
+  /** Registers the implementations of `services`. */
   readonly routes: (router: ConnectRouter) => void;
   /** Answers what is no RPC and no picture, and says whether it did. */
   readonly httpRoute: (request: NodeRequest, response: NodeResponse) => boolean;

@@ -21,13 +21,19 @@ export interface RequestBegin {
 
 /** A request that runs. */
 export interface RunningRequest {
+  /** Says how far it is. */
   tell(state: RequestState): void;
-  /** @param statusCode gRPC status code by name. */
+  /**
+   * Says that it ended.
+   *
+   * @param statusCode gRPC status code by name.
+   */
   end(statusCode: string): void;
 }
 
 /** The requests that run, and those who watch them. */
 export interface RunningRequests {
+  /** Tells of a request from now on. */
   begin(request: RequestBegin): RunningRequest;
   /**
    * Each request that runs, and news of it: the latest, where the reader is slow. Ends when the signal is aborted.
@@ -35,9 +41,11 @@ export interface RunningRequests {
    * @throws ConnectError RESOURCE_EXHAUSTED when there are too many watchers.
    */
   watch(signal: AbortSignal): AsyncGenerator<RequestNews>;
+  /** How many watch now. */
   watcherCount(): number;
 }
 
+/** Options of {@link createRunningRequests}. */
 export interface RunningRequestsOptions {
   /** Most requests that are known of at a time; what begins beyond them is not told of. @default 1,000 */
   readonly maxRequests?: number;

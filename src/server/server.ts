@@ -46,7 +46,21 @@ export { type AppsFile, reloadAppsFile } from "../mesh/directory/apps-file.js";
 export type { Connection } from "../mesh/grpc/connection.js";
 export type { ConnectionSecurity } from "../mesh/grpc/connection-security.js";
 export type { Policies, PoliciesInput } from "../mesh/grpc/policies.js";
-export { createPipelineApp, type PipelineAppOptions, pipelineName } from "../pipeline/pipeline-app.js";
+export {
+  createPipelineApp,
+  type PipelineAppOptions,
+  type PipelineExtension,
+  pipelineName,
+} from "../pipeline/pipeline-app.js";
+export {
+  createRunningRequests,
+  type RequestBegin,
+  type RequestNews,
+  type RequestState,
+  type RunningRequest,
+  type RunningRequests,
+  type RunningRequestsOptions,
+} from "../pipeline/running-requests.js";
 export type { Clock } from "../trace/sdk/clock.js";
 export { type Environment, TelemetryConfigError } from "../trace/sdk/environment-reader.js";
 export type { TelemetryLog } from "../trace/sdk/export-report.js";
