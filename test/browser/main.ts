@@ -15,5 +15,5 @@ await test("the studio in a browser", async (t) => {
   await t.test("before services that are held at a moment", (inner) =>
     testScriptedServices(inner, { browser, screenshot }),
   );
-  if (process.env.X) await t.test("before the real system", (inner) => testRealSystem(inner, { browser, screenshot }));
+  await t.test("before the real system", (inner) => testRealSystem(inner, { browser, screenshot }));
 });

@@ -50,14 +50,11 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
     await studio.paint("a red heart, 3d style");
     await page.getByRole("img", { name: /^Preview of/ }).waitFor();
     while (previews.size < 3) {
-      const source = await page.locator(".frame img").getAttribute("src");
-      previews.add(source ?? "");
-      await page.waitForFunction(
-        (last) => `(document.querySelector(".frame img")?.src !== ${JSON.stringify(last)})`,
-        source,
-      );
+      const source = (await page.locator(".frame img").getAttribute("src")) ?? "";
+      previews.add(source);
+      await page.locator(`.frame.is-forming img:not([src="${source}"])`).waitFor();
     }
-    await page.getByRole("treeitem", { name: /^diffusion, .*running/ }).waitFor();
+    await page.getByRole("treeitem", { name: /^diffusion\b.*running/ }).waitFor();
     await tools.screenshot(page, "forming");
     await studio.done();
     await page
@@ -65,14 +62,12 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
       .first()
       .waitFor();
 
-    const names = await page
-      .getByRole("treeitem")
-      .evaluateAll("items => items.map(item => item.getAttribute('aria-label').split(',')[0])");
-    assert.deepEqual([...(names as string[])].sort(), [...spanNames].sort());
-    const colours = await page
-      .locator(".bar")
-      .evaluateAll("bars => bars.map(bar => getComputedStyle(bar).backgroundColor)");
-    assert.equal(new Set(colours as string[]).size, 2);
+    const names = await page.locator(".span-name").allTextContents();
+    assert.deepEqual(names.sort(), [...spanNames].sort());
+    const colours = await page.evaluate<string[]>(
+      "[...document.querySelectorAll('.bar')].map((bar) => getComputedStyle(bar).backgroundColor)",
+    );
+    assert.equal(new Set(colours).size, 2);
 
     await page.getByRole("treeitem", { name: /^diffusion/ }).click();
     const details = page.getByRole("region", { name: "Span diffusion" });
@@ -106,7 +101,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
       await page.getByLabel("Steps", { exact: true }).first().fill("6");
       await studio.paint("a slice of pizza");
       assert.equal(await studio.done(), 7);
-      const pixels = () => page.locator(".frame img").evaluate(pixelsOf);
+      const pixels = () => page.evaluate<string>(picturePixels);
       const first = await pixels();
       await page.reload();
       await page.getByRole("button", { name: "a slice of pizza, seed 7" }).click();
@@ -125,7 +120,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
       assert.notEqual(await pixels(), first);
 
       await page.getByRole("button", { name: "a slice of pizza, seed 7" }).first().click();
-      await page.getByRole("button", { name: "Copy a link" }).click();
+      await page.getByRole("button", { name: "Copy Link" }).click();
       const link = await page.evaluate<string>("navigator.clipboard.readText()");
       const shared = await openStudioPage(t, tools, link);
       assert.equal(await shared.page.getByLabel("Prompt", { exact: true }).inputValue(), "a slice of pizza");
@@ -156,9 +151,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
       .first()
       .waitFor();
     await page.getByRole("treeitem", { name: /^inference/ }).waitFor();
-    await page.waitForFunction(
-      "document.querySelectorAll('.row').length > 0 && document.querySelector('.row.is-running') === null",
-    );
+    await page.locator(".waterfall:not(:has(.is-running))").waitFor();
     const upload = await page.getByRole("treeitem", { name: /^upload/ }).count();
     assert.equal(upload, 0, "the service stopped before the picture was done");
     // A cancel is no failure.
@@ -179,8 +172,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
 
   await t.test("everything can be done with the keyboard alone", async (t) => {
     const { page } = await openStudioPage(t, tools, url);
-    const focused = () =>
-      page.evaluate<string>("(document.activeElement?.getAttribute('aria-label') ?? document.activeElement?.id ?? '')");
+    const focused = () => page.evaluate<string>("(document.activeElement.id || document.activeElement.textContent)");
     const tabTo = async (wanted: RegExp) => {
       for (let presses = 0; presses < 60; presses++) {
         await page.keyboard.press("Tab");
@@ -202,7 +194,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
       .getByText(/^6 spans/)
       .first()
       .waitFor();
-    await tabTo(/^image-pipeline, /);
+    await tabTo(/^image-pipeline, image-pipeline/);
     for (const name of ["preprocess-prompt", "call-inference-worker", "inference"]) {
       await page.keyboard.press("ArrowDown");
       await page.getByRole("region", { name: `Span ${name}` }).waitFor();
@@ -255,12 +247,13 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
   });
 }
 
-/** A picture's pixels as text, in the browser. */
-const pixelsOf = `async (image) => {
+/** Expression for the pixels of the picture in the frame, as text. */
+const picturePixels = `(async () => {
+  const image = document.querySelector(".frame img");
   await image.decode();
   const canvas = document.createElement("canvas");
   canvas.width = image.naturalWidth;
   canvas.height = image.naturalHeight;
   canvas.getContext("2d").drawImage(image, 0, 0);
   return canvas.toDataURL();
-}`;
+})()`;

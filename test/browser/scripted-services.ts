@@ -135,9 +135,7 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     await first.stop();
     await page.getByText("The service cannot be reached.").first().waitFor();
     await paint("a red heart");
-    await page.waitForFunction(
-      "document.querySelector('.request button[type=submit]').textContent.startsWith('Paint')",
-    );
+    await page.getByRole("button", { name: /^Paint Ctrl/ }).waitFor();
     assert.equal(await page.getByRole("alert").count(), 1, "it is said once");
     await assertAccessible(page);
     await tools.screenshot(page, "service-gone");

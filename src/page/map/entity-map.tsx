@@ -32,6 +32,8 @@ export function EntityMap({ studio }: { studio: Studio }) {
 
 const margin = 3;
 const narrow = 480;
+/** How far figures beside a call of the last column stand over. */
+const labelOverhang = 30;
 
 function sizesFor(width: number, direction: MapDirection): MapSizes {
   const node = { width: width < narrow ? 166 : 184, height: 52 };
@@ -45,7 +47,7 @@ function Drawing({ map, width }: { map: WatchEntityMapResponse; width: number })
   const isWide = wide.width + 2 * margin <= width;
   const layout = isWide ? wide : lay("down");
   const { node } = sizesFor(width, isWide ? "across" : "down");
-  const box = { width: layout.width + 2 * margin, height: layout.height + 2 * margin };
+  const box = { width: layout.width + 2 * margin + (isWide ? 0 : labelOverhang), height: layout.height + 2 * margin };
   const callOf = (edge: PlacedEdge) =>
     map.calls.find(({ caller, callee }) => caller === edge.caller && callee === edge.callee);
   return (

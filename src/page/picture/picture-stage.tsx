@@ -135,9 +135,9 @@ function Result({ studio, entry }: { studio: Studio; entry: HistoryEntry }) {
         <span class="muted" aria-hidden="true">
           Copy
         </span>
-        <CopyButton label="Link" what="Copy a link to this request with its seed" text={link} />
-        <CopyButton label="Seed" what={`Copy the seed ${entry.seed}`} text={() => String(entry.seed)} />
-        <CopyButton label="Prompt" what="Copy the prompt" text={() => entry.form.prompt} />
+        <CopyButton label="Link" before="Copy" text={link} />
+        <CopyButton label="Seed" before="Copy" text={() => String(entry.seed)} />
+        <CopyButton label="Prompt" before="Copy" text={() => entry.form.prompt} />
       </div>
     </div>
   );

@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 
-/** A button that copies a text, and says so. `what` is its whole name for those who do not see where it stands. */
-export function CopyButton({ text, label, what }: { text: () => string; label: string; what: string }) {
+/** A button that copies a text, and says so. `before` stands before its label for those who do not see where it stands. */
+export function CopyButton({ text, label, before = "" }: { text: () => string; label: string; before?: string }) {
   const [said, setSaid] = useState<string>();
   useEffect(() => {
     if (said !== undefined) {
@@ -20,7 +20,8 @@ export function CopyButton({ text, label, what }: { text: () => string; label: s
     }
   };
   return (
-    <button type="button" class="quiet" onClick={copy} aria-label={said === undefined ? what : said}>
+    <button type="button" class="quiet" onClick={copy}>
+      {said === undefined && before !== "" && <span class="unseen">{before} </span>}
       <span aria-live="polite">{said ?? label}</span>
     </button>
   );

@@ -39,7 +39,7 @@ function TraceLinks({ studio, traceId }: { studio: Studio; traceId: string }) {
       <code class="trace-id" title={traceId}>
         {traceId}
       </code>
-      <CopyButton label="Copy id" what={`Copy the trace id ${traceId}`} text={() => traceId} />
+      <CopyButton label="Copy id" text={() => traceId} />
       {traceUrlTemplate !== "" && (
         <a href={traceUrlTemplate.replaceAll("{traceId}", traceId)} target="_blank" rel="noreferrer">
           Open in {traceBackend === "" ? "the backend" : traceBackend}

@@ -21,7 +21,7 @@ export function WaterfallTree({ waterfall, selected }: { waterfall: Waterfall; s
   const onKeyDown = (event: KeyboardEvent) => {
     const at = Math.max(0, chosen);
     const moves: Readonly<Record<string, number | undefined>> = {
-      ArrowDown: chosen === -1 ? 0 : Math.min(rows.length - 1, at + 1),
+      ArrowDown: Math.min(rows.length - 1, at + 1),
       ArrowUp: Math.max(0, at - 1),
       ArrowLeft: rows[at]?.parentRow,
       ArrowRight: rows[at + 1]?.parentRow === at ? at + 1 : undefined,
@@ -76,12 +76,11 @@ function Row({ row, axis, isSelected, isEntry, onChoose }: RowProps) {
   const { span, depth, startShare, widthShare } = row;
   const duration = formatDuration(row.durationMs);
   const colour = `var(--service-${serviceColour(span.service)})`;
-  const words = [
-    span.name,
+  const more = [
     span.service,
-    row.running ? `running for ${duration}` : duration,
+    ...(row.running ? ["running"] : []),
     ...(isError(span) ? ["failed"] : []),
-    ...(row.events.length > 0 ? [`${row.events.length} events`] : []),
+    ...(row.events.length === 0 ? [] : [row.events.length === 1 ? "1 event" : `${row.events.length} events`]),
   ];
   return (
     // The keys are the tree's, because one of its items has the focus.
@@ -93,13 +92,13 @@ function Row({ row, axis, isSelected, isEntry, onChoose }: RowProps) {
       aria-posinset={row.place}
       aria-setsize={row.places}
       aria-selected={isSelected}
-      aria-label={words.join(", ")}
       tabIndex={isEntry ? 0 : -1}
       onClick={onChoose}
     >
       <span class="span-name" style={{ "--depth": String(Math.min(depth, 12)), "--colour": colour }}>
         {span.name}
       </span>
+      <span class="unseen">, {more.join(", ")}, </span>
       <span class="lane">
         {axis.map(({ share }) => (
           <span key={share} class="grid-line" style={{ left: `${100 * share}%` }} />
