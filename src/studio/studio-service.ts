@@ -1,5 +1,6 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, type ConnectRouter } from "@connectrpc/connect";
-import { StudioService } from "../gen/throughline/studio/v1/studio_pb.js";
+import { StudioService, type TraceSummarySchema } from "../gen/throughline/studio/v1/studio_pb.js";
 import { createConnectError } from "../mesh/errors/connect-error.js";
 import { toSpanMessage } from "./span-message.js";
 import type { SpanStore } from "./span-store.js";
@@ -17,11 +18,18 @@ export function studioRoutes(store: SpanStore): (router: ConnectRouter) => void 
       getStudio: () => ({ hasTraces: true }),
       listTraces({ limit = defaults.limit }) {
         const nowUnixNano = BigInt(Date.now()) * 1_000_000n;
-        const summaries = store
-          .traceIds()
-          .slice(0, limit)
-          .map((id) => summarizeTrace({ ended: store.spansOf(id), running: store.runningSpansOf(id), nowUnixNano }));
-        return { traces: summaries.filter((summary) => summary !== undefined) };
+        const traces: MessageInitShape<typeof TraceSummarySchema>[] = [];
+        for (const id of store.traceIds()) {
+          if (traces.length === limit) {
+            break;
+          }
+          const summary = summarizeTrace({ ended: store.spansOf(id), running: store.runningSpansOf(id), nowUnixNano });
+          // Of a trace whose spans are all lost there is nothing to tell.
+          if (summary !== undefined) {
+            traces.push(summary);
+          }
+        }
+        return { traces };
       },
       async *watchTrace({ traceId, idleMs = defaults.idleMs }, { signal }) {
         for await (const spans of watchTrace(store, { traceId, idleMs, signal })) {
