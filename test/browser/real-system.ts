@@ -42,7 +42,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
   });
 
   await t.test("a picture forms, and its trace grows beside it", async (t) => {
-    const studio = await openStudioPage(t, tools, url);
+    const studio = await openStudioPage(t, tools, url, { reducedMotion: "no-preference" });
     const { page } = studio;
     await page.getByText("Connected").waitFor();
     const previews = new Set<string>();

@@ -29,9 +29,9 @@ export function useNow(active: boolean, everyMs: number): number {
   return active ? Math.max(now, Date.now()) : now;
 }
 
-/** Renders with each frame while `active`, or four times a second for people who want less motion. */
-export function useFrames(active: boolean): number {
-  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+/** Renders with each frame while `active`, or four times a second where there is much to render or a person wants less motion. */
+export function useFrames(active: boolean, much: boolean): number {
+  const calm = much || matchMedia("(prefers-reduced-motion: reduce)").matches;
   const [now, setNow] = useState(Date.now());
   useEffect(() => {
     if (!active || calm) {

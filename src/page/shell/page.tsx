@@ -46,8 +46,12 @@ export function Page({ studio, callerKey, theme }: { studio: Studio; callerKey: 
           </div>
           <div class="column sights">
             <TracePanel studio={studio} />
-            <EntityMap studio={studio} />
-            <RecentTraces studio={studio} />
+            {studio.connection.offer.value?.hasTraces !== false && (
+              <>
+                <EntityMap studio={studio} />
+                <RecentTraces studio={studio} />
+              </>
+            )}
           </div>
         </div>
       </main>

@@ -33,7 +33,7 @@ export function RecentTraces({ studio }: { studio: Studio }) {
                 <span class="trace-name">{trace.name}</span>
                 <code class="muted">{trace.traceId.slice(0, 8)}</code>
                 <span class={trace.errorCount > 0 ? "wrong" : "muted"}>{stateWords(trace)}</span>
-                <span class="figures">{formatDuration(Number(trace.durationNano) / 1e6)}</span>
+                <span class="figures">{trace.running ? "" : formatDuration(Number(trace.durationNano) / 1e6)}</span>
                 <span class="muted age">{formatAge(now - Number(trace.startUnixNano) / 1e6)}</span>
               </button>
             </li>

@@ -51,7 +51,7 @@ function TraceLinks({ studio, traceId }: { studio: Studio; traceId: string }) {
 
 function TraceBody({ studio, trace }: { studio: Studio; trace: WatchedTrace }) {
   const growing = trace.watching && trace.spans.some(({ endUnixNano }) => endUnixNano === 0n);
-  const now = useFrames(growing) + studio.traces.aheadMs.value;
+  const now = useFrames(growing, trace.spans.length > 100) + studio.traces.aheadMs.value;
   const waterfall = useMemo(() => layOutWaterfall(trace.spans, now), [trace.spans, growing ? now : 0]);
   if (trace.spans.length === 0) {
     return (
