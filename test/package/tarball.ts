@@ -21,6 +21,16 @@ export interface Tarball {
 /** Packs the package as it would be published, what its scripts build included. */
 export async function packPackage(): Promise<Tarball> {
   const place = await mkdtemp(join(tmpdir(), "throughline-package-"));
+  const remove = () => rm(place, { recursive: true });
+  try {
+    return { ...(await packInto(place)), remove };
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+}
+
+async function packInto(place: string): Promise<Omit<Tarball, "remove">> {
   await run("npm", ["pack", "--loglevel=error", "--foreground-scripts=false", "--pack-destination", place], {
     cwd: root,
   });
@@ -29,12 +39,8 @@ export async function packPackage(): Promise<Tarball> {
   await mkdir(folder);
   await run("tar", ["-xzf", join(place, name), "-C", folder, "--strip-components=1"]);
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  return {
-    bytes: await readFile(join(place, name)),
-    folder,
-    files: entries
-      .filter((entry) => entry.isFile())
-      .map((entry) => relative(folder, join(entry.parentPath, entry.name)).replaceAll(sep, "/")),
-    remove: () => rm(place, { recursive: true }),
-  };
+  const files = entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(folder, join(entry.parentPath, entry.name)).replaceAll(sep, "/"));
+  return { bytes: await readFile(join(place, name)), folder, files };
 }
