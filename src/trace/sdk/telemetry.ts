@@ -1,19 +1,14 @@
-import { type Meter, ProxyTracerProvider, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
-import { type metrics, resources, tracing } from "@opentelemetry/sdk-node";
+import type { Meter } from "@opentelemetry/api";
+import { type metrics, resources, type tracing } from "@opentelemetry/sdk-node";
 import { type Clock, systemClock } from "./clock.js";
-import { installContextManager } from "./context-manager.js";
 import type { Environment } from "./environment-reader.js";
-import { exportedSpans, type TelemetryLog } from "./export-report.js";
+import type { TelemetryLog } from "./export-report.js";
 import { readLogsConfig } from "./log-config.js";
-import { createLogExport, type LogExport } from "./log-export.js";
+import { createLogExport } from "./log-export.js";
 import { readMetricsConfig } from "./metric-config.js";
-import { measureSpanExport } from "./metric-span-export.js";
 import { createMetrics, type PrometheusMetrics } from "./metric-telemetry.js";
-import { spanCodec } from "./otlp-codec.js";
-import { createOtlpExporter, openOtlpTransport } from "./otlp-exporter.js";
-import { createPropagator, createSilentPropagator } from "./propagator.js";
-import { createRunningSpans } from "./running-spans.js";
-import { isSdkDisabled, readTelemetryConfig, type SamplerConfig } from "./telemetry-config.js";
+import { createTracing, type Tracing } from "./span-telemetry.js";
+import { isSdkDisabled, readTelemetryConfig } from "./telemetry-config.js";
 
 /** How the telemetry of one service is set up. */
 export interface TelemetryOptions {
@@ -33,17 +28,8 @@ export interface TelemetryOptions {
   readonly metricReaders?: readonly metrics.MetricReader[];
 }
 
-/** Tracing and metrics of one service. Several live in one process, each with its own provider. */
-export interface Telemetry {
-  /** False when tracing is off. Nothing is created then: no provider, no span, no trace id. */
-  readonly enabled: boolean;
-  readonly tracer: Tracer;
-  /** Makes the spans of a painting's stages; none, unless `THROUGHLINE_STAGE_SPANS` wants them. */
-  readonly stageTracer: Tracer;
-  /** Whether `THROUGHLINE_RPC_SPANS` wants spans by the conventions for RPC. */
-  readonly rpcSpans: boolean;
-  /** Reads and writes carriers and headers. */
-  readonly propagator: TextMapPropagator;
+/** Spans, metrics and logs of one service. Several live in one process, each with its own providers. */
+export interface Telemetry extends Omit<Tracing, "close"> {
   /** Makes instruments; they measure nothing where nobody reads metrics. */
   readonly meter: Meter;
   /** What a Prometheus endpoint is to serve, and where; undefined where none is wanted. The telemetry opens no port itself. */
@@ -64,134 +50,66 @@ export const flushMs = 3500;
 const drainMs = 3300;
 
 /**
- * Sets up tracing for one service, and the process-wide context manager where there is none yet. No tracer provider and no
- * propagator is made global.
+ * Sets up the three signals of one service, each by its own variables. Nothing is made global but the context manager, where there is
+ * none yet.
  *
  * @throws TelemetryConfigError when a variable holds nonsense.
  */
 export function createTelemetry(options: TelemetryOptions): Telemetry {
   const { serviceName, environment, log, clock = systemClock } = options;
-  const config = readTelemetryConfig(environment);
   const metricsConfig = readMetricsConfig(environment, options.prometheusPort);
+  const logsConfig = readLogsConfig(environment);
+  const tracingConfig = readTelemetryConfig(environment);
+  const resourceOf = (attributes: Readonly<Record<string, string>>) =>
+    resources.defaultResource().merge(resources.resourceFromAttributes({ ...attributes, "service.name": serviceName }));
+  const shared = { scopeName, drainMs, log, clock };
+
   const measured = createMetrics({
+    ...shared,
     config: metricsConfig,
-    resource: createResource(serviceName, metricsConfig.resourceAttributes),
-    scopeName,
-    drainMs,
-    log,
-    clock,
+    resource: resourceOf(metricsConfig.resourceAttributes),
     readers: isSdkDisabled(environment) ? [] : (options.metricReaders ?? []),
   });
   const { meter, prometheus } = measured;
-  const logsConfig = readLogsConfig(environment);
   const logExport = createLogExport({
+    ...shared,
     config: logsConfig,
-    resource: createResource(serviceName, logsConfig?.resourceAttributes ?? {}),
-    scopeName,
-    drainMs,
-    log,
-    clock,
+    resource: resourceOf(logsConfig?.resourceAttributes ?? {}),
   });
-  const { write: exportLog } = logExport;
-  const end = async (part: Pick<LogExport, "shutdown" | "close">) => {
-    await settledWithin(part.shutdown(), flushMs);
-    // Where the time was not enough, nothing may be left that keeps the process alive.
-    part.close();
-  };
-  if (!config.enabled) {
-    return {
-      enabled: false,
-      tracer: silentTracer,
-      stageTracer: silentTracer,
-      rpcSpans: false,
-      propagator: createSilentPropagator(),
-      meter,
-      prometheus,
-      exportLog,
-      shutdown: once(async () => void (await Promise.all([end(measured), end(logExport)]))),
-    };
-  }
-  installContextManager();
-  const otlp =
-    config.exporter &&
-    createOtlpExporter({
-      codec: spanCodec,
-      kind: exportedSpans,
-      config: config.exporter,
-      timeoutMs: Math.min(config.exporter.timeoutMs, config.batch.exportTimeoutMillis),
-      limits: config.retryQueue,
-      drainMs,
-      log,
-      clock,
-    });
-  if (otlp) {
-    measureSpanExport(meter, otlp);
-  }
-  const processors: tracing.SpanProcessor[] = (options.exporters ?? []).map(
-    (exporter) => new tracing.SimpleSpanProcessor(exporter),
-  );
-  if (otlp) {
-    processors.push(new tracing.BatchSpanProcessor(otlp, { ...config.batch }));
-  }
-  if (config.exporter && config.runningSpans) {
-    processors.push(
-      createRunningSpans({
-        transport: openOtlpTransport(config.exporter),
-        clock,
-      }),
-    );
-  }
-  const provider = new tracing.BasicTracerProvider({
-    resource: createResource(serviceName, config.resourceAttributes),
-    sampler: createSampler(config.sampler),
-    spanProcessors: processors,
+  const { close, shutdown, ...traced } = createTracing({
+    ...shared,
+    config: tracingConfig,
+    resourceOf,
+    meter,
+    exporters: options.exporters ?? [],
   });
-  const tracer = provider.getTracer(scopeName);
-  const spanExport = { shutdown: () => provider.shutdown(), close: () => otlp?.close() };
+
+  let ending: Promise<unknown> | undefined;
   return {
-    enabled: true,
-    tracer,
-    stageTracer: config.stageSpans ? tracer : silentTracer,
-    rpcSpans: config.rpcSpans,
-    propagator: createPropagator(),
+    ...traced,
     meter,
     prometheus,
-    exportLog,
-    shutdown: once(async () => void (await Promise.all([end(spanExport), end(measured), end(logExport)]))),
+    exportLog: logExport.write,
+    async shutdown() {
+      ending ??= Promise.all([{ close, shutdown }, measured, logExport].map(endSignal));
+      await ending;
+    },
   };
 }
 
-/** Name of the instrumentation scope of all our spans. */
+/** Name of the instrumentation scope of all that we make. */
 const scopeName = "throughline";
 
-/** Makes no spans. */
-const silentTracer = new ProxyTracerProvider().getTracer(scopeName);
-
-function createResource(serviceName: string, attributes: Readonly<Record<string, string>>): resources.Resource {
-  return resources
-    .defaultResource()
-    .merge(resources.resourceFromAttributes({ ...attributes, "service.name": serviceName }));
+/** A signal that can be ended. */
+interface EndingSignal {
+  shutdown(): Promise<void>;
+  close(): void;
 }
 
-function createSampler({ parentBased, ratio }: SamplerConfig): tracing.Sampler {
-  const root = createRatioSampler(ratio);
-  return parentBased ? new tracing.ParentBasedSampler({ root }) : root;
-}
-
-function createRatioSampler(ratio: number): tracing.Sampler {
-  if (ratio === 0) {
-    return new tracing.AlwaysOffSampler();
-  }
-  return ratio === 1 ? new tracing.AlwaysOnSampler() : new tracing.TraceIdRatioBasedSampler(ratio);
-}
-
-/** Whoever asks again gets the first answer. */
-function once(end: () => Promise<void>): () => Promise<void> {
-  let ending: Promise<void> | undefined;
-  return () => {
-    ending ??= end();
-    return ending;
-  };
+async function endSignal(signal: EndingSignal): Promise<void> {
+  await settledWithin(signal.shutdown(), flushMs);
+  // Where the time was not enough, nothing may be left that keeps the process alive.
+  signal.close();
 }
 
 /** Waits for a promise to settle either way, but no longer than this. */
