@@ -104,6 +104,10 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
       const pixels = () => page.evaluate<string>(picturePixels);
       const first = await pixels();
       await page.reload();
+      await page
+        .getByText(/^6 spans/)
+        .first()
+        .waitFor();
       await page.getByRole("button", { name: "a slice of pizza, seed 7" }).click();
       await page
         .getByText(/^6 spans/)

@@ -119,6 +119,14 @@ export function createStudio(options: StudioOptions): Studio {
     selectedSpan.value = undefined;
   });
 
+  // The picture that is there when the page opens has its trace beside it too, where the collector still has it.
+  effect(() => {
+    const traceId = shown.value?.traceId;
+    if (traces.trace.peek() === undefined && connection.traces.value.some((each) => each.traceId === traceId)) {
+      traces.select(traceId ?? "");
+    }
+  });
+
   const send = (asked: RequestForm) => {
     wrong.value = checkForm(asked);
     if (wrong.value.size === 0) {
