@@ -29,10 +29,14 @@ export interface EntityMapOptions {
   readonly isRunning: (span: SpanRecord) => boolean;
 }
 
+/** Most apps and most calls of a map: whoever sends spans makes up names, and nobody sees through more. */
+const maxEntities = 256;
+const maxCalls = 1024;
+
 /**
  * The map of apps and calls. An app is all that has one `service.name`. What an app was asked to do are its spans that have no parent in the
  * app: roots, those whose parent is another app's, and SERVER and CONSUMER spans whose parent is not there; other spans without their parent
- * wait for it. A span whose parent is another app's is a call from that app.
+ * wait for it. A span whose parent is another app's is a call from that app. Of many apps and calls the first 256 and 1,024 are counted.
  *
  * @param traces spans of each trace by their ids.
  */
@@ -42,6 +46,25 @@ export function entityMapOf(traces: Iterable<ReadonlyMap<string, SpanRecord>>, o
   const entities = new Map<string, Tally>();
   const calls = new Map<string, { readonly caller: string; readonly callee: string; readonly tally: Tally }>();
   let firstEnd: bigint | undefined;
+  const entityOf = (name: string): Tally | undefined => {
+    const known = entities.get(name);
+    if (known !== undefined || entities.size >= maxEntities) {
+      return known;
+    }
+    const tally = emptyTally();
+    entities.set(name, tally);
+    return tally;
+  };
+  const callOf = (caller: string, callee: string): Tally | undefined => {
+    const key = JSON.stringify([caller, callee]);
+    const known = calls.get(key);
+    if (known !== undefined || calls.size >= maxCalls) {
+      return known?.tally;
+    }
+    const tally = emptyTally();
+    calls.set(key, { caller, callee, tally });
+    return tally;
+  };
 
   for (const trace of traces) {
     for (const span of trace.values()) {
@@ -52,19 +75,18 @@ export function entityMapOf(traces: Iterable<ReadonlyMap<string, SpanRecord>>, o
       if (!running && (firstEnd === undefined || span.endUnixNano < firstEnd)) {
         firstEnd = span.endUnixNano;
       }
-      const entity = entities.get(span.service) ?? emptyTally();
-      entities.set(span.service, entity);
+      const entity = entityOf(span.service);
+      if (entity === undefined) {
+        continue;
+      }
       const caller = trace.get(span.parentSpanId)?.service;
       if (caller === undefined ? wasAsked(span) : caller !== span.service) {
         count(entity, span);
       }
       if (caller !== undefined && caller !== span.service) {
-        const key = JSON.stringify([caller, span.service]);
-        const call = calls.get(key) ?? { caller, callee: span.service, tally: emptyTally() };
-        calls.set(key, call);
-        count(call.tally, span);
-        if (!entities.has(caller)) {
-          entities.set(caller, emptyTally());
+        const call = entityOf(caller) && callOf(caller, span.service);
+        if (call !== undefined) {
+          count(call, span);
         }
       }
     }

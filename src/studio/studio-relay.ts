@@ -27,12 +27,17 @@ export interface StudioRelayOptions {
 /** Milliseconds that the collector has for an answer, where the caller gives no time. */
 const answerMs = 5_000;
 
+/** Most streams at a time: they share one connection to the collector, and a call beyond its 256 would wait there for ever. */
+const maxWatchers = 128;
+
 /** What a collector says of the request itself, which its caller has to know. */
 const passedOn: ReadonlySet<Code> = new Set([Code.InvalidArgument, Code.ResourceExhausted]);
 
 /** Registers StudioService as a pipeline serves it: requests and apps are its own, traces and the map are its collector's. */
 export function studioRelayRoutes(options: StudioRelayOptions): (router: ConnectRouter) => void {
   const { directory, ending } = options;
+
+  let watchers = 0;
 
   const collector = (): Client<typeof StudioService> => {
     if (options.collector === undefined) {
@@ -63,6 +68,11 @@ export function studioRelayRoutes(options: StudioRelayOptions): (router: Connect
     watch: (studio: Client<typeof StudioService>, signal: AbortSignal) => AsyncIterable<T>,
   ): AsyncGenerator<T> {
     const studio = collector();
+    if (watchers >= maxWatchers) {
+      const message = `${maxWatchers} watch traces or the map of this studio already`;
+      throw createConnectError({ code: Code.ResourceExhausted, message });
+    }
+    watchers++;
     // A reader who leaves aborts the call at the collector too.
     const left = new AbortController();
     try {
@@ -70,6 +80,7 @@ export function studioRelayRoutes(options: StudioRelayOptions): (router: Connect
     } catch (error) {
       throw failure(error, call);
     } finally {
+      watchers--;
       left.abort();
     }
   }

@@ -11,8 +11,12 @@ import { watchTrace } from "./watch-trace.js";
 /** What a request of the studio means where it says nothing, as the contract has it. */
 const defaults = { limit: 20, idleMs: 10_000, windowSeconds: 300 };
 
+/** Most who watch the map at a time: each is told of all apps at each change. */
+const maxMapWatchers = 32;
+
 /** Registers StudioService as a collector serves it, from the spans that it has. The contract's rules have to be checked before. */
 export function studioRoutes(store: SpanStore): (router: ConnectRouter) => void {
+  let mapWatchers = 0;
   return (router) => {
     router.service(StudioService, {
       getStudio: () => ({ hasTraces: true }),
@@ -36,8 +40,18 @@ export function studioRoutes(store: SpanStore): (router: ConnectRouter) => void 
           yield { spans: spans.map(toSpanMessage) };
         }
       },
-      watchEntityMap: ({ windowSeconds = defaults.windowSeconds }, { signal }) =>
-        watchEntityMap(store, { windowSeconds, signal }),
+      async *watchEntityMap({ windowSeconds = defaults.windowSeconds }, { signal }) {
+        if (mapWatchers >= maxMapWatchers) {
+          const message = `${maxMapWatchers} watch the map of the collector already`;
+          throw createConnectError({ code: Code.ResourceExhausted, message });
+        }
+        mapWatchers++;
+        try {
+          yield* watchEntityMap(store, { windowSeconds, signal });
+        } finally {
+          mapWatchers--;
+        }
+      },
       // biome-ignore lint/correctness/useYield: it only says why there is nothing.
       async *watchRequests() {
         throw createConnectError({

@@ -15,6 +15,9 @@ export interface EntityMapWatch {
 /** Milliseconds from one map to the next, at least. */
 const pauseMs = 250;
 
+/** Of the time, the share that the maps of all watchers may take: a map is made of all spans, on the thread that takes exports. */
+const mostBusy = 0.5;
+
 /** Milliseconds after which spans that run are looked at again: one whose process is gone stops running without a word. */
 const lookMs = 5000;
 
@@ -31,6 +34,7 @@ export async function* watchEntityMap(store: SpanStore, watch: EntityMapWatch): 
   try {
     let told: WatchEntityMapResponse | undefined;
     while (!signal.aborted) {
+      const begunAt = performance.now();
       const nowUnixNano = BigInt(Date.now()) * 1_000_000n;
       const { isRunning } = store;
       const { entities, calls, changesAfterMs } = entityMapOf(store.traces(), {
@@ -39,11 +43,13 @@ export async function* watchEntityMap(store: SpanStore, watch: EntityMapWatch): 
         isRunning,
       });
       const map = create(WatchEntityMapResponseSchema, { entities: [...entities], calls: [...calls] });
-      if (told === undefined || !equals(WatchEntityMapResponseSchema, told, map)) {
+      const isNew = told === undefined || !equals(WatchEntityMapResponseSchema, told, map);
+      const busyMs = (performance.now() - begunAt) * store.listenerCount();
+      if (isNew) {
         told = map;
         yield map;
       }
-      await pause.wait(signal, pauseMs);
+      await pause.wait(signal, Math.max(pauseMs, busyMs / mostBusy));
       const runs = entities.some(({ figures }) => figures.running > 0);
       const changesMs = Math.min(changesAfterMs ?? Number.POSITIVE_INFINITY, runs ? lookMs : Number.POSITIVE_INFINITY);
       await bell.wait(signal, Number.isFinite(changesMs) ? Math.ceil(changesMs) : undefined);

@@ -131,3 +131,24 @@ test("an app that only calls has a place too", () => {
     ],
   );
 });
+
+test("a flood of made-up names makes no map that nobody can hold", () => {
+  const flood = Array.from({ length: 3000 }, (_, i) =>
+    trace(
+      { spanId: id("1"), service: `caller ${i % 300}` },
+      { spanId: id("2"), parentSpanId: id("1"), service: `callee ${i}` },
+    ),
+  );
+  const { entities, calls } = entityMapOf(flood, options());
+  assert.equal(entities.length, 256);
+  const known = new Set(entities.map(({ name }) => name));
+  assert.ok(calls.every(({ caller, callee }) => known.has(caller) && known.has(callee)));
+  const all = Array.from({ length: 40 * 39 }, (_, i) => [Math.floor(i / 39), i % 39] as const);
+  const pairs = all.map(([a, b]) =>
+    trace(
+      { spanId: id("1"), service: `${a}` },
+      { spanId: id("2"), parentSpanId: id("1"), service: `${b < a ? b : b + 1}` },
+    ),
+  );
+  assert.equal(entityMapOf(pairs, options()).calls.length, 1024);
+});

@@ -223,6 +223,26 @@ suite("WatchEntityMap", () => {
     await store.listeners(0);
   });
 
+  test("has 32 watchers at most, and a place again when one leaves", async () => {
+    const { store, studio } = setUp();
+    const watch = async () => {
+      const leaving = new AbortController();
+      const maps = studio.watchEntityMap({}, { signal: leaving.signal })[Symbol.asyncIterator]();
+      await maps.next();
+      return async () => {
+        leaving.abort();
+        await assert.rejects(maps.next());
+      };
+    };
+    const [leave, ...others] = await Promise.all(Array.from({ length: 32 }, watch));
+    assert.equal(await codeOf(watch()), Code.ResourceExhausted);
+    await leave?.();
+    await store.listeners(31);
+    const leaveAgain = await watch();
+    await Promise.all([leaveAgain, ...others].map((each) => each()));
+    await store.listeners(0);
+  });
+
   test("comes four times a second at most, whatever happens", async () => {
     const { store, studio } = setUp();
     const leaving = new AbortController();
