@@ -1,5 +1,5 @@
 import type { DescService } from "@bufbuild/protobuf";
-import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
+import type { ConnectRouter, HandlerContext, Interceptor } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { type ConnectApp, createAppClients } from "../app/app-clients.js";
 import { callDeadline } from "../app/call-deadline.js";
@@ -28,6 +28,8 @@ export interface PipelineExtension {
   readonly services: readonly DescService[];
   /** Registers the implementations of `services`. */
   readonly routes: (router: ConnectRouter) => void;
+  /** Run inside the pipeline's own, for all services. @default none */
+  readonly interceptors?: readonly Interceptor[] | undefined;
   /** Answers what is no RPC and no picture, and says whether it did. */
   readonly httpRoute: (request: NodeRequest, response: NodeResponse) => boolean;
   /** Ends its streams; the pipeline begins to end. */
@@ -95,7 +97,7 @@ export function createPipelineApp(options: PipelineAppOptions): App {
       extension?.routes(router);
     },
     serverSpan: options.trustTraceparent ? "trust" : "link",
-    interceptors: [createTraceResponseInterceptor([ImagePipelineService])],
+    interceptors: [createTraceResponseInterceptor([ImagePipelineService]), ...(extension?.interceptors ?? [])],
     httpRoute: (request, response) =>
       imageRoute?.(request, response) === true || extension?.httpRoute(request, response) === true,
     onDraining: extension?.end,

@@ -11,6 +11,7 @@ const settingsOf = (environment: Record<string, string>) => readSettings(studioS
 const parts = {
   directory: createAppDirectory({ apps: { "a/b": { target: "localhost:1" } } }),
   requests: createRunningRequests(),
+  hosts: () => true,
   logger: { warn() {} },
 };
 

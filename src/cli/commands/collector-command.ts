@@ -1,13 +1,17 @@
 import { createCallLog } from "../../app/call-log.js";
 import { createLogger } from "../../app/create-logger.js";
 import { createGuard } from "../../app/protection.js";
+import { StudioService } from "../../gen/throughline/studio/v1/studio_pb.js";
 import { gateHandler } from "../../mesh/access/gate-handler.js";
+import { createHostInterceptor, foreignHostMessage, hasAllowedHost } from "../../mesh/access/host-check.js";
 import { listen } from "../../mesh/port/listen.js";
+import { respondPlain } from "../../mesh/port/node-handler.js";
 import { createConnectHandler } from "../../mesh/serve/connect-handler.js";
 import { createCollector } from "../../studio/collector.js";
 import { createTraceRoute } from "../../studio/trace-route.js";
 import type { CommandContext } from "../command-context.js";
 import { runService } from "../process/run-service.js";
+import { hostCheckOf } from "../service/host-check-of.js";
 import { protectionOf } from "../service/protection-of.js";
 import type { collectorSettings } from "../settings/collector-settings.js";
 import type { SettingsOf } from "../settings/setting.js";
@@ -33,6 +37,7 @@ export function runCollector(settings: SettingsOf<typeof collectorSettings>, con
   const traceRoute = createTraceRoute(store, {
     onInternalError: (error) => logger.error({ err: error }, "a trace could not be written"),
   });
+  const hosts = hostCheckOf(settings);
   return runService(
     {
       name: collectorName,
@@ -48,10 +53,16 @@ export function runCollector(settings: SettingsOf<typeof collectorSettings>, con
             gate,
             readMaxBytes: maxExportBytes,
             // Exports come all the time: those that went well are told of at `debug`.
-            interceptors: [createCallLog({ logger, services: [] }), ...interceptors],
+            interceptors: [
+              createCallLog({ logger, services: [] }),
+              createHostInterceptor([StudioService], hosts),
+              ...interceptors,
+            ],
             onBroken: (error, path) => logger.error({ err: error, path }, "an answer could not be made"),
             fallback: gateHandler(gate, (request, response) => {
-              if (!traceRoute(request, response)) {
+              if (request.method === "GET" && !hasAllowedHost(request, hosts)) {
+                respondPlain(response, 403, foreignHostMessage);
+              } else if (!traceRoute(request, response)) {
                 httpHandler(request, response);
               }
             }),

@@ -3,6 +3,7 @@ import { createRunningRequests } from "../../pipeline/running-requests.js";
 import type { CommandContext } from "../command-context.js";
 import { runService } from "../process/run-service.js";
 import { directoryOf } from "../service/directory-of.js";
+import { hostCheckOf } from "../service/host-check-of.js";
 import { imageStoreOf } from "../service/image-store-of.js";
 import { observeService } from "../service/observe-service.js";
 import { serveApp } from "../service/serve-app.js";
@@ -32,7 +33,7 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
           trustTraceparent,
           showApps,
           requests,
-          extension: await studioOf(settings, { directory, requests, logger }),
+          extension: await studioOf(settings, { directory, requests, hosts: hostCheckOf(settings), logger }),
           telemetry,
           logger,
         });

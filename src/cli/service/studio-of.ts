@@ -1,6 +1,13 @@
 import type { Logger } from "pino";
 import { StudioService } from "../../gen/throughline/studio/v1/studio_pb.js";
+import {
+  createHostInterceptor,
+  foreignHostMessage,
+  type HostCheck,
+  hasAllowedHost,
+} from "../../mesh/access/host-check.js";
 import type { AppDirectory } from "../../mesh/directory/app-directory.js";
+import { respondPlain } from "../../mesh/port/node-handler.js";
 import type { PipelineExtension } from "../../pipeline/pipeline-app.js";
 import type { RunningRequests } from "../../pipeline/running-requests.js";
 import { createCollectorClient } from "../../studio/collector-client.js";
@@ -15,6 +22,8 @@ import type { studioSettings } from "../settings/studio-settings.js";
 export interface StudioOptions {
   readonly directory: AppDirectory;
   readonly requests: RunningRequests;
+  /** By which names the studio may be asked for. */
+  readonly hosts: HostCheck;
   readonly logger: Pick<Logger, "warn">;
 }
 
@@ -25,7 +34,7 @@ export interface StudioOptions {
  */
 export async function studioOf(
   settings: SettingsOf<typeof studioSettings>,
-  { directory, requests, logger }: StudioOptions,
+  { directory, requests, hosts, logger }: StudioOptions,
 ): Promise<PipelineExtension | undefined> {
   const { studio, studioCollector, traceUrl, traceBackend } = settings;
   if (!studio) {
@@ -37,11 +46,12 @@ export async function studioOf(
   if (traceBackend !== undefined && traceUrl === undefined) {
     throw usageError("--trace-backend names the backend of --trace-url, which is missing");
   }
-  const httpRoute = await createPageRoute(studioPageFolder);
+  const pageRoute = await createPageRoute(studioPageFolder);
   const ending = new AbortController();
   const collector = studioCollector === undefined ? undefined : createCollectorClient(studioCollector);
   return {
     services: [StudioService],
+    interceptors: [createHostInterceptor([StudioService], hosts)],
     routes: studioRelayRoutes({
       collector: collector?.studio,
       directory,
@@ -51,7 +61,14 @@ export async function studioOf(
       ending: ending.signal,
       onCollectorAway: (error) => logger.warn({ reason: error.rawMessage }, "the studio's collector does not answer"),
     }),
-    httpRoute,
+    httpRoute(request, response) {
+      if (hasAllowedHost(request, hosts)) {
+        return pageRoute(request, response);
+      }
+      request.resume();
+      respondPlain(response, 403, foreignHostMessage);
+      return true;
+    },
     end() {
       ending.abort();
       collector?.close();

@@ -1,9 +1,16 @@
 import { lookup } from "node:dns/promises";
-import { BlockList, isIPv6 } from "node:net";
+import { BlockList, isIP, isIPv6 } from "node:net";
 
 const loopback = new BlockList();
 loopback.addSubnet("127.0.0.0", 8, "ipv4");
 loopback.addAddress("::1", "ipv6");
+
+/** Whether a host, as URLs write it, can mean this machine alone: `localhost`, a name below it, or an address of loopback. */
+export function isLoopbackName(host: string): boolean {
+  const address = host.replace(/^\[(.*)\]$/, "$1");
+  const family = isIP(address);
+  return family === 0 ? /^(?:.+\.)?localhost$/i.test(host) : loopback.check(address, family === 6 ? "ipv6" : "ipv4");
+}
 
 /** A server that anybody could call was about to listen where other machines reach it. */
 export class OpenServerError extends Error {
