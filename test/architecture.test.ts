@@ -97,13 +97,31 @@ const allowedInMesh: Record<string, readonly string[]> = {
   directory: ["balance", "grpc", "access", "tls", "errors", "app-id.ts"],
 };
 
-test("the rooms of the mesh open one way too", () => {
-  const room = (path: string) => path.split("/")[1] ?? "";
+/** The rooms of telemetry: what speaks to a collector, and the three signals. What stands beside the rooms belongs to all. */
+const allowedInTelemetry: Record<string, readonly string[]> = {
+  otlp: [],
+  metrics: ["otlp"],
+  logs: ["otlp"],
+  spans: ["otlp", "metrics"],
+};
+
+test("the rooms of the mesh and of telemetry open one way too", () => {
+  const room = (path: string, house: string) => path.slice(house.length).split("/")[0] ?? "";
   for (const { path, files: imported } of files.filter(({ part }) => part === "mesh")) {
-    const may = allowedInMesh[room(path)];
+    const may = allowedInMesh[room(path, "mesh/")];
     assert.ok(may, `${path} stands in no room of the mesh`);
     for (const other of imported.filter((file) => file.startsWith("mesh/"))) {
-      assert.ok(room(other) === room(path) || may.includes(room(other)), `${path} imports ${other}`);
+      const theirs = room(other, "mesh/");
+      assert.ok(theirs === room(path, "mesh/") || may.includes(theirs), `${path} imports ${other}`);
+    }
+  }
+  const sdk = "trace/sdk/";
+  for (const { path, files: imported } of files.filter((file) => file.path.startsWith(sdk))) {
+    const own = room(path, sdk);
+    for (const other of imported.filter((file) => file.startsWith(sdk))) {
+      const theirs = room(other, sdk);
+      const open = own.endsWith(".ts") || theirs.endsWith(".ts") || theirs === own;
+      assert.ok(open || allowedInTelemetry[own]?.includes(theirs), `${path} imports ${other}`);
     }
   }
 });

@@ -16,7 +16,7 @@ export type { ServerTls } from "../mesh/port/tls-acceptor.js";
 export type { Reloaded, ReloadOptions } from "../mesh/tls/reloaded-files.js";
 export { reloadTlsMaterial, type TlsFiles, type TlsMaterial } from "../mesh/tls/tls-material.js";
 export { type Carrier, extractCarrier, injectCarrier } from "../trace/carrier.js";
-export type { PrometheusMetrics } from "../trace/sdk/metric-telemetry.js";
+export type { PrometheusMetrics } from "../trace/sdk/metrics/metrics.js";
 export type { Telemetry } from "../trace/sdk/telemetry.js";
 export { serverScope } from "../trace/server-span-interceptor.js";
 export { type InSpan, type SpanScopeOptions, withSpan } from "../trace/span-scope.js";

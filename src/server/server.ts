@@ -63,7 +63,7 @@ export {
 } from "../pipeline/running-requests.js";
 export type { Clock } from "../trace/sdk/clock.js";
 export { type Environment, TelemetryConfigError } from "../trace/sdk/environment-reader.js";
-export type { TelemetryLog } from "../trace/sdk/export-report.js";
+export type { TelemetryLog } from "../trace/sdk/otlp/export-report.js";
 export { createTelemetry, type TelemetryOptions } from "../trace/sdk/telemetry.js";
 export { defaultAppId } from "../worker/default-app-id.js";
 export { embeddedModelFolder } from "../worker/embedded-model.js";

@@ -3,7 +3,7 @@
  *
  * @module testing
  */
-export type { MetricPoint } from "../trace/sdk/metric-collector.js";
+export type { MetricPoint } from "../trace/sdk/metrics/metric-collector.js";
 export type { SpanEventRecord, SpanKindName, SpanLinkRecord, SpanRecord } from "../trace/span-record.js";
 export { createTestMesh, type TestMesh, type TestMeshOptions } from "./create-test-mesh.js";
 export { createFakeEngine, type FakeEngine, type FakeEngineOptions } from "./fake-engine.js";

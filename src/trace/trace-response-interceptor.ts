@@ -4,7 +4,7 @@ import { isSpanContextValid, trace } from "@opentelemetry/api";
 import { serverScope } from "./server-span-interceptor.js";
 
 /** Response header that tells a caller the trace of its call while the call still runs. */
-export const traceResponseHeader = "traceresponse";
+const traceResponseHeader = "traceresponse";
 
 /**
  * Sends `traceresponse: 00-<trace id>-<span id>-<flags>` with the headers of each answer of these services, or with what refuses the call:

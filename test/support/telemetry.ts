@@ -1,4 +1,4 @@
-import { createSpanCollector, type SpanCollector } from "../../src/trace/sdk/span-collector.js";
+import { createSpanCollector, type SpanCollector } from "../../src/trace/sdk/spans/span-collector.js";
 import { createTelemetry, type Telemetry } from "../../src/trace/sdk/telemetry.js";
 
 /** What a test context is to those who clean up behind themselves. */

@@ -2,7 +2,7 @@ import { access, constants, stat } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { dirname, resolve } from "node:path";
 import type { Environment } from "../../trace/sdk/environment-reader.js";
-import { readSpanExporterConfig } from "../../trace/sdk/telemetry-config.js";
+import { readSpanExporterConfig } from "../../trace/sdk/spans/tracing-config.js";
 import { type Finding, fine, warning } from "./doctor-finding.js";
 
 const patienceMs = 3000;

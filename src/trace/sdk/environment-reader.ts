@@ -45,6 +45,21 @@ export function readChoice<T extends string>(setting: Setting | undefined, choic
   return choices.find((choice) => choice === setting.value) ?? refuse(setting, `one of ${choices.join(", ")}`);
 }
 
+/** A truth value in one of its usual spellings. */
+export function readTruth(setting: Setting | undefined, absent: boolean): boolean {
+  if (setting === undefined) {
+    return absent;
+  }
+  const word = setting.value.toLowerCase();
+  if (["true", "1", "yes", "on"].includes(word)) {
+    return true;
+  }
+  if (["false", "0", "no", "off"].includes(word)) {
+    return false;
+  }
+  return refuse(setting, "true or false");
+}
+
 /** The longest time that Node's timers can wait, in milliseconds; they take a longer one for 1. */
 export const maxTimerMs = 2 ** 31 - 1;
 

@@ -1,14 +1,15 @@
 import type { Meter } from "@opentelemetry/api";
 import { type metrics, resources, type tracing } from "@opentelemetry/sdk-node";
 import { type Clock, systemClock } from "./clock.js";
-import type { Environment } from "./environment-reader.js";
-import type { TelemetryLog } from "./export-report.js";
-import { readLogsConfig } from "./log-config.js";
-import { createLogExport } from "./log-export.js";
-import { readMetricsConfig } from "./metric-config.js";
-import { createMetrics, type PrometheusMetrics } from "./metric-telemetry.js";
-import { createTracing, type Tracing } from "./span-telemetry.js";
-import { isSdkDisabled, readTelemetryConfig } from "./telemetry-config.js";
+import { type Environment, readPairs, readSetting } from "./environment-reader.js";
+import { createLogExport } from "./logs/log-export.js";
+import { readLogsConfig } from "./logs/logs-config.js";
+import { createMetrics, type PrometheusMetrics } from "./metrics/metrics.js";
+import { readMetricsConfig } from "./metrics/metrics-config.js";
+import type { TelemetryLog } from "./otlp/export-report.js";
+import { createTracing, type Tracing } from "./spans/tracing.js";
+import { readTracingConfig } from "./spans/tracing-config.js";
+import { isSdkDisabled } from "./switches.js";
 
 /** How the telemetry of one service is set up. */
 export interface TelemetryOptions {
@@ -59,27 +60,23 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
   const { serviceName, environment, log, clock = systemClock } = options;
   const metricsConfig = readMetricsConfig(environment, options.prometheusPort);
   const logsConfig = readLogsConfig(environment);
-  const tracingConfig = readTelemetryConfig(environment);
-  const resourceOf = (attributes: Readonly<Record<string, string>>) =>
-    resources.defaultResource().merge(resources.resourceFromAttributes({ ...attributes, "service.name": serviceName }));
-  const shared = { scopeName, drainMs, log, clock };
+  const tracingConfig = readTracingConfig(environment);
+  const resource = resourceOf(serviceName, environment);
+  const shared = { resource, scopeName, drainMs, log, clock };
 
   const measured = createMetrics({
     ...shared,
     config: metricsConfig,
-    resource: resourceOf(metricsConfig.resourceAttributes),
     readers: isSdkDisabled(environment) ? [] : (options.metricReaders ?? []),
   });
   const { meter, prometheus } = measured;
   const logExport = createLogExport({
     ...shared,
     config: logsConfig,
-    resource: resourceOf(logsConfig?.resourceAttributes ?? {}),
   });
   const { close, shutdown, ...traced } = createTracing({
     ...shared,
     config: tracingConfig,
-    resourceOf,
     meter,
     exporters: options.exporters ?? [],
   });
@@ -99,6 +96,12 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
 
 /** Name of the instrumentation scope of all that we make. */
 const scopeName = "throughline";
+
+/** What all that is exported belongs to. @throws TelemetryConfigError when the attributes are malformed, unless the SDK is off. */
+function resourceOf(serviceName: string, environment: Environment): resources.Resource {
+  const said = isSdkDisabled(environment) ? {} : readPairs(readSetting(environment, "OTEL_RESOURCE_ATTRIBUTES"));
+  return resources.defaultResource().merge(resources.resourceFromAttributes({ ...said, "service.name": serviceName }));
+}
 
 /** A signal that can be ended. */
 interface EndingSignal {

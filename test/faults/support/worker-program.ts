@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { pino } from "pino";
 import { createFakeEngine } from "../../../src/testing/fake-engine.js";
-import { createSpanCollector } from "../../../src/trace/sdk/span-collector.js";
+import { createSpanCollector } from "../../../src/trace/sdk/spans/span-collector.js";
 import { createTelemetry } from "../../../src/trace/sdk/telemetry.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../../../src/worker/worker-app.js";
 import type { WorkerOrder, WorkerReport } from "./worker-messages.js";

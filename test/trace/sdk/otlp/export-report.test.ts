@@ -1,0 +1,80 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import pino from "pino";
+import { createExportReport, exportedSpans } from "../../../../src/trace/sdk/otlp/export-report.js";
+import { createFakeClock } from "../../../support/fake-clock.js";
+
+function setUp() {
+  const clock = createFakeClock();
+  const lines: [number, string, object][] = [];
+  const log = { warn: (fields: object, message: string) => void lines.push([clock.now(), message, fields]) };
+  return { clock, lines, report: createExportReport({ kind: exportedSpans, log, clock }) };
+}
+
+const loss = "spans could not be exported";
+const wait = "spans wait for the collector";
+
+test("a loss is told at once, later ones together once a minute, the last of them too", () => {
+  const { clock, lines, report } = setUp();
+  report.lost(0, "rejected", "none");
+  report.lost(2, "rejected", "14 UNAVAILABLE:\n no connection");
+  for (let second = 1; second <= 100; second++) {
+    clock.advance(1000);
+    report.lost(3, "rejected", "refused");
+  }
+  clock.advance(600_000);
+  assert.deepEqual(lines, [
+    [0, loss, { lostSpans: 2, reason: "14 UNAVAILABLE: no connection" }],
+    [60_000, loss, { lostSpans: 177, reason: "refused" }],
+    [120_000, loss, { lostSpans: 123, reason: "refused" }],
+  ]);
+  assert.deepEqual([...report.lostItems()], [["rejected", 302]]);
+  assert.deepEqual(clock.due(), [], "no timer runs where nothing happens");
+});
+
+test("waiting is told as it is when the line is due, and not after a recovery", () => {
+  const { clock, lines, report } = setUp();
+  report.waiting(512, "refused");
+  report.waiting(1024, "refused");
+  report.waiting(1536, "silent");
+  clock.advance(60_000);
+  report.waiting(2048, "silent");
+  report.recovered();
+  clock.advance(600_000);
+  report.waiting(5, "refused");
+  assert.deepEqual(lines, [
+    [0, wait, { waitingSpans: 512, reason: "refused" }],
+    [60_000, wait, { waitingSpans: 1536, reason: "silent" }],
+    [660_000, wait, { waitingSpans: 5, reason: "refused" }],
+  ]);
+});
+
+test("closing tells what is owed, at once", () => {
+  const { clock, lines, report } = setUp();
+  report.lost(1, "rejected", "refused");
+  report.lost(2, "rejected", "refused");
+  report.waiting(3, "refused");
+  report.waiting(4, "refused");
+  report.remark("deprecated");
+  lines.length = 0;
+  report.close();
+  assert.deepEqual(lines, [[0, loss, { lostSpans: 2, reason: "refused" }]]);
+  assert.deepEqual(clock.due(), []);
+});
+
+test("what a collector answers is cut", () => {
+  const { lines, report } = setUp();
+  report.lost(1, "rejected", "<html>".repeat(1000));
+  report.remark("<html>".repeat(1000));
+  assert.deepEqual(
+    lines.map(([, , fields]) => Object.values(fields).map((value) => String(value).length)),
+    [[1, 200], [200]],
+  );
+});
+
+test("a pino logger is a log", () => {
+  const lines: string[] = [];
+  const log = pino({ base: null, timestamp: false }, { write: (line) => lines.push(line) });
+  createExportReport({ kind: exportedSpans, log, clock: createFakeClock() }).lost(1, "rejected", "refused");
+  assert.deepEqual(JSON.parse(lines.join("")), { level: 40, lostSpans: 1, reason: "refused", msg: loss });
+});
