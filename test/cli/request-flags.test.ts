@@ -18,6 +18,7 @@ import { type GenerateRequest, ImagePipelineService } from "../../src/gen/throug
 import { listen } from "../../src/mesh/port/listen.js";
 import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { runInProcess } from "./support/run-in-process.js";
 
 const png = Buffer.concat([Buffer.from("89504e470d0a1a0a", "hex"), Buffer.from("the rest of a picture")]);
 
@@ -99,6 +100,14 @@ suite("the flags of a request", async () => {
       const flag = [...fields].find(([field]) => field === localName)?.[1] ?? localName;
       assert.ok(flagsOf(generateSettings).includes(flag), `generate has no flag for ${localName}`);
       assert.ok(flag === "delivery" || flagsOf(requestSettings).includes(flag), `demo has no flag for ${localName}`);
+    }
+  });
+
+  test("a side that is no multiple of 8 is refused before any request", async () => {
+    for (const side of ["width", "height"]) {
+      const { code, message } = await runInProcess(["generate", "a heart", "--out", out, `--${side}`, "100"]);
+      assert.equal(code, 2);
+      assert.ok(message.includes(`--${side} must be a whole number from 64 to 2048, a multiple of 8`), message);
     }
   });
 

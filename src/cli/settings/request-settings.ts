@@ -5,7 +5,7 @@ function sizeSetting(side: "width" | "height") {
   return optionalSetting({
     flag: side,
     argument: "pixels",
-    schema: wholeNumber(64, 2048),
+    schema: wholeNumber(64, 2048, { multipleOf: 8 }),
     absent: "the model's own",
     help: `${side === "width" ? "Width" : "Height"} in pixels, 64 to 2048, a multiple of 8`,
   });

@@ -7,11 +7,16 @@ import { appIdPattern } from "../../mesh/app-id.js";
 const digits = /^\d{1,16}$/;
 const decimal = /^\d{1,12}(?:\.\d{1,12})?$/;
 
-/** A whole number of a range, both ends included. */
-export function wholeNumber(minimum: number, maximum: number): z.ZodType<number, string> {
-  return read(`must be a whole number from ${minimum} to ${maximum}`, (text) => {
+/** A whole number of a range, both ends included, and a multiple of `multipleOf` where that is given. */
+export function wholeNumber(
+  minimum: number,
+  maximum: number,
+  { multipleOf = 1 }: { readonly multipleOf?: number } = {},
+): z.ZodType<number, string> {
+  const multiple = multipleOf === 1 ? "" : `, a multiple of ${multipleOf}`;
+  return read(`must be a whole number from ${minimum} to ${maximum}${multiple}`, (text) => {
     const value = Number(text);
-    return digits.test(text) && value >= minimum && value <= maximum ? value : undefined;
+    return digits.test(text) && value >= minimum && value <= maximum && value % multipleOf === 0 ? value : undefined;
   });
 }
 
