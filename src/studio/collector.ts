@@ -18,9 +18,9 @@ import { studioRoutes } from "./studio-service.js";
 import { dropUnkeptSignals } from "./unkept-signals.js";
 
 export interface CollectorOptions {
-  /** Where spans are kept. Default: a new store with its default limits. */
+  /** Where spans are kept. @default a new store with its default limits */
   readonly store?: SpanStore;
-  /** Largest body of an export by HTTP in bytes, before and after decompression. Default 16 MiB. */
+  /** Largest body of an export by HTTP in bytes, before and after decompression. @default 16 MiB */
   readonly maxBodyBytes?: number;
 }
 

@@ -4,19 +4,19 @@ import type { SpanRecord } from "../trace/span-record.js";
 import { spanBytes } from "./span-bytes.js";
 
 export interface SpanStoreOptions {
-  /** Most spans that are kept. Beyond it the traces that were longest without a new span are forgotten. Default 20,000. */
+  /** Most spans that are kept. Beyond it the traces that were longest without a new span are forgotten. @default 20,000 */
   readonly maxSpans?: number;
-  /** Most spans of one trace; more are dropped. Default 2,000. */
+  /** Most spans of one trace; more are dropped. @default 2,000 */
   readonly maxSpansPerTrace?: number;
-  /** Most bytes that the spans take, as {@link spanBytes} estimates; beyond it traces are forgotten likewise. Default 64 MiB. */
+  /** Most bytes that the spans take, as {@link spanBytes} estimates; beyond it traces are forgotten likewise. @default 64 MiB */
   readonly maxBytes?: number;
-  /** Most bytes of one trace; spans beyond it are dropped. Default 16 MiB. */
+  /** Most bytes of one trace; spans beyond it are dropped. @default 16 MiB */
   readonly maxBytesPerTrace?: number;
-  /** Milliseconds after which a running span that was not heard of again counts as lost: its process is gone. Default 30,000. */
+  /** Milliseconds after which a running span that was not heard of again counts as lost: its process is gone. @default 30,000 */
   readonly lostAfterMs?: number;
-  /** Most listeners. Default 256. */
+  /** Most listeners. @default 256 */
   readonly maxListeners?: number;
-  /** Milliseconds of a clock that never goes back. Default: the process's. */
+  /** Milliseconds of a clock that never goes back. @default the process's */
   readonly now?: () => number;
 }
 

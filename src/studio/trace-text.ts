@@ -8,7 +8,7 @@ import { buildTraceTree, depthFirst, durationNanos, type TraceNode } from "./tra
 export type TraceFormat = (typeof serviceColors)[number] | "red" | "dim";
 
 export interface TraceTextOptions {
-  /** Characters of the longest bar. Default 30; 60 at most where there are `columns`. */
+  /** Characters of the longest bar. @default 30, at most 60 where there are `columns` */
   readonly barWidth?: number;
   /**
    * Characters that a line may have. Bars take what is left; where that is little the services go, and then the bars. Absent: as many as it
@@ -17,7 +17,7 @@ export interface TraceTextOptions {
   readonly columns?: number;
   /** Puts colours on the text. Absent: it stays plain. */
   readonly style?: (format: TraceFormat, text: string) => string;
-  /** Below each span its attributes, and its events with the time since it began. Default false. */
+  /** Below each span its attributes, and its events with the time since it began. @default false */
   readonly details?: boolean;
 }
 

@@ -76,6 +76,12 @@ test("a store is bounded in bytes too, and a trace that outgrows its share loses
   assert.deepEqual(store.traceIds(), ["d", "c", "b"].map(traceId), "what alone is too large leaves no trace");
 });
 
+test("a trace cannot outgrow the store's bytes where its own share is larger", () => {
+  const store = createSpanStore({ maxBytes: 30_000, maxBytesPerTrace: 1_000_000 });
+  store.add([1, 2, 3].map((id) => span("a", id, "x".repeat(10_000))));
+  assert.equal(store.spansOf(traceId("a")).length, 1);
+});
+
 test("a list, an event and a link count by what they hold", () => {
   const text = "x".repeat(1000);
   const plain = spanBytes(span("a", 1));
