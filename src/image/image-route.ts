@@ -2,7 +2,7 @@ import { contentTypeOf } from "./image-format.js";
 import type { ImageStore } from "./image-store.js";
 
 /** Path under which a store's pictures are served. */
-export const imagePath = "/images/";
+const imagePath = "/images/";
 
 /** A store, and the base URL under which its pictures are served. */
 export interface ImageTarget {

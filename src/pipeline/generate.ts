@@ -100,7 +100,7 @@ export async function* generate(
   const options: CallOptions = {
     signal: call.signal,
     headers: { [callerHeader]: call.caller },
-    ...(call.remainingMs && { timeoutMs: call.remainingMs }),
+    ...(call.remainingMs !== undefined && { timeoutMs: call.remainingMs }),
   };
 
   const events = iterateWithClientSpan(

@@ -13,7 +13,7 @@ const maxMessageLength = 1_000;
  *
  * @param signal the caller's: where it is aborted the failure is the caller's own.
  */
-export function workerFailure(error: unknown, signal: AbortSignal): unknown {
+function workerFailure(error: unknown, signal: AbortSignal): unknown {
   if (!(error instanceof ConnectError) || signal.aborted) {
     return error;
   }

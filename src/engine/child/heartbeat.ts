@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads";
 export const heartbeatDescriptor = 4;
 
 /** How often it beats, in milliseconds. */
-export const heartbeatMs = 500;
+const heartbeatMs = 500;
 
 /**
  * Makes a thread that writes the process's resident memory, in bytes and a line each, to the heartbeat's pipe. A thread, because a run

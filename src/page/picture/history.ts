@@ -79,7 +79,7 @@ export async function openHistory({ store, bounds = defaultBounds }: HistoryOpti
 }
 
 /** The newest entries that fit, newest first; the newest one always. */
-export function withinBounds(
+function withinBounds(
   entries: readonly HistoryEntry[],
   { maxEntries, maxBytes }: HistoryBounds,
 ): readonly HistoryEntry[] {
