@@ -14,6 +14,9 @@ export interface TraceWatch {
 /** Most spans that are told at once: a message with all spans of a trace could be larger than clients take. */
 const maxAtOnce = 100;
 
+/** Most spans that wait for a reader: a store keeps no more of a trace, but one that it forgot may come again with other spans. */
+const maxWaiting = 2000;
+
 /**
  * The spans of a trace: those that are there at once, then each as it is heard of, running or ended. It ends when no span of the trace has been
  * running, and none has come, for `idleMs`. A reader that is slow gets the latest state of each span and not the ones between.
@@ -27,6 +30,10 @@ export async function* watchTrace(store: SpanStore, watch: TraceWatch): AsyncGen
   const news = new Map<string, SpanRecord>();
   const note = (spans: readonly SpanRecord[]) => {
     for (const span of spans.filter((each) => each.traceId === traceId)) {
+      const [oldest] = news.size >= maxWaiting && !news.has(span.spanId) ? news.keys() : [];
+      if (oldest !== undefined) {
+        news.delete(oldest);
+      }
       news.set(span.spanId, span);
       bell.ring();
     }
