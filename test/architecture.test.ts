@@ -29,9 +29,9 @@ const files = readdirSync(src, { recursive: true, encoding: "utf8" })
 
 function read(path: string): SourceFile {
   const text = readFileSync(join(src, path), "utf8");
-  const specifiers = [...text.matchAll(/^(?:import|export)\b[^;]*?from\s+"([^"]+)"|\bimport\("([^"]+)"\)/gm)].map(
-    (match) => match[1] ?? match[2] ?? "",
-  );
+  const specifiers = [
+    ...text.matchAll(/^(?:import|export)\b[^;]*?from\s+"([^"]+)"|^import\s+"([^"]+)"|\bimport\("([^"]+)"\)/gm),
+  ].map((match) => match[1] ?? match[2] ?? match[3] ?? "");
   const own = specifiers
     .filter((specifier) => specifier.startsWith("."))
     .map((specifier) =>
@@ -180,9 +180,10 @@ test("OpenTelemetry for Connect stands on its own, and runs where there is no No
 });
 
 test("only the command line reads the environment", () => {
-  for (const { path, code } of files) {
+  for (const { path, code, packages } of files) {
     if (!path.startsWith("cli/")) {
       assert.doesNotMatch(code, /\bprocess\.env\b/, path);
+      assert.ok(!packages.some((name) => /^(?:node:)?process$/.test(name)), `${path} imports the process`);
     }
   }
 });
