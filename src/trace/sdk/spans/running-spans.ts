@@ -14,7 +14,7 @@ export interface RunningSpansOptions {
 const lookMs = 100;
 
 /** Milliseconds after which a running span is sent again though nothing is new, so that a collector knows that it still runs. */
-export const repeatMs = 10_000;
+const repeatMs = 10_000;
 
 /** Most running spans that are known of; what begins beyond them is seen when it has ended. */
 const maxSpans = 2048;
