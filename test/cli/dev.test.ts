@@ -43,7 +43,7 @@ suite("throughline dev", async () => {
     const collector = /collector +(\S+)/.exec(dev.stdout)?.[1];
     const trace = await (await fetch(`${collector}/traces/${traceId}?spans=6&wait=20000`)).text();
     assert.equal(JSON.parse(trace).spans.length, 6);
-    assert.match(await run(/curl '.*'/, traceId), /^image-pipeline .*\n├── preprocess-prompt /);
+    assert.match(await run(/npm run throughline -- trace .*/, traceId), /^image-pipeline .*\n├── preprocess-prompt /m);
     await dev.waitFor(new RegExp(`^Generate  OK  [\\d.]+ m?s  trace ${traceId}$`, "m"));
 
     const worker = dev.living().find((line) => / worker$/.test(line));

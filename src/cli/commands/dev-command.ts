@@ -5,6 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { CommandContext } from "../command-context.js";
 import { CommandError } from "../command-error.js";
 import { exitCodes } from "../exit-codes.js";
+import { commandPrefix } from "../package-root.js";
 import { type LocalSystem, startLocalSystem } from "../process/local-system.js";
 import { whenAborted } from "../process/when-aborted.js";
 import { connectStudio } from "../request/studio-client.js";
@@ -12,6 +13,7 @@ import { type RequestsView, watchRequests } from "../request/watch-requests.js";
 import { findModel, showDownload } from "../service/find-model.js";
 import type { devSettings } from "../settings/dev-settings.js";
 import type { SettingsOf } from "../settings/setting.js";
+import { defaultCollectorUrl } from "../settings/shared-settings.js";
 import { createProgress } from "../terminal/progress.js";
 import { createRequestsDisplay } from "../terminal/requests-view.js";
 import { isInteractive } from "../terminal/terminal.js";
@@ -121,6 +123,7 @@ function systemJson({ pipeline, worker, collector }: LocalSystem): string {
 }
 
 function describeSystem({ pipeline, worker, collector }: LocalSystem): string {
+  const elsewhere = collector.url === defaultCollectorUrl ? "" : ` --collector ${collector.url}`;
   return `
 studio     ${pipeline.url}/
 
@@ -131,7 +134,7 @@ collector  ${collector.url}  (OTLP over gRPC and HTTP)
 A picture:
   npx buf curl -d '{"prompt": "a red heart"}' ${pipeline.url}/throughline.v1.ImagePipelineService/Generate
 Its trace:
-  curl '${collector.url}/traces/<trace id>?format=text'
+  ${commandPrefix} trace <trace id>${elsewhere}
 
 Ctrl-C ends all three.
 `;
