@@ -11,6 +11,7 @@ import { workerSecurityOf } from "../service/worker-security.js";
 import type { appsSettings } from "../settings/apps-settings.js";
 import type { SettingsOf } from "../settings/setting.js";
 import { type ListedApp, renderApps } from "../terminal/apps-table.js";
+import { jsonLine } from "../terminal/json-line.js";
 
 type AppsSettings = SettingsOf<typeof appsSettings>;
 
@@ -22,7 +23,7 @@ export async function runApps(settings: AppsSettings, context: CommandContext): 
     pipeline === undefined
       ? await askWorkers(settings, context)
       : await fetchApps({ pipeline, access: serverAccessOf(settings), interrupt });
-  stdout.write(json ? `${JSON.stringify({ apps })}\n` : renderApps(apps));
+  stdout.write(json ? jsonLine({ apps }) : renderApps(apps));
   return exitCodes.done;
 }
 

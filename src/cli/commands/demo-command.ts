@@ -16,6 +16,7 @@ import { checkPlaceFor } from "../request/write-file-whole.js";
 import { findModel, showDownload } from "../service/find-model.js";
 import type { demoSettings } from "../settings/demo-settings.js";
 import type { SettingsOf } from "../settings/setting.js";
+import { jsonLine } from "../terminal/json-line.js";
 import { renderPicture } from "../terminal/picture-view.js";
 import { createProgress } from "../terminal/progress.js";
 import { isInteractive } from "../terminal/terminal.js";
@@ -88,7 +89,7 @@ export async function runDemo(
       progress.end();
       stdout.write(
         json
-          ? `${JSON.stringify({ traceId, seed, image, ...traceToJson(spans) })}\n`
+          ? jsonLine({ traceId, seed, image, ...traceToJson(spans) })
           : `${renderPicture({ ...image, bytes }, settings, context)}${describePicture(image, seed)}\n\n` +
               `trace ${traceId}\n${renderTrace(spans, context)}`,
       );

@@ -16,6 +16,7 @@ import { serverAccessOf } from "../service/server-access.js";
 import type { generateSettings } from "../settings/generate-settings.js";
 import type { SettingsOf } from "../settings/setting.js";
 import { defaultCollectorUrl } from "../settings/shared-settings.js";
+import { jsonLine } from "../terminal/json-line.js";
 import { renderPicture } from "../terminal/picture-view.js";
 import { createProgress } from "../terminal/progress.js";
 import { renderTrace } from "../terminal/trace-view.js";
@@ -54,7 +55,7 @@ export async function runGenerate(
     const traceId = traceIdPattern.test(response.traceId) ? response.traceId : "";
     if (json) {
       const spans = settings.collector === undefined ? {} : traceToJson(await traceOf(traceId, settings, context));
-      stdout.write(`${JSON.stringify({ traceId, seed, image, ...spans })}\n`);
+      stdout.write(jsonLine({ traceId, seed, image, ...spans }));
       return exitCodes.done;
     }
     stdout.write(`${renderPicture({ ...image, bytes }, settings, context)}${describePicture(image, seed)}\n`);

@@ -8,6 +8,7 @@ import { connectStudio, studioWaitMs } from "../request/studio-client.js";
 import { serverAccessOf } from "../service/server-access.js";
 import type { SettingsOf } from "../settings/setting.js";
 import type { traceSettings } from "../settings/trace-settings.js";
+import { jsonLine } from "../terminal/json-line.js";
 import { renderTrace } from "../terminal/trace-view.js";
 
 /** Prints what a collector has of a trace now. Exit code 1: it has nothing of it; 2: that is no trace id. */
@@ -29,10 +30,6 @@ export async function runTrace(
       "it keeps the newest in memory, and throughline traces lists them; a span comes some seconds after it ended";
     throw new CommandError(`${collector} has no trace ${traceId} (${advice})`);
   }
-  stdout.write(
-    json
-      ? `${JSON.stringify({ traceId, ...traceToJson(spans) })}\n`
-      : renderTrace(spans, context, { details: verbose }),
-  );
+  stdout.write(json ? jsonLine({ traceId, ...traceToJson(spans) }) : renderTrace(spans, context, { details: verbose }));
   return exitCodes.done;
 }

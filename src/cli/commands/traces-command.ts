@@ -5,6 +5,7 @@ import { collectorFailure, connectStudio, studioWaitMs } from "../request/studio
 import { serverAccessOf } from "../service/server-access.js";
 import type { SettingsOf } from "../settings/setting.js";
 import type { tracesSettings } from "../settings/trace-settings.js";
+import { jsonLine } from "../terminal/json-line.js";
 import { createTextStyle } from "../terminal/terminal.js";
 import { renderTraces } from "../terminal/traces-table.js";
 
@@ -20,9 +21,7 @@ export async function runTraces(settings: SettingsOf<typeof tracesSettings>, con
       throw collectorFailure(collector, error);
     });
   stdout.write(
-    json
-      ? `${JSON.stringify({ traces: traces.map(summaryJson) })}\n`
-      : renderTraces(traces, createTextStyle(stdout, environment)),
+    json ? jsonLine({ traces: traces.map(summaryJson) }) : renderTraces(traces, createTextStyle(stdout, environment)),
   );
   return exitCodes.done;
 }

@@ -3,6 +3,7 @@ import { traceToJson } from "../../studio/trace-json.js";
 import { formatDuration } from "../../studio/trace-text.js";
 import type { CommandContext, Output } from "../command-context.js";
 import type { EndedRequest, RequestsView, WatchedRequest } from "../request/watch-requests.js";
+import { jsonLine } from "./json-line.js";
 import { createLiveLines } from "./live-lines.js";
 import { tellPainting, tellQueued } from "./painting-news.js";
 import { createProgressLine, type ProgressLine } from "./progress-line.js";
@@ -41,7 +42,7 @@ export function createRequestsDisplay(streams: Streams, how: { json: boolean; qu
 function endedAsJson({ traceId, method, statusCode, startUnixNano, durationMs, spans }: EndedRequest): string {
   const startedAt = new Date(Number(startUnixNano / 1_000_000n)).toISOString();
   const request = { kind: "request", traceId, method, statusCode, startedAt, durationMs, ...traceToJson(spans) };
-  return `${JSON.stringify(request)}\n`;
+  return jsonLine(request);
 }
 
 function endedAsText(streams: Streams): (request: EndedRequest) => string {
