@@ -71,13 +71,15 @@ export function durationNanos(span: SpanRecord): bigint {
 
 /**
  * Spans start on whole milliseconds, so that quick ones start together: a call stands before what it caused in another service,
- * else what ended first stands first.
+ * else what ended first stands first, and what runs last. The page's waterfall has the same order.
  */
 function compareStart(a: SpanRecord, b: SpanRecord): number {
   const isCall = (span: SpanRecord) => Number(span.kind === "CLIENT");
+  const runs = (span: SpanRecord) => Number(span.endUnixNano === 0n);
   return (
     compare(a.startUnixNano, b.startUnixNano) ||
     (a.service === b.service ? 0 : isCall(b) - isCall(a)) ||
+    runs(a) - runs(b) ||
     compare(a.endUnixNano, b.endUnixNano)
   );
 }

@@ -3,6 +3,8 @@ import test from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { SpanSchema } from "../../src/gen/throughline/studio/v1/studio_pb.js";
 import { layOutWaterfall } from "../../src/page/trace/waterfall.js";
+import { buildTraceTree, depthFirst } from "../../src/studio/trace-tree.js";
+import { makeSpan } from "../support/make-span.js";
 
 const startMs = 1_700_000_000_000;
 const nano = (ms: number) => BigInt(startMs) * 1_000_000n + BigInt(Math.round(ms * 1e6));
@@ -87,6 +89,54 @@ test("no span is lost: not one whose parent is away, and not a circle", () => {
   assert.deepEqual(rows.map((row) => row.span.name).sort(), ["a", "b", "orphan"]);
 });
 
+test("the page and the command line tell the same tree, also of what began in the same millisecond", () => {
+  const id = (index: number) => index.toString(16).padStart(16, "0");
+  let drawn = 1;
+  const draw = (below: number) => {
+    drawn = (drawn * 48271) % 2147483647;
+    return drawn % below;
+  };
+  for (let round = 0; round < 200; round++) {
+    const count = 2 + draw(9);
+    const records = Array.from({ length: count }, (_, index) => {
+      const startMs = draw(2);
+      return makeSpan({
+        name: `span ${index}`,
+        spanId: id(index + 1),
+        // 0 is a root, one too many is a parent who is not there, and parents that come later make circles.
+        parentSpanId: id(draw(count + 2)).replace(/^0+$/, ""),
+        service: `service ${draw(2)}`,
+        kind: draw(3) === 0 ? "CLIENT" : "INTERNAL",
+        startMs,
+        endMs: startMs + draw(3),
+        ...(draw(4) === 0 && { endUnixNano: 0n }),
+      });
+    });
+    const spans = records.map(({ spanId, parentSpanId, name, service, kind, startUnixNano, endUnixNano }) =>
+      create(SpanSchema, { spanId, parentSpanId, name, service, kind, startUnixNano, endUnixNano }),
+    );
+    assert.deepEqual(
+      layOutWaterfall(spans, startMs).rows.map((row) => [row.span.name, row.depth]),
+      Array.from(depthFirst(buildTraceTree(records)), ({ span: { name }, depth }) => [name, depth]),
+      `round ${round}`,
+    );
+  }
+});
+
+test("a call stands before what it caused in another service, and what runs after what ended", () => {
+  const spans = [
+    span("inference", "root", 1, 90, { service: "worker", kind: "SERVER" }),
+    span("call", "root", 1, 99, { service: "pipeline", kind: "CLIENT" }),
+    span("root", "", 0, undefined, { service: "pipeline" }),
+    span("running", "call", 1, undefined),
+    span("ended", "call", 1, 2),
+  ];
+  assert.deepEqual(
+    layOutWaterfall(spans, startMs).rows.map((row) => row.span.name),
+    ["root", "call", "ended", "running", "inference"],
+  );
+});
+
 test("the axis has round numbers, five at most after the 0", () => {
   const words = (durationMs: number) =>
     layOutWaterfall([span("root", "", 0, durationMs)], startMs).axis.map((tick) => tick.words);
@@ -96,9 +146,15 @@ test("the axis has round numbers, five at most after the 0", () => {
   assert.deepEqual(layOutWaterfall([], startMs).axis, []);
 });
 
-test("a trace deeper than the stack would like is laid out", () => {
-  const chain = Array.from({ length: 1000 }, (_, index) =>
-    span(`${index}`, index === 0 ? "" : `${index - 1}`, index, 2000),
-  );
-  assert.equal(layOutWaterfall(chain, startMs).rows.at(-1)?.depth, 999);
+test("a trace may be as deep as it has spans, and so may a circle", () => {
+  const depth = 20_000;
+  const chain = (parentOfFirst: string) =>
+    Array.from({ length: depth }, (_, index) =>
+      span(`${index}`, index === 0 ? parentOfFirst : `${index - 1}`, index, 2 * depth),
+    );
+  for (const parentOfFirst of ["", `${depth - 1}`]) {
+    const { rows } = layOutWaterfall(chain(parentOfFirst), startMs);
+    assert.equal(rows.length, depth);
+    assert.equal(rows.at(-1)?.depth, depth - 1);
+  }
 });

@@ -76,38 +76,65 @@ export function layOutWaterfall(spans: readonly Span[], nowUnixMs: number): Wate
 
 type Placed = Pick<WaterfallRow, "span" | "depth" | "place" | "places" | "parentRow">;
 
+/** The tree that the command line prints, line by line. It keeps its own stack: a trace may be as deep as it has spans. */
 function inTreeOrder(spans: readonly Span[]): Placed[] {
-  const ids = new Set(spans.map(({ spanId }) => spanId));
+  const sorted = spans.toSorted(compareStart);
+  const ids = new Set(sorted.map(({ spanId }) => spanId));
   const childrenOf = new Map<string, Span[]>();
-  for (const span of inOrder(spans)) {
-    const parent = ids.has(span.parentSpanId) ? span.parentSpanId : "";
-    childrenOf.set(parent, [...(childrenOf.get(parent) ?? []), span]);
+  for (const span of sorted) {
+    const siblings = childrenOf.get(span.parentSpanId) ?? [];
+    siblings.push(span);
+    childrenOf.set(span.parentSpanId, siblings);
   }
   const placed: Placed[] = [];
-  const seen = new Set<string>();
-  const place = (siblings: readonly Span[], depth: number, parentRow: number | undefined): void => {
-    const fresh = siblings.filter(({ spanId }) => !seen.has(spanId));
-    for (const [index, span] of fresh.entries()) {
-      seen.add(span.spanId);
-      const row = placed.push({ span, depth, place: index + 1, places: fresh.length, parentRow }) - 1;
-      place(childrenOf.get(span.spanId) ?? [], depth + 1, row);
+  const seen = new Set<Span>();
+  const open: { readonly siblings: readonly Span[]; next: number; readonly parentRow: number | undefined }[] = [];
+  const enter = (spansOfOne: readonly Span[], parentRow: number | undefined) => {
+    const siblings = spansOfOne.filter((span) => !seen.has(span));
+    for (const span of siblings) {
+      seen.add(span);
+    }
+    open.push({ siblings, next: 0, parentRow });
+  };
+  const walk = (roots: readonly Span[]) => {
+    enter(roots, undefined);
+    for (let level = open.at(-1); level !== undefined; level = open.at(-1)) {
+      const { siblings, parentRow } = level;
+      const span = siblings[level.next++];
+      if (span === undefined) {
+        open.pop();
+      } else {
+        const row = placed.length;
+        placed.push({ span, depth: open.length - 1, place: level.next, places: siblings.length, parentRow });
+        enter(childrenOf.get(span.spanId) ?? [], row);
+      }
     }
   };
-  place(childrenOf.get("") ?? [], 0, undefined);
-  for (const span of spans) {
-    place([span], 0, undefined);
+  walk(sorted.filter(({ parentSpanId }) => !ids.has(parentSpanId)));
+  // What is left goes in circles: each circle is cut at its first span.
+  for (const span of sorted) {
+    walk([span]);
   }
   return placed;
 }
 
-function inOrder(spans: readonly Span[]): Span[] {
-  // Clocks count whole milliseconds mostly: of two that began in the same one, the one that ended first began first.
-  const endOf = ({ endUnixNano }: Span) =>
-    endUnixNano === runningEnd ? Number.POSITIVE_INFINITY : Number(endUnixNano);
-  return [...spans].sort(
-    (a, b) =>
-      Number(a.startUnixNano - b.startUnixNano) || Math.sign(endOf(a) - endOf(b)) || a.name.localeCompare(b.name),
+/**
+ * Spans start on whole milliseconds, so that quick ones start together: a call stands before what it caused in another service,
+ * else what ended first stands first, and what runs last.
+ */
+function compareStart(a: Span, b: Span): number {
+  const isCall = (span: Span) => Number(span.kind === "CLIENT");
+  const runs = (span: Span) => Number(span.endUnixNano === runningEnd);
+  return (
+    compare(a.startUnixNano, b.startUnixNano) ||
+    (a.service === b.service ? 0 : isCall(b) - isCall(a)) ||
+    runs(a) - runs(b) ||
+    compare(a.endUnixNano, b.endUnixNano)
   );
+}
+
+function compare(a: bigint, b: bigint): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 const mostTicks = 5;
