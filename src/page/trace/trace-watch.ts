@@ -6,7 +6,7 @@ import { backOffMs } from "../service/back-off.js";
 /** The trace that is looked at. */
 export interface WatchedTrace {
   readonly traceId: string;
-  /** In no order. */
+  /** In no order. While the watching begins anew they are those that were known before. */
   readonly spans: readonly Span[];
   /** Whether more may come. */
   readonly watching: boolean;
@@ -30,7 +30,7 @@ export interface TraceWatchOptions {
   readonly random: () => number;
 }
 
-/** Tries after which a trace that cannot be watched is given up. */
+/** Failures in a row after which a trace that cannot be watched is given up. */
 const mostFailures = 5;
 
 /** Follows traces as they grow. */
@@ -39,14 +39,8 @@ export function createTraceWatch({ client, now, random }: TraceWatchOptions): Tr
   const aheadMs = createSignal(0);
   let current = new AbortController();
 
-  const follow = async (traceId: string, signal: AbortSignal): Promise<void> => {
+  const follow = async (traceId: string, signal: AbortSignal, onNews: () => void): Promise<void> => {
     const spans = new Map<string, Span>();
-    const show = (watching: boolean) => {
-      if (!signal.aborted) {
-        trace.value = { traceId, spans: [...spans.values()], watching };
-      }
-    };
-    show(true);
     for await (const news of client.watchTrace({ traceId }, { signal })) {
       for (const span of news.spans) {
         spans.set(span.spanId, span);
@@ -54,21 +48,30 @@ export function createTraceWatch({ client, now, random }: TraceWatchOptions): Tr
         const seenMs = Number(span.endUnixNano > span.startUnixNano ? span.endUnixNano : span.startUnixNano) / 1e6;
         aheadMs.value = Math.max(aheadMs.value, seenMs - now());
       }
-      show(true);
+      if (!signal.aborted) {
+        onNews();
+        trace.value = { traceId, spans: [...spans.values()], watching: true };
+      }
     }
-    show(false);
   };
 
   const keepFollowing = async (traceId: string, signal: AbortSignal): Promise<void> => {
-    for (let failures = 1; !signal.aborted; failures++) {
+    trace.value = { traceId, spans: [], watching: true };
+    // In a row: news says that the service is well again.
+    let failures = 0;
+    let goesOn = true;
+    while (goesOn && !signal.aborted) {
       try {
-        return await follow(traceId, signal);
+        await follow(traceId, signal, () => {
+          failures = 0;
+        });
+        goesOn = false;
       } catch (error) {
-        const mayComeBack = ConnectError.from(error).code !== Code.Unauthenticated && failures < mostFailures;
-        if (signal.aborted || !mayComeBack) {
-          break;
+        failures++;
+        goesOn = ConnectError.from(error).code !== Code.Unauthenticated && failures < mostFailures;
+        if (goesOn && !signal.aborted) {
+          await new Promise((resolve) => setTimeout(resolve, backOffMs(failures, random())));
         }
-        await new Promise((resolve) => setTimeout(resolve, backOffMs(failures, random())));
       }
     }
     if (!signal.aborted && trace.value?.traceId === traceId) {

@@ -1,0 +1,98 @@
+import assert from "node:assert/strict";
+import test, { type TestContext } from "node:test";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Code, ConnectError, createClient, createRouterTransport } from "@connectrpc/connect";
+import { effect } from "@preact/signals";
+import { StudioService, type WatchTraceResponseSchema } from "../../src/gen/throughline/studio/v1/studio_pb.js";
+import { createTraceWatch, type TraceWatch } from "../../src/page/trace/trace-watch.js";
+
+const traceId = "4e59a70947e16460dd0641a9b92f3047";
+type News = AsyncIterable<MessageInitShape<typeof WatchTraceResponseSchema>>;
+
+/** A watch over the streams of a service, one after another, without the pauses between them. */
+function watchOver(t: TestContext, streams: readonly (() => News)[]) {
+  t.mock.method(globalThis, "setTimeout", (resolve: () => void) => queueMicrotask(resolve));
+  let calls = 0;
+  const transport = createRouterTransport(({ service }) => {
+    service(StudioService, {
+      watchTrace() {
+        const stream = streams[calls++];
+        assert.ok(stream !== undefined, "watched more often than the test expects");
+        return stream();
+      },
+    });
+  });
+  const client = createClient(StudioService, transport);
+  const watch = createTraceWatch({ client, now: () => 0, random: () => 0.5 });
+  return { watch, calls: () => calls };
+}
+
+/** All that the watch shows until it watches no more: ids of the spans, and whether more may come. */
+async function shownBy(watch: TraceWatch): Promise<string[]> {
+  const shown: string[] = [];
+  let stop = () => {};
+  await new Promise<void>((resolve) => {
+    stop = effect(() => {
+      const trace = watch.trace.value;
+      if (trace !== undefined) {
+        shown.push(`${trace.spans.map(({ spanId }) => spanId)}${trace.watching ? " …" : ""}`);
+        if (!trace.watching) {
+          resolve();
+        }
+      }
+    });
+    watch.select(traceId);
+  });
+  stop();
+  return shown;
+}
+
+// biome-ignore lint/correctness/useYield: it fails before it has any.
+async function* away(): News {
+  throw new ConnectError("away", Code.Unavailable);
+}
+
+async function* lost(): News {
+  yield {
+    spans: [
+      { traceId, spanId: "a" },
+      { traceId, spanId: "b" },
+    ],
+  };
+  throw new ConnectError("lost", Code.Unavailable);
+}
+
+async function* whole(): News {
+  yield { spans: [{ traceId, spanId: "a" }] };
+  yield { spans: [{ traceId, spanId: "c" }] };
+}
+
+test("spans stay while the watching begins anew, until there is news", async (t) => {
+  const { watch } = watchOver(t, [lost, away, whole]);
+  assert.deepEqual(await shownBy(watch), [" …", "a,b …", "a …", "a,c …", "a,c"]);
+});
+
+test("spans stay where the collector that came back knows nothing of them", async (t) => {
+  const { watch } = watchOver(t, [lost, async function* (): News {}]);
+  assert.deepEqual(await shownBy(watch), [" …", "a,b …", "a,b"]);
+});
+
+test("five failures in a row end the watching", async (t) => {
+  const { watch, calls } = watchOver(t, [away, away, away, away, away]);
+  assert.deepEqual(await shownBy(watch), [" …", ""]);
+  assert.equal(calls(), 5);
+});
+
+test("news between failures begins their count anew", async (t) => {
+  const { watch } = watchOver(t, [away, away, away, away, lost, away, away, away, whole]);
+  assert.deepEqual(await shownBy(watch), [" …", "a,b …", "a …", "a,c …", "a,c"]);
+});
+
+test("a key that is not taken ends the watching at once", async (t) => {
+  const refused = () => {
+    throw new ConnectError("no key", Code.Unauthenticated);
+  };
+  const { watch, calls } = watchOver(t, [refused]);
+  assert.deepEqual(await shownBy(watch), [" …", ""]);
+  assert.equal(calls(), 1);
+});
