@@ -128,6 +128,22 @@ test("cancel ends the service's call", async () => {
   assert.equal(studio.painting.state.value.kind, "cancelled");
 });
 
+test("a service that ends a request without a picture is a trouble that is told", async () => {
+  const studio = await studioOver((router) => {
+    router.service(ImagePipelineService, {
+      async *generateStream() {
+        yield { event: { case: "progress", value: { stage: Stage.DENOISING, step: 5, totalSteps: 20 } } };
+      },
+    });
+  });
+  studio.edit("prompt", "a red heart");
+  studio.paint();
+  const state = await when(studio.painting.state, ({ kind }) => kind !== "running");
+  assert.ok(state.kind === "failed", state.kind);
+  assert.match(state.trouble.title, /without a picture/);
+  assert.notEqual(state.trouble.advice, "");
+});
+
 test("a form that the contract would refuse is not sent, and its words go when it is mended", async () => {
   const studio = await studioOver(() => {});
   studio.edit("width", "100");
@@ -162,6 +178,39 @@ test("again keeps the seed of a picture, vary does not, and lock keeps it for th
   studio.lockSeed(false);
   assert.equal(studio.form.value.seed, "");
   assert.deepEqual(seeds, [undefined, 99, undefined]);
+});
+
+test("the newest traces are listed with each news of the map", async () => {
+  const limits: (number | undefined)[] = [];
+  let changeMap = () => {};
+  const mapChanged = new Promise<void>((resolve) => {
+    changeMap = resolve;
+  });
+  const studio = await studioOver((router) => {
+    router.service(StudioService, {
+      getStudio: () => ({ hasTraces: true }),
+      async *watchEntityMap(_, { signal }) {
+        yield {};
+        await mapChanged;
+        yield {};
+        await once(signal, "abort");
+      },
+      listTraces({ limit }) {
+        limits.push(limit);
+        return { traces: limits.map((_, index) => ({ traceId: `${index}` })).reverse() };
+      },
+    });
+  });
+  const listed = (count: number) => when(studio.connection.traces, ({ length }) => length === count);
+  studio.connection.start();
+  await listed(1);
+  changeMap();
+  assert.deepEqual(
+    (await listed(2)).map((trace) => trace.traceId),
+    ["1", "0"],
+  );
+  assert.deepEqual(limits, [50, 50]);
+  studio.connection.stop();
 });
 
 test("a connection that is lost comes back, at once where a person asks for it", async () => {

@@ -4,7 +4,7 @@ import { type GenerateResponse, type ImagePipelineService, type Progress, Stage 
 import { traceIdOf } from "../trace/trace-response.js";
 import { type RequestForm, requestOf } from "./request-form.js";
 import type { StepMark } from "./time-left.js";
-import { type Trouble, troubleOf } from "./trouble.js";
+import { noPicture, type Trouble, troubleOf } from "./trouble.js";
 
 /** How far a request that runs is. */
 export interface Running {
@@ -124,9 +124,9 @@ export function createPainting({ client, now, onTrace, onDone }: PaintingOptions
           state.value = { kind: "failed", trouble: troubleOf(error) };
         }
       }
-      // A service that ends the stream without a result, and without an error, breaks the contract: nothing to wait for either.
+      // A service that ends the stream without a result, and without an error, breaks the contract.
       if (mine === current && state.value.kind === "running") {
-        state.value = { kind: "idle" };
+        state.value = { kind: "failed", trouble: noPicture };
       }
     },
     cancel() {

@@ -60,6 +60,17 @@ export function troubleOf(error: unknown): Trouble {
   }
 }
 
+/** A call that ended well, and brought no picture. */
+export const noPicture: Trouble = {
+  title: "The service ended the request without a picture",
+  advice: "Its log may say why, beside the trace id. Paint again; another version of the service may be needed.",
+  detail: "",
+  fields: new Map(),
+  retryAfterMs: undefined,
+  needsKey: false,
+  connectionLost: false,
+};
+
 /** Whether the service could not be reached, or was lost in the middle of an answer. */
 export function isConnectionLost({ cause, rawMessage }: ConnectError): boolean {
   // A browser's fetch fails with a TypeError; an answer that was cut off ends without Connect's last envelope.
