@@ -1,0 +1,99 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { type DescMessage, getOption, hasOption, type JsonObject, ScalarType, toJson } from "@bufbuild/protobuf";
+import { FieldRulesSchema, field as fieldRules } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { requestSettings } from "../../src/cli/settings/request-settings.js";
+import { GenerateRequestSchema, GenerationOptionsSchema, SchedulerSchema } from "../../src/contracts/contracts.js";
+import { maxPromptLength, type NumberRule, numberRules, schedulers } from "../../src/page/request/request-form.js";
+import { createTestMesh } from "../../src/testing/testing.js";
+
+/*
+ * The contract's limits stand in the rules of the .proto files. The form, the flags and the pipeline's second look at a cleaned prompt say
+ * them again, in words of their own: here they are held against the rules.
+ */
+
+/** What the contract's rules say of a field; numbers in JSON's form. */
+function rulesOf(message: DescMessage, name: string): JsonObject {
+  const field = message.fields.find(({ localName }) => localName === name);
+  assert.ok(field !== undefined, `${message.name} has no ${name}`);
+  const rules = hasOption(field, fieldRules) ? toJson(FieldRulesSchema, getOption(field, fieldRules)) : {};
+  assert.ok(isObject(rules));
+  return rules;
+}
+
+function isObject(value: unknown): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The range and the multiple that the contract asks of an option. */
+function ruleOf(name: string): NumberRule {
+  const field = GenerationOptionsSchema.fields.find(({ localName }) => localName === name);
+  const whole = field?.scalar === ScalarType.UINT32;
+  const { uint32, float, cel } = rulesOf(GenerationOptionsSchema, name);
+  const range = isObject(uint32) ? uint32 : isObject(float) ? float : {};
+  const [multiple] = Array.isArray(cel) ? cel : [];
+  const step = isObject(multiple) ? /^this % (\d+)u == 0u$/.exec(String(multiple["expression"]))?.[1] : undefined;
+  return {
+    min: Number(range["gte"] ?? 0),
+    max: Number(range["lte"] ?? 2 ** 32 - 1),
+    ...(whole && { step: Number(step ?? 1) }),
+  };
+}
+
+function longest(message: DescMessage, name: string): number {
+  const { string } = rulesOf(message, name);
+  return isObject(string) ? Number(string["maxLen"]) : Number.NaN;
+}
+
+const optionOf = {
+  width: "width",
+  height: "height",
+  steps: "numInferenceSteps",
+  guidance: "guidanceScale",
+  seed: "seed",
+} as const;
+
+for (const name of ["width", "height", "steps", "guidance", "seed"] as const) {
+  const rule = ruleOf(optionOf[name]);
+  test(`the form takes of ${name} what the contract takes`, () => assert.deepEqual(numberRules[name], rule));
+  test(`--${name} takes what the contract takes`, () => assertTakes(name, rule));
+}
+
+test("--preview-interval takes what the contract takes; its 0 is said by leaving the flag away", () =>
+  assertTakes("previewInterval", { ...ruleOf("previewInterval"), min: 1 }));
+
+/** A flag takes both ends, and nothing beyond them or between its steps. */
+function assertTakes(name: keyof typeof optionOf | "previewInterval", { min, max, step }: NumberRule): void {
+  const takes = (value: number) => requestSettings[name].schema.safeParse(String(value)).success;
+  const wrong = [min - (step ?? 1), max + (step ?? 1), ...(step === undefined ? [] : [min + step / 2])];
+  assert.deepEqual([min, max].filter(takes), [min, max]);
+  assert.deepEqual(wrong.filter(takes), []);
+}
+
+test("the form and --scheduler know each scheduler of the contract", () => {
+  const known = SchedulerSchema.values.filter(({ number }) => number !== 0).map(({ number }) => number);
+  assert.deepEqual(Array.from(schedulers.values(), ({ value }) => value).sort(), known.sort());
+  const takes = (word: string) => requestSettings.scheduler.schema.safeParse(word).success;
+  assert.deepEqual([...schedulers.keys()].filter(takes), [...schedulers.keys()]);
+});
+
+test("prompts of the form are as long as the contract takes", () => {
+  assert.equal(maxPromptLength, longest(GenerateRequestSchema, "prompt"));
+  assert.equal(maxPromptLength, longest(GenerationOptionsSchema, "negativePrompt"));
+});
+
+test("a prompt that cleaning makes longer is held to the same length", async (t) => {
+  const most = longest(GenerateRequestSchema, "prompt");
+  // NFC writes U+0958 as two code points.
+  const doubled = "\u0958".repeat(most / 2);
+  const mesh = await createTestMesh();
+  t.after(() => mesh.stop());
+  await mesh.pipeline.generate({ prompt: doubled });
+  await assert.rejects(mesh.pipeline.generate({ prompt: `${doubled}a` }), (error) => {
+    assert.ok(error instanceof ConnectError);
+    assert.equal(error.code, Code.InvalidArgument);
+    assert.ok(error.rawMessage.includes(`${most} code points, this one has ${most + 1}`), error.rawMessage);
+    return true;
+  });
+});
