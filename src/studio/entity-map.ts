@@ -34,9 +34,9 @@ const maxEntities = 256;
 const maxCalls = 1024;
 
 /**
- * The map of apps and calls. An app is all that has one `service.name`. What an app was asked to do are its spans that have no parent in the
- * app: roots, those whose parent is another app's, and SERVER and CONSUMER spans whose parent is not there; other spans without their parent
- * wait for it. A span whose parent is another app's is a call from that app. Of many apps and calls the first 256 and 1,024 are counted.
+ * The map of apps and calls. An app is all that has one `service.name`. What an app was asked to do are its spans whose parent is another
+ * app's, and its SERVER and CONSUMER spans that have no parent or one that is not there; other such spans are what the app does by itself, as
+ * the loading of a model, or wait for their parent. A span whose parent is another app's is a call from that app. Of many apps and calls the first 256 and 1,024 are counted.
  *
  * @param traces spans of each trace by their ids.
  */
@@ -80,7 +80,7 @@ export function entityMapOf(traces: Iterable<ReadonlyMap<string, SpanRecord>>, o
         continue;
       }
       const caller = trace.get(span.parentSpanId)?.service;
-      if (caller === undefined ? wasAsked(span) : caller !== span.service) {
+      if (caller === undefined ? isAnswer(span) : caller !== span.service) {
         count(entity, span);
       }
       if (caller !== undefined && caller !== span.service) {
@@ -123,8 +123,8 @@ function count(tally: Tally, span: SpanRecord): void {
   tally.errors += span.status.code === "ERROR" ? 1 : 0;
 }
 
-function wasAsked({ parentSpanId, kind }: SpanRecord): boolean {
-  return parentSpanId === "" || kind === "SERVER" || kind === "CONSUMER";
+function isAnswer({ kind }: SpanRecord): boolean {
+  return kind === "SERVER" || kind === "CONSUMER";
 }
 
 function figuresOf({ durationsMs, errors, running }: Tally, windowSeconds: number): CallFigures {

@@ -59,7 +59,7 @@ test("an app is counted by what it was asked to do, and a call by its callee's s
 });
 
 test("rates are per minute of the window; the median of an even number lies between, and the 95th percentile is one of them", () => {
-  const many = Array.from({ length: 20 }, (_, i) => trace({ spanId: id("1"), endMs: i + 1 }));
+  const many = Array.from({ length: 20 }, (_, i) => trace({ spanId: id("1"), kind: "SERVER", endMs: i + 1 }));
   const [entity] = entityMapOf(many, options({ windowSeconds: 300 })).entities;
   assert.deepEqual(entity?.figures, {
     count: 20,
@@ -111,6 +111,20 @@ test("a span whose parent is not there was asked for by somebody else, or waits 
   assert.deepEqual(
     entities.map(({ figures }) => figures.count),
     [2],
+  );
+  assert.deepEqual(calls, []);
+});
+
+test("what an app does by itself is nothing that it was asked for", () => {
+  const traces = [
+    trace({ name: "load-model", spanId: id("1") }, { spanId: id("2"), parentSpanId: id("1") }),
+    trace({ spanId: id("1"), kind: "CLIENT" }, { spanId: id("2"), parentSpanId: id("1"), runs: true }),
+    trace({ spanId: id("1"), kind: "SERVER" }),
+  ];
+  const { entities, calls } = entityMapOf(traces, options());
+  assert.deepEqual(
+    entities.map(({ figures: { count, running } }) => [count, running]),
+    [[1, 0]],
   );
   assert.deepEqual(calls, []);
 });

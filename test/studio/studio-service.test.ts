@@ -254,7 +254,7 @@ suite("WatchEntityMap", () => {
       assert.ok(value !== undefined);
       told++;
       for (let n = 0; n < 20; n++) {
-        store.add([span({ spanId: `${i}${n}`.padStart(16, "0"), startMs: nowMs(), endMs: nowMs() })]);
+        store.add([span({ spanId: `${i}${n}`.padStart(16, "0"), kind: "SERVER", startMs: nowMs(), endMs: nowMs() })]);
       }
     }
     // A lower bound holds on a slow machine too.

@@ -431,7 +431,8 @@ export type Entity = Message<"throughline.studio.v1.Entity"> & {
   name: string;
 
   /**
-   * What it was asked to do within the window: its spans that have no parent of its own.
+   * What it was asked to do within the window: its spans whose parent is another app's, and its SERVER and CONSUMER spans
+   * whose parent is not there.
    *
    * @generated from field: throughline.studio.v1.CallFigures figures = 2;
    */
