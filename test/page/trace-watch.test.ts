@@ -96,3 +96,13 @@ test("a key that is not taken ends the watching at once", async (t) => {
   assert.deepEqual(await shownBy(watch), [" …", ""]);
   assert.equal(calls(), 1);
 });
+
+test("the services' clock may be ahead by a minute; a span that says more is not believed", async (t) => {
+  const ends = (...endsMs: readonly bigint[]): (() => News) =>
+    async function* () {
+      yield { spans: endsMs.map((ms) => ({ traceId, spanId: String(ms), endUnixNano: ms * 1_000_000n })) };
+    };
+  const { watch } = watchOver(t, [ends(250n, 100n, 60_001n, 18_446_744_073_709n)]);
+  await shownBy(watch);
+  assert.equal(watch.aheadMs.value, 250);
+});

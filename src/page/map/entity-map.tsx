@@ -6,11 +6,16 @@ import { askedWords, figuresText } from "./figures-text.js";
 import { layOutMap, type MapDirection, type MapSizes, type PlacedEdge, type PlacedNode } from "./map-layout.js";
 import { MapTable } from "./map-table.js";
 
+/** Beyond them a drawing takes seconds to lay out, and shows nobody anything. */
+const mostEntities = 40;
+const mostCalls = 150;
+
 /** Apps as nodes, the calls between them as edges. */
 export function EntityMap({ studio }: { studio: Studio }) {
   const { ref, width } = useWidth<HTMLDivElement>();
   const map = studio.connection.map.value;
   const empty = map === undefined || map.entities.length === 0;
+  const drawable = !empty && map.entities.length <= mostEntities && map.calls.length <= mostCalls;
   return (
     <section class="panel map" aria-labelledby="map-title">
       <div class="head">
@@ -18,10 +23,16 @@ export function EntityMap({ studio }: { studio: Studio }) {
         <span class="muted">calls of the last 5 minutes</span>
       </div>
       <div ref={ref}>
-        {empty ? <p class="muted">No app has been seen yet.</p> : width > 0 && <Drawing map={map} width={width} />}
+        {empty && <p class="muted">No app has been seen yet.</p>}
+        {!empty && !drawable && (
+          <p class="muted">
+            {map.entities.length} apps and {map.calls.length} calls are too many to draw; the table has them.
+          </p>
+        )}
+        {!empty && drawable && width > 0 && <Drawing map={map} width={width} />}
       </div>
       {!empty && (
-        <details>
+        <details open={!drawable}>
           <summary>As a table</summary>
           <MapTable map={map} />
         </details>

@@ -37,8 +37,8 @@ export function SpanDetails({ row, traceStartNano }: { row: WaterfallRow; traceS
           <div>
             <h4>Events</h4>
             <ol class="events">
-              {span.events.map((event) => (
-                <li key={`${event.name} ${event.timeUnixNano}`}>
+              {[...span.events.entries()].map(([order, event]) => (
+                <li key={order}>
                   <span class="figures muted">{sinceStart(event.timeUnixNano)}</span> <strong>{event.name}</strong>
                   <Attributes rows={attributeRows(event.attributes)} />
                 </li>

@@ -33,6 +33,9 @@ export interface TraceWatchOptions {
 /** Failures in a row after which a trace that cannot be watched is given up. */
 const mostFailures = 5;
 
+/** More than that no clock is ahead: a span says a time that cannot be, and bars that run are not to be drawn by it. */
+const mostAheadMs = 60_000;
+
 /** Follows traces as they grow. */
 export function createTraceWatch({ client, now, random }: TraceWatchOptions): TraceWatch {
   const trace = createSignal<WatchedTrace | undefined>(undefined);
@@ -46,7 +49,10 @@ export function createTraceWatch({ client, now, random }: TraceWatchOptions): Tr
         spans.set(span.spanId, span);
         // What has happened has happened: by the services' clock it is at least that late.
         const seenMs = Number(span.endUnixNano > span.startUnixNano ? span.endUnixNano : span.startUnixNano) / 1e6;
-        aheadMs.value = Math.max(aheadMs.value, seenMs - now());
+        const seenAheadMs = seenMs - now();
+        if (seenAheadMs <= mostAheadMs) {
+          aheadMs.value = Math.max(aheadMs.value, seenAheadMs);
+        }
       }
       if (!signal.aborted) {
         onNews();

@@ -104,9 +104,9 @@ function Row({ row, axis, isSelected, isEntry, onChoose }: RowProps) {
           <span key={share} class="grid-line" style={{ left: `${100 * share}%` }} />
         ))}
         <span class="bar" style={{ left: `${100 * startShare}%`, width: `${100 * widthShare}%`, "--colour": colour }} />
-        {row.events.map(({ name, share, atMs }) => (
+        {[...row.events.entries()].map(([order, { name, share, atMs }]) => (
           <span
-            key={`${name} ${atMs}`}
+            key={order}
             class={name === "exception" ? "tick is-error" : "tick"}
             style={{ left: `${100 * share}%` }}
             title={`${name} at ${formatDuration(atMs)}`}
