@@ -213,6 +213,39 @@ test("the newest traces are listed with each news of the map", async () => {
   studio.connection.stop();
 });
 
+test("a chosen span stays chosen while its trace grows, and not beside another trace", async () => {
+  let grow = () => {};
+  const grown = new Promise<void>((resolve) => {
+    grow = resolve;
+  });
+  const studio = await studioOver((router) => {
+    router.service(StudioService, {
+      getStudio: () => ({ hasTraces: true }),
+      async *watchEntityMap(_, { signal }) {
+        yield {};
+        await once(signal, "abort");
+      },
+      listTraces: () => ({}),
+      async *watchTrace() {
+        yield { spans: [{ traceId, spanId: "a" }] };
+        await grown;
+        yield { spans: [{ traceId, spanId: "b" }] };
+      },
+    });
+  });
+  studio.connection.start();
+  await when(studio.connection.state, ({ kind }) => kind === "live");
+  studio.lookAt(traceId);
+  await when(studio.traces.trace, (trace) => trace?.spans.length === 1);
+  studio.selectedSpan.value = "a";
+  grow();
+  await when(studio.traces.trace, (trace) => trace?.spans.length === 2 && !trace.watching);
+  assert.equal(studio.selectedSpan.value, "a");
+  studio.lookAt("0".repeat(32));
+  assert.equal(studio.selectedSpan.value, undefined);
+  studio.connection.stop();
+});
+
 test("a connection that is lost comes back, at once where a person asks for it", async () => {
   let down = true;
   const studio = await studioOver((router) => {

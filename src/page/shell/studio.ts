@@ -113,9 +113,10 @@ export function createStudio(options: StudioOptions): Studio {
       wrong.value = state.trouble.fields;
     }
   });
-  // Another trace has other spans.
+  // Another trace has other spans; news of the same one leaves the choice as it is.
+  const watchedId = computed(() => traces.trace.value?.traceId);
   effect(() => {
-    traces.trace.value?.traceId;
+    watchedId.value;
     selectedSpan.value = undefined;
   });
 
