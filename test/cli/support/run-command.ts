@@ -5,6 +5,7 @@ import type { Readable } from "node:stream";
 import type { TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { compiledProgram } from "./compiled-program.js";
 
 const root = fileURLToPath(new URL("../../..", import.meta.url));
 
@@ -34,13 +35,26 @@ export interface RunningCommand {
   gone(): Promise<void>;
 }
 
-/** Starts `throughline` from the checkout. Whatever it leaves is killed when the test is done. */
+/** Starts `throughline`, compiled from the checkout. Whatever it leaves is killed when the test is done. */
 export function startCommand(
   t: TestContext,
   args: readonly string[],
   environment: Readonly<Record<string, string>> = {},
 ): RunningCommand {
-  const child = spawn(process.execPath, ["--import", "tsx", "src/cli/main.ts", ...args], {
+  return startProgram(t, [compiledProgram, ...args], environment);
+}
+
+/** Starts `throughline` as the checkout's own scripts do: from its TypeScript. */
+export function startFromSource(t: TestContext, args: readonly string[]): RunningCommand {
+  return startProgram(t, ["--import", "tsx", "src/cli/main.ts", ...args], {});
+}
+
+function startProgram(
+  t: TestContext,
+  args: readonly string[],
+  environment: Readonly<Record<string, string>>,
+): RunningCommand {
+  const child = spawn(process.execPath, args, {
     cwd: root,
     detached: true,
     stdio: ["ignore", "pipe", "pipe"],
