@@ -5,6 +5,7 @@ import type { BackOff } from "../otlp/back-off.js";
 import { oneLine, type TelemetryLog } from "../otlp/export-report.js";
 import type { ExportVerdict } from "../otlp/export-verdict.js";
 import type { OtlpTransport } from "../otlp/otlp-transport.js";
+import { createPause } from "../otlp/pause.js";
 import type { TemporalityPreference } from "./metrics-config.js";
 
 /** Options of {@link createMetricExporter}. */
@@ -38,18 +39,10 @@ export interface MetricExporter extends metrics.PushMetricExporter {
 export function createMetricExporter(options: MetricExporterOptions): MetricExporter {
   const { transport, temporality, backOff, clock, log } = options;
   let drainBy = Number.POSITIVE_INFINITY;
-  let endPause: (() => void) | undefined;
   let isTold = false;
   let isClosed = false;
 
-  const pause = (delayMs: number) =>
-    new Promise<void>((resolve) => {
-      const cancel = clock.after(delayMs, resolve);
-      endPause = () => {
-        cancel();
-        resolve();
-      };
-    });
+  const pause = createPause(clock);
 
   const deliver = async (request: Uint8Array): Promise<ExportVerdict> => {
     const giveUpAt = clock.now() + options.timeoutMs;
@@ -66,7 +59,7 @@ export function createMetricExporter(options: MetricExporterOptions): MetricExpo
       if (isEnding || isClosed || clock.now() + pauseMs >= giveUpAt) {
         return verdict;
       }
-      await pause(pauseMs);
+      await pause.wait(pauseMs);
     }
   };
 
@@ -95,7 +88,7 @@ export function createMetricExporter(options: MetricExporterOptions): MetricExpo
   const close = () => {
     isClosed = true;
     transport.close();
-    endPause?.();
+    pause.end();
   };
   return {
     export(collected, settle) {
@@ -113,7 +106,7 @@ export function createMetricExporter(options: MetricExporterOptions): MetricExpo
     },
     drain() {
       drainBy = Math.min(drainBy, clock.now() + options.drainMs);
-      endPause?.();
+      pause.end();
     },
     close,
   };

@@ -5,6 +5,7 @@ import { createExportQueue, type ExportBatch, type ExportQueueLimits } from "./e
 import type { ExportReport, LossCause } from "./export-report.js";
 import type { OtlpCodec, OtlpRejection } from "./otlp-codec.js";
 import type { OtlpTransport } from "./otlp-transport.js";
+import { createPause } from "./pause.js";
 
 /** Options of {@link createQueuedExporter}. */
 export interface QueuedExporterOptions<Item> {
@@ -55,20 +56,12 @@ export function createQueuedExporter<Item>(options: QueuedExporterOptions<Item>)
   const queue = createExportQueue(limits);
   let onItsWay: ExportBatch | undefined;
   let delivering: Promise<void> | undefined;
-  let endPause: (() => void) | undefined;
   /** When a shutdown's time is over. */
   let drainBy: number | undefined;
   let isClosed = false;
   let exported = 0;
 
-  const pause = (delayMs: number) =>
-    new Promise<void>((resolve) => {
-      const cancel = clock.after(delayMs, resolve);
-      endPause = () => {
-        cancel();
-        resolve();
-      };
-    });
+  const pause = createPause(clock);
 
   const deliverAll = async () => {
     for (let batch = queue.take(); batch; batch = queue.take()) {
@@ -103,7 +96,7 @@ export function createQueuedExporter<Item>(options: QueuedExporterOptions<Item>)
     report.waiting(queue.items(), reason);
     const pauseMs = backOff.next(delayMs);
     if (drainBy === undefined) {
-      await pause(pauseMs);
+      await pause.wait(pauseMs);
     }
   };
   /** Starts the delivery where it rests. One that runs sees what is added to the queue. */
@@ -120,7 +113,7 @@ export function createQueuedExporter<Item>(options: QueuedExporterOptions<Item>)
       onItsWay = undefined;
       report.close();
       transport.close();
-      endPause?.();
+      pause.end();
     }
   };
   return {
@@ -139,7 +132,7 @@ export function createQueuedExporter<Item>(options: QueuedExporterOptions<Item>)
     forceFlush: () => Promise.resolve(),
     async shutdown() {
       drainBy ??= clock.now() + options.drainMs;
-      endPause?.();
+      pause.end();
       await deliver();
       close();
     },
