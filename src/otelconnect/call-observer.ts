@@ -23,7 +23,7 @@ import {
   serverAttributes,
 } from "./rpc-attributes.js";
 import { runCall } from "./run-call.js";
-import type { RpcSide } from "./status-codes.js";
+import type { RpcSide, RpcSystem } from "./status-codes.js";
 
 /** A call with its span begun. */
 export interface ObservedCall {
@@ -52,6 +52,19 @@ export function createCallObserver(side: RpcSide, options: OtelConnectOptions): 
   /** Calls on their way down the chain, by their signals: the one object that all interceptors of one call see. */
   const underWay = new WeakSet<AbortSignal>();
 
+  const conventionAttributes = (request: RpcRequest, system: RpcSystem) => {
+    if (options.spanAttributes === false) {
+      return undefined;
+    }
+    const attributes = {
+      ...callAttributes(system, request),
+      ...serverAttributes(request.url),
+      ...peerAttributes(request),
+      ...headerAttributes("rpc.request.header", request.header, requestHeaders),
+    };
+    return filterAttributes(attributes, attributeFilter, request);
+  };
+
   return (request, originOf) => {
     if (underWay.has(request.signal) || options.filter?.(request) === false) {
       return undefined;
@@ -75,19 +88,13 @@ export function createCallObserver(side: RpcSide, options: OtelConnectOptions): 
     if (options.spans === false) {
       return duration.enabled() ? observe(noSpan, context.active()) : undefined;
     }
-    const attributes = {
-      ...callAttributes(system, request),
-      ...serverAttributes(request.url),
-      ...peerAttributes(request),
-      ...headerAttributes("rpc.request.header", request.header, requestHeaders),
-    };
     const { parent, links } = originOf();
     const span = tracer.startSpan(
       options.spanName?.(request) ?? methodName(request.method),
       {
         kind,
         links: [...links],
-        attributes: { ...filterAttributes(attributes, attributeFilter, request), ...options.attributes?.(request) },
+        attributes: { ...conventionAttributes(request, system), ...options.attributes?.(request) },
       },
       parent,
     );

@@ -54,8 +54,10 @@ export function createCallRecord(call: BegunCall): CallRecord {
   const tidyUps: (() => void)[] = [];
 
   const settleSpan = (code: Code | undefined, isError: boolean, outcome: Attributes, error: unknown) => {
-    const attributes = { ...outcome, ...answerAttributes(options, response, error) };
-    span.setAttributes(filterAttributes(attributes, options.attributeFilter, request));
+    if (options.spanAttributes !== false) {
+      const attributes = { ...outcome, ...answerAttributes(options, response, error) };
+      span.setAttributes(filterAttributes(attributes, options.attributeFilter, request));
+    }
     if (isError) {
       const message = messageForCallers(error);
       span.setStatus({ code: SpanStatusCode.ERROR, ...(message !== undefined && { message }) });

@@ -27,6 +27,11 @@ export interface OtelConnectOptions {
    * written. @default true
    */
   readonly spans?: boolean | undefined;
+  /**
+   * Whether spans have the attributes of the conventions for RPC. Without them a span has those of `attributes` and `beforeEnd` only; the
+   * metric keeps its own. @default true
+   */
+  readonly spanAttributes?: boolean | undefined;
   /** Makes the spans. */
   readonly tracer?: Tracer | undefined;
   /** Gives the tracer, where `tracer` does not. @default the global one */
