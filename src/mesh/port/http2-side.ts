@@ -1,6 +1,7 @@
 import * as http2 from "node:http2";
 import type { ProtocolSide } from "./http1-side.js";
 import { createHttp2Keepalive } from "./http2-keepalive.js";
+import { endUnread } from "./http2-unread.js";
 import type { ListenLimits } from "./listen-limits.js";
 import type { NodeHandler } from "./node-handler.js";
 
@@ -24,7 +25,7 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
     },
     (request, response) => {
       // The stream's event and not the response's: a Trailers-Only answer bypasses the latter.
-      request.stream.once("finish", () => setImmediate(endUnread, request));
+      request.stream.once("finish", () => endUnread(request));
       handler(request, response);
     },
   );
@@ -63,18 +64,4 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
     },
     close: keepalive.close,
   };
-}
-
-/**
- * Ends a stream that was answered before its request was read to the end, such as one that is too large: the client may stop sending
- * (RFC 9113 §8.1). Node would keep the stream, and what it has buffered of it, until somebody reads the rest.
- */
-function endUnread(request: http2.Http2ServerRequest): void {
-  if (request.readableEnded) {
-    return;
-  }
-  if (!request.stream.closed) {
-    request.stream.close(http2.constants.NGHTTP2_NO_ERROR);
-  }
-  request.resume();
 }

@@ -3,7 +3,8 @@ import { once } from "node:events";
 import * as http2 from "node:http2";
 import { Readable } from "node:stream";
 import { suite, test } from "node:test";
-import { emptySettings, open } from "../support/open-port.js";
+import { clientPreface, frame, frameFlag, frameType } from "../support/http2-frames.js";
+import { open } from "../support/open-port.js";
 import { connectHttp2, connectTcp, http1, http2Request, readToEnd } from "../support/raw-http.js";
 
 suite("a port under abuse", () => {
@@ -86,23 +87,18 @@ suite("a port under abuse", () => {
       },
     });
     const flood = await connectTcp(t, port);
-    const frame = (type: number, flags: number, stream: number, payload: Buffer) => {
-      const head = Buffer.alloc(9);
-      head.writeUIntBE(payload.length, 0, 3);
-      head.writeUInt8(type, 3);
-      head.writeUInt8(flags, 4);
-      head.writeUInt32BE(stream, 5);
-      return Buffer.concat([head, payload]);
-    };
     // :method GET, :scheme http, :path /, :authority x; then RST_STREAM with CANCEL.
     const headers = Buffer.from([0x82, 0x86, 0x84, 0x41, 0x01, 0x78]);
     const cancel = Buffer.from([0, 0, 0, 8]);
     const streams = 20_000;
     const frames = Array.from({ length: streams }, (_, i) =>
-      Buffer.concat([frame(1, 5, 2 * i + 1, headers), frame(3, 0, 2 * i + 1, cancel)]),
+      Buffer.concat([
+        frame(frameType.headers, frameFlag.endHeaders | frameFlag.endStream, 2 * i + 1, headers),
+        frame(frameType.rstStream, 0, 2 * i + 1, cancel),
+      ]),
     );
     const closed = readToEnd(flood);
-    flood.write(Buffer.concat([Buffer.from(`PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${emptySettings}`, "latin1"), ...frames]));
+    flood.write(Buffer.concat([clientPreface, ...frames]));
     await closed;
     assert.ok(calls < streams / 4, `${calls} of ${streams} streams reached the handler`);
     assert.equal((await http1(url, "/")).text, "ok");
