@@ -5,7 +5,6 @@ import { defaultMaxRequestBytes } from "../src/app/create-app.js";
 import { maxExportBytes } from "../src/cli/commands/collector-command.js";
 import { defaultListenLimits } from "../src/mesh/port/listen-limits.js";
 import { defaultBodyMemoryBytes, defaultBodyTimeoutMs } from "../src/mesh/serve/connect-handler.js";
-import { maxDepth, maxMembers } from "../src/mesh/serve/json-check.js";
 
 const page = readFileSync(new URL("../SECURITY.md", import.meta.url), "utf8");
 
@@ -40,7 +39,6 @@ test("the limits in SECURITY.md are those of the code", () => {
     "body of an RPC, to arrive": seconds(defaultBodyTimeoutMs),
     "request message, also decompressed": `${mib(defaultMaxRequestBytes)} (collector ${mib(maxExportBytes)})`,
     "request bodies that are arriving, all together": mib(defaultBodyMemoryBytes),
-    "JSON: nesting; members of an object; pairs of a map": `${maxDepth}; ${count(maxMembers)}; ${count(maxMembers)}`,
     "unanswered HTTP/1.1 requests of a connection": count(limits.maxPipelinedRequests),
     "HTTP/2 streams of a connection": count(limits.maxConcurrentStreams),
     // Of nghttp2, which has no way to ask; test/mesh/port/listen-abuse.test.ts floods it.

@@ -1,5 +1,5 @@
 import { setMaxListeners } from "node:events";
-import type { DescService } from "@bufbuild/protobuf";
+import { createRegistry, type DescFile, type DescService, type Registry } from "@bufbuild/protobuf";
 import {
   Code,
   ConnectError,
@@ -18,7 +18,9 @@ import { createHealth, ServingStatus } from "../mesh/serve/health.js";
 import { reflectionRoutes } from "../mesh/serve/reflection.js";
 import { createValidationInterceptor } from "../mesh/serve/validation.js";
 import type { RemoteParent } from "../otelconnect/remote-parent.js";
-import { rpcServerCalls } from "../trace/rpc-calls.js";
+import { methodName } from "../otelconnect/rpc-attributes.js";
+import { createServerInterceptor } from "../otelconnect/server-interceptor.js";
+import { grpcStatusName } from "../otelconnect/status-codes.js";
 import type { Telemetry } from "../trace/sdk/telemetry.js";
 import { createServerSpanInterceptor } from "../trace/server-span-interceptor.js";
 import { createCallLog } from "./call-log.js";
@@ -54,6 +56,12 @@ export interface AppOptions {
   readonly callerRoutes?: Readonly<Record<string, CallerHandler>> | undefined;
   /** Largest request message, in bytes; above it RESOURCE_EXHAUSTED. @default 1,048,576 */
   readonly maxRequestBytes?: number | undefined;
+  /**
+   * Types that `google.protobuf.Any` may hold in JSON, beside extensions. @default those of the app's own services
+   */
+  readonly registry?: Registry | undefined;
+  /** Whether JSON fields that the contract does not have are ignored; else they are INVALID_ARGUMENT. @default false */
+  readonly ignoreUnknownFields?: boolean | undefined;
   /** Origins whose pages may call, such as `http://localhost:5173`; `*` for any. @default none */
   readonly corsOrigins?: readonly string[] | undefined;
   /** Gets the app ready; health says SERVING, and calls are taken, only after it. */
@@ -140,13 +148,18 @@ export function createApp(options: AppOptions): App {
     logger.info({ state }, `${name} is ${state}`);
   });
   const end = () => endApp({ name, teardown: options.teardown, telemetry, logger });
+  const own = new Set(services.map((service) => service.typeName));
+  const { tracer, meter, propagator } = telemetry;
+  const unread = meter.createCounter("throughline.calls.unread", {
+    unit: "{call}",
+    description: "Unary calls whose request could not be read, or whose caller was not let in, by code.",
+  });
   const probeRoute = createProbeRoute(() => lifecycle.state);
   const interceptors = [
     createCallLog({ logger, services }),
-    rpcServerCalls(telemetry, services, serverSpan === "own" ? "link" : serverSpan),
-    ...(serverSpan === "own"
-      ? []
-      : [createServerSpanInterceptor({ ...telemetry, name, services, parent: serverSpan })]),
+    serverSpan === "own"
+      ? createServerInterceptor({ spans: false, meter, filter: ({ service }) => own.has(service.typeName) })
+      : createServerSpanInterceptor({ tracer, meter, propagator, name, services, parent: serverSpan }),
     ...(options.interceptors ?? []),
     createReadinessInterceptor(name, allServices, lifecycle),
     createValidationInterceptor({ services: allServices }),
@@ -184,6 +197,13 @@ export function createApp(options: AppOptions): App {
         gate,
         interceptors,
         readMaxBytes: options.maxRequestBytes ?? defaultMaxRequestBytes,
+        registry: options.registry ?? registryOf(allServices),
+        ignoreUnknownFields: options.ignoreUnknownFields,
+        onUnread(method, code) {
+          const fields = { method: methodName(method), code: grpcStatusName(code) };
+          logger.info(fields, "call rejected before its request was read");
+          unread.add(1, { "rpc.method": fields.method, "rpc.response.status_code": fields.code });
+        },
         shutdownSignal: shutdown.signal,
         onBroken: (error, path) => logger.error({ err: error, path }, "an answer could not be made"),
         fallback(request, response) {
@@ -233,4 +253,19 @@ export function createApp(options: AppOptions): App {
       };
     },
   };
+}
+
+/** All types of the files that define the services, and of those that they import. */
+function registryOf(services: readonly DescService[]): Registry {
+  const files = new Set<DescFile>();
+  const add = (file: DescFile) => {
+    if (!files.has(file)) {
+      files.add(file);
+      file.dependencies.forEach(add);
+    }
+  };
+  for (const { file } of services) {
+    add(file);
+  }
+  return createRegistry(...files);
 }

@@ -27,7 +27,17 @@ export interface RequestCarrier {
  * Where a method's requests carry the trace: the field `map<string, string> trace_context`, or that of the message in the field `request`.
  * Undefined where the contract has none, and for a stream of requests, which has many callers' moments and no one context.
  */
-export function requestCarrierOf({ methodKind, input }: DescMethod): RequestCarrier | undefined {
+export function requestCarrierOf(method: DescMethod): RequestCarrier | undefined {
+  if (!known.has(method)) {
+    known.set(method, findCarrier(method));
+  }
+  return known.get(method);
+}
+
+/** By method, because every call asks. */
+const known = new WeakMap<DescMethod, RequestCarrier | undefined>();
+
+function findCarrier({ methodKind, input }: DescMethod): RequestCarrier | undefined {
   if (methodKind !== "unary" && methodKind !== "server_streaming") {
     return undefined;
   }

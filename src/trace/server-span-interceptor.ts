@@ -3,6 +3,7 @@ import type { ContextKey, Interceptor } from "@connectrpc/connect";
 import {
   type Context,
   createNoopMeter,
+  type Meter,
   SpanKind,
   type TextMapPropagator,
   type Tracer,
@@ -17,6 +18,8 @@ import { settle } from "./settle-span.js";
 
 export interface ServerSpanInterceptorOptions {
   readonly tracer: Tracer;
+  /** Measures how long calls take, by the conventions for RPC. @default nothing is measured */
+  readonly meter?: Meter | undefined;
   /** Reads the caller's headers. */
   readonly propagator: TextMapPropagator;
   /** Name of the span, the same for all rpcs: the app's name, such as `image-pipeline`. */
@@ -34,7 +37,7 @@ export interface ServerSpanInterceptorOptions {
 export const serverScope: ContextKey<Context> = otelContext;
 
 /**
- * Makes the one SERVER span of a call. Put it first in the list of interceptors, so that the span begins outside validation and a
+ * Makes the one SERVER span of a call, and measures it. Put it first in the list of interceptors, so that the span begins outside validation and a
  * refused request has one too. Attributes come from the handler, through the active span. Its parent is the first valid one of: the
  * `trace_context` in the request's body, where its contract has such a field; the headers, as `parent` says; none.
  *
@@ -42,13 +45,13 @@ export const serverScope: ContextKey<Context> = otelContext;
  * left. It carries `rpc.response.status_code` only when the call did not end well; see `settleFailure` for status and exceptions.
  */
 export function createServerSpanInterceptor(options: ServerSpanInterceptorOptions): Interceptor {
-  const { tracer, propagator, name, parent = "link" } = options;
+  const { tracer, meter = createNoopMeter(), propagator, name, parent = "link" } = options;
   const spans = createServerInterceptor({
     tracer,
-    meter: createNoopMeter(),
+    meter,
     propagator,
     spanName: () => name,
-    attributeFilter: () => false,
+    spanAttributes: false,
     origin({ contextValues }) {
       const said = extractCarrier(propagator, contextValues.get(bodyCarrier));
       return trace.getSpanContext(said) && { parent: said, links: [] };

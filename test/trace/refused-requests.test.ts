@@ -6,6 +6,7 @@ import { listen } from "../../src/mesh/port/listen.js";
 import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { createValidationInterceptor } from "../../src/mesh/serve/validation.js";
 import { createServerSpanInterceptor } from "../../src/trace/server-span-interceptor.js";
+import { envelope } from "../mesh/support/raw-http.js";
 import { dumpSpans, text } from "../support/dump-spans.js";
 import { testTelemetry } from "../support/telemetry.js";
 
@@ -33,33 +34,45 @@ async function serve(t: TestContext) {
   return { url: `${listening.url}/throughline.v1.ImagePipelineService/Generate`, collector: telemetry.collector };
 }
 
-const refused = text`
+const rejected = text`
   image-pipeline SERVER image-pipeline
       rpc.response.status_code="INVALID_ARGUMENT"
       event exception exception.type="ConnectError"
 `;
 
+const post = (url: string, type: string, body: string | Buffer) =>
+  fetch(url, { method: "POST", body, headers: { "content-type": type } });
+
+test("a unary request that breaks a rule is a lone span with its code, and quotes nothing", async (t) => {
+  const { url, collector } = await serve(t);
+  const response = await post(url, "application/json", JSON.stringify({ prompt: canary.repeat(1000) }));
+  assert.equal(response.status, 400);
+  assert.ok(!(await response.text()).includes(canary));
+  assert.equal(dumpSpans(collector.spans()), rejected);
+});
+
 for (const [what, body] of Object.entries({
-  "a rule broken": JSON.stringify({ prompt: canary.repeat(1000) }),
   "broken JSON": `{"prompt": "${canary}`,
   "a wrong type": JSON.stringify({ prompt: { [canary]: canary } }),
-  "a wrong type in a list": JSON.stringify({ prompt: [canary] }),
+  "an unknown field": JSON.stringify({ prompt: canary, [canary]: canary }),
   "a key twice": `{"prompt": "${canary}", "prompt": "${canary}"}`,
 })) {
-  test(`a refused request is a lone span with its code, and quotes nothing: ${what}`, async (t) => {
+  test(`a unary request that cannot be decoded makes no span: ${what}`, async (t) => {
     const { url, collector } = await serve(t);
-    const response = await fetch(url, { method: "POST", body, headers: { "content-type": "application/json" } });
-    assert.equal(response.status, 400);
-    assert.ok(!(await response.text()).includes(canary));
-    const spans = collector.spans();
-    assert.equal(dumpSpans(spans), refused);
+    assert.equal((await post(url, "application/json", body)).status, 400);
+    assert.deepEqual(collector.spans(), []);
+  });
+
+  test(`a streaming request that cannot be decoded is a lone span with its code: ${what}`, async (t) => {
+    const { url, collector } = await serve(t);
+    const response = await post(`${url}Stream`, "application/connect+json", envelope(`{"request": ${body}}`));
+    assert.match(await response.text(), /"code":"invalid_argument"/);
+    assert.equal(dumpSpans(collector.spans()), rejected);
   });
 }
 
-test("a good request in the same house is one span without a code", async (t) => {
+test("a valid request to the same server is one span without a code", async (t) => {
   const { url, collector } = await serve(t);
-  const body = JSON.stringify({ prompt: canary, unknown: canary });
-  const response = await fetch(url, { method: "POST", body, headers: { "content-type": "application/json" } });
-  assert.equal(response.status, 200);
+  assert.equal((await post(url, "application/json", JSON.stringify({ prompt: canary }))).status, 200);
   assert.equal(dumpSpans(collector.spans()), "image-pipeline SERVER image-pipeline");
 });

@@ -1,18 +1,31 @@
-import { Code, ConnectError, type ConnectRouter, createConnectRouter, type Interceptor } from "@connectrpc/connect";
+import type { DescMethod, Registry } from "@bufbuild/protobuf";
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  createConnectRouter,
+  createContextKey,
+  createContextValues,
+  createServiceImplSpec,
+  type Interceptor,
+  type MethodImplSpec,
+} from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
+import { parseTimeout as parseConnectTimeout } from "@connectrpc/connect/protocol-connect";
+import { parseContentType as parseGrpc, parseTimeout as parseGrpcTimeout } from "@connectrpc/connect/protocol-grpc";
+import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import { callerContextKey, nobody } from "../access/callers.js";
 import { createGate, type Entry, type Gate } from "../access/gate.js";
 import { enterWith } from "../access/gate-handler.js";
+import { canceled, invalidArgument } from "../errors/errors.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
 import { createBodyMemory } from "./body-memory.js";
 import { applyCors, type CorsOptions } from "./cors.js";
-import { internalErrorInterceptor } from "./internal-errors.js";
-import { compressions } from "./message-check.js";
-import { refusalInterceptor } from "./refusal.js";
-import { requestFormat } from "./request-format.js";
-import { type ScreenLimits, screenRequest } from "./request-screen.js";
-import { serverRequestFromNode } from "./server-request.js";
-import { writeResponse } from "./write-response.js";
+import { onDisconnect, requestHeaders, requestUrl } from "./node-request.js";
+import { type BodyLimits, readBody, readEnvelopes } from "./request-body.js";
+import { createUnaryGrpcHandler, maxTimeoutMs, type ServerCall, type UnaryGrpcHandler } from "./unary-grpc.js";
+import { inspectResponse } from "./undecodable.js";
+import { respondTrailersOnly, writeResponse } from "./write-response.js";
 
 export type { NodeHandler } from "../port/node-handler.js";
 
@@ -20,10 +33,7 @@ export type { NodeHandler } from "../port/node-handler.js";
 export interface ConnectHandlerOptions {
   /** Registers the services. */
   readonly routes: (router: ConnectRouter) => void;
-  /**
-   * Server interceptors, the outermost first. They see every RPC, also one that could not be read: it comes with an empty message, and
-   * `next` rejects.
-   */
+  /** Server interceptors, the outermost first. No interceptor sees a unary call whose request cannot be read. @default none */
   readonly interceptors?: readonly Interceptor[];
   /** Largest request message, in bytes, compressed and decompressed; above it RESOURCE_EXHAUSTED. Default: 4,194,304. */
   readonly readMaxBytes?: number;
@@ -38,6 +48,12 @@ export interface ConnectHandlerOptions {
    * RPC, or `fallback`. Default: they are dropped.
    */
   readonly onBroken?: (error: unknown, path: string) => void;
+  /** Gets the unary calls that no interceptor sees, with the code that they were answered with. @default they are dropped */
+  readonly onUnread?: (method: DescMethod, code: Code) => void;
+  /** Types of the messages inside `google.protobuf.Any`, and of extensions, in JSON. @default none */
+  readonly registry?: Registry | undefined;
+  /** Whether JSON fields that the contract does not have are ignored; else they are INVALID_ARGUMENT. @default false */
+  readonly ignoreUnknownFields?: boolean | undefined;
   /** Aborts the signal of every running call, with its own reason. */
   readonly shutdownSignal?: AbortSignal;
   /** Decides who may call, before a body is read. The fallback is not behind it. Default: anybody. */
@@ -52,55 +68,103 @@ export const defaultBodyTimeoutMs = 60_000;
 /** Memory for bodies that are arriving where nothing is said, in bytes. */
 export const defaultBodyMemoryBytes = 67_108_864;
 
+/** Compressions that servers accept and offer. */
+const acceptCompression = [compressionGzip, compressionBrotli];
+
 /**
  * Serves RPCs over gRPC, gRPC-Web and Connect, on HTTP/1.1 and HTTP/2, with JSON in the contract's spelling: snake_case and implicit
- * fields out; both spellings in, unknown fields ignored. Differences to Connect's own adapter: a failed gRPC call is answered
- * Trailers-Only, an unreadable request passes the interceptors and is not quoted, a client that leaves is CANCELED, and only POST is
- * served (405 for other methods).
+ * fields out; both spellings in. Connect's router reads and answers. Differences to Connect's own adapter for Node: access is checked
+ * before a body is read; bodies have a time limit and a shared limit of memory; a failed gRPC call is answered Trailers-Only; binary that
+ * cannot be decoded is INVALID_ARGUMENT; only POST is served (405 for other methods).
  */
 export function createConnectHandler(options: ConnectHandlerOptions): NodeHandler {
-  const limits: ScreenLimits = {
-    readMaxBytes: options.readMaxBytes ?? 4_194_304,
-    bodyTimeoutMs: options.bodyTimeoutMs ?? defaultBodyTimeoutMs,
-    memory: createBodyMemory(options.bodyMemoryBytes ?? defaultBodyMemoryBytes),
-  };
+  const { bodyTimeoutMs = defaultBodyTimeoutMs, readMaxBytes = 4_194_304, shutdownSignal, interceptors = [] } = options;
+  const memory = createBodyMemory(options.bodyMemoryBytes ?? defaultBodyMemoryBytes);
+  const limits: BodyLimits = { readMaxBytes, bodyTimeoutMs, memory };
   const gate = options.gate ?? createGate({});
-  const onBroken = options.onBroken ?? (() => {});
-  const router = createConnectRouter({
-    // Twice: inside, so that interceptors see the client's error; outside, for what the interceptors themselves throw.
-    interceptors: [
-      internalErrorInterceptor,
-      ...(options.interceptors ?? []),
-      internalErrorInterceptor,
-      refusalInterceptor,
-    ],
-    acceptCompression: [...compressions],
-    readMaxBytes: limits.readMaxBytes,
-    jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true, ignoreUnknownFields: true },
-    ...(options.shutdownSignal && { shutdownSignal: options.shutdownSignal }),
+  const { onBroken = () => {}, onUnread = () => {} } = options;
+  const routerOptions = {
+    interceptors: [markReached, ...interceptors],
+    acceptCompression,
+    readMaxBytes,
+    jsonOptions: {
+      useProtoFieldName: true,
+      alwaysEmitImplicit: true,
+      ignoreUnknownFields: options.ignoreUnknownFields ?? false,
+      ...(options.registry && { registry: options.registry }),
+    },
+  };
+  const { handlers, unary } = collectRoutes(options.routes, {
+    ...routerOptions,
+    ...(shutdownSignal && { shutdownSignal }),
   });
-  options.routes(router);
-  const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+  const unaryGrpc = new Map<string, UnaryGrpcHandler>();
+  for (const [path, spec] of unary) {
+    unaryGrpc.set(path, createUnaryGrpcHandler(spec, { ...routerOptions, interceptors }));
+  }
   const fallback: NodeHandler = options.fallback ?? ((_, response) => respondPlain(response, 404, "not found"));
+  /** The calls that run; one listener for all of them, because each would take longer to add and to remove. */
+  const running = new Set<AbortController>();
+  shutdownSignal?.addEventListener("abort", () => {
+    for (const abort of running) {
+      abort.abort(shutdownSignal.reason);
+    }
+  });
 
   async function serveRpc(handler: UniversalHandler, request: NodeRequest, response: NodeResponse): Promise<void> {
+    const { method, requestPath } = handler;
+    const abort = new AbortController();
+    running.add(abort);
+    onDisconnect(response, () => abort.abort(canceled()));
     let entry: Entry | undefined;
     try {
-      const call = serverRequestFromNode(request, response);
-      call.contextValues?.set(callerContextKey, nobody);
-      const screened = await screenRequest(handler, call, limits, () => {
+      const url = requestUrl(request, requestPath);
+      const header = requestHeaders(request);
+      const contextValues = createContextValues();
+      contextValues.set(callerContextKey, nobody);
+      const admit = () => {
         entry = enterWith(gate, request, handler.service.typeName);
-        call.contextValues?.set(callerContextKey, entry.caller);
-      });
-      await writeResponse(await handler(screened), response);
+        contextValues.set(callerContextKey, entry.caller);
+      };
+      const handleUnaryGrpc = "stream" in response && isGrpc(header) ? unaryGrpc.get(requestPath) : undefined;
+      const timeoutMs = capTimeout(header) ?? bodyTimeoutMs;
+      const bodyLimits = { ...limits, bodyTimeoutMs: Math.min(bodyTimeoutMs, timeoutMs) };
+      if (method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming") {
+        const body = guarded(admit, () => readEnvelopes(request, limits));
+        const call = {
+          httpVersion: request.httpVersion,
+          method: "POST",
+          url,
+          header,
+          contextValues,
+          signal: abort.signal,
+        };
+        return await writeResponse(await handler({ ...call, body }), response);
+      }
+      const read = async () => {
+        admit();
+        return await readBody(request, bodyLimits, isEnveloped(header));
+      };
+      const body = read();
+      // A request that is rejected for its headers is answered without its body.
+      body.catch(() => {});
+      const call: ServerCall = { url, header, contextValues, body, abort };
+      const code =
+        handleUnaryGrpc !== undefined && "stream" in response
+          ? await handleUnaryGrpc(call, response)
+          : await serveRead(handler, request.httpVersion, call, response);
+      if (code !== undefined) {
+        onUnread(method, code);
+      }
     } catch (error) {
       endBroken(response, error);
       if (!(error instanceof ConnectError)) {
-        onBroken(error, handler.requestPath);
+        onBroken(error, requestPath);
       }
     } finally {
+      running.delete(abort);
       entry?.leave();
-      // What is left of a body that was refused in its middle: unread, it would block the connection for the next request.
+      // What is left of a body that was rejected in its middle: unread, it would block the connection for the next request.
       request.resume();
     }
   }
@@ -109,8 +173,13 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     if (applyCors(options.cors, request, response)) {
       return;
     }
-    const handler = handlers.get(request.url?.split("?", 1)[0] ?? "");
+    const path = request.url?.split("?", 1)[0] ?? "";
+    const handler = handlers.get(path);
     if (handler === undefined) {
+      if ("stream" in response && parseGrpc(request.headers["content-type"] ?? null) !== undefined) {
+        request.resume();
+        return respondTrailersOnly(new Headers({ "content-type": "application/grpc" }), unimplemented, response);
+      }
       try {
         return fallback(request, response);
       } catch (error) {
@@ -121,13 +190,120 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     if (request.method !== "POST") {
       return respondPlain(response, 405, "RPCs are called by POST", { allow: "POST" });
     }
-    // Nothing runs for what names no protocol: nobody would ask who calls.
-    if (requestFormat(handler.method, request.headers["content-type"] ?? null) === undefined) {
+    const type = request.headers["content-type"];
+    if (type === undefined || !handler.supportedContentType(type)) {
       request.resume();
       return respondPlain(response, 415, "the content type is none of this RPC's");
     }
     void serveRpc(handler, request, response);
   };
+}
+
+/** Answers a call with one request message by Connect's handler. Resolves with the code of a unary one that reached no interceptor. */
+async function serveRead(
+  handler: UniversalHandler,
+  httpVersion: string,
+  { abort, ...call }: ServerCall,
+  response: NodeResponse,
+): Promise<Code | undefined> {
+  const { contextValues } = call;
+  const request = { ...call, httpVersion, method: "POST", signal: abort.signal };
+  const answered = await handler({ ...request, body: oneChunk(call.body) });
+  if (handler.method.methodKind !== "unary" || contextValues.get(reached)) {
+    await writeResponse(answered, response);
+    return undefined;
+  }
+  const inspected = await inspectResponse(answered);
+  if (inspected.code !== Code.Internal) {
+    await writeResponse(inspected.response, response);
+    return inspected.code;
+  }
+  // Connect calls binary that cannot be decoded INTERNAL; it is the sender's fault. Asked again, Connect answers that in the protocol.
+  const error = invalidArgument(`the request cannot be decoded as ${handler.method.input.typeName}`);
+  await writeResponse(await handler({ ...request, body: failing(error) }), response);
+  return error.code;
+}
+
+/** Whether a call got as far as the interceptors. */
+const reached = createContextKey(false, { description: "reached the interceptors" });
+
+const markReached: Interceptor = (next) => (request) => {
+  request.contextValues.set(reached, true);
+  return next(request);
+};
+
+/** What an unknown gRPC method is answered with: HTTP 404 would be an error of a proxy to gRPC clients and to load balancers. */
+const unimplemented = new Headers({
+  "grpc-status": String(Code.Unimplemented),
+  "grpc-message": "unknown service or method",
+});
+
+type UnarySpec = Extract<MethodImplSpec, { readonly kind: "unary" }>;
+
+/** Registers the routes with Connect's router, and keeps the unary implementations as well, by path. */
+function collectRoutes(routes: (router: ConnectRouter) => void, options: Parameters<typeof createConnectRouter>[0]) {
+  const router = createConnectRouter(options);
+  const unary = new Map<string, UnarySpec>();
+  const collecting: ConnectRouter = {
+    handlers: router.handlers,
+    service(service, implementation, own) {
+      router.service(service, implementation, own);
+      // What has options of its own is Connect's alone.
+      for (const spec of own === undefined
+        ? Object.values(createServiceImplSpec(service, implementation).methods)
+        : []) {
+        if (spec.kind === "unary") {
+          unary.set(`/${service.typeName}/${spec.method.name}`, spec);
+        }
+      }
+      return this;
+    },
+    rpc(method, implementation, own) {
+      router.rpc(method, implementation, own);
+      return this;
+    },
+  };
+  routes(collecting);
+  return { handlers: new Map(router.handlers.map((handler) => [handler.requestPath, handler])), unary };
+}
+
+function isGrpc(header: Headers): boolean {
+  return parseGrpc(header.get("content-type")) !== undefined;
+}
+
+/** gRPC, gRPC-Web and Connect's streaming calls put an envelope around each message. */
+function isEnveloped(header: Headers): boolean {
+  return /^application\/(grpc|connect\+)/i.test(header.get("content-type") ?? "");
+}
+
+/** Cuts a time limit that no timer can take. Returns it in milliseconds, undefined without a valid one: Connect rejects the others. */
+function capTimeout(header: Headers): number | undefined {
+  const name = header.has("grpc-timeout") ? "grpc-timeout" : "connect-timeout-ms";
+  const value = header.get(name);
+  if (value === null) {
+    return undefined;
+  }
+  const parse = name === "grpc-timeout" ? parseGrpcTimeout : parseConnectTimeout;
+  const { timeoutMs } = parse(value, Number.MAX_SAFE_INTEGER);
+  if (timeoutMs !== undefined && timeoutMs > maxTimeoutMs) {
+    header.set(name, name === "grpc-timeout" ? `${maxTimeoutMs / 1000}S` : `${maxTimeoutMs}`);
+    return maxTimeoutMs;
+  }
+  return timeoutMs;
+}
+
+/** A body whose reading waits for the access check, which may throw the error to answer with. */
+async function* guarded(admit: () => void, read: () => AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  admit();
+  yield* read();
+}
+
+async function* oneChunk(body: Promise<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield await body;
+}
+
+async function* failing(error: ConnectError): AsyncGenerator<Uint8Array> {
+  yield await Promise.reject(error);
 }
 
 /** Ends a response that could not be made or written. Where headers are out, only cutting it off tells the client. */
@@ -136,6 +312,6 @@ function endBroken(response: NodeResponse, error: unknown): void {
     response.destroy();
     return;
   }
-  const refused = error instanceof ConnectError && error.code === Code.InvalidArgument;
-  respondPlain(response, refused ? 400 : 500, refused ? error.rawMessage : "internal error");
+  const isRejected = error instanceof ConnectError && error.code === Code.InvalidArgument;
+  respondPlain(response, isRejected ? 400 : 500, isRejected ? error.rawMessage : "internal error");
 }

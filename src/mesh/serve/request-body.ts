@@ -1,71 +1,149 @@
-import { Code } from "@connectrpc/connect";
+import type { Readable } from "node:stream";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { type EnvelopedMessage, encodeEnvelope } from "@connectrpc/connect/protocol";
 import { createConnectError } from "../errors/connect-error.js";
-import { deadlineExceeded, toClientError } from "../errors/errors.js";
+import { canceled, deadlineExceeded, invalidArgument } from "../errors/errors.js";
 import type { BodyMemory } from "./body-memory.js";
 
-/** Limits of {@link readBody}. */
+/** Limits of a request's body. */
 export interface BodyLimits {
-  /** More bytes than this are refused without being read. */
-  readonly maxBytes: number;
-  /** Time for the whole body to arrive, in milliseconds. */
-  readonly timeoutMs: number;
-  /** Holds the body until it is whole. */
+  /** Largest message, in bytes, as it comes and decompressed; above it RESOURCE_EXHAUSTED. */
+  readonly readMaxBytes: number;
+  /** Time for the whole body of a call with one request message to arrive, in milliseconds; above it DEADLINE_EXCEEDED. */
+  readonly bodyTimeoutMs: number;
+  /** Memory that the bodies of all calls share while they arrive. */
   readonly memory: BodyMemory;
 }
 
-/**
- * Reads a whole request body. Throws a ConnectError: RESOURCE_EXHAUSTED above the size or where memory is short, DEADLINE_EXCEEDED
- * above the time, CANCELED where the client leaves.
- */
-export async function readBody(
-  body: AsyncIterable<Uint8Array>,
-  { maxBytes, timeoutMs, memory }: BodyLimits,
-  signal: AbortSignal,
-): Promise<Uint8Array> {
-  const buffer = memory.createBuffer();
-  let isOver = false;
-  let timer: NodeJS.Timeout | undefined;
-  const timedOut = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(deadlineExceeded("waiting for the request's body")), timeoutMs);
-  });
-  async function gather(): Promise<Uint8Array> {
-    for await (const chunk of body) {
-      if (isOver) {
-        break;
-      }
-      buffer.append(chunk);
-      if (buffer.bytes().byteLength > maxBytes) {
-        throw messageTooLarge(maxBytes);
-      }
-    }
-    return buffer.bytes();
-  }
-  try {
-    // One race for the body: one for each chunk would stay in memory until the timer's promise is gone.
-    return await Promise.race([gather(), timedOut]);
-  } catch (error) {
-    // A broken connection shows itself as an error of the stream, a moment before or after the signal.
-    throw isReset(error) ? toClientError(new DOMException("", "AbortError"), signal) : toClientError(error, signal);
-  } finally {
-    isOver = true;
-    clearTimeout(timer);
-    buffer.release();
-  }
-}
+/** Bytes before an enveloped message: its flags, and its length as four bytes, big-endian. */
+export const envelopeHeadBytes = 5;
 
-/** RESOURCE_EXHAUSTED without RetryInfo: trying again does not make a message smaller. */
-export function messageTooLarge(maxBytes: number) {
+/** RESOURCE_EXHAUSTED without RetryInfo: a retry does not make a message smaller. */
+export function messageTooLarge(maxBytes: number): ConnectError {
   return createConnectError({
     code: Code.ResourceExhausted,
     message: `the message is larger than the limit of ${maxBytes} bytes`,
   });
 }
 
-function isReset(error: unknown): boolean {
-  return (
-    error instanceof Error &&
-    "code" in error &&
-    typeof error.code === "string" &&
-    /RESET|ABORT|PREMATURE|DESTROY|STREAM/.test(error.code)
-  );
+/**
+ * Reads the whole body of a call with one request message. Bytes beyond the limits stay unread.
+ *
+ * @param enveloped whether the message stands in an envelope, which announces its length.
+ * @throws ConnectError RESOURCE_EXHAUSTED above the size, as soon as it is announced, or where memory is short; DEADLINE_EXCEEDED above
+ * the time; CANCELLED where the client disconnects.
+ */
+export function readBody(
+  request: Readable,
+  { readMaxBytes, bodyTimeoutMs, memory }: BodyLimits,
+  enveloped: boolean,
+): Promise<Uint8Array> {
+  // One byte more than the limit is enough to see that it is exceeded.
+  const maxBytes = readMaxBytes + (enveloped ? envelopeHeadBytes : 0);
+  return new Promise((resolve, reject) => {
+    const buffer = memory.createBuffer();
+    const timer = setTimeout(() => fail(deadlineExceeded("waiting for the request's body")), bodyTimeoutMs);
+    const stop = () => {
+      clearTimeout(timer);
+      request.off("data", onData).off("end", onEnd).off("error", onGone).off("aborted", onGone).off("close", onGone);
+      buffer.release();
+    };
+    const fail = (error: ConnectError) => {
+      stop();
+      request.pause();
+      reject(error);
+    };
+    const onData = (chunk: Uint8Array) => {
+      try {
+        buffer.append(chunk);
+        const bytes = buffer.bytes();
+        if (bytes.byteLength > maxBytes) {
+          throw messageTooLarge(readMaxBytes);
+        }
+        if (enveloped) {
+          announcedEnd(bytes, readMaxBytes);
+        }
+      } catch (error) {
+        fail(ConnectError.from(error));
+      }
+    };
+    const onEnd = () => {
+      const bytes = buffer.bytes();
+      stop();
+      resolve(bytes);
+    };
+    const onGone = (cause?: unknown) => fail(canceled(cause));
+    // A stream that fails after it was read or given up has nobody to tell.
+    request.on("error", () => {});
+    if (request.destroyed && !request.readableEnded) {
+      return onGone();
+    }
+    request.on("data", onData).on("end", onEnd).on("error", onGone).on("aborted", onGone).on("close", onGone);
+  });
+}
+
+/**
+ * Splits a body into whole messages, each an envelope of its own, in time linear in its bytes, however small the pieces are. Without this,
+ * messages of a streaming call would arrive outside the shared memory's limit.
+ *
+ * @throws ConnectError RESOURCE_EXHAUSTED above the size or where memory is short; INVALID_ARGUMENT where the body ends inside a message;
+ * CANCELLED where the client disconnects.
+ */
+export async function* readEnvelopes(
+  request: Readable,
+  { readMaxBytes, memory }: Pick<BodyLimits, "readMaxBytes" | "memory">,
+): AsyncGenerator<Uint8Array> {
+  const buffer = memory.createBuffer();
+  try {
+    for await (const chunk of chunksOf(request)) {
+      buffer.append(chunk);
+      for (
+        let next = firstEnvelope(buffer.bytes(), readMaxBytes);
+        next;
+        next = firstEnvelope(buffer.bytes(), readMaxBytes)
+      ) {
+        yield encodeEnvelope(next.flags, next.data);
+        buffer.drop(envelopeHeadBytes + next.data.byteLength);
+      }
+    }
+    if (buffer.bytes().byteLength > 0) {
+      throw invalidArgument("the message is incomplete");
+    }
+  } finally {
+    buffer.release();
+  }
+}
+
+async function* chunksOf(request: Readable): AsyncGenerator<Uint8Array> {
+  try {
+    // Stopping must not destroy the request: that would take the connection, and the response, with it.
+    yield* request.iterator({ destroyOnReturn: false });
+  } catch (error) {
+    // A request stream fails for no other reason than that the client reset it or disconnected.
+    throw canceled(error);
+  }
+}
+
+/**
+ * The envelope that the bytes begin with, its data a view of them; undefined where it is incomplete.
+ *
+ * @throws ConnectError RESOURCE_EXHAUSTED for one that announces more than `maxBytes`.
+ */
+export function firstEnvelope(bytes: Uint8Array, maxBytes: number): EnvelopedMessage | undefined {
+  const end = announcedEnd(bytes, maxBytes);
+  return end === undefined || bytes.byteLength < end
+    ? undefined
+    : { flags: bytes[0] ?? 0, data: bytes.subarray(envelopeHeadBytes, end) };
+}
+
+/** Where the first envelope will end; undefined before its length has arrived. */
+function announcedEnd(bytes: Uint8Array, maxBytes: number): number | undefined {
+  if (bytes.byteLength < envelopeHeadBytes) {
+    return undefined;
+  }
+  const length = new DataView(bytes.buffer, bytes.byteOffset, envelopeHeadBytes).getUint32(1);
+  if (length > maxBytes) {
+    throw messageTooLarge(maxBytes);
+  }
+  return envelopeHeadBytes + length;
 }

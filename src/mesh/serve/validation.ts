@@ -1,9 +1,9 @@
 import { create, type DescMessage, type DescService, type MessageShape } from "@bufbuild/protobuf";
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import { createValidator, type Validator, Violation, violationsToProto } from "@bufbuild/protovalidate";
-import { Code, type Interceptor } from "@connectrpc/connect";
+import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { createConnectError } from "../errors/connect-error.js";
-import { refusal } from "./refusal.js";
+import { invalidArgument, toClientError } from "../errors/errors.js";
 
 /** Options of {@link createValidationInterceptor}. */
 export interface ValidationOptions {
@@ -17,25 +17,29 @@ export interface ValidationOptions {
 const maxListed = 20;
 
 /**
- * Server interceptor that checks each request message against the protovalidate rules of its contract, streamed ones as they come. A
- * broken rule is INVALID_ARGUMENT with `buf.validate.Violations`, and a text of field path and rule. Neither quotes what the
- * caller sent: paths leave out map keys, which are the caller's text too.
+ * Server interceptor that checks each request message against the protovalidate rules of its contract, streamed ones as they come, and
+ * gives what a handler throws its code. Put it last.
+ *
+ * A broken rule is INVALID_ARGUMENT with `buf.validate.Violations`, and a text of field path and rule. Neither quotes what the
+ * caller sent: paths leave out map keys, which are the caller's text too. See {@link toClientError} for what handlers throw.
  */
 export function createValidationInterceptor(options: ValidationOptions = {}): Interceptor {
   const validator = options.validator ?? createValidator();
   for (const { input } of (options.services ?? []).flatMap((service) => service.methods)) {
     validator.validate(input, create(input));
   }
-  return (next) => (request) => {
-    // A request that could not even be read has no message to check; its own error comes from within.
-    if (request.contextValues.get(refusal) !== undefined) {
-      return next(request);
+  return (next) => async (request) => {
+    const { method, signal } = request;
+    try {
+      if (!request.stream) {
+        validate(validator, method.input, request.message);
+        return await next(request);
+      }
+      const response = await next({ ...request, message: validated(validator, method.input, request.message) });
+      return response.stream ? { ...response, message: withClientErrors(response.message, signal) } : response;
+    } catch (error) {
+      throw toClientError(error, signal);
     }
-    if (request.stream) {
-      return next({ ...request, message: validated(validator, request.method.input, request.message) });
-    }
-    validate(validator, request.method.input, request.message);
-    return next(request);
   };
 }
 
@@ -44,9 +48,24 @@ async function* validated<Desc extends DescMessage>(
   schema: Desc,
   messages: AsyncIterable<MessageShape<Desc>>,
 ): AsyncGenerator<MessageShape<Desc>> {
-  for await (const message of messages) {
-    validate(validator, schema, message);
-    yield message;
+  try {
+    for await (const message of messages) {
+      validate(validator, schema, message);
+      yield message;
+    }
+  } catch (error) {
+    // Connect calls a message that cannot be decoded INTERNAL where it is binary; it is the sender's fault.
+    throw error instanceof ConnectError && error.code === Code.Internal
+      ? invalidArgument(error.rawMessage, error)
+      : error;
+  }
+}
+
+async function* withClientErrors<T>(messages: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
+  try {
+    yield* messages;
+  } catch (error) {
+    throw toClientError(error, signal);
   }
 }
 

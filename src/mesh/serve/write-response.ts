@@ -1,24 +1,24 @@
+import type { Http2ServerResponse } from "node:http2";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
+import { parseContentType } from "@connectrpc/connect/protocol-grpc";
 import { canceled } from "../errors/errors.js";
 import type { NodeResponse } from "../port/node-handler.js";
-import { respellGrpcMessage } from "./grpc-message.js";
-import { nodeHeaders } from "./node-headers.js";
-import { isTrailersOnly, respondTrailersOnly } from "./trailers-only.js";
+import { isClosed, nodeHeaders } from "./node-request.js";
 
 /**
- * Writes the response of a Connect handler, with back-pressure, and resolves when all is handed over or the client has left. When it
- * leaves, the handler's stream is ended with CANCELED, also where the stream waits for nothing but a slow reader: Connect's own writer
- * would wait for ever and leave the handler's `finally` undone.
+ * Writes the response of a Connect handler, with back-pressure, and resolves when all is handed over or the client has disconnected. Then
+ * the handler's stream is ended with CANCELLED, also where it only waits for a slow reader: connect-node's own writer would wait for
+ * ever and leave the handler's `finally` undone.
  *
- * Headers go out with the first message, because until then a handler may set some.
+ * Headers are sent with the first message, because until then a handler may set some. A gRPC call over HTTP/2 that fails before it is
+ * answered Trailers-Only: gRPC clients retry only such calls, because HEADERS without END_STREAM commit the call (gRFC A6).
  */
 export async function writeResponse(source: UniversalServerResponse, response: NodeResponse): Promise<void> {
   const header = new Headers(source.header);
   const closed = new Promise<void>((resolve) => response.once("close", resolve));
   const chunks = source.body?.[Symbol.asyncIterator]();
   let chunk = await chunks?.next();
-  if (source.trailer !== undefined && isTrailersOnly(source, response, chunk?.done === false)) {
-    respellGrpcMessage(source.trailer);
+  if (source.trailer !== undefined && chunk?.done !== false && isFailedGrpc(source.trailer, header, response)) {
     return respondTrailersOnly(header, source.trailer, response);
   }
   if (!isClosed(response)) {
@@ -26,29 +26,65 @@ export async function writeResponse(source: UniversalServerResponse, response: N
   }
   for (; chunks !== undefined && chunk?.done === false; chunk = await chunks.next()) {
     if (isClosed(response)) {
-      return abandon(chunks);
+      return endAbandoned(chunks);
     }
-    for (let from = 0; from < chunk.value.byteLength && !isClosed(response); from += pieceBytes) {
-      const piece = chunk.value.subarray(from, from + pieceBytes);
-      // The union of two overloaded methods cannot be called as one.
-      const isFlushed = "stream" in response ? response.write(piece) : response.write(piece);
-      if (!isFlushed) {
-        await Promise.race([drained(response), closed]);
-      }
-    }
+    await writePieces(chunk.value, response, closed);
   }
   if (isClosed(response)) {
     return;
   }
   if (source.trailer !== undefined) {
-    respellGrpcMessage(source.trailer);
-    response.addTrailers(nodeHeaders(source.trailer));
+    response.addTrailers(trailerFields(source.trailer));
   }
   response.end();
 }
 
-/** A message is written in pieces of so many bytes, so that a client that reads slowly can be told from one that does not read. */
-const pieceBytes = 65_536;
+/** A message is written in pieces of so many bytes, so that a slow client can be told from one that does not read at all. */
+export const pieceBytes = 65_536;
+
+/** Writes bytes with back-pressure. Stops where the client disconnects. */
+export async function writePieces(bytes: Uint8Array, response: NodeResponse, closed: Promise<void>): Promise<void> {
+  for (let from = 0; from < bytes.byteLength && !isClosed(response); from += pieceBytes) {
+    const piece = bytes.subarray(from, from + pieceBytes);
+    // The union of two overloaded methods cannot be called as one.
+    const isFlushed = "stream" in response ? response.write(piece) : response.write(piece);
+    if (!isFlushed) {
+      await Promise.race([drained(response), closed]);
+    }
+  }
+}
+
+/** Status and headers in one HEADERS frame that ends the stream. */
+export function respondTrailersOnly(header: Headers, trailer: Headers, { stream }: Http2ServerResponse): void {
+  if (!stream.destroyed && !stream.closed) {
+    stream.respond({ ":status": 200, ...nodeHeaders(header), ...trailerFields(trailer) }, { endStream: true });
+  }
+}
+
+/**
+ * A gRPC trailer as Node takes it. Connect percent-encodes all of `grpc-message` that a URI component must not hold; gRPC asks for it only
+ * outside of printable ASCII and for `%`, and grpc-js decodes no more than that, so its callers would read `ran out%3A`.
+ *
+ * @see https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses
+ */
+export function trailerFields(trailer: Headers): Record<string, string | string[]> {
+  const message = trailer.get("grpc-message");
+  return message === null
+    ? nodeHeaders(trailer)
+    : {
+        ...nodeHeaders(trailer),
+        "grpc-message": decodeURIComponent(message).replace(/[^\x20-\x24\x26-\x7e]/gu, encodeURIComponent),
+      };
+}
+
+/** Whether the response is that of a failed gRPC call, on HTTP/2. */
+function isFailedGrpc(trailer: Headers, header: Headers, response: NodeResponse): response is Http2ServerResponse {
+  return (
+    "stream" in response &&
+    trailer.get("grpc-status") !== "0" &&
+    parseContentType(header.get("content-type")) !== undefined
+  );
+}
 
 function writeHead(response: NodeResponse, status: number, header: Headers): void {
   if ("stream" in response) {
@@ -58,16 +94,12 @@ function writeHead(response: NodeResponse, status: number, header: Headers): voi
   }
 }
 
-function isClosed(response: NodeResponse): boolean {
-  return "stream" in response ? response.stream.destroyed || response.stream.closed : response.destroyed;
-}
-
 function drained(response: NodeResponse): Promise<void> {
   return new Promise((resolve) => response.once("drain", resolve));
 }
 
 /** Ends a stream of messages that nobody reads any more. */
-async function abandon(chunks: AsyncIterator<Uint8Array>): Promise<void> {
+async function endAbandoned(chunks: AsyncIterator<Uint8Array>): Promise<void> {
   try {
     await chunks.throw?.(canceled());
   } catch {

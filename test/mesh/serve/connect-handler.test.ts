@@ -16,10 +16,10 @@ const generateStream = "/throughline.v1.ImagePipelineService/GenerateStream";
 const infer = "/throughline.v1.TextToImageWorkerService/Infer";
 
 suite("JSON", () => {
-  test("takes both spellings and unknown fields, answers in snake_case with implicit fields", async (t) => {
+  test("takes both spellings, answers in snake_case with implicit fields", async (t) => {
     const { url } = await serveEcho(t);
     for (const key of ["worker_app", "workerApp"]) {
-      const body = JSON.stringify({ prompt: "a\u{1f496}", [key]: "a/b", options: { width: 64 }, unknown: [1] });
+      const body = JSON.stringify({ prompt: "a\u{1f496}", [key]: "a/b", options: { width: 64 } });
       const response = await postJson(url, generate, body);
       assert.equal(response.status, 200);
       assert.deepEqual(JSON.parse(response.text), {
@@ -31,6 +31,16 @@ suite("JSON", () => {
         truncated_tokens: 0,
       });
     }
+  });
+
+  test("rejects fields that the contract does not have, and ignores them where that is wanted", async (t) => {
+    const strict = await serveEcho(t);
+    const lenient = await serveEcho(t, { ignoreUnknownFields: true });
+    const body = '{"prompt":"x","sed":1}';
+    const rejected = errorOf(await postJson(strict.url, generate, body));
+    assert.equal(rejected.code, Code.InvalidArgument);
+    assert.match(rejected.rawMessage, /key "sed" is unknown/);
+    assert.equal((await postJson(lenient.url, generate, body)).status, 200);
   });
 
   test("takes a carrier as the body's map", async (t) => {
@@ -222,6 +232,17 @@ suite("other requests", () => {
     });
     assert.equal((await http1(url, "/images/x.png?y", { method: "GET" })).text, "fallback /images/x.png?y");
     assert.equal((await http2Request(connectHttp2(t, url), "/", { method: "GET" })).text, "fallback /");
+  });
+
+  test("an unknown gRPC method is UNIMPLEMENTED in HTTP 200", async (t) => {
+    const { url } = await serveEcho(t, { fallback: () => assert.fail("the fallback is for what is no RPC") });
+    const session = connectHttp2(t, url);
+    for (const path of ["/throughline.v1.ImagePipelineService/Nope", "/acme.v1.Nothing/Do", "/"]) {
+      const headers = { "content-type": "application/grpc", te: "trailers" };
+      const response = await http2Request(session, path, { headers, body: envelope("") });
+      assert.equal(response.status, 200);
+      assert.equal(errorOf(response).code, Code.Unimplemented);
+    }
   });
 
   test("other methods on an RPC get 405, other types 415", async (t) => {
