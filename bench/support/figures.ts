@@ -1,6 +1,5 @@
 import { writeFile } from "node:fs/promises";
 import { availableParallelism, cpus } from "node:os";
-import { z } from "zod";
 import packageJson from "../../package.json" with { type: "json" };
 
 /** One line of a report. */
@@ -31,20 +30,20 @@ export function quantile(values: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(sorted.length * share) - 1))] ?? Number.NaN;
 }
 
+/** What a result has to say of the machine, the versions and the date. */
+export function describeMachine(versions: Readonly<Record<string, string>> = {}) {
+  return {
+    machine: `${availableParallelism()} cores of ${cpus()[0]?.model ?? "an unknown processor"}`,
+    date: new Date().toISOString().slice(0, 10),
+    versions: { throughline: packageJson.version, node: process.versions.node, ...versions },
+  };
+}
+
 /** Writes a report as JSON, and as a Markdown table for people, with the machine, the versions and the date. */
 export async function writeReport(name: string, { title, versions, figures }: Report): Promise<void> {
   const folder = new URL("../results/", import.meta.url);
-  const dependencies = z.record(z.string(), z.string()).parse(packageJson.dependencies);
-  const made = {
-    machine: `${availableParallelism()} cores of ${cpus()[0]?.model ?? "an unknown processor"}`,
-    date: new Date().toISOString().slice(0, 10),
-    versions: {
-      throughline: packageJson.version,
-      node: process.versions.node,
-      "onnxruntime-node": dependencies["onnxruntime-node"] ?? "",
-      ...versions,
-    },
-  };
+  const onnxruntime = packageJson.dependencies["onnxruntime-node"];
+  const made = describeMachine({ "onnxruntime-node": onnxruntime, ...versions });
   const rows = figures.map(({ name, value, unit, goal = "", note = "" }) => {
     const figure = Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3);
     return `| ${name} | ${figure} ${unit} | ${goal} | ${note} |`;
