@@ -154,10 +154,11 @@ test("files are small, and none is a drawer for odds and ends", () => {
 });
 
 test("only the engine's sessions know onnxruntime, and only trace/sdk knows an OpenTelemetry SDK", () => {
-  for (const { path, packages } of files) {
+  for (const { path, packages, files: imported } of files) {
     for (const name of packages) {
       if (name.startsWith("onnxruntime")) {
         assert.match(path, /^engine\/sessions/, `${path} imports ${name}`);
+        assert.equal(imported[0], "engine/onnxruntime-telemetry.ts", `${path} loads ${name} with its telemetry on`);
       }
       if (name.startsWith("@opentelemetry/") && name !== "@opentelemetry/api") {
         assert.match(path, /^trace\/sdk\//, `${path} imports ${name}`);
@@ -179,9 +180,12 @@ test("OpenTelemetry for Connect stands on its own, and runs where there is no No
   }
 });
 
-test("only the command line reads the environment", () => {
+test("only the command line reads the environment, and the engine sets the one variable that onnxruntime wants", () => {
+  const telemetry = "engine/onnxruntime-telemetry.ts";
   for (const { path, code, packages } of files) {
-    if (!path.startsWith("cli/")) {
+    if (path === telemetry) {
+      assert.equal(code.trim(), 'process.env["ORT_DISABLE_TELEMETRY"] = "1";');
+    } else if (!path.startsWith("cli/")) {
       assert.doesNotMatch(code, /\bprocess\.env\b/, path);
       assert.ok(!packages.some((name) => /^(?:node:)?process$/.test(name)), `${path} imports the process`);
     }

@@ -1,3 +1,4 @@
+import "./onnxruntime-telemetry.js";
 import { readdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";

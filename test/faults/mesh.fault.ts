@@ -5,6 +5,7 @@ import { collectorGone } from "./collector-gone.js";
 import { fullDisk } from "./full-disk.js";
 import { loseWorker } from "./lost-worker.js";
 import { lossyLink, partition, slowLink } from "./network.js";
+import { quietDemo } from "./quiet-demo.js";
 import { createFaultTable, writeTable } from "./support/fault-table.js";
 import { runHere } from "./support/run-here.js";
 import { startWorkerProcess, type WorkerProcess } from "./support/worker-process.js";
@@ -77,6 +78,7 @@ fault("a worker's certificate expires", () => certificateExpires(table));
 fault("a worker's clock is an hour ahead", () => clockSkew(3, table));
 fault("the disk of the pictures is full", () => fullDisk(workers.slice(1), table));
 fault("the collector is gone", () => collectorGone(workers.slice(1), table));
+fault("nothing is wrong, and a demo looks up no name", quietDemo);
 
 after(async () => {
   for (const worker of workers) {
