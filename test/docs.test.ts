@@ -57,6 +57,19 @@ function leadsSomewhere(path: string, anchor: string | undefined): boolean {
   return anchor === undefined || statSync(join(root, path)).isDirectory() || anchorsOf(path).has(anchor);
 }
 
+test("what a person is told to run by npx is this package's, or names the package that has it", () => {
+  // `npx buf` would fetch and run a package of somebody else's wherever buf is not installed.
+  const known = /^(?:throughline|--no-install throughline|-p @bufbuild\/buf buf)\b/;
+  const told = [...pages, ...filesBelow("src").filter((path) => /\.(?:tsx?|html)$/.test(path)), ...filesBelow("proto")];
+  const unknown = told.flatMap((path) =>
+    [...read(path).matchAll(/\bnpx +(.*)/g)]
+      .filter(([, command = ""]) => !known.test(command))
+      .map(([command]) => `${path}: ${command}`),
+  );
+  assert.ok(told.some((path) => /\bnpx -p @bufbuild\/buf buf/.test(read(path))));
+  assert.deepEqual(unknown, []);
+});
+
 test("docs/README.md links each page of docs/ once, and each picture is shown", () => {
   const linked = linksOf("docs/README.md").map(({ path }) => path);
   const listed = docs.filter((path) => !/^docs\/(?:README\.md$|api\/(?!README))/.test(path) && !path.endsWith(".png"));

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { readdir } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
@@ -27,17 +27,29 @@ suite("throughline dev", async () => {
   test("prints commands that work, and ends all when one of the three dies", async (t) => {
     const dev = startFromSource(t, args);
     await dev.waitFor(/Ctrl-C/);
-    const run = async (line: RegExp, traceId = "") => {
-      const command = line.exec(dev.stdout)?.[0].trim().replace("<trace id>", traceId) ?? "false";
+    const run = async (line: RegExp, traceId = "", more = "") => {
+      const command = `${line.exec(dev.stdout)?.[0].trim().replace("<trace id>", traceId) ?? "false"}${more}`;
       const { stdout } = await promisify(execFile)("bash", ["-c", command], { cwd: root });
       return stdout;
     };
-    const { image, traceId } = JSON.parse(await run(/npx buf curl .*/));
+    const out = join(await temporaryFolder(), "heart.png");
+    const generated = await run(/npm run throughline -- generate .*/, "", ` --out ${out}`);
+    assert.match(generated, /^\S+heart\.png {2}64×64 image\/png/m);
+    assert.match(generated, /^image-pipeline /m);
+    assert.equal((await readFile(out)).toString("latin1", 1, 4), "PNG");
+
+    const pipeline = /pipeline +(\S+)/.exec(dev.stdout)?.[1];
+    const answer = await fetch(`${pipeline}/throughline.v1.ImagePipelineService/Generate`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: '{"prompt": "a red heart"}',
+    });
+    const { image, trace_id: traceId } = JSON.parse(await answer.text());
     const picture = await fetch(image.url);
     assert.equal(picture.headers.get("content-type"), "image/png");
-    assert.equal((await picture.arrayBuffer()).byteLength, image.fileSize);
+    assert.equal((await picture.arrayBuffer()).byteLength, image.file_size);
 
-    const folder = (await folderOf(image.fileName)) ?? "";
+    const folder = (await folderOf(image.file_name)) ?? "";
     assert.match(folder, /throughline-images-/);
 
     const collector = /collector +(\S+)/.exec(dev.stdout)?.[1];

@@ -13,7 +13,7 @@ import { type RequestsView, watchRequests } from "../request/watch-requests.js";
 import { findModel, showDownload } from "../service/find-model.js";
 import type { devSettings } from "../settings/dev-settings.js";
 import type { SettingsOf } from "../settings/setting.js";
-import { defaultCollectorUrl } from "../settings/shared-settings.js";
+import { defaultCollectorUrl, defaultServerUrl } from "../settings/shared-settings.js";
 import { createProgress } from "../terminal/progress.js";
 import { createRequestsDisplay } from "../terminal/requests-view.js";
 import { isInteractive } from "../terminal/terminal.js";
@@ -123,6 +123,7 @@ function systemJson({ pipeline, worker, collector }: LocalSystem): string {
 }
 
 function describeSystem({ pipeline, worker, collector }: LocalSystem): string {
+  const here = pipeline.url === defaultServerUrl ? "" : ` --server ${pipeline.url}`;
   const elsewhere = collector.url === defaultCollectorUrl ? "" : ` --collector ${collector.url}`;
   return `
 studio     ${pipeline.url}/
@@ -132,7 +133,7 @@ worker     ${worker.url}
 collector  ${collector.url}  (OTLP over gRPC and HTTP)
 
 A picture:
-  npx buf curl -d '{"prompt": "a red heart"}' ${pipeline.url}/throughline.v1.ImagePipelineService/Generate
+  ${commandPrefix} generate "a red heart"${here}${elsewhere}
 Its trace:
   ${commandPrefix} trace <trace id>${elsewhere}
 

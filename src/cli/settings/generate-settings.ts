@@ -2,7 +2,13 @@ import { requestSettings } from "./request-settings.js";
 import { serverAccessSettings } from "./server-access-settings.js";
 import { optionalSetting, setting } from "./setting.js";
 import { appId, decimalNumber, httpUrl, oneOf } from "./setting-schemas.js";
-import { collectorUrlSetting, defaultCollectorUrl, jsonSetting, quietSetting } from "./shared-settings.js";
+import {
+  collectorUrlSetting,
+  defaultCollectorUrl,
+  defaultServerUrl,
+  jsonSetting,
+  quietSetting,
+} from "./shared-settings.js";
 
 /** Settings of `throughline generate`. */
 export const generateSettings = {
@@ -11,7 +17,7 @@ export const generateSettings = {
     argument: "url",
     variable: "THROUGHLINE_SERVER",
     schema: httpUrl,
-    default: "http://127.0.0.1:8080",
+    default: defaultServerUrl,
     help: "Base URL of the pipeline",
   }),
   workerApp: optionalSetting({

@@ -39,6 +39,9 @@ export const collectorPortSetting = {
   help: "Port of the collector, for OTLP over gRPC and over HTTP; 0 takes a free one",
 } as const;
 
+/** Base URL of a pipeline on this machine, where nothing else is said. */
+export const defaultServerUrl = "http://127.0.0.1:8080";
+
 export const defaultCollectorUrl = "http://127.0.0.1:4317";
 
 export const collectorUrlSetting = {
