@@ -2,12 +2,14 @@
 import type { CommandContext } from "./command-context.js";
 import { loadCommand } from "./commands.js";
 import { exitCodes } from "./exit-codes.js";
+import { exemptLoopbackFromProxies } from "./network/proxy-environment.js";
 import { endProcess, exitCodeOfFailure } from "./process/end-process.js";
 import { listenToEndingSignals } from "./process/process-signals.js";
 import { connectSupervisor } from "./process/supervisor.js";
 import { rejectWhenAborted } from "./process/when-aborted.js";
 import { runProgram } from "./program.js";
 
+exemptLoopbackFromProxies(process.env);
 const supervisor = connectSupervisor(process, process.env);
 // A terminal's Ctrl-C goes to every process in front; the supervisor decides for those that it started.
 const interrupt = listenToEndingSignals(new Set(supervisor === undefined ? [] : ["SIGINT"]));

@@ -14,6 +14,7 @@ import { type AppDirectory, createAppDirectory } from "../mesh/directory/app-dir
 import { notFound } from "../mesh/errors/errors.js";
 import type { CommandContext } from "./command-context.js";
 import { usageError } from "./command-error.js";
+import { exemptLoopbackFromProxies } from "./network/proxy-environment.js";
 import { endProcess, exitCodeOfFailure } from "./process/end-process.js";
 import { listenToEndingSignals } from "./process/process-signals.js";
 import { runService } from "./process/run-service.js";
@@ -44,6 +45,7 @@ export interface RunAppOptions {
  * line on stderr and exit code 1, a variable that makes no sense likewise and 2.
  */
 export async function runApp(options: RunAppOptions): Promise<never> {
+  exemptLoopbackFromProxies(process.env);
   const interrupt = listenToEndingSignals();
   // Whoever reads the output may leave early; the app serves on.
   process.stdout.on("error", () => {});

@@ -2,7 +2,7 @@ import { mkdir, statfs } from "node:fs/promises";
 import { type FetchBlobOptions, fetchBlob, type Patience } from "./fetch-blob.js";
 import type { HubClient, RemoteFile } from "./hub-client.js";
 import { HubError } from "./hub-error.js";
-import { subjectOf } from "./hub-fetch.js";
+import { type SendRequest, subjectOf } from "./hub-fetch.js";
 import { createModelCache, fileExists, type ModelCache } from "./model-cache.js";
 import type { ModelId } from "./model-id.js";
 import { graphFiles, lackingFiles, missingFiles, namedFiles, weightFiles } from "./sdxl-files.js";
@@ -28,6 +28,8 @@ export interface FetchModelOptions {
   /** Take what the cache has, and use no network. @default false */
   readonly offline?: boolean;
   readonly signal?: AbortSignal;
+  /** What sends the requests, through a proxy or not. @default fetch */
+  readonly send?: SendRequest | undefined;
   readonly onProgress?: (progress: DownloadProgress) => void;
   /** @default 5 attempts, the first wait a second; another's file is left behind after 5 seconds */
   readonly patience?: Patience;
@@ -43,7 +45,7 @@ const usualPatience: Patience = { attempts: 5, retryMs: 1000, staleMs: 5000 };
  * @throws HubError that names the model, the file and the remedy; the signal's reason when it is aborted.
  */
 export async function fetchModel(options: FetchModelOptions): Promise<string> {
-  const { model, cacheFolder, endpoint = "https://huggingface.co", token, offline = false, signal } = options;
+  const { model, cacheFolder, endpoint = "https://huggingface.co", token, offline = false, signal, send } = options;
   const cache = createModelCache(cacheFolder, model.name);
   const known = await cache.readRef(model.revision);
   const missing = known === undefined ? undefined : await missingFiles(cache.snapshot(known)).catch(() => graphFiles);
@@ -57,7 +59,7 @@ export async function fetchModel(options: FetchModelOptions): Promise<string> {
   try {
     // Loaded here, because most starts need no network.
     const { createHubClient } = await import("./hub-client.js");
-    return await download(createHubClient({ model, endpoint, token, signal }), cache, options);
+    return await download(createHubClient({ model, endpoint, token, signal, send }), cache, options);
   } catch (error) {
     signal?.throwIfAborted();
     throw asDiskError(error, options);

@@ -1,6 +1,17 @@
 import { HubError } from "./hub-error.js";
 import type { ModelId } from "./model-id.js";
 
+/** Sends a request, none of which has a body, and follows redirects unless it is told not to; as `fetch` does. */
+export type SendRequest = (
+  url: URL,
+  request: {
+    readonly method: string;
+    readonly headers: Headers;
+    readonly redirect: "follow" | "error" | "manual";
+    readonly signal: AbortSignal | null;
+  },
+) => Promise<Response>;
+
 /** How the Hub is reached. */
 export interface HubFetchOptions {
   readonly model: ModelId;
@@ -11,6 +22,8 @@ export interface HubFetchOptions {
   /** Access token. It is sent to the endpoint alone. */
   readonly token: string | undefined;
   readonly signal: AbortSignal | undefined;
+  /** What sends the requests, through a proxy or not. @default fetch */
+  readonly send?: SendRequest | undefined;
 }
 
 /**
@@ -18,7 +31,7 @@ export interface HubFetchOptions {
  * The Hub redirects to storage hosts, which must not see the token: `fetch` takes the header off a redirect to another origin.
  */
 export function createHubFetch(options: HubFetchOptions): typeof fetch {
-  const { endpoint, token, signal } = options;
+  const { endpoint, token, signal, send = fetch } = options;
   const { origin } = new URL(endpoint);
   return async (input, init) => {
     const url = new URL(input instanceof Request ? input.url : input);
@@ -28,7 +41,8 @@ export function createHubFetch(options: HubFetchOptions): typeof fetch {
     if (token !== undefined && url.origin === origin) {
       headers.set("authorization", `Bearer ${token}`);
     }
-    const response = await fetch(input, { ...init, headers, signal: signal ?? null }).catch((error: unknown) => {
+    const { method = "GET", redirect = "follow" } = init ?? {};
+    const response = await send(url, { method, headers, redirect, signal: signal ?? null }).catch((error: unknown) => {
       throw unreachable(options, error);
     });
     const wanted = headers.get("range");

@@ -115,7 +115,7 @@ test("an image store that cannot be written is a warning", async () => {
 });
 
 test("a Hub that is away is a warning", async () => {
-  const { state, found } = await examineHub(`http://127.0.0.1:${await steadyPort()}`);
+  const { state, found } = await examineHub(`http://127.0.0.1:${await steadyPort()}`, {});
   assert.equal(state, "warning");
   assert.match(found, /ECONNREFUSED/);
 });

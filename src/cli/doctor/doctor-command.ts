@@ -39,7 +39,7 @@ async function examineSurroundings(settings: DoctorSettings, { environment }: Co
     await examinePort("collector", host, settings.collectorPort),
     await examineCollector(environment),
     await examineImageStore(settings.images),
-    ...(settings.hub ? [await examineHub(readHubVariables(environment).endpoint ?? publicHub)] : []),
+    ...(settings.hub ? [await examineHub(readHubVariables(environment).endpoint ?? publicHub, environment)] : []),
   ];
 }
 

@@ -3,6 +3,7 @@ import { connect, createServer } from "node:net";
 import { dirname, resolve } from "node:path";
 import type { Environment } from "../../trace/sdk/environment-reader.js";
 import { readSpanExporterConfig } from "../../trace/sdk/spans/tracing-config.js";
+import { createProxyFetch } from "../network/proxy-fetch.js";
 import { type Finding, fine, warning } from "./doctor-finding.js";
 
 const patienceMs = 3000;
@@ -85,10 +86,16 @@ async function nearestExisting(path: string): Promise<string> {
   return exists || dirname(path) === path ? path : nearestExisting(dirname(path));
 }
 
-/** Whether the Hugging Face Hub answers. */
-export async function examineHub(endpoint: string): Promise<Finding> {
+/** Whether the Hugging Face Hub answers, through the proxy that downloads would go through. */
+export async function examineHub(endpoint: string, environment: Environment): Promise<Finding> {
   try {
-    const response = await fetch(`${endpoint}/api/models?limit=1`, { signal: AbortSignal.timeout(patienceMs) });
+    const send = (await createProxyFetch(environment)) ?? fetch;
+    const response = await send(new URL(`${endpoint}/api/models?limit=1`), {
+      method: "GET",
+      headers: new Headers(),
+      redirect: "follow",
+      signal: AbortSignal.timeout(patienceMs),
+    });
     await response.body?.cancel();
     if (!response.ok) {
       throw new Error(`it answers ${response.status}`);

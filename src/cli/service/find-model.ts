@@ -6,6 +6,7 @@ import { parseModelId } from "../../hub/model-id.js";
 import { embeddedModelFolder } from "../../worker/embedded-model.js";
 import type { CommandContext } from "../command-context.js";
 import { CommandError, usageError } from "../command-error.js";
+import { createProxyFetch } from "../network/proxy-fetch.js";
 import { expandHome, readHubVariables } from "../settings/hub-variables.js";
 import type { Progress } from "../terminal/progress.js";
 
@@ -35,7 +36,8 @@ export async function findModel(
     );
   }
   try {
-    return await fetchModel({ ...readHubVariables(environment), model: id, signal: interrupt, onProgress });
+    const send = await createProxyFetch(environment);
+    return await fetchModel({ ...readHubVariables(environment), model: id, signal: interrupt, send, onProgress });
   } catch (error) {
     if (error instanceof HubError && (error.kind === "not-found" || error.kind === "offline")) {
       throw new CommandError(`${error.message} (nor is there a folder ${resolve(folder)})`, { cause: error });

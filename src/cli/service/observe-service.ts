@@ -1,5 +1,6 @@
 import type { Level } from "pino";
 import { type Observed, observe } from "../../app/observe.js";
+import { writeGrpcLogTo } from "../../mesh/grpc/grpc-log.js";
 import { TelemetryConfigError } from "../../trace/sdk/environment-reader.js";
 import type { CommandContext } from "../command-context.js";
 import { usageError } from "../command-error.js";
@@ -17,7 +18,10 @@ export function observeService(
   prometheusPort: number | undefined,
 ): Observed {
   try {
-    return observe({ serviceName, environment, prometheusPort, level, write: (line) => void stderr.write(line) });
+    const write = (line: string) => void stderr.write(line);
+    const observed = observe({ serviceName, environment, prometheusPort, level, write });
+    writeGrpcLogTo(observed.logger);
+    return observed;
   } catch (error) {
     throw error instanceof TelemetryConfigError ? usageError(error.message) : error;
   }

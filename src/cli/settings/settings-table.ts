@@ -1,6 +1,7 @@
 import { telemetryVariables } from "../../trace/sdk/telemetry-variables.js";
 import { visitCommands } from "../commands.js";
 import { hubVariables } from "./hub-variables.js";
+import { proxyVariables } from "./proxy-variables.js";
 import type { Setting } from "./setting.js";
 
 interface Row {
@@ -36,6 +37,7 @@ export function renderSettingsTable(): string {
     }
   };
   addVariables(hubVariables, ["demo", "dev", "worker", "doctor"]);
+  addVariables(proxyVariables, ["demo", "dev", "worker", "doctor"]);
   addVariables(telemetryVariables, ["worker", "pipeline"]);
   const lines = [...rows.values()].map(
     ({ commands, flag, variable, value, help }) =>

@@ -1,0 +1,232 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { type AddressInfo, connect } from "node:net";
+import { join } from "node:path";
+import { before, suite, type TestContext, test } from "node:test";
+import { createServer as createTlsServer } from "node:tls";
+import { exemptLoopbackFromProxies } from "../../src/cli/network/proxy-environment.js";
+import { createProxyFetch } from "../../src/cli/network/proxy-fetch.js";
+import { createGrpcLogger } from "../../src/mesh/grpc/grpc-log.js";
+import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { createAuthority } from "../support/certificates.js";
+import { startHttpProxy } from "../support/http-proxy.js";
+import { startHub } from "../support/hub-server.js";
+import { startOtlpReceiver } from "../support/otlp-receiver.js";
+import { steadyPort } from "../support/steady-port.js";
+import { runCommand, startCommand } from "./support/run-command.js";
+import { runInProcess } from "./support/run-in-process.js";
+
+const portOf = (url: string): number => Number(new URL(url).port);
+
+/** A server that speaks TLS before a port that does not. */
+async function startTls(t: TestContext, port: number, issued: { readonly cert: string; readonly key: string }) {
+  const server = createTlsServer(issued, (socket) => {
+    const inner = connect(port, "127.0.0.1");
+    inner.pipe(socket).pipe(inner);
+    inner.on("error", () => socket.destroy());
+    socket.on("error", () => inner.destroy());
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  return (server.address() as AddressInfo).port;
+}
+
+/** Each line that a service wrote to stderr, which has to be JSON. */
+const jsonLines = (stderr: string): { readonly msg: string; readonly level: string; readonly component?: string }[] =>
+  stderr
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+
+suite("where the environment names a proxy", { concurrency: 2 }, async () => {
+  const home = await temporaryFolder();
+  const model = join(home, "model");
+  const repository = join(home, "repository");
+  before(async () => {
+    await makeSdxlFolder(model);
+    await makeSdxlFolder(repository, { dataFile: "model.onnx_data" });
+  });
+
+  test("demo reaches its own services without it", async (t) => {
+    const dead = `http://127.0.0.1:${await steadyPort()}`;
+    const { code, stdout, stderr } = await runCommand(
+      t,
+      ["demo", "--model", model, "--steps", "1", "--json", "--out", join(home, "demo.png")],
+      {
+        http_proxy: dead,
+        https_proxy: dead,
+        grpc_proxy: dead,
+        HTTP_PROXY: dead,
+        HTTPS_PROXY: dead,
+        no_grpc_proxy: "x.test",
+      },
+    );
+    assert.equal(stderr, "");
+    assert.equal(code, 0);
+    assert.equal(JSON.parse(stdout).spans.length, 6);
+  });
+
+  test("a service exports to a collector on loopback without it, and to another one through it", async (t) => {
+    const receiver = await startOtlpReceiver();
+    t.after(() => receiver.stop());
+    const port = portOf(receiver.endpoint);
+    const proxy = await startHttpProxy(t, new Map([["collector.test:4317", port]]));
+    for (const endpoint of [`http://localhost:${port}`, receiver.endpoint, "http://collector.test:4317"]) {
+      const before = receiver.spans().length;
+      const worker = startCommand(t, ["worker", "--port", "0", "--model", model], {
+        http_proxy: proxy.url,
+        OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+        OTEL_METRICS_EXPORTER: "none",
+      });
+      await worker.waitFor(/is ready at/);
+      worker.kill("SIGTERM");
+      assert.deepEqual(await worker.ended, { code: 0, signal: null });
+      assert.ok(receiver.spans().length > before, `${endpoint}: ${worker.stderr}`);
+      const expected = endpoint.includes("collector.test") ? ["CONNECT collector.test:4317"] : [];
+      assert.deepEqual([...new Set(proxy.asked)], expected, endpoint);
+      jsonLines(worker.stderr);
+    }
+  });
+
+  test("that does not answer, what grpc-js says of it is a line of the service's log, and said once", async (t) => {
+    const worker = startCommand(t, ["worker", "--port", "0", "--model", model], {
+      http_proxy: `http://127.0.0.1:${await steadyPort()}`,
+      OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector.test:4317",
+      OTEL_METRICS_EXPORTER: "none",
+      OTEL_BSP_SCHEDULE_DELAY: "50",
+    });
+    await worker.waitFor(/Failed to connect to proxy/);
+    worker.kill("SIGTERM");
+    assert.deepEqual(await worker.ended, { code: 0, signal: null });
+    const lines = jsonLines(worker.stderr).filter(({ component }) => component === "grpc-js");
+    assert.deepEqual(
+      lines.map(({ level }) => level),
+      ["error"],
+    );
+    assert.match(lines[0]?.msg ?? "", /^Failed to connect to proxy 127\.0\.0\.1:\d+ with error /);
+  });
+
+  test("a model of the Hub comes through HTTPS_PROXY, by a tunnel", async (t) => {
+    const hub = await startHub({ folder: repository });
+    const authority = await createAuthority();
+    const issued = await authority.issue({ name: "hub.test", alternatives: [{ type: "dns", value: "hub.test" }] });
+    const ca = join(home, "ca.crt");
+    await writeFile(ca, authority.cert);
+    const proxy = await startHttpProxy(t, new Map([["hub.test:443", await startTls(t, portOf(hub.url), issued)]]));
+    const environment = {
+      HF_HOME: join(home, "https"),
+      HF_ENDPOINT: "https://hub.test",
+      HTTPS_PROXY: proxy.url,
+      NODE_EXTRA_CA_CERTS: ca,
+    };
+    const args = ["demo", "--model", "acme/tiny-xl", "--steps", "1", "--out", join(home, "https.png")];
+    const { code, stderr } = await runCommand(t, args, environment);
+    assert.equal(code, 0, stderr);
+    assert.deepEqual([...new Set(proxy.asked)], ["CONNECT hub.test:443"]);
+    assert.equal((await readFile(join(home, "https.png"))).toString("latin1", 1, 4), "PNG");
+
+    const doctor = [
+      "doctor",
+      "--hub",
+      "--model",
+      model,
+      "--pipeline-port",
+      "0",
+      "--worker-port",
+      "0",
+      "--collector-port",
+      "0",
+    ];
+    const { stdout } = await runCommand(t, doctor, environment);
+    // The Hub of the tests has no list of models; that it says so came through the proxy.
+    assert.match(stdout, /^warning +hub +https:\/\/hub\.test is not reachable: it answers 404$/m);
+  });
+
+  test("a Hub without TLS is asked through HTTP_PROXY, request by request; one on loopback without it", async (t) => {
+    const hub = await startHub({ folder: repository });
+    const proxy = await startHttpProxy(t, new Map([["hub.test:80", portOf(hub.url)]]));
+    const fetched = async (name: string, endpoint: string) => {
+      const args = ["demo", "--model", "acme/tiny-xl", "--steps", "1", "--out", join(home, `${name}.png`)];
+      const { code, stderr } = await runCommand(t, args, {
+        HF_HOME: join(home, name),
+        HF_ENDPOINT: endpoint,
+        HTTP_PROXY: proxy.url,
+      });
+      assert.equal(code, 0, stderr);
+      assert.ok((await readdir(join(home, name, "hub"))).includes("models--acme--tiny-xl"));
+    };
+    await fetched("loopback", hub.url);
+    assert.deepEqual(proxy.asked, []);
+    await fetched("http", "http://hub.test");
+    assert.ok(proxy.asked.length > 4);
+    for (const asked of proxy.asked) {
+      assert.match(asked, /^(?:GET|HEAD) http:\/\/hub\.test\//);
+    }
+  });
+
+  test("that is none, a download says which variable is wrong and does not quote it", async () => {
+    const { code, message } = await runInProcess(["demo", "--model", "acme/tiny-xl", "--out", join(home, "none.png")], {
+      environment: { HTTPS_PROXY: "socks5://me:secret@proxy:1080", HF_HOME: join(home, "none") },
+    });
+    assert.equal(code, 2);
+    assert.equal(message, "HTTPS_PROXY must be the http:// or https:// URL of a proxy");
+  });
+});
+
+test("loopback is added to what is reached without a proxy, and nothing is taken away", () => {
+  const added = (environment: Record<string, string>) => {
+    exemptLoopbackFromProxies(environment);
+    return environment;
+  };
+  const loopback = "localhost,127.0.0.1,127.0.0.0/8,::1,[::1]";
+  assert.deepEqual(added({}), { no_proxy: loopback });
+  assert.deepEqual(added({ no_proxy: "a.test, b.test", NO_PROXY: "c.test" }), {
+    no_proxy: `a.test,b.test,${loopback}`,
+    NO_PROXY: "c.test",
+  });
+  assert.equal(added({ NO_PROXY: "c.test" })["no_proxy"], `c.test,${loopback}`);
+  assert.deepEqual(added({ no_grpc_proxy: "d.test" }), { no_proxy: loopback, no_grpc_proxy: `d.test,${loopback}` });
+  const once = added({ no_proxy: "a.test" });
+  assert.deepEqual(added({ ...once }), once);
+});
+
+test("what NO_PROXY lists is reached without the proxy", async (t) => {
+  const hub = await startHub({ folder: await makeSdxlFolder(join(await temporaryFolder(), "model")) });
+  const proxy = await startHttpProxy(t, new Map());
+  const ask = async (environment: Record<string, string>, url: string) => {
+    const send = await createProxyFetch({ HTTP_PROXY: proxy.url, ...environment });
+    assert.ok(send);
+    const request = { method: "GET", headers: new Headers(), redirect: "follow", signal: null } as const;
+    return (await send(new URL(url), request)).status;
+  };
+  const local = `http://localhost.localdomain:${portOf(hub.url)}/`;
+  assert.equal(await ask({}, local), 502);
+  assert.equal(proxy.asked.length, 1);
+  // Whoever answers for the name, or nobody: not the proxy.
+  await ask({ NO_PROXY: "localdomain" }, local).catch(() => {});
+  assert.equal(await ask({}, `${hub.url}/`), 404);
+  assert.equal(proxy.asked.length, 1);
+});
+
+test("an error of grpc-js is written again after a minute, and another one at once", () => {
+  const lines: string[] = [];
+  const log = (level: string) => (_: object, message: string) => void lines.push(`${level} ${message}`);
+  let now = 0;
+  const logger = createGrpcLogger({ error: log("error"), info: log("info"), debug: log("debug") }, () => now);
+  for (const at of [0, 59_999, 60_000]) {
+    now = at;
+    logger.error("no connection");
+    logger.debug("a frame");
+  }
+  logger.error("no proxy");
+  assert.deepEqual(lines, [
+    "error no connection",
+    "debug a frame",
+    "debug a frame",
+    "error no connection",
+    "debug a frame",
+    "error no proxy",
+  ]);
+});
