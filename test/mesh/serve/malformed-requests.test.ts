@@ -169,7 +169,6 @@ const classes: Readonly<Record<string, (random: Random) => Omit<Malformed, "name
       [huge, "ResourceExhausted"],
       [Buffer.alloc(0), "Unimplemented"],
       [Buffer.concat([whole, whole]), "Unimplemented"],
-      [envelope(canary, 1), wire.path === inferStream ? "InvalidArgument" : "Internal"],
     ]);
     return post(wire, body, expected);
   },
