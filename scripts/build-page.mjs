@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { build } from "esbuild";
 
 const at = (path) => fileURLToPath(new URL(`../${path}`, import.meta.url));
 const source = at("src/page");
@@ -14,8 +15,8 @@ const errorMessages = ["Violations", "Violation", "FieldPath", "FieldPathElement
 
 const withoutRules = {
   name: "without-rules",
-  setup(build) {
-    build.onLoad({ filter: /gen[\\/]buf[\\/]validate[\\/]validate_pb\.js$/ }, () => {
+  setup(bundler) {
+    bundler.onLoad({ filter: /gen[\\/]buf[\\/]validate[\\/]validate_pb\.js$/ }, () => {
       const { name, package: packageName, syntax, edition, messageType } = file_buf_validate_validate.proto;
       const file = create(FileDescriptorProtoSchema, {
         name,
@@ -42,33 +43,20 @@ const withoutRules = {
   },
 };
 
-/** Only the package's own development has the bundler: `npm ci --omit=dev` is left in peace. */
-const esbuild = await import("esbuild").catch((error) => {
-  if (error.code === "ERR_MODULE_NOT_FOUND") {
-    process.stderr.write(
-      "the studio's page is not built, because esbuild, a development dependency, is not installed\n",
-    );
-    return undefined;
-  }
-  throw error;
+await mkdir(target, { recursive: true });
+await build({
+  entryPoints: [`${source}/studio.tsx`, `${source}/studio.css`],
+  outdir: target,
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: ["chrome123", "firefox121", "safari17.5"],
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  legalComments: "none",
+  logLevel: "warning",
+  plugins: [withoutRules],
 });
-
-if (esbuild !== undefined) {
-  await mkdir(target, { recursive: true });
-  await esbuild.build({
-    entryPoints: [`${source}/studio.tsx`, `${source}/studio.css`],
-    outdir: target,
-    bundle: true,
-    minify: true,
-    format: "esm",
-    target: ["chrome123", "firefox121", "safari17.5"],
-    jsx: "automatic",
-    jsxImportSource: "preact",
-    legalComments: "none",
-    logLevel: "warning",
-    plugins: [withoutRules],
-  });
-  for (const file of ["index.html", "icon.svg"]) {
-    await copyFile(`${source}/${file}`, `${target}/${file}`);
-  }
+for (const file of ["index.html", "icon.svg"]) {
+  await copyFile(`${source}/${file}`, `${target}/${file}`);
 }

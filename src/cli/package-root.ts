@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
@@ -6,8 +6,11 @@ import { z } from "zod";
 /** File of the command line itself, in the form that runs now: TypeScript in a checkout, JavaScript in the package. */
 export const commandLineEntry: string = fileURLToPath(new URL(`./main${extname(import.meta.url)}`, import.meta.url));
 
+/** Only a checkout has it: the published package comes compiled. */
+const isCheckout = existsSync(new URL("../../tsconfig.build.json", import.meta.url));
+
 /** What a person types before a command's name: in a checkout, and where the package is installed. */
-export const commandPrefix: string = extname(import.meta.url) === ".ts" ? "npm run throughline --" : "npx throughline";
+export const commandPrefix: string = isCheckout ? "npm run throughline --" : "npx throughline";
 
 /** The studio's page as `npm run build:page` makes it: two levels up, the same from `src/cli` and from `dist/cli`. */
 export const studioPageFolder: string = fileURLToPath(new URL("../../dist/page", import.meta.url));
