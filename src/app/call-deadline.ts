@@ -1,9 +1,6 @@
 import type { CallOptions, HandlerContext } from "@connectrpc/connect";
 import { createTimeLimit } from "../mesh/balance/time-limit.js";
-
-/** A server gives up this share of a call's time before the caller's own timer fires, and at least so many milliseconds. */
-const share = 0.05;
-const leastMs = 20;
+import { isServerTime, serverTimeMs } from "../mesh/serve/server-deadline.js";
 
 /** How long a server may work on a call. */
 export interface CallDeadline {
@@ -13,16 +10,19 @@ export interface CallDeadline {
   readonly remainingMs: number | undefined;
 }
 
-/**
- * The time that a server takes for a call: max(20 ms, 5 %) less than the caller gave, so that the answer about where the time went
- * arrives before the caller's own timer fires. Every hop does the same, so the furthest gives up first and its words travel all the way.
- */
-export function callDeadline(call: Pick<HandlerContext, "signal" | "timeoutMs">): CallDeadline {
+/** What is known of the time of a call. */
+export type TimedCall = Pick<HandlerContext, "signal" | "timeoutMs" | "values">;
+
+/** The time that a server takes for a call; see {@link serverTimeMs}. A call that came over no wire has the caller's time, which is cut here. */
+export function callDeadline(call: TimedCall): CallDeadline {
   const givenMs = call.timeoutMs();
   if (givenMs === undefined) {
     return { signal: call.signal, remainingMs: undefined };
   }
-  const remainingMs = Math.max(1, Math.floor(givenMs - Math.max(leastMs, givenMs * share)));
+  if (call.values.get(isServerTime)) {
+    return { signal: call.signal, remainingMs: Math.max(1, Math.floor(givenMs)) };
+  }
+  const remainingMs = serverTimeMs(givenMs);
   const { signal, stop } = createTimeLimit(remainingMs, call.signal);
   // The call's signal is aborted at its end too, good or bad.
   call.signal.addEventListener("abort", stop, { once: true });
@@ -33,7 +33,7 @@ export function callDeadline(call: Pick<HandlerContext, "signal" | "timeoutMs">)
  * Options for the calls of other apps that a call leads to: they end when it ends, and their time is what a hop's reserve, max(20 ms,
  * 5 %), leaves of its time. `await pipeline.generate(request, onwardCall(call))`.
  */
-export function onwardCall(call: Pick<HandlerContext, "signal" | "timeoutMs">): CallOptions {
+export function onwardCall(call: TimedCall): CallOptions {
   const { signal, remainingMs } = callDeadline(call);
   return { signal, ...(remainingMs !== undefined && { timeoutMs: remainingMs }) };
 }

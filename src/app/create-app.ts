@@ -60,8 +60,6 @@ export interface AppOptions {
    * Types that `google.protobuf.Any` may hold in JSON, beside extensions. @default those of the app's own services
    */
   readonly registry?: Registry | undefined;
-  /** Whether JSON fields that the contract does not have are ignored; else they are INVALID_ARGUMENT. @default false */
-  readonly ignoreUnknownFields?: boolean | undefined;
   /** Origins whose pages may call, such as `http://localhost:5173`; `*` for any. @default none */
   readonly corsOrigins?: readonly string[] | undefined;
   /** Gets the app ready; health says SERVING, and calls are taken, only after it. */
@@ -92,6 +90,8 @@ export interface ServeOptions extends Protection {
    * {@link checkMayUse} and {@link callerOf}, about each app that a call is for.
    */
   readonly appId?: string | undefined;
+  /** Whether JSON fields that the contract does not have are ignored; else they are INVALID_ARGUMENT. @default false */
+  readonly ignoreUnknownFields?: boolean | undefined;
   /** What a connection may cost. */
   readonly limits?: ListenLimits | undefined;
 }
@@ -176,7 +176,13 @@ export function createApp(options: AppOptions): App {
     lifecycle.enter("serving");
   };
 
-  const listenOn = async ({ host = "127.0.0.1", port, limits, ...protection }: ServeOptions): Promise<Listening> => {
+  const listenOn = async ({
+    host = "127.0.0.1",
+    port,
+    limits,
+    ignoreUnknownFields,
+    ...protection
+  }: ServeOptions): Promise<Listening> => {
     const { address, gate } = await createGuard({ host, logger, ...protection });
     const callerRoutes = new Map(
       Object.entries(options.callerRoutes ?? {}).map(([path, handle]) => [path, gateHandler(gate, handle)]),
@@ -198,7 +204,7 @@ export function createApp(options: AppOptions): App {
         interceptors,
         readMaxBytes: options.maxRequestBytes ?? defaultMaxRequestBytes,
         registry: options.registry ?? registryOf(allServices),
-        ignoreUnknownFields: options.ignoreUnknownFields,
+        ignoreUnknownFields,
         onUnread(method, code) {
           const fields = { method: methodName(method), code: grpcStatusName(code) };
           logger.info(fields, "call rejected before its request was read");

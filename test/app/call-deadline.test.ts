@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError, createContextValues } from "@connectrpc/connect";
 import { callDeadline } from "../../src/app/call-deadline.js";
+import { isServerTime, limitTimeout } from "../../src/mesh/serve/server-deadline.js";
 
 const call = (timeoutMs: number | undefined, signal = new AbortController().signal) => ({
   signal,
   timeoutMs: () => timeoutMs,
+  values: createContextValues(),
 });
 
 test("a server gives up 5 % or 20 ms before its caller, whichever is more", (t) => {
@@ -24,6 +26,26 @@ test("a server gives up 5 % or 20 ms before its caller, whichever is more", (t) 
     assert.equal(ConnectError.from(signal.reason).code, Code.DeadlineExceeded);
   }
 });
+
+test("a call over the wire has the server's time already", () => {
+  const own = call(9_500.7);
+  own.values.set(isServerTime, true);
+  assert.deepEqual(callDeadline(own), { signal: own.signal, remainingMs: 9_500 });
+});
+
+for (const [name, given, limited, taken] of [
+  ["grpc-timeout", "10S", "9500m", 9_500],
+  ["grpc-timeout", "100m", "80m", 80],
+  ["grpc-timeout", "99999999H", "2040108S", 2_040_108_850],
+  ["connect-timeout-ms", "2000", "1900", 1_900],
+  ["connect-timeout-ms", "soon", "soon", undefined],
+] as const) {
+  test(`${name} ${given} becomes ${limited}`, () => {
+    const header = new Headers({ [name]: given });
+    assert.equal(limitTimeout(header), taken);
+    assert.equal(header.get(name), limited);
+  });
+}
 
 test("without a deadline the call's own signal holds", () => {
   const own = call(undefined);

@@ -2,7 +2,11 @@ import type { Logger } from "pino";
 import type { App } from "../../app/create-app.js";
 import type { Telemetry } from "../../trace/sdk/telemetry.js";
 import type { RunningService } from "../process/run-service.js";
-import type { protectionSettings, reflectionSetting } from "../settings/protection-settings.js";
+import type {
+  ignoreUnknownFieldsSetting,
+  protectionSettings,
+  reflectionSetting,
+} from "../settings/protection-settings.js";
 import type { SettingsOf } from "../settings/setting.js";
 import type { graceSetting, hostSetting } from "../settings/shared-settings.js";
 import { openMetricsPort } from "./metrics-port.js";
@@ -13,6 +17,7 @@ type ServingSettings = { readonly port: number } & SettingsOf<
   typeof protectionSettings & {
     host: typeof hostSetting;
     reflection: typeof reflectionSetting;
+    ignoreUnknownFields: typeof ignoreUnknownFieldsSetting;
     grace: typeof graceSetting;
   }
 >;
@@ -34,11 +39,11 @@ export interface ServeAppOptions {
  */
 export async function serveApp(app: App, options: ServeAppOptions): Promise<RunningService> {
   const { settings, appId, telemetry, logger } = options;
-  const { host, port, reflection, grace } = settings;
+  const { host, port, reflection, ignoreUnknownFields, grace } = settings;
   const protection = protectionOf(settings, logger);
   const metrics = telemetry.prometheus && (await openMetricsPort(telemetry.prometheus, { host, protection, logger }));
   try {
-    const running = await app.serve({ host, port, appId, reflection, ...protection });
+    const running = await app.serve({ host, port, appId, reflection, ignoreUnknownFields, ...protection });
     return {
       url: running.url,
       async stop() {

@@ -1,6 +1,6 @@
 import type { Environment } from "../../trace/sdk/environment-reader.js";
 import { appsFileSetting } from "./directory-settings.js";
-import { protectionSettings, reflectionSetting } from "./protection-settings.js";
+import { ignoreUnknownFieldsSetting, protectionSettings, reflectionSetting } from "./protection-settings.js";
 import { readSettings } from "./read-settings.js";
 import { optionalSetting, type SettingsOf, setting } from "./setting.js";
 import { port, workerTargets } from "./setting-schemas.js";
@@ -30,6 +30,7 @@ const settingsWith = (defaultPort: number) => ({
   ...workerSecuritySettings,
   ...protectionSettings,
   reflection: reflectionSetting,
+  ignoreUnknownFields: ignoreUnknownFieldsSetting,
   grace: graceSetting,
   logLevel: logLevelSetting,
 });

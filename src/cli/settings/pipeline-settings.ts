@@ -1,5 +1,5 @@
 import { directorySettings } from "./directory-settings.js";
-import { protectionSettings, reflectionSetting } from "./protection-settings.js";
+import { ignoreUnknownFieldsSetting, protectionSettings, reflectionSetting } from "./protection-settings.js";
 import { optionalSetting, setting } from "./setting.js";
 import { httpUrl, origins, text, truth } from "./setting-schemas.js";
 import {
@@ -64,6 +64,7 @@ export const pipelineSettings = {
   ...studioSettings,
   ...protectionSettings,
   reflection: reflectionSetting,
+  ignoreUnknownFields: ignoreUnknownFieldsSetting,
   ...workerSecuritySettings,
   grace: graceSetting,
   logLevel: logLevelSetting,

@@ -53,3 +53,12 @@ export const reflectionSetting = setting({
   default: "callers",
   help: "Whom reflection tells of the services: callers (who may call them), open (anybody) or off",
 });
+
+/** How strictly a service reads JSON. */
+export const ignoreUnknownFieldsSetting = setting({
+  flag: "ignore-unknown-fields",
+  variable: "THROUGHLINE_IGNORE_UNKNOWN_FIELDS",
+  schema: truth,
+  default: "false",
+  help: "Ignore JSON fields that the contract does not have, in place of INVALID_ARGUMENT",
+});

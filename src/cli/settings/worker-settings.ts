@@ -1,7 +1,7 @@
 import { defaultStallMs } from "../../engine/child/engine-process.js";
 import { defaultMaxWaiting } from "../../worker/admission.js";
 import { defaultAppId } from "../../worker/default-app-id.js";
-import { protectionSettings, reflectionSetting } from "./protection-settings.js";
+import { ignoreUnknownFieldsSetting, protectionSettings, reflectionSetting } from "./protection-settings.js";
 import { optionalSetting, setting } from "./setting.js";
 import { appId, decimalNumber, httpUrl, truth, wholeNumber } from "./setting-schemas.js";
 import {
@@ -80,6 +80,7 @@ export const workerSettings = {
   }),
   ...protectionSettings,
   reflection: reflectionSetting,
+  ignoreUnknownFields: ignoreUnknownFieldsSetting,
   grace: graceSetting,
   logLevel: logLevelSetting,
 };

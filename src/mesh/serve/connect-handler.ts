@@ -11,8 +11,7 @@ import {
   type MethodImplSpec,
 } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
-import { parseTimeout as parseConnectTimeout } from "@connectrpc/connect/protocol-connect";
-import { parseContentType as parseGrpc, parseTimeout as parseGrpcTimeout } from "@connectrpc/connect/protocol-grpc";
+import { parseContentType as parseGrpc } from "@connectrpc/connect/protocol-grpc";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import { callerContextKey, nobody } from "../access/callers.js";
 import { createGate, type Entry, type Gate } from "../access/gate.js";
@@ -23,7 +22,8 @@ import { createBodyMemory } from "./body-memory.js";
 import { applyCors, type CorsOptions } from "./cors.js";
 import { onDisconnect, requestHeaders, requestUrl } from "./node-request.js";
 import { type BodyLimits, readBody, readEnvelopes } from "./request-body.js";
-import { createUnaryGrpcHandler, maxTimeoutMs, type ServerCall, type UnaryGrpcHandler } from "./unary-grpc.js";
+import { isServerTime, limitTimeout } from "./server-deadline.js";
+import { createUnaryGrpcHandler, type ServerCall, type UnaryGrpcHandler } from "./unary-grpc.js";
 import { inspectResponse } from "./undecodable.js";
 import { respondTrailersOnly, writeResponse } from "./write-response.js";
 
@@ -127,7 +127,8 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
         contextValues.set(callerContextKey, entry.caller);
       };
       const handleUnaryGrpc = "stream" in response && isGrpc(header) ? unaryGrpc.get(requestPath) : undefined;
-      const timeoutMs = capTimeout(header) ?? bodyTimeoutMs;
+      const timeoutMs = limitTimeout(header) ?? bodyTimeoutMs;
+      contextValues.set(isServerTime, true);
       const bodyLimits = { ...limits, bodyTimeoutMs: Math.min(bodyTimeoutMs, timeoutMs) };
       if (method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming") {
         const body = guarded(admit, () => readEnvelopes(request, limits));
@@ -280,22 +281,6 @@ function isGrpc(header: Headers): boolean {
 /** gRPC, gRPC-Web and Connect's streaming calls put an envelope around each message. */
 function isEnveloped(header: Headers): boolean {
   return /^application\/(grpc|connect\+)/i.test(header.get("content-type") ?? "");
-}
-
-/** Cuts a time limit that no timer can take. Returns it in milliseconds, undefined without a valid one: Connect rejects the others. */
-function capTimeout(header: Headers): number | undefined {
-  const name = header.has("grpc-timeout") ? "grpc-timeout" : "connect-timeout-ms";
-  const value = header.get(name);
-  if (value === null) {
-    return undefined;
-  }
-  const parse = name === "grpc-timeout" ? parseGrpcTimeout : parseConnectTimeout;
-  const { timeoutMs } = parse(value, Number.MAX_SAFE_INTEGER);
-  if (timeoutMs !== undefined && timeoutMs > maxTimeoutMs) {
-    header.set(name, name === "grpc-timeout" ? `${maxTimeoutMs / 1000}S` : `${maxTimeoutMs}`);
-    return maxTimeoutMs;
-  }
-  return timeoutMs;
 }
 
 /** A body whose reading waits for the access check, which may throw the error to answer with. */

@@ -27,6 +27,7 @@ import { createConnectError } from "../errors/connect-error.js";
 import { invalidArgument, toClientError } from "../errors/errors.js";
 import { isClosed, nodeHeaders } from "./node-request.js";
 import { envelopeHeadBytes, firstEnvelope, messageTooLarge } from "./request-body.js";
+import { maxTimeoutMs } from "./server-deadline.js";
 import { pieceBytes, respondTrailersOnly, trailerFields, writePieces } from "./write-response.js";
 
 /** Options of {@link createUnaryGrpcHandler}; those of Connect's router. */
@@ -55,8 +56,6 @@ type UnarySpec = Extract<MethodImplSpec, { readonly kind: "unary" }>;
 
 /** Connect compresses no smaller messages either: it costs more time than the bytes do. */
 const compressMinBytes = 1024;
-/** setTimeout fires at once above this: 24 days. */
-export const maxTimeoutMs = 2_147_483_000;
 /** A reason made once, because an abort without one makes a DOMException with a stack for each call. */
 const callEnded = new ConnectError("the call has ended", Code.Canceled);
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, createContextValues } from "@connectrpc/connect";
 import { callDeadline } from "../../../src/app/call-deadline.js";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
 import { connectApp } from "../../../src/mesh/balance/balanced-connection.js";
@@ -18,7 +18,11 @@ test("where the time went is told, although the call's signal is aborted at the 
   await client.infer({ prompt: "a" });
   silent.behaviour = () => new Promise(() => {});
   const onward = () => {
-    const { signal, remainingMs } = callDeadline({ signal: new AbortController().signal, timeoutMs: () => 2_500 });
+    const { signal, remainingMs } = callDeadline({
+      signal: new AbortController().signal,
+      timeoutMs: () => 2_500,
+      values: createContextValues(),
+    });
     return { signal, ...(remainingMs !== undefined && { timeoutMs: remainingMs }) };
   };
   const unary = client.infer({ prompt: "a" }, onward());
