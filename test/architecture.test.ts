@@ -97,15 +97,7 @@ const allowedInMesh: Record<string, readonly string[]> = {
   directory: ["balance", "grpc", "access", "tls", "errors", "app-id.ts"],
 };
 
-/** The rooms of telemetry: what speaks to a collector, and the three signals. What stands beside the rooms belongs to all. */
-const allowedInTelemetry: Record<string, readonly string[]> = {
-  otlp: [],
-  metrics: ["otlp"],
-  logs: ["otlp"],
-  spans: ["otlp", "metrics"],
-};
-
-test("the rooms of the mesh and of telemetry open one way too", () => {
+test("the rooms of the mesh open one way too", () => {
   const room = (path: string, house: string) => path.slice(house.length).split("/")[0] ?? "";
   for (const { path, files: imported } of files.filter(({ part }) => part === "mesh")) {
     const may = allowedInMesh[room(path, "mesh/")];
@@ -113,15 +105,6 @@ test("the rooms of the mesh and of telemetry open one way too", () => {
     for (const other of imported.filter((file) => file.startsWith("mesh/"))) {
       const theirs = room(other, "mesh/");
       assert.ok(theirs === room(path, "mesh/") || may.includes(theirs), `${path} imports ${other}`);
-    }
-  }
-  const sdk = "trace/sdk/";
-  for (const { path, files: imported } of files.filter((file) => file.path.startsWith(sdk))) {
-    const own = room(path, sdk);
-    for (const other of imported.filter((file) => file.startsWith(sdk))) {
-      const theirs = room(other, sdk);
-      const open = own.endsWith(".ts") || theirs.endsWith(".ts") || theirs === own;
-      assert.ok(open || allowedInTelemetry[own]?.includes(theirs), `${path} imports ${other}`);
     }
   }
 });
@@ -153,7 +136,7 @@ test("files are small, and none is a drawer for odds and ends", () => {
   }
 });
 
-test("only the engine's sessions know onnxruntime, and only trace/sdk knows an OpenTelemetry SDK", () => {
+test("only the engine's sessions know onnxruntime, and only trace/telemetry/sdk.ts an OpenTelemetry SDK", () => {
   for (const { path, packages, files: imported } of files) {
     for (const name of packages) {
       if (name.startsWith("onnxruntime")) {
@@ -161,7 +144,7 @@ test("only the engine's sessions know onnxruntime, and only trace/sdk knows an O
         assert.equal(imported[0], "engine/onnxruntime-telemetry.ts", `${path} loads ${name} with its telemetry on`);
       }
       if (name.startsWith("@opentelemetry/") && name !== "@opentelemetry/api") {
-        assert.match(path, /^trace\/sdk\//, `${path} imports ${name}`);
+        assert.equal(path, "trace/telemetry/sdk.ts", `${path} imports ${name}`);
       }
     }
   }

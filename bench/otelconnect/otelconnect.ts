@@ -25,8 +25,8 @@ import {
   createServerInterceptor,
   type OtelConnectOptions,
 } from "../../src/otelconnect/otelconnect.js";
-import { installContextManager } from "../../src/trace/sdk/context-manager.js";
-import { createPropagator } from "../../src/trace/sdk/propagator.js";
+import { installContextManager } from "../../src/trace/telemetry/sdk.js";
+import { createPropagator } from "../../src/trace/telemetry/spans.js";
 import { PingService } from "../../test/otelconnect/ping-service.js";
 
 const [rounds = 40, turnMs = 150] = process.argv.slice(2).map(Number);

@@ -9,7 +9,7 @@ import type { Connection } from "../mesh/grpc/connection.js";
 import { interceptTransport } from "../mesh/grpc/intercept-transport.js";
 import { createClientSpanInterceptor } from "../trace/client-span-interceptor.js";
 import { rpcClientCalls } from "../trace/rpc-calls.js";
-import type { Telemetry } from "../trace/sdk/telemetry.js";
+import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import { countAttempt, recordAttempt } from "./attempt-events.js";
 
 /** Makes the connection to an app of the directory. */
@@ -24,7 +24,7 @@ export interface AppClientsOptions {
   /** Whether each call gets a span of its own here; false for an app that makes it itself, and active while it calls. @default true */
   readonly callSpans?: boolean | undefined;
   /** Tracing of the app that calls. */
-  readonly telemetry: Pick<Telemetry, "tracer" | "propagator" | "rpcSpans" | "meter">;
+  readonly telemetry: Pick<Telemetry, "tracer" | "propagator" | "meter">;
 }
 
 /** Typed clients of other apps, found by app id: one connection an app, made when it is first asked for. */

@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import type { Telemetry } from "../trace/sdk/telemetry.js";
+import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import type { AppClients } from "./app-clients.js";
 
 /** What an app is given by whoever runs it: a process of its own, or a test. */

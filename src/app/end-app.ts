@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import type { Telemetry } from "../trace/sdk/telemetry.js";
+import type { Telemetry } from "../trace/telemetry/telemetry.js";
 
 /** Milliseconds that a teardown may take before the app ends without it. */
 export const teardownMs = 3_000;

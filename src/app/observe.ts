@@ -1,5 +1,5 @@
 import type { Level, Logger } from "pino";
-import { createTelemetry, type Telemetry, type TelemetryOptions } from "../trace/sdk/telemetry.js";
+import { createTelemetry, type Telemetry, type TelemetryOptions } from "../trace/telemetry/telemetry.js";
 import { createLogger } from "./create-logger.js";
 
 /** Options of {@link observe}. */

@@ -1,4 +1,4 @@
-import type { Environment } from "../trace/sdk/environment-reader.js";
+import type { Environment } from "../trace/telemetry/environment.js";
 import type { Supervisor } from "./process/supervisor.js";
 
 /** Where a command writes. */

@@ -61,10 +61,9 @@ export {
   type RunningRequests,
   type RunningRequestsOptions,
 } from "../pipeline/running-requests.js";
-export type { Clock } from "../trace/sdk/clock.js";
-export { type Environment, TelemetryConfigError } from "../trace/sdk/environment-reader.js";
-export type { TelemetryLog } from "../trace/sdk/otlp/export-report.js";
-export { createTelemetry, type TelemetryOptions } from "../trace/sdk/telemetry.js";
+export type { Clock } from "../trace/telemetry/clock.js";
+export { type Environment, TelemetryConfigError, type TelemetryLog } from "../trace/telemetry/environment.js";
+export { createTelemetry, type TelemetryOptions } from "../trace/telemetry/telemetry.js";
 export { defaultAppId } from "../worker/default-app-id.js";
 export { embeddedModelFolder } from "../worker/embedded-model.js";
 export {

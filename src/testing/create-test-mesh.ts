@@ -9,9 +9,9 @@ import type { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.j
 import type { ImageStore } from "../image/image-store.js";
 import { createAppDirectory } from "../mesh/directory/app-directory.js";
 import { createPipelineApp, pipelineName } from "../pipeline/pipeline-app.js";
-import { createMetricCollector, type MetricPoint } from "../trace/sdk/metrics/metric-collector.js";
-import { createSpanCollector } from "../trace/sdk/spans/span-collector.js";
 import type { SpanRecord } from "../trace/span-record.js";
+import { createMetricCollector, type MetricPoint } from "../trace/telemetry/metric-collector.js";
+import { createSpanCollector } from "../trace/telemetry/span-collector.js";
 import { defaultAppId } from "../worker/default-app-id.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../worker/worker-app.js";
 import { createFakeEngine } from "./fake-engine.js";

@@ -3,8 +3,9 @@
  *
  * @module testing
  */
-export type { MetricPoint } from "../trace/sdk/metrics/metric-collector.js";
+
 export type { SpanEventRecord, SpanKindName, SpanLinkRecord, SpanRecord } from "../trace/span-record.js";
+export type { MetricPoint } from "../trace/telemetry/metric-collector.js";
 export { createTestMesh, type TestMesh, type TestMeshOptions } from "./create-test-mesh.js";
 export { createFakeEngine, type FakeEngine, type FakeEngineOptions } from "./fake-engine.js";
 export type { Wire } from "./start-app.js";

@@ -10,7 +10,7 @@ import { graceSetting, workerPortSetting } from "../../src/cli/settings/shared-s
 import { workerSettings } from "../../src/cli/settings/worker-settings.js";
 import { readPolicies } from "../../src/mesh/grpc/policies.js";
 import { defaultCancelMs } from "../../src/mesh/port/listen.js";
-import { flushMs } from "../../src/trace/sdk/telemetry.js";
+import { flushMs } from "../../src/trace/telemetry/telemetry.js";
 import { defaultAppId } from "../../src/worker/default-app-id.js";
 
 const read = (path: string) => readFileSync(new URL(`../../docs/${path}`, import.meta.url), "utf8");

@@ -7,7 +7,7 @@ import { z } from "zod";
 import type { Protection } from "../../src/app/protection.js";
 import { openMetricsPort } from "../../src/cli/service/metrics-port.js";
 import { OpenServerError } from "../../src/mesh/port/listen-exposure.js";
-import { createTelemetry } from "../../src/trace/sdk/telemetry.js";
+import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
 import { runCommand, startCommand } from "./support/run-command.js";
 
 const line = z.object({ msg: z.string(), url: z.string().optional() });

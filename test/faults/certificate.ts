@@ -7,7 +7,7 @@ import { pino } from "pino";
 import { createTlsChannelCredentials } from "../../src/mesh/tls/tls-channel.js";
 import { reloadTlsMaterial } from "../../src/mesh/tls/tls-material.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
-import { createTelemetry } from "../../src/trace/sdk/telemetry.js";
+import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
 import { createWorkerApp, workerName } from "../../src/worker/worker-app.js";
 import { createAuthority, replaceFile, writeCertificate } from "../support/certificates.js";
 import type { FaultTable } from "./support/fault-table.js";

@@ -1,8 +1,8 @@
 // Run as a process of its own: makes a span and a line of the log for each environment in argv[2], shuts all down at the same time, and writes what
 // happened as JSON when the process has nothing left to do. It never exits by itself.
 import { ROOT_CONTEXT } from "@opentelemetry/api";
-import { createTelemetry } from "../../src/trace/sdk/telemetry.js";
 import { withSpan } from "../../src/trace/span-scope.js";
+import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
 
 const environments: Record<string, Record<string, string>> = JSON.parse(process.argv[2] ?? "{}");
 const warnings: string[] = [];

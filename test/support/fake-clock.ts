@@ -1,4 +1,4 @@
-import type { Clock } from "../../src/trace/sdk/clock.js";
+import type { Clock } from "../../src/trace/telemetry/clock.js";
 
 /** Time that stands still until a test moves it. */
 export interface FakeClock extends Clock {

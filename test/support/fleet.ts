@@ -5,7 +5,7 @@ import { createChannel } from "../../src/mesh/grpc/grpc-channel.js";
 import { createGrpcTransport } from "../../src/mesh/grpc/grpc-transport.js";
 import type { PoliciesInput } from "../../src/mesh/grpc/policies.js";
 import { createPipelineApp, pipelineName } from "../../src/pipeline/pipeline-app.js";
-import { createSpanCollector } from "../../src/trace/sdk/spans/span-collector.js";
+import { createSpanCollector } from "../../src/trace/telemetry/span-collector.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../../src/worker/worker-app.js";
 import { type TestEnd, testTelemetry } from "./telemetry.js";
 

@@ -14,7 +14,7 @@ import { createCollector } from "../../src/studio/collector.js";
 import { createCollectorClient } from "../../src/studio/collector-client.js";
 import { studioRelayRoutes } from "../../src/studio/studio-relay.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
-import { createTelemetry } from "../../src/trace/sdk/telemetry.js";
+import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
 import { createWorkerApp, type ManagedEngine } from "../../src/worker/worker-app.js";
 import { createWatchedStore } from "./watched-store.js";
 

@@ -1,5 +1,5 @@
-import { createSpanCollector, type SpanCollector } from "../../src/trace/sdk/spans/span-collector.js";
-import { createTelemetry, type Telemetry } from "../../src/trace/sdk/telemetry.js";
+import { createSpanCollector, type SpanCollector } from "../../src/trace/telemetry/span-collector.js";
+import { createTelemetry, type Telemetry } from "../../src/trace/telemetry/telemetry.js";
 
 /** What a test context is to those who clean up behind themselves. */
 export interface TestEnd {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { propagation, ROOT_CONTEXT, trace } from "@opentelemetry/api";
 import { readCallerContext } from "../../src/trace/caller-context.js";
-import { createPropagator, createSilentPropagator } from "../../src/trace/sdk/propagator.js";
+import { createPropagator, createSilentPropagator } from "../../src/trace/telemetry/spans.js";
 import { traceIdOf } from "../../src/trace/trace-id.js";
 
 const propagator = createPropagator();

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { propagation, ROOT_CONTEXT, type TextMapPropagator, trace } from "@opentelemetry/api";
 import { extractCarrier, injectCarrier } from "../../src/trace/carrier.js";
-import { createPropagator, createSilentPropagator } from "../../src/trace/sdk/propagator.js";
 import { withSpan } from "../../src/trace/span-scope.js";
+import { createPropagator, createSilentPropagator } from "../../src/trace/telemetry/spans.js";
 import { traceIdOf } from "../../src/trace/trace-id.js";
 import { testTelemetry } from "../support/telemetry.js";
 

@@ -4,7 +4,7 @@ import { pino } from "pino";
 import { createWorkerClient } from "../../src/client/client.js";
 import { imageFileNameOf } from "../../src/image/image-store.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
-import { createTelemetry } from "../../src/trace/sdk/telemetry.js";
+import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
 import { createWorkerApp } from "../../src/worker/worker-app.js";
 
 it("paints the next picture while the one before is encoded and stored", async () => {

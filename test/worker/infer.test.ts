@@ -6,7 +6,7 @@ import type { PaintEvent } from "../../src/engine/engine.js";
 import type { Progress } from "../../src/gen/throughline/v1/image_pb.js";
 import { InferRequestSchema } from "../../src/gen/throughline/v1/worker_pb.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
-import { createSilentPropagator } from "../../src/trace/sdk/propagator.js";
+import { createSilentPropagator } from "../../src/trace/telemetry/spans.js";
 import { createAdmission } from "../../src/worker/admission.js";
 import { infer } from "../../src/worker/infer.js";
 import { createWorkerMetrics } from "../../src/worker/worker-metrics.js";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { createMetricCollector } from "../../src/trace/sdk/metrics/metric-collector.js";
-import { createTelemetry } from "../../src/trace/sdk/telemetry.js";
+import { createMetricCollector } from "../../src/trace/telemetry/metric-collector.js";
+import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
 import { createWorkerMetrics } from "../../src/worker/worker-metrics.js";
 
 const settings = {

@@ -1,8 +1,8 @@
 import { access, constants, stat } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { dirname, resolve } from "node:path";
-import type { Environment } from "../../trace/sdk/environment-reader.js";
-import { readSpanExporterConfig } from "../../trace/sdk/spans/tracing-config.js";
+import { createVariableReader, type Environment } from "../../trace/telemetry/environment.js";
+import { readSpanExport } from "../../trace/telemetry/spans.js";
 import { createProxyFetch } from "../network/proxy-fetch.js";
 import { type Finding, fine, warning } from "./doctor-finding.js";
 
@@ -27,13 +27,11 @@ export async function examinePort(service: string, host: string, port: number): 
 
 /** Whether anything listens where traces are sent. @throws TelemetryConfigError when a variable holds nonsense. */
 export async function examineCollector(environment: Environment): Promise<Finding> {
-  const config = readSpanExporterConfig(environment);
+  const config = readSpanExport(createVariableReader(environment, { warn() {} }));
   if (config === undefined) {
     return fine("collector", "none: OTEL_EXPORTER_OTLP_ENDPOINT is not set, and traces are made but not exported");
   }
-  const url = new URL(
-    /^\w+:\/\//.test(config.url) ? config.url : `${config.secure ? "https" : "http"}://${config.url}`,
-  );
+  const url = new URL(config.url);
   const port = Number(url.port) || (config.secure ? 443 : 80);
   const failure = await tryToConnect(url.hostname.replace(/^\[|\]$/g, ""), port);
   const place = `${url.protocol}//${url.hostname}:${port}`;

@@ -1,5 +1,5 @@
 import type { SendRequest } from "../../hub/hub-fetch.js";
-import type { Environment } from "../../trace/sdk/environment-reader.js";
+import type { Environment } from "../../trace/telemetry/environment.js";
 import { usageError } from "../command-error.js";
 import { httpUrl } from "../settings/setting-schemas.js";
 

@@ -1,4 +1,4 @@
-import type { Environment } from "../../trace/sdk/environment-reader.js";
+import type { Environment } from "../../trace/telemetry/environment.js";
 
 /** What of the user's environment would lead a local system's spans elsewhere, or switch them off. */
 const replaced =

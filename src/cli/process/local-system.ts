@@ -1,6 +1,6 @@
 import type { Device } from "../../engine/device.js";
 import type { Precision } from "../../engine/graph-files.js";
-import type { Environment } from "../../trace/sdk/environment-reader.js";
+import type { Environment } from "../../trace/telemetry/environment.js";
 import { defaultAppId } from "../../worker/default-app-id.js";
 import { exportTo, localEnvironment } from "./local-environment.js";
 import { type ServiceProcess, startServiceProcess } from "./service-process.js";

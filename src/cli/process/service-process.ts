@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
-import type { Environment } from "../../trace/sdk/environment-reader.js";
+import type { Environment } from "../../trace/telemetry/environment.js";
 import { CommandError } from "../command-error.js";
 import { commandLineEntry } from "../package-root.js";
 import { type ServiceOrders, serviceReport, supervisedVariable } from "./supervisor.js";

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { z } from "zod";
-import type { Environment } from "../../trace/sdk/environment-reader.js";
+import type { Environment } from "../../trace/telemetry/environment.js";
 
 /** What a supervised service shall do. It comes after the start of the process, which needs its time to load meanwhile. */
 export interface ServiceOrders {

@@ -3,7 +3,7 @@ import { createGuard, type Protection } from "../../app/protection.js";
 import { gateHandler } from "../../mesh/access/gate-handler.js";
 import { listen } from "../../mesh/port/listen.js";
 import { type NodeHandler, respondPlain } from "../../mesh/port/node-handler.js";
-import type { PrometheusMetrics } from "../../trace/sdk/metrics/metrics.js";
+import type { PrometheusMetrics } from "../../trace/telemetry/metrics.js";
 
 /** Options of {@link openMetricsPort}. */
 export interface MetricsPortOptions {

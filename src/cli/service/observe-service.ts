@@ -1,7 +1,7 @@
 import type { Level } from "pino";
 import { type Observed, observe } from "../../app/observe.js";
 import { writeGrpcLogTo } from "../../mesh/grpc/grpc-log.js";
-import { TelemetryConfigError } from "../../trace/sdk/environment-reader.js";
+import { TelemetryConfigError } from "../../trace/telemetry/environment.js";
 import type { CommandContext } from "../command-context.js";
 import { usageError } from "../command-error.js";
 

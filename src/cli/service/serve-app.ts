@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
 import type { App } from "../../app/create-app.js";
-import type { Telemetry } from "../../trace/sdk/telemetry.js";
+import type { Telemetry } from "../../trace/telemetry/telemetry.js";
 import type { RunningService } from "../process/run-service.js";
 import type {
   ignoreUnknownFieldsSetting,

@@ -1,4 +1,4 @@
-import type { Environment } from "../../trace/sdk/environment-reader.js";
+import type { Environment } from "../../trace/telemetry/environment.js";
 import { appsFileSetting } from "./directory-settings.js";
 import { ignoreUnknownFieldsSetting, protectionSettings, reflectionSetting } from "./protection-settings.js";
 import { readSettings } from "./read-settings.js";

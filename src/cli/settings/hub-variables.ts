@@ -1,7 +1,7 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import type { FetchModelOptions } from "../../hub/fetch-model.js";
-import type { Environment } from "../../trace/sdk/environment-reader.js";
+import type { Environment } from "../../trace/telemetry/environment.js";
 import { usageError } from "../command-error.js";
 import { httpUrl } from "./setting-schemas.js";
 

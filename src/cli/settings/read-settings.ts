@@ -1,4 +1,4 @@
-import type { Environment } from "../../trace/sdk/environment-reader.js";
+import type { Environment } from "../../trace/telemetry/environment.js";
 import { usageError } from "../command-error.js";
 import type { Setting, SettingGroup, SettingsOf } from "./setting.js";
 

@@ -1,4 +1,4 @@
-import { telemetryVariables } from "../../trace/sdk/telemetry-variables.js";
+import { telemetryVariables } from "../../trace/telemetry/telemetry-variables.js";
 import { visitCommands } from "../commands.js";
 import { hubVariables } from "./hub-variables.js";
 import { proxyVariables } from "./proxy-variables.js";

@@ -1,5 +1,5 @@
 import { formatOfContentType, type ImageFormat } from "../../image/image-format.js";
-import type { Environment } from "../../trace/sdk/environment-reader.js";
+import type { Environment } from "../../trace/telemetry/environment.js";
 
 /** How a terminal wants to be given a picture. */
 export type PictureProtocol = "kitty" | "iterm2";

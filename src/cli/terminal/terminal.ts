@@ -1,5 +1,5 @@
 import { styleText } from "node:util";
-import type { Environment } from "../../trace/sdk/environment-reader.js";
+import type { Environment } from "../../trace/telemetry/environment.js";
 import type { Output } from "../command-context.js";
 
 /** Colours and weights of text by Node's names, such as `dim`. */

@@ -8,8 +8,8 @@ import { createChannel } from "../../../src/mesh/grpc/grpc-channel.js";
 import { createGrpcTransport } from "../../../src/mesh/grpc/grpc-transport.js";
 import { grpcStatusName } from "../../../src/otelconnect/status-codes.js";
 import { createPipelineApp, type PipelineAppOptions, pipelineName } from "../../../src/pipeline/pipeline-app.js";
-import { createSpanCollector } from "../../../src/trace/sdk/spans/span-collector.js";
-import { createTelemetry, type Telemetry } from "../../../src/trace/sdk/telemetry.js";
+import { createSpanCollector } from "../../../src/trace/telemetry/span-collector.js";
+import { createTelemetry, type Telemetry } from "../../../src/trace/telemetry/telemetry.js";
 import { attemptsOf, type Seen } from "./seen.js";
 import type { WorkerProcess } from "./worker-process.js";
 

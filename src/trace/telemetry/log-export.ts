@@ -1,0 +1,160 @@
+import { type Context, isSpanContextValid, ROOT_CONTEXT, trace } from "@opentelemetry/api";
+import type { Clock } from "./clock.js";
+import { isSdkDisabled, type TelemetryLog, type VariableReader } from "./environment.js";
+import { createExportReport } from "./export-report.js";
+import { createConnect } from "./otlp-connection.js";
+import { type BatchSettings, type OtlpSettings, readBatchSettings, readOtlpSettings } from "./otlp-settings.js";
+import { createRetryQueue } from "./retry-queue.js";
+import { loadSdk, loadSerializers, type logs, type resources } from "./sdk.js";
+
+/** How the lines of a service's log are exported. */
+export interface LogSettings {
+  readonly exporter: OtlpSettings;
+  readonly batch: BatchSettings;
+}
+
+/**
+ * Reads the variables for logs.
+ *
+ * @returns undefined where none are exported: unless `OTEL_LOGS_EXPORTER` is `otlp` and there is an endpoint.
+ * @throws TelemetryConfigError when the endpoint, a file or a header cannot be used, unless the SDK is off.
+ */
+export function readLogSettings(reader: VariableReader): LogSettings | undefined {
+  const isWanted = !isSdkDisabled(reader) && reader.choice(["otlp", "none"], "OTEL_LOGS_EXPORTER") === "otlp";
+  const exporter = isWanted ? readOtlpSettings(reader, "logs") : undefined;
+  return exporter && { exporter, batch: readBatchSettings(reader, "BLRP") };
+}
+
+/** Options of {@link createLogExport}. */
+export interface LogExportOptions {
+  /** Undefined: nothing is exported. */
+  readonly settings: LogSettings | undefined;
+  readonly resource: () => resources.Resource;
+  /** Name of the instrumentation scope. */
+  readonly scopeName: string;
+  /** Time that a shutdown has for what is queued. */
+  readonly drainMs: number;
+  /** Told when records are lost or wait. It may be the log that is exported: a line a minute goes the same way. */
+  readonly log: TelemetryLog;
+  readonly clock: Clock;
+}
+
+/** Exports the log of one service. */
+export interface LogExport {
+  /** Takes a line of the log; see {@link logRecordOfLine}. What is none is left out. */
+  write(line: string): void;
+  /** Exports what is left, within the time of a shutdown. */
+  shutdown(): Promise<void>;
+  /** Lets go of what a shutdown left. */
+  close(): void;
+}
+
+/** What is kept while the collector is away. Lines are kept elsewhere too, so it is less than for spans, and has no variables. */
+const retryLimits = { maxItems: 8192, maxBytes: 16 * 1024 * 1024 };
+
+/** Sets up the export of one service's log. Nothing is made global, and nothing is made at all where no log is exported. */
+export function createLogExport(options: LogExportOptions): LogExport {
+  const { settings, resource, scopeName, drainMs, log, clock } = options;
+  if (settings === undefined) {
+    return { write() {}, shutdown: () => Promise.resolve(), close() {} };
+  }
+  const { exporter, batch } = settings;
+  const { logs } = loadSdk();
+  const queue = createRetryQueue<logs.ReadableLogRecord[]>({
+    connect: createConnect("logs", exporter),
+    count: ({ length }) => length,
+    size: (records) => loadSerializers().ProtobufLogsSerializer.serializeRequest(records)?.byteLength ?? 0,
+    limits: retryLimits,
+    timeoutMs: Math.min(exporter.timeoutMs, batch.exportTimeoutMillis),
+    drainMs,
+    report: createExportReport({ name: "log records", field: "LogRecords" }, log, clock),
+    clock,
+  });
+  const processor = new logs.BatchLogRecordProcessor({ exporter: queue, ...batch });
+  const provider = new logs.LoggerProvider({ resource: resource(), processors: [processor] });
+  const logger = provider.getLogger(scopeName);
+  return {
+    write(line) {
+      const record = logRecordOfLine(line);
+      if (record !== undefined) {
+        logger.emit(record);
+      }
+    },
+    shutdown: () => provider.shutdown(),
+    close: queue.close,
+  };
+}
+
+/** What a logger of the SDK takes. */
+export type LogRecord = Parameters<ReturnType<logs.LoggerProvider["getLogger"]>["emit"]>[0];
+
+type Attributes = NonNullable<LogRecord["attributes"]>;
+
+/** Least number of each level's range, as OpenTelemetry maps them. */
+const severityNumbers: Readonly<Record<string, number>> = {
+  trace: 1,
+  debug: 5,
+  info: 9,
+  warn: 13,
+  error: 17,
+  fatal: 21,
+};
+
+/**
+ * A line of a service's log as a record: `level` is its severity, `time` its time, `msg` its body, and the span is that of `trace_id`,
+ * `span_id` and `trace_flags`. An error under `err` becomes `exception.type`, `exception.message` and `exception.stacktrace`; `service` is
+ * the resource's affair. All else are attributes.
+ *
+ * @returns undefined for what is not a line of such a log.
+ * @see https://opentelemetry.io/docs/specs/otel/logs/data-model/#severity-fields
+ */
+export function logRecordOfLine(line: string): LogRecord | undefined {
+  const fields = parsed(line);
+  if (fields === undefined) {
+    return undefined;
+  }
+  const { level, time, msg, service: _, trace_id, span_id, trace_flags, err, ...rest } = fields;
+  const severityText = typeof level === "string" ? level : "";
+  const timestamp = typeof time === "string" ? Date.parse(time) : Number.NaN;
+  return {
+    severityText,
+    severityNumber: severityNumbers[severityText] ?? 0,
+    ...(!Number.isNaN(timestamp) && { timestamp }),
+    body: typeof msg === "string" ? msg : "",
+    attributes: { ...rest, ...exceptionAttributes(err) },
+    context: contextOf(trace_id, span_id, trace_flags),
+  };
+}
+
+function parsed(line: string): Attributes | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    return isObject(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What comes out of JSON holds nothing that an attribute of a record cannot. */
+function isObject(value: unknown): value is Attributes {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function exceptionAttributes(err: unknown): Attributes {
+  if (err === undefined) {
+    return {};
+  }
+  if (!isObject(err)) {
+    return { "exception.message": String(err) };
+  }
+  const { type, message, stack } = err;
+  return { "exception.type": type, "exception.message": message, "exception.stacktrace": stack };
+}
+
+function contextOf(traceId: unknown, spanId: unknown, flags: unknown): Context {
+  if (typeof traceId !== "string" || typeof spanId !== "string") {
+    return ROOT_CONTEXT;
+  }
+  const span = { traceId, spanId, traceFlags: Number.parseInt(String(flags), 16) || 0 };
+  return isSpanContextValid(span) ? trace.setSpanContext(ROOT_CONTEXT, span) : ROOT_CONTEXT;
+}

@@ -1,0 +1,192 @@
+import { createNoopMeter, type Meter } from "@opentelemetry/api";
+import type { Clock } from "./clock.js";
+import { isSdkDisabled, maxTimerMs, type TelemetryLog, type VariableReader } from "./environment.js";
+import { createExportReport } from "./export-report.js";
+import { createConnect } from "./otlp-connection.js";
+import { type OtlpSettings, readOtlpSettings } from "./otlp-settings.js";
+import { measureProcess } from "./process-metrics.js";
+import { createRetryQueue } from "./retry-queue.js";
+import { loadPrometheus, loadSdk, loadSerializers, loadTemporalities, type metrics, type resources } from "./sdk.js";
+
+/** How the metrics of a service are read. With neither way there are none. */
+export interface MetricsSettings {
+  readonly otlp: OtlpMetricsSettings | undefined;
+  readonly prometheus: PrometheusPlace | undefined;
+}
+
+/** How metrics are pushed. */
+export interface OtlpMetricsSettings {
+  readonly exporter: OtlpSettings;
+  /** Between two exports. */
+  readonly intervalMs: number;
+  /** Which metrics count from the last export on instead of from the start. */
+  readonly temporality: (typeof temporalities)[number];
+}
+
+const temporalities = ["cumulative", "delta", "lowmemory"] as const;
+
+/** Where a Prometheus endpoint listens. */
+export interface PrometheusPlace {
+  /** Undefined: where the app does. */
+  readonly host: string | undefined;
+  readonly port: number;
+}
+
+/**
+ * Reads the variables for metrics.
+ *
+ * @param isTracing without tracing, nothing is exported unless `OTEL_METRICS_EXPORTER` asks for it.
+ * @param prometheusPort port of a Prometheus endpoint that is wanted whatever `OTEL_METRICS_EXPORTER` says.
+ * @throws TelemetryConfigError when the endpoint, a file or a header cannot be used, unless the SDK is off.
+ */
+export function readMetricsSettings(
+  reader: VariableReader,
+  isTracing: boolean,
+  prometheusPort: number | undefined,
+): MetricsSettings {
+  if (isSdkDisabled(reader)) {
+    return { otlp: undefined, prometheus: undefined };
+  }
+  const exporters =
+    reader.choices(["otlp", "prometheus", "none"], "OTEL_METRICS_EXPORTER") ??
+    new Set([isTracing ? ("otlp" as const) : ("none" as const)]);
+  const wants = (exporter: "otlp" | "prometheus") => exporters.has(exporter) && !exporters.has("none");
+  return {
+    otlp: wants("otlp") ? readOtlp(reader) : undefined,
+    prometheus: wants("prometheus") || prometheusPort !== undefined ? readPlace(reader, prometheusPort) : undefined,
+  };
+}
+
+function readOtlp(reader: VariableReader): OtlpMetricsSettings | undefined {
+  const bounds = { min: 1, max: maxTimerMs };
+  const exporter = readOtlpSettings(reader, "metrics");
+  const intervalMs = reader.number(bounds, "OTEL_METRIC_EXPORT_INTERVAL") ?? 60_000;
+  const tryMs = reader.number(bounds, "OTEL_METRIC_EXPORT_TIMEOUT") ?? 30_000;
+  const temporality = reader.choice(temporalities, "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE") ?? "cumulative";
+  return (
+    exporter && { exporter: { ...exporter, timeoutMs: Math.min(exporter.timeoutMs, tryMs) }, intervalMs, temporality }
+  );
+}
+
+function readPlace(reader: VariableReader, port: number | undefined): PrometheusPlace {
+  return {
+    host: reader.text("OTEL_EXPORTER_PROMETHEUS_HOST")?.value,
+    port: port ?? reader.number({ min: 0, max: 65_535 }, "OTEL_EXPORTER_PROMETHEUS_PORT") ?? 9464,
+  };
+}
+
+/** Options of {@link createMetrics}. */
+export interface MetricsOptions {
+  readonly settings: MetricsSettings;
+  readonly resource: () => resources.Resource;
+  /** Name of the instrumentation scope. */
+  readonly scopeName: string;
+  /** Time that a shutdown has for the collector. */
+  readonly drainMs: number;
+  readonly log: TelemetryLog;
+  readonly clock: Clock;
+  /** More readers. For tests. */
+  readonly readers: readonly metrics.MetricReader[];
+}
+
+/** Metrics for Prometheus, and where it shall find them. */
+export interface PrometheusMetrics extends PrometheusPlace {
+  /** All metrics now, in Prometheus' text format 0.0.4; its last line has no end. Rejects after the telemetry's own end. */
+  scrape(): Promise<string>;
+}
+
+/** Metrics of one service. */
+export interface Metrics {
+  /** Makes the instruments; one that measures nothing where nobody reads. */
+  readonly meter: Meter;
+  /** Undefined where no endpoint is wanted. */
+  readonly prometheus: PrometheusMetrics | undefined;
+  /** Exports once more and ends, within the time of a shutdown. */
+  shutdown(): Promise<void>;
+  /** Lets go of what a shutdown left. */
+  close(): void;
+}
+
+/**
+ * Sets up the metrics of one service. Nothing is made global, and nothing is made at all where nobody reads.
+ */
+export function createMetrics(options: MetricsOptions): Metrics {
+  const { settings, resource } = options;
+  if (options.readers.length === 0 && settings.otlp === undefined && settings.prometheus === undefined) {
+    return { meter: createNoopMeter(), prometheus: undefined, shutdown: () => Promise.resolve(), close() {} };
+  }
+  const { metrics } = loadSdk();
+  const otlp = settings.otlp && createPushReader(settings.otlp, options);
+  const pull = settings.prometheus && createPullReader();
+  const readers = [...options.readers, ...(otlp ? [otlp.reader] : []), ...(pull ? [pull.reader] : [])];
+  const provider = new metrics.MeterProvider({ resource: resource(), readers, views: [callDurations()] });
+  const meter = provider.getMeter(options.scopeName);
+  const endProcess = measureProcess(meter);
+  return {
+    meter,
+    prometheus: pull && settings.prometheus && { ...settings.prometheus, scrape: pull.scrape },
+    shutdown: () => provider.shutdown(),
+    close() {
+      endProcess();
+      otlp?.close();
+    },
+  };
+}
+
+/** The buckets that the conventions advise, and on to ten minutes: they end at 10 s, where many an image only begins. */
+const callDurations = (): metrics.ViewOptions => ({
+  instrumentName: "rpc.*.call.duration",
+  aggregation: {
+    type: loadSdk().metrics.AggregationType.EXPLICIT_BUCKET_HISTOGRAM,
+    options: {
+      boundaries: [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 120, 300, 600],
+    },
+  },
+});
+
+/** Data points are read elsewhere too, and the next export brings newer ones: fewer are kept than spans. */
+const retryLimits = { maxItems: 16_384, maxBytes: 16 * 1024 * 1024 };
+
+function createPushReader(settings: OtlpMetricsSettings, { drainMs, log, clock }: MetricsOptions) {
+  const { exporter: otlp, intervalMs, temporality } = settings;
+  const { CumulativeTemporalitySelector, DeltaTemporalitySelector, LowMemoryTemporalitySelector } = loadTemporalities();
+  const selectors = {
+    cumulative: CumulativeTemporalitySelector,
+    delta: DeltaTemporalitySelector,
+    lowmemory: LowMemoryTemporalitySelector,
+  };
+  // Many backends take traces and no metrics, and nobody wants to read that once a minute.
+  const kind = {
+    name: "metrics",
+    field: "DataPoints",
+    once: true,
+    hint: "not repeated before an export succeeds; OTEL_METRICS_EXPORTER=none exports none",
+  };
+  const queue = createRetryQueue<metrics.ResourceMetrics>({
+    connect: createConnect("metrics", otlp),
+    count: ({ scopeMetrics }) =>
+      scopeMetrics.flatMap((scope) => scope.metrics).reduce((points, metric) => points + metric.dataPoints.length, 0),
+    size: (batch) => loadSerializers().ProtobufMetricsSerializer.serializeRequest(batch)?.byteLength ?? 0,
+    limits: retryLimits,
+    timeoutMs: otlp.timeoutMs,
+    drainMs,
+    report: createExportReport(kind, log, clock),
+    clock,
+  });
+  const reader = new (loadSdk().metrics.PeriodicExportingMetricReader)({
+    exporter: { ...queue, selectAggregationTemporality: selectors[temporality] },
+    exportIntervalMillis: intervalMs,
+    // The queue accepts an export at once.
+    exportTimeoutMillis: intervalMs,
+  });
+  return { reader, close: queue.close };
+}
+
+function createPullReader() {
+  const { PrometheusExporter, PrometheusSerializer } = loadPrometheus();
+  const reader = new PrometheusExporter({ preventServerStart: true });
+  // Without the scope's labels: all metrics have the same one.
+  const serializer = new PrometheusSerializer(undefined, false, undefined, false, true);
+  const scrape = async () => serializer.serialize((await reader.collect()).resourceMetrics).trimEnd();
+  return { reader, scrape };
+}

@@ -1,0 +1,104 @@
+import { type HrTime, SpanKind, SpanStatusCode } from "@opentelemetry/api";
+import type { SpanKindName, SpanRecord } from "../span-record.js";
+import { loadSdk, type tracing } from "./sdk.js";
+
+/** Keeps finished spans in memory, for tests. */
+export interface SpanCollector {
+  /** For `createTelemetry({ exporters: [collector.exporter] })`; one collector can serve several services. */
+  readonly exporter: tracing.SpanExporter;
+  /** All spans so far, in the order in which they ended. */
+  spans(): SpanRecord[];
+  /** Settles once `enough` says yes about all spans so far; rejects with the reason of `signal` when that is aborted. */
+  waitFor(enough: (spans: readonly SpanRecord[]) => boolean, signal: AbortSignal): Promise<SpanRecord[]>;
+  /** Forgets all spans. */
+  clear(): void;
+}
+
+/** Makes an empty collector. */
+export function createSpanCollector(): SpanCollector {
+  let collected: SpanRecord[] = [];
+  const listeners = new Set<() => void>();
+  return {
+    exporter: {
+      export(spans, settle) {
+        collected.push(...spans.map(toRecord));
+        for (const listener of [...listeners]) {
+          listener();
+        }
+        settle({ code: loadSdk().core.ExportResultCode.SUCCESS });
+      },
+      shutdown: () => Promise.resolve(),
+    },
+    spans: () => [...collected],
+    waitFor(enough, signal) {
+      return new Promise((resolve, reject) => {
+        const settle = () => {
+          listeners.delete(check);
+          signal.removeEventListener("abort", abort);
+        };
+        const abort = () => {
+          settle();
+          reject(signal.reason);
+        };
+        const check = () => {
+          if (!enough(collected)) {
+            return;
+          }
+          settle();
+          resolve([...collected]);
+        };
+        if (signal.aborted) {
+          return reject(signal.reason);
+        }
+        listeners.add(check);
+        signal.addEventListener("abort", abort);
+        check();
+      });
+    },
+    clear() {
+      collected = [];
+    },
+  };
+}
+
+function toRecord(span: tracing.ReadableSpan): SpanRecord {
+  const { traceId, spanId, traceState } = span.spanContext();
+  return {
+    traceId,
+    spanId,
+    parentSpanId: span.parentSpanContext?.spanId ?? "",
+    traceState: traceState?.serialize() ?? "",
+    name: span.name,
+    kind: kindNames[span.kind],
+    service: String(span.resource.attributes["service.name"] ?? ""),
+    startUnixNano: toNanos(span.startTime),
+    endUnixNano: toNanos(span.endTime),
+    attributes: span.attributes,
+    events: span.events.map(({ name, time, attributes = {} }) => ({ name, timeUnixNano: toNanos(time), attributes })),
+    links: span.links.map(({ context, attributes = {} }) => ({
+      traceId: context.traceId,
+      spanId: context.spanId,
+      attributes,
+    })),
+    status: { code: statusNames[span.status.code], message: span.status.message ?? "" },
+    resource: span.resource.attributes,
+  };
+}
+
+const kindNames = {
+  [SpanKind.INTERNAL]: "INTERNAL",
+  [SpanKind.SERVER]: "SERVER",
+  [SpanKind.CLIENT]: "CLIENT",
+  [SpanKind.PRODUCER]: "PRODUCER",
+  [SpanKind.CONSUMER]: "CONSUMER",
+} as const satisfies Record<SpanKind, SpanKindName>;
+
+const statusNames = {
+  [SpanStatusCode.UNSET]: "UNSET",
+  [SpanStatusCode.OK]: "OK",
+  [SpanStatusCode.ERROR]: "ERROR",
+} as const;
+
+function toNanos([seconds, nanos]: HrTime): bigint {
+  return BigInt(seconds) * 1_000_000_000n + BigInt(nanos);
+}

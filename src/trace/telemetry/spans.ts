@@ -1,0 +1,233 @@
+import { type Meter, ProxyTracerProvider, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
+import type { Clock } from "./clock.js";
+import { isSdkDisabled, type TelemetryLog, type VariableReader } from "./environment.js";
+import { createExportReport, lossCauses } from "./export-report.js";
+import { createConnect } from "./otlp-connection.js";
+import { type BatchSettings, type OtlpSettings, readBatchSettings, readOtlpSettings } from "./otlp-settings.js";
+import { createRetryQueue, type ExportCounts, type RetryQueueLimits } from "./retry-queue.js";
+import { createRunningSpans } from "./running-spans.js";
+import { installContextManager, loadSdk, loadSerializers, type resources, type tracing } from "./sdk.js";
+
+/** How tracing is set up. */
+export interface SpanSettings {
+  /** Undefined: spans are made and not exported. */
+  readonly exporter: OtlpSettings | undefined;
+  /** Whether the stages of a generation have spans. */
+  readonly stageSpans: boolean;
+  /** Whether spans are exported while they run too, which only this project's collector supports. */
+  readonly runningSpans: boolean;
+  readonly sampler: SamplerSettings;
+  readonly batch: BatchSettings;
+  /** What is kept while the collector is away. */
+  readonly retryQueue: RetryQueueLimits;
+}
+
+/** Which traces are sampled. */
+export interface SamplerSettings {
+  /** Whether a sampled parent makes its children sampled; the ratio then counts for roots only. */
+  readonly parentBased: boolean;
+  /** Share of traces that are sampled, 0 to 1. */
+  readonly ratio: number;
+}
+
+/** Whether `ENABLE_TRACING` and `OTEL_SDK_DISABLED` leave tracing on. @throws TelemetryConfigError when the first holds nonsense. */
+export function wantsTracing(reader: VariableReader): boolean {
+  return !isSdkDisabled(reader) && reader.truth("ENABLE_TRACING", true);
+}
+
+/**
+ * Reads the variables for spans.
+ *
+ * @returns undefined where tracing is off.
+ * @throws TelemetryConfigError when a variable holds what the service cannot start with, unless tracing is off.
+ */
+export function readSpanSettings(reader: VariableReader): SpanSettings | undefined {
+  if (!wantsTracing(reader)) {
+    return undefined;
+  }
+  const batch = readBatchSettings(reader, "BSP");
+  const minItems = batch.maxExportBatchSize;
+  return {
+    exporter: readSpanExport(reader),
+    stageSpans: reader.truth("THROUGHLINE_STAGE_SPANS", false),
+    runningSpans: reader.truth("THROUGHLINE_RUNNING_SPANS", false),
+    sampler: readSampler(reader),
+    batch,
+    retryQueue: {
+      maxItems:
+        reader.number({ min: minItems, max: 1_000_000 }, "THROUGHLINE_RETRY_QUEUE_SPANS") ?? Math.max(32_768, minItems),
+      // Room for 32,768 spans of 2 kB each.
+      maxBytes: reader.number({ min: 65_536, max: 2 ** 32 }, "THROUGHLINE_RETRY_QUEUE_BYTES") ?? 64 * 1024 * 1024,
+    },
+  };
+}
+
+/** Where spans are exported to. @returns undefined where no endpoint is set, or where `OTEL_TRACES_EXPORTER` is `none`. */
+export function readSpanExport(reader: VariableReader): OtlpSettings | undefined {
+  const exporter = reader.choice(["otlp", "none"], "OTEL_TRACES_EXPORTER") ?? "otlp";
+  return exporter === "otlp" ? readOtlpSettings(reader, "traces") : undefined;
+}
+
+const samplers = [
+  "parentbased_always_on",
+  "parentbased_always_off",
+  "parentbased_traceidratio",
+  "always_on",
+  "always_off",
+  "traceidratio",
+] as const;
+
+function readSampler(reader: VariableReader): SamplerSettings {
+  const share = { min: 0, max: 1, fraction: true };
+  const name = reader.choice(samplers, "OTEL_TRACES_SAMPLER");
+  const rate = reader.number(share, "OTEL_SAMPLE_RATE");
+  const ratio = reader.number(share, "OTEL_TRACES_SAMPLER_ARG") ?? 1;
+  if (name === undefined) {
+    return { parentBased: true, ratio: rate ?? 1 };
+  }
+  const ratios = { always_on: 1, always_off: 0, traceidratio: ratio };
+  for (const [root, share] of Object.entries(ratios)) {
+    if (name.endsWith(root)) {
+      return { parentBased: name !== root, ratio: share };
+    }
+  }
+  return { parentBased: true, ratio: 1 };
+}
+
+/** Options of {@link createTracing}. */
+export interface TracingOptions {
+  /** Undefined: tracing is off. */
+  readonly settings: SpanSettings | undefined;
+  readonly resource: () => resources.Resource;
+  /** Name of the instrumentation scope. */
+  readonly scopeName: string;
+  /** Time that a shutdown has for the collector. */
+  readonly drainMs: number;
+  /** Measures what is exported and what is lost. */
+  readonly meter: Meter;
+  readonly log: TelemetryLog;
+  readonly clock: Clock;
+  /** More exporters; each gets every sampled span at the moment it ends. For tests. */
+  readonly exporters: readonly tracing.SpanExporter[];
+}
+
+/** Spans of one service. */
+export interface Tracing {
+  /** False when tracing is off. Nothing is created then: no provider, no span, no trace id. */
+  readonly enabled: boolean;
+  readonly tracer: Tracer;
+  /** Makes the spans of a generation's stages; none, unless `THROUGHLINE_STAGE_SPANS` asks for them. */
+  readonly stageTracer: Tracer;
+  /** Reads and writes carriers and headers. */
+  readonly propagator: TextMapPropagator;
+  /** Exports what is left, within the time of a shutdown. */
+  shutdown(): Promise<void>;
+  /** Lets go of what a shutdown left. */
+  close(): void;
+}
+
+/**
+ * Sets up the spans of one service, and the process-wide context manager where there is none yet. No tracer provider and no
+ * propagator is made global.
+ */
+export function createTracing(options: TracingOptions): Tracing {
+  const { settings, scopeName, clock } = options;
+  const silentTracer = new ProxyTracerProvider().getTracer(scopeName);
+  if (settings === undefined) {
+    return {
+      enabled: false,
+      tracer: silentTracer,
+      stageTracer: silentTracer,
+      propagator: createSilentPropagator(),
+      shutdown: () => Promise.resolve(),
+      close() {},
+    };
+  }
+  installContextManager();
+  const { tracing } = loadSdk();
+  const { exporter, runningSpans, stageSpans } = settings;
+  const queue = exporter && createSpanQueue(settings, exporter, options);
+  const provider = new tracing.BasicTracerProvider({
+    resource: options.resource(),
+    sampler: createSampler(settings.sampler),
+    spanProcessors: [
+      ...options.exporters.map((each) => new tracing.SimpleSpanProcessor(each)),
+      ...(queue ? [new tracing.BatchSpanProcessor(queue, { ...settings.batch })] : []),
+      ...(exporter && runningSpans ? [createRunningSpans({ connect: createConnect("traces", exporter), clock })] : []),
+    ],
+  });
+  const tracer = provider.getTracer(scopeName);
+  return {
+    enabled: true,
+    tracer,
+    stageTracer: stageSpans ? tracer : silentTracer,
+    propagator: createPropagator(),
+    shutdown: () => provider.shutdown(),
+    close: () => queue?.close(),
+  };
+}
+
+function createSpanQueue(
+  { batch, retryQueue }: SpanSettings,
+  exporter: OtlpSettings,
+  { drainMs, meter, log, clock }: TracingOptions,
+) {
+  const queue = createRetryQueue<tracing.ReadableSpan[]>({
+    connect: createConnect("traces", exporter),
+    count: ({ length }) => length,
+    size: (spans) => loadSerializers().ProtobufTraceSerializer.serializeRequest(spans)?.byteLength ?? 0,
+    limits: retryQueue,
+    timeoutMs: Math.min(exporter.timeoutMs, batch.exportTimeoutMillis),
+    drainMs,
+    report: createExportReport({ name: "spans", field: "Spans" }, log, clock),
+    clock,
+  });
+  measureSpanExport(meter, queue);
+  return queue;
+}
+
+/**
+ * Measures what becomes of spans on their way to the collector, by the conventions for an SDK: taken, lost with `error.type`, waiting.
+ *
+ * @see https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/
+ */
+function measureSpanExport(meter: Meter, counts: ExportCounts): void {
+  const exported = meter.createObservableCounter("otel.sdk.exporter.span.exported", {
+    unit: "{span}",
+    description: "Spans that the collector took and, with error.type, spans that are lost.",
+  });
+  const waiting = meter.createObservableUpDownCounter("otel.sdk.exporter.span.inflight", {
+    unit: "{span}",
+    description: "Spans in the retry queue or on their way.",
+  });
+  meter.addBatchObservableCallback(
+    (result) => {
+      result.observe(exported, counts.exported());
+      const lost = counts.lost();
+      for (const cause of lossCauses) {
+        // Zeros too: a series that begins with the first loss shows no increase.
+        result.observe(exported, lost.get(cause) ?? 0, { "error.type": cause });
+      }
+      result.observe(waiting, counts.waiting());
+    },
+    [exported, waiting],
+  );
+}
+
+function createSampler({ parentBased, ratio }: SamplerSettings): tracing.Sampler {
+  const { AlwaysOffSampler, AlwaysOnSampler, ParentBasedSampler, TraceIdRatioBasedSampler } = loadSdk().tracing;
+  const all = ratio === 0 ? new AlwaysOffSampler() : new AlwaysOnSampler();
+  const root = ratio === 0 || ratio === 1 ? all : new TraceIdRatioBasedSampler(ratio);
+  return parentBased ? new ParentBasedSampler({ root }) : root;
+}
+
+/** Propagator of W3C Trace Context (`traceparent`, `tracestate`) and W3C Baggage. It is passed on, never made the global one. */
+export function createPropagator(): TextMapPropagator {
+  const { CompositePropagator, W3CBaggagePropagator, W3CTraceContextPropagator } = loadSdk().core;
+  return new CompositePropagator({ propagators: [new W3CTraceContextPropagator(), new W3CBaggagePropagator()] });
+}
+
+/** Propagator for tracing that is switched off: reads nothing and writes nothing, so that no request has a trace id. */
+export function createSilentPropagator(): TextMapPropagator {
+  return { inject() {}, extract: (scope) => scope, fields: () => [] };
+}

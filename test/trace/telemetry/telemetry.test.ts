@@ -1,0 +1,223 @@
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { context, propagation, ROOT_CONTEXT, SpanKind, trace } from "@opentelemetry/api";
+import { withSpan } from "../../../src/trace/span-scope.js";
+import { createTelemetry, type Telemetry } from "../../../src/trace/telemetry/telemetry.js";
+import { traceIdOf } from "../../../src/trace/trace-id.js";
+import { dumpSpans, text } from "../../support/dump-spans.js";
+import { type OtlpReceiver, startOtlpReceiver } from "../../support/otlp-receiver.js";
+
+async function receiver(t: TestContext, protocol: "grpc" | "http/protobuf"): Promise<OtlpReceiver> {
+  const started = await startOtlpReceiver({ protocol });
+  t.after(() => started.stop());
+  return started;
+}
+
+function telemetry(t: TestContext, environment: Record<string, string>, serviceName = "image-pipeline"): Telemetry {
+  const log = { warn: (fields: object, message: string) => t.diagnostic(`${message} ${JSON.stringify(fields)}`) };
+  const made = createTelemetry({ serviceName, environment, log });
+  t.after(() => made.shutdown());
+  return made;
+}
+
+/** A request through two services. */
+async function request(pipeline: Telemetry, worker: Telemetry) {
+  await withSpan(pipeline.tracer, "image-pipeline", { parent: ROOT_CONTEXT, kind: SpanKind.SERVER }, (span, scope) => {
+    span.setAttributes({ "prompt.length": 11, share: 0.5, ok: true });
+    span.addEvent("stage", { step: 1 });
+    return withSpan(worker.tracer, "inference", { parent: scope, kind: SpanKind.SERVER }, () => {});
+  });
+}
+
+const expected = text`
+  image-pipeline SERVER image-pipeline
+      ok=true
+      prompt.length=11
+      share=0.5
+      event stage step=1
+    inference SERVER text-to-image-worker
+`;
+
+for (const protocol of ["grpc", "http/protobuf"] as const) {
+  for (const compression of ["none", "gzip"]) {
+    test(`spans of two services go out by OTLP, ${protocol}, compression ${compression}`, async (t) => {
+      const { endpoint, waitFor, exports } = await receiver(t, protocol);
+      const environment = {
+        ...(protocol === "grpc" ? {} : { OTEL_EXPORTER_OTLP_PROTOCOL: protocol }),
+        OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+        OTEL_EXPORTER_OTLP_COMPRESSION: compression,
+        OTEL_EXPORTER_OTLP_HEADERS: "X-Tenant=t1,x-key=secret%20value",
+        OTEL_EXPORTER_OTLP_TRACES_HEADERS: "x-tenant=t2",
+        OTEL_RESOURCE_ATTRIBUTES: "deployment.environment=test,service.name=other",
+        OTEL_SERVICE_NAME: "other",
+      };
+      const pipeline = telemetry(t, environment);
+      const worker = telemetry(t, environment, "text-to-image-worker");
+      await request(pipeline, worker);
+      await Promise.all([pipeline.shutdown(), worker.shutdown()]);
+      const spans = await waitFor((received) => received.length === 2);
+      assert.equal(dumpSpans(spans), expected);
+      for (const { headers, path } of exports) {
+        assert.equal(headers["x-key"], "secret value");
+        assert.equal(headers["x-tenant"], "t2");
+        assert.equal(
+          path,
+          protocol === "grpc" ? "/opentelemetry.proto.collector.trace.v1.TraceService/Export" : "/v1/traces",
+        );
+      }
+      for (const span of spans) {
+        assert.equal(span.resource["deployment.environment"], "test");
+        assert.equal(span.resource["telemetry.sdk.language"], "nodejs");
+        assert.ok(span.startUnixNano > 0n && span.endUnixNano >= span.startUnixNano);
+      }
+    });
+  }
+}
+
+test("the variables for traces win, and the HTTP endpoint for traces is taken as it is", async (t) => {
+  const { endpoint, waitFor, exports } = await receiver(t, "http/protobuf");
+  const made = telemetry(t, {
+    OTEL_EXPORTER_OTLP_PROTOCOL: "grpc",
+    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "http/protobuf",
+    OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:1",
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${endpoint}/custom`,
+  });
+  await withSpan(made.tracer, "work", { parent: ROOT_CONTEXT }, () => {});
+  await made.shutdown();
+  await waitFor((spans) => spans.length === 1);
+  assert.equal(exports[0]?.path, "/custom");
+});
+
+test("an endpoint without a scheme is plain text where INSECURE says so", async (t) => {
+  const { endpoint, waitFor } = await receiver(t, "grpc");
+  const made = telemetry(t, {
+    OTEL_EXPORTER_OTLP_ENDPOINT: endpoint.replace("http://", ""),
+    OTEL_EXPORTER_OTLP_INSECURE: "True",
+  });
+  await withSpan(made.tracer, "work", { parent: ROOT_CONTEXT }, () => {});
+  await made.shutdown();
+  await waitFor((spans) => spans.length === 1);
+});
+
+test("spans go out after the schedule's delay, without a shutdown, in batches of the size that is set", async (t) => {
+  const { endpoint, waitFor, exports } = await receiver(t, "grpc");
+  const made = telemetry(t, {
+    OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+    OTEL_BSP_SCHEDULE_DELAY: "1",
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "2",
+  });
+  for (let i = 0; i < 5; i++) {
+    made.tracer.startSpan(`span ${i}`).end();
+  }
+  await waitFor((spans) => spans.length === 5);
+  assert.ok(exports.every(({ spans }) => spans.length <= 2));
+  assert.ok(exports.length >= 3);
+});
+
+test("spans that do not fit into the queue are dropped", async (t) => {
+  const { endpoint, waitFor } = await receiver(t, "grpc");
+  const made = telemetry(t, { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_BSP_MAX_QUEUE_SIZE: "3" });
+  for (let i = 0; i < 10; i++) {
+    made.tracer.startSpan(`span ${i}`).end();
+  }
+  await made.shutdown();
+  // Three are on their way, three wait in the queue, and four find no place.
+  const spans = await waitFor((received) => received.length === 6);
+  assert.deepEqual(
+    spans.map(({ name }) => name),
+    [0, 1, 2, 3, 4, 5].map((i) => `span ${i}`),
+  );
+});
+
+const remoteParent = (sampled: boolean) =>
+  trace.setSpanContext(ROOT_CONTEXT, {
+    traceId: "1".repeat(32),
+    spanId: "2".repeat(16),
+    traceFlags: sampled ? 1 : 0,
+    isRemote: true,
+  });
+
+for (const { sampler, arg, root, sampledParent, unsampledParent } of [
+  { sampler: "", arg: "", root: true, sampledParent: true, unsampledParent: false },
+  { sampler: "always_on", arg: "", root: true, sampledParent: true, unsampledParent: true },
+  { sampler: "always_off", arg: "", root: false, sampledParent: false, unsampledParent: false },
+  { sampler: "parentbased_always_on", arg: "", root: true, sampledParent: true, unsampledParent: false },
+  { sampler: "parentbased_always_off", arg: "", root: false, sampledParent: true, unsampledParent: false },
+  { sampler: "traceidratio", arg: "0", root: false, sampledParent: false, unsampledParent: false },
+  { sampler: "traceidratio", arg: "1", root: true, sampledParent: true, unsampledParent: true },
+  { sampler: "traceidratio", arg: "", root: true, sampledParent: true, unsampledParent: true },
+  { sampler: "parentbased_traceidratio", arg: "0", root: false, sampledParent: true, unsampledParent: false },
+]) {
+  test(`sampler ${sampler || "by default"} ${arg}`, (t) => {
+    const { tracer } = telemetry(t, { OTEL_TRACES_SAMPLER: sampler, OTEL_TRACES_SAMPLER_ARG: arg });
+    const isSampled = (parent: typeof ROOT_CONTEXT) => {
+      const span = tracer.startSpan("work", {}, parent);
+      span.end();
+      assert.match(traceIdOf(trace.setSpan(parent, span)), /^[0-9a-f]{32}$/);
+      return span.spanContext().traceFlags === 1;
+    };
+    assert.equal(isSampled(ROOT_CONTEXT), root);
+    assert.equal(isSampled(remoteParent(true)), sampledParent);
+    assert.equal(isSampled(remoteParent(false)), unsampledParent);
+  });
+}
+
+test("a share of a half samples about half of the traces", (t) => {
+  const { tracer } = telemetry(t, { OTEL_TRACES_SAMPLER: "traceidratio", OTEL_TRACES_SAMPLER_ARG: "0.5" });
+  const sampled = Array.from({ length: 2000 }, () => tracer.startSpan("work").spanContext().traceFlags === 1);
+  const count = sampled.filter(Boolean).length;
+  // 2,000 fair coins: beyond these bounds once in 10^18 runs.
+  assert.ok(count > 800 && count < 1200, `${count} of 2000`);
+});
+
+test("without an endpoint there are spans and trace ids, and nothing is sent", async (t) => {
+  const made = telemetry(t, {});
+  await withSpan(made.tracer, "work", { parent: ROOT_CONTEXT }, (span) => assert.ok(span.isRecording()));
+  assert.equal(made.enabled, true);
+});
+
+test("OTEL_TRACES_EXPORTER=none sends nothing to the endpoint that is set", async (t) => {
+  const { endpoint, spans } = await receiver(t, "grpc");
+  const made = telemetry(t, { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_TRACES_EXPORTER: "none" });
+  await withSpan(made.tracer, "work", { parent: ROOT_CONTEXT }, () => {});
+  await made.shutdown();
+  assert.deepEqual(spans(), []);
+});
+
+for (const environment of [
+  { ENABLE_TRACING: "false" },
+  { ENABLE_TRACING: "0" },
+  { ENABLE_TRACING: "No" },
+  { OTEL_SDK_DISABLED: "true" },
+  { OTEL_SDK_DISABLED: "TRUE", ENABLE_TRACING: "true" },
+]) {
+  test(`switched off by ${JSON.stringify(environment)}: no span, no trace id, nothing sent`, async (t) => {
+    const { endpoint, spans } = await receiver(t, "grpc");
+    const made = telemetry(t, { ...environment, OTEL_EXPORTER_OTLP_ENDPOINT: endpoint });
+    assert.equal(made.enabled, false);
+    const result = await withSpan(made.tracer, "work", { parent: ROOT_CONTEXT }, (span, scope) => {
+      assert.equal(span.isRecording(), false);
+      assert.equal(traceIdOf(scope), "");
+      return 42;
+    });
+    assert.equal(result, 42);
+    await made.shutdown();
+    assert.deepEqual(spans(), []);
+  });
+}
+
+for (const environment of [{}, { ENABLE_TRACING: "yes" }, { ENABLE_TRACING: "" }, { OTEL_SDK_DISABLED: "false" }]) {
+  test(`on with ${JSON.stringify(environment)}`, (t) => assert.equal(telemetry(t, environment).enabled, true));
+}
+
+test("no tracer provider and no propagator becomes global; a context manager does, once", async (t) => {
+  telemetry(t, {});
+  telemetry(t, {});
+  assert.equal(trace.getTracer("any").startSpan("work").isRecording(), false);
+  assert.deepEqual(propagation.fields(), []);
+  const scope = remoteParent(true);
+  await context.with(scope, async () => {
+    await Promise.resolve();
+    assert.equal(context.active(), scope);
+  });
+});
