@@ -37,7 +37,7 @@ export interface RunningCommand {
 
 /** Starts `throughline`, compiled from the checkout. Whatever it leaves is killed when the test is done. */
 export function startCommand(
-  t: TestContext,
+  t: Pick<TestContext, "after">,
   args: readonly string[],
   environment: Readonly<Record<string, string>> = {},
 ): RunningCommand {
@@ -50,7 +50,7 @@ export function startFromSource(t: TestContext, args: readonly string[]): Runnin
 }
 
 function startProgram(
-  t: TestContext,
+  t: Pick<TestContext, "after">,
   args: readonly string[],
   environment: Readonly<Record<string, string>>,
 ): RunningCommand {
@@ -121,7 +121,7 @@ function startProgram(
 
 /** Runs `throughline` to its end. */
 export async function runCommand(
-  t: TestContext,
+  t: Pick<TestContext, "after">,
   args: readonly string[],
   environment: Readonly<Record<string, string>> = {},
 ): Promise<CommandEnd & { readonly stdout: string; readonly stderr: string }> {
