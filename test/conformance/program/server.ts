@@ -4,7 +4,7 @@ import { create } from "@bufbuild/protobuf";
 import { pino } from "pino";
 import { createApp } from "../../../src/app/create-app.js";
 import type { Reloaded } from "../../../src/mesh/tls/reloaded-files.js";
-import { createTelemetry } from "../../../src/trace/sdk/telemetry.js";
+import { createTelemetry } from "../../../src/trace/telemetry/telemetry.js";
 import { readMessages, writeMessage } from "./frames.js";
 import {
   ConformanceService,
