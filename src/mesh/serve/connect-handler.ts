@@ -94,10 +94,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
       ...(options.registry && { registry: options.registry }),
     },
   };
-  const { handlers, unary } = collectRoutes(options.routes, {
-    ...routerOptions,
-    ...(shutdownSignal && { shutdownSignal }),
-  });
+  const { handlers, unary } = collectRoutes(options.routes, routerOptions);
   const unaryGrpc = new Map<string, UnaryGrpcHandler>();
   for (const [path, spec] of unary) {
     unaryGrpc.set(path, createUnaryGrpcHandler(spec, { ...routerOptions, interceptors }));
