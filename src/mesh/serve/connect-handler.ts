@@ -3,6 +3,7 @@ import {
   Code,
   ConnectError,
   type ConnectRouter,
+  type ContextValues,
   createConnectRouter,
   createContextKey,
   createContextValues,
@@ -21,11 +22,11 @@ import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } f
 import { createBodyMemory } from "./body-memory.js";
 import { applyCors, type CorsOptions } from "./cors.js";
 import { onDisconnect, requestHeaders, requestUrl } from "./node-request.js";
-import { type BodyLimits, readBody, readEnvelopes } from "./request-body.js";
+import { type BodyLimits, bodyFailure, checkEncoding, readBody, readEnvelopes } from "./request-body.js";
 import { isServerTime, limitTimeout } from "./server-deadline.js";
 import { createUnaryGrpcHandler, type ServerCall, type UnaryGrpcHandler } from "./unary-grpc.js";
 import { inspectResponse } from "./undecodable.js";
-import { respondTrailersOnly, writeResponse } from "./write-response.js";
+import { respondFailure, writeResponse } from "./write-response.js";
 
 export type { NodeHandler } from "../port/node-handler.js";
 
@@ -128,7 +129,10 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
       contextValues.set(isServerTime, true);
       const bodyLimits = { ...limits, bodyTimeoutMs: Math.min(bodyTimeoutMs, timeoutMs) };
       if (method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming") {
-        const body = guarded(admit, () => readEnvelopes(request, limits));
+        const body = notingFailure(
+          guarded(admit, () => readEnvelopes(request, limits, header)),
+          contextValues,
+        );
         const call = {
           httpVersion: request.httpVersion,
           method: "POST",
@@ -147,7 +151,11 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
           header.delete("content-length");
           throw error;
         }
-        return await readBody(request, bodyLimits, isEnveloped(header));
+        const bytes = await readBody(request, bodyLimits, isEnveloped(header));
+        if (isEnveloped(header)) {
+          checkEncoding(bytes[0] ?? 0, header);
+        }
+        return bytes;
       };
       const body = read();
       // A request that is rejected for its headers is answered without its body.
@@ -182,7 +190,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     if (handler === undefined) {
       if ("stream" in response && parseGrpc(request.headers["content-type"] ?? null) !== undefined) {
         request.resume();
-        return respondTrailersOnly(new Headers({ "content-type": "application/grpc" }), unimplemented, response);
+        return respondFailure(new Headers({ "content-type": "application/grpc" }), unimplemented, response);
       }
       try {
         return fallback(request, response);
@@ -212,13 +220,13 @@ async function serveRead(
 ): Promise<Code | undefined> {
   const { contextValues } = call;
   const request = { ...call, httpVersion, method: "POST", signal: abort.signal };
-  const answered = await handler({ ...request, body: oneChunk(call.body) });
+  const answered = await handler({ ...request, body: notingFailure(oneChunk(call.body), contextValues) });
   if (handler.method.methodKind !== "unary" || contextValues.get(reached)) {
     await writeResponse(answered, response);
     return undefined;
   }
   const inspected = await inspectResponse(answered);
-  if (inspected.code !== Code.Internal) {
+  if (inspected.code !== Code.Internal || contextValues.get(bodyFailure) !== undefined) {
     await writeResponse(inspected.response, response);
     return inspected.code;
   }
@@ -284,6 +292,16 @@ function isEnveloped(header: Headers): boolean {
 async function* guarded(admit: () => void, read: () => AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   admit();
   yield* read();
+}
+
+/** Lets the interceptors tell a body that failed from messages that cannot be decoded. */
+async function* notingFailure(body: AsyncIterable<Uint8Array>, values: ContextValues): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body;
+  } catch (error) {
+    values.set(bodyFailure, error);
+    throw error;
+  }
 }
 
 async function* oneChunk(body: Promise<Uint8Array>): AsyncGenerator<Uint8Array> {

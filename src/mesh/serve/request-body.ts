@@ -1,8 +1,8 @@
 import type { Readable } from "node:stream";
-import { Code, ConnectError } from "@connectrpc/connect";
-import { type EnvelopedMessage, encodeEnvelope } from "@connectrpc/connect/protocol";
+import { Code, ConnectError, createContextKey } from "@connectrpc/connect";
+import { compressedFlag, type EnvelopedMessage, encodeEnvelope } from "@connectrpc/connect/protocol";
 import { createConnectError } from "../errors/connect-error.js";
-import { canceled, deadlineExceeded, invalidArgument } from "../errors/errors.js";
+import { canceled, deadlineExceeded, internal, invalidArgument } from "../errors/errors.js";
 import type { BodyMemory } from "./body-memory.js";
 
 /** Limits of a request's body. */
@@ -14,6 +14,9 @@ export interface BodyLimits {
   /** Memory that the bodies of all calls share while they arrive. */
   readonly memory: BodyMemory;
 }
+
+/** Context key of a call: why its body could not be read. */
+export const bodyFailure = createContextKey<unknown>(undefined, { description: "body failure" });
 
 /** Bytes before an enveloped message: its flags, and its length as four bytes, big-endian. */
 export const envelopeHeadBytes = 5;
@@ -92,6 +95,7 @@ export function readBody(
 export async function* readEnvelopes(
   request: Readable,
   { readMaxBytes, memory }: Pick<BodyLimits, "readMaxBytes" | "memory">,
+  header: Headers,
 ): AsyncGenerator<Uint8Array> {
   const buffer = memory.createBuffer();
   try {
@@ -102,6 +106,7 @@ export async function* readEnvelopes(
         next;
         next = firstEnvelope(buffer.bytes(), readMaxBytes)
       ) {
+        checkEncoding(next.flags, header);
         yield encodeEnvelope(next.flags, next.data);
         buffer.drop(envelopeHeadBytes + next.data.byteLength);
       }
@@ -134,6 +139,14 @@ export function firstEnvelope(bytes: Uint8Array, maxBytes: number): EnvelopedMes
   return end === undefined || bytes.byteLength < end
     ? undefined
     : { flags: bytes[0] ?? 0, data: bytes.subarray(envelopeHeadBytes, end) };
+}
+
+/** INTERNAL, as gRPC's specification of compression has it, for a message that is compressed in no encoding that is named. */
+export function checkEncoding(flags: number, header: Headers): void {
+  const encoding = header.get("grpc-encoding") ?? header.get("connect-content-encoding") ?? "identity";
+  if ((flags & compressedFlag) !== 0 && encoding === "identity") {
+    throw internal("the message is compressed, but no encoding is named");
+  }
 }
 
 /** Where the first envelope will end; undefined before its length has arrived. */

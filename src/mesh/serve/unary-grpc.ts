@@ -24,11 +24,11 @@ import {
 } from "@connectrpc/connect/protocol";
 import { parseContentType, parseTimeout, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { createConnectError } from "../errors/connect-error.js";
-import { invalidArgument, toClientError } from "../errors/errors.js";
+import { internal, invalidArgument, toClientError } from "../errors/errors.js";
 import { isClosed, nodeHeaders } from "./node-request.js";
 import { envelopeHeadBytes, firstEnvelope, messageTooLarge } from "./request-body.js";
 import { maxTimeoutMs } from "./server-deadline.js";
-import { pieceBytes, respondTrailersOnly, trailerFields, writePieces } from "./write-response.js";
+import { pieceBytes, respondFailure, trailerFields, writePieces } from "./write-response.js";
 
 /** Options of {@link createUnaryGrpcHandler}; those of Connect's router. */
 export interface UnaryGrpcOptions {
@@ -126,7 +126,7 @@ export function createUnaryGrpcHandler({ method, impl }: UnarySpec, options: Una
       const error = toClientError(thrown, abort.signal);
       const { responseHeader, responseTrailer } = context;
       setTrailerStatus(responseTrailer, error);
-      respondTrailersOnly(responseHeader, responseTrailer, response);
+      respondFailure(responseHeader, responseTrailer, response);
       return reached ? undefined : error.code;
     } finally {
       clearTimeout(timer);
@@ -199,7 +199,7 @@ async function decompress(flags: number, data: Uint8Array, compression: Compress
     return data;
   }
   if (compression === null) {
-    throw new ConnectError("the message is compressed, but no encoding is named", Code.Internal);
+    throw internal("the message is compressed, but no encoding is named");
   }
   try {
     return await compression.decompress(data, maxBytes);

@@ -1,9 +1,10 @@
 import { create, type DescMessage, type DescService, type MessageShape } from "@bufbuild/protobuf";
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import { createValidator, type Validator, Violation, violationsToProto } from "@bufbuild/protovalidate";
-import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
+import { Code, ConnectError, type Interceptor, type StreamRequest } from "@connectrpc/connect";
 import { createConnectError } from "../errors/connect-error.js";
 import { invalidArgument, toClientError } from "../errors/errors.js";
+import { bodyFailure } from "./request-body.js";
 
 /** Options of {@link createValidationInterceptor}. */
 export interface ValidationOptions {
@@ -35,7 +36,7 @@ export function createValidationInterceptor(options: ValidationOptions = {}): In
         validate(validator, method.input, request.message);
         return await next(request);
       }
-      const response = await next({ ...request, message: validated(validator, method.input, request.message) });
+      const response = await next({ ...request, message: validated(validator, request) });
       return response.stream ? { ...response, message: withClientErrors(response.message, signal) } : response;
     } catch (error) {
       throw toClientError(error, signal);
@@ -43,21 +44,19 @@ export function createValidationInterceptor(options: ValidationOptions = {}): In
   };
 }
 
-async function* validated<Desc extends DescMessage>(
+async function* validated(
   validator: Validator,
-  schema: Desc,
-  messages: AsyncIterable<MessageShape<Desc>>,
-): AsyncGenerator<MessageShape<Desc>> {
+  { method: { input }, message: messages, contextValues }: StreamRequest,
+): AsyncGenerator<MessageShape<DescMessage>> {
   try {
     for await (const message of messages) {
-      validate(validator, schema, message);
+      validate(validator, input, message);
       yield message;
     }
   } catch (error) {
-    // Connect calls a message that cannot be decoded INTERNAL where it is binary; it is the sender's fault.
-    throw error instanceof ConnectError && error.code === Code.Internal
-      ? invalidArgument(error.rawMessage, error)
-      : error;
+    // Connect calls binary that cannot be decoded INTERNAL; it is the sender's fault.
+    const isUndecodable = error instanceof ConnectError && error.code === Code.Internal;
+    throw isUndecodable && contextValues.get(bodyFailure) !== error ? invalidArgument(error.rawMessage, error) : error;
   }
 }
 

@@ -19,7 +19,7 @@ export async function writeResponse(source: UniversalServerResponse, response: N
   const chunks = source.body?.[Symbol.asyncIterator]();
   let chunk = await chunks?.next();
   if (source.trailer !== undefined && chunk?.done !== false && isFailedGrpc(source.trailer, header, response)) {
-    return respondTrailersOnly(header, source.trailer, response);
+    return respondFailure(header, source.trailer, response);
   }
   if (!isClosed(response)) {
     writeHead(response, source.status, header);
@@ -54,11 +54,31 @@ export async function writePieces(bytes: Uint8Array, response: NodeResponse, clo
   }
 }
 
-/** Status and headers in one HEADERS frame that ends the stream. */
-export function respondTrailersOnly(header: Headers, trailer: Headers, { stream }: Http2ServerResponse): void {
-  if (!stream.destroyed && !stream.closed) {
-    stream.respond({ ":status": 200, ...nodeHeaders(header), ...trailerFields(trailer) }, { endStream: true });
+/** Headers that say nothing of the call itself, and may stand among the trailers of a failed one. */
+const incidental: ReadonlySet<string> = new Set([
+  "content-type",
+  "grpc-encoding",
+  "grpc-accept-encoding",
+  "traceresponse",
+]);
+
+/**
+ * Answers a failed gRPC call Trailers-Only: status and headers in one HEADERS frame that ends the stream. Headers that the handler has
+ * set have a frame of their own, as grpc-go sends them: in one frame, clients could not tell them from trailers.
+ */
+export function respondFailure(header: Headers, trailer: Headers, response: Http2ServerResponse): void {
+  const { stream } = response;
+  if (stream.destroyed || stream.closed) {
+    return;
   }
+  const status = { ":status": 200 };
+  if ([...header.keys()].every((name) => incidental.has(name))) {
+    stream.respond({ ...status, ...nodeHeaders(header), ...trailerFields(trailer) }, { endStream: true });
+    return;
+  }
+  stream.respond({ ...status, ...nodeHeaders(header) }, { waitForTrailers: true });
+  response.addTrailers(trailerFields(trailer));
+  stream.end();
 }
 
 /**

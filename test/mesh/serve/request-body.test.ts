@@ -37,12 +37,15 @@ suite("bytes that come one by one", () => {
   test("are split into messages, in time that does not grow with the square", { timeout: 30_000 }, async () => {
     const messages = [bytes, new Uint8Array(), bytes.subarray(0, 7)];
     const body = Buffer.concat(messages.map((message, i) => envelope(message, i)));
-    const read = await collect(readEnvelopes(stream(body), limits()));
+    const read = await collect(readEnvelopes(stream(body), limits(), new Headers({ "grpc-encoding": "gzip" })));
     assert.equal(read.length, messages.length);
     assert.equal(Buffer.compare(Buffer.concat(read), body), 0);
-    await assert.rejects(collect(readEnvelopes(stream(body.subarray(0, -1)), limits())), {
-      rawMessage: "the message is incomplete",
-    });
+    await assert.rejects(
+      collect(readEnvelopes(stream(body.subarray(0, -1)), limits(), new Headers({ "grpc-encoding": "gzip" }))),
+      {
+        rawMessage: "the message is incomplete",
+      },
+    );
   });
 });
 
@@ -58,7 +61,7 @@ test("a message that announces too much is rejected before it arrives", async ()
     return stream;
   };
   await assert.rejects(readBody(announcing(), limits, true), expected);
-  await assert.rejects(collect(readEnvelopes(announcing(), limits)), expected);
+  await assert.rejects(collect(readEnvelopes(announcing(), limits, new Headers())), expected);
 });
 
 suite("the memory that bodies share", () => {

@@ -36,6 +36,26 @@ suite("on the wire", () => {
     assert.equal(refused.headers["grpc-status"], "3");
   });
 
+  test("headers that a handler set before it failed have a frame of their own", async (t) => {
+    const { url } = await serveEcho(t, {
+      behaviour(_, context) {
+        context.responseHeader.set("x-set-before", "yes");
+        return fail();
+      },
+    });
+    const session = connectHttp2(t, url);
+    for (const [path, body] of [
+      [generate, '{"prompt":"x"}'],
+      ["/throughline.v1.TextToImageWorkerService/Infer", '{"prompt":"x"}'],
+    ] as const) {
+      const response = await http2Request(session, path, { headers, body: envelope(body) });
+      assert.equal(response.headersOnly, false);
+      assert.equal(response.headers["x-set-before"], "yes");
+      assert.equal(response.headers["grpc-status"], undefined);
+      assert.equal(response.trailers["grpc-status"], "8");
+    }
+  });
+
   test("a gRPC call that fails later, or does not fail, ends with trailers", async (t) => {
     const { url } = await serveEcho(t, { behaviour: (prompt) => (prompt === "fail" ? fail() : undefined) });
     const session = connectHttp2(t, url);
