@@ -28,17 +28,19 @@ async function measureProcess(): Promise<{ figures: Figure[]; compared: SideBySi
   const gaps: number[] = [];
   let lastEnd: number | undefined;
   for (let i = 0; i < 20; i++) {
-    for await (const event of engine.paint(
+    const { signal } = new AbortController();
+    await engine.generate(
       { prompt: "a red heart", seed: i, steps: 1 },
-      new AbortController().signal,
-    )) {
-      if (event.kind === "stage" && event.stage === "text-encoding" && lastEnd !== undefined) {
-        gaps.push(performance.now() - lastEnd);
-      }
-      if (event.kind === "image") {
-        lastEnd = performance.now();
-      }
-    }
+      {
+        signal,
+        onEvent(event) {
+          if (event.kind === "stage" && event.stage === "text-encoding" && lastEnd !== undefined) {
+            gaps.push(performance.now() - lastEnd);
+          }
+        },
+      },
+    );
+    lastEnd = performance.now();
   }
   const compared =
     values.python === undefined

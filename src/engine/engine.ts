@@ -54,19 +54,25 @@ export interface PaintTimings {
   readonly vaeDecodeMs: number;
 }
 
-/** What happens while one picture is painted, in order: settings, stages with their steps, and one image at the end. */
+/** Progress of one image, in order: settings, then stages with their steps. */
 export type PaintEvent =
   | { readonly kind: "settings"; readonly settings: PaintSettings }
   | { readonly kind: "stage"; readonly stage: PaintStage }
-  | { readonly kind: "step"; readonly step: number; readonly totalSteps: number; readonly preview?: Pixels | undefined }
   | {
-      readonly kind: "image";
-      readonly pixels: Pixels;
-      readonly timings: PaintTimings;
-      /** Tokens of the prompt that did not fit, of the tokenizer that lost more. */
-      readonly truncatedTokens: number;
-      readonly promptCache: PromptCacheUse;
+      readonly kind: "step";
+      readonly step: number;
+      readonly totalSteps: number;
+      readonly preview?: Pixels | undefined;
     };
+
+/** A generated image, and what it took. */
+export interface GeneratedImage {
+  readonly pixels: Pixels;
+  readonly timings: PaintTimings;
+  /** Tokens of the prompt that did not fit, of the tokenizer that lost more. */
+  readonly truncatedTokens: number;
+  readonly promptCache: PromptCacheUse;
+}
 
 /** What a loaded model can take, as plain data: enough to check a request, and to know its cost, far from the model. */
 export interface PaintLimits {
@@ -104,14 +110,21 @@ export interface EngineInfo {
   readonly limits: PaintLimits;
 }
 
-/** One painter on one device. It paints one picture at a time; who comes next is not its affair. */
+/** How one image is generated. */
+export interface GenerateOptions {
+  /** Aborting it stops before the next run of a sub-model. */
+  readonly signal: AbortSignal;
+  /** Called with each event, in order. It must not throw. */
+  readonly onEvent?: ((event: PaintEvent) => void) | undefined;
+}
+
+/** A model on one device. It generates one image at a time; the caller queues. */
 export interface Engine {
   readonly info: EngineInfo;
   /**
-   * Paints one picture. Aborting `signal`, or leaving the iteration, stops before the next run of a sub-model; the iteration
-   * then throws the signal's reason.
+   * Generates one image.
    *
-   * @throws PaintError when the request does not fit the model or the painting fails.
+   * @throws PaintError when the request does not fit the model or the model fails; the signal's reason when it is aborted.
    */
-  paint(request: PaintRequest, signal: AbortSignal): AsyncIterable<PaintEvent>;
+  generate(request: PaintRequest, options: GenerateOptions): Promise<GeneratedImage>;
 }

@@ -1,6 +1,6 @@
 import { batchPays, createDenoiser, timeIds } from "./denoiser.js";
 import type { ExecutionProvider } from "./device.js";
-import type { Engine, PaintEvent, PaintRequest, PromptCacheUse } from "./engine.js";
+import type { Engine, GeneratedImage, GenerateOptions, PaintRequest, PromptCacheUse } from "./engine.js";
 import { chooseGraphs, type GraphFiles, type Precision } from "./graph-files.js";
 import { guidanceEmbedding } from "./guidance-embedding.js";
 import { createLatentPreview } from "./latent-preview.js";
@@ -67,7 +67,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
   const preview = createLatentPreview(model.vae, model.throughline);
 
   /** The story of diffusers' `StableDiffusionXLPipeline.__call__`, under its numbers. */
-  async function* paint(request: PaintRequest, signal: AbortSignal): AsyncGenerator<PaintEvent, void, undefined> {
+  async function generate(request: PaintRequest, { signal, onEvent }: GenerateOptions): Promise<GeneratedImage> {
     // 1. and 2. Check the request and fill in the defaults.
     signal.throwIfAborted();
     const settings = resolveSettings(request, limits);
@@ -76,11 +76,11 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     if (sampler === undefined) {
       throw new Error(`no sampler for ${settings.scheduler}, which the limits name`);
     }
-    yield { kind: "settings", settings };
+    onEvent?.({ kind: "settings", settings });
 
     // 3. Encode the prompt, and its opposite where there is guidance that the UNet does not do itself.
     const started = performance.now();
-    yield { kind: "stage", stage: "text-encoding" };
+    onEvent?.({ kind: "stage", stage: "text-encoding" });
     const positive = await prompts.encode(request.prompt, signal);
     const guided = needsSecondRun(settings, limits);
     const zeroed = request.negativePrompt === undefined && model.forceZerosForEmptyPrompt;
@@ -89,7 +89,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
 
     // 4. and 5. Timesteps, and latents of pure noise at the first noise level.
     const encoded = performance.now();
-    yield { kind: "stage", stage: "denoising" };
+    onEvent?.({ kind: "stage", stage: "denoising" });
     const latentShape = [1, channels, height / sizes.vaeFactor, width / sizes.vaeFactor];
     const latentCount = latentShape.reduce((product, length) => product * length);
     const generator = createTorchGenerator(seed);
@@ -112,21 +112,20 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
       const { next, predictedClean } = state.advance(await denoise(state.modelInput, state.timestep, signal));
       state = next;
       const shown = request.previewInterval ? step % request.previewInterval === 0 : false;
-      yield {
+      onEvent?.({
         kind: "step",
         step,
         totalSteps: steps,
         ...(shown && preview !== undefined && { preview: preview({ data: predictedClean, shape: latentShape }) }),
-      };
+      });
     }
 
     // 9. Decode the latents.
     const denoised = performance.now();
-    yield { kind: "stage", stage: "vae-decode" };
+    onEvent?.({ kind: "stage", stage: "vae-decode" });
     const latents = { data: state.latents, shape: latentShape };
     const pixels = await decodeLatents(subModels.vaeDecoder, model.vae, latents, signal);
-    yield {
-      kind: "image",
+    return {
       pixels,
       timings: {
         textEncodingMs: encoded - started,
@@ -141,13 +140,11 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
   return {
     info: { model: model.name, executionProvider: provider, limits },
     graphs,
-    paint,
+    generate,
     async warmUp() {
       const { width, height } = sizes;
       const smallest = { width: width.minimum, height: height.minimum, steps: 1, guidanceScale: 2, seed: 0 };
-      for await (const _ of paint({ prompt: "", ...smallest }, new AbortController().signal)) {
-        // Only that it gets through matters.
-      }
+      await generate({ prompt: "", ...smallest }, { signal: new AbortController().signal });
     },
     async release() {
       const { textEncoders, unet, vaeDecoder } = subModels;

@@ -4,12 +4,6 @@ import type { ImageStore } from "./image-store.js";
 /** Path under which a store's pictures are served. */
 const imagePath = "/images/";
 
-/** A store, and the base URL under which its pictures are served. */
-export interface ImageTarget {
-  readonly store: ImageStore;
-  readonly baseUrl: string;
-}
-
 /** Where a picture of a store is found below a server's base URL. */
 export function imageUrl(baseUrl: string, fileName: string): string {
   return `${baseUrl.replace(/\/+$/, "")}${imagePath}${fileName}`;

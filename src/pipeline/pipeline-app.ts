@@ -19,8 +19,8 @@ import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import { createTraceResponseInterceptor } from "../trace/trace-response-interceptor.js";
 import { appsPath, createAppsRoute } from "./apps-route.js";
 import type { GenerateCall } from "./generate.js";
+import { createInlineSupport } from "./inline-support.js";
 import { pipelineRoutes } from "./routes.js";
-import type { RunningRequests } from "./running-requests.js";
 import { loadOfWorker } from "./worker-load.js";
 
 /** What is served on a pipeline's port beside its own: services for those who may call it, and pages for anybody. */
@@ -54,8 +54,6 @@ export interface PipelineAppOptions {
   readonly corsOrigins?: readonly string[] | undefined;
   /** Whether callers may ask at `/apps` how the workers are of the apps that they may use, addresses included. @default false */
   readonly showApps?: boolean | undefined;
-  /** Where requests are told of while they run. @default nowhere */
-  readonly requests?: RunningRequests | undefined;
   /** @default none */
   readonly extension?: PipelineExtension | undefined;
   readonly telemetry: Telemetry;
@@ -67,7 +65,7 @@ export const pipelineName = "image-pipeline";
 
 /** ImagePipeline as an app. */
 export function createPipelineApp(options: PipelineAppOptions): App {
-  const { directory, store, telemetry, corsOrigins, requests, extension, logger } = options;
+  const { directory, store, telemetry, corsOrigins, extension, logger } = options;
   const { tracer, propagator } = telemetry;
   const connectByGrpc = createAppConnector({
     security: options.workerSecurity,
@@ -85,7 +83,8 @@ export function createPipelineApp(options: PipelineAppOptions): App {
     baseUrl: options.publicUrl ?? new URL(call.url).origin,
   });
 
-  const ownRoutes = pipelineRoutes({ context: { directory, apps, tracer, propagator, store }, callOf, requests });
+  const context = { directory, apps, inline: createInlineSupport(), tracer, propagator, store };
+  const ownRoutes = pipelineRoutes({ context, callOf });
   const imageRoute = store && createImageRoute(store);
 
   return createApp({

@@ -13,7 +13,7 @@ const maxMessageLength = 1_000;
  *
  * @param signal the caller's: where it is aborted the failure is the caller's own.
  */
-function workerFailure(error: unknown, signal: AbortSignal): unknown {
+export function workerFailure(error: unknown, signal: AbortSignal): unknown {
   if (!(error instanceof ConnectError) || signal.aborted) {
     return error;
   }
@@ -30,13 +30,4 @@ function workerFailure(error: unknown, signal: AbortSignal): unknown {
     return cut;
   }
   return error;
-}
-
-/** The events of a call to a worker, which fails as {@link workerFailure} says. */
-export async function* withWorkerFailures<T>(events: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
-  try {
-    yield* events;
-  } catch (error) {
-    throw workerFailure(error, signal);
-  }
 }

@@ -11,6 +11,8 @@ export type { Device, ExecutionProvider } from "../engine/device.js";
 export type {
   Engine,
   EngineInfo,
+  GeneratedImage,
+  GenerateOptions,
   PaintEvent,
   PaintLimits,
   PaintRequest,
@@ -52,6 +54,7 @@ export {
   type PipelineExtension,
   pipelineName,
 } from "../pipeline/pipeline-app.js";
+export { createRequestReporter } from "../studio/report-requests.js";
 export {
   createRunningRequests,
   type RequestBegin,
@@ -60,7 +63,7 @@ export {
   type RunningRequest,
   type RunningRequests,
   type RunningRequestsOptions,
-} from "../pipeline/running-requests.js";
+} from "../studio/running-requests.js";
 export type { Clock } from "../trace/telemetry/clock.js";
 export { type Environment, TelemetryConfigError, type TelemetryLog } from "../trace/telemetry/environment.js";
 export { createTelemetry, type TelemetryOptions } from "../trace/telemetry/telemetry.js";

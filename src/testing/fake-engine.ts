@@ -1,4 +1,4 @@
-import type { PaintEvent, PaintLimits, PaintRequest, PaintSettings } from "../engine/engine.js";
+import type { PaintLimits, PaintRequest, PaintSettings } from "../engine/engine.js";
 import { resolveSettings } from "../engine/paint-settings.js";
 import type { ManagedEngine } from "../worker/worker-app.js";
 
@@ -64,26 +64,25 @@ export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
       return () => void listeners.delete(listener);
     },
     async close() {},
-    async *paint(request, signal): AsyncGenerator<PaintEvent> {
+    async generate(request, { signal, onEvent }) {
       paintings++;
       const settings = resolveSettings(request, limits);
-      yield { kind: "settings", settings };
+      onEvent?.({ kind: "settings", settings });
       signal.throwIfAborted();
-      yield { kind: "stage", stage: "text-encoding" };
+      onEvent?.({ kind: "stage", stage: "text-encoding" });
       signal.throwIfAborted();
       const started = performance.now();
-      yield { kind: "stage", stage: "denoising" };
+      onEvent?.({ kind: "stage", stage: "denoising" });
       for (let step = 1; step <= settings.steps; step++) {
         signal.throwIfAborted();
         await options.beforeStep?.(step, request, signal);
         stepsRun++;
-        yield { kind: "step", step, totalSteps: settings.steps, ...previewAt(step, request, settings) };
+        onEvent?.({ kind: "step", step, totalSteps: settings.steps, ...previewAt(step, request, settings) });
       }
       signal.throwIfAborted();
       const denoisingMs = performance.now() - started;
-      yield { kind: "stage", stage: "vae-decode" };
-      yield {
-        kind: "image",
+      onEvent?.({ kind: "stage", stage: "vae-decode" });
+      return {
         pixels: pattern(request, settings.width, settings.height),
         timings: { textEncodingMs: 0, denoisingMs, vaeDecodeMs: 0 },
         truncatedTokens: 0,

@@ -5,7 +5,7 @@ import { type TooLate, tooLate } from "./too-late.js";
 
 /** How many may wait, and how time is told. */
 export interface AdmissionOptions {
-  /** Requests that may wait for the engine, besides the one that it paints. 0: nobody waits. @default 16 */
+  /** Requests that may wait for the engine, besides the one that runs. 0: nobody waits. @default 16 */
   readonly maxWaiting?: number | undefined;
   /** Milliseconds from any fixed point; tests give their own. @default performance.now */
   readonly now?: (() => number) | undefined;
@@ -28,54 +28,58 @@ export interface QueuePosition {
   readonly estimatedWaitMs: number;
 }
 
-/** A request's place, from its admission until it leaves. */
-export interface Place {
+/** A request's slot, from its admission until it is released. */
+export interface Slot {
   /**
-   * Waits for the turn: yields the position at once and whenever it changes, and ends when the engine is free for this request.
-   * Throws the signal's reason when it is aborted first, and DisplacedError when the place went to another caller; the place must be left
+   * Resolves when the engine is free for this request. Call it once.
+   *
+   * @param onPosition called with the position, and again whenever it changes: soon after, once for all changes of a moment.
+   * @throws the signal's reason when it is aborted first, and {@link EvictedError} when the slot went to another caller. Release the slot
    * then too.
    */
-  turn(signal: AbortSignal): AsyncGenerator<QueuePosition, void, undefined>;
-  /** Whether painting alone, from now on, takes clearly too long. */
+  turn(signal: AbortSignal, onPosition?: (position: QueuePosition) => void): Promise<void>;
+  /** Where it stands now. */
+  position(): QueuePosition;
+  /** Whether the image alone, from now on, takes clearly too long. */
   tooLate(remainingMs: number | undefined): TooLate | undefined;
   /**
-   * Gives the place up, waiting or painting. May be called again without harm. `painted` is given where there is a picture: only those
-   * count for the estimates, because a painting that was cancelled or refused says nothing about how long one takes.
+   * Gives the slot up, waiting or running. May be called again without harm. `painted` is given where there is an image: only those
+   * count for the estimates, because a request that was cancelled or rejected says nothing about how long one takes.
    */
-  leave(painted?: Pick<PaintTimings, "denoisingMs" | "vaeDecodeMs">): void;
+  release(painted?: Pick<PaintTimings, "denoisingMs" | "vaeDecodeMs">): void;
 }
 
 export type AdmissionResult =
-  | { readonly kind: "admitted"; readonly place: Place }
-  /** No room: `retryAfterMs` is when those who are here will have been painted, estimated; 0 when nothing is known. */
+  | { readonly kind: "admitted"; readonly slot: Slot }
+  /** No room: `retryAfterMs` is when those who are here will be done, estimated; 0 when nothing is known. */
   | { readonly kind: "full"; readonly retryAfterMs: number }
   | ({ readonly kind: "too-late" } & TooLate)
   /** It is paused. */
   | { readonly kind: "paused" };
 
-/** Another caller, who had less waiting, got this place of a full queue. */
-export class DisplacedError extends Error {
-  override readonly name = "DisplacedError";
+/** Another caller, with fewer requests waiting, got this slot of a full queue. */
+export class EvictedError extends Error {
+  override readonly name = "EvictedError";
   /** As for a full queue. */
   readonly retryAfterMs: number;
 
   constructor(retryAfterMs: number) {
-    super("the place went to another caller");
+    super("the slot went to another caller");
     this.retryAfterMs = retryAfterMs;
   }
 }
 
-/** The door to one engine: one request paints, a bounded number waits, the rest is refused at once. */
+/** Admission to one engine: one request runs, a bounded number waits, the rest is rejected at once. */
 export interface Admission {
   /**
-   * Lets a request in, or says why not.
+   * Admits a request, or says why not.
    *
-   * Turns are fair across callers: see {@link FairQueue}. So are the places: one caller may use them all while nobody else comes, but when
-   * another one does, the newest request of the caller who has most waiting gives its place up, until no caller has
-   * more than one place more than another who was refused.
+   * Turns are fair across callers: see {@link FairQueue}. So are the slots: one caller may use them all while nobody else comes, but when
+   * another one does, the newest request of the caller who has most waiting is evicted, until no caller has more than one slot more than
+   * another who was rejected.
    *
-   * A request that will clearly be too late is refused: see {@link tooLate}. It is not looked at again while it waits, where the estimate grows
-   * and shrinks with those who come and leave; at its turn {@link Place.tooLate} says whether to begin at all.
+   * A request that will clearly be too late is rejected: see {@link tooLate}. It is not checked again while it waits, where the estimate
+   * grows and shrinks with those who come and leave; at its turn {@link Slot.tooLate} says whether to begin at all.
    */
   enter(request: AdmissionRequest): AdmissionResult;
   /** While it is paused nobody enters or gets a turn: the engine is away, and those who wait are to wait for it. */
@@ -89,9 +93,13 @@ export const defaultMaxWaiting = 16;
 
 interface Entry extends FairItem {
   readonly work: PaintingWork;
-  /** Wakes `turn`; replaced after each use. */
-  changed: () => void;
-  displaced: DisplacedError | undefined;
+  /** Checks whether the wait is over. */
+  check: () => void;
+  /** Where the position is reported; undefined where nobody wants to know. */
+  onPosition: ((position: QueuePosition) => void) | undefined;
+  /** The position that was reported last. */
+  reported: number;
+  evicted: EvictedError | undefined;
 }
 
 /** @throws Error when `maxWaiting` is not a whole number of at least 0. */
@@ -102,59 +110,81 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
   }
   const estimate = createPaintingEstimate(now);
   const queue = createFairQueue<Entry>();
-  // Invariant: `painting` is set if and only if a place was given the turn and has not been left.
-  let painting: { readonly entry: Entry; readonly since: number } | undefined;
+  // Invariant: `running` is set if and only if a slot was given the turn and has not been released.
+  let running: { readonly entry: Entry; readonly since: number } | undefined;
   let paused = false;
   /** Position and the work before it, of those who wait; made when it is first asked for after a change. */
   let standings: ReadonlyMap<Entry, { readonly position: number; readonly beforeMs: number }> | undefined;
+  /** Waiting entries whose position is reported. */
+  const watching = new Set<Entry>();
+  let reportScheduled = false;
 
   const currentMs = (): number =>
-    painting === undefined ? 0 : Math.max(0, estimate.of(painting.entry.work) - (now() - painting.since));
+    running === undefined ? 0 : Math.max(0, estimate.of(running.entry.work) - (now() - running.since));
 
-  const standingsNow = () => {
+  const positionOf = (entry: Entry): QueuePosition => {
     if (standings === undefined) {
       let beforeMs = 0;
       standings = new Map(
-        queue.order().map((entry, position) => {
+        queue.order().map((each, position) => {
           const standing = { position, beforeMs };
-          beforeMs += estimate.of(entry.work);
-          return [entry, standing];
+          beforeMs += estimate.of(each.work);
+          return [each, standing];
         }),
       );
     }
-    return standings;
-  };
-
-  const positionOf = (entry: Entry): QueuePosition => {
-    const { position = 0, beforeMs = 0 } = standingsNow().get(entry) ?? {};
+    const { position = 0, beforeMs = 0 } = standings.get(entry) ?? {};
     return { position, estimatedWaitMs: currentMs() + beforeMs };
   };
 
-  const allPaintedMs = (): number =>
-    [...standingsNow().keys()].reduce((sum, { work }) => sum + estimate.of(work), currentMs());
-
-  /** After every change of who is here: gives the turn, where the engine is free, and lets the others look where they stand. */
-  const advance = (): void => {
-    if (painting === undefined && !paused) {
-      const entry = queue.shift();
-      if (entry !== undefined) {
-        painting = { entry, since: now() };
-        entry.changed();
-      }
+  const allDoneMs = (): number => {
+    let sum = currentMs();
+    for (const { work } of queue.items()) {
+      sum += estimate.of(work);
     }
-    standings = undefined;
-    for (const entry of standingsNow().keys()) {
-      entry.changed();
+    return sum;
+  };
+
+  /**
+   * Reports positions once the changes of this moment are over: each of a thousand requests that are cancelled together would else have all
+   * the others told.
+   */
+  const scheduleReport = (): void => {
+    if (!reportScheduled && watching.size > 0) {
+      reportScheduled = true;
+      setImmediate(() => {
+        reportScheduled = false;
+        for (const entry of watching) {
+          const position = positionOf(entry);
+          if (position.position !== entry.reported) {
+            entry.reported = position.position;
+            entry.onPosition?.(position);
+          }
+        }
+      });
     }
   };
 
-  const leave = (entry: Entry, painted: Parameters<Place["leave"]>[0]): void => {
-    if (painting?.entry === entry) {
-      const totalMs = now() - painting.since;
+  /** After every change of who is here: gives the turn, where the engine is free. */
+  const advance = (): void => {
+    standings = undefined;
+    if (running === undefined && !paused) {
+      const entry = queue.shift();
+      if (entry !== undefined) {
+        running = { entry, since: now() };
+        entry.check();
+      }
+    }
+    scheduleReport();
+  };
+
+  const release = (entry: Entry, painted: Parameters<Slot["release"]>[0]): void => {
+    if (running?.entry === entry) {
+      const totalMs = now() - running.since;
       if (painted !== undefined) {
         estimate.learn(entry.work, { ...painted, totalMs });
       }
-      painting = undefined;
+      running = undefined;
       queue.charge(totalMs);
     } else {
       queue.remove(entry);
@@ -162,68 +192,74 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
     advance();
   };
 
-  async function* turn(entry: Entry, signal: AbortSignal): AsyncGenerator<QueuePosition, void, undefined> {
-    let told = -1;
-    const onAbort = () => entry.changed();
-    signal.addEventListener("abort", onAbort, { once: true });
-    try {
-      while (painting?.entry !== entry) {
-        signal.throwIfAborted();
-        if (entry.displaced !== undefined) {
-          throw entry.displaced;
+  const turn = (entry: Entry, signal: AbortSignal, onPosition: Entry["onPosition"]): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const settle = (how: () => void): void => {
+        entry.check = () => {};
+        watching.delete(entry);
+        signal.removeEventListener("abort", check);
+        how();
+      };
+      const check = (): void => {
+        if (signal.aborted) {
+          settle(() => reject(signal.reason));
+        } else if (entry.evicted !== undefined) {
+          const { evicted } = entry;
+          settle(() => reject(evicted));
+        } else if (running?.entry === entry) {
+          settle(resolve);
         }
-        const changed = new Promise<void>((resolve) => {
-          entry.changed = resolve;
-        });
-        const standing = positionOf(entry);
-        if (standing.position !== told) {
-          told = standing.position;
-          yield standing;
-        }
-        await changed;
+      };
+      entry.check = check;
+      entry.onPosition = onPosition;
+      signal.addEventListener("abort", check);
+      if (onPosition !== undefined) {
+        watching.add(entry);
       }
-      signal.throwIfAborted();
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-    }
-  }
+      check();
+      scheduleReport();
+    });
 
   return {
     enter({ caller, work, remainingMs }): AdmissionResult {
       if (paused) {
         return { kind: "paused" };
       }
-      const retryAfterMs = allPaintedMs();
       const entry: Entry = {
         caller,
         work,
         // While nothing is known all cost the same, so that the order is one request of each caller in turn.
         cost: () => estimate.of(work) || 1,
-        changed: () => {},
-        displaced: undefined,
+        check: () => {},
+        onPosition: undefined,
+        reported: -1,
+        evicted: undefined,
       };
       queue.push(entry);
       standings = undefined;
-      const overfull = painting !== undefined && queue.size > maxWaiting;
-      const surplus = overfull ? queue.newestOfLongest() : undefined;
-      const late = tooLate(estimate, { work, waitMs: positionOf(entry).estimatedWaitMs, remainingMs });
+      const surplus = running !== undefined && queue.size > maxWaiting ? queue.newestOfLongest() : undefined;
+      const late =
+        remainingMs === undefined
+          ? undefined
+          : tooLate(estimate, { work, waitMs: positionOf(entry).estimatedWaitMs, remainingMs });
       if (surplus === entry || late !== undefined) {
         queue.remove(entry);
         standings = undefined;
-        return late === undefined ? { kind: "full", retryAfterMs } : { kind: "too-late", ...late };
+        return late === undefined ? { kind: "full", retryAfterMs: allDoneMs() } : { kind: "too-late", ...late };
       }
       if (surplus !== undefined) {
-        surplus.displaced = new DisplacedError(retryAfterMs);
         queue.remove(surplus);
-        surplus.changed();
+        surplus.evicted = new EvictedError(allDoneMs() - estimate.of(work) + estimate.of(surplus.work));
+        surplus.check();
       }
       advance();
       return {
         kind: "admitted",
-        place: {
-          turn: (signal) => turn(entry, signal),
-          tooLate: (remainingMs) => tooLate(estimate, { work, waitMs: 0, remainingMs }),
-          leave: (painted) => leave(entry, painted),
+        slot: {
+          turn: (signal, onPosition) => turn(entry, signal, onPosition),
+          position: () => positionOf(entry),
+          tooLate: (remaining) => tooLate(estimate, { work, waitMs: 0, remainingMs: remaining }),
+          release: (painted) => release(entry, painted),
         },
       };
     },

@@ -1,10 +1,10 @@
 import { type Context, type Span, SpanKind, type Tracer } from "@opentelemetry/api";
-import type { Engine, PaintEvent, PaintRequest, PaintSettings } from "../engine/engine.js";
+import type { Engine, GeneratedImage, GenerateOptions, PaintRequest, PaintSettings } from "../engine/engine.js";
 import { settleFailure } from "../trace/settle-span.js";
-import { iterateWithSpan } from "../trace/span-scope.js";
+import { withSpan } from "../trace/span-scope.js";
 import type { WorkerMetrics } from "./worker-metrics.js";
 
-/** Who makes the spans of a painting, and those of its stages, and who measures them. */
+/** Makes the spans of an image and of its stages, and measures them. */
 export interface PaintingWatch {
   readonly tracer: Tracer;
   readonly stageTracer: Tracer;
@@ -12,37 +12,37 @@ export interface PaintingWatch {
 }
 
 /**
- * One painting, on a `diffusion` span: what is really painted as attributes, an event per stage, and a span per stage where they are
- * wanted. Yields the engine's events.
+ * Generates one image on a `diffusion` span: the settings as attributes, an event per stage, and a span per stage where they are wanted.
+ *
+ * @throws what `Engine.generate` throws.
  */
 export function diffusion(
   { engine, tracer, stageTracer, metrics }: PaintingWatch & { readonly engine: Engine },
   parent: Context,
   request: PaintRequest,
-  signal: AbortSignal,
-): AsyncIterable<PaintEvent> {
-  return iterateWithSpan(tracer, "diffusion", { parent }, async function* (span, scope) {
+  { signal, onEvent }: GenerateOptions,
+): Promise<GeneratedImage> {
+  return withSpan(tracer, "diffusion", { parent }, async (span, scope) => {
     let stage: Span | undefined;
     const { executionProvider } = engine.info;
     const measured = metrics.painting(executionProvider);
     try {
-      for await (const event of engine.paint(request, signal)) {
-        measured.event(event);
-        switch (event.kind) {
-          case "settings":
+      const image = await engine.generate(request, {
+        signal,
+        onEvent(event) {
+          measured.event(event);
+          if (event.kind === "settings") {
             span.setAttributes(settingsAttributes(event.settings, executionProvider));
-            break;
-          case "stage":
+          } else if (event.kind === "stage") {
             span.addEvent(event.stage);
             stage?.end();
             stage = stageTracer.startSpan(event.stage, {}, scope);
-            break;
-          case "step":
-          case "image":
-            break;
-        }
-        yield event;
-      }
+          }
+          onEvent?.(event);
+        },
+      });
+      measured.image(image);
+      return image;
     } catch (error) {
       if (stage !== undefined) {
         settleFailure(stage, SpanKind.INTERNAL, error, signal);

@@ -156,12 +156,12 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
     get pid() {
       return current?.pid;
     },
-    async *paint(request, signal) {
+    async generate(request, generateOptions) {
       if (current === undefined || state !== "ready") {
         throw new PaintError("lost", state === "stopped" ? "the engine is shut down" : "the engine is starting again");
       }
       const engine = current;
-      yield* engine.paint(request, signal);
+      const image = await engine.generate(request, generateOptions);
       failures = 0;
       const { memoryBytes } = engine;
       const now = performance.now();
@@ -172,6 +172,7 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
         setState("restarting");
         void engine.stop({ graceMs: closeGraceMs });
       }
+      return image;
     },
     onAvailabilityChange(listener) {
       listeners.add(listener);

@@ -24,6 +24,8 @@ export interface FairQueue<T extends FairItem> {
   charge(cost: number): void;
   /** Takes out an item that waits. */
   remove(item: T): void;
+  /** Those who wait, in no order. */
+  items(): Iterable<T>;
   /** Those who wait, in the order of their turns if nobody comes or leaves and each costs what is expected. */
   order(): readonly T[];
   /**
@@ -81,14 +83,21 @@ export function createFairQueue<T extends FairItem>(): FairQueue<T> {
   };
 
   /** Whose turn is next: who has let too many pass, else the lowest start tag; of equals the one who came first. */
-  const nextOf = (candidates: readonly Account<T>[]): Account<T> | undefined => {
+  const nextOf = (candidates: Iterable<Account<T>>): Account<T> | undefined => {
     const numberOf = ({ waiting }: Account<T>) => waiting[0]?.number ?? Number.POSITIVE_INFINITY;
-    const waiting = candidates.filter((account) => account.waiting.length > 0);
-    const overdue = waiting.filter(({ passed }) => passed >= maxPassed);
-    const [next] =
-      overdue.length > 0
-        ? overdue.sort((a, b) => numberOf(a) - numberOf(b))
-        : waiting.sort((a, b) => a.used - b.used || numberOf(a) - numberOf(b));
+    const isOverdue = ({ passed }: Account<T>) => passed >= maxPassed;
+    const isBefore = (a: Account<T>, b: Account<T>) => {
+      if (isOverdue(a) !== isOverdue(b)) {
+        return isOverdue(a);
+      }
+      return isOverdue(a) || a.used === b.used ? numberOf(a) < numberOf(b) : a.used < b.used;
+    };
+    let next: Account<T> | undefined;
+    for (const account of candidates) {
+      if (account.waiting.length > 0 && (next === undefined || isBefore(account, next))) {
+        next = account;
+      }
+    }
     return next;
   };
 
@@ -137,7 +146,7 @@ export function createFairQueue<T extends FairItem>(): FairQueue<T> {
       size++;
     },
     shift() {
-      const account = nextOf([...accounts.values()]);
+      const account = nextOf(accounts.values());
       const item = account && take(account, accounts.values());
       if (account === undefined || item === undefined) {
         return undefined;
@@ -162,6 +171,13 @@ export function createFairQueue<T extends FairItem>(): FairQueue<T> {
         account.passed = index === 0 ? 0 : account.passed;
         size--;
         advance();
+      }
+    },
+    *items() {
+      for (const { waiting } of accounts.values()) {
+        for (const { item } of waiting) {
+          yield item;
+        }
       }
     },
     order,

@@ -1,5 +1,6 @@
 import type { PaintRequest, SchedulerName } from "../engine/engine.js";
 import { Delivery, type GenerationOptions, ImageFormat, Scheduler } from "../gen/throughline/v1/image_pb.js";
+import type { ImageDelivery, ImageTarget } from "../image/delivery.js";
 import type { ImageFormat as Encoding } from "../image/image-format.js";
 
 /** Contract to engine. The values are checked by the contract's rules before they come here. */
@@ -20,8 +21,17 @@ const encodings: Record<ImageFormat, Encoding> = {
   [ImageFormat.WEBP]: "webp",
 };
 
+/** How a request is put to the engine. */
+export interface PaintRequestInit {
+  readonly prompt: string;
+  readonly seed: number;
+  readonly options: GenerationOptions | undefined;
+  /** Whether anybody reads previews. */
+  readonly withPreviews: boolean;
+}
+
 /** The engine's request for a prompt with options; what is absent stays absent, so that the model's own default holds. */
-export function paintRequestOf(prompt: string, seed: number, options: GenerationOptions | undefined): PaintRequest {
+export function paintRequestOf({ prompt, seed, options, withPreviews }: PaintRequestInit): PaintRequest {
   return {
     prompt,
     seed,
@@ -30,7 +40,7 @@ export function paintRequestOf(prompt: string, seed: number, options: Generation
     height: options?.height,
     steps: options?.numInferenceSteps,
     guidanceScale: options?.guidanceScale,
-    previewInterval: options?.previewInterval,
+    previewInterval: withPreviews ? options?.previewInterval : undefined,
     scheduler: schedulers[options?.scheduler ?? Scheduler.UNSPECIFIED],
   };
 }
@@ -40,7 +50,10 @@ export function encodingOf(options: GenerationOptions | undefined): Encoding {
   return encodings[options?.format ?? ImageFormat.UNSPECIFIED];
 }
 
-/** Whether the whole picture is wanted in the response. */
-export function wantsDataUri(options: GenerationOptions | undefined): boolean {
-  return options?.delivery === Delivery.DATA_URI;
+/** How the options ask for the image to be delivered. Without a store that is a `data:` URI, unless they ask for bytes. */
+export function deliveryOf(options: GenerationOptions | undefined, target: ImageTarget | undefined): ImageDelivery {
+  if (options?.delivery === Delivery.INLINE) {
+    return "inline";
+  }
+  return options?.delivery === Delivery.DATA_URI ? "data-uri" : (target ?? "data-uri");
 }

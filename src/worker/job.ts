@@ -1,9 +1,9 @@
-import { randomInt } from "node:crypto";
 import type { Engine, PaintRequest, PaintSettings } from "../engine/engine.js";
 import { PaintError } from "../engine/paint-error.js";
 import { resolveSettings } from "../engine/paint-settings.js";
 import type { GenerationOptions } from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest } from "../gen/throughline/v1/worker_pb.js";
+import { seedOf } from "../image/seed.js";
 import { paintRequestOf } from "./generation-options.js";
 import { refusalOfPaintError } from "./paint-error-to-connect.js";
 import { type PaintingWork, paintingWork } from "./painting-estimate.js";
@@ -17,9 +17,12 @@ export interface Job {
   readonly options: GenerationOptions | undefined;
 }
 
-/** @throws ConnectError INVALID_ARGUMENT, naming the field and what the model takes. */
-export function jobOf({ prompt, options }: InferRequest, { info: { limits } }: Engine): Job {
-  const request = paintRequestOf(prompt, options?.seed ?? randomInt(2 ** 32), options);
+/**
+ * @param withPreviews whether anybody reads previews.
+ * @throws ConnectError INVALID_ARGUMENT, naming the field and what the model takes.
+ */
+export function jobOf({ prompt, options }: InferRequest, { info: { limits } }: Engine, withPreviews: boolean): Job {
+  const request = paintRequestOf({ prompt, seed: seedOf(options), options, withPreviews });
   try {
     const settings = resolveSettings(request, limits);
     return { request, settings, work: paintingWork(settings, limits), options };

@@ -12,7 +12,7 @@ import {
   unavailable,
   unavailableOnce,
 } from "../mesh/errors/errors.js";
-import { DisplacedError } from "./admission.js";
+import { EvictedError } from "./admission.js";
 
 /** Names of the request's fields in the contract, for the engine's. */
 const contractFields: Record<keyof PaintRequest, string> = {
@@ -31,14 +31,14 @@ const contractFields: Record<keyof PaintRequest, string> = {
  * What the client is told when a request could not be painted.
  *
  * @param signal the call's; its reason says whether the client left or the time ran out.
- * @param whereabouts how far the request was, such as `denoising, step 11 of 30`.
+ * @param progress called for how far the request was, such as `denoising, step 11 of 30`.
  */
-export function paintErrorToConnect(error: unknown, signal: AbortSignal, whereabouts: string): ConnectError {
+export function paintErrorToConnect(error: unknown, signal: AbortSignal, progress: () => string): ConnectError {
   if (signal.aborted) {
     const reason = ConnectError.from(signal.reason);
-    return reason.code === Code.DeadlineExceeded ? deadlineExceeded(whereabouts, error) : toClientError(reason, signal);
+    return reason.code === Code.DeadlineExceeded ? deadlineExceeded(progress(), error) : toClientError(reason, signal);
   }
-  if (error instanceof DisplacedError) {
+  if (error instanceof EvictedError) {
     return queueFull(
       "all places of this worker are taken, and this one went to a caller with fewer",
       error.retryAfterMs,

@@ -1,34 +1,34 @@
-import { create } from "@bufbuild/protobuf";
 import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
-import { resultOf } from "../app/result-of.js";
-import { type InferRequest, InferResponseSchema, TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
+import { createEventStream } from "../app/event-stream.js";
+import { type InferStreamResponse, TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
+import { internal } from "../mesh/errors/errors.js";
 import { type InferCall, type InferContext, infer } from "./infer.js";
+import { type StreamedEvent, toStreamMessage, withoutPreview } from "./progress.js";
 
 /** Options of {@link workerRoutes}. */
 export interface WorkerRoutesOptions {
-  /** Asked for at each call, because the engine comes after the server. */
+  /** Called for each call, because the engine comes after the server. */
   readonly context: () => InferContext;
-  /** What the way of a request has to know of its call. */
+  /** What a request has to know of its call. */
   readonly callOf: (call: HandlerContext) => InferCall;
 }
 
-/** The worker's two rpcs: one way of a request, told whole or event by event. */
+/** The worker's two rpcs: the same function, with and without progress. */
 export function workerRoutes({ context, callOf }: WorkerRoutesOptions) {
-  const events = (request: InferRequest, call: HandlerContext) => infer(request, callOf(call), context());
-
   return (router: ConnectRouter): void => {
     router.service(TextToImageWorkerService, {
-      async infer(request, call) {
-        return create(InferResponseSchema, await resultOf(events(request, call)));
-      },
-      async *inferStream({ request }, call) {
-        // The contract's rules make `request` present.
-        if (request !== undefined) {
-          for await (const event of events(request, call)) {
-            yield { event };
-          }
-        }
-      },
+      infer: (request, call) => infer(request, callOf(call), context()),
+      inferStream: ({ request }, call) =>
+        createEventStream<StreamedEvent, InferStreamResponse>({
+          async run(emit) {
+            if (request === undefined) {
+              throw internal("the contract's rules were not checked");
+            }
+            return { case: "result", value: await infer(request, callOf(call), context(), emit) };
+          },
+          toMessage: toStreamMessage,
+          withoutPreview,
+        }),
     });
   };
 }

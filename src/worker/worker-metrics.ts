@@ -1,5 +1,5 @@
 import type { Attributes, Meter } from "@opentelemetry/api";
-import type { PaintEvent, PaintStage } from "../engine/engine.js";
+import type { GeneratedImage, PaintEvent, PaintStage } from "../engine/engine.js";
 
 /** Where an engine stands. */
 export type EngineState = "starting" | "ready" | "restarting";
@@ -28,6 +28,8 @@ export interface WorkerMetrics {
 /** Measures one painting by its events. */
 export interface PaintingMeasurement {
   event(event: PaintEvent): void;
+  /** The image is there. */
+  image(image: Pick<GeneratedImage, "promptCache">): void;
   /** The painting is over, well or not: the steps and the time of a picture that was cancelled count too. */
   end(): void;
 }
@@ -123,13 +125,13 @@ export function createWorkerMetrics({ meter, queue }: WorkerMetricsOptions): Wor
             case "step":
               stepsRun++;
               break;
-            case "image":
-              endStage();
-              pictures.add(1, attributes);
-              lookups.add(event.promptCache.hits, { "throughline.prompt_cache.result": "hit" });
-              lookups.add(event.promptCache.misses, { "throughline.prompt_cache.result": "miss" });
-              break;
           }
+        },
+        image({ promptCache }) {
+          endStage();
+          pictures.add(1, attributes);
+          lookups.add(promptCache.hits, { "throughline.prompt_cache.result": "hit" });
+          lookups.add(promptCache.misses, { "throughline.prompt_cache.result": "miss" });
         },
         end() {
           endStage();

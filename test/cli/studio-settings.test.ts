@@ -5,12 +5,10 @@ import { studioOf } from "../../src/cli/service/studio-of.js";
 import { readSettings } from "../../src/cli/settings/read-settings.js";
 import { studioSettings } from "../../src/cli/settings/studio-settings.js";
 import { createAppDirectory } from "../../src/mesh/directory/app-directory.js";
-import { createRunningRequests } from "../../src/pipeline/running-requests.js";
 
 const settingsOf = (environment: Record<string, string>) => readSettings(studioSettings, {}, environment);
 const parts = {
   directory: createAppDirectory({ apps: { "a/b": { target: "localhost:1" } } }),
-  requests: createRunningRequests(),
   hosts: () => true,
   logger: { warn() {} },
 };

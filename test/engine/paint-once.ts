@@ -1,22 +1,19 @@
 import assert from "node:assert/strict";
-import type { Engine, PaintEvent, PaintRequest } from "../../src/engine/engine.js";
+import type { Engine, GeneratedImage, PaintEvent, PaintRequest } from "../../src/engine/engine.js";
 
-type ImageEvent = Extract<PaintEvent, { kind: "image" }>;
-
-/** Everything that happens while one picture is painted. */
+/** The events of one image. */
 export async function paintEvents(engine: Engine, request: PaintRequest, signal?: AbortSignal): Promise<PaintEvent[]> {
   const events: PaintEvent[] = [];
-  for await (const event of engine.paint(request, signal ?? new AbortController().signal)) {
-    events.push(event);
-  }
+  await engine.generate(request, {
+    signal: signal ?? new AbortController().signal,
+    onEvent: (event) => void events.push(event),
+  });
   return events;
 }
 
-/** Paints one picture and returns its last event. */
-export async function paintOnce(engine: Engine, request: PaintRequest): Promise<ImageEvent> {
-  const last = (await paintEvents(engine, request)).at(-1);
-  assert.ok(last?.kind === "image");
-  return last;
+/** Generates one image. */
+export async function paintOnce(engine: Engine, request: PaintRequest): Promise<GeneratedImage> {
+  return engine.generate(request, { signal: new AbortController().signal });
 }
 
 /** Peak signal-to-noise ratio of two pictures of 8-bit values, in dB. */

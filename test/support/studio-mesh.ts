@@ -9,9 +9,10 @@ import { createAppDirectory } from "../../src/mesh/directory/app-directory.js";
 import { listen } from "../../src/mesh/port/listen.js";
 import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { createPipelineApp } from "../../src/pipeline/pipeline-app.js";
-import { createRunningRequests } from "../../src/pipeline/running-requests.js";
 import { createCollector } from "../../src/studio/collector.js";
 import { createCollectorClient } from "../../src/studio/collector-client.js";
+import { createRequestReporter } from "../../src/studio/report-requests.js";
+import { createRunningRequests } from "../../src/studio/running-requests.js";
 import { studioRelayRoutes } from "../../src/studio/studio-relay.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
@@ -65,9 +66,9 @@ export async function startStudioMesh(t: TestContext, options: StudioMeshOptions
   const pipeline = await serve(
     createPipelineApp({
       directory,
-      requests,
       extension: {
         services: [StudioService],
+        interceptors: [createRequestReporter(requests)],
         routes: studioRelayRoutes({
           collector: client.studio,
           directory,

@@ -1,7 +1,13 @@
 import assert from "node:assert/strict";
-import { getEventListeners } from "node:events";
+import { getEventListeners, setMaxListeners } from "node:events";
 import test from "node:test";
-import { type Admission, type AdmissionRequest, createAdmission, type Place } from "../../src/worker/admission.js";
+import {
+  type Admission,
+  type AdmissionRequest,
+  createAdmission,
+  type QueuePosition,
+  type Slot,
+} from "../../src/worker/admission.js";
 import { createRandom } from "../mesh/support/random.js";
 
 const never = new AbortController().signal;
@@ -9,28 +15,48 @@ const work = { unetRuns: 4, latentPixels: 64 };
 const anybody: AdmissionRequest = { caller: "anybody", work };
 const painted = { denoisingMs: 0, vaeDecodeMs: 0 };
 
-function admitted(admission: Admission, request: Partial<AdmissionRequest> = {}): Place {
+function admitted(admission: Admission, request: Partial<AdmissionRequest> = {}): Slot {
   const result = admission.enter({ ...anybody, ...request });
   assert.equal(result.kind, "admitted");
-  return result.kind === "admitted" ? result.place : assert.fail();
+  return result.kind === "admitted" ? result.slot : assert.fail();
+}
+
+/** Waits for the turn of a slot: `next` gives each position that is reported, and is done when the turn has come. */
+function turnOf(slot: Slot, signal = never) {
+  const reported: QueuePosition[] = [];
+  let wake = () => {};
+  const turn = slot.turn(signal, (position) => {
+    reported.push(position);
+    wake();
+  });
+  turn.catch(() => {});
+  return {
+    async next(): Promise<{ readonly done: boolean; readonly value: QueuePosition | undefined }> {
+      if (reported.length === 0) {
+        await Promise.race([turn, new Promise<void>((resolve) => (wake = resolve))]);
+      }
+      const value = reported.shift();
+      return { done: value === undefined, value };
+    },
+  };
 }
 
 test("the first request has its turn at once, without a position", async () => {
   const place = admitted(createAdmission());
-  assert.deepEqual(await place.turn(never).next(), { done: true, value: undefined });
+  assert.deepEqual(await turnOf(place).next(), { done: true, value: undefined });
 });
 
 test("turns come in the order of entering, and positions are told as they change", async () => {
   const admission = createAdmission();
   const [first, second, third] = [admitted(admission), admitted(admission), admitted(admission)];
-  const [waiting2, waiting3] = [second.turn(never), third.turn(never)];
+  const [waiting2, waiting3] = [turnOf(second), turnOf(third)];
   assert.equal((await waiting2.next()).value?.position, 0);
   assert.equal((await waiting3.next()).value?.position, 1);
   assert.equal(admission.waiting, 2);
-  first.leave(painted);
+  first.release(painted);
   assert.equal((await waiting2.next()).done, true);
   assert.equal((await waiting3.next()).value?.position, 0);
-  second.leave(painted);
+  second.release(painted);
   assert.equal((await waiting3.next()).done, true);
 });
 
@@ -39,10 +65,10 @@ test("a full queue refuses at once, with an estimate from the paintings so far",
   const admission = createAdmission({ maxWaiting: 1, now: () => clock });
   const timed = admitted(admission);
   clock = 1000;
-  timed.leave(painted);
+  timed.release(painted);
   admitted(admission);
   clock = 1400;
-  const waiting = admitted(admission).turn(never);
+  const waiting = turnOf(admitted(admission));
   assert.deepEqual((await waiting.next()).value, { position: 0, estimatedWaitMs: 600 });
   assert.deepEqual(admission.enter(anybody), { kind: "full", retryAfterMs: 1600 });
 });
@@ -51,8 +77,8 @@ test("with no waiting room, the second request is refused and the place is free 
   const admission = createAdmission({ maxWaiting: 0 });
   const place = admitted(admission);
   assert.equal(admission.enter(anybody).kind, "full");
-  place.leave(painted);
-  place.leave(painted);
+  place.release(painted);
+  place.release(painted);
   admitted(admission);
 });
 
@@ -60,16 +86,16 @@ test("a request that is aborted while it waits throws the reason, and those behi
   const admission = createAdmission();
   admitted(admission);
   const leaver = admitted(admission);
-  const behind = admitted(admission).turn(never);
+  const behind = turnOf(admitted(admission));
   const controller = new AbortController();
-  const waiting = leaver.turn(controller.signal);
+  const waiting = turnOf(leaver, controller.signal);
   await waiting.next();
   assert.equal((await behind.next()).value?.position, 1);
   const next = behind.next();
   const left = waiting.next();
   controller.abort(new Error("left"));
   await assert.rejects(left, /left/);
-  leaver.leave(painted);
+  leaver.release(painted);
   assert.equal((await next).value?.position, 0);
   assert.equal(admission.waiting, 1);
 });
@@ -77,7 +103,7 @@ test("a request that is aborted while it waits throws the reason, and those behi
 test("a turn that comes together with the abort is not taken", async () => {
   const admission = createAdmission();
   const place = admitted(admission);
-  await assert.rejects(place.turn(AbortSignal.abort(new Error("gone"))).next(), /gone/);
+  await assert.rejects(place.turn(AbortSignal.abort(new Error("gone"))), /gone/);
 });
 
 test("a nonsense bound is refused with the value", () => {
@@ -89,9 +115,9 @@ test("only paintings that came to a picture count for the estimate", async () =>
   const admission = createAdmission({ maxWaiting: 0, now: () => clock });
   const timed = admitted(admission);
   clock = 1000;
-  timed.leave(painted);
+  timed.release(painted);
   for (let i = 0; i < 10; i++) {
-    admitted(admission).leave();
+    admitted(admission).release();
   }
   admitted(admission);
   assert.deepEqual(admission.enter(anybody), { kind: "full", retryAfterMs: 1000 });
@@ -100,9 +126,9 @@ test("only paintings that came to a picture count for the estimate", async () =>
 test("while it is paused nobody gets a turn, and afterwards the first in the queue does", async () => {
   const admission = createAdmission();
   const lost = admitted(admission);
-  const waiting = admitted(admission).turn(never);
+  const waiting = turnOf(admitted(admission));
   admission.setPaused(true);
-  lost.leave();
+  lost.release();
   assert.equal((await waiting.next()).value?.position, 0);
   assert.deepEqual(admission.enter(anybody), { kind: "paused" });
   admission.setPaused(false);
@@ -113,11 +139,11 @@ test("a long wait leaves one listener on the signal, and none afterwards", async
   const admission = createAdmission({ maxWaiting: 30 });
   const places = Array.from({ length: 20 }, () => admitted(admission));
   const { signal } = new AbortController();
-  const last = places.at(-1)?.turn(signal) ?? assert.fail();
+  const last = turnOf(places.at(-1) ?? assert.fail(), signal);
   for (const place of places.slice(0, -1)) {
     assert.equal((await last.next()).done, false);
     assert.equal(getEventListeners(signal, "abort").length, 1);
-    place.leave(painted);
+    place.release(painted);
   }
   assert.equal((await last.next()).done, true);
   assert.equal(getEventListeners(signal, "abort").length, 0);
@@ -128,15 +154,15 @@ test("a caller who comes later waits for one picture, not for all that another o
   const admission = createAdmission({ now: () => clock });
   const measuring = admitted(admission);
   clock += 1000;
-  measuring.leave(painted);
+  measuring.release(painted);
   const greedy = Array.from({ length: 10 }, () => admitted(admission, { caller: "greedy" }));
-  const second = greedy[1]?.turn(never) ?? assert.fail();
+  const second = turnOf(greedy[1] ?? assert.fail());
   assert.equal((await second.next()).value?.position, 0);
-  const modest = admitted(admission, { caller: "modest" }).turn(never);
+  const modest = turnOf(admitted(admission, { caller: "modest" }));
   assert.deepEqual((await modest.next()).value, { position: 0, estimatedWaitMs: 1000 });
   assert.deepEqual((await second.next()).value, { position: 1, estimatedWaitMs: 2000 });
   clock += 1000;
-  greedy[0]?.leave(painted);
+  greedy[0]?.release(painted);
   assert.equal((await modest.next()).done, true);
 });
 
@@ -145,19 +171,19 @@ test("a request is estimated by its own work and by that of those before it", as
   const admission = createAdmission({ now: () => clock });
   const measuring = admitted(admission);
   clock += 100;
-  measuring.leave({ denoisingMs: 100, vaeDecodeMs: 0 });
+  measuring.release({ denoisingMs: 100, vaeDecodeMs: 0 });
   admitted(admission, { work: { unetRuns: 100, latentPixels: 1024 } });
-  const waiting = admitted(admission).turn(never);
+  const waiting = turnOf(admitted(admission));
   assert.equal((await waiting.next()).value?.estimatedWaitMs, 100 * 25 * 16);
 });
 
 test("a full queue takes another caller in for the newest request of the one who has most", async () => {
   const admission = createAdmission({ maxWaiting: 3 });
   admitted(admission, { caller: "greedy" });
-  const greedy = Array.from({ length: 3 }, () => admitted(admission, { caller: "greedy" }).turn(never));
+  const greedy = Array.from({ length: 3 }, () => turnOf(admitted(admission, { caller: "greedy" })));
   await Promise.all(greedy.map((turn) => turn.next()));
   const enter = (caller: string) => admission.enter({ ...anybody, caller }).kind;
-  const newest = assert.rejects(greedy[2]?.next() ?? assert.fail(), { name: "DisplacedError" });
+  const newest = assert.rejects(greedy[2]?.next() ?? assert.fail(), { name: "EvictedError" });
   assert.deepEqual([enter("greedy"), enter("modest")], ["full", "admitted"]);
   await newest;
   // Two and one are as even as it gets for these two; a third caller finds two at the first one.
@@ -175,7 +201,7 @@ test("a call that cannot be done in time is refused at once, by estimates from a
   for (let i = 0; i < 3; i++) {
     const place = enter(1);
     clock += 1000;
-    (place.kind === "admitted" ? place.place : assert.fail()).leave(painted);
+    (place.kind === "admitted" ? place.slot : assert.fail()).release(painted);
   }
   const alone = { kind: "too-late", evenAlone: true, waitMs: 0, paintingMs: 1000, remainingMs: 600 };
   assert.deepEqual(enter(600), alone);
@@ -194,12 +220,12 @@ test("in random histories every position told is the number of turns to come bef
     const admission = createAdmission({ now: () => clock, maxWaiting: 30 });
     const measuring = admitted(admission);
     clock += 256;
-    measuring.leave({ denoisingMs: 256, vaeDecodeMs: 0 });
-    const turns: { readonly place: Place; readonly turn: ReturnType<Place["turn"]>; readonly costMs: number }[] = [];
+    measuring.release({ denoisingMs: 256, vaeDecodeMs: 0 });
+    const turns: { readonly place: Slot; readonly turn: ReturnType<typeof turnOf>; readonly costMs: number }[] = [];
     for (let i = 0; i < 2 + below(20); i++) {
       const unetRuns = 1 + below(50);
       const place = admitted(admission, { caller: `${below(4)}`, work: { unetRuns, latentPixels: 64 } });
-      turns.push({ place, turn: place.turn(never), costMs: unetRuns * 64 });
+      turns.push({ place, turn: turnOf(place), costMs: unetRuns * 64 });
     }
     // The first has its turn already; of the others each says where it stands and how long it will wait.
     const told = await Promise.all(turns.map(async ({ turn }) => (await turn.next()).value));
@@ -210,17 +236,42 @@ test("in random histories every position told is the number of turns to come bef
     promised.sort((one, other) => one.position - other.position);
     const start = clock;
     clock += turns[0]?.costMs ?? 0;
-    turns[0]?.place.leave({ denoisingMs: clock - start, vaeDecodeMs: 0 });
+    turns[0]?.place.release({ denoisingMs: clock - start, vaeDecodeMs: 0 });
     for (const [index, { place, turn, position, estimatedWaitMs, costMs }] of promised.entries()) {
       let next = await turn.next();
-      while (next.done !== true) {
+      while (next.value !== undefined) {
         assert.ok(next.value.position < position, "a position only falls while nobody comes");
         next = await turn.next();
       }
       assert.equal(position, index);
       assert.ok(Math.abs(clock - start - estimatedWaitMs) < 1e-6);
       clock += costMs;
-      place.leave({ denoisingMs: costMs, vaeDecodeMs: 0 });
+      place.release({ denoisingMs: costMs, vaeDecodeMs: 0 });
     }
   }
+});
+
+test("when a thousand waiting requests are cancelled together, those that stay are told once", async () => {
+  const count = 1000;
+  const admission = createAdmission({ maxWaiting: 2 * count });
+  admitted(admission);
+  const leaving = new AbortController();
+  setMaxListeners(0, leaving.signal, never);
+  const leavers = Array.from({ length: count }, () => admitted(admission));
+  const left = leavers.map((slot) => assert.rejects(slot.turn(leaving.signal).finally(slot.release), /left/));
+  const reports: number[][] = Array.from({ length: count }, () => []);
+  const stayers = reports.map((positions) => {
+    const slot = admitted(admission);
+    void slot.turn(never, ({ position }) => positions.push(position));
+    return slot;
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  leaving.abort(new Error("left"));
+  await Promise.all(left);
+  assert.equal(admission.waiting, count);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(
+    reports,
+    stayers.map((_, index) => [count + index, index]),
+  );
 });

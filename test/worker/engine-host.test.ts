@@ -6,7 +6,7 @@ import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { pino } from "pino";
-import type { PaintRequest } from "../../src/engine/engine.js";
+import type { PaintEvent, PaintRequest } from "../../src/engine/engine.js";
 import { createEngineHost, type EngineHost, type EngineHostState } from "../../src/worker/engine-host.js";
 import { paintEvents, paintOnce } from "../engine/paint-once.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
@@ -63,11 +63,14 @@ function whenState(host: EngineHost, wanted: EngineHostState): Promise<void> {
 
 /** Paints until the first step is done, then does something, and goes on. */
 async function paintAndThen(host: EngineHost, signal: AbortSignal, afterFirstStep: () => void): Promise<void> {
-  for await (const event of host.paint(endless, signal)) {
-    if (event.kind === "step" && event.step === 1) {
-      afterFirstStep();
-    }
-  }
+  await host.generate(endless, {
+    signal,
+    onEvent(event) {
+      if (event.kind === "step" && event.step === 1) {
+        afterFirstStep();
+      }
+    },
+  });
 }
 
 describe("engine host", async () => {
@@ -103,14 +106,15 @@ describe("engine host", async () => {
 
   it("refuses a second picture while one is painted, and paints on", async () => {
     const { signal } = new AbortController();
-    let steps = 0;
-    for await (const event of host.paint({ ...heart, steps: 5 }, signal)) {
-      if (event.kind === "step") {
-        steps++;
-        await assert.rejects(paintOnce(host, heart), /one picture at a time/);
+    const second: Promise<unknown>[] = [];
+    const onEvent = ({ kind }: PaintEvent) => {
+      if (kind === "step") {
+        second.push(assert.rejects(paintOnce(host, heart), /one image at a time/));
       }
-    }
-    assert.equal(steps, 5);
+    };
+    await host.generate({ ...heart, steps: 5 }, { signal, onEvent });
+    assert.equal(second.length, 5);
+    await Promise.all(second);
   });
 
   it("stops for an aborted signal with its reason, and paints the next picture", async () => {

@@ -5,8 +5,14 @@ import { createEngineHost } from "../../src/worker/engine-host.js";
 const [, , modelFolder = ""] = process.argv;
 const program = new URL("./lifeline-program.ts", import.meta.url);
 const host = await createEngineHost({ modelFolder, program, logger: pino({ level: "silent" }) });
-for await (const event of host.paint({ prompt: "a cat", seed: 1, steps: 1000 }, new AbortController().signal)) {
-  if (event.kind === "step" && event.step === 1) {
-    process.send?.("painting");
-  }
-}
+await host.generate(
+  { prompt: "a cat", seed: 1, steps: 1000 },
+  {
+    signal: new AbortController().signal,
+    onEvent(event) {
+      if (event.kind === "step" && event.step === 1) {
+        process.send?.("painting");
+      }
+    },
+  },
+);

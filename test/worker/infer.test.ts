@@ -2,34 +2,29 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { createNoopMeter, ProxyTracerProvider } from "@opentelemetry/api";
-import type { PaintEvent } from "../../src/engine/engine.js";
-import type { Progress } from "../../src/gen/throughline/v1/image_pb.js";
+import type { PaintRequest } from "../../src/engine/engine.js";
 import { InferRequestSchema } from "../../src/gen/throughline/v1/worker_pb.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createSilentPropagator } from "../../src/trace/telemetry/spans.js";
 import { createAdmission } from "../../src/worker/admission.js";
 import { infer } from "../../src/worker/infer.js";
+import type { InferEvent } from "../../src/worker/progress.js";
 import { createWorkerMetrics } from "../../src/worker/worker-metrics.js";
 
-const steps = 20;
-
-/** The events of one request for a preview at each step, and when its painting has come to its end. */
-function inferWithPreviews() {
+/** Runs one request for a preview at each of four steps; what the engine was asked for comes back beside the response. */
+async function inferOnce(emit?: (event: InferEvent) => void) {
   const fake = createFakeEngine();
-  let ended = () => {};
-  const painted = new Promise<void>((resolve) => {
-    ended = resolve;
-  });
-  const engine = {
-    info: fake.info,
-    async *paint(...[request, signal]: Parameters<typeof fake.paint>): AsyncGenerator<PaintEvent> {
-      yield* fake.paint(request, signal);
-      ended();
+  let asked: PaintRequest | undefined;
+  const engine: typeof fake = {
+    ...fake,
+    generate(request, options) {
+      asked = request;
+      return fake.generate(request, options);
     },
   };
   const tracer = new ProxyTracerProvider().getTracer("none");
-  const events = infer(
-    create(InferRequestSchema, { prompt: "a heart", options: { numInferenceSteps: steps, previewInterval: 1 } }),
+  const response = await infer(
+    create(InferRequestSchema, { prompt: "a heart", options: { numInferenceSteps: 4, previewInterval: 1 } }),
     {
       signal: new AbortController().signal,
       remainingMs: undefined,
@@ -48,27 +43,25 @@ function inferWithPreviews() {
       headerPolicy: "ignore",
       store: undefined,
     },
+    emit,
   );
-  return { events, painted };
+  return { response, asked };
 }
 
-test("a reader that stalls gets every step, but of the previews only the newest, eight at most", async () => {
-  const { events, painted } = inferWithPreviews();
-  const progress: Pick<Progress, "step" | "preview">[] = [];
-  for await (const event of events) {
-    if (event.case === "progress") {
-      if (progress.length === 0) {
-        await painted;
-      }
-      progress.push({ step: event.value.step ?? 0, preview: event.value.preview ?? new Uint8Array() });
-    }
-  }
-  const all = progress.filter(({ step }) => step > 0);
+test("infer without a reader of progress asks the engine for no previews", async () => {
+  const { response, asked } = await inferOnce();
+  assert.ok(response.image?.url.startsWith("data:image/png;base64,"));
+  assert.equal(asked?.previewInterval, undefined);
+});
+
+test("infer with a reader of progress emits each stage and step, with the previews that were asked for", async () => {
+  const events: InferEvent[] = [];
+  const { asked } = await inferOnce((event) => void events.push(event));
+  assert.equal(asked?.previewInterval, 1);
+  const steps = events.flatMap((event) => (event.case === "progress" && event.value.step > 0 ? [event.value] : []));
   assert.deepEqual(
-    all.map(({ step }) => step),
-    Array.from({ length: steps }, (_, index) => index + 1),
+    steps.map(({ step, totalSteps, preview }) => [step, totalSteps, preview !== undefined]),
+    [1, 2, 3, 4].map((step) => [step, 4, true]),
   );
-  const withPreview = all.filter(({ preview }) => preview.length > 0);
-  assert.ok(withPreview.length > 0 && withPreview.length <= 8, `${withPreview.length} previews waited`);
-  assert.deepEqual(withPreview, all.slice(-withPreview.length));
+  assert.equal(events.length, steps.length + 4, "text encoding, denoising, decoding, upload");
 });

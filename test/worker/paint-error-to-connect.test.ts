@@ -15,7 +15,7 @@ test("a request whose engine died in the middle of it may be made once more, one
 
 test("a worker whose disk of pictures is full says so without the folder, and forbids to paint it elsewhere", () => {
   const full = new StoreFullError("no space is left in /srv/pictures");
-  const error = paintErrorToConnect(full, new AbortController().signal, "upload");
+  const error = paintErrorToConnect(full, new AbortController().signal, () => "upload");
   assert.equal(error.message, "[unavailable] the picture cannot be kept: the disk of the pictures is full");
   assert.deepEqual([error.cause, error.metadata.get("grpc-retry-pushback-ms")], [full, "-1"]);
 });

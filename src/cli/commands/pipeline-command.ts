@@ -1,5 +1,4 @@
 import { createPipelineApp, pipelineName } from "../../pipeline/pipeline-app.js";
-import { createRunningRequests } from "../../pipeline/running-requests.js";
 import type { CommandContext } from "../command-context.js";
 import { runService } from "../process/run-service.js";
 import { directoryOf } from "../service/directory-of.js";
@@ -23,7 +22,6 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
     {
       name: pipelineName,
       async start() {
-        const requests = createRunningRequests();
         const app = createPipelineApp({
           directory,
           workerSecurity: workerSecurityOf(settings, logger),
@@ -32,8 +30,7 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
           corsOrigins,
           trustTraceparent,
           showApps,
-          requests,
-          extension: await studioOf(settings, { directory, requests, hosts: hostCheckOf(settings), logger }),
+          extension: await studioOf(settings, { directory, hosts: hostCheckOf(settings), logger }),
           telemetry,
           logger,
         });

@@ -63,12 +63,8 @@ export async function examinePainting(
 async function paintSmall(engine: EngineProcess, signal: AbortSignal | undefined): Promise<Pixels> {
   const { width, height } = engine.info.limits.sizes;
   const request = { prompt: "a red heart", seed: 7, steps: 2, width: width.minimum, height: height.minimum };
-  for await (const event of engine.paint(request, signal ?? new AbortController().signal)) {
-    if (event.kind === "image") {
-      return event.pixels;
-    }
-  }
-  throw new Error("the engine ended without a picture");
+  const { pixels } = await engine.generate(request, { signal: signal ?? new AbortController().signal });
+  return pixels;
 }
 
 function describeStart({ info, startUp }: EngineProcess): string {

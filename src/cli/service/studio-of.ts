@@ -9,9 +9,10 @@ import {
 import type { AppDirectory } from "../../mesh/directory/app-directory.js";
 import { respondPlain } from "../../mesh/port/node-handler.js";
 import type { PipelineExtension } from "../../pipeline/pipeline-app.js";
-import type { RunningRequests } from "../../pipeline/running-requests.js";
 import { createCollectorClient } from "../../studio/collector-client.js";
 import { createPageRoute } from "../../studio/page-route.js";
+import { createRequestReporter } from "../../studio/report-requests.js";
+import { createRunningRequests } from "../../studio/running-requests.js";
 import { studioRelayRoutes } from "../../studio/studio-relay.js";
 import { usageError } from "../command-error.js";
 import { studioPageFolder } from "../package-root.js";
@@ -21,7 +22,6 @@ import type { studioSettings } from "../settings/studio-settings.js";
 /** What of a pipeline its studio shows. */
 export interface StudioOptions {
   readonly directory: AppDirectory;
-  readonly requests: RunningRequests;
   /** By which names the studio may be asked for. */
   readonly hosts: HostCheck;
   readonly logger: Pick<Logger, "warn">;
@@ -34,7 +34,7 @@ export interface StudioOptions {
  */
 export async function studioOf(
   settings: SettingsOf<typeof studioSettings>,
-  { directory, requests, hosts, logger }: StudioOptions,
+  { directory, hosts, logger }: StudioOptions,
 ): Promise<PipelineExtension | undefined> {
   const { studio, studioCollector, traceUrl, traceBackend } = settings;
   if (!studio) {
@@ -48,10 +48,11 @@ export async function studioOf(
   }
   const pageRoute = await createPageRoute(studioPageFolder);
   const ending = new AbortController();
+  const requests = createRunningRequests();
   const collector = studioCollector === undefined ? undefined : createCollectorClient(studioCollector);
   return {
     services: [StudioService],
-    interceptors: [createHostInterceptor([StudioService], hosts)],
+    interceptors: [createHostInterceptor([StudioService], hosts), createRequestReporter(requests)],
     routes: studioRelayRoutes({
       collector: collector?.studio,
       directory,

@@ -5,9 +5,9 @@ import type { Engine } from "../engine.js";
 import type { GraphFiles } from "../graph-files.js";
 import type { DeviceFailure } from "../load-on-device.js";
 import { ModelFolderError } from "../model-folder-error.js";
+import { generateInProcess } from "./generate-in-process.js";
 import { heartbeatDescriptor } from "./heartbeat.js";
 import { type HostMessage, isEngineMessage, type LoadOrder, type StartUpTimes } from "./messages.js";
-import { createProcessPainter } from "./process-painter.js";
 import { watchVitalSigns } from "./vital-signs.js";
 
 /** An engine in a process of its own, loaded and warmed up. */
@@ -128,7 +128,7 @@ export async function startEngineProcess(options: EngineProcessOptions): Promise
       get memoryBytes() {
         return vitals.memoryBytes;
       },
-      paint: createProcessPainter({ child, exited, send, stallMs, onStall: killFor }),
+      generate: generateInProcess({ child, exited, send, stallMs, onStall: killFor }),
       async stop({ graceMs }) {
         send({ kind: "close" });
         const timer = setTimeout(kill, graceMs);

@@ -1,5 +1,5 @@
 import type { Device } from "../device.js";
-import type { EngineInfo, PaintEvent, PaintRequest } from "../engine.js";
+import type { EngineInfo, GeneratedImage, PaintEvent, PaintRequest } from "../engine.js";
 import type { GraphFiles, Precision } from "../graph-files.js";
 import type { DeviceFailure } from "../load-on-device.js";
 import type { ModelFolderFault } from "../model-folder-error.js";
@@ -14,8 +14,8 @@ import type { PaintErrorKind } from "../paint-error.js";
 export type HostMessage =
   /** The first message, once. */
   | ({ readonly kind: "load" } & LoadOrder)
-  /** Begins when the painting before has ended. Ids are the host's and never come twice. */
-  | { readonly kind: "paint"; readonly id: number; readonly request: PaintRequest }
+  /** Begins when the image before has ended. Ids are the host's and never come twice. */
+  | { readonly kind: "generate"; readonly id: number; readonly request: PaintRequest }
   /** Stop before the next run of a sub-model. */
   | { readonly kind: "cancel"; readonly id: number }
   /** Stop and exit. */
@@ -33,14 +33,14 @@ export interface LoadOrder {
 }
 
 /** About one picture: any number of events, then one of the others. */
-export type PaintMessage =
+export type GenerateMessage =
   | { readonly kind: "event"; readonly id: number; readonly event: PaintEvent }
-  | { readonly kind: "done"; readonly id: number; readonly memoryBytes: number }
+  | { readonly kind: "done"; readonly id: number; readonly image: GeneratedImage; readonly memoryBytes: number }
   | { readonly kind: "cancelled"; readonly id: number }
   | { readonly kind: "failed"; readonly id: number; readonly error: PaintFailure };
 
 /** From the engine's process. */
-export type EngineMessage = DeviceFailedMessage | ReadyMessage | LoadFailedMessage | PaintMessage;
+export type EngineMessage = DeviceFailedMessage | ReadyMessage | LoadFailedMessage | GenerateMessage;
 
 /** Before the model is ready or has failed: a device that was tried in vain. */
 export interface DeviceFailedMessage {
@@ -80,7 +80,7 @@ export interface PaintFailure {
 }
 
 export function isHostMessage(value: unknown): value is HostMessage {
-  return hasKind(value, ["load", "paint", "cancel", "close"]);
+  return hasKind(value, ["load", "generate", "cancel", "close"]);
 }
 
 export function isEngineMessage(value: unknown): value is EngineMessage {

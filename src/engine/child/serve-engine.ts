@@ -1,3 +1,4 @@
+import type { PaintEvent } from "../engine.js";
 import type { DeviceFailure, LoadedEngine } from "../load-on-device.js";
 import { ModelFolderError } from "../model-folder-error.js";
 import { PaintError } from "../paint-error.js";
@@ -18,11 +19,11 @@ export interface ServeEngineOptions {
   readonly onClosed: () => void;
 }
 
-/** Serves one engine to the host at the other end of a channel: loads it, and paints what it is asked for. */
+/** Serves one engine to the host at the other end of a channel: loads it, and generates the images it is asked for. */
 export function serveEngine({ channel, load, onClosed }: ServeEngineOptions): void {
   let engine: SdxlEngine | undefined;
   const controllers = new Map<number, AbortController>();
-  /** Settles when every painting so far has ended; it never fails. */
+  /** Settles when every image so far has ended; it never fails. */
   let idle: Promise<void> = Promise.resolve();
 
   async function start(order: LoadOrder): Promise<void> {
@@ -43,15 +44,16 @@ export function serveEngine({ channel, load, onClosed }: ServeEngineOptions): vo
     }
   }
 
-  async function paint({ id, request }: Extract<HostMessage, { kind: "paint" }>, signal: AbortSignal): Promise<void> {
+  type GenerateMessage = Extract<HostMessage, { kind: "generate" }>;
+
+  async function generate({ id, request }: GenerateMessage, signal: AbortSignal): Promise<void> {
     try {
       if (engine === undefined) {
-        throw new Error("asked to paint before the model was loaded");
+        throw new Error("asked to generate before the model was loaded");
       }
-      for await (const event of engine.paint(request, signal)) {
-        channel.send({ kind: "event", id, event });
-      }
-      channel.send({ kind: "done", id, memoryBytes: process.memoryUsage.rss() });
+      const onEvent = (event: PaintEvent) => channel.send({ kind: "event", id, event });
+      const image = await engine.generate(request, { signal, onEvent });
+      channel.send({ kind: "done", id, image, memoryBytes: process.memoryUsage.rss() });
     } catch (error) {
       channel.send(signal.aborted ? { kind: "cancelled", id } : { kind: "failed", id, error: paintFailure(error) });
     } finally {
@@ -64,10 +66,10 @@ export function serveEngine({ channel, load, onClosed }: ServeEngineOptions): vo
       case "load":
         void start(message);
         break;
-      case "paint": {
+      case "generate": {
         const controller = new AbortController();
         controllers.set(message.id, controller);
-        idle = idle.then(() => paint(message, controller.signal));
+        idle = idle.then(() => generate(message, controller.signal));
         break;
       }
       case "cancel":

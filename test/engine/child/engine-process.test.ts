@@ -3,7 +3,7 @@ import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { type EngineProcess, startEngineProcess } from "../../../src/engine/child/engine-process.js";
-import type { PaintRequest } from "../../../src/engine/engine.js";
+import type { PaintEvent, PaintRequest } from "../../../src/engine/engine.js";
 import { makeSdxlFolder } from "../../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../../fixtures/temporary-folder.js";
 import { paintOnce } from "../paint-once.js";
@@ -44,24 +44,9 @@ describe("engine process whose second UNet run waits for a cancel", async () => 
   it("runs the UNet no more than once after an abort, and throws the signal's reason", async () => {
     const controller = new AbortController();
     const reason = new Error("enough");
-    await assert.rejects(async () => {
-      for await (const event of engine.paint(cat, controller.signal)) {
-        if (event.kind === "step") {
-          controller.abort(reason);
-        }
-      }
-    }, reason);
-    await paintOnce(engine, short);
-    const runs = (await takeUnetRuns()) - 1;
-    assert.ok(runs === 1 || runs === 2, `${runs} runs`);
-  });
-
-  it("does the same when the iteration is left", async () => {
-    for await (const event of engine.paint({ ...cat, prompt: "a dog" }, new AbortController().signal)) {
-      if (event.kind === "step") {
-        break;
-      }
-    }
+    const { signal } = controller;
+    const onEvent = ({ kind }: PaintEvent) => void (kind === "step" && controller.abort(reason));
+    await assert.rejects(engine.generate(cat, { signal, onEvent }), reason);
     await paintOnce(engine, short);
     const runs = (await takeUnetRuns()) - 1;
     assert.ok(runs === 1 || runs === 2, `${runs} runs`);
@@ -79,13 +64,9 @@ describe("engine process with a slow model", async () => {
 
   it("takes a cancel in between two runs", async () => {
     const controller = new AbortController();
-    await assert.rejects(async () => {
-      for await (const event of engine.paint(cat, controller.signal)) {
-        if (event.kind === "step") {
-          controller.abort();
-        }
-      }
-    }, /aborted/);
+    const { signal } = controller;
+    const onEvent = ({ kind }: PaintEvent) => void (kind === "step" && controller.abort());
+    await assert.rejects(engine.generate(cat, { signal, onEvent }), /aborted/);
     await paintOnce(engine, short);
     const runs = (await takeUnetRuns()) - 1;
     // That a cancel which has come in stops the very next run is the other model's matter. This one waits for none, so a cancel that was
@@ -94,16 +75,10 @@ describe("engine process with a slow model", async () => {
   });
 
   it("ends when it is asked to, in the middle of a picture too", async () => {
-    await assert.rejects(
-      async () => {
-        for await (const event of engine.paint(cat, new AbortController().signal)) {
-          if (event.kind === "step" && event.step === 1) {
-            void engine.stop({ graceMs: 60_000 });
-          }
-        }
-      },
-      { name: "PaintError", kind: "lost" },
-    );
+    const { signal } = new AbortController();
+    const onEvent = (event: PaintEvent) =>
+      void (event.kind === "step" && event.step === 1 && engine.stop({ graceMs: 60_000 }));
+    await assert.rejects(engine.generate(cat, { signal, onEvent }), { name: "PaintError", kind: "lost" });
     assert.equal(await engine.exited, "exit code 0");
   });
 });

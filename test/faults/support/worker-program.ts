@@ -40,13 +40,10 @@ const waiting = createFakeEngine({
 });
 const engine: ManagedEngine = {
   ...waiting,
-  async *paint(request, signal) {
-    for await (const event of waiting.paint(request, signal)) {
-      // Noise, so that a picture weighs what a real one of its size does at the most.
-      yield event.kind === "image"
-        ? { ...event, pixels: { ...event.pixels, data: randomFillSync(new Uint8Array(event.pixels.data.length)) } }
-        : event;
-    }
+  async generate(request, options) {
+    const image = await waiting.generate(request, options);
+    // Noise, so that a picture weighs what a real one of its size does at the most.
+    return { ...image, pixels: { ...image.pixels, data: randomFillSync(new Uint8Array(image.pixels.data.length)) } };
   },
 };
 

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Code } from "@connectrpc/connect";
-import { followRequest } from "../../src/pipeline/follow-request.js";
-import { createRunningRequests, type RequestNews, type RunningRequests } from "../../src/pipeline/running-requests.js";
+import { createRunningRequests, type RequestNews, type RunningRequests } from "../../src/studio/running-requests.js";
 
 const begin = (requests: RunningRequests, traceId = "") => requests.begin({ method: "GenerateStream", traceId });
 const progress = (step: number) => ({ case: "progress", value: { step } }) as const;
@@ -103,54 +102,4 @@ test("requests without trace ids can be told apart by when they began", async ()
     starts.add(value?.startUnixNano);
   }
   assert.equal(starts.size, 100);
-});
-
-test("what follows a request passes all on, and tells neither previews nor results", async () => {
-  const requests = createRunningRequests();
-  const heard: RequestNews[] = [];
-  const leaving = new AbortController();
-  const { signal } = leaving;
-  const watching = (async () => {
-    for await (const news of requests.watch(signal)) {
-      heard.push(news);
-    }
-  })();
-  const options = { requests, method: "GenerateStream", traceId: "a", signal };
-  const preview = new Uint8Array(1000);
-  const events = async function* () {
-    yield { case: "progress", value: { step: 1, preview, previewContentType: "image/png" } } as const;
-    yield { case: "result", value: { seed: 7 } } as const;
-  };
-  const passed: unknown[] = [];
-  for await (const event of followRequest(events(), options)) {
-    passed.push(event);
-    // So that the watcher hears each.
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-  assert.deepEqual(passed, [
-    { case: "progress", value: { step: 1, preview, previewContentType: "image/png" } },
-    { case: "result", value: { seed: 7 } },
-  ]);
-  for await (const _ of followRequest(events(), options)) {
-    break;
-  }
-  const failing = async function* () {
-    yield* events();
-    throw new TypeError("inner");
-  };
-  await assert.rejects(async () => {
-    for await (const _ of followRequest(failing(), options)) {
-      // To its end.
-    }
-  }, TypeError);
-  await new Promise((resolve) => setImmediate(resolve));
-  leaving.abort();
-  await watching;
-  assert.deepEqual(
-    heard.flatMap(({ event }) => (event?.case === "ended" ? [event.value.statusCode] : [])),
-    ["OK", "CANCELLED", "INTERNAL"],
-  );
-  const [, told] = heard;
-  assert.ok(told?.event?.case === "progress");
-  assert.deepEqual(Object.keys(told.event.value).toSorted(), ["stage", "step", "totalSteps"]);
 });

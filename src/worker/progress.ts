@@ -1,0 +1,90 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { PaintEvent, Pixels } from "../engine/engine.js";
+import { Stage } from "../gen/throughline/v1/image_pb.js";
+import { type InferStreamResponse, InferStreamResponseSchema } from "../gen/throughline/v1/worker_pb.js";
+import { encodeImage } from "../image/encode-image.js";
+import { contentTypeOf } from "../image/image-format.js";
+import type { QueuePosition } from "./admission.js";
+
+/** How far a request is; its preview is not encoded yet. */
+export interface InferProgress {
+  readonly stage: Stage;
+  /** Steps that are done; 0 in the other stages. */
+  readonly step: number;
+  /** 0 in the other stages. */
+  readonly totalSteps: number;
+  readonly preview?: Pixels | undefined;
+}
+
+/** What a request reports while it runs. */
+export type InferEvent =
+  | { readonly case: "queued"; readonly value: QueuePosition }
+  | { readonly case: "progress"; readonly value: InferProgress };
+
+/** Progress of the stage that follows the engine's. */
+export const uploading: InferProgress = { stage: Stage.UPLOAD, step: 0, totalSteps: 0 };
+
+const stages = {
+  "text-encoding": Stage.TEXT_ENCODING,
+  denoising: Stage.DENOISING,
+  "vae-decode": Stage.VAE_DECODE,
+} as const;
+
+/** The engine's progress in the contract's terms; undefined for what callers are not told. */
+export function progressOf(event: PaintEvent, totalSteps: number): InferProgress | undefined {
+  switch (event.kind) {
+    case "settings":
+      return undefined;
+    case "stage": {
+      const stage = stages[event.stage];
+      return { stage, step: 0, totalSteps: stage === Stage.DENOISING ? totalSteps : 0 };
+    }
+    case "step":
+      return { stage: Stage.DENOISING, step: event.step, totalSteps, preview: event.preview };
+  }
+}
+
+/** The last known stage, for the message of an error. */
+export function describeProgress({ stage, step, totalSteps }: InferProgress): string {
+  switch (stage) {
+    case Stage.TEXT_ENCODING:
+      return "encoding the prompt";
+    case Stage.DENOISING:
+      return `denoising, step ${step} of ${totalSteps}`;
+    case Stage.VAE_DECODE:
+      return "decoding the picture";
+    case Stage.UPLOAD:
+      return "storing the picture";
+    case Stage.UNSPECIFIED:
+      return "before it was painted";
+  }
+}
+
+/** The same event without its preview; undefined where it has none. */
+export function withoutPreview<E extends StreamedEvent>(event: E): StreamedEvent | undefined {
+  return event.case === "progress" && event.value.preview !== undefined
+    ? { case: "progress", value: { ...event.value, preview: undefined } }
+    : undefined;
+}
+
+/** An event of a stream: the progress, and the result as the last. */
+export type StreamedEvent = InferEvent | Extract<InferStreamResponse["event"], { case: "result" }>;
+
+/** The stream's message for an event. Previews become JPEG here, so those that nobody reads are not encoded. */
+export async function toStreamMessage(event: StreamedEvent): Promise<InferStreamResponse> {
+  return create(InferStreamResponseSchema, { event: await encoded(event) });
+}
+
+async function encoded(
+  event: StreamedEvent,
+): Promise<NonNullable<MessageInitShape<typeof InferStreamResponseSchema>["event"]>> {
+  if (event.case !== "progress") {
+    return event;
+  }
+  const { preview, ...progress } = event.value;
+  const image = preview && (await encodeImage(preview, "jpeg"));
+  return {
+    case: "progress",
+    value: { ...progress, ...(image && { preview: image.bytes, previewContentType: contentTypeOf(image.format) }) },
+  };
+}
