@@ -43,6 +43,7 @@ const flags: readonly (readonly [string, string, keyof GenerationOptions, unknow
   ["format", "webp", "format", ImageFormat.WEBP],
   ["delivery", "url", "delivery", Delivery.URL],
   ["delivery", "data-uri", "delivery", Delivery.DATA_URI],
+  ["delivery", "inline", "delivery", Delivery.INLINE],
   ["preview-interval", "2", "previewInterval", 2],
 ];
 
@@ -64,10 +65,12 @@ suite("the flags of a request", async () => {
             yield {
               event: { case: "progress", value: { ...progress, preview: png, previewContentType: "image/png" } },
             };
-            const url = `data:image/png;base64,${png.toString("base64")}`;
-            yield {
-              event: { case: "result", value: { image: { url, contentType: "image/png", fileSize: png.length } } },
-            };
+            const about = { contentType: "image/png", fileSize: png.length };
+            const image =
+              request?.options?.delivery === Delivery.INLINE
+                ? { ...about, data: png }
+                : { ...about, url: `data:image/png;base64,${png.toString("base64")}` };
+            yield { event: { case: "result", value: { image } } };
           },
         }),
     });
@@ -90,6 +93,7 @@ suite("the flags of a request", async () => {
       const plain = await generate("--out", out);
       const options = await generate("--out", out, `--${flag}`, value);
       assert.deepEqual({ ...options }, { ...plain, [field]: expected });
+      assert.deepEqual(await readFile(out), png);
     });
   }
 

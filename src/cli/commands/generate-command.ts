@@ -107,6 +107,8 @@ function deliveryOf({ delivery, tlsCa }: GenerateSettings): Delivery {
       return Delivery.URL;
     case "data-uri":
       return Delivery.DATA_URI;
+    case "inline":
+      return Delivery.INLINE;
     case undefined:
       // A fetch of the picture's URL would know nothing of the authorities.
       return tlsCa === undefined ? Delivery.UNSPECIFIED : Delivery.DATA_URI;

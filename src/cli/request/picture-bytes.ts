@@ -19,12 +19,12 @@ export interface PictureSource extends Pick<CommandContext, "stderr" | "interrup
 }
 
 /**
- * The encoded picture that a response tells of: out of its `data:` URI, or fetched from its URL.
+ * The encoded picture that a response tells of: in its `data`, out of its `data:` URI, or fetched from its URL.
  *
  * @throws CommandError when it cannot be had, or is not what the response says: its length, its type.
  */
 export async function pictureBytes(image: Image, source: PictureSource): Promise<Uint8Array> {
-  const { url, fileSize, contentType } = image;
+  const { fileSize, contentType } = image;
   const format = formatOfContentType(contentType);
   if (format === undefined) {
     throw new CommandError(
@@ -34,7 +34,7 @@ export async function pictureBytes(image: Image, source: PictureSource): Promise
   if (fileSize > maxPictureBytes) {
     throw new CommandError(`the picture should have ${fileSize} bytes, and ${maxPictureBytes} are the most`);
   }
-  const bytes = url.startsWith("data:") ? parseDataUri(url)?.bytes : await fromUrl(url, fileSize, source);
+  const bytes = await bytesOf(image, source);
   if (bytes === undefined) {
     throw new CommandError("the response holds a data: URI that is no picture");
   }
@@ -45,6 +45,13 @@ export async function pictureBytes(image: Image, source: PictureSource): Promise
     throw new CommandError(`the picture should be ${contentType} and is something else`);
   }
   return bytes;
+}
+
+async function bytesOf({ data, url, fileSize }: Image, source: PictureSource): Promise<Uint8Array | undefined> {
+  if (data.length > 0) {
+    return data;
+  }
+  return url.startsWith("data:") ? parseDataUri(url)?.bytes : fromUrl(url, fileSize, source);
 }
 
 function fromUrl(url: string, maxBytes: number, source: PictureSource): Promise<Uint8Array> {

@@ -32,9 +32,9 @@ export const generateSettings = {
   delivery: optionalSetting({
     flag: "delivery",
     argument: "how",
-    schema: oneOf(["url", "data-uri"]),
+    schema: oneOf(["url", "data-uri", "inline"]),
     absent: "a URL where the pipeline keeps pictures; with --tls-ca inside the answer",
-    help: "How the picture comes: url, to be fetched, or data-uri, inside the answer",
+    help: "How the picture comes: url, to be fetched, or inside the answer as data-uri or inline (bytes)",
   }),
   timeout: setting({
     flag: "timeout",
