@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { test } from "node:test";
 import { createClient, createRouterTransport } from "@connectrpc/connect";
 import { ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
@@ -29,7 +30,10 @@ test("an interceptor reports each call's progress without previews or results, a
           await new Promise((resolve) => setImmediate(resolve));
           yield { event: { case: "progress", value: { step: 1, totalSteps: 2, preview } } };
           if (request?.prompt === "endless") {
-            await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+            while (!signal.aborted) {
+              await once(signal, "abort");
+            }
+            throw signal.reason;
           }
           yield { event: { case: "result", value: { seed: 7 } } };
         },
