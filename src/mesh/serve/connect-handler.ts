@@ -113,7 +113,12 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     const { method, requestPath } = handler;
     const abort = new AbortController();
     running.add(abort);
-    onDisconnect(response, () => abort.abort(canceled()));
+    onDisconnect(response, () => {
+      // A call that has ended is aborted already.
+      if (!abort.signal.aborted) {
+        abort.abort(canceled());
+      }
+    });
     let entry: Entry | undefined;
     try {
       const url = requestUrl(request, requestPath);
