@@ -1,19 +1,13 @@
 import type { DescService } from "@bufbuild/protobuf";
-import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
+import { type Client, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { type Counter, trace } from "@opentelemetry/api";
-import { connectApp } from "../mesh/balance/balanced-connection.js";
-import { attemptListener } from "../mesh/balance/call-attempt.js";
-import { type AppStatus, createAppConnections } from "../mesh/directory/app-connections.js";
-import type { AppDirectory, AppDirectoryEntry } from "../mesh/directory/app-directory.js";
-import type { Connection } from "../mesh/grpc/connection.js";
-import { interceptTransport } from "../mesh/grpc/intercept-transport.js";
-import { createClientSpanInterceptor } from "../trace/client-span-interceptor.js";
-import { rpcClientCalls } from "../trace/rpc-calls.js";
+import { attemptListener } from "../mesh/balance/attempt.js";
+import { connectApp } from "../mesh/balance/connect-app.js";
+import { type AppStatus, type ConnectApp, createAppConnections } from "../mesh/directory/app-connections.js";
+import type { AppDirectory } from "../mesh/directory/app-directory.js";
+import { createAppCallInterceptor } from "../trace/app-call-interceptor.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import { countAttempt, recordAttempt } from "./attempt-events.js";
-
-/** Makes the connection to an app of the directory. */
-export type ConnectApp = (entry: AppDirectoryEntry) => Connection;
 
 /** Options of {@link createAppClients}. */
 export interface AppClientsOptions {
@@ -21,8 +15,8 @@ export interface AppClientsOptions {
   readonly directory: AppDirectory;
   /** @default gRPC to all workers of the entry's target, balanced by its policies */
   readonly connect?: ConnectApp | undefined;
-  /** Whether each call gets a span of its own here; false for an app that makes it itself, and active while it calls. @default true */
-  readonly callSpans?: boolean | undefined;
+  /** Name of the CLIENT span of each call. @default `call-<name of the app>` */
+  readonly spanName?: string | undefined;
   /** Tracing of the app that calls. */
   readonly telemetry: Pick<Telemetry, "tracer" | "propagator" | "meter">;
 }
@@ -45,35 +39,56 @@ export interface AppClients {
 
 /** Creates the clients of the apps in a directory. */
 export function createAppClients(options: AppClientsOptions): AppClients {
-  const { directory, connect = connectApp, callSpans = true, telemetry } = options;
-  const connections = createAppConnections({ directory, connect });
+  const { directory, connect = connectByGrpc, telemetry } = options;
   const attempts = telemetry.meter.createCounter("throughline.call.attempts", {
     unit: "{attempt}",
     description: "Attempts of calls of other apps; one more than a call has retries.",
   });
-  const create = (appId: string): readonly Interceptor[] => [
-    ...(callSpans
-      ? [createClientSpanInterceptor({ ...telemetry, name: `call-${appId.split("/").at(-1)}`, appId })]
-      : []),
-    recordAttempts(appId, attempts),
-    rpcClientCalls(telemetry, appId),
-  ];
-  /** By app id; made once, because instruments are. */
-  const interceptors = new Map<string, readonly Interceptor[]>();
-  const interceptorsOf = (appId: string): readonly Interceptor[] => {
-    const known = interceptors.get(appId) ?? create(appId);
-    interceptors.set(appId, known);
-    return known;
-  };
+  const connections = createAppConnections({
+    directory,
+    connect,
+    interceptors: (appId) => [
+      createAppCallInterceptor({ ...telemetry, name: options.spanName ?? `call-${appId.split("/").at(-1)}`, appId }),
+      recordAttempts(appId, attempts),
+    ],
+  });
+  const clientsOf = new Map<string, ClientCache>();
   return {
     client(wanted, service) {
       const { appId } = directory.lookUp(wanted);
-      return createClient(service, interceptTransport(connections.transportTo(appId), interceptorsOf(appId)));
+      const clients = clientsOf.get(appId) ?? createClientCache(connections.transportTo(appId));
+      clientsOf.set(appId, clients);
+      return clients.client(service);
     },
     describe: (service, mayTell) => connections.describe(service.typeName, mayTell),
     close: connections.close,
   };
 }
+
+/** The clients of one app, one a service. */
+interface ClientCache {
+  client<Service extends DescService>(service: Service): Client<Service>;
+}
+
+function createClientCache(transport: Transport): ClientCache {
+  const known: { readonly service: DescService; readonly client: unknown }[] = [];
+  return {
+    client(service) {
+      const isOurs = (
+        entry: (typeof known)[number],
+      ): entry is { service: typeof service; client: Client<typeof service> } => entry.service === service;
+      const found = known.find(isOurs);
+      if (found !== undefined) {
+        return found.client;
+      }
+      const client = createClient(service, transport);
+      known.push({ service, client });
+      return client;
+    },
+  };
+}
+
+const connectByGrpc: ConnectApp = (entry, interceptors) => connectApp({ ...entry, interceptors });
 
 /** Counts each attempt of a call, and writes it as an event on the call's span, which is the active one. */
 function recordAttempts(appId: string, attempts: Counter): Interceptor {

@@ -1,5 +1,5 @@
 import type { Attributes, Counter, Span } from "@opentelemetry/api";
-import type { CallAttempt } from "../mesh/balance/call-attempt.js";
+import type { CallAttempt } from "../mesh/balance/attempt.js";
 import { grpcStatusName } from "../otelconnect/status-codes.js";
 import { rpcStatusCode } from "../trace/settle-span.js";
 

@@ -1,6 +1,8 @@
-import type { CallOptions, HandlerContext } from "@connectrpc/connect";
-import { createTimeLimit } from "../mesh/balance/time-limit.js";
+import { type CallOptions, Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { isServerTime, serverTimeMs } from "../mesh/serve/server-deadline.js";
+
+/** Node's timers take no more, in milliseconds; a longer one would fire at once. */
+const longestTimeoutMs = 2_147_483_647;
 
 /** How long a server may work on a call. */
 export interface CallDeadline {
@@ -8,6 +10,11 @@ export interface CallDeadline {
   readonly signal: AbortSignal;
   /** Whole milliseconds that are left now: what the next hop is given. Undefined without a deadline. */
   readonly remainingMs: number | undefined;
+  /**
+   * Options for the calls of other apps that the call leads to. They have the deadline as a time limit and not as a signal, so that they
+   * themselves report where the time went.
+   */
+  readonly onward: CallOptions;
 }
 
 /** What is known of the time of a call. */
@@ -17,16 +24,35 @@ export type TimedCall = Pick<HandlerContext, "signal" | "timeoutMs" | "values">;
 export function callDeadline(call: TimedCall): CallDeadline {
   const givenMs = call.timeoutMs();
   if (givenMs === undefined) {
-    return { signal: call.signal, remainingMs: undefined };
+    return { signal: call.signal, remainingMs: undefined, onward: { signal: call.signal } };
   }
-  if (call.values.get(isServerTime)) {
-    return { signal: call.signal, remainingMs: Math.max(1, Math.floor(givenMs)) };
+  const isCut = call.values.get(isServerTime);
+  const remainingMs = isCut ? Math.max(1, Math.floor(givenMs)) : serverTimeMs(givenMs);
+  return {
+    signal: isCut ? call.signal : signalUntil(call.signal, remainingMs),
+    remainingMs,
+    onward: { signal: call.signal, timeoutMs: remainingMs },
+  };
+}
+
+/** A signal that is aborted when the other is, and when the time is over. */
+function signalUntil(outer: AbortSignal, timeoutMs: number): AbortSignal {
+  const over = new AbortController();
+  if (outer.aborted) {
+    over.abort(outer.reason);
+    return over.signal;
   }
-  const remainingMs = serverTimeMs(givenMs);
-  const { signal, stop } = createTimeLimit(remainingMs, call.signal);
+  const timer = setTimeout(
+    () => over.abort(new ConnectError("the time ran out", Code.DeadlineExceeded)),
+    Math.min(timeoutMs, longestTimeoutMs),
+  );
   // The call's signal is aborted at its end too, good or bad.
-  call.signal.addEventListener("abort", stop, { once: true });
-  return { signal, remainingMs };
+  const onEnd = () => {
+    clearTimeout(timer);
+    over.abort(outer.reason);
+  };
+  outer.addEventListener("abort", onEnd, { once: true });
+  return over.signal;
 }
 
 /**
@@ -34,6 +60,5 @@ export function callDeadline(call: TimedCall): CallDeadline {
  * 5 %), leaves of its time. `await pipeline.generate(request, onwardCall(call))`.
  */
 export function onwardCall(call: TimedCall): CallOptions {
-  const { signal, remainingMs } = callDeadline(call);
-  return { signal, ...(remainingMs !== undefined && { timeoutMs: remainingMs }) };
+  return callDeadline(call).onward;
 }

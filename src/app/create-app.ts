@@ -122,6 +122,8 @@ export interface RunningApp {
 /** An app that is called in memory. */
 export interface InMemoryApp {
   readonly transport: Transport;
+  /** A transport of its own for a caller with client interceptors, the outermost first. */
+  connect(interceptors: readonly Interceptor[]): Transport;
   /** Cancels what runs, and ends the app. */
   stop(): Promise<void>;
 }
@@ -249,8 +251,14 @@ export function createApp(options: AppOptions): App {
     },
     async start() {
       await start();
+      const connect = (ofCaller: readonly Interceptor[]) =>
+        createRouterTransport(options.routes, {
+          router: { interceptors, shutdownSignal: shutdown.signal },
+          transport: { interceptors: [...ofCaller] },
+        });
       return {
-        transport: createRouterTransport(options.routes, { router: { interceptors, shutdownSignal: shutdown.signal } }),
+        transport: connect([]),
+        connect,
         async stop() {
           lifecycle.enter("draining");
           abortCalls();

@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { type CallOptions, createContextValues } from "@connectrpc/connect";
 import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
 import type { AppClients } from "../app/app-clients.js";
 import { GenerationOptionsSchema } from "../gen/throughline/v1/image_pb.js";
@@ -13,6 +14,7 @@ import { seedOf } from "../image/seed.js";
 import { callerHeader } from "../mesh/access/sharing-key.js";
 import type { AppDirectory } from "../mesh/directory/app-directory.js";
 import { internal, invalidField } from "../mesh/errors/errors.js";
+import { otelContext } from "../otelconnect/otel-context.js";
 import { injectCarrier } from "../trace/carrier.js";
 import { withSpan } from "../trace/span-scope.js";
 import { traceIdOf } from "../trace/trace-id.js";
@@ -26,7 +28,7 @@ import { workerFailure } from "./worker-failure.js";
 export interface GenerateContext {
   /** The worker apps. */
   readonly directory: AppDirectory;
-  /** Their clients, which make no spans for calls. */
+  /** Their clients, which make the span `call-inference-worker` of each call. */
   readonly apps: Pick<AppClients, "client">;
   readonly inline: InlineSupport;
   readonly tracer: Tracer;
@@ -39,8 +41,8 @@ export interface GenerateContext {
 export interface GenerateCall {
   /** Aborted when the client disconnects, the deadline passes or the pipeline shuts down. */
   readonly signal: AbortSignal;
-  /** Milliseconds for the worker; undefined without a deadline. */
-  readonly remainingMs: number | undefined;
+  /** Signal and time limit of the calls that it leads to. */
+  readonly onward: CallOptions;
   /** Throws PERMISSION_DENIED where the caller may not use the app. */
   readonly checkMayUse: (appId: string) => void;
   /** Fairness key of the caller, which is passed on to the worker. */
@@ -67,7 +69,7 @@ export async function generate(
   emit?: (event: GenerateEvent) => void,
 ): Promise<GenerateResponse> {
   const { tracer, propagator, store, inline } = pipeline;
-  const { context, signal, remainingMs: timeoutMs, caller, baseUrl } = call;
+  const { context, signal, onward, caller, baseUrl } = call;
 
   const prompt = await preprocess(request.prompt, tracer, context);
   const worker = findWorker(request.workerApp, call, pipeline);
@@ -75,12 +77,15 @@ export async function generate(
   const traceContext = injectCarrier(propagator, context);
   const wanted = { ...(request.options ?? create(GenerationOptionsSchema)), seed: seedOf(request.options) };
 
-  const headers = { [callerHeader]: caller };
-  const options = { signal, headers, ...(timeoutMs !== undefined && { timeoutMs }) };
+  const options = () => ({
+    ...onward,
+    headers: { [callerHeader]: caller },
+    contextValues: createContextValues().set(otelContext, context),
+  });
   const response = await inline
     .call(worker.appId, (delivery) => {
       const inferRequest = create(InferRequestSchema, { prompt, traceContext, options: { ...wanted, delivery } });
-      return callWorker(worker, inferRequest, { tracer, parent: context, options, emit });
+      return callWorker(worker, inferRequest, options(), emit);
     })
     .catch((error: unknown) => {
       throw workerFailure(error, signal);

@@ -1,7 +1,7 @@
 import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter, HandlerContext, Interceptor } from "@connectrpc/connect";
 import type { Logger } from "pino";
-import { type ConnectApp, createAppClients } from "../app/app-clients.js";
+import { createAppClients } from "../app/app-clients.js";
 import { callDeadline } from "../app/call-deadline.js";
 import { type App, createApp } from "../app/create-app.js";
 import { logRefusedFile } from "../app/log-refused-file.js";
@@ -10,9 +10,10 @@ import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
 import { callerOf, checkMayUse } from "../mesh/access/callers.js";
 import { sharingKeyOf } from "../mesh/access/sharing-key.js";
+import type { ConnectApp } from "../mesh/directory/app-connections.js";
 import { createAppConnector } from "../mesh/directory/app-connector.js";
 import type { AppDirectory } from "../mesh/directory/app-directory.js";
-import type { ConnectionSecurity } from "../mesh/grpc/connection-security.js";
+import type { ConnectionSecurity } from "../mesh/grpc/connection.js";
 import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
@@ -72,7 +73,12 @@ export function createPipelineApp(options: PipelineAppOptions): App {
     loadOf: loadOfWorker,
     onRefused: logRefusedFile(logger),
   });
-  const apps = createAppClients({ directory, connect: options.connect ?? connectByGrpc, callSpans: false, telemetry });
+  const apps = createAppClients({
+    directory,
+    connect: options.connect ?? connectByGrpc,
+    spanName: "call-inference-worker",
+    telemetry,
+  });
 
   const callOf = (call: HandlerContext): GenerateCall => ({
     ...callDeadline(call),

@@ -1,6 +1,6 @@
 import { isMessage, type Message } from "@bufbuild/protobuf";
 import { type InferResponse, InferResponseSchema, InferStreamResponseSchema } from "../gen/throughline/v1/worker_pb.js";
-import { isServiceMs, type LoadReport } from "../mesh/balance/balancing-load.js";
+import { isServiceMs, type LoadReport } from "../mesh/balance/replica-load.js";
 
 /** What an answer of a worker tells of its queue and its speed. */
 export function loadOfWorker(message: Message): LoadReport | undefined {

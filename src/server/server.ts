@@ -4,7 +4,6 @@
  *
  * @module server
  */
-export type { ConnectApp } from "../app/app-clients.js";
 export { type Observed, type ObserveOptions, observe } from "../app/observe.js";
 export type { LoadOrder, StartUpTimes } from "../engine/child/messages.js";
 export type { Device, ExecutionProvider } from "../engine/device.js";
@@ -31,6 +30,7 @@ export { createDirectoryStore, type DirectoryStoreOptions } from "../image/direc
 export type { EncodedImage, ImageFormat } from "../image/image-format.js";
 export { type ImageStore, imageFileNameOf, type StoredImage } from "../image/image-store.js";
 export { StoreFullError } from "../image/store-full-error.js";
+export type { ConnectApp } from "../mesh/directory/app-connections.js";
 export {
   type AppDirectory,
   type AppDirectoryEntry,
@@ -45,8 +45,7 @@ export {
   openAppSecurity,
 } from "../mesh/directory/app-security.js";
 export { type AppsFile, reloadAppsFile } from "../mesh/directory/apps-file.js";
-export type { Connection } from "../mesh/grpc/connection.js";
-export type { ConnectionSecurity } from "../mesh/grpc/connection-security.js";
+export type { Connection, ConnectionSecurity } from "../mesh/grpc/connection.js";
 export type { Policies, PoliciesInput } from "../mesh/grpc/policies.js";
 export {
   createPipelineApp,

@@ -16,7 +16,7 @@ import { defaultAppId } from "../worker/default-app-id.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../worker/worker-app.js";
 import { createFakeEngine } from "./fake-engine.js";
 import { startOwnApps } from "./own-apps.js";
-import { startApp, type Wire } from "./start-app.js";
+import { connectInMemory, startApp, type Wire } from "./start-app.js";
 
 /** How a test mesh is made. */
 export interface TestMeshOptions {
@@ -122,7 +122,7 @@ export async function createTestMesh(options: TestMeshOptions = {}): Promise<Tes
   const pipeline = await startApp(
     createPipelineApp({
       directory: createAppDirectory({ apps: { [appId]: { target: worker.target } }, defaultApp: appId }),
-      ...(options.wire !== "port" && { connect: () => ({ transport: worker.transport, close: () => {} }) }),
+      ...(options.wire !== "port" && { connect: (_entry, interceptors) => connectInMemory(worker, interceptors) }),
       store: options.store,
       trustTraceparent: options.trustTraceparent,
       ...ofPipeline,

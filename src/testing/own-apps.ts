@@ -5,7 +5,7 @@ import type { AppHost } from "../app/app-host.js";
 import type { App } from "../app/create-app.js";
 import type { Observed } from "../app/observe.js";
 import { createAppDirectory } from "../mesh/directory/app-directory.js";
-import { type StartedApp, startApp, type Wire } from "./start-app.js";
+import { connectInMemory, type StartedApp, startApp, type Wire } from "./start-app.js";
 
 /** Options of {@link startOwnApps}. */
 export interface OwnAppsOptions {
@@ -35,7 +35,9 @@ export async function startOwnApps({ apps, known, wire, observed }: OwnAppsOptio
     const entries = [...running].map(([id, { target }]) => [id, { target }] as const);
     const clients = createAppClients({
       directory: createAppDirectory({ apps: Object.fromEntries(entries) }),
-      ...(wire !== "port" && { connect: (entry) => ({ transport: transportOf(running, entry.appId), close() {} }) }),
+      ...(wire !== "port" && {
+        connect: ({ appId }, interceptors) => connectInMemory(appOf(running, appId), interceptors),
+      }),
       telemetry,
     });
     const started = await startApp(await create({ apps: clients, telemetry, logger }), wire);
@@ -49,7 +51,7 @@ export async function startOwnApps({ apps, known, wire, observed }: OwnAppsOptio
     });
   }
   return {
-    client: (appId, service) => createClient(service, transportOf(own, appId)),
+    client: (appId, service) => createClient(service, appOf(own, appId).transport),
     async stop() {
       for (const app of [...own.values()].reverse()) {
         await app.stop();
@@ -58,10 +60,10 @@ export async function startOwnApps({ apps, known, wire, observed }: OwnAppsOptio
   };
 }
 
-function transportOf(apps: ReadonlyMap<string, StartedApp>, appId: string) {
+function appOf(apps: ReadonlyMap<string, StartedApp>, appId: string) {
   const app = apps.get(appId);
   if (app === undefined) {
     throw new Error(`the mesh has no app ${JSON.stringify(appId)}`);
   }
-  return app.transport;
+  return app;
 }

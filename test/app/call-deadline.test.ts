@@ -49,7 +49,13 @@ for (const [name, given, limited, taken] of [
 
 test("without a deadline the call's own signal holds", () => {
   const own = call(undefined);
-  assert.deepEqual(callDeadline(own), { signal: own.signal, remainingMs: undefined });
+  const { signal } = own;
+  assert.deepEqual(callDeadline(own), { signal, remainingMs: undefined, onward: { signal } });
+});
+
+test("the calls that it leads to have the deadline as their time limit, not as a signal", () => {
+  const own = call(10_000);
+  assert.deepEqual(callDeadline(own).onward, { signal: own.signal, timeoutMs: 9_500 });
 });
 
 test("the call's own end comes through, and stops the timer", (t) => {

@@ -8,10 +8,9 @@ import { type AppOptions, createApp, type RunningApp } from "../../src/app/creat
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "../../src/gen/grpc/health/v1/health_pb.js";
 import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
 import { certificateHolders } from "../../src/mesh/access/caller-directory.js";
-import { createChannel } from "../../src/mesh/grpc/grpc-channel.js";
-import { createGrpcTransport } from "../../src/mesh/grpc/grpc-transport.js";
 import { dumpSpans, text } from "../support/dump-spans.js";
 import { steadyPort } from "../support/steady-port.js";
+import { openStockTransport } from "../support/stock-transport.js";
 import { testTelemetry } from "../support/telemetry.js";
 
 const logger = pino({ level: "silent" });
@@ -41,9 +40,8 @@ function appOf(t: TestContext, options: Partial<AppOptions> = {}) {
 
 /** A gRPC client of an app, closed after the test. */
 function clientsOf(t: TestContext, running: Pick<RunningApp, "port">) {
-  const channel = createChannel({ target: `127.0.0.1:${running.port}` });
-  t.after(() => channel.close());
-  const transport = createGrpcTransport({ channel });
+  const { transport, close } = openStockTransport(running.port);
+  t.after(close);
   return { health: createClient(Health, transport), worker: createClient(TextToImageWorkerService, transport) };
 }
 
@@ -100,11 +98,14 @@ test("health and probes tell the app's state from its first moment to its last",
   assert.deepEqual(await states(), ["200 serving", "200 serving", "SERVING", "SERVING"]);
 
   const watched: string[] = [];
+  const isWatched = deferred();
   const watching = (async () => {
     for await (const { status } of health.watch({ service: "" })) {
       watched.push(ServingStatus[status]);
+      isWatched.resolve();
     }
   })();
+  await isWatched.promise;
   const call = worker.infer({ prompt: "a" });
   await begun.promise;
   const stopped = running.stop();

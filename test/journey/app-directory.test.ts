@@ -6,8 +6,6 @@ import { pino } from "pino";
 import type { ServeOptions } from "../../src/app/create-app.js";
 import { createPipelineClient } from "../../src/client/client.js";
 import { reloadAppsFile } from "../../src/mesh/directory/apps-file.js";
-import { createChannel } from "../../src/mesh/grpc/grpc-channel.js";
-import { createGrpcTransport } from "../../src/mesh/grpc/grpc-transport.js";
 import { reloadTlsMaterial } from "../../src/mesh/tls/tls-material.js";
 import { createPipelineApp, pipelineName } from "../../src/pipeline/pipeline-app.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
@@ -16,6 +14,7 @@ import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { failure } from "../mesh/support/grpc-client.js";
 import { createAuthority, replaceFile, writeCertificate } from "../support/certificates.js";
 import { createHeldEngine } from "../support/held-engine.js";
+import { openStockTransport } from "../support/stock-transport.js";
 import { testTelemetry } from "../support/telemetry.js";
 
 const logger = pino({ level: "silent" });
@@ -39,14 +38,14 @@ async function startPipeline(t: TestContext, path: string, apps: object) {
   const pipeline = await createPipelineApp({ directory, telemetry: testTelemetry(t, pipelineName), logger }).serve({
     port: 0,
   });
-  const channel = createChannel({ target: `127.0.0.1:${pipeline.port}` });
+  const { transport, close } = openStockTransport(pipeline.port);
   t.after(async () => {
-    channel.close();
+    close();
     await pipeline.stop({ graceMs: 0 });
     directory.close();
   });
   return {
-    client: createPipelineClient({ transport: createGrpcTransport({ channel }) }),
+    client: createPipelineClient({ transport }),
     write: (next: object) =>
       new Promise<void>((resolve, reject) => {
         changed = resolve;

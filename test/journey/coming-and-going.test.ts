@@ -4,9 +4,9 @@ import { setTimeout as work } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { pino } from "pino";
 import { createPipelineClient } from "../../src/client/client.js";
+import { connectApp } from "../../src/mesh/balance/connect-app.js";
 import { createAppDirectory } from "../../src/mesh/directory/app-directory.js";
-import { createChannel } from "../../src/mesh/grpc/grpc-channel.js";
-import { createGrpcTransport } from "../../src/mesh/grpc/grpc-transport.js";
+import { readPolicies } from "../../src/mesh/grpc/policies.js";
 import { createPipelineApp, pipelineName } from "../../src/pipeline/pipeline-app.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createWorkerApp, workerName } from "../../src/worker/worker-app.js";
@@ -39,12 +39,16 @@ async function startPipeline(t: TestContext, workerPort: number) {
     telemetry: testTelemetry(t, pipelineName),
     logger: pino({ level: "silent" }),
   }).serve({ port: 0 });
-  const channel = createChannel({ target: `127.0.0.1:${pipeline.port}` });
+  const { transport, close } = connectApp({
+    appId: "local/image-pipeline",
+    target: `127.0.0.1:${pipeline.port}`,
+    policies: readPolicies({ retry: { maxAttempts: 1 } }),
+  });
   t.after(() => {
-    channel.close();
+    close();
     return pipeline.stop({ graceMs: 0 });
   });
-  return { pipeline, client: createPipelineClient({ transport: createGrpcTransport({ channel }) }) };
+  return { pipeline, client: createPipelineClient({ transport }) };
 }
 
 test("all workers are restarted one after the other under load, and no request fails", async (t) => {

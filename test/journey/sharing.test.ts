@@ -8,12 +8,11 @@ import { createCallerDirectory } from "../../src/mesh/access/caller-directory.js
 import { createCallerKey, hashCallerKey } from "../../src/mesh/access/caller-keys.js";
 import { callerHeader } from "../../src/mesh/access/sharing-key.js";
 import { retryDelayMsOf } from "../../src/mesh/errors/retry-info.js";
-import { createChannel } from "../../src/mesh/grpc/grpc-channel.js";
-import { createGrpcTransport } from "../../src/mesh/grpc/grpc-transport.js";
 import { createTestMesh, type TestMesh, type TestMeshOptions } from "../../src/testing/create-test-mesh.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createWorkerApp, workerName } from "../../src/worker/worker-app.js";
 import { createHeldEngine } from "../support/held-engine.js";
+import { openStockTransport } from "../support/stock-transport.js";
 import { testTelemetry } from "../support/telemetry.js";
 
 async function meshFor(t: TestContext, options: TestMeshOptions): Promise<TestMesh> {
@@ -90,12 +89,12 @@ for (const mayNameCallers of [true, undefined]) {
     });
     const current = createCallerDirectory([{ ...pipeline, mayNameCallers }]);
     const running = await app.serve({ port: 0, callers: { current, onChange() {}, close() {} } });
-    const channel = createChannel({ target: `127.0.0.1:${running.port}` });
+    const { transport, close } = openStockTransport(running.port);
     t.after(() => {
-      channel.close();
+      close();
       return running.stop({ graceMs: 0 });
     });
-    const worker = createWorkerClient({ transport: createGrpcTransport({ channel }) });
+    const worker = createWorkerClient({ transport });
     /** Resolves when the request waits, or is painted; `end` when it is painted. */
     const paint = async (prompt: string, caller: string) => {
       const headers = { ...on(caller).headers, authorization: `Bearer ${key}` };

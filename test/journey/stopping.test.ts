@@ -6,13 +6,12 @@ import { after, describe, it } from "node:test";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { pino } from "pino";
 import { Health } from "../../src/gen/grpc/health/v1/health_pb.js";
-import { createChannel } from "../../src/mesh/grpc/grpc-channel.js";
-import { createGrpcTransport } from "../../src/mesh/grpc/grpc-transport.js";
 import { ServingStatus } from "../../src/mesh/serve/health.js";
 import { createTestMesh } from "../../src/testing/create-test-mesh.js";
 import { createEngineHost } from "../../src/worker/engine-host.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { openStockTransport } from "../support/stock-transport.js";
 
 const program = new URL("../engine/child/gated-program.ts", import.meta.url);
 /** Each with a prompt of its own: the gate is set where a prompt is encoded, and one that was before is not. */
@@ -99,10 +98,9 @@ describe("a call that ends early, through the pipeline to a real engine", async 
   });
 
   it("is UNAVAILABLE when the engine's process is killed, and all comes back by itself", async () => {
-    const target = new URL(mesh.workerUrl).host;
-    const channel = createChannel({ target });
-    after(() => channel.close());
-    const health = createClient(Health, createGrpcTransport({ channel }));
+    const { transport, close } = openStockTransport(Number(new URL(mesh.workerUrl).port));
+    after(close);
+    const health = createClient(Health, transport);
     const watching = new AbortController();
     const states: (string | undefined)[] = [];
     let watched = () => {};

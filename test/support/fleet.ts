@@ -1,12 +1,11 @@
 import { pino } from "pino";
 import { createPipelineClient } from "../../src/client/client.js";
 import { createAppDirectory } from "../../src/mesh/directory/app-directory.js";
-import { createChannel } from "../../src/mesh/grpc/grpc-channel.js";
-import { createGrpcTransport } from "../../src/mesh/grpc/grpc-transport.js";
 import type { PoliciesInput } from "../../src/mesh/grpc/policies.js";
 import { createPipelineApp, pipelineName } from "../../src/pipeline/pipeline-app.js";
 import { createSpanCollector } from "../../src/trace/telemetry/span-collector.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../../src/worker/worker-app.js";
+import { openStockTransport } from "./stock-transport.js";
 import { type TestEnd, testTelemetry } from "./telemetry.js";
 
 /** Options of {@link startFleet}. */
@@ -46,12 +45,12 @@ export async function startFleet(t: TestEnd, { engines, ports, pipelines = 1, ma
         telemetry: testTelemetry(t, pipelineName, { collector }),
         logger,
       }).serve({ port: 0 });
-      const channel = createChannel({ target: `127.0.0.1:${pipeline.port}` });
+      const { transport, close } = openStockTransport(pipeline.port);
       t.after(() => {
-        channel.close();
+        close();
         return pipeline.stop({ graceMs: 0 });
       });
-      return createPipelineClient({ transport: createGrpcTransport({ channel }) });
+      return createPipelineClient({ transport });
     }),
   );
   t.after(() => Promise.all(workers.map((worker) => worker.stop({ graceMs: 0 }))));

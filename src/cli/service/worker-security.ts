@@ -1,7 +1,7 @@
 import type { Logger } from "pino";
 import { logRefusedFile } from "../../app/log-refused-file.js";
 import { openAppSecurity } from "../../mesh/directory/app-security.js";
-import type { ConnectionSecurity } from "../../mesh/grpc/connection-security.js";
+import type { ConnectionSecurity } from "../../mesh/grpc/connection.js";
 import { usageError } from "../command-error.js";
 import type { SettingsOf } from "../settings/setting.js";
 import type { workerSecuritySettings } from "../settings/worker-security-settings.js";

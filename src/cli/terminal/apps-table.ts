@@ -1,5 +1,5 @@
 import type { AppStatus } from "../../mesh/directory/app-connections.js";
-import type { WorkerStatus } from "../../mesh/grpc/worker-status.js";
+import type { WorkerStatus } from "../../mesh/grpc/connection.js";
 import { printable } from "../../studio/printable.js";
 
 /** A worker with what is known of it: always its health, and the figures of whoever calls it. */

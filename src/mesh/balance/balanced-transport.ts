@@ -1,151 +1,253 @@
-import type {
-  DescMessage,
-  DescMethod,
-  DescMethodStreaming,
-  DescMethodUnary,
-  Message,
-  MessageInitShape,
-} from "@bufbuild/protobuf";
+import { create, type DescMessage, type DescMethod, type Message, type MessageShape } from "@bufbuild/protobuf";
 import {
   ConnectError,
   type ContextValues,
   createContextValues,
+  type Interceptor,
+  type StreamRequest,
   type StreamResponse,
   type Transport,
+  type UnaryRequest,
   type UnaryResponse,
 } from "@connectrpc/connect";
+import { runStreamingCall, runUnaryCall } from "@connectrpc/connect/protocol";
+import { canceled } from "../errors/errors.js";
+import {
+  decodeMessage,
+  encodeMessage,
+  type StreamCall,
+  setTimeoutHeader,
+  startStream,
+  startUnary,
+  waitForReady,
+  wireRequestOf,
+} from "../grpc/grpc-call.js";
+import { appendMetadata, CallFailure } from "../grpc/grpc-status.js";
 import type { Policies } from "../grpc/policies.js";
-import type { HeadersLike } from "../grpc/request-of.js";
+import { attemptListener } from "./attempt.js";
 import type { Balancer } from "./balancer.js";
-import type { LoadReport } from "./balancing-load.js";
-import { attemptListener } from "./call-attempt.js";
-import { createRetryBudget } from "./retry-budget.js";
-import { type RunningAttempt, retryCall } from "./retry-call.js";
-import { explainDeadline } from "./time-limit.js";
+import { type CallLimit, createCallLimit } from "./call-limit.js";
+import type { LoadReport } from "./replica-load.js";
+import { atDeadline, callWithRetries, createRetryBudget, type RunningAttempt } from "./retry.js";
 
 /** Options of {@link createBalancedTransport}. */
 export interface BalancedTransportOptions {
-  /** Finds the workers. The transport does not close it. */
+  /** Finds the replicas. The transport does not close it. */
   readonly balancer: Balancer;
   readonly policies: Policies;
-  /** Reads what a message of a worker tells of its load. @default nothing is read */
+  /** Client interceptors, the outermost first. They see each call once, however many attempts it takes. @default none */
+  readonly interceptors?: readonly Interceptor[] | undefined;
+  /** Reads what a message reports of its worker's load. @default nothing is read */
   readonly loadOf?: ((message: Message) => LoadReport | undefined) | undefined;
 }
 
 /**
- * A Connect transport to all workers of an app: each call goes to the worker that the balancer chooses, and to another one where it fails
- * before its first event in a way that may be retried. The attempts are told to the call's {@link attemptListener}.
+ * A Connect transport to all replicas of an app, over grpc-js: each call runs the interceptors, goes to the replica that the balancer
+ * chooses, and to another one where it fails before its first event in a way that may be retried. Attempts are reported to the call's
+ * {@link attemptListener}. A call that is aborted or out of time resets its stream with CANCEL, so the server stops too. To end a server
+ * stream early, abort the call's signal: generated clients do not pass `break` on.
  */
-export function createBalancedTransport({ balancer, policies, loadOf }: BalancedTransportOptions): Transport {
+export function createBalancedTransport(options: BalancedTransportOptions): Transport {
+  const { balancer, policies, loadOf } = options;
+  const interceptors = [...(options.interceptors ?? [])];
   const policy = policies.retry;
+  const { maxSendBytes } = policies.messages;
   const budget = createRetryBudget(policy.budget);
 
-  const common = (
-    method: DescMethod,
-    signal: AbortSignal | undefined,
-    timeoutMs: number | undefined,
-    contextValues: ContextValues,
-  ) => ({
-    balancer,
-    budget,
-    policy,
-    service: method.parent.typeName,
-    signal,
-    // As in Connect: 0 or less means no limit.
-    timeoutMs: timeoutMs !== undefined && timeoutMs > 0 ? timeoutMs : undefined,
-    onAttempt: contextValues.get(attemptListener),
-  });
-
-  const report = (attempt: RunningAttempt, message: Message): void => {
-    const told = loadOf?.(message);
-    if (told !== undefined) {
-      attempt.load.report(told);
-    }
+  /** Makes the attempts of a call, which ends with its limit. */
+  const attempts = <T>(
+    request: UnaryRequest | StreamRequest,
+    limit: CallLimit,
+    repeatable: boolean,
+    make: (attempt: RunningAttempt) => Promise<T>,
+  ): Promise<T> => {
+    balancer.open(request.method.parent.typeName);
+    return callWithRetries({
+      balancer,
+      budget,
+      policy,
+      repeatable,
+      limit,
+      waitForReady: request.contextValues.get(waitForReady),
+      onAttempt: request.contextValues.get(attemptListener),
+      make,
+    });
   };
 
-  /** The messages of a stream, of which some may have been read, told to the attempt. */
-  async function* rest<M extends Message>(
-    read: readonly IteratorResult<M>[],
-    unread: AsyncIterator<M>,
-    attempt: RunningAttempt,
-  ): AsyncGenerator<M> {
-    const waiting = [...read];
+  const received = <O extends DescMessage>(schema: O, bytes: Uint8Array, attempt: RunningAttempt): MessageShape<O> => {
+    const message = decodeMessage(schema, bytes);
+    const report = loadOf?.(message);
+    if (report !== undefined) {
+      attempt.load.report(report);
+    }
+    return message;
+  };
+
+  async function callUnary<I extends DescMessage, O extends DescMessage>(
+    request: UnaryRequest<I, O>,
+    limit: CallLimit,
+  ): Promise<UnaryResponse<I, O>> {
+    const { method } = request;
     try {
-      for (;;) {
-        const next = waiting.shift() ?? (await unread.next());
-        if (next.done === true) {
-          break;
-        }
-        report(attempt, next.value);
-        yield next.value;
-      }
-      attempt.end(undefined);
+      const wire = wireRequestOf(request);
+      const bytes = encodeMessage(method.input, request.message, maxSendBytes);
+      return await attempts(request, limit, true, async (attempt) => {
+        setTimeoutHeader(wire, limit.leftMs());
+        const call = startUnary(attempt.replica.connections, wire, bytes);
+        attempt.cancel = call.cancel;
+        const answer = await call.answer;
+        const message = received(method.output, answer.message, attempt);
+        attempt.end(undefined);
+        const header = appendMetadata(new Headers(), answer.header);
+        const trailer = appendMetadata(new Headers(), answer.trailer);
+        return { stream: false, service: method.parent, method, header, trailer, message };
+      });
     } catch (thrown) {
-      const error = explainDeadline(thrown, attempt.signal, "waiting for the worker's next event");
-      attempt.end(error);
-      throw error;
+      throw errorOf(thrown);
+    }
+  }
+
+  async function callStream<I extends DescMessage, O extends DescMessage>(
+    request: StreamRequest<I, O>,
+    limit: CallLimit,
+  ): Promise<StreamResponse<I, O>> {
+    const { method } = request;
+    try {
+      const wire = wireRequestOf(request);
+      // A client that sends several messages may send the next one only when it has read an answer, or none at all.
+      const repeatable = method.methodKind === "server_streaming";
+      const requests = repeatable ? await encodeAll(method.input, request.message, maxSendBytes) : undefined;
+      return await attempts(request, limit, repeatable, async (attempt) => {
+        setTimeoutHeader(wire, limit.leftMs());
+        const call = startStream(attempt.replica.connections, wire);
+        attempt.cancel = call.cancel;
+        void sendAll(call, requests ?? encoded(method.input, request.message, maxSendBytes));
+        const first = repeatable ? [await call.read()] : [];
+        const header = appendMetadata(new Headers(), await call.header);
+        attempt.cancel = (failure) => {
+          attempt.end(failure.error);
+          call.cancel(failure);
+        };
+        const trailer = new Headers();
+        const message = messagesOf(call, first, {
+          limit,
+          attempt,
+          decode: (bytes) => received(method.output, bytes, attempt),
+          onDone: () => appendMetadata(trailer, call.trailer),
+        });
+        return { stream: true, service: method.parent, method, header, trailer, message };
+      });
+    } catch (thrown) {
+      throw errorOf(thrown);
     }
   }
 
   return {
-    unary<I extends DescMessage, O extends DescMessage>(
-      method: DescMethodUnary<I, O>,
-      signal: AbortSignal | undefined,
-      timeoutMs: number | undefined,
-      header: HeadersLike,
-      input: MessageInitShape<I>,
-      contextValues: ContextValues = createContextValues(),
-    ): Promise<UnaryResponse<I, O>> {
-      return retryCall({
-        ...common(method, signal, timeoutMs, contextValues),
-        repeatable: true,
-        async make(attempt) {
-          const { worker, signal, timeoutMs } = attempt;
-          const response = await worker.transport.unary(method, signal, timeoutMs, header, input, contextValues);
-          report(attempt, response.message);
-          attempt.end(undefined);
-          return response;
-        },
-      });
+    unary(method, signal, timeoutMs, header, input, contextValues) {
+      const limit = createCallLimit(signal, timeoutMs);
+      const message = create(method.input, input);
+      return runUnaryCall({
+        interceptors,
+        ...(limit.signal && { signal: limit.signal }),
+        req: { stream: false, method, message, ...requestOf(method, header, contextValues) },
+        next: (request) => callUnary(request, limit),
+      }).finally(limit.stop);
     },
-
-    async stream<I extends DescMessage, O extends DescMessage>(
-      method: DescMethodStreaming<I, O>,
-      signal: AbortSignal | undefined,
-      timeoutMs: number | undefined,
-      header: HeadersLike,
-      input: AsyncIterable<MessageInitShape<I>>,
-      contextValues: ContextValues = createContextValues(),
-    ): Promise<StreamResponse<I, O>> {
-      const repeatable = method.methodKind === "server_streaming";
-      const requests = repeatable ? await readAll(input) : undefined;
-      return retryCall({
-        ...common(method, signal, timeoutMs, contextValues),
-        repeatable,
-        make: async (attempt) => {
-          const messages = requests === undefined ? input : iterate(requests);
-          const { worker, signal, timeoutMs } = attempt;
-          const response = await worker.transport.stream(method, signal, timeoutMs, header, messages, contextValues);
-          const unread = response.message[Symbol.asyncIterator]();
-          // A client that sends several messages may send the next one only when it has read an answer, or none at all.
-          const read = repeatable ? [await unread.next()] : [];
-          // Nobody reads on after an abort, so its end is told here.
-          signal.addEventListener("abort", () => attempt.end(ConnectError.from(signal.reason)), { once: true });
-          return { ...response, message: rest(read, unread, attempt) };
-        },
+    stream(method, signal, timeoutMs, header, input, contextValues) {
+      const limit = createCallLimit(signal, timeoutMs);
+      return runStreamingCall({
+        interceptors,
+        ...(limit.signal && { signal: limit.signal }),
+        req: { stream: true, method, message: input, ...requestOf(method, header, contextValues) },
+        next: (request) => callStream(request, limit),
+      }).catch((error: unknown) => {
+        limit.stop();
+        throw error;
       });
     },
   };
 }
 
-async function readAll<T>(messages: AsyncIterable<T>): Promise<readonly T[]> {
-  const read: T[] = [];
+/** The part of a Connect request that unary and streaming calls share. */
+function requestOf(method: DescMethod, header: ConstructorParameters<typeof Headers>[0], values?: ContextValues) {
+  return {
+    service: method.parent,
+    requestMethod: "POST",
+    url: `/${method.parent.typeName}/${method.name}`,
+    header: new Headers(header),
+    contextValues: values ?? createContextValues(),
+  };
+}
+
+/** How the messages of a stream are read. */
+interface Reading<M> {
+  readonly limit: CallLimit;
+  readonly attempt: RunningAttempt;
+  readonly decode: (bytes: Uint8Array) => M;
+  readonly onDone: () => void;
+}
+
+/** The messages of a stream, those that were read already first. */
+function messagesOf<M>(call: StreamCall, read: (Buffer | undefined)[], reading: Reading<M>): AsyncIterable<M> {
+  const { limit, attempt, decode, onDone } = reading;
+  limit.where = "waiting for the worker's next event";
+  const finished: IteratorResult<M> = { done: true, value: undefined };
+  const iterator: AsyncIterableIterator<M> = {
+    [Symbol.asyncIterator]: () => iterator,
+    async next() {
+      try {
+        const bytes = read.length > 0 ? read.shift() : await call.read();
+        if (bytes !== undefined) {
+          return { done: false, value: decode(bytes) };
+        }
+      } catch (thrown) {
+        const { error } = atDeadline(thrown, limit);
+        limit.stop();
+        attempt.end(error);
+        throw error;
+      }
+      limit.stop();
+      attempt.end(undefined);
+      onDone();
+      return finished;
+    },
+    async return() {
+      limit.stop();
+      attempt.cancel(new CallFailure(canceled(), "local"));
+      return finished;
+    },
+  };
+  return iterator;
+}
+
+async function encodeAll<I extends DescMessage>(schema: I, messages: AsyncIterable<MessageShape<I>>, maxBytes: number) {
+  const read: Uint8Array[] = [];
   for await (const message of messages) {
-    read.push(message);
+    read.push(encodeMessage(schema, message, maxBytes));
   }
   return read;
 }
 
-async function* iterate<T>(messages: readonly T[]): AsyncGenerator<T> {
-  yield* messages;
+async function* encoded<I extends DescMessage>(schema: I, messages: AsyncIterable<MessageShape<I>>, maxBytes: number) {
+  for await (const message of messages) {
+    yield encodeMessage(schema, message, maxBytes);
+  }
+}
+
+/** Sends the messages with back-pressure, then half-closes. Where they fail themselves, so does the call. */
+async function sendAll(call: StreamCall, messages: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<void> {
+  try {
+    for await (const bytes of messages) {
+      if (!(await call.send(bytes))) {
+        return;
+      }
+    }
+    call.halfClose();
+  } catch (thrown) {
+    call.cancel(thrown instanceof CallFailure ? thrown : new CallFailure(ConnectError.from(thrown), "local"));
+  }
+}
+
+function errorOf(thrown: unknown): unknown {
+  return thrown instanceof CallFailure ? thrown.error : thrown;
 }

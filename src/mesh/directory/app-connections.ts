@@ -1,17 +1,19 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Transport } from "@connectrpc/connect";
-import type { Connection } from "../grpc/connection.js";
-import { interceptTransport } from "../grpc/intercept-transport.js";
-import type { WorkerStatus } from "../grpc/worker-status.js";
+import type { Interceptor, Transport } from "@connectrpc/connect";
+import type { Connection, WorkerStatus } from "../grpc/connection.js";
 import type { AppDirectory, AppDirectoryEntry } from "./app-directory.js";
 import { type CallCount, createCallCount } from "./call-count.js";
 
 /** Options of {@link createAppConnections}. */
 export interface AppConnectionsOptions {
   readonly directory: AppDirectory;
-  /** Makes the connection to an app. */
-  readonly connect: (entry: AppDirectoryEntry) => Connection;
+  readonly connect: ConnectApp;
+  /** Client interceptors of an app's calls, the outermost first, made once an app. @default none */
+  readonly interceptors?: ((appId: string) => readonly Interceptor[]) | undefined;
 }
+
+/** Makes the connection to an app, whose transport runs these client interceptors once a call, the outermost first. */
+export type ConnectApp = (entry: AppDirectoryEntry, interceptors: readonly Interceptor[]) => Connection;
 
 /** One app of the directory, as its connection sees it. */
 export interface AppStatus {
@@ -47,16 +49,17 @@ interface Open {
   readonly entry: AppDirectoryEntry;
   readonly connection: Connection;
   readonly calls: CallCount;
-  /** The connection's, with its calls counted. */
-  readonly transport: Transport;
 }
 
 /**
  * Creates the connections of a directory. When an entry has changed, new calls get a new connection; the old one, and that of an app which
  * is gone, is closed once its running calls have ended, with all their attempts.
  */
-export function createAppConnections({ directory, connect }: AppConnectionsOptions): AppConnections {
+export function createAppConnections(options: AppConnectionsOptions): AppConnections {
+  const { directory, connect, interceptors = () => [] } = options;
   const current = new Map<string, Open>();
+  /** Instruments are made once an app, whatever becomes of its connection. */
+  const ofApp = new Map<string, readonly Interceptor[]>();
   const retired = new Set<Connection>();
 
   const openFor = (appId: string): Open => {
@@ -65,10 +68,10 @@ export function createAppConnections({ directory, connect }: AppConnectionsOptio
       return known;
     }
     const entry = directory.lookUp(appId);
-    const connection = connect(entry);
+    const outer = ofApp.get(appId) ?? interceptors(appId);
+    ofApp.set(appId, outer);
     const calls = createCallCount();
-    const transport = interceptTransport(connection.transport, [calls.interceptor]);
-    const open = { entry, connection, calls, transport };
+    const open = { entry, connection: connect(entry, [...outer, calls.interceptor]), calls };
     current.set(appId, open);
     return open;
   };
@@ -89,8 +92,8 @@ export function createAppConnections({ directory, connect }: AppConnectionsOptio
 
   return {
     transportTo: (appId) => ({
-      unary: async (...call) => openFor(appId).transport.unary(...call),
-      stream: async (...call) => openFor(appId).transport.stream(...call),
+      unary: async (...call) => openFor(appId).connection.transport.unary(...call),
+      stream: async (...call) => openFor(appId).connection.transport.stream(...call),
     }),
     describe(service, mayTell = () => true) {
       return Promise.all(

@@ -1,7 +1,6 @@
-import { type ConnectAppOptions, connectApp } from "../balance/balanced-connection.js";
-import type { Connection } from "../grpc/connection.js";
-import type { ConnectionSecurity } from "../grpc/connection-security.js";
-import type { AppDirectoryEntry } from "./app-directory.js";
+import { type ConnectAppOptions, connectApp } from "../balance/connect-app.js";
+import type { ConnectionSecurity } from "../grpc/connection.js";
+import type { ConnectApp } from "./app-connections.js";
 import { type OpenAppSecurity, openAppSecurity } from "./app-security.js";
 
 /** Options of {@link createAppConnector}. */
@@ -13,11 +12,17 @@ export interface AppConnectorOptions extends Pick<ConnectAppOptions, "loadOf"> {
 }
 
 /** Makes connections to the apps of a directory over gRPC, each with its own security where it has one. */
-export function createAppConnector(options: AppConnectorOptions): (entry: AppDirectoryEntry) => Connection {
+export function createAppConnector(options: AppConnectorOptions): ConnectApp {
   const { security: common = {}, loadOf, onRefused } = options;
-  return ({ security, ...entry }) => {
+  return ({ security, ...entry }, interceptors) => {
     const own: OpenAppSecurity | undefined = security && openAppSecurity(security, { onRefused });
-    const connection = connectApp({ ...entry, ...(own ?? common), loadOf });
+    const secure = own ?? common;
+    const connection = connectApp({
+      ...entry,
+      ...secure,
+      interceptors: [...interceptors, ...(secure.interceptors ?? [])],
+      loadOf,
+    });
     return {
       ...connection,
       close() {

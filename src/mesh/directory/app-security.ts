@@ -1,5 +1,5 @@
 import { createCallerKeyInterceptor, reloadCallerKey } from "../access/caller-key-interceptor.js";
-import type { ConnectionSecurity } from "../grpc/connection-security.js";
+import type { ConnectionSecurity } from "../grpc/connection.js";
 import type { ReloadOptions } from "../tls/reloaded-files.js";
 import { createTlsChannelCredentials } from "../tls/tls-channel.js";
 import { reloadTlsMaterial, type TlsFiles } from "../tls/tls-material.js";

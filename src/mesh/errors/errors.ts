@@ -1,6 +1,7 @@
 import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { createConnectError } from "./connect-error.js";
+import { type ErrorReason, errorInfo } from "./error-reason.js";
 import { retryInfo } from "./retry-info.js";
 
 /**
@@ -28,29 +29,20 @@ export function canceled(cause?: unknown): ConnectError {
   return createConnectError({ code: Code.Canceled, message: "the call was cancelled", cause });
 }
 
-/** DEADLINE_EXCEEDED, saying where the time went: `deadlineExceeded("step 11 of 30")`. */
+/** DEADLINE_EXCEEDED that says where the time went: `deadlineExceeded("step 11 of 30")`. */
 export function deadlineExceeded(where: string, cause?: unknown): ConnectError {
-  return createConnectError({ code: Code.DeadlineExceeded, message: `${timeRanOut}${where}`, cause });
+  return createConnectError({ code: Code.DeadlineExceeded, message: `the time ran out: ${where}`, cause });
 }
 
-const timeRanOut = "the time ran out: ";
-
-/** Whether a DEADLINE_EXCEEDED says where the time went, as those of {@link deadlineExceeded} do, also when they came over the wire. */
-export function saysWhere(error: ConnectError): boolean {
-  return error.rawMessage.startsWith(timeRanOut);
+/** UNAVAILABLE: nobody could take the call, or whoever did was lost. Another try may work. */
+export function unavailable(message: string, cause?: unknown, reason?: ErrorReason): ConnectError {
+  const details = reason === undefined ? [] : [errorInfo(reason)];
+  return createConnectError({ code: Code.Unavailable, message, details, cause });
 }
 
-/** UNAVAILABLE: nobody could take the call, or the one who did was lost; another try may work. */
-export function unavailable(message: string, cause?: unknown): ConnectError {
-  return createConnectError({ code: Code.Unavailable, message, cause });
-}
-
-/** Header of a failure after which a call may be made once more and not oftener: the call itself may be the reason. */
-export const retryOnceHeader = "throughline-retry-once";
-
-/** UNAVAILABLE of a call that may have brought the server down: one more try may work, further ones would only do more harm. */
+/** UNAVAILABLE of a call that may have killed the engine: clients try it once more at most. */
 export function unavailableOnce(message: string, cause?: unknown): ConnectError {
-  return createConnectError({ code: Code.Unavailable, message, metadata: { [retryOnceHeader]: "true" }, cause });
+  return unavailable(message, cause, "ENGINE_LOST");
 }
 
 /**
@@ -61,6 +53,7 @@ export function storeFull(cause: unknown): ConnectError {
   return createConnectError({
     code: Code.Unavailable,
     message: "the picture cannot be kept: the disk of the pictures is full",
+    details: [errorInfo("STORE_FULL")],
     metadata: { "grpc-retry-pushback-ms": "-1" },
     cause,
   });
@@ -105,7 +98,7 @@ export function queueFull(message: string, retryDelayMs: number): ConnectError {
   return createConnectError({
     code: Code.ResourceExhausted,
     message,
-    details: [retryInfo(retryDelayMs)],
+    details: [retryInfo(retryDelayMs), errorInfo("QUEUE_FULL")],
     metadata: { "grpc-retry-pushback-ms": "0" },
   });
 }

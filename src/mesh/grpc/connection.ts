@@ -1,15 +1,50 @@
-import type { Transport } from "@connectrpc/connect";
-import type { WorkerStatus } from "./worker-status.js";
+import type { Interceptor, Transport } from "@connectrpc/connect";
+import type * as grpc from "@grpc/grpc-js";
 
-/** A way to reach an app, or one worker of it. */
+/** Connections to one app, with a transport that balances calls over its replicas. */
 export interface Connection {
   readonly transport: Transport;
   /**
-   * Says how the app's workers are, once they have spoken or had a moment to. Absent: nothing is known of them.
+   * Reports the app's replicas, once they have reported their health or 2 s have passed. Absent: nothing is known of them.
    *
    * @param service full name of the service whose health counts.
    */
   readonly workers?: ((service: string) => Promise<readonly WorkerStatus[]>) | undefined;
   /** Closes the connections once running calls have ended. Later calls fail with UNAVAILABLE. */
   close(): void;
+}
+
+/** How connections to an app are encrypted, and how we authenticate. */
+export interface ConnectionSecurity {
+  /** @default cleartext */
+  readonly credentials?: grpc.ChannelCredentials;
+  /** Client interceptors that add our credentials. @default none */
+  readonly interceptors?: readonly Interceptor[];
+  /** Name that the servers' certificates must be for. @default the target's host */
+  readonly serverName?: string;
+}
+
+/**
+ * Health of one replica, from grpc.health.v1: `connecting` before its first report; `serving`; `refusing` while it is reachable and says
+ * that it is not ready, such as during drain; `down` after its connection is lost, until its next report.
+ */
+export type WorkerHealth = "connecting" | "serving" | "refusing" | "down";
+
+/** One replica of an app, as this process sees it. */
+export interface WorkerStatus {
+  /** `10.0.0.1:50052`, `[::1]:50052` or the path of a Unix socket. */
+  readonly address: string;
+  readonly health: WorkerHealth;
+  /** Calls of this process that run there or wait in its queue. */
+  readonly inFlight: number;
+  /** Calls of others before ours, as far as the worker has reported. */
+  readonly others: number;
+  /** Average service time of a call, in milliseconds; null before the first one. */
+  readonly serviceMs: number | null;
+  /** Estimated time until one more call would start, in milliseconds; null before its speed is known. */
+  readonly expectedWaitMs: number | null;
+  /** Milliseconds until it expects a free slot, as it said when it rejected a call; else 0. */
+  readonly refusesForMs: number;
+  /** Whether it is ejected for a while because it failed too often. */
+  readonly ejected: boolean;
 }

@@ -1,58 +1,249 @@
 import { type DescMessage, type DescMethod, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
-import { createContextKey, type StreamRequest, type UnaryRequest } from "@connectrpc/connect";
+import { Code, type ContextValues, createContextKey } from "@connectrpc/connect";
 import type * as grpc from "@grpc/grpc-js";
-import { metadataFromHeaders } from "./grpc-metadata.js";
+import { createConnectError } from "../errors/connect-error.js";
+import type { Connections, RunningCall } from "./grpc-connections.js";
+import { CallFailure, metadataFromHeaders } from "./grpc-status.js";
 
 /**
- * Context key of a call: true lets it wait for a connection until its deadline, where it would fail at once with UNAVAILABLE.
+ * Context key of a call. True lets it wait for a reachable server until its deadline, where it would fail at once with UNAVAILABLE.
  * `createContextValues().set(waitForReady, true)`.
  */
 export const waitForReady = createContextKey(false, { description: "gRPC wait-for-ready" });
 
-/** What grpc-js needs to begin a call of any kind. */
-export interface CallBeginning<I extends DescMessage, O extends DescMessage> {
+/** What of a Connect request every call needs, unary or streaming. */
+interface ConnectRequest {
+  readonly method: DescMethod;
+  readonly header: Headers;
+  readonly contextValues: ContextValues;
+}
+
+/** What every call on the wire begins with. */
+export interface WireRequest {
+  /** `/package.Service/Method`. */
   readonly path: string;
-  readonly encode: (message: MessageShape<I>) => Buffer;
-  readonly decode: (bytes: Buffer) => MessageShape<O>;
   readonly metadata: grpc.Metadata;
-  /** Holds the deadline, which also becomes the `grpc-timeout` header. */
-  readonly callOptions: grpc.CallOptions;
 }
 
-/** Translates a Connect request into grpc-js's terms. */
-export function callBeginning<I extends DescMessage, O extends DescMessage>(
-  { method, header, contextValues }: UnaryRequest<I, O> | StreamRequest<I, O>,
-  timeoutMs: number | undefined,
-): CallBeginning<I, O> {
+/** The answer of a unary call. */
+export interface UnaryAnswer {
+  readonly header: grpc.Metadata | undefined;
+  readonly trailer: grpc.Metadata;
+  readonly message: Buffer;
+}
+
+/** A unary call that runs. */
+export interface UnaryCall {
+  /** Rejects with a CallFailure. */
+  readonly answer: Promise<UnaryAnswer>;
+  /** Resets the stream; `answer` rejects with this. */
+  cancel(failure: CallFailure): void;
+}
+
+/** A streaming call that runs. All kinds are the same on the wire. */
+export interface StreamCall {
+  /** The response headers, or undefined where the stream ended well without any. Rejects with a CallFailure. */
+  readonly header: Promise<grpc.Metadata | undefined>;
+  /** Set once the stream has ended well. */
+  readonly trailer: grpc.Metadata | undefined;
+  /** The next message; undefined at the end. Rejects with a CallFailure. One read at a time. */
+  read(): Promise<Buffer | undefined>;
+  /** Sends a message, and resolves when another one may be sent: false when the call has ended, and sends nothing any more. */
+  send(bytes: Uint8Array): Promise<boolean>;
+  halfClose(): void;
+  /** Resets the stream; all that waits rejects with this. */
+  cancel(failure: CallFailure): void;
+}
+
+/** Translates what all attempts of a Connect request have in common. */
+export function wireRequestOf({ method, header, contextValues }: ConnectRequest): WireRequest {
   return {
-    path: methodPath(method),
-    encode: encoder(method.input),
-    decode: (bytes) => fromBinary(method.output, bytes),
+    path: `/${method.parent.typeName}/${method.name}`,
     metadata: metadataFromHeaders(header, { waitForReady: contextValues.get(waitForReady) }),
-    callOptions: timeoutMs === undefined ? {} : { deadline: Date.now() + timeoutMs },
   };
 }
 
-/** Cancels the call on the wire when the signal aborts, at once if it has. Returns how to stop listening. */
-export function cancelOnAbort(call: { cancel(): void }, signal: AbortSignal): () => void {
-  const cancel = () => call.cancel();
-  if (signal.aborted) {
-    cancel();
-  } else {
-    signal.addEventListener("abort", cancel, { once: true });
+/** Sets the time that the server has for the call, in milliseconds; grpc-js itself gets no deadline, so that it has no text for one. */
+export function setTimeoutHeader({ metadata }: WireRequest, timeoutMs: number | undefined): void {
+  if (timeoutMs !== undefined) {
+    // The value has at most eight digits.
+    metadata.set("grpc-timeout", timeoutMs < 100_000_000 ? `${timeoutMs}m` : `${Math.floor(timeoutMs / 1000)}S`);
   }
-  return () => signal.removeEventListener("abort", cancel);
 }
 
-/** Path of a method on the wire: `/package.Service/Method`. */
-export function methodPath(method: DescMethod): string {
-  return `/${method.parent.typeName}/${method.name}`;
+/**
+ * @param maxBytes the policies' `messages.maxSendBytes`.
+ * @throws CallFailure INTERNAL when the message cannot be encoded, RESOURCE_EXHAUSTED when it is too large.
+ */
+export function encodeMessage<Desc extends DescMessage>(
+  schema: Desc,
+  message: MessageShape<Desc>,
+  maxBytes: number,
+): Uint8Array {
+  let bytes: Uint8Array;
+  try {
+    bytes = toBinary(schema, message);
+  } catch (cause) {
+    throw localFailure(Code.Internal, "the request cannot be encoded", cause);
+  }
+  if (bytes.byteLength > maxBytes) {
+    throw localFailure(
+      Code.ResourceExhausted,
+      `the request has ${bytes.byteLength} bytes, over the limit of ${maxBytes} (messages.maxSendBytes)`,
+    );
+  }
+  return bytes;
 }
 
-/** Message to bytes, without copying. */
-function encoder<Desc extends DescMessage>(schema: Desc): (message: MessageShape<Desc>) => Buffer {
-  return (message) => {
-    const bytes = toBinary(schema, message);
-    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+/** @throws CallFailure INTERNAL when the message cannot be decoded. */
+export function decodeMessage<Desc extends DescMessage>(schema: Desc, bytes: Uint8Array): MessageShape<Desc> {
+  try {
+    return fromBinary(schema, bytes);
+  } catch {
+    throw localFailure(Code.Internal, "the response cannot be decoded");
+  }
+}
+
+/** Begins a unary call. */
+export function startUnary(connections: Connections, { path, metadata }: WireRequest, message: Uint8Array): UnaryCall {
+  let call: RunningCall | undefined;
+  let fail: (failure: CallFailure) => void = () => {};
+  const answer = new Promise<UnaryAnswer>((resolve, reject) => {
+    let header: grpc.Metadata | undefined;
+    let received: Buffer | undefined;
+    fail = reject;
+    call = connections.start(path, metadata, {
+      onHeader(fields) {
+        header = fields;
+      },
+      onMessage(bytes) {
+        if (received === undefined) {
+          received = bytes;
+          // A second message is an error, which only a read shows.
+          call?.read();
+        } else {
+          call?.cancel();
+          reject(localFailure(Code.Unimplemented, "the server sent more than one response message"));
+        }
+      },
+      onEnd(failure, trailer) {
+        if (failure !== undefined) {
+          reject(failure);
+        } else if (received === undefined) {
+          reject(localFailure(Code.Unimplemented, "the server sent no response message"));
+        } else {
+          resolve({ header, trailer, message: received });
+        }
+      },
+    });
+    call.send(message);
+    call.halfClose();
+    call.read();
+  });
+  return {
+    answer,
+    cancel(failure) {
+      call?.cancel();
+      fail(failure);
+    },
   };
+}
+
+/** Messages that are read ahead of their reader. */
+const readAhead = 8;
+
+/** Begins a streaming call. */
+export function startStream(connections: Connections, { path, metadata }: WireRequest): StreamCall {
+  const waiting: Buffer[] = [];
+  let end: { readonly failure: CallFailure | undefined } | undefined;
+  let trailer: grpc.Metadata | undefined;
+  /** The one read that waits. */
+  let reader: { resolve(bytes: Buffer | undefined): void; reject(failure: CallFailure): void } | undefined;
+  let onSent = () => {};
+  let settleHeader: (header: grpc.Metadata | undefined) => void = () => {};
+  let failHeader: (failure: CallFailure) => void = () => {};
+  const header = new Promise<grpc.Metadata | undefined>((resolve, reject) => {
+    settleHeader = resolve;
+    failHeader = reject;
+  });
+  // Whoever reads messages alone hears of the failure there.
+  header.catch(() => {});
+
+  const finish = (failure: CallFailure | undefined): void => {
+    if (end !== undefined) {
+      return;
+    }
+    end = { failure };
+    if (failure === undefined) {
+      settleHeader(undefined);
+      reader?.resolve(undefined);
+    } else {
+      failHeader(failure);
+      reader?.reject(failure);
+    }
+    reader = undefined;
+    onSent();
+  };
+
+  const call = connections.start(path, metadata, {
+    onHeader: (fields) => settleHeader(fields),
+    onMessage(bytes) {
+      if (reader !== undefined) {
+        reader.resolve(bytes);
+        reader = undefined;
+      } else {
+        waiting.push(bytes);
+      }
+      if (waiting.length < readAhead) {
+        call.read();
+      }
+    },
+    onEnd(failure, fields) {
+      trailer = fields;
+      finish(failure);
+    },
+  });
+  call.read();
+
+  return {
+    header,
+    get trailer() {
+      return trailer;
+    },
+    read() {
+      const bytes = waiting.shift();
+      if (bytes !== undefined) {
+        if (waiting.length === readAhead - 1 && end === undefined) {
+          call.read();
+        }
+        return Promise.resolve(bytes);
+      }
+      if (end !== undefined) {
+        return end.failure === undefined ? Promise.resolve(undefined) : Promise.reject(end.failure);
+      }
+      return new Promise((resolve, reject) => {
+        reader = { resolve, reject };
+      });
+    },
+    send(bytes) {
+      return new Promise((resolve) => {
+        onSent = () => resolve(end === undefined);
+        if (end === undefined) {
+          call.send(bytes, onSent);
+        } else {
+          resolve(false);
+        }
+      });
+    },
+    halfClose: () => call.halfClose(),
+    cancel(failure) {
+      call.cancel();
+      waiting.length = 0;
+      finish(failure);
+    },
+  };
+}
+
+function localFailure(code: Code, message: string, cause?: unknown): CallFailure {
+  return new CallFailure(createConnectError({ code, message, cause }), "local");
 }

@@ -4,12 +4,11 @@ import { ConnectError } from "@connectrpc/connect";
 import { pino } from "pino";
 import { createPipelineClient } from "../../../src/client/client.js";
 import { createAppDirectory } from "../../../src/mesh/directory/app-directory.js";
-import { createChannel } from "../../../src/mesh/grpc/grpc-channel.js";
-import { createGrpcTransport } from "../../../src/mesh/grpc/grpc-transport.js";
 import { grpcStatusName } from "../../../src/otelconnect/status-codes.js";
 import { createPipelineApp, type PipelineAppOptions, pipelineName } from "../../../src/pipeline/pipeline-app.js";
 import { createSpanCollector } from "../../../src/trace/telemetry/span-collector.js";
 import { createTelemetry, type Telemetry } from "../../../src/trace/telemetry/telemetry.js";
+import { openStockTransport } from "../../support/stock-transport.js";
 import { attemptsOf, type Seen } from "./seen.js";
 import type { WorkerProcess } from "./worker-process.js";
 
@@ -68,8 +67,8 @@ export async function startPipeline(options: StartPipelineOptions): Promise<Pipe
     telemetry,
     logger,
   }).serve({ port: 0 });
-  const channel = createChannel({ target: `127.0.0.1:${app.port}` });
-  const client = createPipelineClient({ transport: createGrpcTransport({ channel }) });
+  const { transport, close } = openStockTransport(app.port);
+  const client = createPipelineClient({ transport });
 
   /** The spans of a trace; of one that ended well with those of the worker, where somebody tells of them. */
   async function spansOf(traceId: string, isPainted: boolean) {
@@ -121,7 +120,7 @@ export async function startPipeline(options: StartPipelineOptions): Promise<Pipe
       };
     },
     async stop() {
-      channel.close();
+      close();
       await app.stop({ graceMs: 0 });
     },
   };

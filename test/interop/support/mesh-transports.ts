@@ -1,7 +1,5 @@
 import type { Transport } from "@connectrpc/connect";
-import { connectApp } from "../../../src/mesh/balance/balanced-connection.js";
-import { createChannel } from "../../../src/mesh/grpc/grpc-channel.js";
-import { createGrpcTransport } from "../../../src/mesh/grpc/grpc-transport.js";
+import { connectApp } from "../../../src/mesh/balance/connect-app.js";
 import { readPolicies } from "../../../src/mesh/grpc/policies.js";
 
 /** A client transport under test. */
@@ -12,10 +10,6 @@ export interface MeshTransport {
 
 /** The client transports of the mesh, by name: this file alone knows where they come from. */
 export const meshTransports: Readonly<Record<string, (port: number) => MeshTransport>> = {
-  "one channel"(port) {
-    const channel = createChannel({ target: `ipv4:127.0.0.1:${port}` });
-    return { transport: createGrpcTransport({ channel }), close: channel.close };
-  },
   balanced(port) {
     const target = `ipv4:127.0.0.1:${port}`;
     return connectApp({ appId: "test/interop", target, policies: readPolicies() });

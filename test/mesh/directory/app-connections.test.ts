@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { suite, type TestContext, test } from "node:test";
-import { Code, createClient, createRouterTransport } from "@connectrpc/connect";
+import { Code, type ConnectRouter, createClient, createRouterTransport } from "@connectrpc/connect";
 import {
   Health,
   HealthCheckResponse_ServingStatus as ServingStatus,
@@ -47,9 +47,9 @@ function start(t: TestContext, apps: Apps) {
   });
   const connections = createAppConnections({
     directory,
-    connect({ target }) {
+    connect({ target }, interceptors) {
       opened.push(target);
-      const transport = createRouterTransport(({ service }) => {
+      const routes = ({ service }: ConnectRouter) => {
         service(Health, {
           check: () => ({ status: ServingStatus.SERVING }),
           async *watch() {
@@ -57,7 +57,8 @@ function start(t: TestContext, apps: Apps) {
             await released;
           },
         });
-      });
+      };
+      const transport = createRouterTransport(routes, { transport: { interceptors: [...interceptors] } });
       return { transport, close: () => void closed.push(target) };
     },
   });

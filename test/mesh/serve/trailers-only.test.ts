@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { suite, type TestContext, test } from "node:test";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import * as grpc from "@grpc/grpc-js";
 import { ImagePipelineService } from "../../../src/gen/throughline/v1/pipeline_pb.js";
 import { queueFull, unavailable } from "../../../src/mesh/errors/errors.js";
 import { retryDelayMsOf } from "../../../src/mesh/errors/retry-info.js";
-import { createChannel } from "../../../src/mesh/grpc/grpc-channel.js";
-import { createGrpcTransport } from "../../../src/mesh/grpc/grpc-transport.js";
+import { openStockTransport } from "../../support/stock-transport.js";
 import { connectHttp2, envelope, http2Request } from "../support/raw-http.js";
 import { serveEcho } from "../support/serve-echo.js";
 
@@ -116,20 +116,28 @@ suite("a gRPC client's retries", () => {
         }
       },
     });
-    const channel = createChannel({
-      target: `127.0.0.1:${port}`,
-      grpcOptions: { "grpc.service_config": serviceConfig },
+    const client = new grpc.Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), {
+      "grpc.service_config": serviceConfig,
     });
-    t.after(() => channel.close());
-    const client = createClient(ImagePipelineService, createGrpcTransport({ channel }));
+    t.after(() => client.close());
+    const { input, output } = ImagePipelineService.method.generate;
+    const callGenerate = (): Promise<string | undefined> =>
+      new Promise((resolve, reject) => {
+        client.makeUnaryRequest(
+          generate,
+          (prompt: string) => Buffer.from(toBinary(input, create(input, { prompt }))),
+          (bytes) => fromBinary(output, bytes),
+          "x",
+          (error, response) => (error === null ? resolve(response?.model) : reject(error)),
+        );
+      });
 
     failures = 2;
-    assert.equal((await client.generate({ prompt: "x" })).model, "echo");
+    assert.equal(await callGenerate(), "echo");
     assert.equal(calls, 3);
     failures = 9;
     calls = 0;
-    const expected = { code: Code.Unavailable, rawMessage: "the engine is starting" };
-    await assert.rejects(client.generate({ prompt: "x" }), expected);
+    await assert.rejects(callGenerate(), { code: grpc.status.UNAVAILABLE, details: "the engine is starting" });
     assert.equal(calls, 4);
   });
 });
@@ -211,9 +219,9 @@ test("a full queue's RetryInfo reaches a typed client", async (t) => {
       throw queueFull("the queue is full", 1_500);
     },
   });
-  const channel = createChannel({ target: `127.0.0.1:${port}` });
-  t.after(() => channel.close());
-  const client = createClient(ImagePipelineService, createGrpcTransport({ channel }));
+  const { transport, close } = openStockTransport(port);
+  t.after(close);
+  const client = createClient(ImagePipelineService, transport);
   const error = await client.generate({ prompt: "x" }).catch(ConnectError.from);
   assert.ok(error instanceof ConnectError);
   assert.equal(error.code, Code.ResourceExhausted);

@@ -1,22 +1,23 @@
 import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
-import { type CallOptions, type Client, ConnectError, createClient } from "@connectrpc/connect";
+import { type CallOptions, type Client, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
-import { type ChannelOptions, createChannel } from "../../../src/mesh/grpc/grpc-channel.js";
-import { createGrpcTransport, type GrpcTransportOptions } from "../../../src/mesh/grpc/grpc-transport.js";
+import { type ConnectAppOptions, connectApp } from "../../../src/mesh/balance/connect-app.js";
+import { type PoliciesInput, readPolicies } from "../../../src/mesh/grpc/policies.js";
 import type { Behaviour } from "./echo-services.js";
 import { serveEcho } from "./serve-echo.js";
 
+/** Options of {@link transportTo}: one attempt a call, where they say nothing else. */
+export type TransportOptions = Omit<Partial<ConnectAppOptions>, "target" | "policies"> & {
+  readonly policies?: PoliciesInput;
+};
+
 /** A transport to a target, closed when the test ends. */
-export function transportTo(
-  t: TestContext,
-  target: string,
-  options: Omit<GrpcTransportOptions, "channel"> = {},
-  channelOptions: Partial<ChannelOptions> = {},
-) {
-  const channel = createChannel({ target, ...channelOptions });
-  t.after(() => channel.close());
-  return createGrpcTransport({ channel, ...options });
+export function transportTo(t: TestContext, target: string, options: TransportOptions = {}): Transport {
+  const policies = readPolicies({ retry: { maxAttempts: 1 }, ...options.policies });
+  const { transport, close } = connectApp({ appId: "test/worker", ...options, target, policies });
+  t.after(close);
+  return transport;
 }
 
 /** A typed client of the worker. */
@@ -26,7 +27,7 @@ export type WorkerClient = Client<typeof TextToImageWorkerService>;
 export async function clientOf(
   t: TestContext,
   behaviour?: Behaviour,
-  options: Omit<GrpcTransportOptions, "channel"> = {},
+  options: TransportOptions = {},
 ): Promise<WorkerClient> {
   const { port } = await serveEcho(t, behaviour === undefined ? {} : { behaviour });
   return createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${port}`, options));

@@ -1,9 +1,10 @@
 import type { TestContext } from "node:test";
+import { ServerReflection } from "../../../src/gen/grpc/reflection/v1/reflection_pb.js";
 import { ImagePipelineService } from "../../../src/gen/throughline/v1/pipeline_pb.js";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
 import { type Listening, type ListenOptions, listen } from "../../../src/mesh/port/listen.js";
 import { type ConnectHandlerOptions, createConnectHandler } from "../../../src/mesh/serve/connect-handler.js";
-import { createHealth } from "../../../src/mesh/serve/health.js";
+import { createHealth, ServingStatus } from "../../../src/mesh/serve/health.js";
 import { reflectionRoutes } from "../../../src/mesh/serve/reflection.js";
 import { createValidationInterceptor } from "../../../src/mesh/serve/validation.js";
 import { type Behaviour, echoRoutes } from "./echo-services.js";
@@ -17,7 +18,10 @@ export type ServeEchoOptions = Partial<ConnectHandlerOptions & Omit<ListenOption
 
 /** Serves both contract services with validation, health and reflection on a free loopback port, until the test ends. */
 export async function serveEcho(t: Pick<TestContext, "after">, options: ServeEchoOptions = {}): Promise<Listening> {
-  const health = createHealth();
+  const services = [ImagePipelineService, TextToImageWorkerService, ServerReflection];
+  const health = createHealth({ services: services.map(({ typeName }) => typeName) });
+  health.setAll(ServingStatus.SERVING);
+  t.after(() => health.close());
   const listening = await listen({
     port: 0,
     ...options,

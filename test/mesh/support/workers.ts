@@ -1,8 +1,8 @@
 import type { TestContext } from "node:test";
 import { createClient, createContextValues } from "@connectrpc/connect";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
-import { connectApp } from "../../../src/mesh/balance/balanced-connection.js";
-import { attemptListener, type CallAttempt } from "../../../src/mesh/balance/call-attempt.js";
+import { attemptListener, type CallAttempt } from "../../../src/mesh/balance/attempt.js";
+import { connectApp } from "../../../src/mesh/balance/connect-app.js";
 import { type PoliciesInput, readPolicies } from "../../../src/mesh/grpc/policies.js";
 import type { Listening } from "../../../src/mesh/port/listen.js";
 import { createHealth, type Health, ServingStatus } from "../../../src/mesh/serve/health.js";

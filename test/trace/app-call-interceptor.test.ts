@@ -1,9 +1,17 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { Code, ConnectError, type ConnectRouter, createClient, createRouterTransport } from "@connectrpc/connect";
-import { ROOT_CONTEXT } from "@opentelemetry/api";
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  createClient,
+  createContextValues,
+  createRouterTransport,
+} from "@connectrpc/connect";
+import { ROOT_CONTEXT, trace } from "@opentelemetry/api";
 import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
-import { createClientSpanInterceptor } from "../../src/trace/client-span-interceptor.js";
+import { otelContext } from "../../src/otelconnect/otel-context.js";
+import { createAppCallInterceptor } from "../../src/trace/app-call-interceptor.js";
 import { createServerSpanInterceptor } from "../../src/trace/server-span-interceptor.js";
 import { withSpan } from "../../src/trace/span-scope.js";
 import { dumpSpans, text } from "../support/dump-spans.js";
@@ -38,7 +46,7 @@ function twoApps(t: TestContext, handlers: Handlers = {}) {
     services: [TextToImageWorkerService],
     parent: "ignore",
   });
-  const client = createClientSpanInterceptor({ ...front, name: "call-painter", appId: "acme/painter" });
+  const client = createAppCallInterceptor({ ...front, name: "call-painter", appId: "acme/painter" });
   const transport = createRouterTransport(routes, {
     router: { interceptors: [server] },
     transport: { interceptors: [client] },
@@ -47,8 +55,43 @@ function twoApps(t: TestContext, handlers: Handlers = {}) {
     worker: createClient(TextToImageWorkerService, transport),
     inFront: <T>(work: () => Promise<T>) => withSpan(front.tracer, "front", { parent: ROOT_CONTEXT }, work),
     spans: () => front.collector.spans(),
+    tracer: front.tracer,
     carriers,
   };
+}
+
+test("a call's span is a child of the context that is given for it, and so travels that", async (t) => {
+  const { worker, spans, tracer } = twoApps(t);
+  const root = tracer.startSpan("front", {}, ROOT_CONTEXT);
+  const parent = trace.setSpan(ROOT_CONTEXT, root);
+  await worker.infer({ prompt: "a" }, { contextValues: createContextValues().set(otelContext, parent) });
+  root.end();
+  assert.equal(dumpSpans(spans()), tree("Infer", "OK"));
+});
+
+for (const code of [Code.InvalidArgument, Code.Unavailable]) {
+  test(`a stream that fails with ${Code[code]} is an error of the client's span, and its exception stands there`, async (t) => {
+    const { worker, inFront, spans } = twoApps(t, {
+      async *events() {
+        yield {};
+        throw new ConnectError("words", code);
+      },
+    });
+    await assert.rejects(
+      inFront(async () => {
+        for await (const _ of worker.inferStream({ request: { prompt: "a" } })) {
+        }
+      }),
+      { code },
+    );
+    const call = spans().find(({ name }) => name === "call-painter");
+    assert.equal(call?.status.code, "ERROR");
+    assert.equal(call.attributes["rpc.response.status_code"], call.status.message);
+    assert.deepEqual(
+      call.events.map(({ name }) => name),
+      ["exception"],
+    );
+  });
 }
 
 const tree = (method: string, code: string, error = "") => text`

@@ -8,20 +8,26 @@ import { suite, test } from "node:test";
 import { Code, createClient } from "@connectrpc/connect";
 import { ImagePipelineService } from "../../../src/gen/throughline/v1/pipeline_pb.js";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
-import { createChannel } from "../../../src/mesh/grpc/grpc-channel.js";
-import { createGrpcTransport } from "../../../src/mesh/grpc/grpc-transport.js";
+import { connectApp } from "../../../src/mesh/balance/connect-app.js";
 import { readPolicies } from "../../../src/mesh/grpc/policies.js";
 import { failure, kinds, transportTo, waiting } from "../support/grpc-client.js";
 import { openRelay } from "../support/relay.js";
 import { serveEcho } from "../support/serve-echo.js";
 
-suite("channels", () => {
+suite("connections", () => {
   test("reach a server on a Unix socket", async (t) => {
     const { port } = await serveEcho(t);
     const folder = await mkdtemp(join(tmpdir(), "mesh-"));
     t.after(() => rm(folder, { recursive: true }));
     const path = join(folder, "worker.sock");
-    const relay = net.createServer((socket) => void socket.pipe(net.connect(port, "127.0.0.1")).pipe(socket));
+    const relay = net.createServer((socket) => {
+      const upstream = net.connect(port, "127.0.0.1");
+      for (const end of [socket, upstream]) {
+        // One end may be gone before the other.
+        end.on("error", () => {});
+      }
+      socket.pipe(upstream).pipe(socket);
+    });
     relay.listen(path);
     await once(relay, "listening");
     t.after(() => relay.close());
@@ -33,8 +39,8 @@ suite("channels", () => {
     const wait = waiting();
     const { port } = await serveEcho(t, { behaviour: wait.behaviour });
     const hole = await openRelay(t, port);
-    const policies = readPolicies({ keepalive: { timeMs: 1_000, timeoutMs: 3_000 } });
-    const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${hole.port}`, {}, { policies }));
+    const policies = { keepalive: { timeMs: 1_000, timeoutMs: 3_000 } };
+    const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${hole.port}`, { policies }));
     const failed = failure(client.infer({ prompt: "x" }));
     await wait.began;
     hole.swallow();
@@ -43,10 +49,10 @@ suite("channels", () => {
 
   test("are closed for good", async (t) => {
     const { port } = await serveEcho(t);
-    const channel = createChannel({ target: `127.0.0.1:${port}` });
-    const client = createClient(TextToImageWorkerService, createGrpcTransport({ channel }));
+    const { transport, close } = connectApp({ appId: "a/b", target: `127.0.0.1:${port}`, policies: readPolicies() });
+    const client = createClient(TextToImageWorkerService, transport);
     assert.equal(await kinds.unary(client), 7);
-    channel.close();
+    close();
     for (const call of Object.values(kinds)) {
       assert.equal((await failure(call(client))).message, "[unavailable] the channel is closed");
     }
@@ -59,7 +65,8 @@ suite("channels", () => {
     assert.equal((await createClient(TextToImageWorkerService, transport).infer({ prompt: "x" })).model, "");
   });
 
-  test("refuse a target that cannot be parsed", () => {
-    assert.throws(() => createChannel({ target: "" }));
+  test("refuse a target that cannot be parsed", async (t) => {
+    const client = createClient(TextToImageWorkerService, transportTo(t, ""));
+    await assert.rejects(kinds.unary(client));
   });
 });

@@ -1,22 +1,22 @@
 import type { Policies } from "../grpc/policies.js";
-import type { WorkerLoad } from "./balancing-load.js";
+import type { ReplicaLoad } from "./replica-load.js";
 
 /** What is looked at. */
 interface Candidate {
-  readonly load: WorkerLoad;
+  readonly load: ReplicaLoad;
   /** Milliseconds until it thinks that it has room; 0 where it has not refused a call. */
   readonly refusesForMs: number;
 }
 
 /** Chooses one of some workers; undefined if and only if there is none. One that refuses is chosen when there is none better. */
-export type ChooseWorker = <W extends Candidate>(workers: readonly W[]) => W | undefined;
+export type ChooseReplica = <W extends Candidate>(workers: readonly W[]) => W | undefined;
 
 /**
  * The way of choosing that a policy names, for workers in the order of the address list.
  *
  * @param random from 0 to 1, 1 excluded: where turns begin, so that clients which start together do not all ask the same worker.
  */
-export function createChoice(policy: Policies["loadBalancing"], random: () => number = Math.random): ChooseWorker {
+export function createChoice(policy: Policies["loadBalancing"], random: () => number = Math.random): ChooseReplica {
   switch (policy) {
     case "pick_first":
       return (workers) => willing(workers)[0];
@@ -35,7 +35,7 @@ function willing<W extends Candidate>(workers: readonly W[]): readonly W[] {
   return open.length === 0 ? workers : open;
 }
 
-function createTurns(random: () => number): ChooseWorker {
+function createTurns(random: () => number): ChooseReplica {
   let turn = Math.floor(random() * 1_000_000);
   return (workers) => workers[turn++ % Math.max(1, workers.length)];
 }
@@ -44,7 +44,7 @@ function createTurns(random: () => number): ChooseWorker {
  * The worker that will begin first. Among those that wait alike the fastest wins, and among equals each has its turn. A worker whose speed is
  * not known yet is taken for an average one.
  */
-function createLeastWait(random: () => number): ChooseWorker {
+function createLeastWait(random: () => number): ChooseReplica {
   const takeTurns = createTurns(random);
   return (workers) => {
     const known = workers.flatMap(({ load }) => load.serviceMs ?? []);

@@ -1,30 +1,29 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Code, ConnectError, createClient, createContextValues } from "@connectrpc/connect";
-import { callDeadline } from "../../../src/app/call-deadline.js";
+import { onwardCall } from "../../../src/app/call-deadline.js";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
-import { connectApp } from "../../../src/mesh/balance/balanced-connection.js";
+import { connectApp } from "../../../src/mesh/balance/connect-app.js";
 import { createAppDirectory } from "../../../src/mesh/directory/app-directory.js";
-import { interceptTransport } from "../../../src/mesh/grpc/intercept-transport.js";
+import { openRelay } from "../support/relay.js";
 import { serveWorker } from "../support/workers.js";
 
-test("where the time went is told, although the call's signal is aborted at the same time", async (t) => {
+test("an onward call that runs out of time says where the time went", async (t) => {
   const silent = await serveWorker(t);
-  const entry = createAppDirectory({ apps: { "a/b": { target: `127.0.0.1:${silent.port}` } } }).lookUp("a/b");
+  const hole = await openRelay(t, silent.port);
+  const entry = createAppDirectory({ apps: { "a/b": { target: `127.0.0.1:${hole.port}` } } }).lookUp("a/b");
   const connection = connectApp(entry);
   t.after(connection.close);
-  const client = createClient(TextToImageWorkerService, interceptTransport(connection.transport, []));
+  const client = createClient(TextToImageWorkerService, connection.transport);
   // The connection and the validators are made with the first call; a short deadline would go into that.
   await client.infer({ prompt: "a" });
-  silent.behaviour = () => new Promise(() => {});
-  const onward = () => {
-    const { signal, remainingMs } = callDeadline({
+  hole.swallow();
+  const onward = () =>
+    onwardCall({
       signal: new AbortController().signal,
       timeoutMs: () => 2_500,
       values: createContextValues(),
     });
-    return { signal, ...(remainingMs !== undefined && { timeoutMs: remainingMs }) };
-  };
   const unary = client.infer({ prompt: "a" }, onward());
   const stream = (async () => {
     for await (const _ of client.inferStream({ request: { prompt: "a" } }, onward())) {

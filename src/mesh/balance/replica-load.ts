@@ -14,7 +14,7 @@ export interface LoadCall {
 }
 
 /** What this process knows of one worker's load. */
-export interface WorkerLoad {
+export interface ReplicaLoad {
   /** Calls of this process that are not ended. */
   readonly inFlight: number;
   /** Calls of other processes before ours, as far as reports told of them; without news they become fewer. */
@@ -53,7 +53,7 @@ interface RunningCall {
  *
  * @param now milliseconds from any fixed point. @default performance.now
  */
-export function createWorkerLoad(now: () => number = () => performance.now()): WorkerLoad {
+export function createReplicaLoad(now: () => number = () => performance.now()): ReplicaLoad {
   const running = new Set<RunningCall>();
   let serviceMs: number | undefined;
   /** When the worker last turned to a call of ours, as far as can be seen. */

@@ -1,14 +1,25 @@
 import type { Interceptor, StreamRequest, UnaryRequest } from "@connectrpc/connect";
-import { context, createNoopMeter, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
+import {
+  type Context,
+  context,
+  type Meter,
+  ROOT_CONTEXT,
+  SpanKind,
+  type TextMapPropagator,
+  type Tracer,
+} from "@opentelemetry/api";
 import { createClientInterceptor } from "../otelconnect/client-interceptor.js";
+import { otelContext } from "../otelconnect/otel-context.js";
+import { methodName } from "../otelconnect/rpc-attributes.js";
 import { grpcStatusName } from "../otelconnect/status-codes.js";
 import { type Carrier, injectCarrier } from "./carrier.js";
-import { clientAttributes } from "./client-span.js";
 import { requestCarrierOf } from "./request-carrier.js";
 import { rpcStatusCode, settle } from "./settle-span.js";
 
-export interface ClientSpanInterceptorOptions {
+export interface AppCallInterceptorOptions {
   readonly tracer: Tracer;
+  /** Makes the metric `rpc.client.call.duration`. */
+  readonly meter: Meter;
   /** Writes the carrier. */
   readonly propagator: TextMapPropagator;
   /** Name of the span, such as `call-image-pipeline`. */
@@ -18,22 +29,29 @@ export interface ClientSpanInterceptorOptions {
 }
 
 /**
- * Makes the one CLIENT span of a call of another app, a child of the span that is active, with the attributes of `iterateWithClientSpan`, and
- * sends the trace along: in the headers, and in the request's field `trace_context` where its contract has one and the caller left it
- * empty. What travels is the context of the active span, so the other app's span is a sibling of this one, not its child.
+ * Makes the one CLIENT span of a call of another app, and measures the call, retries and all. The span has `app.id`, `rpc.system.name`,
+ * `rpc.method` and `rpc.response.status_code`, which is `OK` or the name of the code that the call failed with. Its parent is what
+ * `otelContext` says for the call, or the active span.
+ *
+ * The trace travels in the headers, and in the request's field `trace_context` where its contract has one and the caller left it empty. What
+ * travels is the parent's context, so the other app's span is a sibling of this one, not its child.
  *
  * The span of a stream ends when it is read to its end, or when its signal is aborted: generated clients do not pass `break` on.
+ *
+ * @see https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/
  */
-export function createClientSpanInterceptor(options: ClientSpanInterceptorOptions): Interceptor {
-  const { tracer, propagator, name, appId } = options;
+export function createAppCallInterceptor(options: AppCallInterceptorOptions): Interceptor {
+  const { tracer, meter, propagator, name, appId } = options;
   const spans = createClientInterceptor({
     tracer,
-    meter: createNoopMeter(),
+    meter,
+    system: "grpc",
     // It would send the span's own context.
     propagator: { inject() {}, extract: (scope) => scope, fields: () => [] },
     spanName: () => name,
-    attributes: ({ method }) => clientAttributes(appId, method),
-    attributeFilter: () => false,
+    spanAttributes: false,
+    attributes: ({ method }) => ({ "app.id": appId, "rpc.system.name": "grpc", "rpc.method": methodName(method) }),
+    metricAttributes: () => ({ "app.id": appId }),
     beforeEnd(span, { code }) {
       span.setAttribute(rpcStatusCode, code === undefined ? "OK" : grpcStatusName(code));
       if (code !== undefined) {
@@ -44,13 +62,18 @@ export function createClientSpanInterceptor(options: ClientSpanInterceptorOption
   return (next) => {
     const inSpan = spans(next);
     return (request) => {
-      const carrier = injectCarrier(propagator, context.active());
+      const carrier = injectCarrier(propagator, parentOf(request));
       for (const [key, value] of Object.entries(carrier)) {
         request.header.set(key, value);
       }
       return inSpan(withCarrier(request, carrier));
     };
   };
+}
+
+function parentOf({ contextValues }: UnaryRequest | StreamRequest): Context {
+  const parent = contextValues.get(otelContext);
+  return parent === ROOT_CONTEXT ? context.active() : parent;
 }
 
 function withCarrier(request: UnaryRequest | StreamRequest, carrier: Carrier): UnaryRequest | StreamRequest {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { createChoice } from "../../../src/mesh/balance/balancing-choice.js";
-import { createWorkerLoad, type LoadCall } from "../../../src/mesh/balance/balancing-load.js";
+import { createChoice } from "../../../src/mesh/balance/replica-choice.js";
+import { createReplicaLoad, type LoadCall } from "../../../src/mesh/balance/replica-load.js";
 import { createRandom } from "../support/random.js";
 
 /**
@@ -26,7 +26,7 @@ function simulate(
   }));
   const views = Array.from({ length: pipelines }, () => ({
     choose: createChoice(policy, () => random.below(1_000) / 1_000),
-    workers: workers.map((worker) => ({ worker, load: createWorkerLoad(() => clock.ms), refusesForMs: 0 })),
+    workers: workers.map((worker) => ({ worker, load: createReplicaLoad(() => clock.ms), refusesForMs: 0 })),
   }));
   let unfairMs = 0;
   let served = 0;
@@ -106,7 +106,7 @@ suite("the least wait", () => {
   test("prefers the fastest of those that are idle, and takes turns among equals", () => {
     const choose = createChoice("least_wait");
     const workers = [300, 100, 100].map((serviceMs) => {
-      const load = createWorkerLoad();
+      const load = createReplicaLoad();
       const call = load.begin();
       call.report({ serviceMs });
       call.end(true);
@@ -121,13 +121,13 @@ suite("the least wait", () => {
   });
 
   test("takes a refusal for a wait, and asks one that refuses when there is none better", () => {
-    const busy = createWorkerLoad();
+    const busy = createReplicaLoad();
     const call = busy.begin();
     call.report({ serviceMs: 500 });
     call.end(true);
     busy.begin();
     const [idle, queue] = [
-      { load: createWorkerLoad(), refusesForMs: 10_000 },
+      { load: createReplicaLoad(), refusesForMs: 10_000 },
       { load: busy, refusesForMs: 0 },
     ];
     assert.equal(createChoice("least_wait")([idle, queue]), queue);
@@ -142,7 +142,7 @@ suite("the least wait", () => {
 
   test("chooses somebody whatever is known of them", () => {
     const odd = (ms: number) => ({
-      load: { ...createWorkerLoad(), serviceMs: ms, expectedWaitMs: () => ms },
+      load: { ...createReplicaLoad(), serviceMs: ms, expectedWaitMs: () => ms },
       refusesForMs: ms,
     });
     for (const policy of ["least_wait", "round_robin", "pick_first"] as const) {

@@ -1,9 +1,6 @@
 import { type Code, createContextKey } from "@connectrpc/connect";
 
-/**
- * Why a call was made again, on another worker or on the same. It stands on spans, so the words are ours: a worker's own could hold
- * anything, what it was asked to paint too.
- */
+/** Why a call was made again. It stands on spans, so the text is always ours: a worker's own could hold anything, a prompt too. */
 export type RetryReason =
   | "the worker is full"
   | "the worker is not available"
@@ -24,5 +21,5 @@ export interface CallAttempt {
   readonly retryReason: RetryReason | undefined;
 }
 
-/** Context key of a call: told each attempt at its end. `createContextValues().set(attemptListener, (attempt) => …)`. */
+/** Context key of a call: called at the end of each attempt. `createContextValues().set(attemptListener, (attempt) => …)`. */
 export const attemptListener = createContextKey<(attempt: CallAttempt) => void>(() => {}, { description: "attempts" });

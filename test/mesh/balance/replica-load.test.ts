@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { createWorkerLoad } from "../../../src/mesh/balance/balancing-load.js";
+import { createReplicaLoad } from "../../../src/mesh/balance/replica-load.js";
 
 function loadAt() {
   const clock = { ms: 1_000 };
-  return { clock, load: createWorkerLoad(() => clock.ms) };
+  return { clock, load: createReplicaLoad(() => clock.ms) };
 }
 
 suite("a worker's load", () => {
