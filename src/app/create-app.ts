@@ -12,8 +12,8 @@ import type { Logger } from "pino";
 import { type CallerHandler, gateHandler } from "../mesh/access/gate-handler.js";
 import { type Listening, listen } from "../mesh/port/listen.js";
 import type { ListenLimits } from "../mesh/port/listen-limits.js";
-import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
-import { createConnectHandler } from "../mesh/serve/connect-handler.js";
+import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
+import { createConnectHandler, respondNotFound } from "../mesh/serve/connect-handler.js";
 import { createHealth, ServingStatus } from "../mesh/serve/health.js";
 import { reflectionRoutes } from "../mesh/serve/reflection.js";
 import { createValidationInterceptor } from "../mesh/serve/validation.js";
@@ -219,7 +219,7 @@ export function createApp(options: AppOptions): App {
           if (callerRoute !== undefined) {
             callerRoute(request, response);
           } else if (!probeRoute(request, response) && options.httpRoute?.(request, response) !== true) {
-            respondPlain(response, 404, "not found");
+            respondNotFound(request, response);
           }
         },
         ...(options.corsOrigins && { cors: { origins: options.corsOrigins } }),

@@ -42,7 +42,7 @@ export interface ConnectHandlerOptions {
   readonly bodyTimeoutMs?: number;
   /** Memory for request bodies that are still arriving, all together, in bytes; above it RESOURCE_EXHAUSTED. Default: 67,108,864. */
   readonly bodyMemoryBytes?: number;
-  /** Answers requests whose path is no RPC's. Default: 404. */
+  /** Answers requests whose path is no RPC's. @default {@link respondNotFound} */
   readonly fallback?: NodeHandler;
   /**
    * Gets what no interceptor sees: errors of the fallback, and of answers that could not be made or written. The path is that of the
@@ -100,7 +100,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
   for (const [path, spec] of unary) {
     unaryGrpc.set(path, createUnaryGrpcHandler(spec, { ...routerOptions, interceptors }));
   }
-  const fallback: NodeHandler = options.fallback ?? ((_, response) => respondPlain(response, 404, "not found"));
+  const fallback: NodeHandler = options.fallback ?? respondNotFound;
   /** The calls that run; one listener for all of them, because each would take longer to add and to remove. */
   const running = new Set<AbortController>();
   shutdownSignal?.addEventListener("abort", () => {
@@ -193,10 +193,6 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     const path = request.url?.split("?", 1)[0] ?? "";
     const handler = handlers.get(path);
     if (handler === undefined) {
-      if ("stream" in response && parseGrpc(request.headers["content-type"] ?? null) !== undefined) {
-        request.resume();
-        return respondFailure(new Headers({ "content-type": "application/grpc" }), unimplemented, response);
-      }
       try {
         return fallback(request, response);
       } catch (error) {
@@ -249,7 +245,18 @@ const markReached: Interceptor = (next) => (request) => {
   return next(request);
 };
 
-/** What an unknown gRPC method is answered with: HTTP 404 would be an error of a proxy to gRPC clients and to load balancers. */
+/**
+ * Answers a request for what is not served: 404, or UNIMPLEMENTED to gRPC, because HTTP 404 would be an error of a proxy to gRPC clients and
+ * to load balancers.
+ */
+export function respondNotFound(request: NodeRequest, response: NodeResponse): void {
+  if ("stream" in response && parseGrpc(request.headers["content-type"] ?? null) !== undefined) {
+    request.resume();
+    return respondFailure(new Headers({ "content-type": "application/grpc" }), unimplemented, response);
+  }
+  respondPlain(response, 404, "not found");
+}
+
 const unimplemented = new Headers({
   "grpc-status": String(Code.Unimplemented),
   "grpc-message": "unknown service or method",
