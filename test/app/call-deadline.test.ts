@@ -30,7 +30,8 @@ test("a server gives up 5 % or 20 ms before its caller, whichever is more", (t) 
 test("a call over the wire has the server's time already", () => {
   const own = call(9_500.7);
   own.values.set(isServerTime, true);
-  assert.deepEqual(callDeadline(own), { signal: own.signal, remainingMs: 9_500 });
+  const { signal } = own;
+  assert.deepEqual(callDeadline(own), { signal, remainingMs: 9_500, onward: { signal, timeoutMs: 9_500 } });
 });
 
 for (const [name, given, limited, taken] of [

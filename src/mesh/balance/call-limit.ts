@@ -38,6 +38,7 @@ export function createCallLimit(caller: AbortSignal | undefined, timeoutMs: numb
   const end = (error: ConnectError): void => {
     if (over === undefined) {
       over = new CallFailure(error, "local");
+      limit.stop();
       limit.onOver(over);
       controller?.abort(error);
     }
