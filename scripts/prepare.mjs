@@ -1,8 +1,33 @@
-// What `npm ci` runs in a checkout: compiles the commands, and builds the studio's page.
-import { compile } from "./compile.mjs";
+// Compiles the commands and builds the studio's page where a source is newer than what was made of it.
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { compile, isStale } from "./compile.mjs";
 
-if (await compile()) {
-  await import("./build-page.mjs");
-} else {
-  process.stderr.write("nothing is compiled, because esbuild, a development dependency, is not installed\n");
+const root = fileURLToPath(new URL("..", import.meta.url));
+const modified = async (path) => (await stat(path)).mtimeMs;
+
+async function isPageStale() {
+  const built = await modified(join(root, "dist/page/studio.js")).catch(() => 0);
+  const folder = join(root, "src/page");
+  const times = await Promise.all(
+    (await readdir(folder, { recursive: true })).map((name) => modified(join(folder, name))),
+  );
+  return times.some((time) => time > built);
+}
+
+/**
+ * Brings `dist` up to date.
+ *
+ * @returns false where something is to be compiled and the compiler, a development dependency, is not installed.
+ */
+export async function prepare() {
+  const commands = (await isStale()) !== false;
+  if (commands && !(await compile())) {
+    return false;
+  }
+  if (commands || (await isPageStale())) {
+    await import("./build-page.mjs");
+  }
+  return true;
 }

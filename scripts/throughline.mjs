@@ -1,7 +1,7 @@
 // The command line of a checkout: compiles what has changed since the last time, then runs it.
-import { compile, isStale } from "./compile.mjs";
+import { prepare } from "./prepare.mjs";
 
-if ((await isStale()) !== false && !(await compile())) {
+if (!(await prepare())) {
   process.stderr.write(
     "throughline: the sources are newer than dist, and esbuild, which compiles them, is not installed: run npm ci\n",
   );

@@ -6,7 +6,15 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const docs = filesBelow("docs");
-const pages = ["README.md", "SECURITY.md", "bench/README.md", "training/README.md", "models/emoji-xl/README.md"]
+const pages = [
+  "README.md",
+  "CONTRIBUTING.md",
+  "CHANGELOG.md",
+  "SECURITY.md",
+  "bench/README.md",
+  "training/README.md",
+  "models/emoji-xl/README.md",
+]
   .concat(filesBelow("examples"), docs)
   .filter((path) => path.endsWith(".md"));
 

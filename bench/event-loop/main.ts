@@ -10,7 +10,7 @@ import { Stage } from "../../src/gen/throughline/v1/image_pb.js";
 import { type Figure, median, quantile, writeReport } from "../support/figures.js";
 import { startBenchMesh } from "../support/mesh.js";
 
-/* npm run bench:event-loop: what the services' event loops are held up while the model runs on every core, and what they do meanwhile. */
+/* npm run bench -- event-loop: what the services' event loops are held up while the model runs on every core, and what they do meanwhile. */
 
 const loadMs = 40_000;
 const inFlight = 4;

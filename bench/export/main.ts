@@ -3,7 +3,7 @@ import { createTestMesh } from "../../src/testing/testing.js";
 import { startOtlpReceiver } from "../../test/support/otlp-receiver.js";
 import { writeReport } from "../support/figures.js";
 
-/* npm run bench:export: spans lost while the collector is gone for a minute (or -- SECONDS) under load, counted by span id at a foreign receiver. */
+/* npm run bench -- export: spans lost while the collector is gone for a minute (or -- SECONDS) under load, counted by span id at a foreign receiver. */
 
 const requestsPerSecond = 50;
 const beforeMs = 10_000;

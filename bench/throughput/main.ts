@@ -2,7 +2,7 @@ import { availableParallelism } from "node:os";
 import { type Figure, writeReport } from "../support/figures.js";
 import { startBenchMesh } from "../support/mesh.js";
 
-/* npm run bench:throughput: pictures a minute through pipeline and worker over gRPC, with so many requests in flight. */
+/* npm run bench -- throughput: pictures a minute through pipeline and worker over gRPC, with so many requests in flight. */
 
 const windowMs = 12_000;
 const mesh = await startBenchMesh({ threads: availableParallelism() });

@@ -6,11 +6,11 @@ import { contractPage } from "./contract-page.js";
 
 /*
  * Writes the reference of the contract, below the mark in docs/contract.md, from the comments and rules of the .proto files:
- * `npm run docs:contract`.
+ * `npm run docs`.
  */
 
 const page = "docs/contract.md";
-const mark = "<!-- made by npm run docs:contract -->\n";
+const mark = "<!-- made by npm run docs -->\n";
 
 /** What a caller opens first comes first. */
 const order = [

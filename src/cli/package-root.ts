@@ -12,7 +12,7 @@ const isCheckout = existsSync(new URL("../../tsconfig.build.json", import.meta.u
 /** What a person types before a command's name: in a checkout, and where the package is installed. */
 export const commandPrefix: string = isCheckout ? "npm run throughline --" : "npx throughline";
 
-/** The studio's page as `npm run build:page` makes it: two levels up, the same from `src/cli` and from `dist/cli`. */
+/** The studio's page as `npm run build` makes it: two levels up, the same from `src/cli` and from `dist/cli`. */
 export const studioPageFolder: string = fileURLToPath(new URL("../../dist/page", import.meta.url));
 
 /** Version of the package. */

@@ -13,8 +13,7 @@ const contentSecurityPolicy = [
   "frame-ancestors 'none'",
 ].join("; ");
 
-const missing =
-  "the studio's page is not built: npm run build:page makes it, and then the pipeline has to be started again";
+const missing = "the studio's page is not built: npm run build makes it, and then the pipeline has to be started again";
 
 /**
  * Serves the files of a folder, which are read once, now: `GET` and `HEAD` of `/`, which is `index.html`, and of each file's name. Only paths

@@ -18,7 +18,7 @@ export interface Tarball {
   remove(): Promise<void>;
 }
 
-/** Packs the package as it would be published, what its scripts build included. */
+/** Builds and packs the package as it would be published. */
 export async function packPackage(): Promise<Tarball> {
   const place = await mkdtemp(join(tmpdir(), "throughline-package-"));
   const remove = () => rm(place, { recursive: true });
@@ -31,7 +31,8 @@ export async function packPackage(): Promise<Tarball> {
 }
 
 async function packInto(place: string): Promise<Omit<Tarball, "remove">> {
-  await run("npm", ["pack", "--loglevel=error", "--foreground-scripts=false", "--pack-destination", place], {
+  await run(process.execPath, ["scripts/build.mjs"], { cwd: root });
+  await run("npm", ["pack", "--loglevel=error", "--pack-destination", place], {
     cwd: root,
   });
   const [name = ""] = await readdir(place);

@@ -134,6 +134,6 @@ test("where the page is not built, / says how it is made, and other paths are le
   const get = await servePage(t, join(await temporaryFolder(), "missing"));
   const { status, body } = await get("/");
   assert.equal(status, 404);
-  assert.match(String(body), /npm run build:page/);
+  assert.match(String(body), /npm run build/);
   assert.equal((await get("/studio.js")).status, 418);
 });

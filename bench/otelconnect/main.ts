@@ -3,7 +3,7 @@
  * and metrics. Client and server share this process and a real HTTP/2 port; the variants take turns in every round, so that a slow spell of
  * the machine hits all of them, and a variant's cost is the median of its ratios to "none" in the same round.
  *
- *     npm run bench:otelconnect -- [rounds] [milliseconds of a turn]
+ *     npm run bench -- otelconnect [rounds] [milliseconds of a turn]
  */
 import { once } from "node:events";
 import { mkdir, writeFile } from "node:fs/promises";

@@ -1,6 +1,6 @@
 /**
  * Two pipelines and four workers of unequal speed that only wait, all with real ports: what share of the workers' sum is reached, and whether
- * one stands idle beside a queue. `npm run bench:balance -- [clients of each pipeline]`, about a minute for each policy.
+ * one stands idle beside a queue. `npm run bench -- balance [clients of each pipeline]`, about a minute for each policy.
  */
 import { type BalanceRound, runBalance } from "./run-balance.js";
 

@@ -1,0 +1,52 @@
+// Runs the tests: npm test -- [FILE or FOLDER ...] [options of node --test]. --coverage adds a report; so does COVERAGE=1.
+import { readdirSync, statSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { runNode } from "./run-node.mjs";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+/** Node 20 takes no globs, and not every shell has them. */
+function testsIn(folder) {
+  return readdirSync(`${root}/${folder}`, { recursive: true })
+    .filter((name) => name.endsWith(".test.ts"))
+    .map((name) => `${folder}/${name.replaceAll("\\", "/")}`)
+    .sort();
+}
+
+const asked = process.argv.slice(2);
+const coverage = asked.includes("--coverage") || process.env["COVERAGE"] === "1";
+const options = asked.filter((word) => word.startsWith("-") && word !== "--coverage");
+const paths = asked.filter((word) => !word.startsWith("-")).map((path) => path.replaceAll("\\", "/"));
+const files = (paths.length === 0 ? ["test"] : paths).flatMap((path) => {
+  const found = statSync(`${root}/${path}`, { throwIfNoEntry: false });
+  return found?.isDirectory() ? testsIn(path.replace(/\/+$/, "")) : [path];
+});
+
+const missing = files.filter((file) => statSync(`${root}/${file}`, { throwIfNoEntry: false }) === undefined);
+if (missing.length > 0 || files.length === 0) {
+  process.stderr.write(`npm test: no tests at ${(missing.length > 0 ? missing : paths).join(", ")}\n`);
+  process.exit(1);
+}
+if (coverage && Number(process.versions.node.split(".")[0]) < 24) {
+  process.stderr.write(`npm test: coverage needs Node 24 or newer; this is ${process.versions.node}\n`);
+  process.exit(1);
+}
+
+runNode([
+  "--conditions=throughline-source",
+  "--import",
+  "tsx",
+  "--test",
+  "--test-concurrency=3",
+  "--test-timeout=600000",
+  ...(coverage
+    ? [
+        "--experimental-test-coverage",
+        "--enable-source-maps",
+        "--test-coverage-include=src/**",
+        "--test-coverage-exclude=src/gen/**",
+      ]
+    : []),
+  ...options,
+  ...files,
+]);
