@@ -62,13 +62,14 @@ const allowed: Record<string, readonly string[]> = {
   testing: ["client", "pipeline", "worker", "app", "mesh", "trace", "engine", "image", "gen"],
   pipeline: ["app", "mesh", "trace", "otelconnect", "image", "gen"],
   worker: ["app", "mesh", "trace", "otelconnect", "engine", "image", "gen"],
-  studio: ["mesh", "trace", "otelconnect", "gen"],
+  studio: ["mesh", "trace", "otelconnect", "connect-health", "gen"],
   client: ["gen"],
   page: ["client", "contracts", "gen"],
-  app: ["mesh", "trace", "otelconnect"],
+  app: ["mesh", "trace", "otelconnect", "connect-health"],
   mesh: ["gen"],
   trace: ["otelconnect", "gen"],
   otelconnect: [],
+  "connect-health": ["gen"],
   engine: [],
   image: [],
   hub: [],
@@ -150,12 +151,19 @@ test("only the engine's sessions know onnxruntime, and only trace/telemetry/sdk.
   }
 });
 
-test("OpenTelemetry for Connect stands on its own, and runs where there is no Node", () => {
+test("OpenTelemetry for Connect stands on its own, and runs where there is no Node; health and reflection need Connect alone", () => {
   const needed = new Set(["@bufbuild/protobuf", "@connectrpc/connect", "@opentelemetry/api"]);
   for (const { path, part, packages } of files) {
     if (part === "otelconnect") {
       assert.deepEqual(
         packages.filter((name) => !needed.has(name)),
+        [],
+        path,
+      );
+    }
+    if (part === "connect-health") {
+      assert.deepEqual(
+        packages.filter((name) => !/^(?:@bufbuild\/protobuf|@connectrpc\/connect|node:events)/.test(name)),
         [],
         path,
       );

@@ -41,6 +41,6 @@ test("the README's testing snippet gives six spans of both services", async () =
 test("README names what the package exports", () => {
   const { exports } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
   const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
-  const named = [...readme.matchAll(/^\| `throughline(\/\w+)` \|/gm)].map((match) => `.${match[1]}`);
+  const named = [...readme.matchAll(/^\| `throughline(\/[\w-]+)` \|/gm)].map((match) => `.${match[1]}`);
   assert.deepEqual([...named, "./package.json"].sort(), Object.keys(exports).sort());
 });

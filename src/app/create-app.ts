@@ -9,13 +9,13 @@ import {
   type Transport,
 } from "@connectrpc/connect";
 import type { Logger } from "pino";
+import { createHealth, ServingStatus } from "../connect-health/health.js";
+import { reflectionRoutes } from "../connect-health/reflection.js";
 import { type CallerHandler, gateHandler } from "../mesh/access/gate-handler.js";
 import { type Listening, listen } from "../mesh/port/listen.js";
 import type { ListenLimits } from "../mesh/port/listen-limits.js";
 import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
 import { createConnectHandler, respondNotFound } from "../mesh/serve/connect-handler.js";
-import { createHealth, ServingStatus } from "../mesh/serve/health.js";
-import { reflectionRoutes } from "../mesh/serve/reflection.js";
 import { createValidationInterceptor } from "../mesh/serve/validation.js";
 import type { RemoteParent } from "../otelconnect/remote-parent.js";
 import { methodName } from "../otelconnect/rpc-attributes.js";

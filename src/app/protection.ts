@@ -1,10 +1,10 @@
 import type { Logger } from "pino";
+import { healthServiceName } from "../connect-health/health.js";
+import { reflectionServiceNames } from "../connect-health/reflection.js";
 import { type CallerDirectory, certificateHolders } from "../mesh/access/caller-directory.js";
 import { createGate, type Gate } from "../mesh/access/gate.js";
 import { checkExposure } from "../mesh/port/listen-exposure.js";
 import type { ServerTls } from "../mesh/port/tls-acceptor.js";
-import { healthServiceName } from "../mesh/serve/health.js";
-import { reflectionServiceNames } from "../mesh/serve/reflection.js";
 import type { Reloaded } from "../mesh/tls/reloaded-files.js";
 
 /** How a server protects itself. */

@@ -1,5 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
+import { createHealth, ServingStatus } from "../connect-health/health.js";
+import { reflectionRoutes } from "../connect-health/reflection.js";
 import {
   type ExportTraceServiceRequest,
   type ExportTraceServiceResponse,
@@ -8,8 +10,6 @@ import {
 } from "../gen/opentelemetry/proto/collector/trace/v1/trace_service_pb.js";
 import { StudioService } from "../gen/throughline/studio/v1/studio_pb.js";
 import type { NodeHandler } from "../mesh/port/node-handler.js";
-import { createHealth, ServingStatus } from "../mesh/serve/health.js";
-import { reflectionRoutes } from "../mesh/serve/reflection.js";
 import { createValidationInterceptor } from "../mesh/serve/validation.js";
 import { createOtlpHttpHandler } from "./otlp-http.js";
 import { spansFromOtlp } from "./otlp-spans.js";

@@ -1,11 +1,11 @@
 import type { TestContext } from "node:test";
+import { createHealth, ServingStatus } from "../../../src/connect-health/health.js";
+import { reflectionRoutes } from "../../../src/connect-health/reflection.js";
 import { ServerReflection } from "../../../src/gen/grpc/reflection/v1/reflection_pb.js";
 import { ImagePipelineService } from "../../../src/gen/throughline/v1/pipeline_pb.js";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
 import { type Listening, type ListenOptions, listen } from "../../../src/mesh/port/listen.js";
 import { type ConnectHandlerOptions, createConnectHandler } from "../../../src/mesh/serve/connect-handler.js";
-import { createHealth, ServingStatus } from "../../../src/mesh/serve/health.js";
-import { reflectionRoutes } from "../../../src/mesh/serve/reflection.js";
 import { createValidationInterceptor } from "../../../src/mesh/serve/validation.js";
 import { type Behaviour, echoRoutes } from "./echo-services.js";
 

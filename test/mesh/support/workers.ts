@@ -1,11 +1,11 @@
 import type { TestContext } from "node:test";
 import { createClient, createContextValues } from "@connectrpc/connect";
+import { createHealth, type Health, ServingStatus } from "../../../src/connect-health/health.js";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
 import { attemptListener, type CallAttempt } from "../../../src/mesh/balance/attempt.js";
 import { connectApp } from "../../../src/mesh/balance/connect-app.js";
 import { type PoliciesInput, readPolicies } from "../../../src/mesh/grpc/policies.js";
 import type { Listening } from "../../../src/mesh/port/listen.js";
-import { createHealth, type Health, ServingStatus } from "../../../src/mesh/serve/health.js";
 import { type Behaviour, echoRoutes } from "./echo-services.js";
 import { serveEcho } from "./serve-echo.js";
 

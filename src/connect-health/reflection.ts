@@ -15,21 +15,23 @@ import {
   type ServerReflectionRequest,
   ServerReflectionRequestSchema,
   ServerReflectionResponseSchema,
-} from "../../gen/grpc/reflection/v1/reflection_pb.js";
+} from "../gen/grpc/reflection/v1/reflection_pb.js";
 import {
   ServerReflection as ServerReflectionAlpha,
   ServerReflectionRequestSchema as ServerReflectionRequestAlphaSchema,
   ServerReflectionResponseSchema as ServerReflectionResponseAlphaSchema,
-} from "../../gen/grpc/reflection/v1alpha/reflection_pb.js";
+} from "../gen/grpc/reflection/v1alpha/reflection_pb.js";
 
-/** Full names of the services that are served: v1 and v1alpha. */
+/** Full names of the reflection services: v1 and v1alpha. */
 export const reflectionServiceNames: readonly string[] = [ServerReflection.typeName, ServerReflectionAlpha.typeName];
 
 type Answer = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
 
 /**
- * Serves grpc.reflection.v1 and v1alpha for the given services and for reflection itself, so that `buf curl`, grpcurl and the like
- * work without the .proto files. The two versions are the same on the wire, so v1alpha is translated to v1 and back.
+ * Registers grpc.reflection.v1 and v1alpha for the given services and for reflection itself: `buf curl` and grpcurl then work without the
+ * .proto files. The two versions are the same on the wire, so v1alpha is translated to v1 and back.
+ *
+ * @param services all services to list.
  */
 export function reflectionRoutes(services: readonly DescService[]): (router: ConnectRouter) => void {
   const answer = createAnswer([...services, ServerReflection, ServerReflectionAlpha]);

@@ -1,24 +1,29 @@
 import { EventEmitter, once } from "node:events";
-import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import {
   Health as HealthService,
   HealthCheckResponse_ServingStatus as ServingStatus,
-} from "../../gen/grpc/health/v1/health_pb.js";
-import { notFound } from "../errors/errors.js";
+} from "../gen/grpc/health/v1/health_pb.js";
 
-/** SERVING, NOT_SERVING, and what grpc.health.v1 has besides. */
+/** Statuses of grpc.health.v1: UNKNOWN, SERVING, NOT_SERVING, SERVICE_UNKNOWN. */
 export { ServingStatus };
 
-/** Full name of the service that is served. */
-export const healthServiceName = HealthService.typeName;
+/** Full name of the health service, `grpc.health.v1.Health`. */
+export const healthServiceName: string = HealthService.typeName;
 
-/** Which services are ready: the state behind grpc.health.v1. */
+/** The statuses of one server's services, served as grpc.health.v1. */
 export interface Health {
-  /** Sets the status of the server and of all services that are known. */
+  /**
+   * Sets the status of one service, or of the server as a whole with `""`.
+   *
+   * @throws RangeError for a service that {@link HealthOptions.services} does not have.
+   */
+  set(service: string, status: ServingStatus): void;
+  /** Sets the status of the server and of all its services. */
   setAll(status: ServingStatus): void;
-  /** For a server that drains: everything is NOT_SERVING from now on, and each Watch says so and ends. */
+  /** Sets everything to NOT_SERVING for good, and ends each Watch after it has said so. Call it when the server begins to drain. */
   close(): void;
-  /** Serves grpc.health.v1.Health: Check, List and Watch. */
+  /** Registers grpc.health.v1.Health: Check, List and Watch. */
   readonly routes: (router: ConnectRouter) => void;
 }
 
@@ -28,29 +33,29 @@ export interface HealthOptions {
   readonly services?: readonly string[];
 }
 
-/** Creates the health state of one server: NOT_SERVING until it says otherwise. */
+/** Creates the health state of one server, NOT_SERVING at first. */
 export function createHealth(options: HealthOptions = {}): Health {
   const services = ["", ...(options.services ?? [])];
   const statuses = new Map<string, ServingStatus>(services.map((service) => [service, ServingStatus.NOT_SERVING]));
   const changes = new EventEmitter().setMaxListeners(0);
   let closed = false;
 
-  function setAll(status: ServingStatus): void {
+  function setEach(names: Iterable<string>, status: ServingStatus): void {
     if (closed) {
       return;
     }
-    for (const service of statuses.keys()) {
+    for (const service of names) {
       statuses.set(service, status);
     }
     changes.emit("change");
   }
 
   async function* watch({ service }: { service: string }, context: HandlerContext) {
-    let told: ServingStatus | undefined;
+    let sent: ServingStatus | undefined;
     while (!context.signal.aborted) {
       const status = statuses.get(service) ?? ServingStatus.SERVICE_UNKNOWN;
-      if (status !== told) {
-        told = status;
+      if (status !== sent) {
+        sent = status;
         yield { status };
         continue; // It may have changed while the client was slow to read.
       }
@@ -60,15 +65,21 @@ export function createHealth(options: HealthOptions = {}): Health {
       try {
         await once(changes, "change", { signal: context.signal });
       } catch {
-        return; // The client left.
+        return; // The client disconnected.
       }
     }
   }
 
   return {
-    setAll,
+    set(service, status) {
+      if (!statuses.has(service)) {
+        throw new RangeError(`health does not report on ${service}: name it in the option services`);
+      }
+      setEach([service], status);
+    },
+    setAll: (status) => setEach([...statuses.keys()], status),
     close() {
-      setAll(ServingStatus.NOT_SERVING);
+      setEach([...statuses.keys()], ServingStatus.NOT_SERVING);
       closed = true;
       changes.emit("change");
     },
@@ -77,7 +88,7 @@ export function createHealth(options: HealthOptions = {}): Health {
         check({ service }) {
           const status = statuses.get(service);
           if (status === undefined) {
-            throw notFound("this server does not report on the service asked for");
+            throw new ConnectError("this server does not report on the service asked for", Code.NotFound);
           }
           return { status };
         },

@@ -3,13 +3,13 @@ import { suite, test } from "node:test";
 import { create, createFileRegistry, fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { createClient, createRouterTransport } from "@connectrpc/connect";
+import { reflectionRoutes } from "../../src/connect-health/reflection.js";
 import {
   ServerReflection,
   type ServerReflectionRequestSchema,
-} from "../../../src/gen/grpc/reflection/v1/reflection_pb.js";
-import { ServerReflection as ServerReflectionAlpha } from "../../../src/gen/grpc/reflection/v1alpha/reflection_pb.js";
-import { ImagePipelineService } from "../../../src/gen/throughline/v1/pipeline_pb.js";
-import { reflectionRoutes } from "../../../src/mesh/serve/reflection.js";
+} from "../../src/gen/grpc/reflection/v1/reflection_pb.js";
+import { ServerReflection as ServerReflectionAlpha } from "../../src/gen/grpc/reflection/v1alpha/reflection_pb.js";
+import { ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
 
 type Request = NonNullable<MessageInitShape<typeof ServerReflectionRequestSchema>["messageRequest"]>;
 

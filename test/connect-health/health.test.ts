@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { Code, ConnectError, createClient, createRouterTransport } from "@connectrpc/connect";
-import { Health as HealthService } from "../../../src/gen/grpc/health/v1/health_pb.js";
-import { createHealth, type Health, ServingStatus } from "../../../src/mesh/serve/health.js";
+import { createHealth, type Health, ServingStatus } from "../../src/connect-health/health.js";
+import { Health as HealthService } from "../../src/gen/grpc/health/v1/health_pb.js";
 
 const { NOT_SERVING, SERVICE_UNKNOWN, SERVING } = ServingStatus;
 const clientOf = (health: Health) => createClient(HealthService, createRouterTransport(health.routes));
@@ -80,4 +80,14 @@ suite("Watch", () => {
     client.abort();
     await assert.rejects(waiting, (error) => ConnectError.from(error).code === Code.Canceled);
   });
+});
+
+test("one service changes alone, and one that the server does not have is an error", async () => {
+  const health = createHealth({ services: ["a.B", "c.D"] });
+  const client = clientOf(health);
+  health.set("c.D", SERVING);
+  assert.equal((await client.check({ service: "a.B" })).status, NOT_SERVING);
+  assert.equal((await client.check({ service: "c.D" })).status, SERVING);
+  assert.equal((await client.check({})).status, NOT_SERVING);
+  assert.throws(() => health.set("x.Y", SERVING), /x\.Y/);
 });

@@ -1,0 +1,50 @@
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join, relative, sep } from "node:path";
+import typescript from "typescript";
+
+/** What some modules of `dist` need. */
+export interface ModuleGraph {
+  /** Modules of `dist`, without extensions. */
+  readonly modules: ReadonlySet<string>;
+  /** Specifiers of everything else that they or their types import, Node's own modules left out. */
+  readonly external: ReadonlySet<string>;
+}
+
+/** Follows the imports of entries, in code and in types. @param entries modules of `dist` without an extension. */
+export function readModuleGraph(dist: string, entries: readonly string[]): ModuleGraph {
+  const modules = new Set<string>();
+  const external = new Set<string>();
+  const waiting = [...entries];
+  for (let module = waiting.pop(); module !== undefined; module = waiting.pop()) {
+    if (modules.has(module)) {
+      continue;
+    }
+    modules.add(module);
+    for (const extension of [".js", ".d.ts"]) {
+      for (const specifier of importsOf(join(dist, `${module}${extension}`))) {
+        if (specifier.startsWith(".")) {
+          const path = relative(dist, join(dist, dirname(module), specifier));
+          waiting.push(path.replaceAll(sep, "/").replace(/\.js$/, ""));
+        } else if (!specifier.startsWith("node:")) {
+          external.add(specifier);
+        }
+      }
+    }
+  }
+  return { modules, external };
+}
+
+function importsOf(path: string): readonly string[] {
+  if (!existsSync(path)) {
+    throw new Error(`${path} is missing: run npm run build`);
+  }
+  return typescript.preProcessFile(readFileSync(path, "utf8")).importedFiles.map(({ fileName }) => fileName);
+}
+
+/** Name of the package that a specifier is of. */
+export function packageOf(specifier: string): string {
+  return specifier
+    .split("/")
+    .slice(0, specifier.startsWith("@") ? 2 : 1)
+    .join("/");
+}
