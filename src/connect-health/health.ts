@@ -23,6 +23,8 @@ export interface Health {
   setAll(status: ServingStatus): void;
   /** Sets everything to NOT_SERVING for good, and ends each Watch after it has said so. Call it when the server begins to drain. */
   close(): void;
+  /** The service itself, for clients and for reflection. */
+  readonly service: typeof HealthService;
   /** Registers grpc.health.v1.Health: Check, List and Watch. */
   readonly routes: (router: ConnectRouter) => void;
 }
@@ -71,6 +73,7 @@ export function createHealth(options: HealthOptions = {}): Health {
   }
 
   return {
+    service: HealthService,
     set(service, status) {
       if (!statuses.has(service)) {
         throw new RangeError(`health does not report on ${service}: name it in the option services`);

@@ -1,4 +1,5 @@
 import { type AppHost, createApp, onwardCall, serverScope, traceIdOf, withSpan } from "throughline/app";
+import { createHealth } from "throughline/connect-health";
 import { ImagePipelineService } from "throughline/contracts";
 import { createClientInterceptor, createServerInterceptor } from "throughline/otelconnect";
 import { runApp } from "throughline/run";
@@ -33,4 +34,4 @@ export async function traceOfOwnApp() {
 }
 
 /** What is offered and not called here. */
-export const offered = [createClientInterceptor, runApp, traceIdOf];
+export const offered = [createClientInterceptor, createHealth, runApp, traceIdOf];
