@@ -252,7 +252,8 @@ const markReached: Interceptor = (next) => (request) => {
 export function respondNotFound(request: NodeRequest, response: NodeResponse): void {
   if ("stream" in response && parseGrpc(request.headers["content-type"] ?? null) !== undefined) {
     request.resume();
-    return respondFailure(new Headers({ "content-type": "application/grpc" }), unimplemented, response);
+    respondFailure(new Headers({ "content-type": "application/grpc" }), unimplemented, response);
+    return;
   }
   respondPlain(response, 404, "not found");
 }
