@@ -47,9 +47,14 @@ const leastResolveMs = 1_000;
  */
 export function watchAddresses({ target, everyMs }: AddressOptions, listener: AddressListener): AddressWatch {
   const uri = parseTarget(target);
+  let stopped = false;
   const resolver = grpc.experimental.createResolver(
     uri,
     (found) => {
+      // A resolver that was destroyed still reports what it was asked before.
+      if (stopped) {
+        return true;
+      }
       if (found.ok) {
         const addresses = found.value.flatMap((endpoint) =>
           endpoint.addresses.map((address) => describe(address, uri)),
@@ -70,6 +75,7 @@ export function watchAddresses({ target, everyMs }: AddressOptions, listener: Ad
   return {
     refresh: () => resolver.updateResolution(),
     stop() {
+      stopped = true;
       clearInterval(timer);
       resolver.destroy();
     },

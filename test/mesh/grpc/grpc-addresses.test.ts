@@ -79,6 +79,17 @@ suite("the addresses of a target", () => {
     }
   });
 
+  test("are not reported any more once nobody watches", async () => {
+    const watch = watchAddresses(
+      { target: "ipv4:127.0.0.1:1", everyMs: 60_000 },
+      { onAddresses: () => assert.fail("reported"), onFailure: () => assert.fail("reported") },
+    );
+    watch.stop();
+    // The resolver answers in an immediate of its own, which it was given before this one.
+    await new Promise((resolve) => setImmediate(resolve));
+    await new Promise((resolve) => setImmediate(resolve));
+  });
+
   test("are a failure where the name has none", async () => {
     assert.equal(await firstOf("dns:///no-such-host.invalid:1"), "failure");
   });
