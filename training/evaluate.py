@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from captions import COLOURS, DEFAULT_STYLE, load_concepts
 from common import SIZE, add_work_argument, setup
 from make_dataset import dominant_hue
-from sample import Exported, add_drawing_arguments, contact_sheet, draw, pipeline
+from sample import add_drawing_arguments, contact_sheet, draw, pipeline
 
 STYLE_PHRASE = {"3d": "3d style", "flat": "flat style", "noto": "noto style", "twemoji": "twemoji style", "mono": "mono style"}
 
@@ -92,7 +92,7 @@ def main():
     right = torch.tensor([i in row for i, row in zip(chosen, top.tolist())])
     with torch.no_grad():
         z = data["latents"][[default[i] for i in chosen]]
-        decode = pipe.decode if isinstance(pipe, Exported) else lambda z: pipe.vae.decode(z / pipe.vae.config.scaling_factor).sample
+        decode = lambda z: pipe.vae.decode(z / pipe.vae.config.scaling_factor).sample
         rebuilt = torch.cat([decode(part) for part in z.split(20)]).clamp(-1, 1)
     rebuilt = ((rebuilt + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     top_rebuilt = guess(rebuilt)

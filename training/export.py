@@ -1,9 +1,9 @@
-"""Writes the trained model as an ONNX folder laid out like Stability's SDXL repository, and reads such a folder back.
+"""Writes the trained model as a diffusers folder of safetensors in float16, and reads such a folder back.
 
-python export.py --out ../models/emoji-xl --encoder-out checkpoints/vae_encoder.npz [--steps 20] [--guidance 4]
+python export.py --out ../models/emoji-xl [--encoder-out checkpoints/vae_encoder.npz] [--steps 20] [--guidance 4]
 
-Weights are stored as float16 initializers under their PyTorch names, each followed by a Cast to float32, so the files are the checkpoint as well: `load_exported` and
-`load_pipeline` get the very same weights back.
+The folder is the checkpoint as well: `StableDiffusionXLPipeline.from_pretrained` loads it, and so do `load_exported` and `load_pipeline`. Its VAE has the encoder of
+train_encoder.py where WORK/vae_encoder.pt is there.
 """
 
 import argparse
@@ -13,140 +13,47 @@ from pathlib import Path
 
 import diffusers
 import numpy as np
-import onnx
 import torch
 import transformers
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-from onnx import TensorProto, helper, numpy_helper
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline
+from safetensors.torch import load_file, save_file
 
 from common import SCALING_FACTOR, SCHEDULER_CONFIG, SIZE, VAE_CONFIG, add_work_argument, make_models, setup
 
-OPSET = 17
+
+def weights_file(folder, part):
+    return Path(folder) / part / ("diffusion_pytorch_model.safetensors" if part in ("unet", "vae") else "model.safetensors")
 
 
-def half_round(model):
-    """Rounds a model's parameters to what float16 can hold."""
-    with torch.no_grad():
-        for p in model.parameters():
-            p.copy_(p.half().float())
-    return model
-
-
-class TextWrapper(torch.nn.Module):
-    def __init__(self, model, projection):
-        super().__init__()
-        self.model = model
-        self.projection = projection
-
-    def forward(self, input_ids):
-        out = self.model(input_ids, output_hidden_states=True)
-        if self.projection:
-            return (out.text_embeds, out.last_hidden_state, *out.hidden_states)
-        return (out.last_hidden_state, out.pooler_output, *out.hidden_states)
-
-
-class UNetWrapper(torch.nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, sample, timestep, encoder_hidden_states, text_embeds, time_ids):
-        conditions = dict(text_embeds=text_embeds, time_ids=time_ids)
-        return self.model(sample, timestep, encoder_hidden_states, added_cond_kwargs=conditions, return_dict=False)[0]
-
-
-class DecoderWrapper(torch.nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, latent_sample):
-        return self.model.decode(latent_sample, return_dict=False)[0]
-
-
-def store_half(path):
-    """Turns the float32 initializers into float16 ones, each with a Cast behind it, and drops the wrapper's name prefix."""
-    model = onnx.load(path)
-    graph = model.graph
-    renamed, casts, kept = {}, [], []
-    for tensor in graph.initializer:
-        name = tensor.name.removeprefix("model.")
-        if tensor.data_type == TensorProto.FLOAT:
-            values = numpy_helper.to_array(tensor)
-            half = values.astype(np.float16)
-            assert np.isfinite(half).all(), name
-            kept.append(numpy_helper.from_array(half, name))
-            renamed[tensor.name] = name + ".float32"
-            casts.append(helper.make_node("Cast", [name], [name + ".float32"], name=name + ".cast", to=TensorProto.FLOAT))
-        else:
-            renamed[tensor.name] = name
-            tensor.name = name
-            kept.append(tensor)
-    nodes = list(graph.node)
-    for node in nodes:
-        for i, name in enumerate(node.input):
-            if name in renamed:
-                node.input[i] = renamed[name]
-    del graph.node[:]
-    graph.node.extend(casts + nodes)
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
-
-
-def export_model(wrapper, inputs, path, input_names, output_names, axes):
+def save_half(model, part, out):
+    """Writes a model's weights in float16, the first text encoder's under the names that every version of transformers reads."""
+    weights = {}
+    for name, value in model.state_dict().items():
+        if not name.endswith("position_ids"):
+            name = f"text_model.{name}" if part == "text_encoder" and not name.startswith("text_model.") else name
+            weights[name] = value.half().contiguous()
+            assert torch.isfinite(weights[name]).all(), name
+    path = weights_file(out, part)
     path.parent.mkdir(parents=True, exist_ok=True)
-    wrapper.eval()
-    # Every parameter keeps its own initializer, also where two hold the same numbers.
-    torch._C._jit_pass_onnx_deduplicate_initializers = lambda graph, params, training: params
-    with torch.no_grad():
-        torch.onnx.export(
-            wrapper, inputs, str(path), input_names=input_names, output_names=output_names, dynamic_axes=axes,
-            opset_version=OPSET, do_constant_folding=False, dynamo=False,
-        )
-    store_half(path)
+    save_file(weights, path, metadata=dict(format="pt"))
 
 
-def load_exported(model, path, prefixes=None):
-    """Loads the initializers of an exported file into a PyTorch model, by name."""
-    weights = {
-        t.name: torch.from_numpy(numpy_helper.to_array(t).astype(np.float32))
-        for t in onnx.load(path).graph.initializer
-        if t.data_type == TensorProto.FLOAT16
-    }
+def load_exported(model, folder, part, prefixes=None):
+    """Loads the weights of a part of an exported folder into a PyTorch model, by name."""
+    weights = {k: v.float() for k, v in load_file(weights_file(folder, part)).items()}
     state = model.state_dict()
+    if part == "text_encoder" and not any(k.startswith("text_model.") for k in state):
+        weights = {k.removeprefix("text_model."): v for k, v in weights.items()}
     expected = {k for k, v in state.items() if v.dtype.is_floating_point and (prefixes is None or k.startswith(prefixes))}
     missing = expected - set(weights)
-    assert not missing, f"{path} lacks {sorted(missing)[:5]}"
+    assert not missing, f"{folder} lacks {sorted(missing)[:5]}"
     model.load_state_dict({k: weights[k] for k in expected}, strict=False)
     return model
 
 
 def load_pipeline(folder):
-    """The diffusers pipeline of an exported folder, in float32 on the shipped weights. Its VAE can only decode."""
-    folder = Path(folder)
-    config = lambda name: json.loads((folder / name / "config.json").read_text())
-    text_encoder = CLIPTextModel(CLIPTextConfig(**config("text_encoder"))).eval()
-    text_encoder_2 = CLIPTextModelWithProjection(CLIPTextConfig(**config("text_encoder_2"))).eval()
-    unet = UNet2DConditionModel.from_config(config("unet")).eval()
-    vae = AutoencoderKL.from_config(config("vae_decoder")).eval()
-    load_exported(text_encoder, folder / "text_encoder/model.onnx")
-    load_exported(text_encoder_2, folder / "text_encoder_2/model.onnx")
-    load_exported(unet, folder / "unet/model.onnx")
-    load_exported(vae, folder / "vae_decoder/model.onnx", ("decoder.", "post_quant_conv."))
-    return StableDiffusionXLPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        text_encoder_2=text_encoder_2,
-        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        tokenizer_2=CLIPTokenizer.from_pretrained(folder / "tokenizer_2"),
-        unet=unet,
-        scheduler=EulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
-        force_zeros_for_empty_prompt=True,
-        add_watermarker=False,
-    )
+    """The diffusers pipeline of an exported folder, in float32 on the shipped weights."""
+    return StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float32, add_watermarker=False)
 
 
 def load_trained(work):
@@ -161,6 +68,10 @@ def load_trained(work):
     vae.load_state_dict(torch.load(decoder if decoder.exists() else work / "vae.pt", weights_only=False)["model"])
     data = torch.load(work / "dataset.pt", weights_only=False)
     fold(vae, data["mean"], data["std"])
+    encoder = work / "vae_encoder.pt"
+    if encoder.exists():
+        weights = torch.load(encoder, weights_only=False)["model"]
+        vae.load_state_dict({k: v for k, v in weights.items() if k.startswith(("encoder.", "quant_conv."))}, strict=False)
     return *models, vae
 
 
@@ -190,57 +101,27 @@ def main():
     parser = argparse.ArgumentParser()
     add_work_argument(parser)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--encoder-out", type=Path, help="also write the autoencoder's encoder half, which the folder lacks, to this .npz file")
+    parser.add_argument("--encoder-out", type=Path, help="also write the first encoder, which the recipe's latents come from, to this .npz file")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=4.0)
     args = parser.parse_args()
     setup(args)
     out = args.out
     text_encoder, text_encoder_2, unet, vae = load_trained(args.work)
-    for model in (text_encoder, text_encoder_2, unet, vae):
-        half_round(model).eval()
-
     for folder in ("tokenizer", "tokenizer_2"):
         shutil.copytree(args.work / "tok" / folder, out / folder, dirs_exist_ok=True)
 
-    for folder, model, projection in (("text_encoder", text_encoder, False), ("text_encoder_2", text_encoder_2, True)):
-        model.config._attn_implementation = "eager"
+    for part, model in (("text_encoder", text_encoder), ("text_encoder_2", text_encoder_2)):
         config = model.config.to_dict()
-        config.update(architectures=[type(model).__name__], transformers_version=transformers.__version__, dtype="float32")
+        config.update(architectures=[type(model).__name__], transformers_version=transformers.__version__, dtype="float16")
         for key in ("_name_or_path", "output_hidden_states", "torch_dtype"):
             config.pop(key, None)
-        write_json(out / folder / "config.json", config)
-        layers = model.config.num_hidden_layers
-        first = ["text_embeds", "last_hidden_state"] if projection else ["last_hidden_state", "pooler_output"]
-        names = first + [f"hidden_states.{i}" for i in range(layers + 1)]
-        axes = {n: {0: "batch_size", 1: "sequence_length"} for n in names + ["input_ids"] if n not in ("text_embeds", "pooler_output")}
-        axes.update({n: {0: "batch_size"} for n in first if n in ("text_embeds", "pooler_output")})
-        ids = torch.randint(0, 100, (2, 77))
-        ids[:, 5:] = model.config.eos_token_id
-        export_model(TextWrapper(model, projection), (ids,), out / folder / "model.onnx", ["input_ids"], names, axes)
-
-    write_json(out / "unet/config.json", {"_class_name": "UNet2DConditionModel", "_diffusers_version": diffusers.__version__,
-                                          **{k: v for k, v in unet.config.items() if not k.startswith("_")}})
-    n = unet.config.sample_size
-    sample = torch.randn(2, unet.config.in_channels, n, n)
-    hidden = torch.randn(2, 77, unet.config.cross_attention_dim)
-    pooled = torch.randn(2, text_encoder_2.config.projection_dim)
-    export_model(
-        UNetWrapper(unet), (sample, torch.tensor([500.0]), hidden, pooled, torch.tensor([[128.0, 128, 0, 0, 128, 128]] * 2)),
-        out / "unet/model.onnx", ["sample", "timestep", "encoder_hidden_states", "text_embeds", "time_ids"], ["out_sample"],
-        dict(
-            sample={0: "batch_size", 1: "num_channels", 2: "height", 3: "width"}, timestep={0: "steps"},
-            encoder_hidden_states={0: "batch_size", 1: "sequence_length"}, text_embeds={0: "batch_size"},
-            time_ids={0: "batch_size"}, out_sample={0: "batch_size", 1: "num_channels", 2: "height", 3: "width"},
-        ),
-    )
-    write_json(out / "vae_decoder/config.json", {"_class_name": "AutoencoderKL", "_diffusers_version": diffusers.__version__,
-                                                 **{k: v for k, v in vae.config.items() if not k.startswith("_")}})
-    export_model(
-        DecoderWrapper(vae), (torch.randn(2, unet.config.in_channels, n, n),), out / "vae_decoder/model.onnx", ["latent_sample"], ["sample"],
-        dict(latent_sample={0: "batch_size", 1: "num_channels_latent", 2: "height_latent", 3: "width_latent"},
-             sample={0: "batch_size", 1: "num_channels", 2: "height", 3: "width"}),
-    )
+        write_json(out / part / "config.json", config)
+        save_half(model, part, out)
+    for part, model in (("unet", unet), ("vae", vae)):
+        config = {k: v for k, v in model.config.items() if not k.startswith("_")}
+        write_json(out / part / "config.json", {"_class_name": type(model).__name__, "_diffusers_version": diffusers.__version__, **config})
+        save_half(model, part, out)
     scheduler = EulerDiscreteScheduler(**SCHEDULER_CONFIG)
     scheduler.save_pretrained(out / "scheduler")
     index = {"_class_name": "StableDiffusionXLPipeline", "_diffusers_version": diffusers.__version__, "force_zeros_for_empty_prompt": True}
@@ -256,7 +137,8 @@ def main():
         defaultSteps=args.steps, defaultGuidanceScale=args.guidance, defaultWidth=SIZE, defaultHeight=SIZE, previewFactors=factors, previewBias=bias))
     if args.encoder_out:
         args.encoder_out.parent.mkdir(parents=True, exist_ok=True)
-        half = {k: v.half().numpy() for k, v in vae.state_dict().items() if k.startswith(("encoder.", "quant_conv."))}
+        first = torch.load(args.work / "vae.pt", weights_only=False)["model"]
+        half = {k: v.half().numpy() for k, v in first.items() if k.startswith(("encoder.", "quant_conv."))}
         np.savez_compressed(args.encoder_out, **half, **{"latents.mean": data["mean"].numpy(), "latents.std": data["std"].numpy()})
     total = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"{out}: {total / 1e6:.1f} MB")

@@ -1,24 +1,21 @@
-"""Writes a folder of SDXL base 1.0's own size with random weights, to see that what is as large as the real model loads and runs.
+"""Writes a model of SDXL base 1.0's own size with random weights, to see that what is as large as the real one loads and runs.
 
-python make_full_size.py --out DIR [--tokenizer ../models/emoji-xl] [--seed 1]
+python make_full_size.py --out DIR [--single FILE.safetensors] [--type fp16|fp32] [--seed 1]
 
-The architecture, file layout and float16 external data are those of the real model; the pictures are noise. No part is ever held in memory as a whole: the graphs are traced
-on parameters that are one number each, seen through a stride of zero, and the weights are drawn tensor by tensor into the data files. About 7 GB on disk, and 2 GB of memory.
+DIR is a diffusers folder of safetensors, FILE the same weights as a checkpoint of one file, under the names of Stability's own code. Both take 7 GB in fp16. The images are
+noise; what they take to load and to run is that of the real model. The weights are drawn tensor by tensor into the files, so that it needs no memory to speak of.
 """
 
 import argparse
 import json
-import shutil
+import re
+import struct
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from onnx import TensorProto, numpy_helper
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-from export import OPSET, DecoderWrapper, TextWrapper, UNetWrapper, write_json
 
 UNET = dict(
     sample_size=128, in_channels=4, out_channels=4,
@@ -32,165 +29,167 @@ VAE = dict(
     sample_size=1024, latent_channels=4, block_out_channels=[128, 256, 512, 512], layers_per_block=2, scaling_factor=0.13025, force_upcast=True,
     down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4,
 )
-TEXT = dict(vocab_size=49408, max_position_embeddings=77)
+TEXT = dict(vocab_size=49408, max_position_embeddings=77, bos_token_id=0, eos_token_id=2)
 TEXT_1 = dict(**TEXT, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, hidden_act="quick_gelu", projection_dim=768)
 TEXT_2 = dict(**TEXT, hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20, hidden_act="gelu", projection_dim=1280)
-SCHEDULER = dict(
-    _class_name="EulerDiscreteScheduler", beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000,
-    prediction_type="epsilon", timestep_spacing="leading", steps_offset=1, interpolation_type="linear", use_karras_sigmas=False,
-)
-PARAMETERS = {"unet": 2_567_463_684, "text_encoder": 123_060_480, "text_encoder_2": 694_659_840}
-LARGEST_DRAW = 1 << 24
-TRACED = torch.bfloat16
+SCHEDULER = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1)
+TYPES = dict(fp16=("F16", np.float16), fp32=("F32", np.float32))
+LARGEST_DRAW = 1 << 22
 
 
-def weightless(build):
-    """A model whose parameters take two bytes each, whatever their shape. It is bfloat16, which a CPU traces faster than float16."""
-    with torch.device("meta"):
-        model = build().to(TRACED).eval()
-    for module in model.modules():
-        for name, parameter in list(module._parameters.items()):
-            if parameter is not None:
-                one = torch.full((1,), 1e-3, dtype=TRACED).expand(parameter.shape)
-                module._parameters[name] = torch.nn.Parameter(one, requires_grad=False)
-        for name, buffer in list(module._buffers.items()):
-            if buffer is not None:
-                assert name == "position_ids", name
-                module._buffers[name] = torch.arange(buffer.shape[-1]).expand(buffer.shape)
-    return model
-
-
-def to_half(graph):
-    """Makes float16 of every bfloat16 in a graph without initializers."""
-    limit = np.finfo(np.float16).max
-    for value in [*graph.input, *graph.output, *graph.value_info]:
-        if value.type.tensor_type.elem_type == TensorProto.BFLOAT16:
-            value.type.tensor_type.elem_type = TensorProto.FLOAT16
-    for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.i == TensorProto.BFLOAT16:
-                attribute.i = TensorProto.FLOAT16
-            if attribute.HasField("t") and attribute.t.data_type == TensorProto.BFLOAT16:
-                values = numpy_helper.to_array(attribute.t).astype(np.float32)
-                attribute.t.CopyFrom(numpy_helper.from_array(values.clip(-limit, limit).astype(np.float16)))
-
-
-def deviation(name, shape):
-    """Weights that keep the size of what passes through them; norms are handled by the caller."""
-    if "embedding" in name and len(shape) == 2 and "time" not in name and "add_" not in name:
-        return 0.02
-    return 0.7 / np.sqrt(np.prod(shape[1:]))
-
-
-def draw(file, name, shape, random):
-    """Appends one tensor to the data file and returns its place."""
-    file.write(b"\0" * (-file.tell() % 4096))
-    offset, count = file.tell(), int(np.prod(shape))
+def drawn(name, shape, dtype, rng):
+    """The values of a tensor, in pieces: normal, as small as its inputs are many, and about one for norms."""
+    count, rest = int(np.prod(shape)), None
+    fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else 1
+    norm = len(shape) == 1 and name.endswith("weight")
+    scale = 0.02 if len(shape) == 1 or "embedding" in name else 0.7 / np.sqrt(fan_in)
     for start in range(0, count, LARGEST_DRAW):
-        length = min(LARGEST_DRAW, count - start)
-        if len(shape) == 1:
-            values = np.full(length, 1 if name.endswith("weight") else 0, dtype=np.float16)
+        n = min(LARGEST_DRAW, count - start)
+        if rest is None or len(rest) != n:
+            rest = rng.standard_normal(n, dtype=np.float32)
         else:
-            values = (random.standard_normal(length, dtype=np.float32) * np.float32(deviation(name, shape))).astype(np.float16)
-        file.write(values.tobytes())
-    return offset, file.tell() - offset
+            # Large tensors repeat a piece, shifted: what it takes to run does not depend on the values.
+            rest = np.roll(rest, 4099)
+        yield (rest * scale + (1 if norm else 0)).astype(dtype).tobytes()
 
 
-def fold_transposes(graph, shapes):
-    """Takes the transposed weight as the weight, as exporters do that have the numbers: else onnxruntime copies all of them at load."""
-    folded, kept = {}, []
-    for node in graph.node:
-        if node.op_type == "Transpose" and node.input[0] in shapes and list(node.attribute[0].ints) == [1, 0]:
-            folded[node.output[0]] = node.input[0]
-        else:
-            kept.append(node)
-    straight = {name for node in kept for name in node.input if name in shapes}
-    for name in set(folded.values()):
-        assert name not in straight, name
-        shapes[name] = (shapes[name][::-1], True)
-    for node in kept:
-        for i, name in enumerate(node.input):
-            node.input[i] = folded.get(name, name)
-    del graph.node[:]
-    graph.node.extend(kept)
-
-
-def write_graph(path, wrapper, inputs, names, outputs, axes, random):
+def write_safetensors(path, shapes, kind, seed):
+    name, dtype = TYPES[kind]
+    header, at = {}, 0
+    for key, shape in shapes.items():
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        header[key] = dict(dtype=name, shape=list(shape), data_offsets=[at, at + size])
+        at += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    rng = np.random.default_rng(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    inputs = tuple(torch.zeros(shape, dtype=dtype) for shape, dtype in inputs)
-    with torch.no_grad():
-        torch.onnx.export(
-            wrapper, inputs, str(path), input_names=names, output_names=outputs, dynamic_axes=axes, opset_version=OPSET,
-            do_constant_folding=False, export_params=False, keep_initializers_as_inputs=True, dynamo=False,
-        )
-    model = onnx.load(path)
-    graph = model.graph
-    to_half(graph)
-    weights = [value for value in graph.input if value.name not in names]
-    shapes = {value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim) for value in weights}
-    real = [value for value in graph.input if value.name in names]
-    types = {value.name: value.type.tensor_type.elem_type for value in weights}
-    del graph.input[:]
-    graph.input.extend(real)
-    fold_transposes(graph, shapes)
-    data = path.with_name(path.name + "_data")
-    total = 0
-    with data.open("wb") as file:
-        for name, shape in shapes.items():
-            shape, transposed = shape if isinstance(shape[-1], bool) else (shape, False)
-            assert types[name] == TensorProto.FLOAT16, (name, types[name])
-            tensor = graph.initializer.add(name=name, data_type=TensorProto.FLOAT16, dims=shape, data_location=TensorProto.EXTERNAL)
-            offset, length = draw(file, name, shape[::-1] if transposed else shape, random)
-            for key, value in (("location", data.name), ("offset", offset), ("length", length)):
-                tensor.external_data.add(key=key, value=str(value))
-            total += int(np.prod(shape))
-    onnx.save(model, path)
-    print(f"{path}: {len(graph.node)} nodes, {total:,} weights, {data.stat().st_size / 1e9:.2f} GB", flush=True)
-    expected = PARAMETERS.get(path.parent.name, total)
-    assert total == expected, f"{total} weights, the real one has {expected}"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for key, shape in shapes.items():
+            for piece in drawn(key, shape, dtype, rng):
+                file.write(piece)
+    print(f"{path}: {len(shapes)} tensors, {path.stat().st_size / 1e9:.2f} GB")
+
+
+def shapes_of(model):
+    return {k: tuple(v.shape) for k, v in sorted(model.state_dict().items()) if not k.endswith("position_ids")}
+
+
+def ldm_unet(name, layers=2):
+    """diffusers' name of a UNet's weight to that of Stability's own code."""
+    fixed = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2", "add_embedding.linear_1": "label_emb.0.0",
+             "add_embedding.linear_2": "label_emb.0.2", "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
+    for ours, theirs in fixed.items():
+        if name.startswith(ours + "."):
+            return theirs + name[len(ours):]
+    resnet = dict(norm1="in_layers.0", conv1="in_layers.2", time_emb_proj="emb_layers.1", norm2="out_layers.0", conv2="out_layers.3", conv_shortcut="skip_connection")
+    side, level, kind, index, rest = re.match(r"(down_blocks|up_blocks|mid_block)\.(?:(\d)\.)?(\w+)\.(\d)\.(.*)", name).groups()
+    level, index = int(level or 0), int(index)
+    if kind == "resnets":
+        layer, tail = rest.rsplit(".", 1)
+        rest = f"{resnet[layer]}.{tail}"
+    place = int(kind == "attentions")
+    if side == "mid_block":
+        return f"middle_block.{2 * index + place}.{rest}"
+    first = level * (layers + 1)
+    if kind == "downsamplers":
+        return f"input_blocks.{first + layers + 1}.0.op.{rest.split('.')[-1]}"
+    if kind == "upsamplers":
+        return f"output_blocks.{first + layers}.2.{rest}"
+    return f"{'input' if side == 'down_blocks' else 'output'}_blocks.{first + index + (side == 'down_blocks')}.{place}.{rest}"
+
+
+def ldm_vae(name, levels=4):
+    end = lambda m: f"{levels - 1 - int(m.group(1))}"
+    name = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m.group(1)) + 1}", name)
+    name = name.replace("mid_block.attentions.0", "mid.attn_1")
+    name = re.sub(r"down_blocks\.(\d)\.resnets", r"down.\1.block", name)
+    name = re.sub(r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample", name)
+    name = re.sub(r"up_blocks\.(\d)\.resnets", lambda m: f"up.{end(m)}.block", name)
+    name = re.sub(r"up_blocks\.(\d)\.upsamplers\.0", lambda m: f"up.{end(m)}.upsample", name)
+    name = name.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut").replace("group_norm", "norm")
+    return re.sub(r"to_([qkv])\.", r"\1.", name).replace("to_out.0", "proj_out")
+
+
+def open_clip(shapes):
+    """transformers' names and shapes of the second text encoder to those of open_clip, which keeps query, key and value in one tensor."""
+    result = {}
+    parts = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj", "self_attn.out_proj": "attn.out_proj"}
+    fixed = {"text_model.embeddings.token_embedding.weight": "token_embedding.weight", "text_model.embeddings.position_embedding.weight": "positional_embedding",
+             "text_model.final_layer_norm.weight": "ln_final.weight", "text_model.final_layer_norm.bias": "ln_final.bias"}
+    for name, shape in shapes.items():
+        if name in fixed:
+            result[fixed[name]] = shape
+        elif name == "text_projection.weight":
+            result["text_projection"] = shape[::-1]
+        else:
+            layer, part, kind = re.match(r"text_model\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)", name).groups()
+            block = f"transformer.resblocks.{layer}."
+            if part == "self_attn.q_proj":
+                result[f"{block}attn.in_proj_{kind}"] = (3 * shape[0], *shape[1:])
+            elif part in parts:
+                result[f"{block}{parts[part]}.{kind}"] = shape
+    return result
+
+
+def single_file(shapes):
+    result = {"model.diffusion_model." + ldm_unet(k): s for k, s in shapes["unet"].items()}
+    for k, s in shapes["vae"].items():
+        result["first_stage_model." + ldm_vae(k)] = (*s, 1, 1) if ".attentions." in k and len(s) == 2 else s
+    # transformers 5 saves the first encoder without the prefix that checkpoints have.
+    for k, s in shapes["text_encoder"].items():
+        result["conditioner.embedders.0.transformer." + (k if k.startswith("text_model.") else "text_model." + k)] = s
+    result.update({"conditioner.embedders.1.model." + k: s for k, s in open_clip(shapes["text_encoder_2"]).items()})
+    return result
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tokenizer", type=Path, default=Path(__file__).parent / "../models/emoji-xl", help="folder to take the two tokenizers from")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--single", type=Path)
+    parser.add_argument("--type", choices=TYPES, default="fp16")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    out, random = args.out, np.random.default_rng(args.seed)
+    with torch.device("meta"):
+        models = dict(unet=UNet2DConditionModel(**UNET), vae=AutoencoderKL(**VAE), text_encoder=CLIPTextModel(CLIPTextConfig(**TEXT_1)),
+                      text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(**TEXT_2)))
+    shapes = {k: shapes_of(m) for k, m in models.items()}
+    variant = "fp16." if args.type == "fp16" else ""
+    if args.out:
+        for name, model in models.items():
+            diffusers_own = name in ("unet", "vae")
+            (model.save_config if diffusers_own else model.config.save_pretrained)(args.out / name)
+            base = "diffusion_pytorch_model" if diffusers_own else "model"
+            write_safetensors(args.out / name / f"{base}.{variant}safetensors", shapes[name], args.type, args.seed)
+        EulerDiscreteScheduler(**SCHEDULER).save_pretrained(args.out / "scheduler")
+        parts = dict(scheduler=("diffusers", "EulerDiscreteScheduler"), text_encoder=("transformers", "CLIPTextModel"),
+                     text_encoder_2=("transformers", "CLIPTextModelWithProjection"), tokenizer=("transformers", "CLIPTokenizer"),
+                     tokenizer_2=("transformers", "CLIPTokenizer"), unet=("diffusers", "UNet2DConditionModel"), vae=("diffusers", "AutoencoderKL"))
+        index = {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True, **{k: list(v) for k, v in parts.items()}}
+        (args.out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+        for padding, folder in (("<|endoftext|>", "tokenizer"), ("!", "tokenizer_2")):
+            write_tokenizer(args.out / folder, padding)
+    if args.single:
+        write_safetensors(args.single, single_file(shapes), args.type, args.seed)
 
-    for folder in ("tokenizer", "tokenizer_2"):
-        shutil.copytree(args.tokenizer / folder, out / folder, dirs_exist_ok=True)
-    source = json.loads((args.tokenizer / "text_encoder/config.json").read_text())
-    special = {key: source[key] for key in ("bos_token_id", "eos_token_id")}
-    write_json(out / "scheduler/scheduler_config.json", SCHEDULER)
-    write_json(out / "model_index.json", dict(_class_name="StableDiffusionXLPipeline", force_zeros_for_empty_prompt=True))
 
-    for folder, settings, projection in (("text_encoder", TEXT_1, False), ("text_encoder_2", TEXT_2, True)):
-        config = CLIPTextConfig(**settings, **special)
-        config._attn_implementation = "eager"
-        model = weightless(lambda: (CLIPTextModelWithProjection if projection else CLIPTextModel)(config))
-        layers = config.num_hidden_layers
-        outputs = (["text_embeds", "last_hidden_state"] if projection else ["last_hidden_state", "pooler_output"]) + [f"hidden_states.{i}" for i in range(layers + 1)]
-        write_json(out / folder / "config.json", {**settings, **special})
-        axes = {name: {0: "batch_size"} for name in ["input_ids", *outputs]}
-        write_graph(out / folder / "model.onnx", TextWrapper(model, projection), [((2, 77), torch.long)], ["input_ids"], outputs, axes, random)
+def write_tokenizer(folder, padding):
+    """CLIP's own tokenizer, from the merges that come with the engine."""
+    import gzip
 
-    write_json(out / "vae_decoder/config.json", dict(_class_name="AutoencoderKL", **VAE))
-    vae = weightless(lambda: AutoencoderKL(**VAE))
-    space = {0: "batch_size", 2: "height", 3: "width"}
-    write_graph(
-        out / "vae_decoder/model.onnx", DecoderWrapper(vae), [((2, 4, 8, 8), TRACED)], ["latent_sample"], ["sample"],
-        dict(latent_sample=space, sample={0: "batch_size", 2: "image_height", 3: "image_width"}), random,
-    )
-
-    write_json(out / "unet/config.json", dict(_class_name="UNet2DConditionModel", **UNET))
-    unet = weightless(lambda: UNet2DConditionModel(**UNET))
-    half = lambda *shape: (shape, TRACED)
-    names = ["sample", "timestep", "encoder_hidden_states", "text_embeds", "time_ids"]
-    axes = {name: {0: "batch_size"} for name in names if name != "timestep"}
-    axes.update(timestep={0: "steps"}, sample=space, out_sample=space)
-    inputs = [half(2, 4, 8, 8), ((1,), torch.long), half(2, 77, 2048), half(2, 1280), half(2, 6)]
-    write_graph(out / "unet/model.onnx", UNetWrapper(unet), inputs, names, ["out_sample"], axes, random)
+    merges = gzip.open(Path(__file__).resolve().parent.parent / "models/clip-tokenizer/merges.txt.gz", "rt", encoding="utf8").read().split("\n")[:-1]
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in printable]
+    symbols = [chr(b) for b in printable] + [chr(256 + i) for i in range(len(others))]
+    tokens = symbols + [s + "</w>" for s in symbols] + [m.replace(" ", "") for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}, ensure_ascii=False), encoding="utf8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf8")
+    special = dict(bos_token="<|startoftext|>", eos_token="<|endoftext|>", unk_token="<|endoftext|>", pad_token=padding)
+    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n")
+    config = dict(**special, tokenizer_class="CLIPTokenizer", model_max_length=77, do_lower_case=True, errors="replace", add_prefix_space=False)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def main():
     parser.add_argument("--model", type=Path, required=True)
     args = parser.parse_args()
     vae = AutoencoderKL(**VAE_CONFIG)
-    load_exported(vae, args.model / "vae_decoder/model.onnx", ("decoder.", "post_quant_conv."))
+    load_exported(vae, args.model, "vae", ("decoder.", "post_quant_conv."))
     saved = np.load(HERE / "checkpoints/vae_encoder.npz")
     mean, std = torch.from_numpy(saved["latents.mean"]), torch.from_numpy(saved["latents.std"])
     vae.load_state_dict({k: torch.from_numpy(saved[k].astype(np.float32)) for k in saved.files if not k.startswith("latents.")}, strict=False)

@@ -80,7 +80,7 @@ def main():
         from export import load_exported
 
         for model, folder in zip(models, ("text_encoder", "text_encoder_2", "unet")):
-            load_exported(model, args.init_from / folder / "model.onnx")
+            load_exported(model, args.init_from, folder)
     text_encoder, text_encoder_2, unet = models
     # Plain attention: on the CPU its backward pass is several times faster than the fused one for heads this small.
     unet.set_attn_processor(AttnProcessor())

@@ -1,6 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { readModel } from "../../src/engine/model-folder.js";
+import { prepareGraphs } from "../../src/engine/prepare-graphs.js";
 import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
 import { type Figure, median } from "../support/figures.js";
 
@@ -15,7 +17,8 @@ const unetConfig = z.object({
 /** What a picture's UNet run costs when several share it, over one of its own; sizes take turns. */
 export async function measureBatches(modelFolder: string, rounds: number): Promise<Figure[]> {
   const config = unetConfig.parse(JSON.parse(await readFile(join(modelFolder, "unet/config.json"), "utf8")));
-  const unet = await createSessionOpener()(join(modelFolder, "unet/model.onnx"));
+  const { graphs } = await prepareGraphs(await readModel(modelFolder), { precision: "auto", provider: "cpu" });
+  const unet = await createSessionOpener()(graphs.unet);
   const { in_channels: channels, sample_size: side, cross_attention_dim: width } = config;
   const pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim;
   const tensor = (...shape: number[]) => {

@@ -1,6 +1,5 @@
-import { readFile, stat } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { startEngineProcess } from "../../src/engine/child/engine-process.js";
@@ -48,9 +47,7 @@ async function measureProcess(): Promise<{ figures: Figure[]; compared: SideBySi
       : await compareSideBySide(engine, { python: values.python, model: modelFolder, threads, rounds });
   const status = await readFile(`/proc/${engine.pid}/status`, "utf8").catch(() => "");
   const peakBytes = Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? Number.NaN) * 1024;
-  const graphs = ["text_encoder", "text_encoder_2", "unet", "vae_decoder"];
-  const sizes = await Promise.all(graphs.map((name) => stat(join(modelFolder, name, "model.onnx"))));
-  const modelBytes = sizes.reduce((sum, { size }) => sum + size, 0);
+  const modelBytes = engine.notes.weights?.bytes ?? Number.NaN;
   await engine.stop({ graceMs: 5000 });
   const figures: Figure[] = [
     {
@@ -60,7 +57,12 @@ async function measureProcess(): Promise<{ figures: Figure[]; compared: SideBySi
       note: "from source, model warmed up",
     },
     { name: "peak memory of the engine's process", value: peakBytes / 2 ** 20, unit: "MiB" },
-    { name: "the same over the model's graphs", value: peakBytes / modelBytes, unit: "", note: "graphs hold float16" },
+    {
+      name: "the same over the model's weights",
+      value: peakBytes / modelBytes,
+      unit: "",
+      note: "the files hold float16",
+    },
     {
       name: "from a picture to the next one's start, between the processes",
       value: median(gaps),

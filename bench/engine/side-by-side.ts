@@ -23,21 +23,15 @@ interface Sizes {
 }
 
 /** One Python process that paints what it is told: see bench/python/painter.py. */
-async function startPython(
-  python: string,
-  engine: string,
-  model: string,
-  threads: number,
-  more: readonly string[] = [],
-): Promise<Painter> {
+async function startPython(python: string, model: string, threads: number): Promise<Painter> {
   const script = fileURLToPath(new URL("../python/painter.py", import.meta.url));
-  const flags = ["--engine", engine, "--model", model, "--threads", String(threads), ...more];
+  const flags = ["--model", model, "--threads", String(threads)];
   const child = spawn(python, [script, ...flags], { stdio: ["pipe", "pipe", "inherit"] });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const next = async (): Promise<unknown> => {
     const { value, done } = await lines.next();
     if (done === true) {
-      throw new Error(`${engine} ended`);
+      throw new Error("PyTorch ended");
     }
     return JSON.parse(value);
   };
@@ -59,68 +53,50 @@ export interface SideBySide {
 }
 
 /**
- * The same requests, turn by turn, by this engine in its process and by diffusers in Python: on PyTorch, and on onnxruntime with the same
- * files. Ratios are those of the turns, so that a machine that slows down slows all.
+ * The same requests, turn by turn, by this engine in its process and by diffusers on PyTorch, on the same files; who begins changes. Ratios
+ * are those of the turns, so that a machine that slows down slows both.
  */
 export async function compareSideBySide(
   engine: EngineProcess,
   options: { readonly python: string; readonly model: string; readonly threads: number; readonly rounds: number },
 ): Promise<SideBySide> {
   const { python, model, threads, rounds } = options;
-  const others = {
-    "diffusers on PyTorch": await startPython(python, "torch", model, threads),
-    "diffusers' scheduler on onnxruntime in Python, threads that sleep as here": await startPython(
-      python,
-      "onnxruntime",
-      model,
-      threads,
-    ),
-    "diffusers' scheduler on onnxruntime in Python, its own spinning threads": await startPython(
-      python,
-      "onnxruntime",
-      model,
-      threads,
-      ["--spinning"],
-    ),
-  };
-  const own = { ms: [] as number[] };
-  const ratios = new Map(Object.keys(others).map((name) => [name, [] as number[]]));
-  const turn = async (i: number) => {
-    // A prompt of its own each turn: none of them has it in a cache.
-    const request = { prompt: `a red heart ${i}`, seed: i, width: 128, height: 128, steps: 20, guidanceScale: 4 };
+  const torch = await startPython(python, model, threads);
+  const own = async (request: Parameters<Painter["paint"]>[0]): Promise<number> => {
     const started = performance.now();
     await engine.generate(request, { signal: new AbortController().signal });
-    const ours = performance.now() - started;
-    const theirs = new Map<string, number>();
-    for (const [name, painter] of Object.entries(others)) {
-      theirs.set(name, await painter.paint(request));
-    }
-    return { ours, theirs };
+    return performance.now() - started;
+  };
+  const turn = async (i: number) => {
+    // A prompt of its own each turn: neither has it in a cache.
+    const request = { prompt: `a red heart ${i}`, seed: i, width: 128, height: 128, steps: 20, guidanceScale: 4 };
+    const first = i % 2 === 0 ? await own(request) : await torch.paint(request);
+    const second = i % 2 === 0 ? await torch.paint(request) : await own(request);
+    return i % 2 === 0 ? { ours: first, theirs: second } : { ours: second, theirs: first };
   };
   await turn(0);
+  const times: number[] = [];
+  const ratios: number[] = [];
   for (let i = 1; i <= rounds; i++) {
     const { ours, theirs } = await turn(i);
-    own.ms.push(ours);
-    for (const [name, ms] of theirs) {
-      ratios.get(name)?.push(ms / ours);
-    }
+    times.push(ours);
+    ratios.push(theirs / ours);
   }
-  const versions = Object.assign({}, ...Object.values(others).map((painter) => painter.versions));
-  for (const painter of Object.values(others)) {
-    painter.stop();
-  }
+  torch.stop();
+  const spread = (values: readonly number[], digits: number): string =>
+    `${Math.min(...values).toFixed(digits)} to ${Math.max(...values).toFixed(digits)}`;
   const note = `median of ${rounds} turns of 20 steps, 128×128, guidance 4, ${threads} threads each`;
   return {
-    versions,
+    versions: torch.versions,
     figures: [
-      { name: "a picture, this engine", value: median(own.ms), unit: "ms", note },
-      ...[...ratios].map(([name, values]) => ({
-        name: `${name}, over this engine`,
-        value: median(values),
+      { name: "an image, this engine", value: median(times), unit: "ms", note: `${note}; ${spread(times, 0)}` },
+      {
+        name: "diffusers on PyTorch, over this engine",
+        value: median(ratios),
         unit: "",
         goal: "≥ 1",
-        note,
-      })),
+        note: `${note}; ${spread(ratios, 2)}`,
+      },
     ],
   };
 }

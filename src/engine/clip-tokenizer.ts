@@ -25,7 +25,7 @@ export interface TokenizedText {
 
 export type ClipTokenizer = (text: string) => TokenizedText;
 
-const endOfWord = "</w>";
+export const endOfWord = "</w>";
 
 /**
  * Words as CLIP's tokenizer cuts them. `\p{White_Space}` and not `\s`, which in JavaScript includes U+FEFF and lacks U+0085.
@@ -121,7 +121,7 @@ function joinPairs(symbols: readonly string[], ranks: ReadonlyMap<string, number
 }
 
 /** The visible character that stands for each byte in the vocabulary: itself where printable, else one from U+0100 on. */
-function byteSymbols(): readonly string[] {
+export function byteSymbols(): readonly string[] {
   let next = 0x100;
   return Array.from({ length: 256 }, (_, byte) => {
     const printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;

@@ -1,4 +1,4 @@
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { z } from "zod";
 import { ModelFolderError } from "./model-folder-error.js";
@@ -6,6 +6,8 @@ import { ModelFolderError } from "./model-folder-error.js";
 /** Reads files of one model folder; every failure is a ModelFolderError that names the file. */
 export interface FolderReader {
   readonly folder: string;
+  /** Whether there is a file or folder of that name. */
+  exists(name: string): Promise<boolean>;
   /** A text file that must be there. */
   text(file: string): Promise<string>;
   /** A JSON file that must be there and fit the schema. */
@@ -39,6 +41,11 @@ export function createFolderReader(folder: string): FolderReader {
 
   const reader: FolderReader = {
     folder,
+    exists: (name) =>
+      stat(join(folder, name)).then(
+        () => true,
+        () => false,
+      ),
     async text(file) {
       const text = await readOptional(file);
       if (text === undefined) {

@@ -2,13 +2,16 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { ExecutionProvider } from "./device.js";
 import type { VaeConfig } from "./model-config.js";
-import type { ModelFolder } from "./model-folder.js";
+import type { ModelDescription } from "./model-description.js";
 import { ModelFolderError } from "./model-folder-error.js";
 
-/** Which of a folder's exports to run, where it holds more than one. */
-export type Precision = "auto" | "fp32" | "fp16";
+/**
+ * What to run a model in. `float32`: weights in float32, prepared once, in memory. `float16`: half-precision weights, which stay in their
+ * files. `auto`: half precision on a GPU, on a CPU what the memory allows. Of exported graphs it decides which to take where there are both.
+ */
+export type Precision = "auto" | "float32" | "float16";
 /** All of them. */
-export const precisions = ["auto", "fp32", "fp16"] as const satisfies readonly Precision[];
+export const precisions = ["auto", "float32", "float16"] as const satisfies readonly Precision[];
 
 /** Sub-models of SDXL, by their folders. */
 export const subModelFolders = ["text_encoder", "text_encoder_2", "unet", "vae_decoder"] as const;
@@ -24,7 +27,7 @@ const halfName = "model_fp16.onnx";
 /**
  * Chooses the graphs of a model. `auto` takes half precision on a GPU, where it is faster and half as large, and the plain export on the
  * CPU, which computes in float32 whatever the graph says. Where one of the two is absent, the other is taken, unless the precision was
- * asked for: `fp32` wants every plain export, `fp16` at least one in half precision.
+ * asked for: `float32` wants every plain export, `float16` at least one in half precision.
  *
  * The VAE decoder is taken in half precision only where its configuration says that it can be (`force_upcast: false`, as that of
  * sdxl-vae-fp16-fix does), or where there is no other: the original one overflows.
@@ -32,18 +35,18 @@ const halfName = "model_fp16.onnx";
  * @throws ModelFolderError when a graph is missing.
  */
 export async function chooseGraphs(
-  model: Pick<ModelFolder, "path"> & { readonly vae: Pick<VaeConfig, "force_upcast"> },
+  model: Pick<ModelDescription, "path"> & { readonly vae: Pick<VaeConfig, "force_upcast"> },
   options: { readonly precision: Precision; readonly provider: ExecutionProvider },
 ): Promise<GraphFiles> {
   const { precision, provider } = options;
-  const half = precision === "auto" ? provider !== "cpu" : precision === "fp16";
+  const half = precision === "auto" ? provider !== "cpu" : precision === "float16";
   const choose = async (folder: SubModelFolder): Promise<string> => {
     const overflows = folder === "vae_decoder" && model.vae.force_upcast;
     const wanted = half && !overflows ? [halfName, plainName] : [plainName, halfName];
     const names = await readdir(join(model.path, folder)).catch((): string[] => []);
-    const name = (precision === "fp32" ? [plainName] : wanted).find((candidate) => names.includes(candidate));
+    const name = (precision === "float32" ? [plainName] : wanted).find((candidate) => names.includes(candidate));
     if (name === undefined) {
-      const expected = precision === "fp32" ? "a file" : `a file (or ${halfName} in its place)`;
+      const expected = precision === "float32" ? "a file" : `a file (or ${halfName} in its place)`;
       throw new ModelFolderError(model.path, { file: `${folder}/${plainName}`, expected, found: "none" });
     }
     return `${folder}/${name}`;
@@ -54,7 +57,7 @@ export async function chooseGraphs(
     unet: await choose("unet"),
     vae_decoder: await choose("vae_decoder"),
   };
-  if (precision === "fp16" && !Object.values(files).some((file) => file.endsWith(halfName))) {
+  if (precision === "float16" && !Object.values(files).some((file) => file.endsWith(halfName))) {
     const expected = "a file, since half precision was asked for";
     throw new ModelFolderError(model.path, { file: `unet/${halfName}`, expected, found: "none" });
   }

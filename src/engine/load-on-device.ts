@@ -1,6 +1,6 @@
 import { type Device, describePlacement, type Placement, placementsFor, remedyFor } from "./device.js";
 import type { Precision } from "./graph-files.js";
-import { readModelFolder } from "./model-folder.js";
+import { readModel } from "./model-folder.js";
 import { ModelFolderError } from "./model-folder-error.js";
 import { loadSdxlEngine, type SdxlEngine } from "./sdxl-engine.js";
 import type { OpenSession } from "./sessions.js";
@@ -53,7 +53,7 @@ export async function loadOnDevice(options: DeviceLoadOptions): Promise<LoadedEn
   const { device = "cpu", providers = describeRuntime().providers.map(({ name }) => name), onFailure } = options;
   const placements = placementsFor(device, providers);
   // What is wrong with the folder itself is wrong at every place.
-  const model = await readModelFolder(options.modelFolder);
+  const model = await readModel(options.modelFolder);
   for (const [index, placement] of placements.entries()) {
     try {
       return await loadAt(placement, { ...options, model });
@@ -73,7 +73,7 @@ export async function loadOnDevice(options: DeviceLoadOptions): Promise<LoadedEn
   throw new Error(`there is no place to try for device ${device}`);
 }
 
-type LoadAtOptions = DeviceLoadOptions & { readonly model: Awaited<ReturnType<typeof readModelFolder>> };
+type LoadAtOptions = DeviceLoadOptions & { readonly model: Awaited<ReturnType<typeof readModel>> };
 
 async function loadAt(placement: Placement, options: LoadAtOptions): Promise<LoadedEngine> {
   const { model, precision, threads, profileFolder, createOpener = createSessionOpener } = options;

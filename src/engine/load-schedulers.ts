@@ -1,6 +1,7 @@
 import type { SchedulerName } from "./engine.js";
 import { createFolderReader } from "./folder-reader.js";
-import { type ModelFolder, schedulerFile } from "./model-folder.js";
+import type { ModelDescription } from "./model-description.js";
+import { schedulerFile } from "./model-folder.js";
 import { ModelFolderError } from "./model-folder-error.js";
 import type { Scheduler } from "./scheduler.js";
 import { type SchedulerEntry, schedulers } from "./schedulers.js";
@@ -14,7 +15,7 @@ export interface ModelSchedulers {
 }
 
 /** @throws ModelFolderError when the folder names an algorithm that the engine does not have, or its configuration is wrong. */
-export function loadSchedulers({ path, scheduler }: ModelFolder): ModelSchedulers {
+export function loadSchedulers({ path, scheduler }: ModelDescription): ModelSchedulers {
   const own = schedulers.find((entry) => describes(entry, scheduler));
   if (own === undefined) {
     const names = new Set(schedulers.map(({ className }) => className));
@@ -42,7 +43,7 @@ export function loadSchedulers({ path, scheduler }: ModelFolder): ModelScheduler
 
 function describes(
   { className, fixed }: SchedulerEntry,
-  { className: own, config }: ModelFolder["scheduler"],
+  { className: own, config }: ModelDescription["scheduler"],
 ): boolean {
   return own === className && Object.entries(fixed).every(([key, value]) => (config[key] ?? false) === value);
 }

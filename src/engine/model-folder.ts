@@ -1,131 +1,157 @@
-import { basename, dirname, resolve } from "node:path";
-import { checkIsExportedSdxl, checkIsFolder } from "./check-exported.js";
-import { type ClipTokenizer, createClipTokenizer } from "./clip-tokenizer.js";
+import { stat } from "node:fs/promises";
+import { resolve } from "node:path";
+import type { z } from "zod";
+import { checkIsFolder, checkIsSdxlFolder, folderForm } from "./check-folder.js";
+import { readCheckpoint } from "./checkpoint-file.js";
+import { readClipTokenizers } from "./clip-vocabulary.js";
+import { distilledDefaults, distilledKind, familyName } from "./distilled.js";
 import { createFolderReader, type FolderReader } from "./folder-reader.js";
+import { clipPlanSchema, unetPlanSchema, vaePlanSchema } from "./graphs/plan-config.js";
 import {
   modelIndexSchema,
   schedulerClassSchema,
-  type TextEncoderConfig,
-  type ThroughlineConfig,
   textEncoderSchema,
   throughlineSchema,
-  tokenizerJsonSchema,
-  tokenizerSchema,
-  type UnetConfig,
   unetSchema,
-  type VaeConfig,
   vaeSchema,
-  vocabularySchema,
 } from "./model-config.js";
+import type { ModelDescription, ModelForm } from "./model-description.js";
 import { ModelFolderError } from "./model-folder-error.js";
-
-/** All that an SDXL folder says besides its graphs, read and checked. */
-export interface ModelFolder {
-  /** Absolute path. */
-  readonly path: string;
-  /** The folder's own name; `owner/name` for a snapshot in the cache of the Hugging Face Hub. */
-  readonly name: string;
-  readonly forceZerosForEmptyPrompt: boolean;
-  readonly tokenizers: readonly [ClipTokenizer, ClipTokenizer];
-  readonly textEncoders: readonly [TextEncoderConfig, TextEncoderConfig];
-  readonly unet: UnetConfig;
-  readonly vae: VaeConfig;
-  /** Class name and raw configuration of the model's own scheduler. */
-  readonly scheduler: { readonly className: string; readonly config: Readonly<Record<string, unknown>> };
-  readonly throughline: ThroughlineConfig;
-}
+import { modelName } from "./model-name.js";
+import { sdxlSchedulerConfig, sdxlTextConfigs, sdxlUnetConfig, sdxlVaeConfig } from "./sdxl-configs.js";
+import { readTokenizer } from "./tokenizer-folder.js";
+import { asModelError } from "./weight-fault.js";
+import { readDiffusersWeights, type WeightFolder } from "./weights/diffusers-weights.js";
 
 /** File that holds the scheduler's configuration. */
 export const schedulerFile = "scheduler/scheduler_config.json";
 
 /**
- * Reads a folder of the layout of Stability's SDXL base 1.0 ONNX export, and `throughline.json` where there is one.
+ * Reads a model: a diffusers folder of safetensors, a checkpoint of one `.safetensors` file, or a folder of ONNX graphs in the layout of
+ * Stability's SDXL base 1.0 export; and `throughline.json` of a folder where there is one.
  *
  * @throws ModelFolderError for the first file that is missing, wrong, or does not go with the others.
  */
-export async function readModelFolder(folder: string): Promise<ModelFolder> {
-  const path = resolve(folder);
-  const reader = createFolderReader(path);
+export async function readModel(modelPath: string): Promise<ModelDescription> {
+  const path = resolve(modelPath);
+  const found = await stat(path).catch(() => undefined);
+  return found?.isFile() ? readCheckpoint(path) : readModelFolder(path);
+}
+
+async function readModelFolder(path: string): Promise<ModelDescription> {
   await checkIsFolder(path);
-  const index = await reader.json("model_index.json", modelIndexSchema);
-  await checkIsExportedSdxl(path, index._class_name);
-  const model: ModelFolder = {
-    path,
-    name: modelName(path),
-    forceZerosForEmptyPrompt: index.force_zeros_for_empty_prompt,
-    scheduler: await readScheduler(reader),
-    textEncoders: [
-      await reader.json("text_encoder/config.json", textEncoderSchema),
-      await reader.json("text_encoder_2/config.json", textEncoderSchema),
-    ],
-    tokenizers: [await readTokenizer(reader, "tokenizer"), await readTokenizer(reader, "tokenizer_2")],
-    unet: await reader.json("unet/config.json", unetSchema),
-    vae: await reader.json("vae_decoder/config.json", vaeSchema),
-    throughline: (await reader.optionalJson("throughline.json", throughlineSchema)) ?? {},
+  const form = await folderForm(path);
+  const reader = createFolderReader(path);
+  const assumptions: string[] = [];
+  /** Exports of other tools than optimum lack configurations: theirs are SDXL's own. */
+  const read = async <S extends z.ZodType>(file: string, schema: S, own: unknown): Promise<z.output<S>> => {
+    if (form !== "onnx") {
+      return reader.json(file, schema);
+    }
+    const value = await reader.optionalJson(file, schema);
+    if (value !== undefined) {
+      return value;
+    }
+    assumptions.push(file);
+    return schema.parse(own);
   };
-  checkTogether(model);
+
+  const index = await read("model_index.json", modelIndexSchema, { _class_name: "StableDiffusionXLPipeline" });
+  await checkIsSdxlFolder(path, index._class_name, form);
+  const scheduler = await read(schedulerFile, schedulerClassSchema, sdxlSchedulerConfig);
+  const unet = await read("unet/config.json", unetSchema, sdxlUnetConfig);
+  const vaeFile = form === "onnx" ? "vae_decoder/config.json" : "vae/config.json";
+  const [firstText, secondText] = sdxlTextConfigs;
+  const name = modelName(path);
+  const throughline = (await reader.optionalJson("throughline.json", throughlineSchema)) ?? {};
+  const kind = distilledKind({ name, metadata: {} });
+  const model: ModelDescription = {
+    path,
+    name,
+    family: familyName(typeof unet.time_cond_proj_dim === "number" ? "LCM" : kind),
+    form: form === "onnx" ? { kind: "onnx" } : await readForm(reader),
+    forceZerosForEmptyPrompt: index.force_zeros_for_empty_prompt,
+    scheduler: { className: scheduler._class_name, config: scheduler },
+    textEncoders: [
+      await read("text_encoder/config.json", textEncoderSchema, firstText),
+      await read("text_encoder_2/config.json", textEncoderSchema, secondText),
+    ],
+    tokenizers: await readTokenizers(reader, form, assumptions),
+    unet,
+    vae: await read(vaeFile, vaeSchema, sdxlVaeConfig),
+    throughline,
+    distilled: distilledDefaults({
+      name,
+      metadata: {},
+      schedulerClass: scheduler._class_name,
+      guidanceEmbedding: typeof unet.time_cond_proj_dim === "number",
+    }),
+    assumptions: assumptions.length === 0 ? [] : [`without ${assumptions.join(", ")}: SDXL's own values are taken`],
+  };
+  try {
+    checkTogether(model, vaeFile);
+  } catch (error) {
+    throw blameAbsent(path, assumptions, error);
+  }
   return model;
 }
 
-/** A snapshot lies at `models--owner--name/snapshots/<commit>`, and its own name says nothing. */
-function modelName(path: string): string {
-  const snapshots = dirname(path);
-  const [, owner, name] = /^models--(.+?)--(.+)$/.exec(basename(dirname(snapshots))) ?? [];
-  return owner !== undefined && basename(snapshots) === "snapshots" ? `${owner}/${name}` : basename(path);
-}
-
-async function readScheduler(reader: FolderReader): Promise<ModelFolder["scheduler"]> {
-  const config = await reader.json(schedulerFile, schedulerClassSchema);
-  return { className: config._class_name, config };
-}
-
-/** vocab.json and merges.txt as in the official folders, else tokenizer.json. */
-async function readTokenizer(reader: FolderReader, folder: string): Promise<ClipTokenizer> {
-  const configFile = `${folder}/tokenizer_config.json`;
-  const config = await reader.json(configFile, tokenizerSchema);
-  const special = (await reader.optionalJson(`${folder}/special_tokens_map.json`, tokenizerSchema)) ?? {};
-  const { vocabulary, merges } = await readVocabulary(reader, folder);
-  const end = special.eos_token ?? config.eos_token ?? "<|endoftext|>";
-  try {
-    return createClipTokenizer({
-      vocabulary: new Map(Object.entries(vocabulary)),
-      merges,
-      // 77 for every CLIP; some configurations say "no limit" by a huge number.
-      maximumTokens:
-        config.model_max_length !== undefined && config.model_max_length < 1e6 ? config.model_max_length : 77,
-      specialTokens: {
-        start: special.bos_token ?? config.bos_token ?? "<|startoftext|>",
-        end,
-        padding: special.pad_token ?? config.pad_token ?? end,
-        unknown: special.unk_token ?? config.unk_token ?? end,
-      },
-    });
-  } catch (error) {
-    const found = error instanceof Error ? error.message : String(error);
-    const file = `${folder}/vocab.json`;
-    throw new ModelFolderError(reader.folder, { file, expected: "every special token", found }, { cause: error });
-  }
-}
-
-async function readVocabulary(
+async function readTokenizers(
   reader: FolderReader,
-  folder: string,
-): Promise<{ vocabulary: Record<string, number>; merges: readonly string[] }> {
-  const vocabulary = await reader.optionalJson(`${folder}/vocab.json`, vocabularySchema);
-  if (vocabulary !== undefined) {
-    const lines = (await reader.text(`${folder}/merges.txt`)).split("\n");
-    return { vocabulary, merges: lines.filter((line) => line !== "" && !line.startsWith("#version")) };
+  form: ModelForm["kind"] | undefined,
+  assumptions: string[],
+): Promise<ModelDescription["tokenizers"]> {
+  const folders = ["tokenizer", "tokenizer_2"] as const;
+  const present = await Promise.all(folders.map((folder) => reader.exists(folder)));
+  if (form === "onnx" && !present.some(Boolean)) {
+    assumptions.push(...folders);
+    return readClipTokenizers();
   }
-  const whole = await reader.optionalJson(`${folder}/tokenizer.json`, tokenizerJsonSchema);
-  if (whole === undefined) {
-    const expected = "a file (or tokenizer.json in its place)";
-    throw new ModelFolderError(reader.folder, { file: `${folder}/vocab.json`, expected, found: "neither" });
+  return [await readTokenizer(reader, folders[0]), await readTokenizer(reader, folders[1])];
+}
+
+async function readForm(reader: FolderReader): Promise<ModelForm> {
+  return {
+    kind: "safetensors",
+    plans: {
+      textEncoders: [
+        await reader.json("text_encoder/config.json", clipPlanSchema),
+        await reader.json("text_encoder_2/config.json", clipPlanSchema),
+      ],
+      unet: await reader.json("unet/config.json", unetPlanSchema),
+      vae: await reader.json("vae/config.json", vaePlanSchema),
+    },
+    async readWeights(half) {
+      const read = async (folder: WeightFolder) => {
+        try {
+          return await readDiffusersWeights(reader.folder, folder, half);
+        } catch (error) {
+          throw asModelError(reader.folder, error);
+        }
+      };
+      return {
+        text_encoder: await read("text_encoder"),
+        text_encoder_2: await read("text_encoder_2"),
+        unet: await read("unet"),
+        vae: await read("vae"),
+      };
+    },
+  };
+}
+
+/** Where a configuration was assumed, its absence is the fault, and not the file beside it that it does not go with. */
+function blameAbsent(path: string, assumed: readonly string[], error: unknown): unknown {
+  const absent = assumed.find((file) => /^(?:text_encoder|unet)/.test(file));
+  if (!(error instanceof ModelFolderError) || absent === undefined) {
+    return error;
   }
-  return { vocabulary: whole.model.vocab, merges: whole.model.merges };
+  const { file, expected, found } = error.fault;
+  const why = `a file, since SDXL's own values do not fit (${file}: expected ${expected}, found ${found})`;
+  return new ModelFolderError(path, { file: absent, expected: why, found: "none" });
 }
 
 /** What no schema of one file can see. */
-function checkTogether({ path, textEncoders, unet, vae, throughline }: ModelFolder): void {
+function checkTogether({ path, textEncoders, unet, vae, throughline }: ModelDescription, vaeFile: string): void {
   const fail = (file: string, expected: string, found: string): never => {
     throw new ModelFolderError(path, { file, expected, found });
   };
@@ -143,14 +169,14 @@ function checkTogether({ path, textEncoders, unet, vae, throughline }: ModelFold
   if (unet.in_channels !== vae.latent_channels) {
     fail(
       "unet/config.json",
-      `in_channels ${vae.latent_channels} (latent_channels of vae_decoder)`,
+      `in_channels ${vae.latent_channels} (latent_channels of ${vaeFile.split("/")[0]})`,
       `${unet.in_channels}`,
     );
   }
   for (const key of ["latents_mean", "latents_std"] as const) {
     const length = vae[key]?.length;
     if (length !== undefined && length !== vae.latent_channels) {
-      fail("vae_decoder/config.json", `${key} of ${vae.latent_channels} numbers`, `${length}`);
+      fail(vaeFile, `${key} of ${vae.latent_channels} numbers`, `${length}`);
     }
   }
   const rows = throughline.previewFactors?.length;

@@ -1,4 +1,4 @@
-import type { ModelFolder } from "./model-folder.js";
+import type { ModelDescription } from "./model-description.js";
 import type { InputSpec } from "./sessions.js";
 
 /** Which lengths one side of a picture can have, in pixels. */
@@ -27,7 +27,7 @@ export interface SizeRules {
  *
  * @param sample the UNet's input of the latents: [batch, channels, height, width].
  */
-export function sizeRules({ unet, vae, throughline }: ModelFolder, sample: InputSpec | undefined): SizeRules {
+export function sizeRules({ unet, vae, throughline }: ModelDescription, sample: InputSpec | undefined): SizeRules {
   const vaeFactor = 2 ** (vae.block_out_channels.length - 1);
   const step = vaeFactor * 2 ** (unet.block_out_channels.length - 1);
   const native = unet.sample_size * vaeFactor;

@@ -1,5 +1,5 @@
 import { LRUCache } from "lru-cache";
-import type { ModelFolder } from "./model-folder.js";
+import type { ModelDescription } from "./model-description.js";
 import { runSubModel } from "./run-sub-model.js";
 import type { FloatTensor } from "./sessions.js";
 import { penultimateOutput, type SubModels } from "./sub-models.js";
@@ -36,7 +36,7 @@ export interface PromptEncoderOptions {
  * differ in nothing that the model sees are one.
  */
 export function createPromptEncoder(
-  model: ModelFolder,
+  model: ModelDescription,
   { textEncoders }: Pick<SubModels, "textEncoders">,
   { cacheBytes = 64 * 2 ** 20 }: PromptEncoderOptions = {},
 ): PromptEncoder {

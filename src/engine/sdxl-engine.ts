@@ -1,15 +1,17 @@
 import { batchPays, createDenoiser, timeIds } from "./denoiser.js";
 import type { ExecutionProvider } from "./device.js";
 import type { Engine, GeneratedImage, GenerateOptions, PaintRequest, PromptCacheUse } from "./engine.js";
-import { chooseGraphs, type GraphFiles, type Precision } from "./graph-files.js";
+import type { GraphFiles, Precision } from "./graph-files.js";
 import { guidanceEmbedding } from "./guidance-embedding.js";
 import { createLatentPreview } from "./latent-preview.js";
 import { loadSchedulers } from "./load-schedulers.js";
-import { type ModelFolder, readModelFolder } from "./model-folder.js";
+import type { ModelDescription } from "./model-description.js";
+import { readModel } from "./model-folder.js";
 import { ModelFolderError } from "./model-folder-error.js";
 import { paintLimits } from "./paint-limits.js";
 import { needsSecondRun, resolveSettings } from "./paint-settings.js";
 import { describeRule, fitsRule, sizeRules } from "./picture-size.js";
+import { filesOf, type PreparedGraphs, prepareGraphs } from "./prepare-graphs.js";
 import { createPromptEncoder, type EncodedPrompt } from "./prompt-encoder.js";
 import type { OpenSession } from "./sessions.js";
 import { createSessionOpener } from "./sessions-onnx.js";
@@ -19,18 +21,32 @@ import { decodeLatents } from "./vae-decoder.js";
 
 /** A loaded model. It blocks its thread while a sub-model runs, so it wants a process of its own. */
 export interface SdxlEngine extends Engine {
-  /** The graphs that are loaded. */
+  /** The graphs that are loaded, or the weights that they were built over. */
   readonly graphs: GraphFiles;
+  readonly notes: EngineNotes;
   /** Runs every sub-model once, on the smallest picture, and finds out what only a run shows. @throws PaintError */
   warmUp(): Promise<void>;
   /** Frees the sessions. Not while a picture is painted. */
   release(): Promise<void>;
 }
 
+/** What an engine had to decide by itself, for its log. */
+export interface EngineNotes {
+  /** The kind of model: `SDXL`, or a distilled one of it. */
+  readonly family: string;
+  /** Weights of safetensors: how many numbers, and bytes of their files. Exported graphs do not say. */
+  readonly weights?: { readonly parameters: number; readonly bytes: number };
+  /** Where its weights are, and why. */
+  readonly precision: string;
+  /** Why the default steps and guidance scale are not SDXL's own. */
+  readonly defaults?: string;
+  readonly assumptions: readonly string[];
+}
+
 export interface SdxlEngineOptions {
-  /** Folder of the layout of Stability's SDXL base 1.0 ONNX export, or what was read of it. */
-  readonly modelFolder: string | ModelFolder;
-  /** Which exports to take where the folder holds more than one. @default "auto" */
+  /** A folder of safetensors or of ONNX graphs, a checkpoint of one file, or what was read of one of them. */
+  readonly modelFolder: string | ModelDescription;
+  /** What to run it in. @default "auto" */
   readonly precision?: Precision;
   /** Where `openSession` runs the graphs. @default "cpu" */
   readonly provider?: ExecutionProvider;
@@ -46,10 +62,18 @@ export interface SdxlEngineOptions {
  */
 export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEngine> {
   const { modelFolder, precision = "auto", provider = "cpu" } = options;
-  const model = typeof modelFolder === "string" ? await readModelFolder(modelFolder) : modelFolder;
+  const model = typeof modelFolder === "string" ? await readModel(modelFolder) : modelFolder;
   const schedulers = loadSchedulers(model);
-  const graphs = await chooseGraphs(model, { precision, provider });
-  const subModels = await openSubModels(model, graphs, options.openSession ?? createSessionOpener());
+  const prepared = await prepareGraphs(model, { precision, provider });
+  const subModels = await openSubModels(model, prepared.graphs, options.openSession ?? createSessionOpener());
+  const release = async () => {
+    const { textEncoders, unet, vaeDecoder } = subModels;
+    await Promise.all([...textEncoders, unet, vaeDecoder].map((session) => session.release()));
+  };
+  await prepared.checkUnchanged().catch(async (error: unknown) => {
+    await release();
+    throw error;
+  });
   const sizes = sizeRules(model, subModels.unet.inputs.get("sample"));
   for (const side of ["width", "height"] as const) {
     if (!fitsRule(sizes[side].default, sizes[side])) {
@@ -139,17 +163,30 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
 
   return {
     info: { model: model.name, executionProvider: provider, limits },
-    graphs,
+    graphs: filesOf(prepared.graphs),
+    notes: notesOn(model, prepared),
     generate,
     async warmUp() {
       const { width, height } = sizes;
       const smallest = { width: width.minimum, height: height.minimum, steps: 1, guidanceScale: 2, seed: 0 };
       await generate({ prompt: "", ...smallest }, { signal: new AbortController().signal });
     },
-    async release() {
-      const { textEncoders, unet, vaeDecoder } = subModels;
-      await Promise.all([...textEncoders, unet, vaeDecoder].map((session) => session.release()));
-    },
+    release,
+  };
+}
+
+function notesOn(model: ModelDescription, { precision, weights }: PreparedGraphs): EngineNotes {
+  const { distilled, throughline, assumptions, family } = model;
+  const operators = throughline.defaultSteps ?? throughline.defaultGuidanceScale;
+  return {
+    family,
+    precision,
+    assumptions,
+    ...(weights !== undefined && { weights }),
+    ...(distilled !== undefined &&
+      operators === undefined && {
+        defaults: `${distilled.steps} steps at guidance ${distilled.guidanceScale}: ${distilled.reason}`,
+      }),
   };
 }
 

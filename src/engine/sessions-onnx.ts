@@ -3,8 +3,9 @@ import { readdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { env, InferenceSession, listSupportedBackends, Tensor } from "onnxruntime-node";
-import type { Placement } from "./device.js";
+import type { ExecutionProvider, Placement } from "./device.js";
 import { decodeFloat16, encodeFloat16 } from "./float16.js";
+import type { GraphSource } from "./graph-source.js";
 import type { InputSpec, InputTensor, ModelSession, OpenSession } from "./sessions.js";
 
 /** Where and how graphs run. */
@@ -30,12 +31,11 @@ export function describeRuntime(): Runtime {
 
 /** Makes the loader of graphs for one execution provider of onnxruntime. What the provider cannot run, onnxruntime runs on the CPU. */
 export function createSessionOpener(options: SessionOptions = {}): OpenSession {
-  const { placement = { provider: "cpu" }, profileFolder } = options;
-  return async (file) => {
-    const mapped = placement.provider === "cpu" && (await hasExternalData(file));
-    const profile = profileFolder === undefined ? undefined : join(profileFolder, basename(dirname(file)));
-    const session = await InferenceSession.create(file, {
-      ...sessionOptions(placement, options.threads ?? availableParallelism(), mapped),
+  const { placement = { provider: "cpu" }, profileFolder, threads = availableParallelism() } = options;
+  return async (graph) => {
+    const profile = profileFolder === undefined ? undefined : join(profileFolder, graph.subModel);
+    const session = await openGraph(graph, {
+      ...(await sessionOptions(graph, placement, threads)),
       ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }),
     });
     return createModelSession(session, () => {
@@ -47,27 +47,54 @@ export function createSessionOpener(options: SessionOptions = {}): OpenSession {
   };
 }
 
-function sessionOptions(
+function openGraph(graph: GraphSource, options: InferenceSession.SessionOptions): Promise<InferenceSession> {
+  return graph.kind === "exported"
+    ? InferenceSession.create(graph.path, options)
+    : InferenceSession.create(graph.model, options);
+}
+
+async function sessionOptions(
+  graph: GraphSource,
   { provider, index }: Placement,
   threads: number,
-  mapped: boolean,
-): InferenceSession.SessionOptions {
+): Promise<InferenceSession.SessionOptions> {
+  const { extra, ...ofWeights } = await weightOptions(graph, provider);
   const quiet = { intra_op: { allow_spinning: "0" }, inter_op: { allow_spinning: "0" } };
   return {
     executionProviders: [index === undefined ? provider : { name: provider, deviceId: index }],
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     executionMode: "sequential",
-    // Weights in files of their own stay there, mapped into memory, shared between processes and given up by the system when it needs the
-    // room, unless onnxruntime rearranges them: then it holds a copy of each. Nor does it keep what a run took of memory: where the CPU
-    // computes a half-precision graph, that is every weight once more in float32.
-    graphOptimizationLevel: mapped ? "extended" : "all",
-    enableCpuMemArena: !mapped,
     // Errors only: its warnings about unused weights help nobody who did not make the model.
     logSeverityLevel: 3,
+    ...ofWeights,
     // Waiting threads that spin take the cores from the rest of the machine, and are slower as soon as there is a rest.
-    extra: { session: { ...quiet, ...(mapped && { disable_prepacking: "1" }) } },
+    extra: { session: { ...quiet, ...extra } },
   };
+}
+
+type WeightOptions = Pick<InferenceSession.SessionOptions, "graphOptimizationLevel" | "enableCpuMemArena"> & {
+  /** Entries of the session's configuration. */
+  readonly extra: Readonly<Record<string, string>>;
+};
+
+/**
+ * What keeps weights where they are to be. Mapped ones stay in their files, shared between processes and given up by the system when it
+ * needs the room, unless onnxruntime rearranges them or computes with them at load: then it holds a copy of each. Nor does it keep what a
+ * run took of memory, since that includes every weight that it converted.
+ */
+async function weightOptions(graph: GraphSource, provider: ExecutionProvider): Promise<WeightOptions> {
+  const mapped = { enableCpuMemArena: false, extra: { disable_prepacking: "1" } } as const;
+  if (graph.kind === "exported") {
+    return provider === "cpu" && (await hasExternalData(graph.path))
+      ? { ...mapped, graphOptimizationLevel: "extended" }
+      : { graphOptimizationLevel: "all", enableCpuMemArena: true, extra: {} };
+  }
+  const root = { model_external_initializers_file_folder_path: graph.root };
+  return graph.residence === "mapped"
+    ? // The graph has the fused operators already, and optimisers look for more in vain, for as long as loading takes.
+      { ...mapped, graphOptimizationLevel: "disabled", extra: { ...mapped.extra, ...root } }
+    : { graphOptimizationLevel: "all", enableCpuMemArena: true, extra: root };
 }
 
 /** Whether weights lie beside the graph: `model.onnx_data` of optimum and transformers, `model.onnx.data` of PyTorch, `weights.pb` of older ones. */

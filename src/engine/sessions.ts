@@ -1,3 +1,5 @@
+import type { GraphSource } from "./graph-source.js";
+
 /** Numbers with a shape, row-major. */
 export interface FloatTensor {
   readonly data: Float32Array;
@@ -33,5 +35,5 @@ export interface ModelSession {
   release(): Promise<void>;
 }
 
-/** Loads one ONNX file, with external data beside it where it has some. */
-export type OpenSession = (file: string) => Promise<ModelSession>;
+/** Loads one graph. */
+export type OpenSession = (graph: GraphSource) => Promise<ModelSession>;

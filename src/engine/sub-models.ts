@@ -1,6 +1,6 @@
-import { join } from "node:path";
-import type { GraphFiles } from "./graph-files.js";
-import type { ModelFolder } from "./model-folder.js";
+import type { SubModelFolder } from "./graph-files.js";
+import type { GraphSource } from "./graph-source.js";
+import type { ModelDescription } from "./model-description.js";
 import { ModelFolderError } from "./model-folder-error.js";
 import type { ModelSession, OpenSession } from "./sessions.js";
 
@@ -25,33 +25,39 @@ const inputTypes = ["float32", "float16", "float64", "int32", "int64"];
  * @throws ModelFolderError when one cannot be loaded or has not the inputs and outputs of its part.
  */
 export async function openSubModels(
-  model: ModelFolder,
-  files: GraphFiles,
+  model: ModelDescription,
+  graphs: Readonly<Record<SubModelFolder, GraphSource>>,
   openSession: OpenSession,
 ): Promise<SubModels> {
   const opened: ModelSession[] = [];
-  const open = async (file: string, inputs: readonly string[], outputs: readonly string[]): Promise<ModelSession> => {
-    const session = await openSession(join(model.path, file)).catch((cause: unknown) => {
+  const open = async (
+    subModel: SubModelFolder,
+    inputs: readonly string[],
+    outputs: readonly string[],
+  ): Promise<ModelSession> => {
+    const { file } = graphs[subModel];
+    const session = await openSession(graphs[subModel]).catch((cause: unknown) => {
       const found = cause instanceof Error ? cause.message : String(cause);
       throw new ModelFolderError(model.path, { file, expected: "a graph that onnxruntime loads", found }, { cause });
     });
     opened.push(session);
     checkGraph(model.path, file, session, inputs, outputs);
+    checkWidths(model, file, session);
     return session;
   };
   try {
     const [first, second] = model.textEncoders;
     return {
       textEncoders: [
-        await open(files.text_encoder, ["input_ids"], [penultimateOutput(first.num_hidden_layers)]),
-        await open(files.text_encoder_2, ["input_ids"], [penultimateOutput(second.num_hidden_layers), "text_embeds"]),
+        await open("text_encoder", ["input_ids"], [penultimateOutput(first.num_hidden_layers)]),
+        await open("text_encoder_2", ["input_ids"], [penultimateOutput(second.num_hidden_layers), "text_embeds"]),
       ],
       unet: await open(
-        files.unet,
+        "unet",
         ["sample", "timestep", "encoder_hidden_states", "text_embeds", "time_ids", ...guidanceInputs(model)],
         ["out_sample"],
       ),
-      vaeDecoder: await open(files.vae_decoder, ["latent_sample"], ["sample"]),
+      vaeDecoder: await open("vae_decoder", ["latent_sample"], ["sample"]),
     };
   } catch (error) {
     await Promise.all(opened.map((session) => session.release()));
@@ -60,8 +66,24 @@ export async function openSubModels(
 }
 
 /** What a UNet takes besides that was distilled to guide itself. */
-function guidanceInputs({ unet }: ModelFolder): readonly string[] {
+function guidanceInputs({ unet }: ModelDescription): readonly string[] {
   return typeof unet.time_cond_proj_dim === "number" ? ["timestep_cond"] : [];
+}
+
+/** Where a graph fixes the width of an input, it has to be that of the configurations. */
+function checkWidths({ path, unet, vae, textEncoders }: ModelDescription, file: string, session: ModelSession): void {
+  const widths: Readonly<Record<string, readonly [axis: number, width: number | undefined]>> = {
+    sample: [1, unet.in_channels],
+    encoder_hidden_states: [2, [unet.cross_attention_dim].flat()[0]],
+    text_embeds: [1, textEncoders[1].projection_dim],
+    latent_sample: [1, vae.latent_channels],
+  };
+  for (const [name, [axis, width]] of Object.entries(widths)) {
+    const found = session.inputs.get(name)?.shape[axis];
+    if (typeof found === "number" && width !== undefined && found !== width) {
+      throw new ModelFolderError(path, { file, expected: `${name} of width ${width}`, found: `${found}` });
+    }
+  }
 }
 
 function checkGraph(

@@ -1,10 +1,12 @@
 import { mkdir, statfs } from "node:fs/promises";
+import { join } from "node:path";
 import { type FetchBlobOptions, fetchBlob, type Patience } from "./fetch-blob.js";
 import type { HubClient, RemoteFile } from "./hub-client.js";
 import { HubError } from "./hub-error.js";
 import { type SendRequest, subjectOf } from "./hub-fetch.js";
 import { createModelCache, fileExists, type ModelCache } from "./model-cache.js";
 import type { ModelId } from "./model-id.js";
+import { missingSafetensors, planSafetensors, shardFiles, singleFiles } from "./safetensors-files.js";
 import { graphFiles, lackingFiles, missingFiles, namedFiles, weightFiles } from "./sdxl-files.js";
 
 /** How far a download is. */
@@ -38,19 +40,19 @@ export interface FetchModelOptions {
 const usualPatience: Patience = { attempts: 5, retryMs: 1000, staleMs: 5000 };
 
 /**
- * Gives the folder of an SDXL model in ONNX form from the Hub: that in the cache, without any network, where it is whole, else a fresh
- * one. Only the files that such a folder needs are fetched.
+ * Gives an SDXL model of the Hub: from the cache, without any network, where it is whole, else a fresh one. Of a repository that has
+ * safetensors, they are fetched, in half precision where there are such; else its ONNX form. Only the files that are needed are fetched.
  *
- * @returns the snapshot's folder, whose files are links into the cache.
+ * @returns the snapshot's folder, whose files are links into the cache, or the path of the file that the id names in it.
  * @throws HubError that names the model, the file and the remedy; the signal's reason when it is aborted.
  */
 export async function fetchModel(options: FetchModelOptions): Promise<string> {
   const { model, cacheFolder, endpoint = "https://huggingface.co", token, offline = false, signal, send } = options;
   const cache = createModelCache(cacheFolder, model.name);
   const known = await cache.readRef(model.revision);
-  const missing = known === undefined ? undefined : await missingFiles(cache.snapshot(known)).catch(() => graphFiles);
+  const missing = known === undefined ? undefined : await missingIn(cache.snapshot(known), model);
   if (known !== undefined && missing?.length === 0) {
-    return cache.snapshot(known);
+    return resultOf(cache, known, model);
   }
   if (offline) {
     const what = missing === undefined ? "it is not in" : `${missing.join(", ")} missing in`;
@@ -66,15 +68,67 @@ export async function fetchModel(options: FetchModelOptions): Promise<string> {
   }
 }
 
+/** What a snapshot lacks. */
+async function missingIn(snapshot: string, { file }: ModelId): Promise<readonly string[]> {
+  if (file !== undefined) {
+    return (await fileExists(join(snapshot, file))) ? [] : [file];
+  }
+  const ofSafetensors = await missingSafetensors(snapshot).catch(() => ["weights"]);
+  return ofSafetensors ?? (await missingFiles(snapshot).catch(() => graphFiles));
+}
+
+function resultOf(cache: ModelCache, commit: string, { file }: ModelId): string {
+  return file === undefined ? cache.snapshot(commit) : join(cache.snapshot(commit), file);
+}
+
+/** What to fetch: files with names of their own, and those that these name. */
+interface DownloadPlan {
+  readonly named: readonly string[];
+  /** What the named ones probably want, so that there is a total at once. */
+  readonly likely: readonly string[];
+  /** Files of weights that the named ones want, once they are there. */
+  readonly weights: (snapshot: string) => Promise<readonly string[]>;
+}
+
+function planDownload(files: ReadonlyMap<string, RemoteFile>, options: FetchModelOptions): DownloadPlan {
+  const { model } = options;
+  if (model.file !== undefined) {
+    checkHasFile(model.file, files, options);
+    return { named: [model.file], likely: [], weights: async () => [] };
+  }
+  const safetensors = planSafetensors(new Set(files.keys()));
+  if (safetensors !== undefined) {
+    if (safetensors.lacking.length > 0) {
+      const advice = "it is not a whole SDXL model; take another repository";
+      throw new HubError("unusable", model.name, `the repository has no ${safetensors.lacking.join(", ")}; ${advice}`);
+    }
+    return { named: safetensors.files, likely: [], weights: (snapshot) => shardFiles(snapshot, safetensors.files) };
+  }
+  checkFiles(files, options);
+  return {
+    named: namedFiles.filter((path) => files.has(path) && !replaced(path, files)),
+    // The usual name of the weights beside a graph; the graphs have the last word.
+    likely: [...files.keys()].filter((path) => graphFiles.some((graph) => path.startsWith(`${graph}_data`))),
+    weights: weightFiles,
+  };
+}
+
+function checkHasFile(file: string, files: ReadonlyMap<string, RemoteFile>, { model }: FetchModelOptions): void {
+  if (!files.has(file)) {
+    const others = singleFiles(files.keys()).slice(0, listedFiles);
+    const advice = others.length > 0 ? `it has ${others.join(", ")}` : "it has no checkpoint of one file";
+    throw new HubError("not-found", subjectOf({ model, file }), `the repository has no such file; ${advice}`);
+  }
+}
+
+/** Names of a repository's files that an error lists. */
+const listedFiles = 10;
+
 async function download(client: HubClient, cache: ModelCache, options: FetchModelOptions): Promise<string> {
   const { model, patience = usualPatience, signal, onProgress } = options;
   const commit = await client.commit();
   const files = await client.files(commit);
-  checkFiles(files, options);
-
-  const named = namedFiles.filter((path) => files.has(path) && !replaced(path, files));
-  // The usual name of the weights beside a graph, to have a total at once; the graphs have the last word.
-  const likely = [...files.keys()].filter((path) => graphFiles.some((graph) => path.startsWith(`${graph}_data`)));
+  const { named, likely, weights: weightsOf } = planDownload(files, options);
   const sizeOf = (path: string): number => files.get(path)?.size ?? 0;
   const sum = (paths: readonly string[]): number => paths.reduce((total, path) => total + sizeOf(path), 0);
   let totalBytes = sum([...named, ...likely]);
@@ -109,18 +163,18 @@ async function download(client: HubClient, cache: ModelCache, options: FetchMode
     }
   };
   await fetchAll(named);
-  const weights = await weightFiles(cache.snapshot(commit)).catch((error: unknown) => {
+  const weights = await weightsOf(cache.snapshot(commit)).catch((error: unknown) => {
     if (!(error instanceof Error) || "code" in error) {
       throw error;
     }
-    const problem = `one of its graphs cannot be used (${error.message}); take another repository`;
+    const problem = `one of its files cannot be used (${error.message}); take another repository`;
     throw new HubError("unusable", model.name, problem, { cause: error });
   });
   totalBytes = sum([...named, ...weights]);
   await fetchAll(weights);
   // Last, so that it leads to a whole model only.
   await cache.writeRef(model.revision, commit);
-  return cache.snapshot(commit);
+  return resultOf(cache, commit, model);
 }
 
 /** tokenizer.json says once more what vocab.json and merges.txt say. */
@@ -132,8 +186,12 @@ function checkFiles(files: ReadonlyMap<string, RemoteFile>, { model }: FetchMode
   const lacking = lackingFiles(new Set(files.keys()));
   const [graph] = lacking.filter((path) => graphFiles.includes(path));
   if (graph !== undefined) {
-    const advice = "take a repository that has an ONNX export, or make one with `optimum-cli export onnx`";
-    throw new HubError("unusable", model.name, `the repository has no ${graph}; ${advice}`);
+    const singles = singleFiles(files.keys()).slice(0, listedFiles);
+    const advice =
+      singles.length > 0
+        ? `name one of its checkpoints, as in ${model.name}:${singles[0]} (it has ${singles.join(", ")})`
+        : "take a repository that has safetensors of every part, or an ONNX export";
+    throw new HubError("unusable", model.name, `the repository has no whole folder of an SDXL model; ${advice}`);
   }
   if (lacking.length > 0) {
     const advice = "it is not a whole SDXL model in ONNX form; take another repository";

@@ -3,7 +3,7 @@
  * `not-found`: the Hub does not know it, or hides it; `forbidden`: it is gated, or the token is not accepted; `offline`: it is not in the
  * cache and the network is switched off; `unreachable`: the network or the Hub fails, and later it may work; `unresumable`: a download
  * cannot go on where it was cut; `corrupt`: bytes are not those that the Hub promised; `disk`: the cache cannot be written;
- * `unusable`: the repository has no SDXL model in ONNX form.
+ * `unusable`: the repository has no SDXL model that the engine loads.
  */
 export type HubErrorKind =
   | "not-found"

@@ -1,20 +1,30 @@
+import { isInnerPath } from "./file-path.js";
+
 /** A model repository on the Hub at one of its revisions. */
 export interface ModelId {
   /** `owner/name`. */
   readonly name: string;
   /** Branch, tag or commit hash. */
   readonly revision: string;
+  /** A checkpoint of one file in it; absent: the whole model. */
+  readonly file?: string;
 }
 
-const form = /^([\w.-]+\/[\w.-]+)(?:@([\w./-]+))?$/;
+const form = /^([\w.-]+\/[\w.-]+)(?:@([\w./-]+))?(?::(.+\.safetensors))?$/;
 /** What the Hub allows in no name, and what would lead out of the cache's folder. */
 const forbidden = /--|\.\.|(?:^|\/)[.-]|[.-](?:\/|$)/;
 
-/** Reads `owner/name` or `owner/name@revision`, the revision being `main` where none is given; undefined for anything else. */
+/**
+ * Reads `owner/name` or `owner/name@revision`, with `:file.safetensors` behind it for one of its files. The revision is `main` where none is
+ * given. Undefined for anything else.
+ */
 export function parseModelId(text: string): ModelId | undefined {
-  const [, name, revision = "main"] = form.exec(text) ?? [];
+  const [, name, revision = "main", file] = form.exec(text) ?? [];
   if (name === undefined || forbidden.test(name) || /\.\.|^\/|\/$|\/\//.test(revision)) {
     return undefined;
   }
-  return { name, revision };
+  if (file !== undefined && !isInnerPath(file)) {
+    return undefined;
+  }
+  return { name, revision, ...(file !== undefined && { file }) };
 }

@@ -188,6 +188,8 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
   };
 }
 
-function describeEngine({ pid, info: { model, executionProvider }, graphs, startUp }: EngineProcess) {
-  return { pid, model, executionProvider, graphs: Object.values(graphs), ...startUp };
+function describeEngine({ pid, info: { model, executionProvider }, graphs, notes, startUp }: EngineProcess) {
+  const { assumptions, ...chosen } = notes;
+  const assumed = assumptions.length > 0 ? { assumptions } : {};
+  return { pid, model, executionProvider, graphs: Object.values(graphs), ...chosen, ...assumed, ...startUp };
 }

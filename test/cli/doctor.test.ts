@@ -39,7 +39,10 @@ suite("throughline doctor", { concurrency: 2 }, async () => {
     assert.match(stdout, /^ok +node +\d+\.\d+\.\d+ on /m);
     assert.match(stdout, /^ok +onnxruntime +\d+\.\d+\.\d+ with cpu/m);
     assert.match(stdout, /^ok +device +cpu: loaded in /m);
-    assert.match(stdout, /^ok +model +tiny-xl: 4 graphs, \d+ KiB; 64×64 in \d+ steps by default \(euler-discrete\)$/m);
+    assert.match(
+      stdout,
+      /^ok +model +tiny-xl: SDXL, 4 graphs, \d+ KiB; 64×64 in \d+ steps at guidance 5 by default \(euler-discrete\)$/m,
+    );
     assert.match(stdout, /^ok +nodes +CPUExecutionProvider: [1-9]\d* nodes$/m);
     assert.ok(!stdout.includes("\u001b") && !stdout.includes("WRONG"));
   });

@@ -73,7 +73,7 @@ suite("--model with a model of the Hub", { concurrency: 2 }, async () => {
     assert.equal(neither.code, 2);
     assert.match(
       neither.stderr,
-      /^throughline: --model must be a folder or a model of the Hugging Face Hub such as owner/m,
+      /^throughline: --model must be a folder, a .safetensors file or a model of the Hugging Face Hub such as owner/m,
     );
   });
 });

@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
-import { basename, dirname } from "node:path";
 import { after, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import { z } from "zod";
 import { eulerDiscreteConfig, eulerSchedule } from "../../src/engine/euler-discrete.js";
-import { readModelFolder } from "../../src/engine/model-folder.js";
+import { readModel } from "../../src/engine/model-folder.js";
 import { loadSdxlEngine } from "../../src/engine/sdxl-engine.js";
 import type { InputTensor, OpenSession } from "../../src/engine/sessions.js";
 import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
@@ -94,9 +93,9 @@ describe("the embedded model, against diffusers", async () => {
   /** What the sub-models were fed last. */
   const fed = new Map<string, InputTensor>();
   const open = createSessionOpener();
-  const openSession: OpenSession = async (file) => {
-    const session = await open(file);
-    const subModel = basename(dirname(file));
+  const openSession: OpenSession = async (graph) => {
+    const session = await open(graph);
+    const { subModel } = graph;
     return {
       ...session,
       run(feeds, wanted) {
@@ -107,7 +106,7 @@ describe("the embedded model, against diffusers", async () => {
       },
     };
   };
-  const model = await readModelFolder(modelFolder);
+  const model = await readModel(modelFolder);
   const engine = await loadSdxlEngine({ modelFolder, openSession });
   after(() => engine.release());
   const request = { prompt: image.prompt, seed: image.seed, steps: image.steps, guidanceScale: image.guidance_scale };

@@ -37,7 +37,7 @@ describe("chooseGraphs", () => {
 
   it("keeps a VAE that overflows in float32 beside a UNet in half precision", async () => {
     assert.deepEqual(await choose(both, { provider: "cuda" }), mixed);
-    assert.deepEqual(await choose(both, { provider: "cpu", precision: "fp16" }), mixed);
+    assert.deepEqual(await choose(both, { provider: "cpu", precision: "float16" }), mixed);
     assert.deepEqual(await choose(half, { provider: "cuda" }), half);
   });
 
@@ -49,11 +49,11 @@ describe("chooseGraphs", () => {
   });
 
   it("does what was asked for, or says what is missing", async () => {
-    assert.deepEqual(await choose(both, { provider: "cuda", precision: "fp32" }), plain);
+    assert.deepEqual(await choose(both, { provider: "cuda", precision: "float32" }), plain);
     const missing = (file: string) => (error: unknown) =>
       error instanceof ModelFolderError && error.fault.file === file;
-    await assert.rejects(choose(half, { provider: "cuda", precision: "fp32" }), missing("text_encoder/model.onnx"));
-    await assert.rejects(choose(plain, { provider: "cpu", precision: "fp16" }), missing("unet/model_fp16.onnx"));
+    await assert.rejects(choose(half, { provider: "cuda", precision: "float32" }), missing("text_encoder/model.onnx"));
+    await assert.rejects(choose(plain, { provider: "cpu", precision: "float16" }), missing("unet/model_fp16.onnx"));
     await assert.rejects(choose(plain.slice(0, 2), { provider: "cpu" }), missing("unet/model.onnx"));
   });
 });

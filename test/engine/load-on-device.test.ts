@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { copyFile, readdir, rm, writeFile } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { join } from "node:path";
 import { before, describe, it } from "node:test";
 import { type Device, describePlacement } from "../../src/engine/device.js";
 import { subModelFolders } from "../../src/engine/graph-files.js";
@@ -20,12 +20,12 @@ function openers(faults: Readonly<Record<string, "open" | "run">>): NonNullable<
   return ({ placement }) => {
     const device = describePlacement(placement ?? { provider: "cpu" });
     const openReal = createSessionOpener({ threads: 1 });
-    return async (file) => {
+    return async (graph) => {
       // Not the first graph, so that there is something to release.
-      if (faults[device] === "open" && file.includes("unet")) {
-        throw new Error(`${device} has no memory for ${basename(dirname(file))}`);
+      if (faults[device] === "open" && graph.subModel === "unet") {
+        throw new Error(`${device} has no memory for ${graph.subModel}`);
       }
-      const session = await openReal(file);
+      const session = await openReal(graph);
       open++;
       return {
         ...session,

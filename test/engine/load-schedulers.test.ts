@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import type { SchedulerName } from "../../src/engine/engine.js";
 import { loadSchedulers } from "../../src/engine/load-schedulers.js";
-import { readModelFolder } from "../../src/engine/model-folder.js";
+import { readModel } from "../../src/engine/model-folder.js";
 import { ModelFolderError } from "../../src/engine/model-folder-error.js";
 import { PaintError } from "../../src/engine/paint-error.js";
 import { loadSdxlEngine, type SdxlEngine } from "../../src/engine/sdxl-engine.js";
@@ -87,7 +87,7 @@ describe("schedulers of a model folder", () => {
     const file = join(folder, "scheduler/scheduler_config.json");
     const text = await readFile(file, "utf8");
     await writeFile(file, text.replace('"lambda_min_clipped": 0', '"lambda_min_clipped": -Infinity'));
-    const model = await readModelFolder(folder);
+    const model = await readModel(folder);
     assert.equal(model.scheduler.config["lambda_min_clipped"], Number.NEGATIVE_INFINITY);
     assert.equal(model.scheduler.config["note"], "-Infinity");
     assert.equal(loadSchedulers(model).own, "dpmpp-2m");
@@ -109,7 +109,7 @@ describe("schedulers of a model folder", () => {
   ];
   for (const [config, fault] of refused) {
     it(`cannot be loaded where the folder's own would be painted wrongly: ${JSON.stringify(config)}`, async () => {
-      const model = await readModelFolder(await fixture(config));
+      const model = await readModel(await fixture(config));
       assert.throws(
         () => loadSchedulers(model),
         (error) => error instanceof ModelFolderError && fault.test(error.message),

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { readModelFolder } from "../../src/engine/model-folder.js";
+import { readModel } from "../../src/engine/model-folder.js";
 import { ModelFolderError } from "../../src/engine/model-folder-error.js";
 import { loadSdxlEngine } from "../../src/engine/sdxl-engine.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
@@ -29,17 +29,11 @@ async function faultOf(folder: string): Promise<string> {
   return `${error.fault.file}: expected ${error.fault.expected}, found ${error.fault.found}`;
 }
 
-const files = [
-  "model_index.json",
-  "scheduler/scheduler_config.json",
-  "tokenizer/tokenizer_config.json",
-  "tokenizer/merges.txt",
-  "tokenizer_2/tokenizer_config.json",
-  "text_encoder/config.json",
-  "text_encoder_2/config.json",
-  "unet/config.json",
-  "vae_decoder/config.json",
-];
+const files = ["tokenizer/tokenizer_config.json", "tokenizer/merges.txt", "tokenizer_2/tokenizer_config.json"];
+
+/** An export may lack these: SDXL's own values are taken then. The fixture is smaller than SDXL. */
+const mayBeAbsent = ["model_index.json", "scheduler/scheduler_config.json", "vae_decoder/config.json"];
+const ofSdxlSize = ["text_encoder/config.json", "text_encoder_2/config.json", "unet/config.json"];
 
 const graphs = ["text_encoder/model.onnx", "text_encoder_2/model.onnx", "unet/model.onnx", "vae_decoder/model.onnx"];
 
@@ -105,7 +99,7 @@ describe("model folder", () => {
       forceZerosForEmptyPrompt: false,
       throughline: { defaultSteps: 12, defaultGuidanceScale: 4.5 },
     });
-    const model = await readModelFolder(folder);
+    const model = await readModel(folder);
     assert.equal(model.name, "tiny-xl");
     assert.equal(model.path, folder);
     assert.equal(model.forceZerosForEmptyPrompt, false);
@@ -119,14 +113,14 @@ describe("model folder", () => {
 
   it("may have tokenizer.json in place of vocab.json and merges.txt", async () => {
     const folder = await fixture();
-    const before = (await readModelFolder(folder)).tokenizers[0]("a red heart");
+    const before = (await readModel(folder)).tokenizers[0]("a red heart");
     const vocab: unknown = JSON.parse(await readFile(join(folder, "tokenizer/vocab.json"), "utf8"));
     const lines = (await readFile(join(folder, "tokenizer/merges.txt"), "utf8")).trim().split("\n").slice(1);
     for (const merges of [lines, lines.map((line) => line.split(" "))]) {
       await writeFile(join(folder, "tokenizer/tokenizer.json"), JSON.stringify({ model: { vocab, merges } }));
       await rm(join(folder, "tokenizer/vocab.json"), { force: true });
       await rm(join(folder, "tokenizer/merges.txt"), { force: true });
-      assert.deepEqual((await readModelFolder(folder)).tokenizers[0]("a red heart"), before);
+      assert.deepEqual((await readModel(folder)).tokenizers[0]("a red heart"), before);
     }
   });
 
@@ -136,15 +130,53 @@ describe("model folder", () => {
       await rm(join(folder, file));
       assert.equal(await faultOf(folder), `${file}: expected a file, found none`);
     });
-
-    if (file.endsWith(".json")) {
-      it(`with broken JSON in ${file} is refused by its name`, async () => {
-        const folder = await fixture();
-        await writeFile(join(folder, file), "{ not json");
-        assert.equal(await faultOf(folder), `${file}: expected JSON, found text that is not JSON`);
-      });
-    }
   }
+
+  for (const file of [...files, ...mayBeAbsent, ...ofSdxlSize].filter((name) => name.endsWith(".json"))) {
+    it(`with broken JSON in ${file} is refused by its name`, async () => {
+      const folder = await fixture();
+      await writeFile(join(folder, file), "{ not json");
+      assert.equal(await faultOf(folder), `${file}: expected JSON, found text that is not JSON`);
+    });
+  }
+
+  it(`without ${mayBeAbsent.join(", ")} takes SDXL's own values, and notes it`, async () => {
+    const folder = await fixture();
+    for (const file of mayBeAbsent) {
+      await rm(join(folder, file));
+    }
+    const engine = await loadSdxlEngine({ modelFolder: folder });
+    assert.deepEqual(engine.notes.assumptions, [`without ${mayBeAbsent.join(", ")}: SDXL's own values are taken`]);
+    assert.equal(engine.info.limits.ownScheduler, "euler-discrete");
+    await engine.release();
+  });
+
+  it("without tokenizers takes CLIP's", async () => {
+    const folder = await fixture();
+    await rm(join(folder, "tokenizer"), { recursive: true });
+    await rm(join(folder, "tokenizer_2"), { recursive: true });
+    const model = await readModel(folder);
+    assert.deepEqual(model.tokenizers[0]("a red apple").ids.slice(0, 6), [49406, 320, 736, 3055, 49407, 49407]);
+    assert.deepEqual(model.tokenizers[1]("a red apple").ids.slice(0, 6), [49406, 320, 736, 3055, 49407, 0]);
+    assert.deepEqual(model.assumptions, ["without tokenizer, tokenizer_2: SDXL's own values are taken"]);
+  });
+
+  for (const file of ofSdxlSize) {
+    it(`without ${file} is refused where SDXL's own values do not go with the rest`, async () => {
+      const folder = await fixture();
+      await rm(join(folder, file));
+      assert.match(
+        await faultOf(folder),
+        new RegExp(`^${file}: expected a file, since SDXL's own values do not fit .*, found none$`),
+      );
+    });
+  }
+
+  it("whose graphs have other widths than its configurations is refused", async () => {
+    const folder = await fixture();
+    await change(folder, "text_encoder_2/config.json", { projection_dim: 1280 });
+    assert.match(await faultOf(folder), /^unet\/model\.onnx: expected text_embeds of width 1280, found 24$/);
+  });
 
   for (const file of graphs) {
     it(`is refused without ${file} and with another graph in its place`, async () => {
@@ -192,7 +224,11 @@ describe("model folder", () => {
       await faultOf(join(await temporaryFolder(), "nowhere")),
       "model_index.json: expected a file, found no such folder",
     );
-    const file = join(await fixture(), "unet/model.onnx");
-    assert.equal(await faultOf(file), "model_index.json: expected a file, found a file in place of the folder");
+    const folder = join(await fixture(), "unet");
+    const error = await readModel(join(folder, "model.onnx")).catch((reason: unknown) => reason);
+    assert.equal(
+      String(error),
+      `ModelFolderError: model folder ${folder}: model.onnx: expected a safetensors file, found other bytes than the length of a header`,
+    );
   });
 });

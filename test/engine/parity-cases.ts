@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { basename, dirname } from "node:path";
 import { after, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import { z } from "zod";
-import { readModelFolder } from "../../src/engine/model-folder.js";
+import { readModel } from "../../src/engine/model-folder.js";
 import { loadSdxlEngine } from "../../src/engine/sdxl-engine.js";
 import type { OpenSession } from "../../src/engine/sessions.js";
 import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
@@ -47,19 +46,19 @@ export function testParity(cases: readonly ParityCase[]): void {
   describe("the embedded model, against diffusers' pipeline", async () => {
     let decoded: Float32Array = new Float32Array(0);
     const open = createSessionOpener();
-    const openSession: OpenSession = async (file) => {
-      const session = await open(file);
+    const openSession: OpenSession = async (graph) => {
+      const session = await open(graph);
       return {
         ...session,
         run(feeds, wanted) {
-          if (basename(dirname(file)) === "vae_decoder") {
+          if (graph.subModel === "vae_decoder") {
             decoded = Float32Array.from(feeds["latent_sample"]?.data ?? []);
           }
           return session.run(feeds, wanted);
         },
       };
     };
-    const { vae } = await readModelFolder(modelFolder);
+    const { vae } = await readModel(modelFolder);
     const engine = await loadSdxlEngine({ modelFolder, openSession });
     const allLatents = await readFile(goldenFile(golden.latents));
     after(() => engine.release());

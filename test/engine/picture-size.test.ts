@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { readModelFolder } from "../../src/engine/model-folder.js";
+import { readModel } from "../../src/engine/model-folder.js";
 import { describeRule, fitsRule, sizeRules } from "../../src/engine/picture-size.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 
 describe("picture size", async () => {
-  const tiny = await readModelFolder(await makeSdxlFolder(await temporaryFolder()));
+  const tiny = await readModel(await makeSdxlFolder(await temporaryFolder()));
   // The shape of Stability's SDXL base 1.0.
   const sdxl = {
     ...tiny,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { readModelFolder } from "../../src/engine/model-folder.js";
+import { readModel } from "../../src/engine/model-folder.js";
 import { createPromptEncoder, type PromptEncoderOptions } from "../../src/engine/prompt-encoder.js";
 import type { ModelSession } from "../../src/engine/sessions.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
@@ -11,7 +11,7 @@ const tokens = 77;
 /** Bytes of one embedding of these encoders: two and three numbers a token, and four of the second's summary. */
 const embeddingBytes = (tokens * (2 + 3) + 4) * 4;
 
-const model = await readModelFolder(await makeSdxlFolder(join(await temporaryFolder(), "model")));
+const model = await readModel(await makeSdxlFolder(join(await temporaryFolder(), "model")));
 
 /** The encoder over graphs that count their runs, and put the run's number everywhere. */
 function countingEncoder(options?: PromptEncoderOptions) {

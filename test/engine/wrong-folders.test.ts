@@ -16,9 +16,10 @@ const mistakes: readonly [what: string, make: (folder: string) => Promise<void>,
         await rm(join(folder, part, "model.onnx"));
         await writeFile(join(folder, part, "diffusion_pytorch_model.fp16.safetensors"), Buffer.alloc(4096));
       }
+      await rm(join(folder, "vae_decoder/model.onnx"));
       await rename(join(folder, "vae_decoder"), join(folder, "vae"));
     },
-    /^unet\/model\.onnx: expected an ONNX graph, found unet\/diffusion_pytorch_model\.fp16\.safetensors, which .*optimum-cli export onnx/,
+    /^text_encoder\/config\.json: expected number at "num_attention_heads", found nothing$/,
   ],
   [
     "an ONNX folder of Stable Diffusion 1.5",

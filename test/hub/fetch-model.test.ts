@@ -332,7 +332,10 @@ describe("a model of the Hub", async () => {
     const server = await hub({ folder });
     const error = await failure(fetchFrom(server, newCache()));
     assert.equal(error.kind, "unusable");
-    assert.match(error.message, /the repository has no unet\/model\.onnx; .*optimum-cli export onnx/);
+    assert.match(
+      error.message,
+      /the repository has no whole folder of an SDXL model; take a repository that has safetensors/,
+    );
     assert.ok(server.requests.every(({ path }) => path.startsWith("/api/")));
   });
 

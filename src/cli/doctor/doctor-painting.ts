@@ -37,10 +37,12 @@ export async function examinePainting(
     });
     try {
       findings.push(fine("device", describeStart(engine)), await describeModel(options.modelFolder, engine));
+      findings.push(...describeChoices(engine.notes));
       const started = performance.now();
       const pixels = await paintSmall(engine, options.signal);
       const seconds = ((performance.now() - started) / 1000).toFixed(2);
       findings.push(fine("picture", `${pixels.width}×${pixels.height} in 2 steps, painted in ${seconds} s`));
+      findings.push(fine("engine memory", `${describeBytes(engine.memoryBytes)} after it, mapped weights included`));
     } finally {
       // The profiles are complete when the process has closed.
       await engine.stop({ graceMs: closeGraceMs });
@@ -72,17 +74,35 @@ function describeStart({ info, startUp }: EngineProcess): string {
   return `${info.executionProvider}: loaded in ${seconds(startUp.loadMs)}, first run ${seconds(startUp.warmUpMs)}`;
 }
 
-async function describeModel(folder: string, { info, graphs }: EngineProcess): Promise<Finding> {
-  const { sizes, ownScheduler, schedulers } = info.limits;
-  const sizesOfGraphs = await Promise.all(Object.values(graphs).map((file) => graphBytes(join(folder, file))));
-  const bytes = sizesOfGraphs.reduce((sum, size) => sum + size, 0);
+async function describeModel(folder: string, { info, graphs, notes }: EngineProcess): Promise<Finding> {
+  const { sizes, ownScheduler, schedulers, defaultGuidanceScale } = info.limits;
+  const { family, weights } = notes;
+  const bytes = weights?.bytes ?? (await exportedBytes(folder, graphs));
   const half = Object.values(graphs).filter((file) => file.endsWith("_fp16.onnx")).length;
-  const files = `${Object.values(graphs).length} graphs${half > 0 ? `, ${half} of them model_fp16.onnx` : ""}`;
+  const files =
+    weights === undefined
+      ? `${Object.values(graphs).length} graphs${half > 0 ? `, ${half} of them model_fp16.onnx` : ""}`
+      : `${Math.round(weights.parameters / 1e6).toLocaleString("en-US")} M parameters`;
   const steps = schedulers[ownScheduler]?.defaultSteps;
-  const found = `${info.model}: ${files}, ${describeBytes(bytes)}; ${sizes.width.default}×${sizes.height.default} in ${steps} steps by default (${ownScheduler})`;
+  const defaults = `${sizes.width.default}×${sizes.height.default} in ${steps} steps at guidance ${defaultGuidanceScale} by default (${ownScheduler})`;
+  const found = `${info.model}: ${family}, ${files}, ${describeBytes(bytes)}; ${defaults}`;
   return bytes > availableMemory()
     ? warning("model", found, "the weights are larger than the free memory, and are read from the disk again and again")
     : fine("model", found);
+}
+
+/** What the engine decided by itself. */
+function describeChoices({ precision, defaults, assumptions }: EngineProcess["notes"]): Finding[] {
+  return [
+    fine("precision", precision),
+    ...(defaults === undefined ? [] : [fine("defaults", defaults)]),
+    ...assumptions.map((assumption) => fine("assumed", assumption)),
+  ];
+}
+
+async function exportedBytes(folder: string, graphs: EngineProcess["graphs"]): Promise<number> {
+  const sizes = await Promise.all(Object.values(graphs).map((file) => graphBytes(join(folder, file))));
+  return sizes.reduce((sum, size) => sum + size, 0);
 }
 
 /** Size of a graph with the weights beside it. */

@@ -32,7 +32,7 @@ export async function findModel(
   const id = parseModelId(model);
   if (id === undefined) {
     throw usageError(
-      `--model must be a folder or a model of the Hugging Face Hub such as owner/name or owner/name@revision, got ${JSON.stringify(model)}, which is neither`,
+      `--model must be a folder, a .safetensors file or a model of the Hugging Face Hub such as owner/name, owner/name@revision or owner/name:file.safetensors, got ${JSON.stringify(model)}, which is neither`,
     );
   }
   try {

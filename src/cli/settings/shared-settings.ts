@@ -65,7 +65,7 @@ export const modelSetting = optionalSetting({
   variable: "THROUGHLINE_MODEL",
   schema: text,
   absent: "the model in the package",
-  help: "Folder of an SDXL model in ONNX form, or a model of the Hugging Face Hub, @revision after it for one of its revisions",
+  help: "Folder of an SDXL model (safetensors or ONNX), a .safetensors checkpoint, or a model of the Hugging Face Hub: owner/name, @revision after it for one of its revisions, :file.safetensors for one of its files",
 });
 
 export const threadsSetting = setting({
@@ -92,7 +92,7 @@ export const precisionSetting = setting({
   variable: "THROUGHLINE_PRECISION",
   schema: oneOf(precisions),
   default: "auto",
-  help: "Which export to run where the model's folder holds model.onnx and model_fp16.onnx: fp32, fp16, or auto for fp16 on a GPU and fp32 on the CPU",
+  help: "What the model runs in: float32 keeps its weights in memory, float16 keeps half-precision weights in their files; auto takes half precision on a GPU, and on a CPU what suits the model and the memory. Of exported graphs, float16 takes model_fp16.onnx",
 });
 
 export const graceSetting = setting({

@@ -5,6 +5,7 @@ import type { Engine } from "../engine.js";
 import type { GraphFiles } from "../graph-files.js";
 import type { DeviceFailure } from "../load-on-device.js";
 import { ModelFolderError } from "../model-folder-error.js";
+import type { EngineNotes } from "../sdxl-engine.js";
 import { generateInProcess } from "./generate-in-process.js";
 import { heartbeatDescriptor } from "./heartbeat.js";
 import { type HostMessage, isEngineMessage, type LoadOrder, type StartUpTimes } from "./messages.js";
@@ -14,8 +15,9 @@ import { watchVitalSigns } from "./vital-signs.js";
 export interface EngineProcess extends Engine {
   readonly pid: number;
   readonly startUp: StartUpTimes;
-  /** The graphs that are loaded. */
+  /** The graphs that are loaded, or the weights that they were built over. */
   readonly graphs: GraphFiles;
+  readonly notes: EngineNotes;
   /** Resident memory of the process when it was last told, in bytes: twice a second and after each picture. */
   readonly memoryBytes: number;
   /** Resolves when the process has ended, with how, such as `signal SIGKILL` or `killed: no sign of life for 30000 ms`. */
@@ -118,10 +120,11 @@ export async function startEngineProcess(options: EngineProcessOptions): Promise
   send({ kind: "load", ...order });
   signal?.addEventListener("abort", kill, { once: true });
   try {
-    const { info, graphs, startUp } = await whenReady(child, exited, onDeviceFailure);
+    const { info, graphs, notes, startUp } = await whenReady(child, exited, onDeviceFailure);
     return {
       info,
       graphs,
+      notes,
       startUp,
       pid: child.pid ?? 0,
       exited,
@@ -145,7 +148,7 @@ export async function startEngineProcess(options: EngineProcessOptions): Promise
   }
 }
 
-type ReadyState = Pick<EngineProcess, "info" | "graphs" | "startUp">;
+type ReadyState = Pick<EngineProcess, "info" | "graphs" | "notes" | "startUp">;
 
 function whenReady(
   child: ChildProcess,

@@ -4,6 +4,7 @@ import type { GraphFiles, Precision } from "../graph-files.js";
 import type { DeviceFailure } from "../load-on-device.js";
 import type { ModelFolderFault } from "../model-folder-error.js";
 import type { PaintErrorKind } from "../paint-error.js";
+import type { EngineNotes } from "../sdxl-engine.js";
 
 /*
  * What the engine's process and its host say to each other, over the channel that `fork` makes with
@@ -52,6 +53,7 @@ export interface ReadyMessage {
   readonly kind: "ready";
   readonly info: EngineInfo;
   readonly graphs: GraphFiles;
+  readonly notes: EngineNotes;
   readonly startUp: StartUpTimes;
   /** Resident memory of the process, as after each picture. */
   readonly memoryBytes: number;

@@ -30,12 +30,13 @@ export function serveEngine({ channel, load, onClosed }: ServeEngineOptions): vo
     try {
       const loaded = await load(order, (failure) => channel.send({ kind: "device-failed", failure }));
       engine = loaded.engine;
-      const { info, graphs } = engine;
+      const { info, graphs, notes } = engine;
       const { loadMs, warmUpMs } = loaded;
       channel.send({
         kind: "ready",
         info,
         graphs,
+        notes,
         startUp: { loadMs, warmUpMs },
         memoryBytes: process.memoryUsage.rss(),
       });

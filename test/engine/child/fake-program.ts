@@ -26,11 +26,12 @@ const fake = createFakeEngine({
   },
 });
 
+const notes = { family: "SDXL", precision: "none", assumptions: [] };
 const graphs = { text_encoder: "", text_encoder_2: "", unet: "", vae_decoder: "" };
 serveEngine({
   channel: createProcessChannel(),
   load: async () => ({
-    engine: { ...fake, graphs, async warmUp() {}, async release() {} },
+    engine: { ...fake, graphs, notes, async warmUp() {}, async release() {} },
     loadMs: 1,
     warmUpMs: 1,
   }),

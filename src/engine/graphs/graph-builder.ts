@@ -1,0 +1,206 @@
+import { isAbsolute, relative, sep } from "node:path";
+import { rowsOf, type TensorLocation, WeightError, type WeightSource } from "../weights/tensor-location.js";
+import {
+  type Attributes,
+  type Dimension,
+  type ElementType,
+  elementTypes,
+  encodeModel,
+  encodeNode,
+  encodeTensor,
+  encodeValueInfo,
+} from "./onnx-writer.js";
+
+/** A value of the graph, by its name. */
+export type Value = string;
+
+/** What a graph computes in. */
+export type ComputeType = "float32" | "float16";
+
+export interface GraphOptions {
+  readonly weights: WeightSource;
+  readonly compute: ComputeType;
+  /** Absolute path of the folder that the locations of weights are relative to; every file lies below it. */
+  readonly root: string;
+}
+
+export interface WeightView {
+  /** First row and number of rows. @default all */
+  readonly rows?: readonly [start: number, count: number];
+  /** A shape of as many values to see it in. @default its own */
+  readonly dimensions?: readonly number[];
+}
+
+/** A graph as onnxruntime opens it. Its weights stay in their files. */
+export interface BuiltGraph {
+  readonly model: Uint8Array;
+  /** Names, as in the files, of the tensors that the graph reads. */
+  readonly used: ReadonlySet<string>;
+}
+
+/** Collects the nodes of one graph over weights that stay where they are. Every method throws WeightError for a tensor that does not fit. */
+export interface GraphBuilder {
+  readonly compute: ComputeType;
+  input(name: string, type: ElementType, shape: readonly Dimension[]): Value;
+  /** Declares an output, of the type that the graph computes in. */
+  output(value: Value, name: string, shape: readonly Dimension[]): void;
+  /** Adds a node of ONNX's own operators and returns its one output. */
+  node(operator: string, inputs: readonly Value[], attributes?: Attributes): Value;
+  /** Adds a node of onnxruntime's operators (`com.microsoft`). */
+  fused(operator: string, inputs: readonly Value[], attributes?: Attributes): Value;
+  /** Makes a value once for each key. */
+  once(key: string, make: () => Value): Value;
+  cast(value: Value, to: ElementType): Value;
+  /** An int64 constant of one dimension. */
+  ints(...values: number[]): Value;
+  /** A constant. @param type @default what the graph computes in */
+  floats(values: ArrayLike<number>, dimensions: readonly number[], type?: ElementType): Value;
+  has(name: string): boolean;
+  location(name: string): TensorLocation;
+  shape(name: string): readonly number[];
+  /** A weight of the given shape, in the type that the graph computes in. */
+  weight(name: string, shape: readonly number[], view?: WeightView): Value;
+  /** Rows of a table by their indices. The rows are cast, not the table. */
+  gather(name: string, shape: readonly number[], indices: Value): Value;
+  /** Counts a tensor as known that this graph has no need of. */
+  skip(name: string): void;
+  build(): BuiltGraph;
+}
+
+/** The element types that weights are read in. */
+const storedTypes: Readonly<Record<string, ElementType>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
+const microsoft = "com.microsoft";
+const operatorSets = { "": 20, [microsoft]: 1 };
+
+export function createGraphBuilder({ weights, compute, root }: GraphOptions): GraphBuilder {
+  /**
+   * Nodes that depend on weights alone. They stand before all others, because onnxruntime visits the inputs of a node from the last in the
+   * graph to the first: behind the node that makes a layer's other input, a cast would run before all that this node depends on, and a run
+   * would begin with a copy of nearly all weights.
+   */
+  const weightNodes: Uint8Array[] = [];
+  const nodes: Uint8Array[] = [];
+  const initializers: Uint8Array[] = [];
+  const inputs: Uint8Array[] = [];
+  const outputs: Uint8Array[] = [];
+  const known = new Map<string, Value>();
+  const used = new Set<string>();
+  let count = 0;
+
+  function addNode(
+    to: Uint8Array[],
+    operator: string,
+    from: readonly Value[],
+    attributes: Attributes,
+    domain = "",
+  ): Value {
+    const name = `${operator}_${count++}`;
+    to.push(encodeNode(operator, from, [name], attributes, domain));
+    return name;
+  }
+
+  function once(key: string, make: () => Value): Value {
+    const value = known.get(key) ?? make();
+    known.set(key, value);
+    return value;
+  }
+
+  function constant(type: ElementType, dimensions: readonly number[], raw: Uint8Array): Value {
+    const name = `constant_${count++}`;
+    initializers.push(encodeTensor(name, type, dimensions, { raw }));
+    return name;
+  }
+
+  function location(name: string): TensorLocation {
+    const found = weights.find(name);
+    if (found === undefined) {
+      throw new WeightError(weights.label, `a tensor ${name}`, "none");
+    }
+    used.add(found.name);
+    return found;
+  }
+
+  function checked(name: string, shape: readonly number[]): TensorLocation {
+    const found = location(name);
+    if (found.shape.join() !== shape.join()) {
+      throw new WeightError(weights.label, `${found.name} of shape [${shape}]`, `[${found.shape}]`);
+    }
+    if (storedTypes[found.dtype] === undefined) {
+      const types = Object.keys(storedTypes).join(", ");
+      throw new WeightError(weights.label, `${found.name} of type ${types}`, found.dtype);
+    }
+    if (found.length === 0) {
+      throw new WeightError(weights.label, `values in ${found.name}`, `none: its shape is [${found.shape}]`);
+    }
+    return found;
+  }
+
+  /** The values as they are stored. */
+  function stored(name: string, { file, offset, length, dtype }: TensorLocation, shape: readonly number[]): Value {
+    const path = relative(root, file);
+    if (path.startsWith("..") || isAbsolute(path)) {
+      throw new Error(`${file} lies outside ${root}`);
+    }
+    const content = { location: path.split(sep).join("/"), offset, length };
+    initializers.push(encodeTensor(name, storedTypes[dtype] ?? "float32", shape, content));
+    return name;
+  }
+
+  return {
+    compute,
+    input(name, type, shape) {
+      inputs.push(encodeValueInfo(name, type, shape));
+      return name;
+    },
+    output(value, name, shape) {
+      nodes.push(encodeNode("Identity", [value], [name], {}, ""));
+      outputs.push(encodeValueInfo(name, compute, shape));
+    },
+    node: (operator, from, attributes = {}) => addNode(nodes, operator, from, attributes),
+    fused: (operator, from, attributes = {}) => addNode(nodes, operator, from, attributes, microsoft),
+    once,
+    cast: (value, to) => addNode(nodes, "Cast", [value], { to: elementTypes[to] }),
+    ints: (...values) =>
+      once(`ints ${values}`, () =>
+        constant("int64", [values.length], new Uint8Array(BigInt64Array.from(values, BigInt).buffer)),
+      ),
+    floats(values, dimensions, type = compute) {
+      const data = Float32Array.from(values);
+      return once(`floats ${type} ${dimensions.join()} ${data.join()}`, () => {
+        const value = constant("float32", dimensions, new Uint8Array(data.buffer));
+        return type === "float32" ? value : addNode(weightNodes, "Cast", [value], { to: elementTypes[type] });
+      });
+    },
+    has: (name) => weights.find(name) !== undefined,
+    location,
+    shape: (name) => location(name).shape,
+    weight(name, shape, { rows, dimensions } = {}) {
+      const key = `weight ${name} ${rows ?? ""} ${dimensions ?? ""}`;
+      return once(key, () => {
+        const whole = checked(name, shape);
+        const part = rows === undefined ? whole : rowsOf(whole, ...rows);
+        const value = stored(key, part, dimensions ?? part.shape);
+        return storedTypes[part.dtype] === compute
+          ? value
+          : addNode(weightNodes, "Cast", [value], { to: elementTypes[compute] });
+      });
+    },
+    gather(name, shape, indices) {
+      const table = checked(name, shape);
+      const rows = addNode(nodes, "Gather", [stored(`table ${name}`, table, table.shape), indices], {});
+      return storedTypes[table.dtype] === compute
+        ? rows
+        : addNode(nodes, "Cast", [rows], { to: elementTypes[compute] });
+    },
+    skip(name) {
+      const found = weights.find(name);
+      if (found !== undefined) {
+        used.add(found.name);
+      }
+    },
+    build: () => ({
+      model: encodeModel({ nodes: [...weightNodes, ...nodes], initializers, inputs, outputs }, operatorSets),
+      used,
+    }),
+  };
+}

@@ -1,0 +1,175 @@
+import type { GraphBuilder, Value, WeightView } from "./graph-builder.js";
+
+/*
+ * Layers of torch.nn and diffusers as nodes. Tokens are rows of a matrix, [images · tokens, width]; images are
+ * [images, channels, height, width]. Each layer checks the shapes of its weights against what it is given.
+ */
+
+/** A value of images, and how many channels it has. */
+export interface Images {
+  readonly value: Value;
+  readonly channels: number;
+}
+
+/** y = x · Wᵀ + b on rows. The weight is multiplied as it is stored. @param widths of x and of y. */
+export function linear(
+  g: GraphBuilder,
+  x: Value,
+  name: string,
+  [from, to]: readonly [from: number, to: number],
+  { rows }: Pick<WeightView, "rows"> = {},
+): Value {
+  const { transposed = false, shape } = g.location(`${name}.weight`);
+  // A convolution of 1 × 1 is the linear layer of the same numbers: some checkpoints store it so.
+  const extra = shape.slice(2).every((side) => side === 1) ? shape.slice(2) : [];
+  const count = rows?.[1] ?? to;
+  const weight = g.weight(`${name}.weight`, [...(transposed ? [from, to] : [to, from]), ...extra], {
+    ...(rows && { rows }),
+    ...(extra.length > 0 && { dimensions: [count, from] }),
+  });
+  const bias = g.has(`${name}.bias`) ? [g.weight(`${name}.bias`, [to], rows ? { rows } : {})] : [];
+  return g.node("Gemm", [x, weight, ...bias], { transB: transposed ? 0 : 1 });
+}
+
+/** A convolution of a square kernel. @param pads top, left, bottom, right. @default half the kernel around */
+export function convolution(
+  g: GraphBuilder,
+  x: Images,
+  name: string,
+  { stride = 1, pads }: { readonly stride?: number; readonly pads?: readonly number[] } = {},
+): Images {
+  const [channels = 0, , side = 1] = g.shape(`${name}.weight`);
+  const half = side >> 1;
+  const value = g.node(
+    "Conv",
+    [x.value, g.weight(`${name}.weight`, [channels, x.channels, side, side]), g.weight(`${name}.bias`, [channels])],
+    { kernel_shape: [side, side], strides: [stride, stride], pads: pads ?? [half, half, half, half] },
+  );
+  return { value, channels };
+}
+
+/** x · sigmoid(x): onnxruntime's QuickGelu with α = 1. */
+export function silu(g: GraphBuilder, x: Value): Value {
+  return g.fused("QuickGelu", [x], { alpha: { float: 1 } });
+}
+
+export function layerNorm(g: GraphBuilder, x: Value, name: string, width: number, eps = 1e-5): Value {
+  const parts = [g.weight(`${name}.weight`, [width]), g.weight(`${name}.bias`, [width])];
+  return g.node("LayerNormalization", [x, ...parts], { axis: -1, epsilon: { float: eps } });
+}
+
+export interface GroupNormOptions {
+  readonly groups: number;
+  readonly eps: number;
+}
+
+/** Through InstanceNormalization, which has a fast kernel on the CPU, unlike GroupNormalization. */
+export function groupNorm(
+  g: GraphBuilder,
+  { value, channels }: Images,
+  name: string,
+  options: GroupNormOptions,
+): Images {
+  const { groups, eps } = options;
+  const fill = (number: number): Value => g.floats(new Float32Array(groups).fill(number), [groups]);
+  const each = (part: string): Value => g.weight(`${name}.${part}`, [channels], { dimensions: [channels, 1, 1] });
+  const grouped = g.node("Reshape", [value, g.ints(0, groups, -1)]);
+  const normal = g.node("InstanceNormalization", [grouped, fill(1), fill(0)], { epsilon: { float: eps } });
+  const back = g.node("Reshape", [normal, shapeOf(g, value)]);
+  return { value: g.node("Add", [g.node("Mul", [back, each("weight")]), each("bias")]), channels };
+}
+
+export interface AttentionOptions {
+  readonly heads: number;
+  /** Channels of all heads together. */
+  readonly width: number;
+  /** How many images the rows are of, as a shape of one number. */
+  readonly batch: Value;
+  /** Each token sees those before it alone. */
+  readonly causal?: boolean;
+}
+
+/** softmax(q · kᵀ / √d) · v on rows. */
+export function attention(
+  g: GraphBuilder,
+  queryKeyValue: readonly [Value, Value, Value],
+  { heads, width, batch, causal = false }: AttentionOptions,
+): Value {
+  const shape = g.once(`shape ${batch} ${width}`, () => g.node("Concat", [batch, g.ints(-1, width)], { axis: 0 }));
+  const mixed = g.fused(
+    "MultiHeadAttention",
+    queryKeyValue.map((rows) => g.node("Reshape", [rows, shape])),
+    { num_heads: heads, scale: { float: 1 / Math.sqrt(width / heads) }, ...(causal && { unidirectional: 1 }) },
+  );
+  return g.node("Reshape", [mixed, g.ints(-1, width)]);
+}
+
+/** Length of the first axis, as a shape of one number. */
+export function batchOf(g: GraphBuilder, x: Value): Value {
+  return g.once(`batch of ${x}`, () => g.node("Shape", [x], { start: 0, end: 1 }));
+}
+
+function shapeOf(g: GraphBuilder, x: Value): Value {
+  return g.once(`shape of ${x}`, () => g.node("Shape", [x]));
+}
+
+/** A row for each pixel. */
+export function toRows(g: GraphBuilder, { value, channels }: Images): Value {
+  const flat = g.node("Reshape", [value, g.ints(0, channels, -1)]);
+  return g.node("Reshape", [g.node("Transpose", [flat], { perm: [0, 2, 1] }), g.ints(-1, channels)]);
+}
+
+/** And back, to the shape of `like`. */
+export function fromRows(g: GraphBuilder, rows: Value, like: Images): Images {
+  const { value, channels } = like;
+  const shape = g.once(`rows of ${value}`, () =>
+    g.node("Concat", [batchOf(g, value), g.ints(-1, channels)], { axis: 0 }),
+  );
+  const flat = g.node("Transpose", [g.node("Reshape", [rows, shape])], { perm: [0, 2, 1] });
+  return { value: g.node("Reshape", [flat, shapeOf(g, value)]), channels };
+}
+
+export interface TimeEmbedding {
+  /** After its SiLU. */
+  readonly value: Value;
+  readonly width: number;
+}
+
+/** diffusers' `ResnetBlock2D`: norm, SiLU, convolution, twice, beside a way around them. */
+export function resnet(
+  g: GraphBuilder,
+  x: Images,
+  name: string,
+  { time, ...norm }: GroupNormOptions & { readonly time?: TimeEmbedding },
+): Images {
+  const active = (images: Images, part: string): Images => ({
+    ...images,
+    value: silu(g, groupNorm(g, images, `${name}.${part}`, norm).value),
+  });
+  let y = convolution(g, active(x, "norm1"), `${name}.conv1`);
+  if (time !== undefined) {
+    const shift = linear(g, time.value, `${name}.time_emb_proj`, [time.width, y.channels]);
+    y = { ...y, value: g.node("Add", [y.value, g.node("Unsqueeze", [shift, g.ints(2, 3)])]) };
+  }
+  y = convolution(g, active(y, "norm2"), `${name}.conv2`);
+  // Where the channels change, the way around needs its convolution, and its absence is told by its name.
+  const shortcut = g.has(`${name}.conv_shortcut.weight`) || x.channels !== y.channels;
+  const around = shortcut ? convolution(g, x, `${name}.conv_shortcut`) : x;
+  return { ...y, value: g.node("Add", [around.value, y.value]) };
+}
+
+/** Twice the height and width, each value four times, then a convolution. */
+export function upsample(g: GraphBuilder, { value, channels }: Images, name: string): Images {
+  const nearest = { mode: "nearest", coordinate_transformation_mode: "asymmetric", nearest_mode: "floor" };
+  const large = g.node("Resize", [value, "", g.floats([1, 1, 2, 2], [4], "float32")], nearest);
+  return convolution(g, { value: large, channels }, `${name}.conv`);
+}
+
+/** How many of `name(0)`, `name(1)` … there are, one after the other. */
+export function countOf(g: GraphBuilder, name: (index: number) => string): number {
+  let count = 0;
+  while (g.has(name(count))) {
+    count++;
+  }
+  return count;
+}

@@ -1,0 +1,163 @@
+import { WeightError } from "../weights/tensor-location.js";
+import type { BuiltGraph, GraphBuilder, Value } from "./graph-builder.js";
+import {
+  batchOf,
+  convolution,
+  countOf,
+  groupNorm,
+  type Images,
+  linear,
+  resnet,
+  silu,
+  type TimeEmbedding,
+  upsample,
+} from "./layers.js";
+import { buildTransformer } from "./transformer.js";
+
+/** What the tensors' names and shapes do not say about diffusers' `UNet2DConditionModel`. */
+export interface UnetPlan {
+  /** Heads at each level, from the largest images down. */
+  readonly heads: readonly number[];
+  /** Width of the text's hidden states. */
+  readonly contextWidth: number;
+  /** Width of the text's summary. */
+  readonly pooledWidth: number;
+  readonly groups: number;
+  readonly eps: number;
+  readonly flipSinToCos: boolean;
+  readonly frequencyShift: number;
+  /** Width of the embedding of each of the six size numbers. */
+  readonly timeIdWidth: number;
+  /** Resnets of each down block; an up block has one more. Undefined: as many as there are tensors for. */
+  readonly layers?: readonly number[] | undefined;
+  /** Blocks in each transformer of a level; undefined where the configuration does not say, or says it for each transformer. */
+  readonly depths?: readonly number[] | undefined;
+  /** Which blocks have transformers; undefined: those that there are tensors for. */
+  readonly attends?: {
+    readonly down: readonly boolean[] | undefined;
+    readonly up: readonly boolean[] | undefined;
+    readonly middle: boolean | undefined;
+  };
+}
+
+const timeIds = 6;
+
+/** Builds SDXL's UNet and its relatives. Which blocks there are comes from the names of the tensors. */
+export function buildUnet(g: GraphBuilder, plan: UnetPlan): BuiltGraph {
+  const [, inChannels = 0] = g.shape("conv_in.weight");
+  const sample = g.input("sample", g.compute, ["batch", inChannels, "height", "width"]);
+  const time = buildTimeEmbedding(g, plan);
+  const batch = batchOf(g, sample);
+  const context = g.input("encoder_hidden_states", g.compute, ["batch", "tokens", plan.contextWidth]);
+  const text = {
+    rows: g.node("Reshape", [context, g.ints(-1, plan.contextWidth)]),
+    width: plan.contextWidth,
+  };
+  const norm = { groups: plan.groups, eps: plan.eps };
+  const levels = plan.heads.length;
+
+  const step = (x: Images, block: string, i: number): Images =>
+    resnet(g, x, `${block}.resnets.${i}`, { ...norm, time });
+  /** The transformer behind a resnet, where there is one, or has to be. */
+  const attend = (x: Images, block: string, i: number, level: number, wanted: boolean | undefined): Images => {
+    const name = `${block}.attentions.${i}`;
+    if (wanted === false || !(wanted || g.has(`${name}.norm.weight`))) {
+      return x;
+    }
+    const heads = plan.heads[level] ?? 1;
+    return buildTransformer(g, x, name, { heads, groups: plan.groups, batch, text, depth: plan.depths?.[level] });
+  };
+  const resnets = (block: string, wanted: number | undefined): number =>
+    wanted ?? countOf(g, (i) => `${block}.resnets.${i}.conv1.weight`);
+
+  let x = convolution(g, { value: sample, channels: inChannels }, "conv_in");
+  const skips = [x];
+  for (let level = 0; level < levels; level++) {
+    const block = `down_blocks.${level}`;
+    const count = resnets(block, plan.layers?.[level]);
+    for (let i = 0; i < count; i++) {
+      x = attend(step(x, block, i), block, i, level, plan.attends?.down?.[level]);
+      skips.push(x);
+    }
+    if (level < levels - 1) {
+      x = convolution(g, x, `${block}.downsamplers.0.conv`, { stride: 2 });
+      skips.push(x);
+    }
+  }
+  const middle = plan.attends?.middle;
+  const middles = resnets("mid_block", middle === true ? 2 : undefined);
+  for (let i = 0; i < middles; i++) {
+    // The last resnet of the middle has no transformer behind it.
+    x = attend(step(x, "mid_block", i), "mid_block", i, levels - 1, i < middles - 1 ? middle : undefined);
+  }
+  for (let up = 0; up < levels; up++) {
+    const block = `up_blocks.${up}`;
+    const level = levels - 1 - up;
+    const down = plan.layers?.[level];
+    const count = resnets(block, down === undefined ? undefined : down + 1);
+    for (let i = 0; i < count; i++) {
+      x = attend(step(join(g, x, skips), block, i), block, i, level, plan.attends?.up?.[up]);
+    }
+    if (up < levels - 1) {
+      x = upsample(g, x, `${block}.upsamplers.0`);
+    }
+  }
+  const normal = groupNorm(g, x, "conv_norm_out", norm);
+  x = convolution(g, { ...normal, value: silu(g, normal.value) }, "conv_out");
+  g.output(x.value, "out_sample", ["batch", x.channels, "height", "width"]);
+  return g.build();
+}
+
+/** The images beside those of the same size from the way down. */
+function join(g: GraphBuilder, x: Images, skips: Images[]): Images {
+  const skip = skips.pop();
+  if (skip === undefined) {
+    throw new WeightError("unet", "as many resnets on the way up as values from the way down", "more");
+  }
+  return { value: g.node("Concat", [x.value, skip.value], { axis: 1 }), channels: x.channels + skip.channels };
+}
+
+/** Time, size and summary of the text in one vector an image, after its SiLU. */
+function buildTimeEmbedding(g: GraphBuilder, plan: UnetPlan): TimeEmbedding {
+  const [width = 0, timeWidth = 0] = g.shape("time_embedding.linear_1.weight");
+  const timestep = g.input("timestep", "float32", ["steps"]);
+  const textEmbeds = g.input("text_embeds", g.compute, ["batch", plan.pooledWidth]);
+  const sizes = g.input("time_ids", "float32", ["batch", timeIds]);
+  const embed = (x: Value, name: string, from: number): Value => {
+    const inner = linear(g, x, `${name}.linear_1`, [from, width]);
+    return linear(g, silu(g, inner), `${name}.linear_2`, [width, width]);
+  };
+
+  let times = sinusoids(g, timestep, timeWidth, plan);
+  if (g.has("time_embedding.cond_proj.weight")) {
+    const [, guidanceWidth = 0] = g.shape("time_embedding.cond_proj.weight");
+    const guidance = g.input("timestep_cond", g.compute, ["batch", guidanceWidth]);
+    times = g.node("Add", [times, linear(g, guidance, "time_embedding.cond_proj", [guidanceWidth, timeWidth])]);
+  }
+  const sizesWidth = timeIds * plan.timeIdWidth;
+  const flat = g.node("Reshape", [sizes, g.ints(-1)]);
+  const sizeRows = g.node("Reshape", [sinusoids(g, flat, plan.timeIdWidth, plan), g.ints(-1, sizesWidth)]);
+  const added = g.node("Concat", [textEmbeds, sizeRows], { axis: 1 });
+  const sum = g.node("Add", [
+    embed(times, "time_embedding", timeWidth),
+    embed(added, "add_embedding", plan.pooledWidth + sizesWidth),
+  ]);
+  return { value: silu(g, sum), width };
+}
+
+/**
+ * Sines and cosines of each number at falling frequencies: diffusers' `get_timestep_embedding`. In float32 whatever the graph computes in,
+ * because half precision cannot tell neighbouring timesteps apart.
+ */
+function sinusoids(g: GraphBuilder, numbers: Value, width: number, plan: UnetPlan): Value {
+  const half = width / 2;
+  const exponent = Math.fround(-Math.log(10000));
+  const frequencies = Float32Array.from({ length: half }, (_, i) =>
+    Math.exp(Math.fround(Math.fround(exponent * i) / (half - plan.frequencyShift))),
+  );
+  const column = g.node("Unsqueeze", [numbers, g.ints(1)]);
+  const angles = g.node("Mul", [column, g.floats(frequencies, [1, half], "float32")]);
+  const [sine, cosine] = [g.node("Sin", [angles]), g.node("Cos", [angles])];
+  const joined = g.node("Concat", plan.flipSinToCos ? [cosine, sine] : [sine, cosine], { axis: 1 });
+  return g.compute === "float32" ? joined : g.cast(joined, g.compute);
+}

@@ -1,0 +1,191 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, describe, it } from "node:test";
+import type { z } from "zod";
+import type { SubModelFolder } from "../../../src/engine/graph-files.js";
+import { buildClip } from "../../../src/engine/graphs/clip.js";
+import { type BuiltGraph, createGraphBuilder, type GraphBuilder } from "../../../src/engine/graphs/graph-builder.js";
+import { clipPlanSchema, unetPlanSchema, vaePlanSchema } from "../../../src/engine/graphs/plan-config.js";
+import { buildUnet } from "../../../src/engine/graphs/unet.js";
+import { buildVaeDecoder, buildVaeEncoder } from "../../../src/engine/graphs/vae.js";
+import type { InputTensor, ModelSession } from "../../../src/engine/sessions.js";
+import { createSessionOpener } from "../../../src/engine/sessions-onnx.js";
+import { readDiffusersWeights } from "../../../src/engine/weights/diffusers-weights.js";
+import { checkNothingLeft } from "../../../src/engine/weights/leftover.js";
+import { readSafetensors } from "../../../src/engine/weights/safetensors.js";
+import { readSingleFile } from "../../../src/engine/weights/single-file.js";
+import type { WeightSource } from "../../../src/engine/weights/tensor-location.js";
+import { floatsFromBase64 } from "../../fixtures/golden-file.js";
+import { fixtureNoise, writeSafetensors } from "../../fixtures/safetensors-file.js";
+import { graphGoldens, makeSafetensorsFolder, makeSingleFile, partTensors } from "../../fixtures/safetensors-model.js";
+import { temporaryFolder } from "../../fixtures/temporary-folder.js";
+
+const { configs, ids } = graphGoldens;
+type Packed = { readonly shape: readonly number[]; readonly float32: string };
+
+/** Largest difference to torch, in parts of the largest value or of 1. */
+function distance(values: Float32Array, expected: Packed): number {
+  const wanted = floatsFromBase64(expected.float32);
+  const largest = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
+  return wanted.reduce((most, value, i) => Math.max(most, Math.abs(value - (values[i] ?? Number.NaN))), 0) / largest;
+}
+
+async function open(
+  subModel: SubModelFolder,
+  weights: WeightSource,
+  build: (g: GraphBuilder) => BuiltGraph,
+  compute: "float32" | "float16" = "float32",
+): Promise<ModelSession> {
+  const built = build(createGraphBuilder({ weights, compute, root: "/" }));
+  checkNothingLeft(weights, built.used, /(?:^|\.)(?:(?:en|de)coder|(?:post_)?quant_conv)\./);
+  const session = await createSessionOpener({ threads: 1 })({
+    kind: "built",
+    subModel,
+    file: weights.label,
+    model: built.model,
+    root: "/",
+    residence: "mapped",
+  });
+  after(() => session.release());
+  return session;
+}
+
+function parse<S extends z.ZodType>(schema: S, config: unknown): z.output<S> {
+  return schema.parse(config);
+}
+
+type Feeds = Readonly<Record<string, InputTensor>>;
+
+function unetFeeds(name: string, config: Readonly<Record<string, unknown>>): Feeds {
+  const number = (key: string): number => Number(config[key]);
+  const pooled = number("projection_class_embeddings_input_dim") - 6 * number("addition_time_embed_dim");
+  const guidance = config["time_cond_proj_dim"];
+  return {
+    sample: fixtureNoise(`${name}.sample`, [2, number("in_channels"), 16, 8]),
+    timestep: { data: [501], shape: [1] },
+    encoder_hidden_states: fixtureNoise(`${name}.hidden`, [2, 77, number("cross_attention_dim")]),
+    text_embeds: fixtureNoise(`${name}.pooled`, [2, pooled]),
+    time_ids: { data: [128, 64, 0, 0, 128, 64, 128, 64, 0, 0, 128, 64], shape: [2, 6] },
+    ...(typeof guidance === "number" && { timestep_cond: fixtureNoise(`${name}.guidance`, [2, guidance]) }),
+  };
+}
+
+type Sources = Readonly<Record<"unet" | "vae" | "text_encoder" | "text_encoder_2", WeightSource>>;
+
+/** Runs every graph over the weights of one form and compares with torch. */
+async function compareAll(sources: Sources, tolerance: number, compute: "float32" | "float16" = "float32") {
+  const run = async (session: ModelSession, feeds: Feeds, outputs: Readonly<Record<string, Packed>>) => {
+    const read = await session.run(feeds, Object.keys(outputs));
+    for (const [name, expected] of Object.entries(outputs)) {
+      const off = distance(read(name).data, expected);
+      assert.ok(off <= tolerance, `${name}: off by ${off}`);
+    }
+  };
+  const tokens = { input_ids: { data: ids.flat(), shape: [2, 77] } };
+  const first = parse(clipPlanSchema, configs.text_encoder);
+  const one = await open("text_encoder", sources.text_encoder, (g) => buildClip(g, first), compute);
+  await run(one, tokens, { "hidden_states.2": graphGoldens.text_encoder });
+  const second = parse(clipPlanSchema, configs.text_encoder_2);
+  const two = await open("text_encoder_2", sources.text_encoder_2, (g) => buildClip(g, second), compute);
+  await run(two, tokens, { "hidden_states.3": graphGoldens.text_encoder_2, text_embeds: graphGoldens.text_embeds });
+  const unet = await open("unet", sources.unet, (g) => buildUnet(g, parse(unetPlanSchema, configs.unet)), compute);
+  await run(unet, unetFeeds("unet", configs.unet), { out_sample: graphGoldens.unet });
+  const vaePlan = parse(vaePlanSchema, configs.vae);
+  const decoder = await open("vae_decoder", sources.vae, (g) => buildVaeDecoder(g, vaePlan), compute);
+  await run(decoder, { latent_sample: fixtureNoise("latent", [1, 4, 8, 4]) }, { sample: graphGoldens.decoded });
+  const encoder = await open("vae_decoder", sources.vae, (g) => buildVaeEncoder(g, vaePlan), compute);
+  await run(encoder, { sample: fixtureNoise("image", [1, 3, 64, 32]) }, { latent_parameters: graphGoldens.moments });
+}
+
+async function folderSources(folder: string, half = false): Promise<Sources> {
+  return {
+    unet: await readDiffusersWeights(folder, "unet", half),
+    vae: await readDiffusersWeights(folder, "vae", half),
+    text_encoder: await readDiffusersWeights(folder, "text_encoder", half),
+    text_encoder_2: await readDiffusersWeights(folder, "text_encoder_2", half),
+  };
+}
+
+describe("graphs built over safetensors, against torch", async () => {
+  const home = await temporaryFolder();
+
+  const forms = [
+    ["float32", { type: "F32" }],
+    ["the fp16 variant", { type: "F16", variant: "fp16" }],
+    ["bfloat16", { type: "BF16" }],
+    ["three shards", { type: "F16", shards: 3 }],
+    ["three shards of the fp16 variant", { type: "F16", shards: 3, variant: "fp16" }],
+    ["values at odd places", { type: "F16", padding: 3 }],
+  ] as const;
+  for (const [what, options] of forms) {
+    it(`${what} of a diffusers folder give torch's values`, async () => {
+      const folder = await makeSafetensorsFolder(join(home, what), options);
+      await compareAll(await folderSources(folder, "variant" in options), 1e-5);
+    });
+  }
+
+  it("a checkpoint of one file gives torch's values", async () => {
+    const file = await makeSingleFile(join(home, "single.safetensors"), { type: "F16" });
+    await compareAll((await readSingleFile(file)).weights, 1e-5);
+  });
+
+  it("graphs that compute in half precision give torch's values as far as that goes", async () => {
+    const folder = await makeSafetensorsFolder(join(home, "half"), { type: "F16" });
+    await compareAll(await folderSources(folder), 2e-2, "float16");
+  });
+
+  it("text encoders without the prefix text_model, as transformers 5 saves the first one, give torch's values", async () => {
+    const folder = await makeSafetensorsFolder(join(home, "plain"), {
+      change(part, tensors) {
+        if (part === "text_encoder") {
+          for (const [name, tensor] of [...tensors]) {
+            tensors.delete(name);
+            tensors.set(name.replace("text_model.", ""), tensor);
+          }
+        }
+      },
+    });
+    await compareAll(await folderSources(folder), 1e-5);
+  });
+
+  it("a VAE with the older names of its attention gives torch's values", async () => {
+    const older: Readonly<Record<string, string>> = {
+      to_q: "query",
+      to_k: "key",
+      to_v: "value",
+      "to_out.0": "proj_attn",
+    };
+    const folder = await makeSafetensorsFolder(join(home, "older"), {
+      change(part, tensors) {
+        for (const [name, tensor] of part === "vae" ? [...tensors] : []) {
+          const now = /attentions\.0\.(to_[qkv]|to_out\.0)\./.exec(name)?.[1] ?? "";
+          if (older[now] !== undefined) {
+            tensors.delete(name);
+            tensors.set(name.replace(`.${now}.`, `.${older[now]}.`), tensor);
+          }
+        }
+      },
+    });
+    await compareAll(await folderSources(folder), 1e-5);
+  });
+
+  for (const [name, { config, output }] of Object.entries(graphGoldens.variants)) {
+    it(`a UNet of the form ${name} gives torch's values`, async () => {
+      const file = join(home, `${name}.safetensors`);
+      await writeSafetensors(file, partTensors(name));
+      const read = await readSafetensors(file, name);
+      const { tensors } = read;
+      const source = {
+        label: name,
+        find: (key: string) => tensors.get(key),
+        own: new Set(tensors.keys()),
+        parameters: 0,
+        files: [read],
+      };
+      const session = await open("unet", source, (g) => buildUnet(g, parse(unetPlanSchema, config)));
+      const out = await session.run(unetFeeds(name, config), ["out_sample"]);
+      const off = distance(out("out_sample").data, output);
+      assert.ok(off <= 1e-5, `off by ${off}`);
+    });
+  }
+});

@@ -1,0 +1,93 @@
+import assert from "node:assert/strict";
+import { chmod, rename } from "node:fs/promises";
+import { join } from "node:path";
+import { after, describe, it } from "node:test";
+import { loadSdxlEngine, type SdxlEngine } from "../../src/engine/sdxl-engine.js";
+import { putIntoHubCache } from "../fixtures/hub-cache.js";
+import { graphGoldens, makeSafetensorsFolder, makeSingleFile } from "../fixtures/safetensors-model.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { paintEvents, paintOnce, psnr } from "./paint-once.js";
+
+/*
+ * Whole images against diffusers' StableDiffusionXLPipeline on the same weights. One form is slow to write, so that each test makes few.
+ */
+
+const request = { prompt: "a red apple", negativePrompt: "blue", width: 64, height: 128, seed: 42 };
+
+async function load(modelFolder: string): Promise<SdxlEngine> {
+  const engine = await loadSdxlEngine({ modelFolder });
+  after(() => engine.release());
+  return engine;
+}
+
+async function likeness(engine: SdxlEngine, golden: "image" | "v_prediction" | "zero_snr"): Promise<number> {
+  const steps = golden === "image" ? 6 : 4;
+  const { pixels } = await paintOnce(engine, { ...request, steps, guidanceScale: 5 });
+  return psnr(pixels.data, Buffer.from(graphGoldens[golden].pixels, "base64"));
+}
+
+describe("a model of safetensors", async () => {
+  const home = await temporaryFolder();
+
+  it("in a diffusers folder gives diffusers' image, also read-only, as links of the Hub's cache, under a name beyond ASCII", async () => {
+    const folder = await makeSafetensorsFolder(join(home, "größe 日本 xl"), { type: "F16", variant: "fp16" });
+    const snapshot = await putIntoHubCache(folder, join(home, "hub cache"), "acme/tiny-xl");
+    await chmod(folder, 0o555);
+    for (const path of [folder, snapshot]) {
+      const engine = await load(path);
+      assert.ok((await likeness(engine, "image")) >= 60);
+      assert.equal(engine.info.model, path === folder ? "größe 日本 xl" : "acme/tiny-xl");
+      assert.deepEqual(engine.graphs.unet, "unet/diffusion_pytorch_model.fp16.safetensors");
+      assert.deepEqual(engine.notes.assumptions, []);
+    }
+    await chmod(folder, 0o755);
+  });
+
+  it("in one file gives diffusers' image, with SDXL's configurations and CLIP's tokenizer", async () => {
+    const engine = await load(await makeSingleFile(join(home, "my checkpoint.safetensors"), { type: "BF16" }));
+    assert.ok((await likeness(engine, "image")) >= 60);
+    assert.equal(engine.info.model, "my checkpoint");
+    assert.match(
+      engine.notes.assumptions.join(),
+      /^my checkpoint\.safetensors brings no configuration: SDXL's own is taken$/,
+    );
+    const { limits } = engine.info;
+    assert.deepEqual([limits.defaultGuidanceScale, limits.schedulers["euler-discrete"]?.defaultSteps], [5, 50]);
+  });
+
+  it("in one file with the tensors v_pred and ztsnr predicts v from pure noise on, as diffusers does", async () => {
+    const flag = { shape: [0], values: new Float32Array(0) };
+    const velocity = await makeSingleFile(join(home, "v.safetensors"), {
+      type: "F16",
+      change: (tensors) => tensors.set("v_pred", flag),
+    });
+    assert.ok((await likeness(await load(velocity), "v_prediction")) >= 60);
+    const zero = await makeSingleFile(join(home, "ztsnr.safetensors"), {
+      type: "F16",
+      change: (tensors) => tensors.set("v_pred", flag).set("ztsnr", flag),
+    });
+    const engine = await load(zero);
+    assert.ok((await likeness(engine, "zero_snr")) >= 60);
+    assert.match(engine.notes.assumptions.join(), /with v-prediction and zero terminal SNR$/);
+  });
+
+  it("in one file whose name says what it was distilled for has that kind's scheduler, steps and guidance", async () => {
+    const file = await makeSingleFile(join(home, "base.safetensors"), { type: "F16" });
+    const kinds = [
+      ["dreamshaperXL_turbo.safetensors", "euler-ancestral", 4, 0],
+      ["sdxl_lightning_8step.safetensors", "euler-discrete", 8, 0],
+      ["acme-xl-lcm.safetensors", "lcm", 4, 1],
+    ] as const;
+    let path = file;
+    for (const [name, scheduler, steps, guidanceScale] of kinds) {
+      await rename(path, join(home, name));
+      path = join(home, name);
+      const engine = await load(path);
+      const [settings] = await paintEvents(engine, { prompt: "a", seed: 1, width: 32, height: 32 });
+      assert.ok(settings?.kind === "settings");
+      const { settings: taken } = settings;
+      assert.deepEqual([taken.scheduler, taken.steps, taken.guidanceScale], [scheduler, steps, guidanceScale]);
+      assert.match(engine.notes.defaults ?? "", new RegExp(`^${steps} steps at guidance ${guidanceScale}: its name`));
+    }
+  });
+});

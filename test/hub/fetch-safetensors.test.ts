@@ -1,0 +1,150 @@
+import assert from "node:assert/strict";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import { describe, it } from "node:test";
+import { type FetchModelOptions, fetchModel } from "../../src/hub/fetch-model.js";
+import { HubError } from "../../src/hub/hub-error.js";
+import { parseModelId } from "../../src/hub/model-id.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { type HubServer, startHub } from "../support/hub-server.js";
+
+const small = [
+  "model_index.json",
+  "scheduler/scheduler_config.json",
+  ...["tokenizer", "tokenizer_2"].flatMap((folder) =>
+    ["tokenizer_config.json", "vocab.json", "merges.txt"].map((file) => `${folder}/${file}`),
+  ),
+  ...["text_encoder", "text_encoder_2", "unet", "vae"].map((part) => `${part}/config.json`),
+];
+const weights = (infix: string): readonly string[] => [
+  `text_encoder/model${infix}.safetensors`,
+  `text_encoder_2/model${infix}.safetensors`,
+  `unet/diffusion_pytorch_model${infix}.safetensors`,
+  `vae/diffusion_pytorch_model${infix}.safetensors`,
+];
+/** What Stability's repository has besides. */
+const besides = [
+  "unet/model.onnx",
+  "unet/openvino_model.bin",
+  "vae_1_0/diffusion_pytorch_model.safetensors",
+  "sd_xl_base_1.0.safetensors",
+  "sd_xl_offset_example-lora_1.0.safetensors",
+  "README.md",
+];
+
+describe("a repository with safetensors", () => {
+  async function repository(
+    files: readonly string[],
+    contents: Readonly<Record<string, string>> = {},
+  ): Promise<string> {
+    const folder = join(await temporaryFolder(), "repository");
+    for (const file of files) {
+      await mkdir(dirname(join(folder, file)), { recursive: true });
+      await writeFile(join(folder, file), contents[file] ?? `bytes of ${file}`);
+    }
+    return folder;
+  }
+
+  async function fetched(server: HubServer, id: string, cacheFolder: string, options: Partial<FetchModelOptions> = {}) {
+    const model = parseModelId(id);
+    assert.ok(model !== undefined, id);
+    return fetchModel({
+      model,
+      cacheFolder,
+      endpoint: server.url,
+      patience: { attempts: 1, retryMs: 1, staleMs: 100 },
+      ...options,
+    });
+  }
+
+  const resolved = (server: HubServer): string[] =>
+    server.requests.flatMap(
+      ({ host, path }) => /^hub .*\/resolve\/[0-9a-f]+\/(.*)$/.exec(`${host} ${path}`)?.[1] ?? [],
+    );
+
+  async function failure(fetching: Promise<unknown>): Promise<HubError> {
+    const error = await fetching.then(
+      () => assert.fail("it was fetched"),
+      (reason: unknown) => reason,
+    );
+    assert.ok(error instanceof HubError, String(error));
+    return error;
+  }
+
+  it("gives its half-precision safetensors and nothing else, and needs no network the second time", async () => {
+    const server = await startHub({
+      folder: await repository([...small, ...weights(""), ...weights(".fp16"), ...besides]),
+    });
+    const cache = await temporaryFolder();
+    const folder = await fetched(server, "acme/tiny-xl", cache);
+    assert.deepEqual(resolved(server).sort(), [...small, ...weights(".fp16")].sort());
+    assert.equal(
+      await readFile(join(folder, "unet/diffusion_pytorch_model.fp16.safetensors"), "utf8"),
+      "bytes of unet/diffusion_pytorch_model.fp16.safetensors",
+    );
+    await server.close();
+    assert.equal(await fetched(server, "acme/tiny-xl", cache, { offline: true }), folder);
+    await rm(join(folder, "vae/config.json"));
+    const error = await failure(fetched(server, "acme/tiny-xl", cache, { offline: true }));
+    assert.match(error.message, /vae\/config\.json missing in/);
+  });
+
+  it("gives the full precision where there is no other, and the shards that an index names", async () => {
+    const index = "unet/diffusion_pytorch_model.safetensors.index.json";
+    const shards = ["unet/part-1.safetensors", "unet/part-2.safetensors"];
+    const files = [...small, ...weights("").filter((file) => !file.startsWith("unet")), index, ...shards];
+    const map = JSON.stringify({
+      weight_map: { a: "part-1.safetensors", b: "part-2.safetensors", c: "part-1.safetensors" },
+    });
+    const server = await startHub({ folder: await repository(files, { [index]: map }) });
+    const cache = await temporaryFolder();
+    const folder = await fetched(server, "acme/tiny-xl", cache);
+    assert.deepEqual(resolved(server).sort(), [...files].sort());
+    await rm(join(folder, shards[1] ?? ""));
+    const error = await failure(fetched(server, "acme/tiny-xl", cache, { offline: true }));
+    assert.match(error.message, /unet\/part-2\.safetensors missing in/);
+  });
+
+  it("whose index leads out of its folder is rejected", async () => {
+    const index = "unet/diffusion_pytorch_model.safetensors.index.json";
+    const files = [...small, ...weights("").filter((file) => !file.startsWith("unet")), index];
+    const map = JSON.stringify({ weight_map: { a: "../../../etc/passwd.safetensors" } });
+    const server = await startHub({ folder: await repository(files, { [index]: map }) });
+    const error = await failure(fetched(server, "acme/tiny-xl", await temporaryFolder()));
+    assert.equal(error.kind, "unusable");
+    assert.match(error.message, /wants weights outside its folder/);
+  });
+
+  it("gives one of its files where the id names it, with a revision or without", async () => {
+    const server = await startHub({ folder: await repository([...besides, "sub folder/x.safetensors"]) });
+    const cache = await temporaryFolder();
+    for (const id of [
+      "acme/tiny-xl:sd_xl_base_1.0.safetensors",
+      `acme/tiny-xl@${server.commit}:sub folder/x.safetensors`,
+    ]) {
+      const file = await fetched(server, id, cache);
+      assert.equal(await readFile(file, "utf8"), `bytes of ${id.slice(id.indexOf(":") + 1)}`);
+      assert.match(relative(cache, file), /^models--acme--tiny-xl\/snapshots\/[0-9a-f]{40}\//);
+      assert.equal(await fetched(server, id, cache, { offline: true }), file);
+    }
+    const missing = await failure(fetched(server, "acme/tiny-xl:other.safetensors", cache));
+    assert.equal(missing.kind, "not-found");
+    assert.match(
+      missing.message,
+      /tiny-xl: other\.safetensors: the repository has no such file; it has .*sd_xl_base_1\.0\.safetensors/,
+    );
+  });
+
+  it("of single files alone is rejected with the names that it has", async () => {
+    const server = await startHub({ folder: await repository(["juggernaut.safetensors", "README.md"]) });
+    const error = await failure(fetched(server, "acme/tiny-xl", await temporaryFolder()));
+    assert.equal(error.kind, "unusable");
+    assert.match(error.message, /name one of its checkpoints, as in acme\/tiny-xl:juggernaut\.safetensors/);
+  });
+
+  it("cannot be told to write outside the cache by a file's name", () => {
+    for (const id of ["a/b:../c.safetensors", "a/b:/c.safetensors", "a/b:c\\d.safetensors", "a/b:c.onnx", "a/b:"]) {
+      assert.equal(parseModelId(id), undefined, id);
+    }
+  });
+});
