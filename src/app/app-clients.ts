@@ -1,13 +1,14 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { type Client, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
-import { type Counter, trace } from "@opentelemetry/api";
-import { attemptListener } from "../mesh/balance/attempt.js";
+import { type Attributes, type Counter, type Span, trace } from "@opentelemetry/api";
+import { attemptListener, type CallAttempt } from "../mesh/balance/attempt.js";
 import { connectApp } from "../mesh/balance/connect-app.js";
 import { type AppStatus, type ConnectApp, createAppConnections } from "../mesh/directory/app-connections.js";
 import type { AppDirectory } from "../mesh/directory/app-directory.js";
+import { grpcStatusName } from "../otelconnect/status-codes.js";
 import { createAppCallInterceptor } from "../trace/app-call-interceptor.js";
+import { rpcStatusCode } from "../trace/span-scope.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
-import { countAttempt, recordAttempt } from "./attempt-events.js";
 
 /** Options of {@link createAppClients}. */
 export interface AppClientsOptions {
@@ -102,4 +103,32 @@ function recordAttempts(appId: string, attempts: Counter): Interceptor {
     });
     return next(request);
   };
+}
+
+/**
+ * Writes an attempt of a call on its span, at the attempt's end: an event `attempt` with `attempt.number`, `server.address`, `server.port`,
+ * `rpc.response.status_code`, and `attempt.retry_reason` where another attempt followed.
+ */
+export function recordAttempt(span: Span, { number, address, port, code, retryReason }: CallAttempt): void {
+  const attributes: Attributes = {
+    "attempt.number": number,
+    "server.address": address,
+    ...(port !== undefined && { "server.port": port }),
+    [rpcStatusCode]: statusOf(code),
+    ...(retryReason !== undefined && { "attempt.retry_reason": retryReason }),
+  };
+  span.addEvent("attempt", attributes);
+}
+
+/** Counts an attempt by app, by code and by what made another one follow. */
+export function countAttempt(attempts: Counter, appId: string, { code, retryReason }: CallAttempt): void {
+  attempts.add(1, {
+    "app.id": appId,
+    "rpc.status_code": statusOf(code),
+    ...(retryReason !== undefined && { "attempt.retry_reason": retryReason }),
+  });
+}
+
+function statusOf(code: CallAttempt["code"]): string {
+  return code === undefined ? "OK" : grpcStatusName(code);
 }

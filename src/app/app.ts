@@ -6,7 +6,7 @@
 export type { CallerDirectory, CallerEntry, Credentials } from "../mesh/access/caller-directory.js";
 export { type Caller, callerOf, checkMayUse } from "../mesh/access/callers.js";
 export { reloadCallersFile } from "../mesh/access/callers-file.js";
-export type { CallerHandler } from "../mesh/access/gate-handler.js";
+export type { CallerHandler } from "../mesh/access/gate.js";
 export type { AppStatus } from "../mesh/directory/app-connections.js";
 export type { WorkerHealth, WorkerStatus } from "../mesh/grpc/connection.js";
 export type { ListenLimits } from "../mesh/port/listen-limits.js";
@@ -19,7 +19,7 @@ export { serverScope } from "../trace/server-span-interceptor.js";
 export { type InSpan, type SpanScopeOptions, withSpan } from "../trace/span-scope.js";
 export type { PrometheusMetrics } from "../trace/telemetry/metrics.js";
 export type { Telemetry } from "../trace/telemetry/telemetry.js";
-export { traceIdOf } from "../trace/trace-id.js";
+export { traceIdOf } from "../trace/trace-fields.js";
 export type { AppClients } from "./app-clients.js";
 export type { AppHost } from "./app-host.js";
 export { onwardCall } from "./call-deadline.js";

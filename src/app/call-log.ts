@@ -3,7 +3,7 @@ import type { Code, Interceptor } from "@connectrpc/connect";
 import { context } from "@opentelemetry/api";
 import type { Logger } from "pino";
 import { callerOf } from "../mesh/access/callers.js";
-import { hiddenCauseOf } from "../mesh/errors/hidden-cause.js";
+import { hiddenCauseOf } from "../mesh/errors/errors.js";
 import { bindIterable } from "../otelconnect/bind-iterable.js";
 import { leftCodeOf, serverCodeOf } from "../otelconnect/error-code.js";
 import { messageForCallers } from "../otelconnect/record-exception.js";

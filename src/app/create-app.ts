@@ -11,7 +11,7 @@ import {
 import type { Logger } from "pino";
 import { createHealth, ServingStatus } from "../connect-health/health.js";
 import { reflectionRoutes } from "../connect-health/reflection.js";
-import { type CallerHandler, gateHandler } from "../mesh/access/gate-handler.js";
+import { type CallerHandler, gateHandler } from "../mesh/access/gate.js";
 import { type Listening, listen } from "../mesh/port/listen.js";
 import type { ListenLimits } from "../mesh/port/listen-limits.js";
 import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
@@ -24,9 +24,7 @@ import { grpcStatusName } from "../otelconnect/status-codes.js";
 import { createServerSpanInterceptor } from "../trace/server-span-interceptor.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import { createCallLog } from "./call-log.js";
-import { endApp } from "./end-app.js";
-import { createLifecycle, createReadinessInterceptor, defaultGraceMs } from "./lifecycle.js";
-import { createProbeRoute } from "./probe-route.js";
+import { createLifecycle, createProbeRoute, createReadinessInterceptor, defaultGraceMs, endApp } from "./lifecycle.js";
 import { createGuard, type Protection } from "./protection.js";
 
 /** What makes a service an app. */

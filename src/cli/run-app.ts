@@ -7,7 +7,7 @@ import type { Logger } from "pino";
 import { createAppClients } from "../app/app-clients.js";
 import type { AppHost } from "../app/app-host.js";
 import type { App } from "../app/create-app.js";
-import { logRefusedFile } from "../app/log-refused-file.js";
+import { logRefusedFile } from "../app/observe.js";
 import { appIdPattern } from "../mesh/app-id.js";
 import { createAppConnector } from "../mesh/directory/app-connector.js";
 import { type AppDirectory, createAppDirectory } from "../mesh/directory/app-directory.js";

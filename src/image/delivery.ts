@@ -1,5 +1,4 @@
-import { toDataUri } from "./data-uri.js";
-import { contentTypeOf, type EncodedImage } from "./image-format.js";
+import { contentTypeOf, type EncodedImage, toDataUri } from "./encode-image.js";
 import { imageUrl } from "./image-route.js";
 import { type ImageStore, imageFileNameOf } from "./image-store.js";
 

@@ -1,5 +1,4 @@
 import sharp, { type Sharp } from "sharp";
-import type { EncodedImage, ImageFormat } from "./image-format.js";
 
 /** 8-bit RGB, row by row from the top, three bytes a pixel. */
 export interface RgbPixels {
@@ -38,3 +37,58 @@ function encoder(raw: Sharp, format: ImageFormat): Sharp {
       return raw.webp({ quality: lossyQuality });
   }
 }
+
+/** The whole picture as a `data:` URI (RFC 2397), base64. */
+export function toDataUri(image: EncodedImage): string {
+  const { buffer, byteOffset, byteLength } = image.bytes;
+  return `data:${contentTypeOf(image.format)};base64,${Buffer.from(buffer, byteOffset, byteLength).toString("base64")}`;
+}
+
+/** What a `data:` URI of one of our formats holds, or undefined when the text is anything else. */
+export function parseDataUri(uri: string): { readonly bytes: Uint8Array; readonly format: ImageFormat } | undefined {
+  const comma = uri.indexOf(",");
+  const contentType = /^data:([a-z]+\/[a-z]+);base64$/.exec(uri.slice(0, Math.max(comma, 0)))?.[1];
+  const format = contentType === undefined ? undefined : formatOfContentType(contentType);
+  if (format === undefined) {
+    return undefined;
+  }
+  return { bytes: Buffer.from(uri.slice(comma + 1), "base64"), format };
+}
+
+/** Encodings that pictures are stored and sent in. */
+export type ImageFormat = "png" | "jpeg" | "webp";
+
+/** A picture, encoded. */
+export interface EncodedImage {
+  readonly bytes: Uint8Array;
+  readonly format: ImageFormat;
+  /** Pixels. */
+  readonly width: number;
+  /** Pixels. */
+  readonly height: number;
+}
+
+const contentTypes: Record<ImageFormat, string> = { png: "image/png", jpeg: "image/jpeg", webp: "image/webp" };
+const extensions: Record<ImageFormat, string> = { png: "png", jpeg: "jpg", webp: "webp" };
+
+/** Media type of a format, such as `image/png`. */
+export function contentTypeOf(format: ImageFormat): string {
+  return contentTypes[format];
+}
+
+/** File name extension of a format, without the dot. */
+export function extensionOf(format: ImageFormat): string {
+  return extensions[format];
+}
+
+/** The format that a media type names, or undefined when it is none of ours. */
+export function formatOfContentType(contentType: string): ImageFormat | undefined {
+  return formats.find((format) => contentTypes[format] === contentType);
+}
+
+/** The format that a file name's extension names, or undefined when it is none of ours. */
+export function formatOfFileName(fileName: string): ImageFormat | undefined {
+  return formats.find((format) => fileName.endsWith(`.${extensions[format]}`));
+}
+
+const formats = ["png", "jpeg", "webp"] as const satisfies readonly ImageFormat[];

@@ -1,4 +1,4 @@
-import { contentTypeOf } from "./image-format.js";
+import { contentTypeOf } from "./encode-image.js";
 import type { ImageStore } from "./image-store.js";
 
 /** Path under which a store's pictures are served. */

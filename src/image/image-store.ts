@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { type EncodedImage, extensionOf, type ImageFormat } from "./image-format.js";
+import { type EncodedImage, extensionOf, type ImageFormat } from "./encode-image.js";
 
 /** A picture as it comes back from a store. */
 export interface StoredImage {

@@ -1,6 +1,6 @@
 import type { Interceptor } from "@connectrpc/connect";
 import { context, propagation, ROOT_CONTEXT, trace } from "@opentelemetry/api";
-import { createCallObserver } from "./call-observer.js";
+import { createCallObserver } from "./observed-call.js";
 import type { ServerInterceptorOptions } from "./options.js";
 import { otelContext } from "./otel-context.js";
 import { readRemoteParent, type SpanOrigin } from "./remote-parent.js";

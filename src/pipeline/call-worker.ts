@@ -1,6 +1,8 @@
-import type { CallOptions, Client } from "@connectrpc/connect";
-import type { Progress, Queued } from "../gen/throughline/v1/image_pb.js";
+import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { type CallOptions, type Client, Code, ConnectError } from "@connectrpc/connect";
+import { Delivery, type Progress, type Queued } from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest, InferResponse, TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
+import { internal } from "../mesh/errors/errors.js";
 
 /** What a request reports while it runs. */
 export type GenerateEvent =
@@ -50,4 +52,92 @@ async function readStream(
     }
   }
   return result;
+}
+
+/** What a worker says of the pipeline itself, not of the pipeline's caller. */
+const notTheCallers: ReadonlySet<Code> = new Set([Code.Unauthenticated, Code.PermissionDenied, Code.Canceled]);
+
+/** Longest text of a worker that is passed on, in code points. */
+const maxMessageLength = 1_000;
+
+/**
+ * What the pipeline's caller is told of a failed call to a worker. A worker that does not let the pipeline in, or cancels, is INTERNAL, with
+ * the code as the cause for the log; other failures stay, with a long text cut.
+ *
+ * @param signal the caller's: where it is aborted the failure is the caller's own.
+ */
+export function workerFailure(error: unknown, signal: AbortSignal): unknown {
+  if (!(error instanceof ConnectError) || signal.aborted) {
+    return error;
+  }
+  if (notTheCallers.has(error.code)) {
+    return internal(
+      "the worker did not take the pipeline's call",
+      new Error(`the worker answered ${Code[error.code]}`),
+    );
+  }
+  if (error.rawMessage.length > maxMessageLength) {
+    const text = [...error.rawMessage.slice(0, 2 * maxMessageLength)].slice(0, maxMessageLength).join("");
+    const cut = new ConnectError(text, error.code, error.metadata, undefined, error.cause);
+    cut.details = error.details;
+    return cut;
+  }
+  return error;
+}
+
+/** Which worker apps take DELIVERY_INLINE. Workers of the contract's version 1 reject it. */
+export interface InlineSupport {
+  /**
+   * Calls a worker app with the delivery that it takes: INLINE, and where it rejects that, DATA_URI.
+   *
+   * @throws what `call` throws.
+   */
+  call<T>(appId: string, call: (delivery: Delivery) => Promise<T>): Promise<T>;
+}
+
+/** Options of {@link createInlineSupport}. */
+export interface InlineSupportOptions {
+  /** Milliseconds until an app that rejected INLINE is asked for it again: it may have been upgraded. @default 10 minutes */
+  readonly retryAfterMs?: number | undefined;
+  /** Milliseconds from any fixed point. @default performance.now */
+  readonly now?: (() => number) | undefined;
+}
+
+/** Begins with INLINE for every app. */
+export function createInlineSupport(options: InlineSupportOptions = {}): InlineSupport {
+  const { retryAfterMs = 600_000, now = () => performance.now() } = options;
+  /** When each app rejected it. */
+  const rejectedAt = new Map<string, number>();
+  return {
+    async call(appId, call) {
+      const rejected = rejectedAt.get(appId);
+      if (rejected !== undefined && now() - rejected < retryAfterMs) {
+        return call(Delivery.DATA_URI);
+      }
+      try {
+        return await call(Delivery.INLINE);
+      } catch (error) {
+        if (!rejectsDelivery(error)) {
+          throw error;
+        }
+        rejectedAt.set(appId, now());
+        return await call(Delivery.DATA_URI);
+      }
+    },
+  };
+}
+
+/** Whether a call failed for a broken rule of `options.delivery`. */
+function rejectsDelivery(error: unknown): boolean {
+  return (
+    error instanceof ConnectError &&
+    error.code === Code.InvalidArgument &&
+    error
+      .findDetails(ViolationsSchema)
+      .flatMap(({ violations }) => violations)
+      .some(({ field }) => {
+        const [parent, name] = field?.elements.slice(-2).map(({ fieldName }) => fieldName) ?? [];
+        return parent === "options" && name === "delivery";
+      })
+  );
 }

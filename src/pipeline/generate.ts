@@ -2,27 +2,32 @@ import { create } from "@bufbuild/protobuf";
 import { type CallOptions, createContextValues } from "@connectrpc/connect";
 import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
 import type { AppClients } from "../app/app-clients.js";
-import { GenerationOptionsSchema } from "../gen/throughline/v1/image_pb.js";
+import {
+  Delivery,
+  type GenerationOptions,
+  GenerationOptionsSchema,
+  type Image,
+  ImageSchema,
+} from "../gen/throughline/v1/image_pb.js";
 import {
   type GenerateRequest,
   type GenerateResponse,
   GenerateResponseSchema,
 } from "../gen/throughline/v1/pipeline_pb.js";
 import { InferRequestSchema, TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
+import { deliverImage, type ImageDelivery, type ImageTarget } from "../image/delivery.js";
+import { type EncodedImage, formatOfContentType, parseDataUri } from "../image/encode-image.js";
 import type { ImageStore } from "../image/image-store.js";
 import { seedOf } from "../image/seed.js";
-import { callerHeader } from "../mesh/access/sharing-key.js";
+import { StoreFullError } from "../image/store-full-error.js";
+import { callerHeader } from "../mesh/access/callers.js";
 import type { AppDirectory } from "../mesh/directory/app-directory.js";
-import { internal, invalidField } from "../mesh/errors/errors.js";
+import { internal, invalidField, storeFull } from "../mesh/errors/errors.js";
 import { otelContext } from "../otelconnect/otel-context.js";
 import { injectCarrier } from "../trace/carrier.js";
 import { withSpan } from "../trace/span-scope.js";
-import { traceIdOf } from "../trace/trace-id.js";
-import { callWorker, type GenerateEvent, type WorkerClient } from "./call-worker.js";
-import { cleanPrompt, codePointLength } from "./clean-prompt.js";
-import { deliver, deliveryOf } from "./deliver.js";
-import type { InlineSupport } from "./inline-support.js";
-import { workerFailure } from "./worker-failure.js";
+import { traceIdOf } from "../trace/trace-fields.js";
+import { callWorker, type GenerateEvent, type InlineSupport, type WorkerClient, workerFailure } from "./call-worker.js";
 
 /** What the pipeline needs to answer a request. */
 export interface GenerateContext {
@@ -119,4 +124,69 @@ function preprocess(raw: string, tracer: Tracer, parent: Context): Promise<strin
     }
     return prompt;
   });
+}
+
+/** Tabs and line ends. Most are of the category Cc, so they become spaces before the rest of that category is dropped. */
+const breaks = /[\t\n\v\f\r\u0085\u2028\u2029]/gu;
+/** What is left of the category Cc. Joiners (U+200C, U+200D) are of category Cf and stay: emoji and scripts need them. */
+const controls = /\p{Cc}/gu;
+
+/**
+ * Cleans a prompt, in this order: tabs and line ends to spaces, other control characters dropped, NFC, white space collapsed
+ * to single spaces, trimmed. The result may be empty. Cleaning a clean prompt changes nothing.
+ */
+export function cleanPrompt(raw: string): string {
+  return raw.replace(breaks, " ").replace(controls, "").normalize("NFC").replace(/\s+/gu, " ").trim();
+}
+
+/** Length as people count it: Unicode code points, so that an emoji outside the basic plane is one. */
+export function codePointLength(text: string): number {
+  let length = 0;
+  for (const _ of text) {
+    length++;
+  }
+  return length;
+}
+
+/** How the options ask for the image to be delivered. Without a store that is a `data:` URI, unless they ask for bytes. */
+export function deliveryOf(options: GenerationOptions | undefined, target: ImageTarget | undefined): ImageDelivery {
+  if (options?.delivery === Delivery.INLINE) {
+    return "inline";
+  }
+  return options?.delivery === Delivery.DATA_URI ? "data-uri" : (target ?? "data-uri");
+}
+
+/**
+ * Delivers a worker's image to the pipeline's caller: into the pipeline's own store, because who reaches the pipeline may not reach the
+ * worker, or inside the response. Where the worker gave a URL after all, the image stays as it is.
+ *
+ * @throws ConnectError INTERNAL where the worker gave neither an image of a known type nor an http(s) URL: callers may open what they get;
+ * UNAVAILABLE where the store has no space.
+ */
+export async function deliver(image: Image, delivery: ImageDelivery): Promise<Image> {
+  const encoded = encodedOf(image);
+  if (encoded === undefined && isWebUrl(image.url)) {
+    return image;
+  }
+  if (encoded === undefined || encoded.bytes.length === 0) {
+    throw internal("the worker answered without a picture");
+  }
+  const delivered = await deliverImage(encoded, delivery).catch((error: unknown) => {
+    throw error instanceof StoreFullError ? storeFull(error) : error;
+  });
+  return create(ImageSchema, delivered);
+}
+
+/** The image in a worker's response: its bytes, or what the `data:` URI of a worker of version 1 holds. */
+function encodedOf({ data, contentType, url, width, height }: Image): EncodedImage | undefined {
+  if (data.length === 0) {
+    const parsed = parseDataUri(url);
+    return parsed && { ...parsed, width, height };
+  }
+  const format = formatOfContentType(contentType);
+  return format && { bytes: data, format, width, height };
+}
+
+function isWebUrl(url: string): boolean {
+  return /^https?:\/\//i.test(url) && URL.canParse(url);
 }

@@ -1,28 +1,37 @@
-import type { DescService } from "@bufbuild/protobuf";
+import { create, type DescService, isMessage, type Message } from "@bufbuild/protobuf";
 import type { ConnectRouter, HandlerContext, Interceptor } from "@connectrpc/connect";
 import type { Logger } from "pino";
-import { createAppClients } from "../app/app-clients.js";
+import { type AppClients, createAppClients } from "../app/app-clients.js";
 import { callDeadline } from "../app/call-deadline.js";
 import { type App, createApp } from "../app/create-app.js";
-import { logRefusedFile } from "../app/log-refused-file.js";
-import { ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
+import { createEventStream } from "../app/event-stream.js";
+import { logRefusedFile } from "../app/observe.js";
+import {
+  type GenerateStreamResponse,
+  GenerateStreamResponseSchema,
+  ImagePipelineService,
+} from "../gen/throughline/v1/pipeline_pb.js";
+import {
+  type InferResponse,
+  InferResponseSchema,
+  InferStreamResponseSchema,
+  TextToImageWorkerService,
+} from "../gen/throughline/v1/worker_pb.js";
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
-import { callerOf, checkMayUse } from "../mesh/access/callers.js";
-import { sharingKeyOf } from "../mesh/access/sharing-key.js";
+import { type Caller, callerOf, checkMayUse, sharingKeyOf } from "../mesh/access/callers.js";
+import { isServiceMs, type LoadReport } from "../mesh/balance/replica-load.js";
 import type { ConnectApp } from "../mesh/directory/app-connections.js";
 import { createAppConnector } from "../mesh/directory/app-connector.js";
 import type { AppDirectory } from "../mesh/directory/app-directory.js";
+import { internal } from "../mesh/errors/errors.js";
 import type { ConnectionSecurity } from "../mesh/grpc/connection.js";
-import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
+import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import { createTraceResponseInterceptor } from "../trace/trace-response-interceptor.js";
-import { appsPath, createAppsRoute } from "./apps-route.js";
-import type { GenerateCall } from "./generate.js";
-import { createInlineSupport } from "./inline-support.js";
-import { pipelineRoutes } from "./routes.js";
-import { loadOfWorker } from "./worker-load.js";
+import { createInlineSupport } from "./call-worker.js";
+import { type GenerateCall, type GenerateContext, generate } from "./generate.js";
 
 /** What is served on a pipeline's port beside its own: services for those who may call it, and pages for anybody. */
 export interface PipelineExtension {
@@ -116,4 +125,94 @@ export function createPipelineApp(options: PipelineAppOptions): App {
     telemetry,
     logger,
   });
+}
+
+/** What an answer of a worker tells of its queue and its speed. */
+export function loadOfWorker(message: Message): LoadReport | undefined {
+  if (isMessage(message, InferResponseSchema)) {
+    return loadOfResult(message);
+  }
+  if (!isMessage(message, InferStreamResponseSchema)) {
+    return undefined;
+  }
+  switch (message.event.case) {
+    case "queued":
+      // The position counts those that wait; the one that is painted is before them.
+      return { ahead: message.event.value.position + 1 };
+    case "result":
+      return loadOfResult(message.event.value);
+    default:
+      return undefined;
+  }
+}
+
+function loadOfResult({ timings }: InferResponse): LoadReport | undefined {
+  const serviceMs = timings && timings.totalMs - timings.queueMs;
+  // What a worker says is checked here, so that one which cannot count tells nothing of its speed.
+  return serviceMs !== undefined && isServiceMs(serviceMs) ? { serviceMs } : undefined;
+}
+
+/** Path under which a pipeline says how its apps are. */
+export const appsPath = "/apps";
+
+/**
+ * Answers `GET /apps` with `{"apps": [AppStatus, …]}`: the apps of the directory that the caller may use, and their workers as this pipeline
+ * sees them, addresses included.
+ *
+ * @param onError told where it could not be said.
+ */
+export function createAppsRoute(apps: Pick<AppClients, "describe">, onError: (error: unknown) => void) {
+  return (request: NodeRequest, response: NodeResponse, { mayUse }: Pick<Caller, "mayUse">): void => {
+    if (request.method !== "GET") {
+      respondPlain(response, 405, "the apps are asked for by GET", { allow: "GET" });
+      return;
+    }
+    apps.describe(TextToImageWorkerService, mayUse).then(
+      (told) => {
+        response.writeHead(200, { "content-type": "application/json", "cache-control": "no-store" });
+        response.end(JSON.stringify({ apps: told }));
+      },
+      (error: unknown) => {
+        onError(error);
+        respondPlain(response, 500, "internal error");
+      },
+    );
+  };
+}
+
+/** Options of {@link pipelineRoutes}. */
+export interface PipelineRoutesOptions {
+  readonly context: GenerateContext;
+  /** What a request has to know of its call. */
+  readonly callOf: (call: HandlerContext) => GenerateCall;
+}
+
+type StreamedEvent = Exclude<GenerateStreamResponse["event"], { case: undefined }>;
+
+/** The pipeline's two rpcs: the same function, with and without progress. */
+export function pipelineRoutes({ context, callOf }: PipelineRoutesOptions) {
+  return (router: ConnectRouter): void => {
+    router.service(ImagePipelineService, {
+      generate: (request, call) => generate(request, callOf(call), context),
+      generateStream: ({ request }, call) =>
+        createEventStream<StreamedEvent, GenerateStreamResponse>({
+          async run(emit) {
+            if (request === undefined) {
+              throw internal("the contract's rules were not checked");
+            }
+            return { case: "result", value: await generate(request, callOf(call), context, emit) };
+          },
+          toMessage: (event) => create(GenerateStreamResponseSchema, { event }),
+          withoutPreview,
+        }),
+    });
+  };
+}
+
+const nothing = new Uint8Array();
+
+function withoutPreview(event: StreamedEvent): StreamedEvent | undefined {
+  return event.case === "progress" && event.value.preview.length > 0
+    ? { case: "progress", value: { ...event.value, preview: nothing, previewContentType: "" } }
+    : undefined;
 }

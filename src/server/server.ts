@@ -27,7 +27,7 @@ export type { Precision } from "../engine/graph-files.js";
 export { PaintError, type PaintErrorKind } from "../engine/paint-error.js";
 export type { SideRule, SizeRules } from "../engine/picture-size.js";
 export { createDirectoryStore, type DirectoryStoreOptions } from "../image/directory-store.js";
-export type { EncodedImage, ImageFormat } from "../image/image-format.js";
+export type { EncodedImage, ImageFormat } from "../image/encode-image.js";
 export { type ImageStore, imageFileNameOf, type StoredImage } from "../image/image-store.js";
 export { StoreFullError } from "../image/store-full-error.js";
 export type { ConnectApp } from "../mesh/directory/app-connections.js";

@@ -6,7 +6,7 @@ import { bindIterable } from "../otelconnect/bind-iterable.js";
 import { leftCodeOf, serverCodeOf } from "../otelconnect/error-code.js";
 import { grpcStatusName } from "../otelconnect/status-codes.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
-import { traceIdOf } from "../trace/trace-id.js";
+import { traceIdOf } from "../trace/trace-fields.js";
 import type { RunningRequest, RunningRequests } from "./running-requests.js";
 
 /**

@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import type { WatchRequestsResponseSchema } from "../gen/throughline/studio/v1/studio_pb.js";
-import { createConnectError } from "../mesh/errors/connect-error.js";
+import { createConnectError } from "../mesh/errors/errors.js";
 import { createStreamBell } from "../mesh/serve/stream-bell.js";
 
 /** News of one request, as the contract has it. */

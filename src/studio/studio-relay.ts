@@ -3,8 +3,7 @@ import { type Client, Code, ConnectError, type ConnectRouter, type HandlerContex
 import { StudioService, type WatchRequestsResponseSchema } from "../gen/throughline/studio/v1/studio_pb.js";
 import { callerOf } from "../mesh/access/callers.js";
 import type { AppDirectory } from "../mesh/directory/app-directory.js";
-import { createConnectError } from "../mesh/errors/connect-error.js";
-import { unavailable } from "../mesh/errors/errors.js";
+import { createConnectError, unavailable } from "../mesh/errors/errors.js";
 
 /** What a pipeline's studio is made of. */
 export interface StudioRelayOptions {

@@ -1,12 +1,19 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, equals, fromJson, type MessageInitShape } from "@bufbuild/protobuf";
+import { type Value, ValueSchema } from "@bufbuild/protobuf/wkt";
 import { Code, type ConnectRouter } from "@connectrpc/connect";
-import { StudioService, type TraceSummarySchema } from "../gen/throughline/studio/v1/studio_pb.js";
-import { createConnectError } from "../mesh/errors/connect-error.js";
-import { toSpanMessage } from "./span-message.js";
+import type { Attributes, AttributeValue } from "@opentelemetry/api";
+import {
+  type SpanSchema,
+  StudioService,
+  type TraceSummarySchema,
+  type WatchEntityMapResponse,
+  WatchEntityMapResponseSchema,
+} from "../gen/throughline/studio/v1/studio_pb.js";
+import { createConnectError } from "../mesh/errors/errors.js";
+import { createStreamBell } from "../mesh/serve/stream-bell.js";
+import type { SpanRecord } from "../trace/span-record.js";
+import { entityMapOf } from "./entity-map.js";
 import type { SpanStore } from "./span-store.js";
-import { summarizeTrace } from "./trace-summary.js";
-import { watchEntityMap } from "./watch-entity-map.js";
-import { watchTrace } from "./watch-trace.js";
 
 /** What a request of the studio means where it says nothing, as the contract has it. */
 const defaults = { limit: 20, idleMs: 10_000, windowSeconds: 300 };
@@ -61,4 +68,192 @@ export function studioRoutes(store: SpanStore): (router: ConnectRouter) => void 
       },
     });
   };
+}
+
+/** A span as the studio's contract has it; its events are put in the order of time. */
+export function toSpanMessage(span: SpanRecord): MessageInitShape<typeof SpanSchema> {
+  const { traceId, spanId, parentSpanId, name, service, kind, startUnixNano, endUnixNano, status } = span;
+  return {
+    traceId,
+    spanId,
+    parentSpanId,
+    name,
+    service,
+    kind,
+    startUnixNano,
+    endUnixNano,
+    attributes: toValues(span.attributes),
+    events: span.events
+      .toSorted((a, b) => (a.timeUnixNano < b.timeUnixNano ? -1 : a.timeUnixNano > b.timeUnixNano ? 1 : 0))
+      .map((event) => ({ ...event, attributes: toValues(event.attributes) })),
+    status: status.code,
+    statusMessage: status.message,
+  };
+}
+
+function toValues(attributes: Attributes): { [key: string]: Value } {
+  return Object.fromEntries(Object.entries(attributes).map(([key, value]) => [key, toValue(value)]));
+}
+
+function toValue(value: AttributeValue | undefined): Value {
+  return fromJson(ValueSchema, Array.isArray(value) ? value.map(plain) : plain(value));
+}
+
+/** JSON, and so a Value in it, knows numbers that are finite only. */
+function plain(
+  value: string | number | boolean | readonly unknown[] | null | undefined,
+): string | number | boolean | null {
+  if (typeof value === "number" && !Number.isFinite(value)) {
+    return String(value);
+  }
+  return value === undefined || typeof value === "object" ? null : value;
+}
+
+/** What of a trace is there: at least one span. */
+export interface TraceParts {
+  readonly ended: readonly SpanRecord[];
+  readonly running: readonly SpanRecord[];
+  /** Nanoseconds since 1970. */
+  readonly nowUnixNano: bigint;
+}
+
+/** A trace in a line; undefined where no span of it is there. */
+export function summarizeTrace({
+  ended,
+  running,
+  nowUnixNano,
+}: TraceParts): MessageInitShape<typeof TraceSummarySchema> | undefined {
+  const spans = [...ended, ...running].toSorted((a, b) => Number(a.startUnixNano - b.startUnixNano));
+  const [oldest] = spans;
+  if (oldest === undefined) {
+    return undefined;
+  }
+  const first = spans.find(({ parentSpanId }) => parentSpanId === "") ?? oldest;
+  const ends = [...ended.map(({ endUnixNano }) => endUnixNano), ...(running.length > 0 ? [nowUnixNano] : [])];
+  const end = ends.reduce((latest, each) => (each > latest ? each : latest), oldest.startUnixNano);
+  return {
+    traceId: first.traceId,
+    name: first.name,
+    service: first.service,
+    startUnixNano: oldest.startUnixNano,
+    durationNano: end - oldest.startUnixNano,
+    spanCount: spans.length,
+    errorCount: spans.filter(({ status }) => status.code === "ERROR").length,
+    running: running.length > 0,
+  };
+}
+
+/** What to watch of the map. */
+export interface EntityMapWatch {
+  /** Seconds that the map looks back. */
+  readonly windowSeconds: number;
+  /** Ends the watching. */
+  readonly signal: AbortSignal;
+}
+
+/** Milliseconds from one map to the next, at least. */
+const pauseMs = 250;
+
+/** Of the time, the share that the maps of all watchers may take: a map is made of all spans, on the thread that takes exports. */
+const mostBusy = 0.5;
+
+/** Milliseconds after which spans that run are looked at again: one whose process is gone stops running without a word. */
+const lookMs = 5000;
+
+/**
+ * The map of apps and calls, now and after each change: also when the window leaves figures behind.
+ *
+ * @throws ConnectError RESOURCE_EXHAUSTED when the store is watched by too many.
+ */
+export async function* watchEntityMap(store: SpanStore, watch: EntityMapWatch): AsyncGenerator<WatchEntityMapResponse> {
+  const { windowSeconds, signal } = watch;
+  const bell = createStreamBell();
+  const pause = createStreamBell();
+  const leave = store.subscribe(() => bell.ring());
+  try {
+    let told: WatchEntityMapResponse | undefined;
+    while (!signal.aborted) {
+      const begunAt = performance.now();
+      const nowUnixNano = BigInt(Date.now()) * 1_000_000n;
+      const { isRunning } = store;
+      const { entities, calls, changesAfterMs } = entityMapOf(store.traces(), {
+        windowSeconds,
+        nowUnixNano,
+        isRunning,
+      });
+      const map = create(WatchEntityMapResponseSchema, { entities: [...entities], calls: [...calls] });
+      const isNew = told === undefined || !equals(WatchEntityMapResponseSchema, told, map);
+      const busyMs = (performance.now() - begunAt) * store.listenerCount();
+      if (isNew) {
+        told = map;
+        yield map;
+      }
+      await pause.wait(signal, Math.max(pauseMs, busyMs / mostBusy));
+      const runs = entities.some(({ figures }) => figures.running > 0);
+      const changesMs = Math.min(changesAfterMs ?? Number.POSITIVE_INFINITY, runs ? lookMs : Number.POSITIVE_INFINITY);
+      await bell.wait(signal, Number.isFinite(changesMs) ? Math.ceil(changesMs) : undefined);
+    }
+  } finally {
+    leave();
+  }
+}
+
+/** Which trace to watch. */
+export interface TraceWatch {
+  readonly traceId: string;
+  /** Milliseconds that the trace may be still before the watching ends; 0 for what is there now. */
+  readonly idleMs: number;
+  /** Ends the watching. */
+  readonly signal: AbortSignal;
+}
+
+/** Most spans that are told at once: a message with all spans of a trace could be larger than clients take. */
+const maxAtOnce = 100;
+
+/** Most spans that wait for a reader: a store keeps no more of a trace, but one that it forgot may come again with other spans. */
+const maxWaiting = 2000;
+
+/**
+ * The spans of a trace: those that are there at once, then each as it is heard of, running or ended. It ends when no span of the trace has been
+ * running, and none has come, for `idleMs`. A reader that is slow gets the latest state of each span and not the ones between.
+ *
+ * @throws ConnectError RESOURCE_EXHAUSTED when the store is watched by too many.
+ */
+export async function* watchTrace(store: SpanStore, watch: TraceWatch): AsyncGenerator<SpanRecord[]> {
+  const { traceId, idleMs, signal } = watch;
+  const bell = createStreamBell();
+  /** Not told yet, by span id. */
+  const news = new Map<string, SpanRecord>();
+  const note = (spans: readonly SpanRecord[]) => {
+    for (const span of spans.filter((each) => each.traceId === traceId)) {
+      const [oldest] = news.size >= maxWaiting && !news.has(span.spanId) ? news.keys() : [];
+      if (oldest !== undefined) {
+        news.delete(oldest);
+      }
+      news.set(span.spanId, span);
+      bell.ring();
+    }
+  };
+  const leave = store.subscribe(note);
+  try {
+    note([...store.spansOf(traceId), ...store.runningSpansOf(traceId)]);
+    for (;;) {
+      while (news.size > 0) {
+        const told = [...news.values()].slice(0, maxAtOnce);
+        for (const { spanId } of told) {
+          news.delete(spanId);
+        }
+        yield told;
+      }
+      if (idleMs === 0) {
+        return;
+      }
+      const heard = await bell.wait(signal, idleMs);
+      if (heard === "left" || (heard === "quiet" && store.runningSpansOf(traceId).length === 0)) {
+        return;
+      }
+    }
+  } finally {
+    leave();
+  }
 }

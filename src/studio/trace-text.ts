@@ -1,7 +1,6 @@
 import type { Attributes, AttributeValue } from "@opentelemetry/api";
 import type { SpanRecord } from "../trace/span-record.js";
 import { printable } from "./printable.js";
-import { createTraceScale, isRunning } from "./trace-scale.js";
 import { buildTraceTree, depthFirst, durationNanos, type TraceNode } from "./trace-tree.js";
 
 /** What a style makes of text: colours of services, red for errors, dim for figures. */
@@ -162,4 +161,34 @@ export function formatDuration(nanos: bigint): string {
   const [value, unit] = ms < 999.5 ? [ms, "ms"] : [ms / 1000, "s"];
   const digits = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
   return `${value.toFixed(digits)} ${unit}`;
+}
+
+/** Whether a span has not ended yet. */
+export function isRunning({ endUnixNano }: SpanRecord): boolean {
+  return endUnixNano === 0n;
+}
+
+/**
+ * Draws when a span ran, as a bar of at most `width` characters. The scale is the time of the roots; while one of them runs, it goes to the
+ * last that is known of any span.
+ */
+export function createTraceScale(roots: readonly TraceNode[], width: number): (span: SpanRecord) => string {
+  const scaling = roots.some(({ span }) => isRunning(span))
+    ? Array.from(depthFirst(roots), ({ span }) => span)
+    : roots.map(({ span }) => span);
+  const moments = scaling
+    .flatMap(({ startUnixNano, endUnixNano }) => (endUnixNano === 0n ? [startUnixNano] : [startUnixNano, endUnixNano]))
+    .sort((a, b) => Number(a - b));
+  const start = moments[0] ?? 0n;
+  const end = moments.at(-1) ?? start;
+  const total = Number(end - start);
+  const column = (time: bigint) => {
+    const share = total === 0 ? 0 : Number(time - start) / total;
+    return Math.round(Math.min(Math.max(share, 0), 1) * width);
+  };
+  return (span) => {
+    const from = column(span.startUnixNano);
+    const to = isRunning(span) ? width : column(span.startUnixNano + durationNanos(span));
+    return to > from ? " ".repeat(from) + "█".repeat(to - from) : `${" ".repeat(Math.min(from, width - 1))}▏`;
+  };
 }

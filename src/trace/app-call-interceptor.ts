@@ -12,9 +12,8 @@ import { createClientInterceptor } from "../otelconnect/client-interceptor.js";
 import { otelContext } from "../otelconnect/otel-context.js";
 import { methodName } from "../otelconnect/rpc-attributes.js";
 import { grpcStatusName } from "../otelconnect/status-codes.js";
-import { type Carrier, injectCarrier } from "./carrier.js";
-import { requestCarrierOf } from "./request-carrier.js";
-import { rpcStatusCode, settle } from "./settle-span.js";
+import { type Carrier, injectCarrier, requestCarrierOf } from "./carrier.js";
+import { rpcStatusCode, settle } from "./span-scope.js";
 
 export interface AppCallInterceptorOptions {
   readonly tracer: Tracer;

@@ -12,9 +12,8 @@ import {
 import { otelContext } from "../otelconnect/otel-context.js";
 import type { RemoteParent } from "../otelconnect/remote-parent.js";
 import { createServerInterceptor } from "../otelconnect/server-interceptor.js";
-import { bodyCarrier, withBodyCarrier } from "./body-carrier.js";
-import { extractCarrier } from "./carrier.js";
-import { settle } from "./settle-span.js";
+import { bodyCarrier, extractCarrier, withBodyCarrier } from "./carrier.js";
+import { settle } from "./span-scope.js";
 
 export interface ServerSpanInterceptorOptions {
   readonly tracer: Tracer;

@@ -1,4 +1,4 @@
-import { type Context, context, isSpanContextValid, TraceFlags, trace } from "@opentelemetry/api";
+import { type Context, context, isSpanContextValid, isValidTraceId, TraceFlags, trace } from "@opentelemetry/api";
 
 /**
  * What ties a line of a log to a span, under the names that OpenTelemetry has for logs in formats of others; empty where there is no
@@ -37,4 +37,13 @@ export function activeTraceFields(): TraceFields {
   const span = trace.getSpan(active);
   const isSampled = ((span?.spanContext().traceFlags ?? 0) & TraceFlags.SAMPLED) !== 0;
   return isSampled && span?.isRecording() === false ? {} : traceFieldsOf(active);
+}
+
+/**
+ * Trace id of the span in a context: 32 lower-case hexadecimal digits, also when the trace is not sampled. Empty when there is no
+ * trace, as with tracing switched off.
+ */
+export function traceIdOf(scope: Context): string {
+  const traceId = trace.getSpanContext(scope)?.traceId ?? "";
+  return isValidTraceId(traceId) ? traceId : "";
 }

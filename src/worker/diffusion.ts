@@ -1,7 +1,8 @@
 import { type Context, type Span, SpanKind, type Tracer } from "@opentelemetry/api";
 import type { Engine, GeneratedImage, GenerateOptions, PaintRequest, PaintSettings } from "../engine/engine.js";
-import { settleFailure } from "../trace/settle-span.js";
-import { withSpan } from "../trace/span-scope.js";
+import { type DeliveredImage, deliverImage, type ImageDelivery } from "../image/delivery.js";
+import { contentTypeOf, encodeImage, type ImageFormat, type RgbPixels } from "../image/encode-image.js";
+import { settleFailure, withSpan } from "../trace/span-scope.js";
 import type { WorkerMetrics } from "./worker-metrics.js";
 
 /** Makes the spans of an image and of its stages, and measures them. */
@@ -65,4 +66,21 @@ function settingsAttributes(settings: PaintSettings, executionProvider: string) 
     "image.width": settings.width,
     "image.height": settings.height,
   };
+}
+
+/** Encodes an image and puts it where the caller can get it, on an `upload` span. */
+export function upload(
+  { tracer, stageTracer, metrics }: PaintingWatch,
+  parent: Context,
+  pixels: RgbPixels,
+  format: ImageFormat,
+  delivery: ImageDelivery,
+): Promise<DeliveredImage> {
+  return withSpan(tracer, "upload", { parent }, async (span, scope) => {
+    const startedAt = performance.now();
+    const image = await withSpan(stageTracer, "image-encode", { parent: scope }, () => encodeImage(pixels, format));
+    metrics.stageTook("image-encode", performance.now() - startedAt);
+    span.setAttributes({ "image.file_size": image.bytes.length, "image.content_type": contentTypeOf(format) });
+    return deliverImage(image, delivery);
+  });
 }

@@ -4,17 +4,13 @@ import type { Engine, GenerateOptions } from "../engine/engine.js";
 import { type InferRequest, type InferResponse, InferResponseSchema } from "../gen/throughline/v1/worker_pb.js";
 import type { ImageStore } from "../image/image-store.js";
 import type { RemoteParent } from "../otelconnect/remote-parent.js";
-import { readCallerContext } from "../trace/caller-context.js";
+import { readCallerContext } from "../trace/carrier.js";
 import { withSpan } from "../trace/span-scope.js";
-import type { Admission, Slot } from "./admission.js";
-import { admit } from "./admit.js";
-import { diffusion } from "./diffusion.js";
-import { deliveryOf, encodingOf } from "./generation-options.js";
-import { type Job, jobOf } from "./job.js";
+import { type Admission, admit, type Slot, tooLateError } from "./admission.js";
+import { diffusion, upload } from "./diffusion.js";
+import { deliveryOf, encodingOf, type Job, jobOf } from "./job.js";
 import { paintErrorToConnect } from "./paint-error-to-connect.js";
 import { describeProgress, type InferEvent, type InferProgress, progressOf, uploading } from "./progress.js";
-import { tooLateError } from "./too-late.js";
-import { upload } from "./upload.js";
 import type { WorkerMetrics } from "./worker-metrics.js";
 
 /** What the worker needs to answer a request. */

@@ -1,10 +1,11 @@
-import type { Engine, PaintRequest, PaintSettings } from "../engine/engine.js";
+import type { Engine, PaintRequest, PaintSettings, SchedulerName } from "../engine/engine.js";
 import { PaintError } from "../engine/paint-error.js";
 import { resolveSettings } from "../engine/paint-settings.js";
-import type { GenerationOptions } from "../gen/throughline/v1/image_pb.js";
+import { Delivery, type GenerationOptions, ImageFormat, Scheduler } from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest } from "../gen/throughline/v1/worker_pb.js";
+import type { ImageDelivery, ImageTarget } from "../image/delivery.js";
+import type { ImageFormat as Encoding } from "../image/encode-image.js";
 import { seedOf } from "../image/seed.js";
-import { paintRequestOf } from "./generation-options.js";
 import { refusalOfPaintError } from "./paint-error-to-connect.js";
 import { type PaintingWork, paintingWork } from "./painting-estimate.js";
 
@@ -29,4 +30,59 @@ export function jobOf({ prompt, options }: InferRequest, { info: { limits } }: E
   } catch (error) {
     throw error instanceof PaintError ? refusalOfPaintError(error) : error;
   }
+}
+
+/** Contract to engine. The values are checked by the contract's rules before they come here. */
+const schedulers: Record<Scheduler, SchedulerName | undefined> = {
+  [Scheduler.UNSPECIFIED]: undefined,
+  [Scheduler.EULER_DISCRETE]: "euler-discrete",
+  [Scheduler.EULER_ANCESTRAL]: "euler-ancestral",
+  [Scheduler.DPMPP_2M]: "dpmpp-2m",
+  [Scheduler.DPMPP_2M_KARRAS]: "dpmpp-2m-karras",
+  [Scheduler.DDIM]: "ddim",
+  [Scheduler.LCM]: "lcm",
+};
+
+const encodings: Record<ImageFormat, Encoding> = {
+  [ImageFormat.UNSPECIFIED]: "png",
+  [ImageFormat.PNG]: "png",
+  [ImageFormat.JPEG]: "jpeg",
+  [ImageFormat.WEBP]: "webp",
+};
+
+/** How a request is put to the engine. */
+export interface PaintRequestInit {
+  readonly prompt: string;
+  readonly seed: number;
+  readonly options: GenerationOptions | undefined;
+  /** Whether anybody reads previews. */
+  readonly withPreviews: boolean;
+}
+
+/** The engine's request for a prompt with options; what is absent stays absent, so that the model's own default holds. */
+export function paintRequestOf({ prompt, seed, options, withPreviews }: PaintRequestInit): PaintRequest {
+  return {
+    prompt,
+    seed,
+    negativePrompt: options?.negativePrompt,
+    width: options?.width,
+    height: options?.height,
+    steps: options?.numInferenceSteps,
+    guidanceScale: options?.guidanceScale,
+    previewInterval: withPreviews ? options?.previewInterval : undefined,
+    scheduler: schedulers[options?.scheduler ?? Scheduler.UNSPECIFIED],
+  };
+}
+
+/** The encoding that the options ask for; PNG unless they do. */
+export function encodingOf(options: GenerationOptions | undefined): Encoding {
+  return encodings[options?.format ?? ImageFormat.UNSPECIFIED];
+}
+
+/** How the options ask for the image to be delivered. Without a store that is a `data:` URI, unless they ask for bytes. */
+export function deliveryOf(options: GenerationOptions | undefined, target: ImageTarget | undefined): ImageDelivery {
+  if (options?.delivery === Delivery.INLINE) {
+    return "inline";
+  }
+  return options?.delivery === Delivery.DATA_URI ? "data-uri" : (target ?? "data-uri");
 }

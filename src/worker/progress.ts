@@ -2,8 +2,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { PaintEvent, Pixels } from "../engine/engine.js";
 import { Stage } from "../gen/throughline/v1/image_pb.js";
 import { type InferStreamResponse, InferStreamResponseSchema } from "../gen/throughline/v1/worker_pb.js";
-import { encodeImage } from "../image/encode-image.js";
-import { contentTypeOf } from "../image/image-format.js";
+import { contentTypeOf, encodeImage } from "../image/encode-image.js";
 import type { QueuePosition } from "./admission.js";
 
 /** How far a request is; its preview is not encoded yet. */

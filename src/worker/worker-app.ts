@@ -1,20 +1,21 @@
-import type { HandlerContext } from "@connectrpc/connect";
+import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
 import { ROOT_CONTEXT } from "@opentelemetry/api";
 import type { Logger } from "pino";
 import { callDeadline } from "../app/call-deadline.js";
 import { type App, createApp } from "../app/create-app.js";
+import { createEventStream } from "../app/event-stream.js";
 import type { Engine } from "../engine/engine.js";
-import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
+import { type InferStreamResponse, TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
-import { sharingKeyOf } from "../mesh/access/sharing-key.js";
-import { unavailable } from "../mesh/errors/errors.js";
+import { sharingKeyOf } from "../mesh/access/callers.js";
+import { internal, unavailable } from "../mesh/errors/errors.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import { withSpan } from "../trace/span-scope.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import { createAdmission, defaultMaxWaiting } from "./admission.js";
-import type { InferCall, InferContext } from "./infer.js";
-import { workerRoutes } from "./routes.js";
+import { type InferCall, type InferContext, infer } from "./infer.js";
+import { type StreamedEvent, toStreamMessage, withoutPreview } from "./progress.js";
 import { createWorkerMetrics } from "./worker-metrics.js";
 
 /** An engine that lives on its own: it can be away for a while, and has to be closed. */
@@ -104,4 +105,32 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     telemetry,
     logger,
   });
+}
+
+/** Options of {@link workerRoutes}. */
+export interface WorkerRoutesOptions {
+  /** Called for each call, because the engine comes after the server. */
+  readonly context: () => InferContext;
+  /** What a request has to know of its call. */
+  readonly callOf: (call: HandlerContext) => InferCall;
+}
+
+/** The worker's two rpcs: the same function, with and without progress. */
+export function workerRoutes({ context, callOf }: WorkerRoutesOptions) {
+  return (router: ConnectRouter): void => {
+    router.service(TextToImageWorkerService, {
+      infer: (request, call) => infer(request, callOf(call), context()),
+      inferStream: ({ request }, call) =>
+        createEventStream<StreamedEvent, InferStreamResponse>({
+          async run(emit) {
+            if (request === undefined) {
+              throw internal("the contract's rules were not checked");
+            }
+            return { case: "result", value: await infer(request, callOf(call), context(), emit) };
+          },
+          toMessage: toStreamMessage,
+          withoutPreview,
+        }),
+    });
+  };
 }

@@ -3,7 +3,7 @@ import { type TestContext, test } from "node:test";
 import { Code, ConnectError, type ConnectRouter, createClient, createRouterTransport } from "@connectrpc/connect";
 import { z } from "zod";
 import { createCallLog } from "../../src/app/call-log.js";
-import { createLogger } from "../../src/app/create-logger.js";
+import { createLogger } from "../../src/app/observe.js";
 import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
 import { callerContextKey } from "../../src/mesh/access/callers.js";
 import { deadlineExceeded, internal, unavailable } from "../../src/mesh/errors/errors.js";

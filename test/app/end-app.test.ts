@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type EndAppOptions, endApp, teardownMs } from "../../src/app/end-app.js";
+import { type EndAppOptions, endApp, teardownMs } from "../../src/app/lifecycle.js";
 
 function ending(options: Pick<EndAppOptions, "teardown">) {
   const logged: unknown[] = [];

@@ -5,7 +5,7 @@ import { suite, type TestContext, test } from "node:test";
 import { pino } from "pino";
 import { z } from "zod";
 import type { Protection } from "../../src/app/protection.js";
-import { openMetricsPort } from "../../src/cli/service/metrics-port.js";
+import { openMetricsPort } from "../../src/cli/service/serve-app.js";
 import { OpenServerError } from "../../src/mesh/port/listen-exposure.js";
 import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
 import { runCommand, startCommand } from "./support/run-command.js";

@@ -1,9 +1,13 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import sharp from "sharp";
-import { parseDataUri, toDataUri } from "../../src/image/data-uri.js";
-import { encodeImage } from "../../src/image/encode-image.js";
-import { contentTypeOf, formatOfContentType } from "../../src/image/image-format.js";
+import {
+  contentTypeOf,
+  encodeImage,
+  formatOfContentType,
+  parseDataUri,
+  toDataUri,
+} from "../../src/image/encode-image.js";
 
 /** A gradient with a hard edge, 24×16, so that a swapped axis or channel shows. */
 function gradient() {

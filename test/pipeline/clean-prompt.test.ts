@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { cleanPrompt, codePointLength } from "../../src/pipeline/clean-prompt.js";
+import { cleanPrompt, codePointLength } from "../../src/pipeline/generate.js";
 
 const cases: [name: string, raw: string, clean: string][] = [
   ["tabs, runs of spaces and both ends", "  a red\theart ", "a red heart"],

@@ -4,7 +4,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { Delivery, GenerationOptionsSchema, ImageSchema } from "../../src/gen/throughline/v1/image_pb.js";
 import type { ImageDelivery } from "../../src/image/delivery.js";
-import { deliver, deliveryOf } from "../../src/pipeline/deliver.js";
+import { deliver, deliveryOf } from "../../src/pipeline/generate.js";
 
 const given = (image: MessageInitShape<typeof ImageSchema>, delivery: ImageDelivery = "data-uri") =>
   deliver(create(ImageSchema, image), delivery);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { Delivery } from "../../src/gen/throughline/v1/image_pb.js";
 import { invalidField, unavailable } from "../../src/mesh/errors/errors.js";
-import { createInlineSupport } from "../../src/pipeline/inline-support.js";
+import { createInlineSupport } from "../../src/pipeline/call-worker.js";
 
 /** A worker that rejects INLINE in the words of its contract, and what it was asked for. */
 function oldWorker(path: string) {

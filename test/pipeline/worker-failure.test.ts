@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { workerFailure } from "../../src/pipeline/worker-failure.js";
+import { workerFailure } from "../../src/pipeline/call-worker.js";
 
 /** What the caller gets where the call to the worker fails. */
 function told(error: unknown, signal = new AbortController().signal): ConnectError {

@@ -4,7 +4,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { GenerateResponseSchema } from "../../src/gen/throughline/v1/pipeline_pb.js";
 import { InferResponseSchema, InferStreamResponseSchema } from "../../src/gen/throughline/v1/worker_pb.js";
 import type { LoadReport } from "../../src/mesh/balance/replica-load.js";
-import { loadOfWorker } from "../../src/pipeline/worker-load.js";
+import { loadOfWorker } from "../../src/pipeline/pipeline-app.js";
 
 const painted = { timings: { queueMs: 400, totalMs: 1_000 } };
 

@@ -8,7 +8,7 @@ import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { createCollector } from "../../src/studio/collector.js";
 import { withSpan } from "../../src/trace/span-scope.js";
 import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
-import { traceIdOf } from "../../src/trace/trace-id.js";
+import { traceIdOf } from "../../src/trace/trace-fields.js";
 
 async function startCollector(t: TestContext) {
   const { routes, httpHandler, store } = createCollector();

@@ -12,7 +12,7 @@ import { ExportTraceServiceResponseSchema } from "../../src/gen/opentelemetry/pr
 import { createCollector } from "../../src/studio/collector.js";
 import { withSpan } from "../../src/trace/span-scope.js";
 import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
-import { traceIdOf } from "../../src/trace/trace-id.js";
+import { traceIdOf } from "../../src/trace/trace-fields.js";
 import { dumpSpans, text } from "../support/dump-spans.js";
 
 const soon = () => AbortSignal.timeout(30_000);

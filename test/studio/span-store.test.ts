@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Code } from "@connectrpc/connect";
-import { spanBytes } from "../../src/studio/span-bytes.js";
-import { createSpanStore } from "../../src/studio/span-store.js";
+import { createSpanStore, spanBytes } from "../../src/studio/span-store.js";
 import type { SpanRecord } from "../../src/trace/span-record.js";
 import { makeSpan } from "../support/make-span.js";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createSpanStore } from "../../src/studio/span-store.js";
-import { watchTrace } from "../../src/studio/watch-trace.js";
+import { watchTrace } from "../../src/studio/studio-service.js";
 import { makeSpan } from "../support/make-span.js";
 
 test("for a reader who does not read, the newest 2,000 spans are kept and no more", async () => {

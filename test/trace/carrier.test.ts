@@ -4,7 +4,7 @@ import { propagation, ROOT_CONTEXT, type TextMapPropagator, trace } from "@opent
 import { extractCarrier, injectCarrier } from "../../src/trace/carrier.js";
 import { withSpan } from "../../src/trace/span-scope.js";
 import { createPropagator, createSilentPropagator } from "../../src/trace/telemetry/spans.js";
-import { traceIdOf } from "../../src/trace/trace-id.js";
+import { traceIdOf } from "../../src/trace/trace-fields.js";
 import { testTelemetry } from "../support/telemetry.js";
 
 const traceId = "0af7651916cd43dd8448eb211c80319c";

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { context, ROOT_CONTEXT, SpanKind, trace } from "@opentelemetry/api";
 import { iterateWithSpan, withSpan } from "../../src/trace/span-scope.js";
-import { traceIdOf } from "../../src/trace/trace-id.js";
+import { traceIdOf } from "../../src/trace/trace-fields.js";
 import { dumpSpans, text } from "../support/dump-spans.js";
 import { testTelemetry } from "../support/telemetry.js";
 

@@ -3,7 +3,7 @@ import test from "node:test";
 import { Code } from "@connectrpc/connect";
 import { PaintError } from "../../src/engine/paint-error.js";
 import { StoreFullError } from "../../src/image/store-full-error.js";
-import { hasReason } from "../../src/mesh/errors/error-reason.js";
+import { hasReason } from "../../src/mesh/errors/errors.js";
 import { paintErrorToConnect, refusalOfPaintError } from "../../src/worker/paint-error-to-connect.js";
 
 test("a request whose engine died in the middle of it may be made once more, one that found it dead as often as any", () => {

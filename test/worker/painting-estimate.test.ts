@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { retryDelayMsOf } from "../../src/mesh/errors/retry-info.js";
+import { retryDelayMsOf } from "../../src/mesh/errors/errors.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
+import { tooLate, tooLateError } from "../../src/worker/admission.js";
 import { createPaintingEstimate, type PaintingWork, paintingWork } from "../../src/worker/painting-estimate.js";
-import { tooLate, tooLateError } from "../../src/worker/too-late.js";
 
 const small: PaintingWork = { unetRuns: 4, latentPixels: 64 };
 const large: PaintingWork = { unetRuns: 100, latentPixels: 1024 };

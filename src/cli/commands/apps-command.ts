@@ -1,4 +1,4 @@
-import { createLogger } from "../../app/create-logger.js";
+import { createLogger } from "../../app/observe.js";
 import { TextToImageWorkerService } from "../../gen/throughline/v1/worker_pb.js";
 import { createAppConnections } from "../../mesh/directory/app-connections.js";
 import { createAppConnector } from "../../mesh/directory/app-connector.js";

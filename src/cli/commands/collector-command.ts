@@ -1,8 +1,8 @@
 import { createCallLog } from "../../app/call-log.js";
-import { createLogger } from "../../app/create-logger.js";
+import { createLogger } from "../../app/observe.js";
 import { createGuard } from "../../app/protection.js";
 import { StudioService } from "../../gen/throughline/studio/v1/studio_pb.js";
-import { gateHandler } from "../../mesh/access/gate-handler.js";
+import { gateHandler } from "../../mesh/access/gate.js";
 import { createHostInterceptor, foreignHostMessage, hasAllowedHost } from "../../mesh/access/host-check.js";
 import { listen } from "../../mesh/port/listen.js";
 import { respondPlain } from "../../mesh/port/node-handler.js";

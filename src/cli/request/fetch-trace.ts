@@ -1,6 +1,9 @@
-import type { SpanRecord } from "../../trace/span-record.js";
+import { type JsonValue, toJson } from "@bufbuild/protobuf";
+import { type Value, ValueSchema } from "@bufbuild/protobuf/wkt";
+import type { Attributes, AttributeValue } from "@opentelemetry/api";
+import type { Span } from "../../gen/throughline/studio/v1/studio_pb.js";
+import type { SpanKindName, SpanRecord } from "../../trace/span-record.js";
 import { missingSpans } from "./contract-spans.js";
-import { spanRecordOf } from "./span-record-of.js";
 import { collectorFailure, type StudioSource } from "./studio-client.js";
 
 /** Which trace, and how long to wait for all of it. */
@@ -44,4 +47,57 @@ export async function fetchTrace(query: TraceQuery): Promise<SpanRecord[]> {
     over.abort();
   }
   return [...spans.values()];
+}
+
+/** A span as the studio tells of it, in the form that trees are made of. It ends at 0 while it runs. */
+export function spanRecordOf(span: Span): SpanRecord {
+  const { traceId, spanId, parentSpanId, name, service, startUnixNano, endUnixNano, statusMessage } = span;
+  return {
+    traceId,
+    spanId,
+    parentSpanId,
+    traceState: "",
+    name,
+    kind: kinds.find((kind) => kind === span.kind) ?? "INTERNAL",
+    service,
+    startUnixNano,
+    endUnixNano,
+    attributes: attributesOf(span.attributes),
+    events: span.events.map((event) => ({
+      name: event.name,
+      timeUnixNano: event.timeUnixNano,
+      attributes: attributesOf(event.attributes),
+    })),
+    links: [],
+    status: { code: statuses.find((status) => status === span.status) ?? "UNSET", message: statusMessage },
+    resource: { "service.name": service },
+  };
+}
+
+const kinds = ["INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"] as const satisfies readonly SpanKindName[];
+const statuses = ["UNSET", "OK", "ERROR"] as const;
+
+function attributesOf(values: Readonly<Record<string, Value>>): Attributes {
+  return Object.fromEntries(
+    Object.entries(values).map(([key, value]) => [key, attributeValueOf(toJson(ValueSchema, value))]),
+  );
+}
+
+/** Attributes are scalars and arrays of one kind of scalar; what a Value holds beyond that becomes JSON text. */
+function attributeValueOf(value: JsonValue): AttributeValue {
+  if (typeof value === "string" || typeof value === "number" || typeof value === "boolean") {
+    return value;
+  }
+  if (Array.isArray(value)) {
+    if (value.every((item) => typeof item === "string")) {
+      return value;
+    }
+    if (value.every((item) => typeof item === "number")) {
+      return value;
+    }
+    if (value.every((item) => typeof item === "boolean")) {
+      return value;
+    }
+  }
+  return value === null ? "" : JSON.stringify(value);
 }

@@ -1,4 +1,4 @@
-import type { ImageFormat } from "../../image/image-format.js";
+import type { ImageFormat } from "../../image/encode-image.js";
 
 /** How a file of each format begins, in hexadecimal. */
 const signatures: Record<ImageFormat, RegExp> = {

@@ -1,6 +1,6 @@
 import { extname } from "node:path";
 import type { Progress } from "../../gen/throughline/v1/image_pb.js";
-import { extensionOf, formatOfContentType } from "../../image/image-format.js";
+import { extensionOf, formatOfContentType } from "../../image/encode-image.js";
 import { beginsLike } from "./picture-signature.js";
 import { writeFileWhole } from "./write-file-whole.js";
 

@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import { logRefusedFile } from "../../app/log-refused-file.js";
+import { logRefusedFile } from "../../app/observe.js";
 import { type AppDirectory, createAppDirectory } from "../../mesh/directory/app-directory.js";
 import { reloadAppsFile } from "../../mesh/directory/apps-file.js";
 import { CommandError, usageError } from "../command-error.js";

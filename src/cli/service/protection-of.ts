@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import { logRefusedFile } from "../../app/log-refused-file.js";
+import { logRefusedFile } from "../../app/observe.js";
 import type { Protection } from "../../app/protection.js";
 import { reloadCallersFile } from "../../mesh/access/callers-file.js";
 import { reloadTlsMaterial } from "../../mesh/tls/tls-material.js";

@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import { logRefusedFile } from "../../app/log-refused-file.js";
+import { logRefusedFile } from "../../app/observe.js";
 import { openAppSecurity } from "../../mesh/directory/app-security.js";
 import type { ConnectionSecurity } from "../../mesh/grpc/connection.js";
 import { usageError } from "../command-error.js";

@@ -1,7 +1,6 @@
 import { telemetryVariables } from "../../trace/telemetry/telemetry-variables.js";
 import { visitCommands } from "../commands.js";
 import { hubVariables } from "./hub-variables.js";
-import { proxyVariables } from "./proxy-variables.js";
 import type { Setting } from "./setting.js";
 
 interface Row {
@@ -67,3 +66,12 @@ function code(text: string): string {
 function escapeCell(text: string): string {
   return text.replaceAll("|", "\\|");
 }
+
+/** Variables that name proxies, with one line of help each. */
+export const proxyVariables = {
+  HTTPS_PROXY: "URL of the proxy for downloads from the Hub; `https_proxy` wins over it; default none",
+  HTTP_PROXY:
+    "the same where `HF_ENDPOINT` is an `http://` URL, and where there is no other; `http_proxy` wins over it",
+  NO_PROXY:
+    "hosts that are reached directly, with commas between them; `no_proxy` wins over it, and loopback is always among them",
+} as const;

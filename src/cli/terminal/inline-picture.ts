@@ -1,4 +1,4 @@
-import { formatOfContentType, type ImageFormat } from "../../image/image-format.js";
+import { formatOfContentType, type ImageFormat } from "../../image/encode-image.js";
 import type { Environment } from "../../trace/telemetry/environment.js";
 
 /** How a terminal wants to be given a picture. */

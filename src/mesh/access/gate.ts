@@ -1,12 +1,11 @@
-import { Code, type ConnectError } from "@connectrpc/connect";
-import { createConnectError } from "../errors/connect-error.js";
-import { retryInfo } from "../errors/retry-info.js";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { createConnectError, retryInfo } from "../errors/errors.js";
 import { addressGroup } from "../port/listen-addresses.js";
+import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
 import type { Reloaded } from "../tls/reloaded-files.js";
 import type { CallerDirectory, CallerEntry } from "./caller-directory.js";
 import { appDenied, type Caller } from "./callers.js";
-import type { Peer } from "./peer.js";
-import { createRateLimit, type RateLimit } from "./rate-limit.js";
+import { type Peer, peerOf } from "./peer.js";
 
 /** What is known of a call before its body is read. */
 export interface GateCall {
@@ -135,4 +134,70 @@ function exhausted(message: string, waitMs: number): ConnectError {
     details: [retryInfo(waitMs)],
     metadata: { "grpc-retry-pushback-ms": String(waitMs) },
   });
+}
+
+const statuses = new Map([
+  [Code.Unauthenticated, 401],
+  [Code.PermissionDenied, 403],
+  [Code.ResourceExhausted, 429],
+]);
+
+/** Answers a request of a caller who was let in. */
+export type CallerHandler = (request: NodeRequest, response: NodeResponse, caller: Caller) => void;
+
+/** Puts a gate before what is no RPC: 401, 403 or 429 in plain text for whom it does not let in. */
+export function gateHandler(gate: Gate, handler: CallerHandler): NodeHandler {
+  return (request, response) => {
+    let entry: Entry;
+    try {
+      entry = enterWith(gate, request, undefined);
+    } catch (error) {
+      const { code, rawMessage } = ConnectError.from(error);
+      const status = statuses.get(code) ?? 500;
+      // A body that nobody reads would block the connection for the next request.
+      request.resume();
+      return respondPlain(response, status, rawMessage, status === 401 ? { "www-authenticate": "Bearer" } : {});
+    }
+    response.once("close", entry.leave);
+    handler(request, response, entry.caller);
+  };
+}
+
+/** Brings a request to a gate. @param service full name of the service; undefined for what is no RPC. */
+export function enterWith(gate: Gate, request: NodeRequest, service: string | undefined): Entry {
+  return gate.enter({ service, authorization: request.headers.authorization, peer: peerOf(request) });
+}
+
+/** A token bucket: full at first, one token a request, refilled evenly. */
+export interface RateLimit {
+  /** Takes a token. Returns 0, or without a token the milliseconds until there is one. */
+  take(): number;
+}
+
+/** Options of {@link createRateLimit}. */
+export interface RateLimitOptions {
+  /** Tokens that come back each second, more than 0. */
+  readonly perSecond: number;
+  /** Tokens that the bucket holds, 1 or more: how many requests may come at once after a pause. */
+  readonly burst: number;
+  /** Milliseconds of a clock that never goes back. */
+  readonly now?: (() => number) | undefined;
+}
+
+/** Makes a bucket. */
+export function createRateLimit({ perSecond, burst, now = () => performance.now() }: RateLimitOptions): RateLimit {
+  let tokens = burst;
+  let filledAt = now();
+  return {
+    take() {
+      const at = now();
+      tokens = Math.min(burst, tokens + ((at - filledAt) / 1000) * perSecond);
+      filledAt = at;
+      if (tokens >= 1) {
+        tokens--;
+        return 0;
+      }
+      return Math.ceil(((1 - tokens) / perSecond) * 1000);
+    },
+  };
 }

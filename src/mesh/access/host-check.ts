@@ -1,6 +1,6 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { Code, type Interceptor } from "@connectrpc/connect";
-import { createConnectError } from "../errors/connect-error.js";
+import { createConnectError } from "../errors/errors.js";
 import { isLoopbackName } from "../port/listen-exposure.js";
 import type { NodeRequest } from "../port/node-handler.js";
 

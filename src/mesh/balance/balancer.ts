@@ -1,5 +1,4 @@
-import { queueFull, unavailable } from "../errors/errors.js";
-import { retryDelayMsOf } from "../errors/retry-info.js";
+import { queueFull, retryDelayMsOf, unavailable } from "../errors/errors.js";
 import { type AddressWatch, type GrpcAddress, watchAddresses } from "../grpc/grpc-addresses.js";
 import type { Connections } from "../grpc/grpc-connections.js";
 import { CallFailure } from "../grpc/grpc-status.js";

@@ -10,8 +10,7 @@ import type { WorkerHealth, WorkerStatus } from "../grpc/connection.js";
 import type { GrpcAddress } from "../grpc/grpc-addresses.js";
 import type { Connections } from "../grpc/grpc-connections.js";
 import type { Policies } from "../grpc/policies.js";
-import { createOutlierWatch, type OutlierWatch } from "./outliers.js";
-import { createReplicaLoad, type ReplicaLoad } from "./replica-load.js";
+import { createOutlierWatch, createReplicaLoad, type OutlierWatch, type ReplicaLoad } from "./replica-load.js";
 
 /** One replica of an app: its address with all that is known of it. */
 export interface Replica {

@@ -1,7 +1,5 @@
 import { Code, type ConnectError } from "@connectrpc/connect";
-import { hasReason } from "../errors/error-reason.js";
-import { unavailable } from "../errors/errors.js";
-import { retryDelayMsOf } from "../errors/retry-info.js";
+import { hasReason, retryDelayMsOf, unavailable } from "../errors/errors.js";
 import { CallFailure } from "../grpc/grpc-status.js";
 import type { Policies } from "../grpc/policies.js";
 import type { CallAttempt, RetryReason } from "./attempt.js";

@@ -1,8 +1,7 @@
+import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
 import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { createConnectError } from "./connect-error.js";
-import { type ErrorReason, errorInfo } from "./error-reason.js";
-import { retryInfo } from "./retry-info.js";
+import { ErrorInfoSchema, type RetryInfo, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 
 /**
  * Turns whatever was thrown into the error that the client gets:
@@ -101,4 +100,93 @@ export function queueFull(message: string, retryDelayMs: number): ConnectError {
     details: [retryInfo(retryDelayMs), errorInfo("QUEUE_FULL")],
     metadata: { "grpc-retry-pushback-ms": "0" },
   });
+}
+
+/** A message to attach to an error, with its type: what `google.rpc.Status.details` carries. */
+export interface ErrorDetail<Desc extends DescMessage = DescMessage> {
+  readonly desc: Desc;
+  readonly value: MessageInitShape<Desc>;
+}
+
+/** What an error says to the client (code, message, details, metadata), and what only the log may see (cause). */
+export interface ConnectErrorInit {
+  readonly code: Code;
+  /** A plain sentence for callers: no prompt, no address, no stack. */
+  readonly message: string;
+  readonly details?: readonly ErrorDetail[];
+  /** Sent as response headers or trailers. */
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** Never sent; kept for the log. */
+  readonly cause?: unknown;
+}
+
+/** Makes a ConnectError from named parts, because the constructor takes five positional ones. */
+export function createConnectError(init: ConnectErrorInit): ConnectError {
+  return new ConnectError(init.message, init.code, init.metadata, [...(init.details ?? [])], init.cause);
+}
+
+/** Longest delay that is told or believed, in milliseconds: a day. */
+const maxDelayMs = 86_400_000;
+
+/** The google.rpc.RetryInfo detail: try again in `retryDelayMs` milliseconds, cut to 0 to a day; what is no number counts as a day. */
+export function retryInfo(retryDelayMs: number): ErrorDetail<typeof RetryInfoSchema> {
+  const delayMs = Math.round(cut(retryDelayMs));
+  return {
+    desc: RetryInfoSchema,
+    value: { retryDelay: { seconds: BigInt(Math.floor(delayMs / 1000)), nanos: (delayMs % 1000) * 1_000_000 } },
+  };
+}
+
+/** The delay in milliseconds that an error's google.rpc.RetryInfo asks for, cut to 0 to a day; undefined without one. */
+export function retryDelayMsOf(error: ConnectError): number | undefined {
+  const info: RetryInfo | undefined = error.findDetails(RetryInfoSchema)[0];
+  if (info?.retryDelay === undefined) {
+    return undefined;
+  }
+  return cut(Number(info.retryDelay.seconds) * 1000 + info.retryDelay.nanos / 1_000_000);
+}
+
+function cut(delayMs: number): number {
+  return Number.isNaN(delayMs) ? maxDelayMs : Math.min(Math.max(0, delayMs), maxDelayMs);
+}
+
+/**
+ * What a failure hides from the client and only this process can log: a foreign error itself, or the foreign cause of a ConnectError.
+ * Undefined where there is none. An abort adds nothing to the code. What another server answered is never a cause: that server has its own
+ * log, and its message may hold anything.
+ */
+export function hiddenCauseOf(error: unknown): unknown {
+  const cause = error instanceof ConnectError ? error.cause : error;
+  const isAbort = cause instanceof Error && (cause.name === "AbortError" || cause.name === "TimeoutError");
+  return cause instanceof ConnectError || isAbort ? undefined : cause;
+}
+
+/** Who gives the reasons: `google.rpc.ErrorInfo.domain`. */
+const domain = "throughline";
+
+/**
+ * Why a call failed, for programs: `google.rpc.ErrorInfo.reason`.
+ * - `ENGINE_LOST`: the engine died while it ran this very call, so the call may be the cause;
+ * - `QUEUE_FULL`: the worker has no free slot. RetryInfo says when to try again;
+ * - `STORE_FULL`: the image store is full;
+ * - `NO_REPLICA`: no replica of the app is reachable and ready;
+ * - `CONNECTION_LOST`: the connection broke during the call;
+ * - `ATTEMPT_TIMEOUT`: a replica sent nothing within `retry.attemptTimeoutMs`.
+ */
+export type ErrorReason =
+  | "ENGINE_LOST"
+  | "QUEUE_FULL"
+  | "STORE_FULL"
+  | "NO_REPLICA"
+  | "CONNECTION_LOST"
+  | "ATTEMPT_TIMEOUT";
+
+/** The google.rpc.ErrorInfo detail of a reason. */
+export function errorInfo(reason: ErrorReason): ErrorDetail<typeof ErrorInfoSchema> {
+  return { desc: ErrorInfoSchema, value: { reason, domain } };
+}
+
+/** Whether an error gives this reason, received or made here. */
+export function hasReason(error: ConnectError, reason: ErrorReason): boolean {
+  return error.findDetails(ErrorInfoSchema).some((info) => info.domain === domain && info.reason === reason);
 }

@@ -1,7 +1,7 @@
 import { type DescMessage, type DescMethod, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { Code, type ContextValues, createContextKey } from "@connectrpc/connect";
 import type * as grpc from "@grpc/grpc-js";
-import { createConnectError } from "../errors/connect-error.js";
+import { createConnectError } from "../errors/errors.js";
 import type { Connections, RunningCall } from "./grpc-connections.js";
 import { CallFailure, metadataFromHeaders } from "./grpc-status.js";
 

@@ -1,8 +1,7 @@
 import { Code, type ConnectError, decodeBinaryHeader, encodeBinaryHeader } from "@connectrpc/connect";
 import { findTrailerError } from "@connectrpc/connect/protocol-grpc";
 import * as grpc from "@grpc/grpc-js";
-import { createConnectError } from "../errors/connect-error.js";
-import { unavailable } from "../errors/errors.js";
+import { createConnectError, unavailable } from "../errors/errors.js";
 
 /**
  * Where a call failed:

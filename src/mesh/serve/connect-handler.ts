@@ -15,14 +15,19 @@ import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { parseContentType as parseGrpc } from "@connectrpc/connect/protocol-grpc";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import { callerContextKey, nobody } from "../access/callers.js";
-import { createGate, type Entry, type Gate } from "../access/gate.js";
-import { enterWith } from "../access/gate-handler.js";
+import { createGate, type Entry, enterWith, type Gate } from "../access/gate.js";
 import { canceled, invalidArgument } from "../errors/errors.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
-import { createBodyMemory } from "./body-memory.js";
 import { applyCors, type CorsOptions } from "./cors.js";
 import { onDisconnect, requestHeaders, requestUrl } from "./node-request.js";
-import { type BodyLimits, bodyFailure, checkEncoding, readBody, readEnvelopes } from "./request-body.js";
+import {
+  type BodyLimits,
+  bodyFailure,
+  checkEncoding,
+  createBodyMemory,
+  readBody,
+  readEnvelopes,
+} from "./request-body.js";
 import { isServerTime, limitTimeout } from "./server-deadline.js";
 import { createUnaryGrpcHandler, type ServerCall, type UnaryGrpcHandler } from "./unary-grpc.js";
 import { inspectResponse } from "./undecodable.js";

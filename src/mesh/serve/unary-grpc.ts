@@ -1,6 +1,13 @@
 import type { Http2ServerResponse } from "node:http2";
-import type { JsonReadOptions, JsonWriteOptions } from "@bufbuild/protobuf";
-import { create, type DescMessage, isMessage, type MessageInitShape, type MessageShape } from "@bufbuild/protobuf";
+import {
+  create,
+  type DescMessage,
+  isMessage,
+  type JsonReadOptions,
+  type JsonWriteOptions,
+  type MessageInitShape,
+  type MessageShape,
+} from "@bufbuild/protobuf";
 import {
   Code,
   ConnectError,
@@ -23,8 +30,7 @@ import {
   type Serialization,
 } from "@connectrpc/connect/protocol";
 import { parseContentType, parseTimeout, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
-import { createConnectError } from "../errors/connect-error.js";
-import { internal, invalidArgument, toClientError } from "../errors/errors.js";
+import { createConnectError, internal, invalidArgument, toClientError } from "../errors/errors.js";
 import { isClosed, nodeHeaders } from "./node-request.js";
 import { envelopeHeadBytes, firstEnvelope, messageTooLarge } from "./request-body.js";
 import { maxTimeoutMs } from "./server-deadline.js";

@@ -2,8 +2,7 @@ import { create, type DescMessage, type DescService, type MessageShape } from "@
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import { createValidator, type Validator, Violation, violationsToProto } from "@bufbuild/protovalidate";
 import { Code, ConnectError, type Interceptor, type StreamRequest } from "@connectrpc/connect";
-import { createConnectError } from "../errors/connect-error.js";
-import { invalidArgument, toClientError } from "../errors/errors.js";
+import { createConnectError, invalidArgument, toClientError } from "../errors/errors.js";
 import { bodyFailure } from "./request-body.js";
 
 /** Options of {@link createValidationInterceptor}. */

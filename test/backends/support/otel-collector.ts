@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
-import { exportFromJson } from "../../../src/studio/otlp-json.js";
+import { exportFromJson } from "../../../src/studio/otlp-http.js";
 import { spansFromOtlp } from "../../../src/studio/otlp-spans.js";
 import type { SpanRecord } from "../../../src/trace/span-record.js";
 import { temporaryFolder } from "../../fixtures/temporary-folder.js";

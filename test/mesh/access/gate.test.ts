@@ -8,7 +8,7 @@ import {
 } from "../../../src/mesh/access/caller-directory.js";
 import { createCallerKey, hashCallerKey } from "../../../src/mesh/access/caller-keys.js";
 import { createGate, type GateCall, type GateOptions } from "../../../src/mesh/access/gate.js";
-import { retryDelayMsOf } from "../../../src/mesh/errors/retry-info.js";
+import { retryDelayMsOf } from "../../../src/mesh/errors/errors.js";
 
 const key = createCallerKey();
 const secondKey = createCallerKey();

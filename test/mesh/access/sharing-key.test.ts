@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { createContextValues } from "@connectrpc/connect";
-import { callerContextKey } from "../../../src/mesh/access/callers.js";
-import { callerHeader, sharingKeyOf } from "../../../src/mesh/access/sharing-key.js";
+import { callerContextKey, callerHeader, sharingKeyOf } from "../../../src/mesh/access/callers.js";
 
 function call(countKey: string, header: Record<string, string> = {}, mayNameCallers = true) {
   const caller = { name: undefined, countKey, mayNameCallers, mayUse: () => true };

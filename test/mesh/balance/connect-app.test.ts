@@ -7,9 +7,14 @@ import { ServingStatus } from "../../../src/connect-health/health.js";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
 import { createCallerDirectory } from "../../../src/mesh/access/caller-directory.js";
 import { createGate } from "../../../src/mesh/access/gate.js";
-import { createConnectError } from "../../../src/mesh/errors/connect-error.js";
-import { invalidArgument, queueFull, unavailable, unavailableOnce } from "../../../src/mesh/errors/errors.js";
-import { retryDelayMsOf } from "../../../src/mesh/errors/retry-info.js";
+import {
+  createConnectError,
+  invalidArgument,
+  queueFull,
+  retryDelayMsOf,
+  unavailable,
+  unavailableOnce,
+} from "../../../src/mesh/errors/errors.js";
 import { steadyPort } from "../../support/steady-port.js";
 import { failure, kinds, waiting } from "../support/grpc-client.js";
 import { openRelay } from "../support/relay.js";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { Code } from "@connectrpc/connect";
-import { createOutlierWatch } from "../../../src/mesh/balance/outliers.js";
+import { createOutlierWatch } from "../../../src/mesh/balance/replica-load.js";
 
 suite("an outlier", () => {
   const clock = { ms: 0 };

@@ -3,8 +3,13 @@ import { suite, test } from "node:test";
 import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { RetryInfoSchema } from "../../../src/gen/google/rpc/error_details_pb.js";
-import { deadlineExceeded, invalidField, queueFull, toClientError } from "../../../src/mesh/errors/errors.js";
-import { retryDelayMsOf } from "../../../src/mesh/errors/retry-info.js";
+import {
+  deadlineExceeded,
+  invalidField,
+  queueFull,
+  retryDelayMsOf,
+  toClientError,
+} from "../../../src/mesh/errors/errors.js";
 
 suite("toClientError", () => {
   test("keeps a ConnectError", () => {

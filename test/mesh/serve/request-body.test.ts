@@ -3,9 +3,8 @@ import { once } from "node:events";
 import { Readable } from "node:stream";
 import { suite, test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { retryDelayMsOf } from "../../../src/mesh/errors/retry-info.js";
-import { createBodyMemory } from "../../../src/mesh/serve/body-memory.js";
-import { readBody, readEnvelopes } from "../../../src/mesh/serve/request-body.js";
+import { retryDelayMsOf } from "../../../src/mesh/errors/errors.js";
+import { createBodyMemory, readBody, readEnvelopes } from "../../../src/mesh/serve/request-body.js";
 import { connectHttp2, envelope, http2Request, readHttp2 } from "../support/raw-http.js";
 import { serveEcho } from "../support/serve-echo.js";
 

@@ -1,6 +1,6 @@
 import { Code, type Interceptor } from "@connectrpc/connect";
 import { ROOT_CONTEXT } from "@opentelemetry/api";
-import { hiddenCauseOf } from "../../../src/mesh/errors/hidden-cause.js";
+import { hiddenCauseOf } from "../../../src/mesh/errors/errors.js";
 import { bindIterable } from "../../../src/otelconnect/bind-iterable.js";
 import { serverCodeOf } from "../../../src/otelconnect/error-code.js";
 

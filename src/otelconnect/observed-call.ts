@@ -1,0 +1,314 @@
+import { Code, ConnectError, type Interceptor, type StreamResponse, type UnaryResponse } from "@connectrpc/connect";
+import {
+  type Attributes,
+  type Context,
+  context,
+  INVALID_SPAN_CONTEXT,
+  isSpanContextValid,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  trace,
+} from "@opentelemetry/api";
+import { bindIterable } from "./bind-iterable.js";
+import { type CallDuration, createCallDuration } from "./call-duration.js";
+import { abortCodeOf, clientCodeOf, leftCodeOf, serverCodeOf } from "./error-code.js";
+import { createMessageRecorder, type MessageRecorder } from "./message-events.js";
+import type { OtelConnectOptions } from "./options.js";
+import { messageForCallers, recordException } from "./record-exception.js";
+import type { SpanOrigin } from "./remote-parent.js";
+import {
+  callAttributes,
+  filterAttributes,
+  headerAttributes,
+  methodName,
+  peerAttributes,
+  type RpcRequest,
+  rpcSystemOf,
+  serverAttributes,
+} from "./rpc-attributes.js";
+import { isErrorCode, type RpcSide, type RpcSystem, statusCodeOf } from "./status-codes.js";
+import { whenAbandoned } from "./when-abandoned.js";
+
+/** What a client or an outer interceptor gets. */
+export type RpcResponse = UnaryResponse | StreamResponse;
+
+/** A call that has begun. */
+export interface BegunCall {
+  readonly side: RpcSide;
+  readonly system: RpcSystem;
+  readonly options: OtelConnectOptions;
+  readonly request: RpcRequest;
+  readonly span: Span;
+  /** Context whose span is the call's. */
+  readonly scope: Context;
+  /** By `performance.now()`. */
+  readonly startedAtMs: number;
+  readonly duration: CallDuration;
+}
+
+/** How a call can end. */
+export interface CallEnd {
+  /** Undefined for a call that went well. */
+  readonly code: Code | undefined;
+  readonly error?: unknown;
+}
+
+/** Writes down the end of a call. */
+export interface CallRecord {
+  /** Remembers the answer, whose headers and trailers stand on the span. */
+  answered(response: RpcResponse): void;
+  /** Whatever has to be tidied up with the call. */
+  onEnd(tidyUp: () => void): void;
+  /** Ends the span and measures the call. Only the first end counts. */
+  end(end: CallEnd): void;
+}
+
+/** Makes the record of a call; see the documentation's tables for what it writes. */
+export function createCallRecord(call: BegunCall): CallRecord {
+  const { side, system, options, request, span } = call;
+  let response: RpcResponse | undefined;
+  let ended = false;
+  const tidyUps: (() => void)[] = [];
+
+  const settleSpan = (code: Code | undefined, isError: boolean, outcome: Attributes, error: unknown) => {
+    if (options.spanAttributes !== false) {
+      const attributes = { ...outcome, ...answerAttributes(options, response, error) };
+      span.setAttributes(filterAttributes(attributes, options.attributeFilter, request));
+    }
+    if (isError) {
+      const message = messageForCallers(error);
+      span.setStatus({ code: SpanStatusCode.ERROR, ...(message !== undefined && { message }) });
+    }
+    if (error !== undefined && code !== Code.Canceled) {
+      recordException(span, error);
+    }
+    options.beforeEnd?.(span, { code, isError });
+  };
+
+  return {
+    answered(answer) {
+      response = answer;
+    },
+    onEnd(tidyUp) {
+      tidyUps.push(tidyUp);
+    },
+    end({ code, error }) {
+      if (ended) {
+        return;
+      }
+      ended = true;
+      const seconds = (performance.now() - call.startedAtMs) / 1000;
+      const isError = code !== undefined && isErrorCode(side, code);
+      const outcome = outcomeAttributes(system, code, isError);
+      if (span.isRecording()) {
+        settleSpan(code, isError, outcome, error);
+      }
+      span.end();
+      if (call.duration.enabled()) {
+        const attributes = {
+          ...callAttributes(system, request),
+          // The address that a server was called by is the caller's choice, and could be a new one each time.
+          ...(side === "client" && serverAttributes(request.url)),
+          ...outcome,
+        };
+        const kept = filterAttributes(attributes, options.attributeFilter, request);
+        call.duration.record(seconds, { ...kept, ...options.metricAttributes?.(request) }, call.scope);
+      }
+      for (const tidyUp of tidyUps) {
+        tidyUp();
+      }
+    },
+  };
+}
+
+function outcomeAttributes(system: RpcSystem, code: Code | undefined, isError: boolean): Attributes {
+  const status = statusCodeOf(system, code);
+  if (status === undefined) {
+    return {};
+  }
+  return { "rpc.status_code": status, ...(isError && { "error.type": status }) };
+}
+
+/** Headers and trailers of an answer. A ConnectError holds both in its metadata, without saying which is which. */
+function answerAttributes(options: OtelConnectOptions, response: RpcResponse | undefined, error: unknown): Attributes {
+  const { responseHeaders = [], responseTrailers = [] } = options;
+  const metadata = error instanceof ConnectError ? error.metadata : undefined;
+  const header = response?.header ?? metadata;
+  const trailer = metadata ?? response?.trailer;
+  return {
+    ...(header && headerAttributes("rpc.response.header", header, responseHeaders)),
+    ...(trailer && headerAttributes("rpc.response.trailer", trailer, responseTrailers)),
+  };
+}
+
+/** A call with its span begun. */
+export interface ObservedCall {
+  /** Context whose span is the call's; what was active, for a call without one. */
+  readonly scope: Context;
+  /** Goes on with the call, to where the span ends. */
+  run(next: ReturnType<Interceptor>): Promise<RpcResponse>;
+}
+
+/**
+ * Watches the calls of one side.
+ *
+ * @returns undefined for a call that may pass untouched: it is filtered out, is watched already, or nobody wants spans or metrics.
+ */
+export type CallObserver = (request: RpcRequest, originOf: () => SpanOrigin) => ObservedCall | undefined;
+
+/** Name of the instrumentation scope. */
+const scopeName = "throughline/otelconnect";
+
+/** Makes what watches the calls of one side. It watches no call twice, however often it stands in a chain of interceptors. */
+export function createCallObserver(side: RpcSide, options: OtelConnectOptions): CallObserver {
+  const tracer = options.tracer ?? (options.tracerProvider ?? trace).getTracer(scopeName);
+  const duration = createCallDuration(side, scopeName, options);
+  const { attributeFilter, requestHeaders = [] } = options;
+  const kind = side === "server" ? SpanKind.SERVER : SpanKind.CLIENT;
+  /** Calls on their way down the chain, by their signals: the one object that all interceptors of one call see. */
+  const underWay = new WeakSet<AbortSignal>();
+
+  const conventionAttributes = (request: RpcRequest, system: RpcSystem) => {
+    if (options.spanAttributes === false) {
+      return undefined;
+    }
+    const attributes = {
+      ...callAttributes(system, request),
+      ...serverAttributes(request.url),
+      ...peerAttributes(request),
+      ...headerAttributes("rpc.request.header", request.header, requestHeaders),
+    };
+    return filterAttributes(attributes, attributeFilter, request);
+  };
+
+  return (request, originOf) => {
+    if (underWay.has(request.signal) || options.filter?.(request) === false) {
+      return undefined;
+    }
+    const startedAtMs = performance.now();
+    const system = options.system ?? rpcSystemOf(request.header);
+    const observe = (span: Span, scope: Context): ObservedCall => {
+      const call = { side, system, options, request, span, scope, startedAtMs, duration };
+      return {
+        scope,
+        async run(next) {
+          underWay.add(request.signal);
+          try {
+            return await runCall(next, call, createCallRecord(call));
+          } finally {
+            underWay.delete(request.signal);
+          }
+        },
+      };
+    };
+    if (options.spans === false) {
+      return duration.enabled() ? observe(noSpan, context.active()) : undefined;
+    }
+    const { parent, links } = originOf();
+    const span = tracer.startSpan(
+      options.spanName?.(request) ?? methodName(request.method),
+      {
+        kind,
+        links: [...links],
+        attributes: { ...conventionAttributes(request, system), ...options.attributes?.(request) },
+      },
+      parent,
+    );
+    if (!isSpanContextValid(span.spanContext()) && !duration.enabled()) {
+      return undefined;
+    }
+    return observe(span, trace.setSpan(parent, span));
+  };
+}
+
+const noSpan = trace.wrapSpanContext(INVALID_SPAN_CONTEXT);
+
+/**
+ * Goes on with a call to its end, which is the record's: of a unary call when it is answered or has failed, of a stream when its last
+ * message was read or it has failed, when its reader leaves, or, at the client, when nobody can read it any more.
+ *
+ * Streams are bound to the call's context, so that it is active in a handler's generator and, at the client, in the generator that
+ * writes.
+ */
+export async function runCall(
+  next: ReturnType<Interceptor>,
+  call: BegunCall,
+  record: CallRecord,
+): Promise<RpcResponse> {
+  const messages = messageRecorders(call);
+  let response: RpcResponse;
+  try {
+    response = await context.with(call.scope, () => next(bindRequest(call, messages?.request)));
+  } catch (error) {
+    record.end({ code: codeOf(call, error), error });
+    throw error;
+  }
+  record.answered(response);
+  if (response.stream) {
+    return bindResponse(call, response, record, messages?.response);
+  }
+  messages?.response(response.message);
+  record.end({ code: undefined });
+  return response;
+}
+
+function codeOf({ side, request }: BegunCall, error: unknown) {
+  return side === "server" ? serverCodeOf(error, request.signal) : clientCodeOf(error, request.signal);
+}
+
+function bindRequest({ side, request, scope }: BegunCall, message: MessageRecorder | undefined): RpcRequest {
+  if (!request.stream) {
+    message?.(request.message);
+    return request;
+  }
+  // A server's requests come from the transport, which needs no context.
+  if (side === "server" && message === undefined) {
+    return request;
+  }
+  return { ...request, message: bindIterable(scope, () => request.message, { ...(message && { message }) }) };
+}
+
+function bindResponse(
+  call: BegunCall,
+  response: StreamResponse,
+  record: CallRecord,
+  message: MessageRecorder | undefined,
+): StreamResponse {
+  const { signal } = call.request;
+  const left = () => record.end({ code: leftCodeOf(signal) });
+  const bound = bindIterable(call.scope, () => response.message, {
+    ...(message && { message }),
+    done: () => record.end({ code: undefined }),
+    failed: (error) => record.end({ code: codeOf(call, error), error }),
+    left,
+  });
+  // Servers tell a handler's stream of every end. Connect's own clients pass a reader's `break` on to nobody: what ends such a call
+  // is its signal, or that it was forgotten.
+  if (call.side === "client") {
+    endOnAbort(signal, record);
+    record.onEnd(whenAbandoned(bound, left));
+  }
+  return { ...response, message: bound };
+}
+
+function endOnAbort(signal: AbortSignal, record: CallRecord): void {
+  const aborted = () => record.end({ code: abortCodeOf(signal), error: signal.reason });
+  if (signal.aborted) {
+    aborted();
+    return;
+  }
+  signal.addEventListener("abort", aborted, { once: true });
+  record.onEnd(() => signal.removeEventListener("abort", aborted));
+}
+
+function messageRecorders({ side, span, options, request }: BegunCall) {
+  if (options.messageEvents !== true || !span.isRecording()) {
+    return undefined;
+  }
+  const isClient = side === "client";
+  return {
+    request: createMessageRecorder(span, isClient ? "SENT" : "RECEIVED", request.method.input),
+    response: createMessageRecorder(span, isClient ? "RECEIVED" : "SENT", request.method.output),
+  };
+}
