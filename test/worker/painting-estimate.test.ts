@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { retryDelayMsOf } from "../../src/mesh/errors/errors.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
-import { tooLate, tooLateError } from "../../src/worker/admission.js";
+import { tooLate, tooLateError } from "../../src/worker/deadline-check.js";
 import { createPaintingEstimate, type PaintingWork, paintingWork } from "../../src/worker/painting-estimate.js";
 
 const small: PaintingWork = { unetRuns: 4, latentPixels: 64 };
