@@ -116,6 +116,7 @@ test("plain JSON over HTTP/1.1, in snake_case both ways", async () => {
   assert.equal(direct.body["truncated_tokens"], 0);
   assert.deepEqual(Object.keys(direct.body["image"] ?? {}).sort(), [
     "content_type",
+    "data",
     "file_name",
     "file_size",
     "height",
