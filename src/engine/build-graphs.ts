@@ -11,13 +11,16 @@ import { planResidence, type ResidenceOptions } from "./residence.js";
 import { asModelError } from "./weight-fault.js";
 import type { WeightFolder } from "./weights/diffusers-weights.js";
 import { checkNothingLeft } from "./weights/leftover.js";
-import { WeightError, type WeightFile, type WeightSource } from "./weights/tensor-location.js";
+import { findNonFinite } from "./weights/non-finite.js";
+import { parametersOf, WeightError, type WeightFile, type WeightSource } from "./weights/tensor-location.js";
 
 /** The graphs of a model of safetensors, and a check that its files are still those that the graphs were built over. */
 export interface BuiltGraphs {
   readonly graphs: Readonly<Record<SubModelFolder, BuiltGraphSource>>;
   /** @throws ModelFolderError when a file was replaced or changed meanwhile. */
   checkUnchanged(): Promise<void>;
+  /** Reads all weights, to say whether they are why images have no numbers. @throws ModelFolderError when they are */
+  checkNumbers(): Promise<void>;
   /** Where the weights are to be, and why. */
   readonly precision: string;
   readonly weights: { readonly parameters: number; readonly bytes: number };
@@ -77,6 +80,7 @@ export async function buildGraphs(
       precision: reason,
       weights: sizeOf(weights),
       checkUnchanged: () => checkUnchanged(model, weights),
+      checkNumbers: () => checkNumbers(model, weights),
     };
   } catch (error) {
     throw asModelError(model.form.kind === "safetensors" ? folderOf(model) : model.path, error);
@@ -102,7 +106,7 @@ function sizeOf(weights: Readonly<Record<WeightFolder, WeightSource>>): BuiltGra
   const sources = Object.values(weights);
   const files = new Map(sources.flatMap((source) => source.files.map(({ path, size }) => [path, size])));
   return {
-    parameters: sources.reduce((sum, { parameters }) => sum + parameters, 0),
+    parameters: sources.reduce((sum, { tensors }) => sum + parametersOf(tensors), 0),
     bytes: [...files.values()].reduce((sum, size) => sum + size, 0),
   };
 }
@@ -118,6 +122,20 @@ async function checkUnchanged(
         throw asModelError(folderOf(model), error);
       }
     }
+  }
+}
+
+async function checkNumbers(
+  model: ModelDescription,
+  weights: Readonly<Record<WeightFolder, WeightSource>>,
+): Promise<void> {
+  const found = await findNonFinite(Object.values(weights));
+  if (found !== undefined) {
+    const { label, tensor } = found;
+    throw asModelError(
+      folderOf(model),
+      new WeightError(label, `numbers in ${tensor}`, "NaN or an infinity among them"),
+    );
   }
 }
 

@@ -10,6 +10,8 @@ export interface PreparedGraphs {
   readonly graphs: Readonly<Record<SubModelFolder, GraphSource>>;
   /** To be called once they are open. @throws ModelFolderError when a file of weights was replaced meanwhile. */
   checkUnchanged(): Promise<void>;
+  /** To be called when an image has no numbers in it. @throws ModelFolderError when the weights have such values */
+  checkNumbers(): Promise<void>;
   /** What was chosen, and why, for the log. */
   readonly precision: string;
   /** How many numbers the weights are, and how many bytes their files; undefined for exported graphs. */
@@ -32,6 +34,7 @@ export async function prepareGraphs(model: ModelDescription, options: ResidenceO
         vae_decoder: exported("vae_decoder"),
       },
       checkUnchanged: async () => {},
+      checkNumbers: async () => {},
       precision: "as exported",
     };
   }

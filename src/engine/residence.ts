@@ -3,7 +3,7 @@ import type { ExecutionProvider } from "./device.js";
 import type { Precision, SubModelFolder } from "./graph-files.js";
 import type { Residence } from "./graph-source.js";
 import type { WeightFolder } from "./weights/diffusers-weights.js";
-import type { WeightSource } from "./weights/tensor-location.js";
+import { parametersOf, type WeightSource } from "./weights/tensor-location.js";
 
 export interface ResidenceOptions {
   readonly precision: Precision;
@@ -36,7 +36,7 @@ export function planResidence(
   if (provider !== "cpu") {
     return { residence: () => "prepared", reason: `in the memory of ${provider}` };
   }
-  const parameters = Object.values(weights).reduce((sum, source) => sum + source.parameters, 0);
+  const parameters = Object.values(weights).reduce((sum, { tensors }) => sum + parametersOf(tensors), 0);
   const needed = 4 * parameters;
   const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
   const mapped = (why: string): ResidencePlan => ({

@@ -8,6 +8,7 @@ import { loadSchedulers } from "./load-schedulers.js";
 import type { ModelDescription } from "./model-description.js";
 import { readModel } from "./model-folder.js";
 import { ModelFolderError } from "./model-folder-error.js";
+import { PaintError } from "./paint-error.js";
 import { paintLimits } from "./paint-limits.js";
 import { needsSecondRun, resolveSettings } from "./paint-settings.js";
 import { describeRule, fitsRule, sizeRules } from "./picture-size.js";
@@ -169,7 +170,15 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     async warmUp() {
       const { width, height } = sizes;
       const smallest = { width: width.minimum, height: height.minimum, steps: 1, guidanceScale: 2, seed: 0 };
-      await generate({ prompt: "", ...smallest }, { signal: new AbortController().signal });
+      try {
+        await generate({ prompt: "", ...smallest }, { signal: new AbortController().signal });
+      } catch (error) {
+        // Without a cause, the model ran, and its result has no numbers.
+        if (error instanceof PaintError && error.kind === "failed" && error.cause === undefined) {
+          await prepared.checkNumbers();
+        }
+        throw error;
+      }
     },
     release,
   };

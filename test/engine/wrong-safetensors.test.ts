@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { readFile, rename, rm, truncate, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
+import { startEngineProcess } from "../../src/engine/child/engine-process.js";
 import { ModelFolderError } from "../../src/engine/model-folder-error.js";
+import { PaintError } from "../../src/engine/paint-error.js";
 import { loadSdxlEngine } from "../../src/engine/sdxl-engine.js";
 import type { OpenSession } from "../../src/engine/sessions.js";
 import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
@@ -262,6 +264,42 @@ describe("weights that do not fit", () => {
     const bytes = await readFile(path);
     await writeFile(path, Buffer.from(bytes.toString("latin1").replaceAll('"F16"', '"I16"'), "latin1"));
     assert.match(await faultOf(folder), /^vae\/.* of type F32, F16, BF16, found I16$/);
+  });
+
+  it("and hold NaN or infinities are rejected at the warm-up, by the tensor's name", async () => {
+    for (const value of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      const folder = await makeSafetensorsFolder(join(await temporaryFolder(), "xl"), {
+        type: "F16",
+        change(part, tensors) {
+          if (part === "unet") {
+            tensors.set("conv_out.bias", { shape: [4], values: Float32Array.of(0, value, 0, 0) });
+          }
+        },
+      });
+      const engine = await loadSdxlEngine({ modelFolder: folder });
+      await assert.rejects(engine.warmUp(), (error) => {
+        assert.ok(error instanceof ModelFolderError, String(error));
+        assert.match(
+          error.message,
+          /unet\/diffusion_pytorch_model\.safetensors: expected numbers in conv_out\.bias, found NaN or an infinity/,
+        );
+        return true;
+      });
+      await engine.release();
+    }
+  });
+
+  it("and are cut off while the engine's process has them open cost that process at most", async () => {
+    const folder = await makeSafetensorsFolder(join(await temporaryFolder(), "xl"), { type: "F16" });
+    const engine = await startEngineProcess({ modelFolder: folder, precision: "float16", threads: 1 });
+    await truncate(join(folder, "unet/diffusion_pytorch_model.safetensors"), 4096);
+    const request = { prompt: "a", seed: 1, steps: 1, width: 32, height: 32 };
+    await assert.rejects(engine.generate(request, { signal: new AbortController().signal }), (error) => {
+      assert.ok(error instanceof PaintError && error.kind === "lost", String(error));
+      return true;
+    });
+    assert.match(await engine.exited, /^signal SIG/);
+    await assert.rejects(startEngineProcess({ modelFolder: folder }), /the file is cut off, fetch it again/);
   });
 
   it("and are replaced while they are opened are rejected", async () => {

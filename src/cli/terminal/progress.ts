@@ -1,4 +1,5 @@
 import type { CommandContext, Output } from "../command-context.js";
+import { durationWords } from "./duration-words.js";
 import { createLiveLines } from "./live-lines.js";
 import { createProgressLine, type ProgressNews } from "./progress-line.js";
 import { isInteractive } from "./terminal.js";
@@ -41,17 +42,27 @@ function createBar(output: Output): Progress {
   };
 }
 
+/** From here on a person who sees no bar is told how long it takes. */
+const longMs = 60_000;
+
 function createLines(output: Output): Progress {
   let current = "";
+  let begunAt = 0;
   let ended = false;
   return {
     phase(words) {
       if (words !== current && !ended) {
         current = words;
+        begunAt = Date.now();
         output.write(`${words}\n`);
       }
     },
-    step() {},
+    step(done, total, unit) {
+      const leftMs = (Date.now() - begunAt) * (total - 1);
+      if (done === 1 && unit === undefined && leftMs >= longMs && !ended) {
+        output.write(`about ${durationWords(leftMs)} left for ${total - 1} more steps\n`);
+      }
+    },
     expect() {},
     above: (write) => write(),
     end() {

@@ -2,7 +2,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { readSafetensors, type SafetensorsFile } from "./safetensors.js";
-import { parametersOf, type TensorLocation, WeightError, type WeightSource } from "./tensor-location.js";
+import { type TensorLocation, WeightError, type WeightSource } from "./tensor-location.js";
 
 /** Sub-models of a diffusers folder that have weights. */
 export type WeightFolder = "text_encoder" | "text_encoder_2" | "unet" | "vae";
@@ -108,5 +108,5 @@ function toSource(label: string, folder: WeightFolder, files: readonly Safetenso
   const find = folder.startsWith("text")
     ? (name: string) => tensors.get(name) ?? tensors.get(name.replace(/^text_model\./, ""))
     : (name: string) => tensors.get(name);
-  return { label, find, own: new Set(tensors.keys()), parameters: parametersOf(tensors.values()), files };
+  return { label, find, tensors: [...tensors.values()], files };
 }

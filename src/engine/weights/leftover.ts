@@ -10,7 +10,9 @@ const idle = /(?:^|\.)(?:position_ids|logit_scale|num_batches_tracked)$/;
  * @throws WeightError that names the first one and how many there are.
  */
 export function checkNothingLeft(source: WeightSource, used: ReadonlySet<string>, allowed: RegExp = /^$/): void {
-  const left = [...source.own].filter((name) => !used.has(name) && !idle.test(name) && !allowed.test(name));
+  const left = source.tensors
+    .map(({ name }) => name)
+    .filter((name) => !used.has(name) && !idle.test(name) && !allowed.test(name));
   const [first] = left;
   if (first !== undefined) {
     const more = left.length > 1 ? ` and ${left.length - 1} more` : "";

@@ -4,7 +4,7 @@ import type { WeightFolder } from "./diffusers-weights.js";
 import { findLdmUnet, findLdmVae } from "./ldm-names.js";
 import { findOpenClip } from "./open-clip-names.js";
 import { readSafetensors, type SafetensorsFile } from "./safetensors.js";
-import { parametersOf, type TensorLocation, type WeightSource } from "./tensor-location.js";
+import type { TensorLocation, WeightSource } from "./tensor-location.js";
 
 /** A checkpoint of all sub-models in one file, under the names of Stability's own code (ldm, sgm) and open_clip. */
 export interface SingleFile {
@@ -32,7 +32,7 @@ export async function readSingleFile(path: string): Promise<SingleFile> {
   const { tensors } = file;
   const source = (part: WeightFolder, find: (name: string) => TensorLocation | undefined): WeightSource => {
     const own = [...tensors.values()].filter(({ name }) => name.startsWith(prefixes[part]));
-    return { label, find, own: new Set(own.map(({ name }) => name)), parameters: parametersOf(own), files: [file] };
+    return { label, find, tensors: own, files: [file] };
   };
   const unet = findLdmUnet(tensors, prefixes.unet);
   const vae = findLdmVae(tensors, prefixes.vae);

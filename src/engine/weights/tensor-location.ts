@@ -20,10 +20,8 @@ export interface WeightSource {
   /** What errors call it: a path inside the model's folder, such as `unet/diffusion_pytorch_model.safetensors`. */
   readonly label: string;
   find(name: string): TensorLocation | undefined;
-  /** Names, as in the file, of the tensors that belong to this sub-model and to nothing else. */
-  readonly own: ReadonlySet<string>;
-  /** How many numbers the sub-model's tensors hold. */
-  readonly parameters: number;
+  /** The tensors that belong to this sub-model and to nothing else. */
+  readonly tensors: readonly TensorLocation[];
   /** Files that the tensors lie in. */
   readonly files: readonly WeightFile[];
 }

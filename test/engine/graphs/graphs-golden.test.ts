@@ -178,8 +178,7 @@ describe("graphs built over safetensors, against torch", async () => {
       const source = {
         label: name,
         find: (key: string) => tensors.get(key),
-        own: new Set(tensors.keys()),
-        parameters: 0,
+        tensors: [...tensors.values()],
         files: [read],
       };
       const session = await open("unet", source, (g) => buildUnet(g, parse(unetPlanSchema, config)));
