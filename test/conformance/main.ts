@@ -16,14 +16,13 @@ import { runSuite, type Target } from "./support/run-suite.js";
 /** What is tested, and others' implementations beside it, which say what can be reached. */
 const targets: readonly Target[] = [
   { name: "server", mode: "server", config: "server.yaml" },
-  { name: "grpc", mode: "client", config: "client.yaml" },
   { name: "balanced", mode: "client", config: "client.yaml" },
   { name: "grpc-js", mode: "client", config: "client.yaml" },
   { name: "connect-node", mode: "client", config: "client.yaml" },
 ];
 
 /** Each of ours beside the one that it must not be worse than. */
-const references: Record<string, string> = { grpc: "grpc-js", balanced: "grpc-js" };
+const references: Record<string, string> = { balanced: "grpc-js" };
 
 const mostShown = 20;
 const print = (line: string) => process.stdout.write(`${line}\n`);

@@ -63,6 +63,10 @@ export function failureOf(status: grpc.StatusObject, { started, header, connecti
   if (!started) {
     return unstarted(status);
   }
+  if (!isStatus(status)) {
+    const message = "the response is compressed in an encoding that is unknown or not named";
+    return new CallFailure(createConnectError({ code: Code.Internal, message, cause: status }), "server");
+  }
   if (connectionLost && mayBeLoss(status)) {
     const error = unavailable("the connection to the server was lost", undefined, "CONNECTION_LOST");
     return new CallFailure(error, "connection");
@@ -83,6 +87,11 @@ export function failureOf(status: grpc.StatusObject, { started, header, connecti
     });
   }
   return new CallFailure(error, "server", pushbackMsOf(status.metadata));
+}
+
+/** Where a message cannot be decompressed, grpc-js gives the error itself in place of a status. */
+function isStatus({ code, details }: Readonly<Record<"code" | "details", unknown>>): boolean {
+  return typeof code === "number" && typeof details === "string";
 }
 
 function unstarted({ code, details }: grpc.StatusObject): CallFailure {

@@ -5,11 +5,10 @@ import { callWithConnect } from "./connect-call.js";
 import { readMessages, writeMessage } from "./frames.js";
 import { callWithGrpcJs } from "./grpc-js-call.js";
 import { type ClientCompatRequest, ClientCompatRequestSchema, ClientCompatResponseSchema } from "./messages.js";
-import { type OpenTransport, openBalanced, openConnectNode, openGrpc } from "./transports.js";
+import { type OpenTransport, openBalanced, openConnectNode } from "./transports.js";
 
 /** Makes the calls that the runner asks for, with the client that the first argument names. */
 const clients: Record<string, MakeCall> = {
-  grpc: over(openGrpc),
   balanced: over(openBalanced),
   "connect-node": over(openConnectNode),
   "grpc-js": callWithGrpcJs,

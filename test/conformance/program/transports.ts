@@ -1,11 +1,11 @@
-import { Code, ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
+import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 import { compressionGzip, createGrpcTransport as createConnectNodeTransport } from "@connectrpc/connect-node";
 import * as grpc from "@grpc/grpc-js";
 import { Health } from "../../../src/gen/grpc/health/v1/health_pb.js";
 import { createBalancedTransport } from "../../../src/mesh/balance/balanced-transport.js";
 import { createBalancer } from "../../../src/mesh/balance/balancer.js";
-import { createChannel } from "../../../src/mesh/grpc/grpc-channel.js";
-import { createGrpcTransport } from "../../../src/mesh/grpc/grpc-transport.js";
+import { type Connections, createConnections } from "../../../src/mesh/grpc/grpc-connections.js";
+import { CallFailure } from "../../../src/mesh/grpc/grpc-status.js";
 import { readPolicies } from "../../../src/mesh/grpc/policies.js";
 import { createTlsChannelCredentials } from "../../../src/mesh/tls/tls-channel.js";
 import type { TlsMaterial } from "../../../src/mesh/tls/tls-material.js";
@@ -17,45 +17,41 @@ export interface OpenTransport {
   close(): void;
 }
 
-/** The transport of the mesh to one address. */
-export function openGrpc(request: ClientCompatRequest): OpenTransport {
-  const channel = createChannel({
-    target: targetOf(request),
-    policies: policiesOf(request),
-    credentials: credentialsOf(request),
-    grpcOptions: compressionOptions(request),
-  });
-  return { transport: createGrpcTransport({ channel }), close: channel.close };
-}
-
 /** The transport of the mesh to all replicas of an app, of which there is one here, put together as `connectApp` does it. */
 export function openBalanced(request: ClientCompatRequest): OpenTransport {
   const policies = policiesOf(request);
+  const credentials = credentialsOf(request);
   const balancer = createBalancer({
     appId: "conformance/server",
     target: targetOf(request),
     policies,
-    connect({ target, grpcOptions }) {
-      const credentials = credentialsOf(request);
-      const channel = createChannel({
-        target,
-        policies,
-        credentials,
-        grpcOptions: { ...grpcOptions, ...compressionOptions(request) },
-      });
-      return { transport: createGrpcTransport({ channel, interceptors: [withoutHealth] }), close: channel.close };
-    },
+    connect: ({ target, grpcOptions }) =>
+      withoutHealth(
+        createConnections({
+          target,
+          policies,
+          credentials,
+          grpcOptions: { ...grpcOptions, ...compressionOptions(request) },
+        }),
+      ),
   });
   return { transport: createBalancedTransport({ balancer, policies }), close: balancer.close };
 }
 
 /** The suite's server answers 400 to whatever is no case of its own, where a server without health service answers UNIMPLEMENTED. */
-const withoutHealth: Interceptor = (next) => async (request) => {
-  if (request.service.typeName === Health.typeName) {
-    throw new ConnectError("no health service", Code.Unimplemented);
-  }
-  return next(request);
-};
+function withoutHealth(connections: Connections): Connections {
+  return {
+    ...connections,
+    start(path, metadata, listener) {
+      if (!path.startsWith(`/${Health.typeName}/`)) {
+        return connections.start(path, metadata, listener);
+      }
+      const failure = new CallFailure(new ConnectError("no health service", Code.Unimplemented), "server");
+      setImmediate(() => listener.onEnd(failure, new grpc.Metadata()));
+      return { send() {}, halfClose() {}, read() {}, cancel() {} };
+    },
+  };
+}
 
 /** Connect's own transport for Node, as a reference. */
 export function openConnectNode(request: ClientCompatRequest): OpenTransport {
@@ -111,5 +107,9 @@ function isGzip({ compression }: ClientCompatRequest): boolean {
 }
 
 function policiesOf({ messageReceiveLimit }: ClientCompatRequest) {
-  return readPolicies(messageReceiveLimit > 0 ? { messages: { maxReceiveBytes: messageReceiveLimit } } : {});
+  return readPolicies({
+    // The suite counts requests.
+    retry: { maxAttempts: 1 },
+    ...(messageReceiveLimit > 0 && { messages: { maxReceiveBytes: messageReceiveLimit } }),
+  });
 }
