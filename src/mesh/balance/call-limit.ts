@@ -10,8 +10,11 @@ export interface CallLimit {
   where: string;
   /** Set once the call is to end. */
   readonly over: CallFailure | undefined;
-  /** Called once, when the call is to end; each phase of the call sets its own. */
-  onOver: (failure: CallFailure) => void;
+  /**
+   * Replaces what is called once, when the call is to end; each phase of the call sets its own. Called at once where the call is to end
+   * already: an abort may come between two phases.
+   */
+  whenOver(listener: (failure: CallFailure) => void): void;
   /** Whole milliseconds that are left, at least 1; undefined without a deadline. */
   leftMs(): number | undefined;
   /** Ends the call for its deadline if that has passed, where a server noticed it before our timer. */
@@ -35,11 +38,12 @@ export function createCallLimit(caller: AbortSignal | undefined, timeoutMs: numb
   const controller = caller === undefined && limitMs === undefined ? undefined : new AbortController();
   let over: CallFailure | undefined;
   const isNear = (ms: number) => endsAt !== undefined && performance.now() >= endsAt - ms;
+  let onOver = (_failure: CallFailure): void => {};
   const end = (error: ConnectError): void => {
     if (over === undefined) {
       over = new CallFailure(error, "local");
       limit.stop();
-      limit.onOver(over);
+      onOver(over);
       controller?.abort(error);
     }
   };
@@ -56,7 +60,12 @@ export function createCallLimit(caller: AbortSignal | undefined, timeoutMs: numb
     get over() {
       return over;
     },
-    onOver: () => {},
+    whenOver(listener) {
+      onOver = listener;
+      if (over !== undefined) {
+        listener(over);
+      }
+    },
     leftMs: () => (endsAt === undefined ? undefined : Math.max(1, Math.floor(endsAt - performance.now()))),
     checkDeadline() {
       if (isNear(1)) {

@@ -71,10 +71,13 @@ export async function callWithRetries<T>(options: RetryOptions<T>): Promise<T> {
   };
   for (;;) {
     const replica = await pick(options, history);
+    if (limit.over !== undefined) {
+      throw limit.over;
+    }
     history.attempts++;
     limit.where = `waiting for the worker's answer${afterRetries(history)}`;
     const attempt = begin(replica, history.attempts, options);
-    limit.onOver = (failure) => attempt.cancel(failure);
+    limit.whenOver((failure) => attempt.cancel(failure));
     const silence = policy.attemptTimeoutMs === undefined ? undefined : startSilence(policy.attemptTimeoutMs, attempt);
     try {
       return await options.make(attempt);
@@ -143,10 +146,10 @@ async function nextReplica<T>({ balancer, limit, waitForReady }: RetryOptions<T>
     }
     await new Promise<void>((resolve) => {
       const forget = balancer.onNextChange(resolve);
-      limit.onOver = () => {
+      limit.whenOver(() => {
         forget();
         resolve();
-      };
+      });
     });
   }
 }
@@ -154,10 +157,10 @@ async function nextReplica<T>({ balancer, limit, waitForReady }: RetryOptions<T>
 function pause(ms: number, limit: CallLimit): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, ms);
-    limit.onOver = (failure) => {
+    limit.whenOver((failure) => {
       clearTimeout(timer);
       reject(failure);
-    };
+    });
   });
 }
 

@@ -95,6 +95,19 @@ for (const [kind, call] of Object.entries(kinds)) {
       assert.equal((await wait.ended).code, Code.Canceled);
     });
 
+    test("is cancelled however soon after its beginning its signal aborts", async (t) => {
+      const client = await clientOf(t, waiting().behaviour);
+      for (let turns = 0; turns < 40; turns++) {
+        const abort = new AbortController();
+        const failed = failure(call(client, { signal: abort.signal }));
+        for (let turn = 0; turn < turns; turn++) {
+          await undefined;
+        }
+        abort.abort();
+        assert.equal((await failed).code, Code.Canceled, `after ${turns} turns`);
+      }
+    });
+
     test("does not begin when its signal has aborted", async (t) => {
       let calls = 0;
       const client = await clientOf(t, () => void calls++);
