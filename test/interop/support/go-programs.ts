@@ -66,7 +66,7 @@ async function build(
     timeoutMs: 1_200_000,
   });
   if (errorCode === "ENOENT") {
-    throw new ToolMissingError("Go is not installed; it builds the suite from https://proxy.golang.org");
+    throw new ToolMissingError("Go is not installed; it builds the suite from the Go module proxy");
   }
   if (code !== 0) {
     throw new Error(`go build failed in ${folder}:\n${tail}`);
