@@ -3,6 +3,7 @@ import { queueFull, unavailable } from "../mesh/errors/errors.js";
 import { type TooLate, tooLate, tooLateError } from "./deadline-check.js";
 import { createFairQueue, type FairItem } from "./fair-queue.js";
 import { createPaintingEstimate, type PaintingWork } from "./painting-estimate.js";
+import { createPositionReports } from "./position-reports.js";
 
 /** How many may wait, and how time is told. */
 export interface AdmissionOptions {
@@ -116,9 +117,6 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
   let paused = false;
   /** Position and the work before it, of those who wait; made when it is first asked for after a change. */
   let standings: ReadonlyMap<Entry, { readonly position: number; readonly beforeMs: number }> | undefined;
-  /** Waiting entries whose position is reported. */
-  const watching = new Set<Entry>();
-  let reportScheduled = false;
 
   const currentMs = (): number =>
     running === undefined ? 0 : Math.max(0, estimate.of(running.entry.work) - (now() - running.since));
@@ -146,25 +144,13 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
     return sum;
   };
 
-  /**
-   * Reports positions once the changes of this moment are over: each of a thousand requests that are cancelled together would else have all
-   * the others told.
-   */
-  const scheduleReport = (): void => {
-    if (!reportScheduled && watching.size > 0) {
-      reportScheduled = true;
-      setImmediate(() => {
-        reportScheduled = false;
-        for (const entry of watching) {
-          const position = positionOf(entry);
-          if (position.position !== entry.reported) {
-            entry.reported = position.position;
-            entry.onPosition?.(position);
-          }
-        }
-      });
+  const reports = createPositionReports<Entry>((entry) => {
+    const position = positionOf(entry);
+    if (position.position !== entry.reported) {
+      entry.reported = position.position;
+      entry.onPosition?.(position);
     }
-  };
+  });
 
   /** After every change of who is here: gives the turn, where the engine is free. */
   const advance = (): void => {
@@ -176,7 +162,7 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
         entry.check();
       }
     }
-    scheduleReport();
+    reports.changed();
   };
 
   const release = (entry: Entry, painted: Parameters<Slot["release"]>[0]): void => {
@@ -197,7 +183,7 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
     new Promise((resolve, reject) => {
       const settle = (how: () => void): void => {
         entry.check = () => {};
-        watching.delete(entry);
+        reports.leave(entry);
         signal.removeEventListener("abort", check);
         how();
       };
@@ -215,10 +201,9 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
       entry.onPosition = onPosition;
       signal.addEventListener("abort", check);
       if (onPosition !== undefined) {
-        watching.add(entry);
+        reports.join(entry);
       }
       check();
-      scheduleReport();
     });
 
   return {

@@ -265,11 +265,16 @@ test("when a thousand waiting requests are cancelled together, those that stay a
     void slot.turn(never, ({ position }) => positions.push(position));
     return slot;
   });
-  await new Promise((resolve) => setImmediate(resolve));
+  const allHave = async (number: number) => {
+    while (reports.some(({ length }) => length < number)) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+  await allHave(1);
   leaving.abort(new Error("left"));
   await Promise.all(left);
   assert.equal(admission.waiting, count);
-  await new Promise((resolve) => setImmediate(resolve));
+  await allHave(2);
   assert.deepEqual(
     reports,
     stayers.map((_, index) => [count + index, index]),

@@ -46,8 +46,12 @@ export interface ReplicaOptions {
   readonly onChange: (health: WorkerHealth) => void;
 }
 
-/** Time for a replica's first health report, in milliseconds; then it counts as down. */
+/**
+ * Time for a replica's first health report, in milliseconds; then it counts as down. It is counted in steps, between which this process has
+ * looked for the report: a busy one would else run the timer first.
+ */
 const firstReportMs = 5_000;
+const firstReportSteps = 10;
 
 /** Connects to one replica and watches its health, until it is closed. */
 export function createReplica(options: ReplicaOptions): Replica {
@@ -125,7 +129,7 @@ function watchHealth({ connections, service, policies }: ReplicaOptions, onChang
 
   const tell = (next: WorkerHealth): void => {
     if (health !== next && !stopped) {
-      clearTimeout(silence);
+      clearInterval(silence);
       health = next;
       onChange(next);
     }
@@ -170,13 +174,19 @@ function watchHealth({ connections, service, policies }: ReplicaOptions, onChang
     call.read();
   };
 
-  const silence = setTimeout(tell, firstReportMs, "down");
+  let silentSteps = 0;
+  const silence = setInterval(() => {
+    silentSteps++;
+    if (silentSteps === firstReportSteps) {
+      tell("down");
+    }
+  }, firstReportMs / firstReportSteps);
   watch();
   return {
     suspect: () => onSuspicion?.(),
     stop() {
       stopped = true;
-      clearTimeout(silence);
+      clearInterval(silence);
       clearTimeout(timer);
       cancel();
     },

@@ -158,7 +158,9 @@ function cut(delayMs: number): number {
 export function hiddenCauseOf(error: unknown): unknown {
   const cause = error instanceof ConnectError ? error.cause : error;
   const isAbort = cause instanceof Error && (cause.name === "AbortError" || cause.name === "TimeoutError");
-  return cause instanceof ConnectError || isAbort ? undefined : cause;
+  // The form of grpc-js's ServiceError, which handlers get that call servers by grpc-js themselves.
+  const isAnswer = cause instanceof Error && "details" in cause && "metadata" in cause;
+  return cause instanceof ConnectError || isAbort || isAnswer ? undefined : cause;
 }
 
 /** Who gives the reasons: `google.rpc.ErrorInfo.domain`. */

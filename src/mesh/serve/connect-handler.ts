@@ -20,6 +20,7 @@ import { canceled, invalidArgument } from "../errors/errors.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
 import { applyCors, type CorsOptions } from "./cors.js";
 import { onDisconnect, requestHeaders, requestUrl } from "./node-request.js";
+import { createPaced, type Paced } from "./paced.js";
 import {
   type BodyLimits,
   bodyFailure,
@@ -108,6 +109,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
   const fallback: NodeHandler = options.fallback ?? respondNotFound;
   /** The calls that run; one listener for all of them, because each would take longer to add and to remove. */
   const running = new Set<AbortController>();
+  const paced = createPaced();
   shutdownSignal?.addEventListener("abort", () => {
     for (const abort of running) {
       abort.abort(shutdownSignal.reason);
@@ -118,12 +120,14 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     const { method, requestPath } = handler;
     const abort = new AbortController();
     running.add(abort);
-    onDisconnect(response, () => {
-      // A call that has ended is aborted already.
-      if (!abort.signal.aborted) {
-        abort.abort(canceled());
-      }
-    });
+    onDisconnect(response, () =>
+      paced(() => {
+        // A call that has ended is aborted already.
+        if (!abort.signal.aborted) {
+          abort.abort(canceled());
+        }
+      }),
+    );
     let entry: Entry | undefined;
     try {
       const url = requestUrl(request, requestPath);
@@ -151,7 +155,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
           contextValues,
           signal: abort.signal,
         };
-        return await writeResponse(await handler({ ...call, body }), response);
+        return await writeResponse(await handler({ ...call, body }), response, paced);
       }
       const read = async () => {
         try {
@@ -174,7 +178,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
       const code =
         handleUnaryGrpc !== undefined && "stream" in response
           ? await handleUnaryGrpc(call, response)
-          : await serveRead(handler, request.httpVersion, call, response);
+          : await serveRead(handler, request.httpVersion, { ...call, paced }, response);
       if (code !== undefined) {
         onUnread(method, code);
       }
@@ -221,14 +225,14 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
 async function serveRead(
   handler: UniversalHandler,
   httpVersion: string,
-  { abort, ...call }: ServerCall,
+  { abort, paced, ...call }: ServerCall & { readonly paced: Paced },
   response: NodeResponse,
 ): Promise<Code | undefined> {
   const { contextValues } = call;
   const request = { ...call, httpVersion, method: "POST", signal: abort.signal };
   const answered = await handler({ ...request, body: notingFailure(oneChunk(call.body), contextValues) });
   if (handler.method.methodKind !== "unary" || contextValues.get(reached)) {
-    await writeResponse(answered, response);
+    await writeResponse(answered, response, paced);
     return undefined;
   }
   const inspected = await inspectResponse(answered);

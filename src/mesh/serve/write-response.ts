@@ -4,6 +4,7 @@ import { parseContentType } from "@connectrpc/connect/protocol-grpc";
 import { canceled } from "../errors/errors.js";
 import type { NodeResponse } from "../port/node-handler.js";
 import { isClosed, nodeHeaders } from "./node-request.js";
+import type { Paced } from "./paced.js";
 
 /**
  * Writes the response of a Connect handler, with back-pressure, and resolves when all is handed over or the client has disconnected. Then
@@ -12,8 +13,14 @@ import { isClosed, nodeHeaders } from "./node-request.js";
  *
  * Headers are sent with the first message, because until then a handler may set some. A gRPC call over HTTP/2 that fails before it is
  * answered Trailers-Only: gRPC clients retry only such calls, because HEADERS without END_STREAM commit the call (gRFC A6).
+ *
+ * @param paced runs what ends a stream whose client has disconnected. @default at once
  */
-export async function writeResponse(source: UniversalServerResponse, response: NodeResponse): Promise<void> {
+export async function writeResponse(
+  source: UniversalServerResponse,
+  response: NodeResponse,
+  paced: Paced = (callback) => callback(),
+): Promise<void> {
   const header = new Headers(source.header);
   const closed = new Promise<void>((resolve) => response.once("close", resolve));
   const chunks = source.body?.[Symbol.asyncIterator]();
@@ -26,6 +33,7 @@ export async function writeResponse(source: UniversalServerResponse, response: N
   }
   for (; chunks !== undefined && chunk?.done === false; chunk = await chunks.next()) {
     if (isClosed(response)) {
+      await new Promise<void>(paced);
       return endAbandoned(chunks);
     }
     await writePieces(chunk.value, response, closed);

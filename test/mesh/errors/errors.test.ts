@@ -5,6 +5,8 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { RetryInfoSchema } from "../../../src/gen/google/rpc/error_details_pb.js";
 import {
   deadlineExceeded,
+  hiddenCauseOf,
+  internal,
   invalidField,
   queueFull,
   retryDelayMsOf,
@@ -37,6 +39,15 @@ suite("toClientError", () => {
   test("turns a TimeoutError into DEADLINE_EXCEEDED", () => {
     assert.equal(toClientError(new DOMException("late", "TimeoutError")).code, Code.DeadlineExceeded);
   });
+});
+
+test("hiddenCauseOf gives foreign causes to the log, and nothing that a server or a caller has said", () => {
+  const foreign = new TypeError("broken");
+  assert.equal(hiddenCauseOf(internal("no", foreign)), foreign);
+  const answered = Object.assign(new Error("5 NOT_FOUND: a prompt"), { code: 5, details: "a prompt", metadata: {} });
+  for (const cause of [answered, internal("a prompt"), new DOMException("", "AbortError"), undefined]) {
+    assert.equal(hiddenCauseOf(internal("no", cause)), undefined);
+  }
 });
 
 test("deadlineExceeded says where the time went", () => {
