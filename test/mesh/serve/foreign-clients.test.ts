@@ -9,6 +9,7 @@ import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/conn
 import * as grpc from "@grpc/grpc-js";
 import { load } from "@grpc/proto-loader";
 import { ImagePipelineService } from "../../../src/gen/throughline/v1/pipeline_pb.js";
+import type { Behaviour } from "../support/echo-services.js";
 import { http1 } from "../support/raw-http.js";
 import { serveEcho } from "../support/serve-echo.js";
 
@@ -143,7 +144,9 @@ suite("a grpc-js client that has only the .proto files", () => {
   });
 
   test("meets its deadline", async (t) => {
-    const client = await clientOf(t, t, { behaviour: (_, { signal }) => once(signal, "abort").then(() => {}) });
+    // The server's time is over before the client's.
+    const behaviour: Behaviour = (_, { signal }) => once(signal, "abort").then(() => Promise.reject(signal.reason));
+    const client = await clientOf(t, t, { behaviour });
     const { error } = await generate(client, { prompt: "x" }, { deadline: Date.now() + 100 });
     assert.equal(error?.code, grpc.status.DEADLINE_EXCEEDED);
   });
