@@ -111,17 +111,22 @@ const scalarOf = (scalar: ScalarType | undefined) => (scalar === undefined ? "" 
 /** GitHub's anchor of a heading. */
 const anchorOf = ({ name }: DescMessage | DescEnum) => `#${name.toLowerCase()}`;
 
-/** A comment's paragraphs, each in one line. */
+/** A comment's paragraphs, each in one line. A list has one line for each item. */
 function paragraphsOf(desc: Exclude<AnyDesc, DescFile>): string[] {
   const { leading = "" } = getComments(desc);
   return leading
     .trim()
     .split(/\n\s*\n/)
-    .map((paragraph) => paragraph.replace(/\s+/g, " ").trim())
+    .map((paragraph) => {
+      const items = paragraph.split(/\n\s*(?=- )/);
+      return items.map((item) => item.replace(/\s+/g, " ").trim()).join("\n");
+    })
     .filter((paragraph) => paragraph !== "");
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+  const line = (cells: readonly string[]) => `| ${cells.map(escapeCell).join(" | ")} |`;
   return [line(head), `|${"---|".repeat(head.length)}`, ...rows.map(line)].join("\n");
 }
+
+const escapeCell = (cell: string) => cell.replaceAll("|", "\\|").replaceAll("\n", "<br>");

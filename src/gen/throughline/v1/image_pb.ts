@@ -14,14 +14,14 @@ export const file_throughline_v1_image: GenFile = /*@__PURE__*/
   fileDesc("Chp0aHJvdWdobGluZS92MS9pbWFnZS5wcm90bxIOdGhyb3VnaGxpbmUudjEifQoFSW1hZ2USCwoDdXJsGAEgASgJEhQKDGNvbnRlbnRfdHlwZRgCIAEoCRIRCglmaWxlX25hbWUYAyABKAkSEQoJZmlsZV9zaXplGAQgASgNEg0KBXdpZHRoGAUgASgNEg4KBmhlaWdodBgGIAEoDRIMCgRkYXRhGAcgASgMIswFChFHZW5lcmF0aW9uT3B0aW9ucxImCg9uZWdhdGl2ZV9wcm9tcHQYASABKAlCCLpIBXIDGNAPSACIAQESbgoFd2lkdGgYAiABKA1CWrpIV7oBTQobb3B0aW9ucy53aWR0aC5tdWx0aXBsZV9vZl84Eh12YWx1ZSBtdXN0IGJlIGEgbXVsdGlwbGUgb2YgOBoPdGhpcyAlIDh1ID09IDB1KgUYgBAoQEgBiAEBEnAKBmhlaWdodBgDIAEoDUJbukhYugFOChxvcHRpb25zLmhlaWdodC5tdWx0aXBsZV9vZl84Eh12YWx1ZSBtdXN0IGJlIGEgbXVsdGlwbGUgb2YgOBoPdGhpcyAlIDh1ID09IDB1KgUYgBAoQEgCiAEBEiwKE251bV9pbmZlcmVuY2Vfc3RlcHMYBCABKA1CCrpIByoFGJYBKAFIA4gBARIsCg5ndWlkYW5jZV9zY2FsZRgFIAEoAkIPukgMCgodAADwQS0AAAAASASIAQESEQoEc2VlZBgGIAEoDUgFiAEBEjYKCXNjaGVkdWxlchgHIAEoDjIZLnRocm91Z2hsaW5lLnYxLlNjaGVkdWxlckIIukgFggECEAESNQoGZm9ybWF0GAggASgOMhsudGhyb3VnaGxpbmUudjEuSW1hZ2VGb3JtYXRCCLpIBYIBAhABEjQKCGRlbGl2ZXJ5GAkgASgOMhgudGhyb3VnaGxpbmUudjEuRGVsaXZlcnlCCLpIBYIBAhABEicKEHByZXZpZXdfaW50ZXJ2YWwYCiABKA1CCLpIBSoDGJYBSAaIAQFCEgoQX25lZ2F0aXZlX3Byb21wdEIICgZfd2lkdGhCCQoHX2hlaWdodEIWChRfbnVtX2luZmVyZW5jZV9zdGVwc0IRCg9fZ3VpZGFuY2Vfc2NhbGVCBwoFX3NlZWRCEwoRX3ByZXZpZXdfaW50ZXJ2YWwihwEKB1RpbWluZ3MSEAoIcXVldWVfbXMYASABKAESGAoQdGV4dF9lbmNvZGluZ19tcxgCIAEoARIUCgxkZW5vaXNpbmdfbXMYAyABKAESFQoNdmFlX2RlY29kZV9tcxgEIAEoARIRCgl1cGxvYWRfbXMYBSABKAESEAoIdG90YWxfbXMYBiABKAEiNQoGUXVldWVkEhAKCHBvc2l0aW9uGAEgASgNEhkKEWVzdGltYXRlZF93YWl0X21zGAIgASgBIoIBCghQcm9ncmVzcxIkCgVzdGFnZRgBIAEoDjIVLnRocm91Z2hsaW5lLnYxLlN0YWdlEgwKBHN0ZXAYAiABKA0SEwoLdG90YWxfc3RlcHMYAyABKA0SDwoHcHJldmlldxgEIAEoDBIcChRwcmV2aWV3X2NvbnRlbnRfdHlwZRgFIAEoCSrBAQoJU2NoZWR1bGVyEhkKFVNDSEVEVUxFUl9VTlNQRUNJRklFRBAAEhwKGFNDSEVEVUxFUl9FVUxFUl9ESVNDUkVURRABEh0KGVNDSEVEVUxFUl9FVUxFUl9BTkNFU1RSQUwQAhIWChJTQ0hFRFVMRVJfRFBNUFBfMk0QAxIdChlTQ0hFRFVMRVJfRFBNUFBfMk1fS0FSUkFTEAQSEgoOU0NIRURVTEVSX0RESU0QBRIRCg1TQ0hFRFVMRVJfTENNEAYqbwoLSW1hZ2VGb3JtYXQSHAoYSU1BR0VfRk9STUFUX1VOU1BFQ0lGSUVEEAASFAoQSU1BR0VfRk9STUFUX1BORxABEhUKEUlNQUdFX0ZPUk1BVF9KUEVHEAISFQoRSU1BR0VfRk9STUFUX1dFQlAQAypiCghEZWxpdmVyeRIYChRERUxJVkVSWV9VTlNQRUNJRklFRBAAEhAKDERFTElWRVJZX1VSTBABEhUKEURFTElWRVJZX0RBVEFfVVJJEAISEwoPREVMSVZFUllfSU5MSU5FEAMqdAoFU3RhZ2USFQoRU1RBR0VfVU5TUEVDSUZJRUQQABIXChNTVEFHRV9URVhUX0VOQ09ESU5HEAESEwoPU1RBR0VfREVOT0lTSU5HEAISFAoQU1RBR0VfVkFFX0RFQ09ERRADEhAKDFNUQUdFX1VQTE9BRBAEYgZwcm90bzM", [file_buf_validate_validate]);
 
 /**
- * A painted picture: where to fetch it, and what it is.
+ * A generated image: its location and properties.
  *
  * @generated from message throughline.v1.Image
  */
 export type Image = Message<"throughline.v1.Image"> & {
   /**
-   * Where the caller can fetch the picture: an http(s) URL that the called service serves, or a `data:` URI that holds
-   * the whole picture (asked for with DELIVERY_DATA_URI, or where the service keeps no image store). Empty with DELIVERY_INLINE.
+   * Location of the image. An http(s) URL on the called service with DELIVERY_URL. A `data:` URI with the whole image with DELIVERY_DATA_URI,
+   * or when the service has no image store. Empty with DELIVERY_INLINE.
    *
    * @generated from field: string url = 1;
    */
@@ -35,36 +35,36 @@ export type Image = Message<"throughline.v1.Image"> & {
   contentType: string;
 
   /**
-   * File name without any folder, such as `3f9a…e1.png`: 32 hexadecimal digits made from the content, so equal pictures share it, and
-   * an extension.
+   * File name without a folder, such as `3f9a…e1.png`: 32 hexadecimal digits of the content's hash, and an extension. Equal images have
+   * equal names.
    *
    * @generated from field: string file_name = 3;
    */
   fileName: string;
 
   /**
-   * Size of the encoded picture, in bytes.
+   * Size of the encoded image, in bytes.
    *
    * @generated from field: uint32 file_size = 4;
    */
   fileSize: number;
 
   /**
-   * Width, in pixels.
+   * Width in pixels.
    *
    * @generated from field: uint32 width = 5;
    */
   width: number;
 
   /**
-   * Height, in pixels.
+   * Height in pixels.
    *
    * @generated from field: uint32 height = 6;
    */
   height: number;
 
   /**
-   * The encoded image, asked for with DELIVERY_INLINE; empty otherwise. In JSON it is base64.
+   * The encoded image, with DELIVERY_INLINE only. Base64 in JSON.
    *
    * @generated from field: bytes data = 7;
    */
@@ -79,81 +79,81 @@ export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
   messageDesc(file_throughline_v1_image, 0);
 
 /**
- * How to paint. Every field may be absent; an absent field means the model's own default.
+ * Generation parameters. All fields are optional. An absent field takes the model's default.
  *
  * @generated from message throughline.v1.GenerationOptions
  */
 export type GenerationOptions = Message<"throughline.v1.GenerationOptions"> & {
   /**
-   * What the picture should not show, up to 2,000 Unicode code points. Absent: no negative prompt; as the model's
-   * `force_zeros_for_empty_prompt` says, zeros or the encoded empty text stand for it. An empty text is always encoded.
+   * What the image should not show, up to 2,000 Unicode code points. Default: no negative prompt. The model's
+   * `force_zeros_for_empty_prompt` selects zeros or the encoded empty text for it. An empty string is always encoded.
    *
    * @generated from field: optional string negative_prompt = 1;
    */
   negativePrompt?: string | undefined;
 
   /**
-   * Width in pixels, 64 to 2,048, a multiple of 8. A model may take fewer sizes; others it refuses with INVALID_ARGUMENT, naming
-   * those that it takes. Absent: the model's own size.
+   * Width in pixels, 64 to 2,048, a multiple of 8. Default: the model's. A model may support fewer sizes. It rejects others with
+   * INVALID_ARGUMENT, and the message names the supported ones.
    *
    * @generated from field: optional uint32 width = 2;
    */
   width?: number | undefined;
 
   /**
-   * Height in pixels, 64 to 2,048, a multiple of 8. A model may take fewer sizes; others it refuses with INVALID_ARGUMENT, naming
-   * those that it takes. Absent: the model's own size.
+   * Height in pixels, 64 to 2,048, a multiple of 8. Default: the model's. A model may support fewer sizes. It rejects others with
+   * INVALID_ARGUMENT, and the message names the supported ones.
    *
    * @generated from field: optional uint32 height = 3;
    */
   height?: number | undefined;
 
   /**
-   * Denoising steps, 1 to 150. More steps take longer and paint finer. Absent: the model's default.
+   * Denoising steps, 1 to 150. More steps take longer and add detail. Default: the model's.
    *
    * @generated from field: optional uint32 num_inference_steps = 4;
    */
   numInferenceSteps?: number | undefined;
 
   /**
-   * Classifier-free guidance scale, 0 to 30: how strictly the picture follows the prompt. 1 or less switches guidance off
-   * and halves the work. Absent: the model's default.
+   * Classifier-free guidance scale, 0 to 30: how closely the image follows the prompt. Default: the model's. At 1 or less, guidance is
+   * off and a step takes half the work. Models with a guidance embedding (LCM) always take one UNet run per step.
    *
    * @generated from field: optional float guidance_scale = 5;
    */
   guidanceScale?: number | undefined;
 
   /**
-   * Seed of the noise, 0 to 4,294,967,295. The same seed, prompt and options paint the same picture. Absent: drawn at random;
-   * the response says which.
+   * Seed of the noise, 0 to 4,294,967,295. The same seed, prompt and options generate the same image. Default: random. The response returns
+   * the seed.
    *
    * @generated from field: optional uint32 seed = 6;
    */
   seed?: number | undefined;
 
   /**
-   * Sampling algorithm. Unspecified: the model's own.
+   * Sampling algorithm. Default: the model's.
    *
    * @generated from field: throughline.v1.Scheduler scheduler = 7;
    */
   scheduler: Scheduler;
 
   /**
-   * Encoding of the picture. Unspecified: PNG.
+   * Encoding of the image. Default: PNG.
    *
    * @generated from field: throughline.v1.ImageFormat format = 8;
    */
   format: ImageFormat;
 
   /**
-   * How the picture reaches the caller. Unspecified: a URL where there is a store, else a `data:` URI.
+   * How the response carries the image. Default: a URL if the service has an image store, else a `data:` URI.
    *
    * @generated from field: throughline.v1.Delivery delivery = 9;
    */
   delivery: Delivery;
 
   /**
-   * In a streaming call: send a small preview picture every so many steps, 1 to 150. Absent or 0: no previews.
+   * Steps between two previews, 0 to 150, in streaming calls only. Default: 0, no previews.
    *
    * @generated from field: optional uint32 preview_interval = 10;
    */
@@ -168,48 +168,48 @@ export const GenerationOptionsSchema: GenMessage<GenerationOptions> = /*@__PURE_
   messageDesc(file_throughline_v1_image, 1);
 
 /**
- * Where the time of a request went, in milliseconds, as the worker measured it.
+ * Durations of a request's stages in milliseconds, measured by the worker.
  *
  * @generated from message throughline.v1.Timings
  */
 export type Timings = Message<"throughline.v1.Timings"> & {
   /**
-   * Waiting for a free engine.
+   * Wait for a free engine.
    *
    * @generated from field: double queue_ms = 1;
    */
   queueMs: number;
 
   /**
-   * Turning the prompt into embeddings.
+   * Encoding of the prompt. Near 0 on a prompt-cache hit.
    *
    * @generated from field: double text_encoding_ms = 2;
    */
   textEncodingMs: number;
 
   /**
-   * All denoising steps together.
+   * All denoising steps.
    *
    * @generated from field: double denoising_ms = 3;
    */
   denoisingMs: number;
 
   /**
-   * Decoding the latents into pixels.
+   * Decoding of the latents into pixels.
    *
    * @generated from field: double vae_decode_ms = 4;
    */
   vaeDecodeMs: number;
 
   /**
-   * Encoding the picture and putting it into the store.
+   * Encoding and storage of the image.
    *
    * @generated from field: double upload_ms = 5;
    */
   uploadMs: number;
 
   /**
-   * From the worker's receipt of the request to its response.
+   * From receipt of the request to the response.
    *
    * @generated from field: double total_ms = 6;
    */
@@ -224,20 +224,20 @@ export const TimingsSchema: GenMessage<Timings> = /*@__PURE__*/
   messageDesc(file_throughline_v1_image, 2);
 
 /**
- * The request waits for a free engine. Sent each time the position changes.
+ * The request waits for a free engine. The worker sends this event when the position changes.
  *
  * @generated from message throughline.v1.Queued
  */
 export type Queued = Message<"throughline.v1.Queued"> & {
   /**
-   * How many waiting requests come before this one; 0 means it is next. The one that is being painted does not count.
+   * Number of waiting requests ahead of this one. 0 means it is next. The running request does not count.
    *
    * @generated from field: uint32 position = 1;
    */
   position: number;
 
   /**
-   * Estimated time until painting begins, in milliseconds; 0 when there is nothing to estimate from yet.
+   * Estimated time until generation starts, in milliseconds. 0 if there is no estimate yet.
    *
    * @generated from field: double estimated_wait_ms = 2;
    */
@@ -252,42 +252,42 @@ export const QueuedSchema: GenMessage<Queued> = /*@__PURE__*/
   messageDesc(file_throughline_v1_image, 3);
 
 /**
- * One sign of progress: a stage began, or a denoising step ended.
+ * Progress of a request: a stage started, or a denoising step ended.
  *
  * @generated from message throughline.v1.Progress
  */
 export type Progress = Message<"throughline.v1.Progress"> & {
   /**
-   * The stage that runs.
+   * Current stage.
    *
    * @generated from field: throughline.v1.Stage stage = 1;
    */
   stage: Stage;
 
   /**
-   * Denoising steps that are done, 0 to `total_steps`; 0 in the other stages.
+   * Completed denoising steps, 0 to `total_steps`. 0 in other stages.
    *
    * @generated from field: uint32 step = 2;
    */
   step: number;
 
   /**
-   * Denoising steps in all; 0 in the other stages.
+   * Total denoising steps. 0 in other stages.
    *
    * @generated from field: uint32 total_steps = 3;
    */
   totalSteps: number;
 
   /**
-   * A small encoded picture of the state so far. Empty unless `preview_interval` asked for it at this step, where the model says nothing of
-   * how its latents look, and where several newer ones were ready before this one could be sent.
+   * Small encoded image of the current state. Empty when `preview_interval` does not ask for one at this step, when the model has no preview
+   * factors, and when a slow reader lets several newer previews become ready first.
    *
    * @generated from field: bytes preview = 4;
    */
   preview: Uint8Array;
 
   /**
-   * Media type of `preview`; empty without one.
+   * Media type of `preview`. Empty without a preview.
    *
    * @generated from field: string preview_content_type = 5;
    */
@@ -302,9 +302,11 @@ export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
   messageDesc(file_throughline_v1_image, 4);
 
 /**
- * The sampling algorithm that turns noise into a picture, step by step. Each takes the scheduler configuration in the model's folder, with
- * its own defaults for keys that are not there, as diffusers' `from_config` does. One that does not fit this configuration (the ancestral
- * method, for a model that predicts the picture itself) is refused with INVALID_ARGUMENT.
+ * Sampling algorithm: how the model turns noise into an image.
+ *
+ * Each scheduler uses the scheduler configuration in the model's folder. Missing keys have that scheduler's defaults, as with diffusers'
+ * `from_config`. A scheduler that does not fit the configuration is rejected with INVALID_ARGUMENT: for example the ancestral one, for a
+ * model whose prediction type is `sample`.
  *
  * @generated from enum throughline.v1.Scheduler
  */
@@ -324,21 +326,21 @@ export enum Scheduler {
   EULER_DISCRETE = 1,
 
   /**
-   * Euler's method with fresh noise after each step: diffusers' `EulerAncestralDiscreteScheduler`.
+   * Euler's method with new noise after each step: diffusers' `EulerAncestralDiscreteScheduler`.
    *
    * @generated from enum value: SCHEDULER_EULER_ANCESTRAL = 2;
    */
   EULER_ANCESTRAL = 2,
 
   /**
-   * DPM-Solver++ of the second order, multistep (Lu et al. 2022): diffusers' `DPMSolverMultistepScheduler` without `use_karras_sigmas`.
+   * Second-order multistep DPM-Solver++ (Lu et al. 2022): diffusers' `DPMSolverMultistepScheduler` without `use_karras_sigmas`.
    *
    * @generated from enum value: SCHEDULER_DPMPP_2M = 3;
    */
   DPMPP_2M = 3,
 
   /**
-   * DPM-Solver++ 2M with Karras noise levels: the same with `use_karras_sigmas`.
+   * DPM-Solver++ 2M with Karras noise levels: diffusers' `DPMSolverMultistepScheduler` with `use_karras_sigmas`.
    *
    * @generated from enum value: SCHEDULER_DPMPP_2M_KARRAS = 4;
    */
@@ -352,8 +354,8 @@ export enum Scheduler {
   DDIM = 5,
 
   /**
-   * Latent consistency models (Luo et al. 2023), for models distilled for it: diffusers' `LCMScheduler`, which takes at most the
-   * configuration's `original_inference_steps`, 50 unless it says otherwise.
+   * Latent consistency models (Luo et al. 2023), for models distilled for it: diffusers' `LCMScheduler`. Its maximum number of steps is the
+   * configuration's `original_inference_steps`, 50 by default.
    *
    * @generated from enum value: SCHEDULER_LCM = 6;
    */
@@ -367,7 +369,7 @@ export const SchedulerSchema: GenEnum<Scheduler> = /*@__PURE__*/
   enumDesc(file_throughline_v1_image, 0);
 
 /**
- * How the picture is encoded.
+ * Encoding of the image.
  *
  * @generated from enum throughline.v1.ImageFormat
  */
@@ -380,7 +382,7 @@ export enum ImageFormat {
   UNSPECIFIED = 0,
 
   /**
-   * Lossless. The same request gives the same bytes.
+   * Lossless. Equal requests with equal seeds return equal bytes.
    *
    * @generated from enum value: IMAGE_FORMAT_PNG = 1;
    */
@@ -408,34 +410,34 @@ export const ImageFormatSchema: GenEnum<ImageFormat> = /*@__PURE__*/
   enumDesc(file_throughline_v1_image, 1);
 
 /**
- * How the picture reaches the caller.
+ * How the response carries the image.
  *
  * @generated from enum throughline.v1.Delivery
  */
 export enum Delivery {
   /**
-   * A URL where the service keeps an image store, else a `data:` URI.
+   * DELIVERY_URL if the service has an image store, else DELIVERY_DATA_URI.
    *
    * @generated from enum value: DELIVERY_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * A URL that the caller can fetch until the store forgets the picture. Without a store: a `data:` URI.
+   * A URL, valid until the store evicts the image. A `data:` URI if the service has no image store.
    *
    * @generated from enum value: DELIVERY_URL = 1;
    */
   URL = 1,
 
   /**
-   * A `data:` URI with the whole picture inside the response.
+   * A `data:` URI with the whole image.
    *
    * @generated from enum value: DELIVERY_DATA_URI = 2;
    */
   DATA_URI = 2,
 
   /**
-   * The encoded image in `Image.data`: no base64 in binary, and no URL. Servers of older versions reject it with INVALID_ARGUMENT.
+   * The encoded image in `Image.data`, and no URL. Avoids base64 in binary encodings. Older servers reject it with INVALID_ARGUMENT.
    *
    * @generated from enum value: DELIVERY_INLINE = 3;
    */
@@ -449,7 +451,7 @@ export const DeliverySchema: GenEnum<Delivery> = /*@__PURE__*/
   enumDesc(file_throughline_v1_image, 2);
 
 /**
- * What the worker is doing for a request.
+ * Stage of a request on the worker.
  *
  * @generated from enum throughline.v1.Stage
  */
@@ -462,28 +464,28 @@ export enum Stage {
   UNSPECIFIED = 0,
 
   /**
-   * Turning the prompt into embeddings.
+   * Encodes the prompt.
    *
    * @generated from enum value: STAGE_TEXT_ENCODING = 1;
    */
   TEXT_ENCODING = 1,
 
   /**
-   * Denoising; `step` and `total_steps` say how far.
+   * Denoises the latents. `step` and `total_steps` report the progress.
    *
    * @generated from enum value: STAGE_DENOISING = 2;
    */
   DENOISING = 2,
 
   /**
-   * Decoding the latents into pixels.
+   * Decodes the latents into pixels.
    *
    * @generated from enum value: STAGE_VAE_DECODE = 3;
    */
   VAE_DECODE = 3,
 
   /**
-   * Encoding the picture and putting it into the store.
+   * Encodes and stores the image.
    *
    * @generated from enum value: STAGE_UPLOAD = 4;
    */

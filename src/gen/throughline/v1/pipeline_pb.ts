@@ -16,30 +16,29 @@ export const file_throughline_v1_pipeline: GenFile = /*@__PURE__*/
   fileDesc("Ch10aHJvdWdobGluZS92MS9waXBlbGluZS5wcm90bxIOdGhyb3VnaGxpbmUudjEisAIKD0dlbmVyYXRlUmVxdWVzdBIaCgZwcm9tcHQYASABKAlCCrpIB3IFEAEY0A8SzAEKCndvcmtlcl9hcHAYAiABKAlCtwG6SLMBugGqAQoRd29ya2VyX2FwcC5hcHBfaWQSPnZhbHVlIG11c3QgYmUgYW4gYXBwIGlkIG9mIHRoZSBmb3JtIG93bmVyL25hbWUsIG5vdCBhbiBhZGRyZXNzGlV0aGlzID09ICcnIHx8IHRoaXMubWF0Y2hlcygnXltBLVphLXowLTldW0EtWmEtejAtOS5fLV0qL1tBLVphLXowLTldW0EtWmEtejAtOS5fLV0qJCcpcgMYgAESMgoHb3B0aW9ucxgDIAEoCzIhLnRocm91Z2hsaW5lLnYxLkdlbmVyYXRpb25PcHRpb25zIscBChBHZW5lcmF0ZVJlc3BvbnNlEiQKBWltYWdlGAEgASgLMhUudGhyb3VnaGxpbmUudjEuSW1hZ2USEAoIdHJhY2VfaWQYAiABKAkSDAoEc2VlZBgDIAEoDRIoCgd0aW1pbmdzGAQgASgLMhcudGhyb3VnaGxpbmUudjEuVGltaW5ncxINCgVtb2RlbBgFIAEoCRIaChJleGVjdXRpb25fcHJvdmlkZXIYBiABKAkSGAoQdHJ1bmNhdGVkX3Rva2VucxgHIAEoDSJRChVHZW5lcmF0ZVN0cmVhbVJlcXVlc3QSOAoHcmVxdWVzdBgBIAEoCzIfLnRocm91Z2hsaW5lLnYxLkdlbmVyYXRlUmVxdWVzdEIGukgDyAEBIq0BChZHZW5lcmF0ZVN0cmVhbVJlc3BvbnNlEigKBnF1ZXVlZBgBIAEoCzIWLnRocm91Z2hsaW5lLnYxLlF1ZXVlZEgAEiwKCHByb2dyZXNzGAIgASgLMhgudGhyb3VnaGxpbmUudjEuUHJvZ3Jlc3NIABIyCgZyZXN1bHQYAyABKAsyIC50aHJvdWdobGluZS52MS5HZW5lcmF0ZVJlc3BvbnNlSABCBwoFZXZlbnQyyAEKFEltYWdlUGlwZWxpbmVTZXJ2aWNlEk0KCEdlbmVyYXRlEh8udGhyb3VnaGxpbmUudjEuR2VuZXJhdGVSZXF1ZXN0GiAudGhyb3VnaGxpbmUudjEuR2VuZXJhdGVSZXNwb25zZRJhCg5HZW5lcmF0ZVN0cmVhbRIlLnRocm91Z2hsaW5lLnYxLkdlbmVyYXRlU3RyZWFtUmVxdWVzdBomLnRocm91Z2hsaW5lLnYxLkdlbmVyYXRlU3RyZWFtUmVzcG9uc2UwAWIGcHJvdG8z", [file_buf_validate_validate, file_throughline_v1_image]);
 
 /**
- * What to paint, and who paints it.
+ * A prompt, the worker app and generation parameters.
  *
  * @generated from message throughline.v1.GenerateRequest
  */
 export type GenerateRequest = Message<"throughline.v1.GenerateRequest"> & {
   /**
-   * What the picture should show, 1 to 2,000 Unicode code points. It is cleaned first: tabs and newlines become spaces,
-   * other control characters are dropped, the text is normalised to NFC, white space is collapsed and trimmed. A prompt that
-   * is then empty or too long is refused with INVALID_ARGUMENT.
+   * What the image should show, 1 to 2,000 Unicode code points. The pipeline replaces tabs and newlines with spaces, removes other control
+   * characters, normalizes to NFC, and collapses and trims white space. A prompt that is then empty or too long is INVALID_ARGUMENT.
    *
    * @generated from field: string prompt = 1;
    */
   prompt: string;
 
   /**
-   * App id of the worker, such as `local/text-to-image-worker`; it is looked up in the pipeline's app directory and is never an
-   * address. Empty: the directory's default app. Unknown: NOT_FOUND. Not of the form `owner/name`: INVALID_ARGUMENT.
+   * App id of the worker, such as `local/text-to-image-worker`, from the pipeline's app directory. Never an address. Default: the
+   * directory's default app. An unknown app is NOT_FOUND. A value that is not of the form `owner/name` is INVALID_ARGUMENT.
    *
    * @generated from field: string worker_app = 2;
    */
   workerApp: string;
 
   /**
-   * How to paint. Absent: the model's defaults.
+   * Generation parameters. Default: the model's.
    *
    * @generated from field: throughline.v1.GenerationOptions options = 3;
    */
@@ -54,55 +53,55 @@ export const GenerateRequestSchema: GenMessage<GenerateRequest> = /*@__PURE__*/
   messageDesc(file_throughline_v1_pipeline, 0);
 
 /**
- * The finished picture.
+ * The generated image.
  *
  * @generated from message throughline.v1.GenerateResponse
  */
 export type GenerateResponse = Message<"throughline.v1.GenerateResponse"> & {
   /**
-   * The picture.
+   * The image.
    *
    * @generated from field: throughline.v1.Image image = 1;
    */
   image?: Image | undefined;
 
   /**
-   * Trace id of the request: 32 lower-case hexadecimal digits, also when the trace is not sampled. Empty when tracing is off.
+   * Trace id of the request: 32 lower-case hexadecimal digits, set for unsampled traces too. Empty if tracing is off.
    *
    * @generated from field: string trace_id = 2;
    */
   traceId: string;
 
   /**
-   * The seed that was used; send it again to get the same picture again.
+   * Seed of the image. Send it with the same request to generate the same image.
    *
    * @generated from field: uint32 seed = 3;
    */
   seed: number;
 
   /**
-   * Where the worker's time went.
+   * Durations of the worker's stages.
    *
    * @generated from field: throughline.v1.Timings timings = 4;
    */
   timings?: Timings | undefined;
 
   /**
-   * Name of the model that painted.
+   * Name of the model.
    *
    * @generated from field: string model = 5;
    */
   model: string;
 
   /**
-   * The onnxruntime execution provider that ran the model, such as `cpu`.
+   * onnxruntime execution provider that ran the model, such as `cpu`.
    *
    * @generated from field: string execution_provider = 6;
    */
   executionProvider: string;
 
   /**
-   * How many of the prompt's tokens did not fit and were left out. SDXL takes 77, of which two mark the start and the end.
+   * Number of prompt tokens that were cut off. SDXL takes 77 tokens, and two of them mark start and end.
    *
    * @generated from field: uint32 truncated_tokens = 7;
    */
@@ -117,7 +116,7 @@ export const GenerateResponseSchema: GenMessage<GenerateResponse> = /*@__PURE__*
   messageDesc(file_throughline_v1_pipeline, 1);
 
 /**
- * A request for a picture with progress.
+ * A request for an image with progress events.
  *
  * @generated from message throughline.v1.GenerateStreamRequest
  */
@@ -138,13 +137,13 @@ export const GenerateStreamRequestSchema: GenMessage<GenerateStreamRequest> = /*
   messageDesc(file_throughline_v1_pipeline, 2);
 
 /**
- * One event of a streaming request, in this order: queued (any number), progress (any number), result (once, last).
+ * One event of a streaming request. Order: queued (any number), progress (any number), result (once, last).
  *
  * @generated from message throughline.v1.GenerateStreamResponse
  */
 export type GenerateStreamResponse = Message<"throughline.v1.GenerateStreamResponse"> & {
   /**
-   * The event. Exactly one is set.
+   * The event. Exactly one field is set.
    *
    * @generated from oneof throughline.v1.GenerateStreamResponse.event
    */
@@ -158,7 +157,7 @@ export type GenerateStreamResponse = Message<"throughline.v1.GenerateStreamRespo
     case: "queued";
   } | {
     /**
-     * A stage began, or a step ended.
+     * A stage started, or a step ended.
      *
      * @generated from field: throughline.v1.Progress progress = 2;
      */
@@ -166,7 +165,7 @@ export type GenerateStreamResponse = Message<"throughline.v1.GenerateStreamRespo
     case: "progress";
   } | {
     /**
-     * The finished picture. The stream ends after it.
+     * The generated image. The stream ends after it.
      *
      * @generated from field: throughline.v1.GenerateResponse result = 3;
      */
@@ -183,18 +182,25 @@ export const GenerateStreamResponseSchema: GenMessage<GenerateStreamResponse> = 
   messageDesc(file_throughline_v1_pipeline, 3);
 
 /**
- * The front door: cleans the prompt, finds a worker app and has it paint.
+ * Normalizes the prompt and calls a worker app.
  *
  * @generated from service throughline.v1.ImagePipelineService
  */
 export const ImagePipelineService: GenService<{
   /**
-   * Paints one picture and answers when it is done. A client that wants four pictures calls four times, each with its own
-   * seed and its own trace. Cancelling the call, or its deadline, stops the painting before the next step.
+   * Generates one image and returns it. For four images, call four times: each call has its own seed and its own trace. Cancellation and
+   * the deadline stop generation before the next step.
    *
-   * Errors: INVALID_ARGUMENT with `buf.validate.Violations` for what the contract or the model does not take; NOT_FOUND for an unknown
-   * app; RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` when the worker's queue is full, and without it for a message over the size
-   * limit; UNAVAILABLE when no worker can be reached or its engine is being restarted; DEADLINE_EXCEEDED, saying where the time went.
+   * Errors:
+   *
+   * - INVALID_ARGUMENT with `buf.validate.Violations`: the request breaks a rule of the contract or a limit of the model.
+   * - NOT_FOUND: unknown app.
+   * - UNAUTHENTICATED: no valid key or client certificate. PERMISSION_DENIED: the caller may not use the app.
+   * - RESOURCE_EXHAUSTED with `google.rpc.RetryInfo`: the worker's queue is full or too long for the deadline, or the caller is over a limit.
+   * - RESOURCE_EXHAUSTED without RetryInfo: a message is over the size limit.
+   * - UNAVAILABLE: no worker is reachable and ready, its engine restarts, or its image store is full.
+   * - DEADLINE_EXCEEDED: the message names the stage that ran. Sent early if the estimated time clearly exceeds the deadline.
+   * - INTERNAL: the generated image is unusable, or the worker rejects the pipeline's own credentials.
    *
    * @generated from rpc throughline.v1.ImagePipelineService.Generate
    */
@@ -204,7 +210,7 @@ export const ImagePipelineService: GenService<{
     output: typeof GenerateResponseSchema;
   },
   /**
-   * Paints one picture and tells on the way how far it is. The last message is the result.
+   * Generates one image and streams its progress. The last message is the result. Errors as for Generate.
    *
    * @generated from rpc throughline.v1.ImagePipelineService.GenerateStream
    */

@@ -16,29 +16,29 @@ export const file_throughline_v1_worker: GenFile = /*@__PURE__*/
   fileDesc("Cht0aHJvdWdobGluZS92MS93b3JrZXIucHJvdG8SDnRocm91Z2hsaW5lLnYxIvIBCgxJbmZlclJlcXVlc3QSGgoGcHJvbXB0GAEgASgJQgq6SAdyBRABGNAPEl0KDXRyYWNlX2NvbnRleHQYAiADKAsyLi50aHJvdWdobGluZS52MS5JbmZlclJlcXVlc3QuVHJhY2VDb250ZXh0RW50cnlCFrpIE5oBEBAQIgVyAyiAAioFcgMogEASMgoHb3B0aW9ucxgDIAEoCzIhLnRocm91Z2hsaW5lLnYxLkdlbmVyYXRpb25PcHRpb25zGjMKEVRyYWNlQ29udGV4dEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEisgEKDUluZmVyUmVzcG9uc2USJAoFaW1hZ2UYASABKAsyFS50aHJvdWdobGluZS52MS5JbWFnZRIMCgRzZWVkGAIgASgNEigKB3RpbWluZ3MYAyABKAsyFy50aHJvdWdobGluZS52MS5UaW1pbmdzEg0KBW1vZGVsGAQgASgJEhoKEmV4ZWN1dGlvbl9wcm92aWRlchgFIAEoCRIYChB0cnVuY2F0ZWRfdG9rZW5zGAYgASgNIksKEkluZmVyU3RyZWFtUmVxdWVzdBI1CgdyZXF1ZXN0GAEgASgLMhwudGhyb3VnaGxpbmUudjEuSW5mZXJSZXF1ZXN0Qga6SAPIAQEipwEKE0luZmVyU3RyZWFtUmVzcG9uc2USKAoGcXVldWVkGAEgASgLMhYudGhyb3VnaGxpbmUudjEuUXVldWVkSAASLAoIcHJvZ3Jlc3MYAiABKAsyGC50aHJvdWdobGluZS52MS5Qcm9ncmVzc0gAEi8KBnJlc3VsdBgDIAEoCzIdLnRocm91Z2hsaW5lLnYxLkluZmVyUmVzcG9uc2VIAEIHCgVldmVudDK6AQoYVGV4dFRvSW1hZ2VXb3JrZXJTZXJ2aWNlEkQKBUluZmVyEhwudGhyb3VnaGxpbmUudjEuSW5mZXJSZXF1ZXN0Gh0udGhyb3VnaGxpbmUudjEuSW5mZXJSZXNwb25zZRJYCgtJbmZlclN0cmVhbRIiLnRocm91Z2hsaW5lLnYxLkluZmVyU3RyZWFtUmVxdWVzdBojLnRocm91Z2hsaW5lLnYxLkluZmVyU3RyZWFtUmVzcG9uc2UwAWIGcHJvdG8z", [file_buf_validate_validate, file_throughline_v1_image]);
 
 /**
- * What to paint, and the trace that the painting belongs to.
+ * A prompt, generation parameters and the trace context.
  *
  * @generated from message throughline.v1.InferRequest
  */
 export type InferRequest = Message<"throughline.v1.InferRequest"> & {
   /**
-   * What the picture should show, 1 to 2,000 Unicode code points, taken as it is.
+   * What the image should show, 1 to 2,000 Unicode code points. The worker does not change it.
    *
    * @generated from field: string prompt = 1;
    */
   prompt: string;
 
   /**
-   * W3C trace context of the caller, as a propagator writes it into a carrier: `traceparent`, `tracestate`, `baggage`. Keys match
-   * case-insensitively. At most 16 pairs, keys up to 256 bytes, values up to 8,192. A carrier within these limits never
-   * fails the request: what cannot be read is ignored, and the worker's span then begins a trace of its own.
+   * W3C trace context of the caller, as a propagator injects it: `traceparent`, `tracestate`, `baggage`. Keys are case-insensitive. At most
+   * 16 pairs, keys up to 256 bytes, values up to 8,192 bytes. The worker ignores invalid entries and then starts a new trace. Entries within
+   * these limits never fail the request.
    *
    * @generated from field: map<string, string> trace_context = 2;
    */
   traceContext: { [key: string]: string };
 
   /**
-   * How to paint. Absent: the model's defaults.
+   * Generation parameters. Default: the model's.
    *
    * @generated from field: throughline.v1.GenerationOptions options = 3;
    */
@@ -53,48 +53,48 @@ export const InferRequestSchema: GenMessage<InferRequest> = /*@__PURE__*/
   messageDesc(file_throughline_v1_worker, 0);
 
 /**
- * The finished picture.
+ * The generated image.
  *
  * @generated from message throughline.v1.InferResponse
  */
 export type InferResponse = Message<"throughline.v1.InferResponse"> & {
   /**
-   * The picture.
+   * The image.
    *
    * @generated from field: throughline.v1.Image image = 1;
    */
   image?: Image | undefined;
 
   /**
-   * The seed that was used; send it again to get the same picture again.
+   * Seed of the image. Send it with the same request to generate the same image.
    *
    * @generated from field: uint32 seed = 2;
    */
   seed: number;
 
   /**
-   * Where the time went.
+   * Durations of the stages.
    *
    * @generated from field: throughline.v1.Timings timings = 3;
    */
   timings?: Timings | undefined;
 
   /**
-   * Name of the model that painted.
+   * Name of the model.
    *
    * @generated from field: string model = 4;
    */
   model: string;
 
   /**
-   * The onnxruntime execution provider that ran the model, such as `cpu`.
+   * onnxruntime execution provider that ran the model, such as `cpu`.
    *
    * @generated from field: string execution_provider = 5;
    */
   executionProvider: string;
 
   /**
-   * How many of the prompt's tokens did not fit and were left out. SDXL takes 77, of which two mark the start and the end.
+   * Number of prompt tokens that were cut off. SDXL takes 77 tokens, and two of them mark start and end.
    *
    * @generated from field: uint32 truncated_tokens = 6;
    */
@@ -109,7 +109,7 @@ export const InferResponseSchema: GenMessage<InferResponse> = /*@__PURE__*/
   messageDesc(file_throughline_v1_worker, 1);
 
 /**
- * A request for a picture with progress.
+ * A request for an image with progress events.
  *
  * @generated from message throughline.v1.InferStreamRequest
  */
@@ -130,13 +130,13 @@ export const InferStreamRequestSchema: GenMessage<InferStreamRequest> = /*@__PUR
   messageDesc(file_throughline_v1_worker, 2);
 
 /**
- * One event of a streaming request, in this order: queued (any number), progress (any number), result (once, last).
+ * One event of a streaming request. Order: queued (any number), progress (any number), result (once, last).
  *
  * @generated from message throughline.v1.InferStreamResponse
  */
 export type InferStreamResponse = Message<"throughline.v1.InferStreamResponse"> & {
   /**
-   * The event. Exactly one is set.
+   * The event. Exactly one field is set.
    *
    * @generated from oneof throughline.v1.InferStreamResponse.event
    */
@@ -150,7 +150,7 @@ export type InferStreamResponse = Message<"throughline.v1.InferStreamResponse"> 
     case: "queued";
   } | {
     /**
-     * A stage began, or a step ended.
+     * A stage started, or a step ended.
      *
      * @generated from field: throughline.v1.Progress progress = 2;
      */
@@ -158,7 +158,7 @@ export type InferStreamResponse = Message<"throughline.v1.InferStreamResponse"> 
     case: "progress";
   } | {
     /**
-     * The finished picture. The stream ends after it.
+     * The generated image. The stream ends after it.
      *
      * @generated from field: throughline.v1.InferResponse result = 3;
      */
@@ -175,18 +175,23 @@ export const InferStreamResponseSchema: GenMessage<InferStreamResponse> = /*@__P
   messageDesc(file_throughline_v1_worker, 3);
 
 /**
- * A painter: runs Stable Diffusion XL on its device, one picture a request.
+ * Runs Stable Diffusion XL on the worker's device. One image per request.
  *
  * @generated from service throughline.v1.TextToImageWorkerService
  */
 export const TextToImageWorkerService: GenService<{
   /**
-   * Paints one picture and answers when it is done. Cancelling the call, or its deadline, stops the painting before the next
-   * step.
+   * Generates one image and returns it. Cancellation and the deadline stop generation before the next step.
    *
-   * Errors: INVALID_ARGUMENT with `buf.validate.Violations` for what the contract or the model does not take; RESOURCE_EXHAUSTED with
-   * `google.rpc.RetryInfo` when the queue is full, and without it for a message over the size limit; UNAVAILABLE while the engine is
-   * starting, restarting or draining; DEADLINE_EXCEEDED, saying where the time went; INTERNAL for a picture that cannot be used.
+   * Errors:
+   *
+   * - INVALID_ARGUMENT with `buf.validate.Violations`: the request breaks a rule of the contract or a limit of the model.
+   * - UNAUTHENTICATED: no valid key or client certificate. PERMISSION_DENIED: the caller may not use the app.
+   * - RESOURCE_EXHAUSTED with `google.rpc.RetryInfo`: the queue is full or too long for the deadline, or the caller is over a limit.
+   * - RESOURCE_EXHAUSTED without RetryInfo: a message is over the size limit.
+   * - UNAVAILABLE: the worker starts, drains or restarts its engine, or its image store is full.
+   * - DEADLINE_EXCEEDED: the message names the stage that ran. Sent early if the estimated time clearly exceeds the deadline.
+   * - INTERNAL: the generated image is unusable.
    *
    * @generated from rpc throughline.v1.TextToImageWorkerService.Infer
    */
@@ -196,7 +201,7 @@ export const TextToImageWorkerService: GenService<{
     output: typeof InferResponseSchema;
   },
   /**
-   * Paints one picture and tells on the way how far it is. The last message is the result.
+   * Generates one image and streams its progress. The last message is the result. Errors as for Infer.
    *
    * @generated from rpc throughline.v1.TextToImageWorkerService.InferStream
    */

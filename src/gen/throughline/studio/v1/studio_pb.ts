@@ -18,7 +18,7 @@ export const file_throughline_studio_v1_studio: GenFile = /*@__PURE__*/
   fileDesc("CiJ0aHJvdWdobGluZS9zdHVkaW8vdjEvc3R1ZGlvLnByb3RvEhV0aHJvdWdobGluZS5zdHVkaW8udjEiEgoQR2V0U3R1ZGlvUmVxdWVzdCJvChFHZXRTdHVkaW9SZXNwb25zZRITCgt3b3JrZXJfYXBwcxgBIAMoCRISCgpoYXNfdHJhY2VzGAIgASgIEhoKEnRyYWNlX3VybF90ZW1wbGF0ZRgDIAEoCRIVCg10cmFjZV9iYWNrZW5kGAQgASgJIj0KEUxpc3RUcmFjZXNSZXF1ZXN0Eh4KBWxpbWl0GAEgASgNQgq6SAcqBRjoBygBSACIAQFCCAoGX2xpbWl0IkkKEkxpc3RUcmFjZXNSZXNwb25zZRIzCgZ0cmFjZXMYASADKAsyIy50aHJvdWdobGluZS5zdHVkaW8udjEuVHJhY2VTdW1tYXJ5IqkBCgxUcmFjZVN1bW1hcnkSEAoIdHJhY2VfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdzZXJ2aWNlGAMgASgJEhcKD3N0YXJ0X3VuaXhfbmFubxgEIAEoBhIVCg1kdXJhdGlvbl9uYW5vGAUgASgGEhIKCnNwYW5fY291bnQYBiABKA0SEwoLZXJyb3JfY291bnQYByABKA0SDwoHcnVubmluZxgIIAEoCCJpChFXYXRjaFRyYWNlUmVxdWVzdBInCgh0cmFjZV9pZBgBIAEoCUIVukgSchAyDl5bMC05YS1mXXszMn0kEh8KB2lkbGVfbXMYAiABKA1CCbpIBioEGMDPJEgAiAEBQgoKCF9pZGxlX21zIkAKEldhdGNoVHJhY2VSZXNwb25zZRIqCgVzcGFucxgBIAMoCzIbLnRocm91Z2hsaW5lLnN0dWRpby52MS5TcGFuIoQDCgRTcGFuEhAKCHRyYWNlX2lkGAEgASgJEg8KB3NwYW5faWQYAiABKAkSFgoOcGFyZW50X3NwYW5faWQYAyABKAkSDAoEbmFtZRgEIAEoCRIPCgdzZXJ2aWNlGAUgASgJEgwKBGtpbmQYBiABKAkSFwoPc3RhcnRfdW5peF9uYW5vGAcgASgGEhUKDWVuZF91bml4X25hbm8YCCABKAYSPwoKYXR0cmlidXRlcxgJIAMoCzIrLnRocm91Z2hsaW5lLnN0dWRpby52MS5TcGFuLkF0dHJpYnV0ZXNFbnRyeRIwCgZldmVudHMYCiADKAsyIC50aHJvdWdobGluZS5zdHVkaW8udjEuU3BhbkV2ZW50Eg4KBnN0YXR1cxgLIAEoCRIWCg5zdGF0dXNfbWVzc2FnZRgMIAEoCRpJCg9BdHRyaWJ1dGVzRW50cnkSCwoDa2V5GAEgASgJEiUKBXZhbHVlGAIgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlOgI4ASLCAQoJU3BhbkV2ZW50EgwKBG5hbWUYASABKAkSFgoOdGltZV91bml4X25hbm8YAiABKAYSRAoKYXR0cmlidXRlcxgDIAMoCzIwLnRocm91Z2hsaW5lLnN0dWRpby52MS5TcGFuRXZlbnQuQXR0cmlidXRlc0VudHJ5GkkKD0F0dHJpYnV0ZXNFbnRyeRILCgNrZXkYASABKAkSJQoFdmFsdWUYAiABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWU6AjgBIlMKFVdhdGNoRW50aXR5TWFwUmVxdWVzdBInCg53aW5kb3dfc2Vjb25kcxgBIAEoDUIKukgHKgUYkBwoAUgAiAEBQhEKD193aW5kb3dfc2Vjb25kcyJ7ChZXYXRjaEVudGl0eU1hcFJlc3BvbnNlEi8KCGVudGl0aWVzGAEgAygLMh0udGhyb3VnaGxpbmUuc3R1ZGlvLnYxLkVudGl0eRIwCgVjYWxscxgCIAMoCzIhLnRocm91Z2hsaW5lLnN0dWRpby52MS5FbnRpdHlDYWxsIksKBkVudGl0eRIMCgRuYW1lGAEgASgJEjMKB2ZpZ3VyZXMYAiABKAsyIi50aHJvdWdobGluZS5zdHVkaW8udjEuQ2FsbEZpZ3VyZXMiYQoKRW50aXR5Q2FsbBIOCgZjYWxsZXIYASABKAkSDgoGY2FsbGVlGAIgASgJEjMKB2ZpZ3VyZXMYAyABKAsyIi50aHJvdWdobGluZS5zdHVkaW8udjEuQ2FsbEZpZ3VyZXMieQoLQ2FsbEZpZ3VyZXMSDQoFY291bnQYASABKA0SEwoLZXJyb3JfY291bnQYAiABKA0SEgoKcGVyX21pbnV0ZRgDIAEoARIRCgltZWRpYW5fbXMYBCABKAESDgoGcDk1X21zGAUgASgBEg8KB3J1bm5pbmcYBiABKA0iFgoUV2F0Y2hSZXF1ZXN0c1JlcXVlc3QihQIKFVdhdGNoUmVxdWVzdHNSZXNwb25zZRIQCgh0cmFjZV9pZBgBIAEoCRIXCg9zdGFydF91bml4X25hbm8YAiABKAYSMQoHc3RhcnRlZBgDIAEoCzIeLnRocm91Z2hsaW5lLnN0dWRpby52MS5TdGFydGVkSAASKAoGcXVldWVkGAQgASgLMhYudGhyb3VnaGxpbmUudjEuUXVldWVkSAASLAoIcHJvZ3Jlc3MYBSABKAsyGC50aHJvdWdobGluZS52MS5Qcm9ncmVzc0gAEi0KBWVuZGVkGAYgASgLMhwudGhyb3VnaGxpbmUuc3R1ZGlvLnYxLkVuZGVkSABCBwoFZXZlbnQiGQoHU3RhcnRlZBIOCgZtZXRob2QYASABKAkiHAoFRW5kZWQSEwoLc3RhdHVzX2NvZGUYASABKAkylgQKDVN0dWRpb1NlcnZpY2USXgoJR2V0U3R1ZGlvEicudGhyb3VnaGxpbmUuc3R1ZGlvLnYxLkdldFN0dWRpb1JlcXVlc3QaKC50aHJvdWdobGluZS5zdHVkaW8udjEuR2V0U3R1ZGlvUmVzcG9uc2USYQoKTGlzdFRyYWNlcxIoLnRocm91Z2hsaW5lLnN0dWRpby52MS5MaXN0VHJhY2VzUmVxdWVzdBopLnRocm91Z2hsaW5lLnN0dWRpby52MS5MaXN0VHJhY2VzUmVzcG9uc2USYwoKV2F0Y2hUcmFjZRIoLnRocm91Z2hsaW5lLnN0dWRpby52MS5XYXRjaFRyYWNlUmVxdWVzdBopLnRocm91Z2hsaW5lLnN0dWRpby52MS5XYXRjaFRyYWNlUmVzcG9uc2UwARJvCg5XYXRjaEVudGl0eU1hcBIsLnRocm91Z2hsaW5lLnN0dWRpby52MS5XYXRjaEVudGl0eU1hcFJlcXVlc3QaLS50aHJvdWdobGluZS5zdHVkaW8udjEuV2F0Y2hFbnRpdHlNYXBSZXNwb25zZTABEmwKDVdhdGNoUmVxdWVzdHMSKy50aHJvdWdobGluZS5zdHVkaW8udjEuV2F0Y2hSZXF1ZXN0c1JlcXVlc3QaLC50aHJvdWdobGluZS5zdHVkaW8udjEuV2F0Y2hSZXF1ZXN0c1Jlc3BvbnNlMAFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_struct, file_throughline_v1_image]);
 
 /**
- * Asks what a page can offer.
+ * A request for the page's features.
  *
  * @generated from message throughline.studio.v1.GetStudioRequest
  */
@@ -33,34 +33,34 @@ export const GetStudioRequestSchema: GenMessage<GetStudioRequest> = /*@__PURE__*
   messageDesc(file_throughline_studio_v1_studio, 0);
 
 /**
- * What a page can offer.
+ * The page's features.
  *
  * @generated from message throughline.studio.v1.GetStudioResponse
  */
 export type GetStudioResponse = Message<"throughline.studio.v1.GetStudioResponse"> & {
   /**
-   * Ids of the worker apps that the caller may name, the default one first. Empty where a collector answers.
+   * Ids of the worker apps that the caller may use, the default app first. Empty from a collector.
    *
    * @generated from field: repeated string worker_apps = 1;
    */
   workerApps: string[];
 
   /**
-   * Whether there is a collector to ask for traces and for the map.
+   * Whether traces and the service graph are available.
    *
    * @generated from field: bool has_traces = 2;
    */
   hasTraces: boolean;
 
   /**
-   * URL of a trace in another backend, with `{traceId}` in the place of the id, such as `http://localhost:16686/trace/{traceId}`. Empty: none.
+   * URL of a trace in another backend, with `{traceId}` for the id, such as `http://localhost:16686/trace/{traceId}`. Empty: none.
    *
    * @generated from field: string trace_url_template = 3;
    */
   traceUrlTemplate: string;
 
   /**
-   * Name of the backend that the template leads to, such as `Jaeger`. Empty: none.
+   * Name of that backend, such as `Jaeger`. Empty: none.
    *
    * @generated from field: string trace_backend = 4;
    */
@@ -75,13 +75,13 @@ export const GetStudioResponseSchema: GenMessage<GetStudioResponse> = /*@__PURE_
   messageDesc(file_throughline_studio_v1_studio, 1);
 
 /**
- * Asks for the newest traces.
+ * A request for the newest traces.
  *
  * @generated from message throughline.studio.v1.ListTracesRequest
  */
 export type ListTracesRequest = Message<"throughline.studio.v1.ListTracesRequest"> & {
   /**
-   * How many, 1 to 1,000. Absent: 20.
+   * Maximum number of traces, 1 to 1,000. Default: 20.
    *
    * @generated from field: optional uint32 limit = 1;
    */
@@ -102,7 +102,7 @@ export const ListTracesRequestSchema: GenMessage<ListTracesRequest> = /*@__PURE_
  */
 export type ListTracesResponse = Message<"throughline.studio.v1.ListTracesResponse"> & {
   /**
-   * One for each trace, newest first.
+   * One entry per trace, newest first.
    *
    * @generated from field: repeated throughline.studio.v1.TraceSummary traces = 1;
    */
@@ -117,7 +117,7 @@ export const ListTracesResponseSchema: GenMessage<ListTracesResponse> = /*@__PUR
   messageDesc(file_throughline_studio_v1_studio, 3);
 
 /**
- * A trace in a line.
+ * Summary of a trace.
  *
  * @generated from message throughline.studio.v1.TraceSummary
  */
@@ -130,7 +130,7 @@ export type TraceSummary = Message<"throughline.studio.v1.TraceSummary"> & {
   traceId: string;
 
   /**
-   * Name of its first span: the root, or the oldest one where the root is not there.
+   * Name of the root span, or of the oldest span if the root is missing.
    *
    * @generated from field: string name = 2;
    */
@@ -144,35 +144,35 @@ export type TraceSummary = Message<"throughline.studio.v1.TraceSummary"> & {
   service: string;
 
   /**
-   * When the trace began, in nanoseconds since 1970.
+   * Start of the trace, in nanoseconds since the Unix epoch.
    *
    * @generated from field: fixed64 start_unix_nano = 4;
    */
   startUnixNano: bigint;
 
   /**
-   * From its first beginning to its last end, in nanoseconds; until now while it runs.
+   * From the first start to the last end, in nanoseconds. While the trace runs: until now.
    *
    * @generated from field: fixed64 duration_nano = 5;
    */
   durationNano: bigint;
 
   /**
-   * Spans that are there.
+   * Number of stored spans.
    *
    * @generated from field: uint32 span_count = 6;
    */
   spanCount: number;
 
   /**
-   * Spans that ended in an error.
+   * Number of spans with status ERROR.
    *
    * @generated from field: uint32 error_count = 7;
    */
   errorCount: number;
 
   /**
-   * Whether a span of it is still running.
+   * Whether a span of the trace still runs.
    *
    * @generated from field: bool running = 8;
    */
@@ -187,7 +187,7 @@ export const TraceSummarySchema: GenMessage<TraceSummary> = /*@__PURE__*/
   messageDesc(file_throughline_studio_v1_studio, 4);
 
 /**
- * Asks for the spans of one trace.
+ * A request for the spans of one trace.
  *
  * @generated from message throughline.studio.v1.WatchTraceRequest
  */
@@ -200,7 +200,7 @@ export type WatchTraceRequest = Message<"throughline.studio.v1.WatchTraceRequest
   traceId: string;
 
   /**
-   * Milliseconds, 0 to 600,000, that a trace may be still before the stream ends. 0: what is there now is all. Absent: 10,000.
+   * Milliseconds without activity after which the stream ends, 0 to 600,000. 0 returns the stored spans only. Default: 10,000.
    *
    * @generated from field: optional uint32 idle_ms = 2;
    */
@@ -215,13 +215,13 @@ export const WatchTraceRequestSchema: GenMessage<WatchTraceRequest> = /*@__PURE_
   messageDesc(file_throughline_studio_v1_studio, 5);
 
 /**
- * Spans that are new, or that have ended since.
+ * Spans that are new or have changed.
  *
  * @generated from message throughline.studio.v1.WatchTraceResponse
  */
 export type WatchTraceResponse = Message<"throughline.studio.v1.WatchTraceResponse"> & {
   /**
-   * Each takes the place of an earlier one with its id.
+   * Each span replaces an earlier one with the same id.
    *
    * @generated from field: repeated throughline.studio.v1.Span spans = 1;
    */
@@ -236,27 +236,27 @@ export const WatchTraceResponseSchema: GenMessage<WatchTraceResponse> = /*@__PUR
   messageDesc(file_throughline_studio_v1_studio, 6);
 
 /**
- * A span, ended or running.
+ * An ended or running span.
  *
  * @generated from message throughline.studio.v1.Span
  */
 export type Span = Message<"throughline.studio.v1.Span"> & {
   /**
-   * Of the trace: 32 lower-case hexadecimal digits.
+   * Trace id: 32 lower-case hexadecimal digits.
    *
    * @generated from field: string trace_id = 1;
    */
   traceId: string;
 
   /**
-   * 16 lower-case hexadecimal digits.
+   * Span id: 16 lower-case hexadecimal digits.
    *
    * @generated from field: string span_id = 2;
    */
   spanId: string;
 
   /**
-   * Id of its parent; empty for a root.
+   * Span id of the parent. Empty for a root.
    *
    * @generated from field: string parent_span_id = 3;
    */
@@ -270,7 +270,7 @@ export type Span = Message<"throughline.studio.v1.Span"> & {
   name: string;
 
   /**
-   * `service.name` of the process that made it.
+   * `service.name` of the span's resource.
    *
    * @generated from field: string service = 5;
    */
@@ -284,14 +284,14 @@ export type Span = Message<"throughline.studio.v1.Span"> & {
   kind: string;
 
   /**
-   * When it began, in nanoseconds since 1970.
+   * Start, in nanoseconds since the Unix epoch.
    *
    * @generated from field: fixed64 start_unix_nano = 7;
    */
   startUnixNano: bigint;
 
   /**
-   * When it ended, in nanoseconds since 1970; 0 while it runs.
+   * End, in nanoseconds since the Unix epoch. 0 while it runs.
    *
    * @generated from field: fixed64 end_unix_nano = 8;
    */
@@ -305,7 +305,7 @@ export type Span = Message<"throughline.studio.v1.Span"> & {
   attributes: { [key: string]: Value };
 
   /**
-   * What happened during it, in the order of time.
+   * Events in order of time.
    *
    * @generated from field: repeated throughline.studio.v1.SpanEvent events = 10;
    */
@@ -319,7 +319,7 @@ export type Span = Message<"throughline.studio.v1.Span"> & {
   status: string;
 
   /**
-   * What the status says in words; empty mostly.
+   * Status message. Usually empty.
    *
    * @generated from field: string status_message = 12;
    */
@@ -334,7 +334,7 @@ export const SpanSchema: GenMessage<Span> = /*@__PURE__*/
   messageDesc(file_throughline_studio_v1_studio, 7);
 
 /**
- * Something that happened at a moment of a span.
+ * An event of a span.
  *
  * @generated from message throughline.studio.v1.SpanEvent
  */
@@ -347,7 +347,7 @@ export type SpanEvent = Message<"throughline.studio.v1.SpanEvent"> & {
   name: string;
 
   /**
-   * When, in nanoseconds since 1970.
+   * Time, in nanoseconds since the Unix epoch.
    *
    * @generated from field: fixed64 time_unix_nano = 2;
    */
@@ -369,13 +369,13 @@ export const SpanEventSchema: GenMessage<SpanEvent> = /*@__PURE__*/
   messageDesc(file_throughline_studio_v1_studio, 8);
 
 /**
- * Asks for the map of apps and calls.
+ * A request for the service graph.
  *
  * @generated from message throughline.studio.v1.WatchEntityMapRequest
  */
 export type WatchEntityMapRequest = Message<"throughline.studio.v1.WatchEntityMapRequest"> & {
   /**
-   * Seconds, 1 to 3,600, that the map looks back. Absent: 300.
+   * Length of the window in seconds, 1 to 3,600. Default: 300.
    *
    * @generated from field: optional uint32 window_seconds = 1;
    */
@@ -390,20 +390,20 @@ export const WatchEntityMapRequestSchema: GenMessage<WatchEntityMapRequest> = /*
   messageDesc(file_throughline_studio_v1_studio, 9);
 
 /**
- * The map of apps and calls, whole.
+ * The whole service graph (the "entity map" of the method's name).
  *
  * @generated from message throughline.studio.v1.WatchEntityMapResponse
  */
 export type WatchEntityMapResponse = Message<"throughline.studio.v1.WatchEntityMapResponse"> & {
   /**
-   * The apps, in the order of their names.
+   * The services, sorted by name.
    *
    * @generated from field: repeated throughline.studio.v1.Entity entities = 1;
    */
   entities: Entity[];
 
   /**
-   * The calls between them.
+   * The calls between the services.
    *
    * @generated from field: repeated throughline.studio.v1.EntityCall calls = 2;
    */
@@ -418,21 +418,21 @@ export const WatchEntityMapResponseSchema: GenMessage<WatchEntityMapResponse> = 
   messageDesc(file_throughline_studio_v1_studio, 10);
 
 /**
- * An app: all that has one `service.name`.
+ * A service: all processes with the same `service.name`.
  *
  * @generated from message throughline.studio.v1.Entity
  */
 export type Entity = Message<"throughline.studio.v1.Entity"> & {
   /**
-   * Its `service.name`.
+   * `service.name`.
    *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * What it was asked to do within the window: its spans whose parent is another app's, and its SERVER and CONSUMER spans
-   * whose parent is not there.
+   * Calls that the service received within the window: its spans whose parent belongs to another service, and its SERVER and CONSUMER spans
+   * whose parent is missing.
    *
    * @generated from field: throughline.studio.v1.CallFigures figures = 2;
    */
@@ -447,27 +447,27 @@ export const EntitySchema: GenMessage<Entity> = /*@__PURE__*/
   messageDesc(file_throughline_studio_v1_studio, 11);
 
 /**
- * Calls from one app to another.
+ * Calls from one service to another.
  *
  * @generated from message throughline.studio.v1.EntityCall
  */
 export type EntityCall = Message<"throughline.studio.v1.EntityCall"> & {
   /**
-   * App whose span is the parent.
+   * Service of the parent span.
    *
    * @generated from field: string caller = 1;
    */
   caller: string;
 
   /**
-   * App whose span is the child.
+   * Service of the child span.
    *
    * @generated from field: string callee = 2;
    */
   callee: string;
 
   /**
-   * Of these calls.
+   * Statistics of these calls.
    *
    * @generated from field: throughline.studio.v1.CallFigures figures = 3;
    */
@@ -482,48 +482,48 @@ export const EntityCallSchema: GenMessage<EntityCall> = /*@__PURE__*/
   messageDesc(file_throughline_studio_v1_studio, 12);
 
 /**
- * Figures of what ended within the window.
+ * Statistics of the calls that ended within the window.
  *
  * @generated from message throughline.studio.v1.CallFigures
  */
 export type CallFigures = Message<"throughline.studio.v1.CallFigures"> & {
   /**
-   * How many.
+   * Number of calls.
    *
    * @generated from field: uint32 count = 1;
    */
   count: number;
 
   /**
-   * How many of them ended in an error.
+   * Number of calls that ended in an error.
    *
    * @generated from field: uint32 error_count = 2;
    */
   errorCount: number;
 
   /**
-   * How many a minute.
+   * Calls per minute.
    *
    * @generated from field: double per_minute = 3;
    */
   perMinute: number;
 
   /**
-   * Median duration in milliseconds.
+   * Median duration, in milliseconds.
    *
    * @generated from field: double median_ms = 4;
    */
   medianMs: number;
 
   /**
-   * The duration in milliseconds that 95 % do not exceed.
+   * 95th percentile of the duration, in milliseconds.
    *
    * @generated from field: double p95_ms = 5;
    */
   p95Ms: number;
 
   /**
-   * How many run now.
+   * Number of calls that run now.
    *
    * @generated from field: uint32 running = 6;
    */
@@ -538,7 +538,7 @@ export const CallFiguresSchema: GenMessage<CallFigures> = /*@__PURE__*/
   messageDesc(file_throughline_studio_v1_studio, 13);
 
 /**
- * Asks for the pipeline's requests.
+ * A request for the pipeline's running requests.
  *
  * @generated from message throughline.studio.v1.WatchRequestsRequest
  */
@@ -553,33 +553,33 @@ export const WatchRequestsRequestSchema: GenMessage<WatchRequestsRequest> = /*@_
   messageDesc(file_throughline_studio_v1_studio, 14);
 
 /**
- * News of one request.
+ * An update of one request.
  *
  * @generated from message throughline.studio.v1.WatchRequestsResponse
  */
 export type WatchRequestsResponse = Message<"throughline.studio.v1.WatchRequestsResponse"> & {
   /**
-   * Trace id: 32 lower-case hexadecimal digits; empty where tracing is off.
+   * Trace id: 32 lower-case hexadecimal digits. Empty if tracing is off.
    *
    * @generated from field: string trace_id = 1;
    */
   traceId: string;
 
   /**
-   * When it began, in nanoseconds since 1970.
+   * Start, in nanoseconds since the Unix epoch.
    *
    * @generated from field: fixed64 start_unix_nano = 2;
    */
   startUnixNano: bigint;
 
   /**
-   * What is new. Exactly one is set.
+   * The update. Exactly one field is set.
    *
    * @generated from oneof throughline.studio.v1.WatchRequestsResponse.event
    */
   event: {
     /**
-     * It began, or was running already when the watching began.
+     * The request started, or ran already when the stream opened.
      *
      * @generated from field: throughline.studio.v1.Started started = 3;
      */
@@ -587,7 +587,7 @@ export type WatchRequestsResponse = Message<"throughline.studio.v1.WatchRequests
     case: "started";
   } | {
     /**
-     * It waits for a free engine. Told of streaming requests only.
+     * The request waits for a free engine. Streaming requests only.
      *
      * @generated from field: throughline.v1.Queued queued = 4;
      */
@@ -595,7 +595,7 @@ export type WatchRequestsResponse = Message<"throughline.studio.v1.WatchRequests
     case: "queued";
   } | {
     /**
-     * It goes on, without any preview. Told of streaming requests only.
+     * Progress without previews. Streaming requests only.
      *
      * @generated from field: throughline.v1.Progress progress = 5;
      */
@@ -603,7 +603,7 @@ export type WatchRequestsResponse = Message<"throughline.studio.v1.WatchRequests
     case: "progress";
   } | {
     /**
-     * It ended.
+     * The request ended.
      *
      * @generated from field: throughline.studio.v1.Ended ended = 6;
      */
@@ -620,7 +620,7 @@ export const WatchRequestsResponseSchema: GenMessage<WatchRequestsResponse> = /*
   messageDesc(file_throughline_studio_v1_studio, 15);
 
 /**
- * A request began.
+ * The start of a request.
  *
  * @generated from message throughline.studio.v1.Started
  */
@@ -641,13 +641,13 @@ export const StartedSchema: GenMessage<Started> = /*@__PURE__*/
   messageDesc(file_throughline_studio_v1_studio, 16);
 
 /**
- * A request ended.
+ * The end of a request.
  *
  * @generated from message throughline.studio.v1.Ended
  */
 export type Ended = Message<"throughline.studio.v1.Ended"> & {
   /**
-   * gRPC status code by name, such as `OK` or `CANCELLED`.
+   * Name of the gRPC status code, such as `OK` or `CANCELLED`.
    *
    * @generated from field: string status_code = 1;
    */
@@ -662,15 +662,22 @@ export const EndedSchema: GenMessage<Ended> = /*@__PURE__*/
   messageDesc(file_throughline_studio_v1_studio, 17);
 
 /**
- * What people look at: traces while they grow, the apps with the calls between them, and the requests that run. The local collector serves
- * it from the spans that it has; a pipeline whose studio is switched on passes it on from its collector, and adds what it knows itself.
- * It is for a developer's machine: who may call it sees the traces of all callers. No prompt is ever among them.
+ * Data of the studio page: live traces, the service graph, and running requests.
+ *
+ * The local collector serves it from its spans. A pipeline with `--studio` relays the traces and the graph from its collector, and adds its
+ * apps and requests. Intended for a developer's machine: each caller sees the traces of all callers. No response contains a prompt.
+ *
+ * Errors:
+ *
+ * - FAILED_PRECONDITION: the pipeline has no `--studio-collector`.
+ * - UNAVAILABLE: the collector does not respond, or the pipeline shuts down.
+ * - RESOURCE_EXHAUSTED: too many watchers.
  *
  * @generated from service throughline.studio.v1.StudioService
  */
 export const StudioService: GenService<{
   /**
-   * What a page can offer here.
+   * Returns the features that a page can offer.
    *
    * @generated from rpc throughline.studio.v1.StudioService.GetStudio
    */
@@ -680,7 +687,7 @@ export const StudioService: GenService<{
     output: typeof GetStudioResponseSchema;
   },
   /**
-   * The newest traces, newest first.
+   * Returns the newest traces, newest first.
    *
    * @generated from rpc throughline.studio.v1.StudioService.ListTraces
    */
@@ -690,8 +697,8 @@ export const StudioService: GenService<{
     output: typeof ListTracesResponseSchema;
   },
   /**
-   * The spans of one trace: those that are there at once, and then each as it begins and as it ends. A trace that is not known yet is
-   * waited for. The stream ends when the caller leaves, or when no span of the trace has been running, and none has come, for `idle_ms`.
+   * Streams the spans of one trace: the stored spans at once, then each span when it starts and when it ends. Waits for an unknown trace.
+   * The stream ends when the client disconnects, or after `idle_ms` without a running or new span.
    *
    * @generated from rpc throughline.studio.v1.StudioService.WatchTrace
    */
@@ -701,7 +708,7 @@ export const StudioService: GenService<{
     output: typeof WatchTraceResponseSchema;
   },
   /**
-   * The map of apps and calls, now and after each change, four times a second at most.
+   * Streams the service graph, now and after each change, at most four times a second.
    *
    * @generated from rpc throughline.studio.v1.StudioService.WatchEntityMap
    */
@@ -711,7 +718,7 @@ export const StudioService: GenService<{
     output: typeof WatchEntityMapResponseSchema;
   },
   /**
-   * The pipeline's requests that run, now and as they go on. A collector alone knows of none: UNIMPLEMENTED.
+   * Streams the pipeline's running requests and their progress. UNIMPLEMENTED on a collector.
    *
    * @generated from rpc throughline.studio.v1.StudioService.WatchRequests
    */
