@@ -1,6 +1,7 @@
 // Runs the tests: npm test -- [FILE or FOLDER ...] [options of node --test]. --coverage adds a report; so does COVERAGE=1.
 import { readdirSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { compiledTests, compileTests } from "./compile-tests.mjs";
 import { runNode } from "./run-node.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -12,6 +13,8 @@ function testsIn(folder) {
     .map((name) => `${folder}/${name.replaceAll("\\", "/")}`)
     .sort();
 }
+
+const compiledName = (file) => file.replace(/^test\/(.*)\.ts$/, `${compiledTests}/$1.js`);
 
 const asked = process.argv.slice(2);
 const coverage = asked.includes("--coverage") || process.env["COVERAGE"] === "1";
@@ -32,21 +35,23 @@ if (coverage && Number(process.versions.node.split(".")[0]) < 24) {
   process.exit(1);
 }
 
+// Coverage is of the sources, and who watches changes the sources.
+const fromSource = coverage || options.includes("--watch");
+const loader = fromSource ? ["--conditions=throughline-source", "--import", "tsx"] : [];
+if (!fromSource) {
+  await compileTests();
+}
 runNode([
-  "--conditions=throughline-source",
-  "--import",
-  "tsx",
+  ...loader,
+  "--enable-source-maps",
   "--test",
+  // The same for every release of Node, on a terminal and off it, with what failed at the end.
+  ...(options.some((option) => option.startsWith("--test-reporter")) ? [] : ["--test-reporter=spec"]),
   "--test-concurrency=3",
   "--test-timeout=600000",
   ...(coverage
-    ? [
-        "--experimental-test-coverage",
-        "--enable-source-maps",
-        "--test-coverage-include=src/**",
-        "--test-coverage-exclude=src/gen/**",
-      ]
+    ? ["--experimental-test-coverage", "--test-coverage-include=src/**", "--test-coverage-exclude=src/gen/**"]
     : []),
   ...options,
-  ...files,
+  ...(fromSource ? files : files.map(compiledName)),
 ]);

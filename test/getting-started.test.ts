@@ -72,6 +72,6 @@ async function serving(t: TestContext, code: string) {
 }
 
 test("its test passes", async () => {
-  const output = await runCommand(process.execPath, snippetArguments(block("test")));
+  const output = await runCommand(process.execPath, ["--test-reporter=tap", ...snippetArguments(block("test"))]);
   assert.match(output, /^# pass 1$/m);
 });

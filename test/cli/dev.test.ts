@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { promisify, stripVTControlCharacters } from "node:util";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
-import { startCommand, startFromSource } from "./support/run-command.js";
+import { startCommand, startFromCheckout } from "./support/run-command.js";
 import { runInProcess } from "./support/run-in-process.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -25,7 +25,7 @@ suite("throughline dev", async () => {
   };
 
   test("prints commands that work, and ends all when one of the three dies", async (t) => {
-    const dev = startFromSource(t, args);
+    const dev = startFromCheckout(t, args);
     await dev.waitFor(/Ctrl-C/);
     const run = async (line: RegExp, traceId = "", more = "") => {
       const command = `${line.exec(dev.stdout)?.[0].trim().replace("<trace id>", traceId) ?? "false"}${more}`;

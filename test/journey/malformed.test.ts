@@ -5,10 +5,10 @@ import { readdirSync } from "node:fs";
 import http from "node:http";
 import http2 from "node:http2";
 import test, { type TestContext } from "node:test";
-import { fileURLToPath } from "node:url";
 import { createPipelineClient } from "../../src/client/client.js";
 import { canary, createRandom, type MalformedRequest, malformedRequest } from "../support/malformed-requests.js";
 import type { MeshReport } from "../support/mesh-process.js";
+import { testProgram } from "../support/test-program.js";
 
 const total = 10_000;
 const atOnce = 16;
@@ -84,7 +84,7 @@ const undecodable: ReadonlySet<string> = new Set([
 ]);
 
 async function startMesh(t: TestContext) {
-  const child = fork(fileURLToPath(new URL("../support/mesh-process.ts", import.meta.url)), {
+  const child = fork(testProgram("../support/mesh-process", import.meta.url), {
     execArgv: [...process.execArgv, "--expose-gc"],
   });
   t.after(() => child.kill("SIGKILL"));

@@ -12,8 +12,9 @@ import { createEngineHost } from "../../src/worker/engine-host.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { openStockTransport } from "../support/stock-transport.js";
+import { testProgram } from "../support/test-program.js";
 
-const program = new URL("../engine/child/gated-program.ts", import.meta.url);
+const program = testProgram("../engine/child/gated-program", import.meta.url);
 /** Each with a prompt of its own: the gate is set where a prompt is encoded, and one that was before is not. */
 const long = (prompt: string) => ({ prompt, options: { seed: 1, numInferenceSteps: 100 } });
 

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
+import { loaderArguments } from "./test-program.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -27,5 +28,5 @@ export async function runCommand(command: string, args: readonly string[]): Prom
 
 /** Arguments of Node that run a snippet as a module of a user's, with the package found by its name. */
 export function snippetArguments(code: string): readonly string[] {
-  return ["--conditions=throughline-source", "--import", "tsx", "--input-type=module", "--eval", code];
+  return [...loaderArguments, "--input-type=module", "--eval", code];
 }

@@ -11,8 +11,9 @@ import { createEngineHost, type EngineHost, type EngineHostState } from "../../s
 import { paintEvents, paintOnce } from "../engine/paint-once.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { testProgram } from "../support/test-program.js";
 
-const program = new URL("./lifeline-program.ts", import.meta.url);
+const program = testProgram("./lifeline-program", import.meta.url);
 const heart: PaintRequest = { prompt: "a red heart", seed: 1, steps: 4 };
 /** So many steps that a test is done long before they are. */
 const endless: PaintRequest = { prompt: "a red heart", seed: 1, steps: 1000 };
@@ -233,7 +234,7 @@ describe("engine host", async () => {
 
   it("leaves no engine behind when its own process is killed in the middle of a picture", async () => {
     const lifeline = nextLifeline();
-    const owner = fork(new URL("./host-program.ts", import.meta.url), [await makeFolder(2)], { stdio: "ignore" });
+    const owner = fork(testProgram("./host-program", import.meta.url), [await makeFolder(2)], { stdio: "ignore" });
     const { ended } = await lifeline;
     await once(owner, "message");
     owner.kill("SIGKILL");

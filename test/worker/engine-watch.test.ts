@@ -3,8 +3,9 @@ import { after, describe, it } from "node:test";
 import { pino } from "pino";
 import { createEngineHost, type EngineHost, type EngineHostOptions } from "../../src/worker/engine-host.js";
 import { paintOnce } from "../engine/paint-once.js";
+import { testProgram } from "../support/test-program.js";
 
-const program = new URL("../engine/child/fake-program.ts", import.meta.url);
+const program = testProgram("../engine/child/fake-program", import.meta.url);
 const mebibyte = 2 ** 20;
 
 async function startHost(options: Partial<EngineHostOptions>): Promise<{ host: EngineHost; log: string[] }> {

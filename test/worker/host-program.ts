@@ -1,9 +1,10 @@
 /** Hosts an engine on the folder given and begins a picture that takes for ever. It says "painting" when it is at that. */
 import { pino } from "pino";
 import { createEngineHost } from "../../src/worker/engine-host.js";
+import { testProgram } from "../support/test-program.js";
 
 const [, , modelFolder = ""] = process.argv;
-const program = new URL("./lifeline-program.ts", import.meta.url);
+const program = testProgram("./lifeline-program", import.meta.url);
 const host = await createEngineHost({ modelFolder, program, logger: pino({ level: "silent" }) });
 await host.generate(
   { prompt: "a cat", seed: 1, steps: 1000 },

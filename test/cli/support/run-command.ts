@@ -44,9 +44,9 @@ export function startCommand(
   return startProgram(t, [compiledProgram, ...args], environment);
 }
 
-/** Starts `throughline` as the checkout's own scripts do: from its TypeScript. */
-export function startFromSource(t: TestContext, args: readonly string[]): RunningCommand {
-  return startProgram(t, ["--import", "tsx", "src/cli/main.ts", ...args], {});
+/** Starts `throughline` as `npm run throughline` does in a checkout. */
+export function startFromCheckout(t: TestContext, args: readonly string[]): RunningCommand {
+  return startProgram(t, ["scripts/throughline.mjs", ...args], {});
 }
 
 function startProgram(

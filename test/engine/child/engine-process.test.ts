@@ -6,6 +6,7 @@ import { type EngineProcess, startEngineProcess } from "../../../src/engine/chil
 import type { PaintEvent, PaintRequest } from "../../../src/engine/engine.js";
 import { makeSdxlFolder } from "../../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../../fixtures/temporary-folder.js";
+import { testProgram } from "../../support/test-program.js";
 import { paintOnce } from "../paint-once.js";
 
 interface WatchedEngine {
@@ -19,7 +20,7 @@ async function startWatched(options: { readonly unetWork: number; readonly gated
   if (options.gated) {
     await writeFile(join(modelFolder, "gate"), "");
   }
-  const engine = await startEngineProcess({ modelFolder, program: new URL("./gated-program.ts", import.meta.url) });
+  const engine = await startEngineProcess({ modelFolder, program: testProgram("./gated-program", import.meta.url) });
   after(() => engine.stop({ graceMs: 0 }));
   const record = join(modelFolder, "unet-runs");
   const takeUnetRuns = async () => {

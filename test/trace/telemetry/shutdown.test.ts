@@ -10,6 +10,7 @@ import { promisify } from "node:util";
 import { z } from "zod";
 import { startOtlpLogReceiver } from "../../support/otlp-log-receiver.js";
 import { startOtlpReceiver } from "../../support/otlp-receiver.js";
+import { loaderArguments, testProgram } from "../../support/test-program.js";
 
 /** Listens on a free port, and is gone after the test with all its connections. */
 async function listen(t: TestContext, server: Server): Promise<string> {
@@ -76,10 +77,9 @@ test("a shutdown is over within 4 s whatever the collector does, and the process
     [name, { OTEL_LOGS_EXPORTER: "otlp", ...environment }],
     [`${name}, export on its way`, { OTEL_LOGS_EXPORTER: "otlp", ...environment, ...onItsWay }],
   ]);
-  const script = fileURLToPath(new URL("../../support/export-and-exit.ts", import.meta.url));
+  const script = fileURLToPath(testProgram("../../support/export-and-exit", import.meta.url));
   const { stdout } = await promisify(execFile)(process.execPath, [
-    "--import",
-    "tsx",
+    ...loaderArguments,
     script,
     JSON.stringify(Object.fromEntries(environments)),
   ]);
