@@ -46,7 +46,7 @@ function signalUntil(outer: AbortSignal, timeoutMs: number): AbortSignal {
     () => over.abort(new ConnectError("the time ran out", Code.DeadlineExceeded)),
     Math.min(timeoutMs, longestTimeoutMs),
   );
-  // The call's signal is aborted at its end too, good or bad.
+  // A call that came over no wire: its signal is aborted at its end too, good or bad.
   const onEnd = () => {
     clearTimeout(timer);
     over.abort(outer.reason);

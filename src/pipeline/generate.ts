@@ -74,7 +74,7 @@ export async function generate(
   emit?: (event: GenerateEvent) => void,
 ): Promise<GenerateResponse> {
   const { tracer, propagator, store, inline } = pipeline;
-  const { context, signal, onward, caller, baseUrl } = call;
+  const { context, signal, onward, caller } = call;
 
   const prompt = await preprocess(request.prompt, tracer, context);
   const worker = findWorker(request.workerApp, call, pipeline);
@@ -100,7 +100,7 @@ export async function generate(
   }
 
   const { $typeName: _, image, ...generated } = response;
-  const delivered = await deliver(image, deliveryOf(request.options, store && { store, baseUrl }));
+  const delivered = await deliver(image, deliveryOf(request.options, store && { store, baseUrl: call.baseUrl }));
   return create(GenerateResponseSchema, { ...generated, image: delivered, traceId: traceIdOf(context) });
 }
 

@@ -95,7 +95,9 @@ export function createPipelineApp(options: PipelineAppOptions): App {
     // Anybody may call a pipeline, so nobody is believed who says that it calls for somebody else.
     caller: sharingKeyOf(call, { trustHeader: false }),
     context: call.values.get(serverScope),
-    baseUrl: options.publicUrl ?? new URL(call.url).origin,
+    get baseUrl() {
+      return options.publicUrl ?? new URL(call.url).origin;
+    },
   });
 
   const context = { directory, apps, inline: createInlineSupport(), tracer, propagator, store };

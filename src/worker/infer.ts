@@ -85,7 +85,7 @@ interface AdmittedRequest {
 
 async function generateInTurn({ job, call, worker, slot, parent, emit }: AdmittedRequest): Promise<InferResponse> {
   const { request, settings, options } = job;
-  const { signal, remainingMs, baseUrl } = call;
+  const { signal, remainingMs } = call;
   const { engine, metrics, store } = worker;
   const receivedAt = performance.now();
   let where = () => `queued at position ${slot.position().position}`;
@@ -112,7 +112,7 @@ async function generateInTurn({ job, call, worker, slot, parent, emit }: Admitte
 
     report(uploading);
     const uploadAt = performance.now();
-    const delivery = deliveryOf(options, store && { store, baseUrl });
+    const delivery = deliveryOf(options, store && { store, baseUrl: call.baseUrl });
     const image = await upload(worker, parent, pixels, encodingOf(options), delivery);
     const doneAt = performance.now();
     const uploadMs = doneAt - uploadAt;

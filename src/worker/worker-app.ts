@@ -75,7 +75,9 @@ export function createWorkerApp(options: WorkerAppOptions): App {
   const callOf = (call: HandlerContext): InferCall => ({
     ...callDeadline(call),
     caller: sharingKeyOf(call, { trustHeader: true }),
-    baseUrl: options.publicUrl ?? new URL(call.url).origin,
+    get baseUrl() {
+      return options.publicUrl ?? new URL(call.url).origin;
+    },
     header: call.requestHeader,
     onSpan: (scope) => void call.values.set(serverScope, scope),
   });

@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { Code, type ConnectError, type ContextKey, createContextKey, type HandlerContext } from "@connectrpc/connect";
 import { createConnectError } from "../errors/errors.js";
 
@@ -71,7 +71,5 @@ export function sharingKeyOf(
   { trustHeader }: SharingKeyOptions,
 ): string {
   const told = trustHeader && callerOf(call).mayNameCallers === true ? call.requestHeader.get(callerHeader) : null;
-  return told !== null && keyPattern.test(told)
-    ? told
-    : createHash("sha256").update(callerOf(call).countKey).digest("hex").slice(0, 32);
+  return told !== null && keyPattern.test(told) ? told : hash("sha256", callerOf(call).countKey).slice(0, 32);
 }

@@ -1,4 +1,11 @@
-import { create, type DescMessage, type DescMethod, type Message, type MessageShape } from "@bufbuild/protobuf";
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  isMessage,
+  type Message,
+  type MessageShape,
+} from "@bufbuild/protobuf";
 import {
   ConnectError,
   type ContextValues,
@@ -10,7 +17,7 @@ import {
   type UnaryRequest,
   type UnaryResponse,
 } from "@connectrpc/connect";
-import { runStreamingCall, runUnaryCall } from "@connectrpc/connect/protocol";
+import { runStreamingCall } from "@connectrpc/connect/protocol";
 import { canceled } from "../errors/errors.js";
 import {
   decodeMessage,
@@ -19,6 +26,7 @@ import {
   setTimeoutHeader,
   startStream,
   startUnary,
+  type UnaryAnswer,
   waitForReady,
   wireRequestOf,
 } from "../grpc/grpc-call.js";
@@ -83,28 +91,22 @@ export function createBalancedTransport(options: BalancedTransportOptions): Tran
     return message;
   };
 
-  async function callUnary<I extends DescMessage, O extends DescMessage>(
-    request: UnaryRequest<I, O>,
-    limit: CallLimit,
-  ): Promise<UnaryResponse<I, O>> {
-    const { method } = request;
-    try {
-      const wire = wireRequestOf(request);
-      const bytes = encodeMessage(method.input, request.message, maxSendBytes);
-      return await attempts(request, limit, true, async (attempt) => {
-        setTimeoutHeader(wire, limit.leftMs());
-        const call = startUnary(attempt.replica.connections, wire, bytes);
-        attempt.cancel = call.cancel;
-        const answer = await call.answer;
-        const message = received(method.output, answer.message, attempt);
-        attempt.end(undefined);
-        const header = appendMetadata(new Headers(), answer.header);
-        const trailer = appendMetadata(new Headers(), answer.trailer);
-        return { stream: false, service: method.parent, method, header, trailer, message };
-      });
-    } catch (thrown) {
-      throw errorOf(thrown);
+  async function callUnary(request: UnaryRequest | StreamRequest, limit: CallLimit): Promise<UnaryResponse> {
+    if (request.stream) {
+      throw new Error("an interceptor made a stream of a unary request");
     }
+    const { method } = request;
+    const wire = wireRequestOf(request);
+    const bytes = encodeMessage(method.input, request.message, maxSendBytes);
+    return attempts(request, limit, true, async (attempt) => {
+      setTimeoutHeader(wire, limit.leftMs());
+      const call = startUnary(attempt.replica.connections, wire, bytes);
+      attempt.cancel = call.cancel;
+      const answer = await call.answer;
+      const message = received(method.output, answer.message, attempt);
+      attempt.end(undefined);
+      return unaryResponse(method, message, answer);
+    });
   }
 
   async function callStream<I extends DescMessage, O extends DescMessage>(
@@ -143,27 +145,69 @@ export function createBalancedTransport(options: BalancedTransportOptions): Tran
   }
 
   return {
-    unary(method, signal, timeoutMs, header, input, contextValues) {
+    async unary(method, signal, timeoutMs, header, input, contextValues) {
       const limit = createCallLimit(signal, timeoutMs);
-      const message = create(method.input, input);
-      return runUnaryCall({
-        interceptors,
-        ...(limit.signal && { signal: limit.signal }),
-        req: { stream: false, method, message, ...requestOf(method, header, contextValues) },
-        next: (request) => callUnary(request, limit),
-      }).finally(limit.stop);
+      const invoke: ReturnType<Interceptor> = (request) => callUnary(request, limit);
+      try {
+        const message = isMessage(input, method.input) ? input : create(method.input, input);
+        const common = { ...requestOf(method, header, contextValues), signal: limit.signal };
+        const response = await interceptors.reduceRight(
+          (next, each) => each(next),
+          invoke,
+        )({
+          stream: false,
+          method,
+          message,
+          ...common,
+        });
+        if (!answers(method, response)) {
+          throw new Error("an interceptor made another response of a unary one");
+        }
+        return response;
+      } catch (thrown) {
+        throw limit.over?.error ?? ConnectError.from(errorOf(thrown));
+      } finally {
+        limit.stop();
+      }
     },
     stream(method, signal, timeoutMs, header, input, contextValues) {
       const limit = createCallLimit(signal, timeoutMs);
       return runStreamingCall({
         interceptors,
-        ...(limit.signal && { signal: limit.signal }),
+        signal: limit.signal,
         req: { stream: true, method, message: input, ...requestOf(method, header, contextValues) },
         next: (request) => callStream(request, limit),
       }).catch((error: unknown) => {
         limit.stop();
         throw error;
       });
+    },
+  };
+}
+
+function answers<I extends DescMessage, O extends DescMessage>(
+  method: DescMethod & { readonly input: I; readonly output: O },
+  response: UnaryResponse | StreamResponse,
+): response is UnaryResponse<I, O> {
+  return !response.stream && isMessage(response.message, method.output);
+}
+
+/** The Connect response of a call. Headers and trailers are made when they are read, which few callers do. */
+function unaryResponse(method: UnaryRequest["method"], message: Message, answer: UnaryAnswer): UnaryResponse {
+  let header: Headers | undefined;
+  let trailer: Headers | undefined;
+  return {
+    stream: false,
+    service: method.parent,
+    method,
+    message,
+    get header() {
+      header ??= appendMetadata(new Headers(), answer.header);
+      return header;
+    },
+    get trailer() {
+      trailer ??= appendMetadata(new Headers(), answer.trailer);
+      return trailer;
     },
   };
 }

@@ -4,8 +4,8 @@ import { CallFailure } from "../grpc/grpc-status.js";
 
 /** What ends a call from outside: its caller's signal and its deadline. */
 export interface CallLimit {
-  /** Aborted with the error that the call is to end with; undefined where nothing can end it. */
-  readonly signal: AbortSignal | undefined;
+  /** Aborted with the error that the call is to end with. */
+  readonly signal: AbortSignal;
   /** Where the call's time goes now, for the error at the deadline: `waiting for a worker`. */
   where: string;
   /** Set once the call is to end. */
@@ -35,7 +35,7 @@ const sameMs = 50;
 export function createCallLimit(caller: AbortSignal | undefined, timeoutMs: number | undefined): CallLimit {
   const limitMs = timeoutMs === undefined || timeoutMs <= 0 ? undefined : Math.min(timeoutMs, longestTimeoutMs);
   const endsAt = limitMs === undefined ? undefined : performance.now() + limitMs;
-  const controller = caller === undefined && limitMs === undefined ? undefined : new AbortController();
+  const controller = new AbortController();
   let over: CallFailure | undefined;
   const isNear = (ms: number) => endsAt !== undefined && performance.now() >= endsAt - ms;
   let onOver = (_failure: CallFailure): void => {};
@@ -44,7 +44,7 @@ export function createCallLimit(caller: AbortSignal | undefined, timeoutMs: numb
       over = new CallFailure(error, "local");
       limit.stop();
       onOver(over);
-      controller?.abort(error);
+      controller.abort(error);
     }
   };
   const onDeadline = () => end(deadlineExceeded(limit.where));
@@ -55,7 +55,7 @@ export function createCallLimit(caller: AbortSignal | undefined, timeoutMs: numb
   };
   const timer = limitMs === undefined ? undefined : setTimeout(onDeadline, limitMs);
   const limit: CallLimit = {
-    signal: controller?.signal,
+    signal: controller.signal,
     where: "waiting for a worker",
     get over() {
       return over;

@@ -25,7 +25,7 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
     },
     (request, response) => {
       // The stream's event and not the response's: a Trailers-Only answer bypasses the latter.
-      request.stream.once("finish", () => endUnread(request));
+      request.stream.once("finish", () => request.readableEnded || endUnread(request));
       handler(request, response);
     },
   );

@@ -122,8 +122,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     running.add(abort);
     onDisconnect(response, () =>
       paced(() => {
-        // A call that has ended is aborted already.
-        if (!abort.signal.aborted) {
+        if (running.has(abort)) {
           abort.abort(canceled());
         }
       }),

@@ -51,7 +51,7 @@ export interface ServerCall {
   readonly contextValues: ContextValues;
   /** Rejects with the ConnectError to answer with. */
   readonly body: Promise<Uint8Array>;
-  /** Aborted when the client disconnects or the server shuts down, by the handler when the time is over, and at the call's end. */
+  /** Aborted when the client disconnects or the server shuts down, and by the handler when the time is over or the call has failed. */
   readonly abort: AbortController;
 }
 
@@ -63,7 +63,7 @@ type UnarySpec = Extract<MethodImplSpec, { readonly kind: "unary" }>;
 /** Connect compresses no smaller messages either: it costs more time than the bytes do. */
 const compressMinBytes = 1024;
 /** A reason made once, because an abort without one makes a DOMException with a stack for each call. */
-const callEnded = new ConnectError("the call has ended", Code.Canceled);
+const callFailed = new ConnectError("the call has failed", Code.Canceled);
 
 /**
  * Serves a unary method over gRPC on HTTP/2 as Connect's handler does, with the same limits, compression, deadlines and interceptors, at
@@ -133,10 +133,11 @@ export function createUnaryGrpcHandler({ method, impl }: UnarySpec, options: Una
       const { responseHeader, responseTrailer } = context;
       setTrailerStatus(responseTrailer, error);
       respondFailure(responseHeader, responseTrailer, response);
+      // What the handler has begun elsewhere may still run.
+      abort.abort(callFailed);
       return reached ? undefined : error.code;
     } finally {
       clearTimeout(timer);
-      abort.abort(callEnded);
     }
   };
 
