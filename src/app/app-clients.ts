@@ -5,7 +5,7 @@ import { attemptListener, type CallAttempt } from "../mesh/balance/attempt.js";
 import { connectApp } from "../mesh/balance/connect-app.js";
 import { type AppStatus, type ConnectApp, createAppConnections } from "../mesh/directory/app-connections.js";
 import type { AppDirectory } from "../mesh/directory/app-directory.js";
-import { grpcStatusName } from "../otelconnect/status-codes.js";
+import { grpcStatusName } from "../otelconnect/errors.js";
 import { createAppCallInterceptor } from "../trace/app-call-interceptor.js";
 import { rpcStatusCode } from "../trace/span-scope.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";

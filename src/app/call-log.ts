@@ -5,9 +5,7 @@ import type { Logger } from "pino";
 import { callerOf } from "../mesh/access/callers.js";
 import { hiddenCauseOf } from "../mesh/errors/errors.js";
 import { bindIterable } from "../otelconnect/bind-iterable.js";
-import { leftCodeOf, serverCodeOf } from "../otelconnect/error-code.js";
-import { messageForCallers } from "../otelconnect/record-exception.js";
-import { grpcStatusName, isErrorCode } from "../otelconnect/status-codes.js";
+import { grpcStatusName, isErrorCode, leftCodeOf, messageForCallers, serverCodeOf } from "../otelconnect/errors.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import { traceFieldsOf } from "../trace/trace-fields.js";
 

@@ -8,15 +8,15 @@ import type {
   Tracer,
   TracerProvider,
 } from "@opentelemetry/api";
-import type { RemoteParent, SpanOrigin } from "./remote-parent.js";
+import type { RpcSystem } from "./errors.js";
+import type { RemoteParent, SpanOrigin } from "./otel-context.js";
 import type { AttributeFilter, RpcRequest } from "./rpc-attributes.js";
-import type { RpcSystem } from "./status-codes.js";
 
 /** How a call ended. */
 export interface RpcOutcome {
   /** Undefined for a call that went well. */
   readonly code: Code | undefined;
-  /** Whether the code makes the span an ERROR. */
+  /** Whether the span is an ERROR. False for a client's call that its own caller cancelled. */
   readonly isError: boolean;
 }
 

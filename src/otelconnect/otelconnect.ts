@@ -3,10 +3,10 @@
  *
  * @module otelconnect
  */
-export { createClientInterceptor } from "./client-interceptor.js";
+
+export { isErrorCode, type RpcSide, type RpcSystem } from "./errors.js";
+export { createClientInterceptor, createServerInterceptor } from "./interceptors.js";
 export type { ClientInterceptorOptions, OtelConnectOptions, RpcOutcome, ServerInterceptorOptions } from "./options.js";
+export type { RemoteParent, SpanOrigin } from "./otel-context.js";
 export { type NetworkPeer, networkPeer, otelContext } from "./otel-context.js";
-export type { RemoteParent, SpanOrigin } from "./remote-parent.js";
 export type { AttributeFilter, RpcRequest } from "./rpc-attributes.js";
-export { createServerInterceptor } from "./server-interceptor.js";
-export { isErrorCode, type RpcSide, type RpcSystem } from "./status-codes.js";

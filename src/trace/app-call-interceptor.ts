@@ -8,10 +8,10 @@ import {
   type TextMapPropagator,
   type Tracer,
 } from "@opentelemetry/api";
-import { createClientInterceptor } from "../otelconnect/client-interceptor.js";
+import { grpcStatusName } from "../otelconnect/errors.js";
+import { createClientInterceptor } from "../otelconnect/interceptors.js";
 import { otelContext } from "../otelconnect/otel-context.js";
 import { methodName } from "../otelconnect/rpc-attributes.js";
-import { grpcStatusName } from "../otelconnect/status-codes.js";
 import { type Carrier, injectCarrier, requestCarrierOf } from "./carrier.js";
 import { rpcStatusCode, settle } from "./span-scope.js";
 
@@ -51,9 +51,9 @@ export function createAppCallInterceptor(options: AppCallInterceptorOptions): In
     spanAttributes: false,
     attributes: ({ method }) => ({ "app.id": appId, "rpc.system.name": "grpc", "rpc.method": methodName(method) }),
     metricAttributes: () => ({ "app.id": appId }),
-    beforeEnd(span, { code }) {
+    beforeEnd(span, { code, isError }) {
       span.setAttribute(rpcStatusCode, code === undefined ? "OK" : grpcStatusName(code));
-      if (code !== undefined) {
+      if (code !== undefined && isError) {
         settle(span, SpanKind.CLIENT, code);
       }
     },

@@ -23,7 +23,7 @@ import {
   type TextMapPropagator,
   trace,
 } from "@opentelemetry/api";
-import { type RemoteParent, readRemoteParent } from "../otelconnect/remote-parent.js";
+import { type RemoteParent, readRemoteParent } from "../otelconnect/otel-context.js";
 
 /** A trace context as plain pairs, fit for a `map<string, string>` field: `traceparent`, `tracestate`, `baggage`. */
 export type Carrier = Readonly<Record<string, string>>;

@@ -9,9 +9,8 @@ import {
   type Tracer,
   trace,
 } from "@opentelemetry/api";
-import { otelContext } from "../otelconnect/otel-context.js";
-import type { RemoteParent } from "../otelconnect/remote-parent.js";
-import { createServerInterceptor } from "../otelconnect/server-interceptor.js";
+import { createServerInterceptor } from "../otelconnect/interceptors.js";
+import { otelContext, type RemoteParent } from "../otelconnect/otel-context.js";
 import { bodyCarrier, extractCarrier, withBodyCarrier } from "./carrier.js";
 import { settle } from "./span-scope.js";
 

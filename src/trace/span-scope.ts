@@ -9,10 +9,7 @@ import {
   type Tracer,
   trace,
 } from "@opentelemetry/api";
-import { bindIterable } from "../otelconnect/bind-iterable.js";
-import { leftCodeOf, serverCodeOf } from "../otelconnect/error-code.js";
-import { recordException } from "../otelconnect/record-exception.js";
-import { grpcStatusName, isErrorCode } from "../otelconnect/status-codes.js";
+import { grpcStatusName, isErrorCode, recordException, serverCodeOf } from "../otelconnect/errors.js";
 
 /** What a span starts with. */
 export interface SpanScopeOptions extends SpanOptions {
@@ -44,35 +41,6 @@ export async function withSpan<T>(
   }
 }
 
-/**
- * The same for work that gives its results one by one. Each iteration is a span of its own: it starts with the iteration and ends
- * when the source is at its end, fails, or the consumer leaves; a consumer that leaves before the end makes a cancelled span, so
- * go on to the end of what is wanted whole. The span is active at every step, also inside an async generator.
- */
-export function iterateWithSpan<T>(
-  tracer: Tracer,
-  name: string,
-  options: SpanScopeOptions,
-  work: InSpan<AsyncIterable<T>>,
-): AsyncIterable<T> {
-  return {
-    [Symbol.asyncIterator]() {
-      const { span, scope, kind } = startSpan(tracer, name, options);
-      return bindIterable(scope, () => work(span, scope), {
-        done: () => span.end(),
-        failed(error) {
-          settleFailure(span, kind, error);
-          span.end();
-        },
-        left() {
-          settleLeft(span, kind);
-          span.end();
-        },
-      });
-    },
-  };
-}
-
 function startSpan(tracer: Tracer, name: string, { parent, ...options }: SpanScopeOptions) {
   const span = tracer.startSpan(name, options, parent);
   return { span, scope: trace.setSpan(parent, span), kind: options.kind ?? SpanKind.INTERNAL };
@@ -83,10 +51,10 @@ export const rpcStatusCode = "rpc.response.status_code";
 
 /**
  * Writes on a span how the work in it failed. The rules for all spans stand here:
- * - status: a CLIENT span is an ERROR for any failure. A SERVER span is one only for the codes that are the server's own failure,
+ * - status: a CLIENT span is an ERROR for any failure but a cancel by its own caller. A SERVER span is one only for the codes that are the server's own failure,
  *   and an INTERNAL span likewise, because it is a part of what the server does. The description is the code's name;
  * - `rpc.response.status_code`: on SERVER spans here, and only where the call failed; the makers of CLIENT spans write it, also `OK`;
- * - the exception is recorded where it happened; that a caller left is not an exception.
+ * - the exception is recorded where it happened; a cancel is not an exception.
  *
  * @param signal signal of the call, which knows why it was aborted.
  */
@@ -96,14 +64,6 @@ export function settleFailure(span: Span, kind: SpanKind, error: unknown, signal
   if (code !== Code.Canceled) {
     recordException(span, error);
   }
-}
-
-/**
- * Writes on a span that whoever asked for the work left before its end: CANCELLED, or what the signal's reason says, where that is
- * a ConnectError such as a deadline's.
- */
-export function settleLeft(span: Span, kind: SpanKind, signal?: AbortSignal): void {
-  settle(span, kind, leftCodeOf(signal));
 }
 
 /** Writes on a span the code with which its work failed, by the same rules. */

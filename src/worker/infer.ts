@@ -3,7 +3,7 @@ import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@op
 import type { Engine, GenerateOptions } from "../engine/engine.js";
 import { type InferRequest, type InferResponse, InferResponseSchema } from "../gen/throughline/v1/worker_pb.js";
 import type { ImageStore } from "../image/image-store.js";
-import type { RemoteParent } from "../otelconnect/remote-parent.js";
+import type { RemoteParent } from "../otelconnect/otel-context.js";
 import { readCallerContext } from "../trace/carrier.js";
 import { withSpan } from "../trace/span-scope.js";
 import { type Admission, admit, type Slot } from "./admission.js";

@@ -85,8 +85,34 @@ for (const wire of wires) {
       { wire },
     );
     await assert.rejects(mesh.client.unary({}, { signal: leaving.signal }), { code: Code.Canceled });
-    assert.equal(await ends(mesh, 2), "client error canceled\nserver unset canceled");
+    assert.equal(await ends(mesh, 2), "client unset canceled\nserver unset canceled");
     await noMore(mesh, 2);
+  });
+
+  test(`a server that answers CANCELLED by itself makes an ERROR of the client's span (${wire})`, async (t) => {
+    const cancel = () => {
+      throw new ConnectError("stopped", Code.Canceled);
+    };
+    const mesh = await pingMesh(
+      t,
+      {
+        unary: cancel,
+        async *serverStream() {
+          yield { value: "one" };
+          cancel();
+        },
+      },
+      { wire },
+    );
+    await assert.rejects(mesh.client.unary({}), { code: Code.Canceled });
+    assert.equal(await ends(mesh, 2), "client error canceled\nserver unset canceled");
+    mesh.collector.clear();
+    const read = async () => {
+      for await (const _message of mesh.client.serverStream({})) {
+      }
+    };
+    await assert.rejects(read, { code: Code.Canceled });
+    assert.equal(await ends(mesh, 2), "client error canceled\nserver unset canceled");
   });
 
   test(`a unary call whose time runs out is late at both ends (${wire})`, async (t) => {
@@ -105,7 +131,7 @@ for (const wire of wires) {
       }
     };
     await assert.rejects(read, { code: Code.Canceled });
-    assert.equal(await ends(mesh, 2), "client error canceled\nserver unset canceled");
+    assert.equal(await ends(mesh, 2), "client unset canceled\nserver unset canceled");
     await noMore(mesh, 2);
   });
 
@@ -135,7 +161,7 @@ for (const wire of wires) {
     leaving.abort(left);
     // In memory nobody tells a handler that waits at its `yield`.
     const seen = wire === "memory" ? 1 : 2;
-    assert.equal(await ends(mesh, seen), ["client error canceled", "server unset canceled"].slice(0, seen).join("\n"));
+    assert.equal(await ends(mesh, seen), ["client unset canceled", "server unset canceled"].slice(0, seen).join("\n"));
     await noMore(mesh, seen);
   });
 
@@ -227,7 +253,7 @@ for (const wire of wires) {
     for (let round = 0; round < 1000 && mesh.collector.spans().length === 0; round++) {
       await collectGarbage();
     }
-    assert.equal(await ends(mesh, 1), "client error canceled");
+    assert.equal(await ends(mesh, 1), "client unset canceled");
   });
 }
 

@@ -151,6 +151,7 @@ test("a stream that is ended by its signal ends its span", async (t) => {
   await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
   const call = spans().find(({ name }) => name === "call-painter");
   assert.equal(call?.attributes["rpc.response.status_code"], "CANCELLED");
+  assert.deepEqual(call.status, { code: "UNSET", message: "" });
 });
 
 test("a call that fails says its code on the span, and throws on", async (t) => {

@@ -16,7 +16,7 @@ import { connectNodeAdapter, createGrpcTransport } from "@connectrpc/connect-nod
 import { context, propagation, trace } from "@opentelemetry/api";
 import { Health } from "../../src/gen/grpc/health/v1/health_pb.js";
 import { GenerateResponseSchema, ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
-import type { RemoteParent } from "../../src/otelconnect/remote-parent.js";
+import type { RemoteParent } from "../../src/otelconnect/otel-context.js";
 import { createServerSpanInterceptor, serverScope } from "../../src/trace/server-span-interceptor.js";
 import { traceIdOf } from "../../src/trace/trace-fields.js";
 import { dumpSpans, text } from "../support/dump-spans.js";

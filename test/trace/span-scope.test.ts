@@ -2,8 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { context, ROOT_CONTEXT, SpanKind, trace } from "@opentelemetry/api";
-import { iterateWithSpan, withSpan } from "../../src/trace/span-scope.js";
-import { traceIdOf } from "../../src/trace/trace-fields.js";
+import { withSpan } from "../../src/trace/span-scope.js";
 import { dumpSpans, text } from "../support/dump-spans.js";
 import { testTelemetry } from "../support/telemetry.js";
 
@@ -105,103 +104,4 @@ test("INVALID_ARGUMENT is no error of the server, and its text is not recorded",
   });
   await assert.rejects(work);
   assert.equal(dumpSpans(collector.spans()), 'work INTERNAL studio\n    event exception exception.type="ConnectError"');
-});
-
-async function* count(until: number) {
-  for (let i = 1; i <= until; i++) {
-    await Promise.resolve();
-    yield { i, traceId: traceIdOf(context.active()) };
-  }
-}
-
-test("an async generator keeps the span between its values", async (t) => {
-  const { tracer, collector } = testTelemetry(t, "studio");
-  const seen: { i: number; traceId: string }[] = [];
-  for await (const value of iterateWithSpan(tracer, "counting", { parent: ROOT_CONTEXT }, () => count(3))) {
-    assert.equal(trace.getSpan(context.active()), undefined, "the consumer's context is its own");
-    seen.push(value);
-  }
-  const [span] = collector.spans();
-  assert.deepEqual(
-    seen,
-    [1, 2, 3].map((i) => ({ i, traceId: span?.traceId })),
-  );
-  assert.equal(dumpSpans(collector.spans()), "counting INTERNAL studio");
-});
-
-test("a consumer that leaves ends the span as cancelled, after the source has cleaned up", async (t) => {
-  const { tracer, collector } = testTelemetry(t, "studio");
-  let cleanedUpIn = "";
-  async function* source() {
-    try {
-      yield* count(3);
-    } finally {
-      await Promise.resolve();
-      cleanedUpIn = traceIdOf(context.active());
-    }
-  }
-  const options = { parent: ROOT_CONTEXT, kind: SpanKind.SERVER };
-  for await (const _value of iterateWithSpan(tracer, "counting", options, source)) {
-    break;
-  }
-  const [span] = collector.spans();
-  assert.equal(cleanedUpIn, span?.traceId);
-  assert.equal(dumpSpans(collector.spans()), 'counting SERVER studio\n    rpc.response.status_code="CANCELLED"');
-});
-
-test("a source that fails after some values makes a failed span", async (t) => {
-  const { tracer, collector } = testTelemetry(t, "studio");
-  async function* source() {
-    yield* count(2);
-    throw new ConnectError("NaN image", Code.Internal);
-  }
-  const consume = async () => {
-    let values = 0;
-    for await (const _value of iterateWithSpan(tracer, "counting", { parent: ROOT_CONTEXT }, source)) {
-      values++;
-    }
-    return values;
-  };
-  await assert.rejects(consume, /NaN image/);
-  assert.equal(
-    dumpSpans(collector.spans()),
-    text`
-      counting INTERNAL studio ERROR "INTERNAL"
-          event exception exception.message="NaN image" exception.type="ConnectError"
-    `,
-  );
-});
-
-test("a consumer that throws into the iteration makes a cancelled span: what failed is not the work", async (t) => {
-  const { tracer, collector } = testTelemetry(t, "studio");
-  const options = { parent: ROOT_CONTEXT, kind: SpanKind.SERVER };
-  const iterator = iterateWithSpan(tracer, "counting", options, () => count(3))[Symbol.asyncIterator]();
-  await iterator.next();
-  assert.ok(iterator.throw);
-  await assert.rejects(iterator.throw(new ConnectError("write failed", Code.Aborted)), /write failed/);
-  await iterator.return?.();
-  assert.equal(dumpSpans(collector.spans()), 'counting SERVER studio\n    rpc.response.status_code="CANCELLED"');
-});
-
-test("an iterable that cannot even be made ends its span", async (t) => {
-  const { tracer, collector } = testTelemetry(t, "studio");
-  const iterable = iterateWithSpan<number>(tracer, "counting", { parent: ROOT_CONTEXT }, () => {
-    throw new RangeError(canary);
-  });
-  await assert.rejects(iterable[Symbol.asyncIterator]().next(), RangeError);
-  assert.equal(
-    dumpSpans(collector.spans()),
-    'counting INTERNAL studio ERROR "INTERNAL"\n    event exception exception.type="RangeError"',
-  );
-});
-
-test("each iteration is a span of its own, and none begins before its iteration", async (t) => {
-  const { tracer, collector } = testTelemetry(t, "studio");
-  const iterable = iterateWithSpan(tracer, "counting", { parent: ROOT_CONTEXT }, () => count(1));
-  assert.equal(collector.spans().length, 0);
-  for await (const _value of iterable) {
-  }
-  for await (const _value of iterable) {
-  }
-  assert.equal(collector.spans().length, 2);
 });

@@ -4,7 +4,7 @@ import { ConnectError } from "@connectrpc/connect";
 import { pino } from "pino";
 import { createPipelineClient } from "../../../src/client/client.js";
 import { createAppDirectory } from "../../../src/mesh/directory/app-directory.js";
-import { grpcStatusName } from "../../../src/otelconnect/status-codes.js";
+import { grpcStatusName } from "../../../src/otelconnect/errors.js";
 import { createPipelineApp, type PipelineAppOptions, pipelineName } from "../../../src/pipeline/pipeline-app.js";
 import { createSpanCollector } from "../../../src/trace/telemetry/span-collector.js";
 import { createTelemetry, type Telemetry } from "../../../src/trace/telemetry/telemetry.js";

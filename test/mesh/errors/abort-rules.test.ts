@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { toClientError } from "../../../src/mesh/errors/errors.js";
-import { serverCodeOf } from "../../../src/otelconnect/error-code.js";
+import { serverCodeOf } from "../../../src/otelconnect/errors.js";
 
 const abort = new DOMException("This operation was aborted", "AbortError");
 const late = new DOMException("late", "TimeoutError");

@@ -2,7 +2,7 @@ import { Code, type Interceptor } from "@connectrpc/connect";
 import { ROOT_CONTEXT } from "@opentelemetry/api";
 import { hiddenCauseOf } from "../../../src/mesh/errors/errors.js";
 import { bindIterable } from "../../../src/otelconnect/bind-iterable.js";
-import { serverCodeOf } from "../../../src/otelconnect/error-code.js";
+import { serverCodeOf } from "../../../src/otelconnect/errors.js";
 
 /** A call that ended with INTERNAL, and the cause that its client was not told. */
 export interface InternalFailure {
