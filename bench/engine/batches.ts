@@ -1,8 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { prepareGraphs } from "../../src/engine/build-graphs.js";
 import { readModel } from "../../src/engine/model-folder.js";
-import { prepareGraphs } from "../../src/engine/prepare-graphs.js";
 import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
 import { type Figure, median } from "../support/figures.js";
 

@@ -1,8 +1,8 @@
-import { createLatentPreview } from "../../src/engine/latent-preview.js";
 import { vaeSchema } from "../../src/engine/model-config.js";
 import { loadSdxlEngine } from "../../src/engine/sdxl-engine.js";
 import type { OpenSession } from "../../src/engine/sessions.js";
 import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
+import { createLatentPreview } from "../../src/engine/vae-decoder.js";
 import { type Figure, median } from "../support/figures.js";
 
 /** What painting costs besides the graphs: the engine in this process, with each run of a graph timed. */

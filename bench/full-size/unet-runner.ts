@@ -2,8 +2,8 @@ import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
+import { prepareGraphs } from "../../src/engine/build-graphs.js";
 import { readModel } from "../../src/engine/model-folder.js";
-import { prepareGraphs } from "../../src/engine/prepare-graphs.js";
 import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
 
 /*

@@ -7,7 +7,7 @@ import { hiddenCauseOf } from "../mesh/errors/errors.js";
 import { bindIterable } from "../otelconnect/bind-iterable.js";
 import { grpcStatusName, isErrorCode, leftCodeOf, messageForCallers, serverCodeOf } from "../otelconnect/errors.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
-import { traceFieldsOf } from "../trace/trace-fields.js";
+import { traceFieldsOf } from "../trace/span-scope.js";
 
 /** Options of {@link createCallLog}. */
 export interface CallLogOptions {

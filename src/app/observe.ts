@@ -1,6 +1,6 @@
 import pino, { type Level, type Logger, stdTimeFunctions } from "pino";
+import { activeTraceFields } from "../trace/span-scope.js";
 import { createTelemetry, type Telemetry, type TelemetryOptions } from "../trace/telemetry/telemetry.js";
-import { activeTraceFields } from "../trace/trace-fields.js";
 
 /** Options of {@link observe}. */
 export interface ObserveOptions extends Omit<TelemetryOptions, "log"> {

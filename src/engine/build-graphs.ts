@@ -1,18 +1,24 @@
 import { stat } from "node:fs/promises";
-import { dirname, parse } from "node:path";
-import type { SubModelFolder } from "./graph-files.js";
-import type { BuiltGraphSource } from "./graph-source.js";
+import { freemem } from "node:os";
+import { dirname, join, parse } from "node:path";
+import type { ExecutionProvider } from "./device.js";
+import { asModelError } from "./folder-reader.js";
+import { chooseGraphs, type GraphFiles, type Precision, type SubModelFolder } from "./graph-files.js";
 import { buildClip } from "./graphs/clip.js";
 import { type BuiltGraph, type ComputeType, createGraphBuilder, type GraphBuilder } from "./graphs/graph-builder.js";
 import { buildUnet } from "./graphs/unet.js";
 import { buildVaeDecoder } from "./graphs/vae.js";
 import type { ModelDescription, SafetensorsForm } from "./model-description.js";
-import { planResidence, type ResidenceOptions } from "./residence.js";
-import { asModelError } from "./weight-fault.js";
+import type { BuiltGraphSource, GraphSource, Residence } from "./sessions.js";
 import type { WeightFolder } from "./weights/diffusers-weights.js";
-import { checkNothingLeft } from "./weights/leftover.js";
-import { findNonFinite } from "./weights/non-finite.js";
-import { parametersOf, WeightError, type WeightFile, type WeightSource } from "./weights/tensor-location.js";
+import {
+  checkNothingLeft,
+  findNonFinite,
+  parametersOf,
+  WeightError,
+  type WeightFile,
+  type WeightSource,
+} from "./weights/tensor-location.js";
 
 /** The graphs of a model of safetensors, and a check that its files are still those that the graphs were built over. */
 export interface BuiltGraphs {
@@ -142,4 +148,104 @@ async function checkNumbers(
 async function hasChanged({ path, size, modifiedMs, inode }: WeightFile): Promise<boolean> {
   const now = await stat(path).catch(() => undefined);
   return now === undefined || now.size !== size || now.mtimeMs !== modifiedMs || now.ino !== inode;
+}
+
+export interface ResidenceOptions {
+  readonly precision: Precision;
+  readonly provider: ExecutionProvider;
+  /** Bytes of memory that the process may take. @default what the machine, or its container, has free */
+  readonly availableBytes?: number | undefined;
+}
+
+/** Where each part's weights are to be, and what that was decided by. */
+export interface ResidencePlan {
+  readonly residence: (subModel: SubModelFolder) => Residence;
+  /** In words, for the log. */
+  readonly reason: string;
+}
+
+/** What a model of that many parameters loads as fast either way, so that the faster form costs nothing. */
+const smallParameters = 200e6;
+/** Of the free memory, what weights may take; the rest is for images, and for the rest of the machine. */
+const memoryShare = 0.6;
+
+/**
+ * Decides where the weights of each part are while the model is loaded, on a CPU. `auto` prepares what is small, and leaves what is of
+ * SDXL's own size in its files: there a prepared UNet takes 10.8 GB instead of 0.3 and five times as long to load, for a twentieth of a
+ * step's time (docs/full-size.md).
+ */
+export function planResidence(
+  weights: Readonly<Record<WeightFolder, WeightSource>>,
+  { precision, provider, availableBytes = process.availableMemory?.() ?? freemem() }: ResidenceOptions,
+): ResidencePlan {
+  if (provider !== "cpu") {
+    return { residence: () => "prepared", reason: `in the memory of ${provider}` };
+  }
+  const parameters = Object.values(weights).reduce((sum, { tensors }) => sum + parametersOf(tensors), 0);
+  const needed = 4 * parameters;
+  const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
+  const mapped = (why: string): ResidencePlan => ({
+    residence: () => "mapped",
+    reason: `weights in their files: ${why}`,
+  });
+  const prepared = (why: string): ResidencePlan => ({
+    residence: () => "prepared",
+    reason: `float32 weights in memory, ${gigabytes(needed)}: ${why}`,
+  });
+  if (precision === "float32") {
+    return prepared("--precision float32");
+  }
+  if (precision === "float16") {
+    return mapped("--precision float16");
+  }
+  return parameters <= smallParameters && needed <= memoryShare * availableBytes
+    ? prepared("a small model")
+    : mapped(`${gigabytes(needed)} as float32 in memory would be hardly faster`);
+}
+
+/** The graphs of a model, ready to be opened. */
+export interface PreparedGraphs {
+  readonly graphs: Readonly<Record<SubModelFolder, GraphSource>>;
+  /** To be called once they are open. @throws ModelFolderError when a file of weights was replaced meanwhile. */
+  checkUnchanged(): Promise<void>;
+  /** To be called when an image has no numbers in it. @throws ModelFolderError when the weights have such values */
+  checkNumbers(): Promise<void>;
+  /** What was chosen, and why, for the log. */
+  readonly precision: string;
+  /** How many numbers the weights are, and how many bytes their files; undefined for exported graphs. */
+  readonly weights?: { readonly parameters: number; readonly bytes: number };
+}
+
+/** Builds or finds the graphs of a model for a place to run. @throws ModelFolderError */
+export async function prepareGraphs(model: ModelDescription, options: ResidenceOptions): Promise<PreparedGraphs> {
+  if (model.form.kind === "onnx") {
+    const files = await chooseGraphs(model, options);
+    const exported = (subModel: SubModelFolder): GraphSource => {
+      const file = files[subModel];
+      return { kind: "exported", subModel, file, path: join(model.path, file) };
+    };
+    return {
+      graphs: {
+        text_encoder: exported("text_encoder"),
+        text_encoder_2: exported("text_encoder_2"),
+        unet: exported("unet"),
+        vae_decoder: exported("vae_decoder"),
+      },
+      checkUnchanged: async () => {},
+      checkNumbers: async () => {},
+      precision: "as exported",
+    };
+  }
+  return buildGraphs(model, model.form, options);
+}
+
+/** The files of graphs, or of the weights that graphs were built over: paths inside the model's folder. */
+export function filesOf(graphs: PreparedGraphs["graphs"]): GraphFiles {
+  const { text_encoder, text_encoder_2, unet, vae_decoder } = graphs;
+  return {
+    text_encoder: text_encoder.file,
+    text_encoder_2: text_encoder_2.file,
+    unet: unet.file,
+    vae_decoder: vae_decoder.file,
+  };
 }

@@ -1,13 +1,25 @@
 import { basename, dirname, resolve } from "node:path";
-import { readClipTokenizers } from "./clip-vocabulary.js";
-import { distilledDefaults, distilledKind, distilledScheduler, familyName } from "./distilled.js";
+import { readClipTokenizers } from "./clip-tokenizer.js";
+import { asModelError } from "./folder-reader.js";
 import { clipPlanSchema, vaePlanSchema } from "./graphs/plan-config.js";
 import type { UnetPlan } from "./graphs/unet.js";
-import { textEncoderSchema, unetSchema, vaeSchema } from "./model-config.js";
-import type { ModelDescription } from "./model-description.js";
-import { hubName } from "./model-name.js";
-import { sdxlSchedulerConfig, sdxlTextConfigs, sdxlUnetConfig, sdxlVaeConfig } from "./sdxl-configs.js";
-import { asModelError } from "./weight-fault.js";
+import {
+  hubName,
+  sdxlSchedulerConfig,
+  sdxlTextConfigs,
+  sdxlUnetConfig,
+  sdxlVaeConfig,
+  textEncoderSchema,
+  unetSchema,
+  vaeSchema,
+} from "./model-config.js";
+import {
+  distilledDefaults,
+  distilledKind,
+  distilledScheduler,
+  familyName,
+  type ModelDescription,
+} from "./model-description.js";
 import { readSingleFile, type SingleFile } from "./weights/single-file.js";
 import type { WeightSource } from "./weights/tensor-location.js";
 

@@ -1,3 +1,9 @@
+import { readFile } from "node:fs/promises";
+import { promisify } from "node:util";
+import { gunzip } from "node:zlib";
+import { type FolderReader, ModelFolderError } from "./folder-reader.js";
+import { tokenizerJsonSchema, tokenizerSchema, vocabularySchema } from "./model-config.js";
+
 /** What a tokenizer folder says. */
 export interface ClipTokenizerOptions {
   /** Token → id. */
@@ -131,4 +137,83 @@ export function byteSymbols(): readonly string[] {
 
 function escapeForRegExp(text: string): string {
   return text.replace(/[\\^$.*+?()[\]{}|/-]/gu, "\\$&");
+}
+
+/** The merges of CLIP's vocabulary; its licence stands beside it. Two levels up, the same from `src/engine` and from `dist/engine`. */
+const mergesFile = new URL("../../models/clip-tokenizer/merges.txt.gz", import.meta.url);
+const [start, end] = ["<|startoftext|>", "<|endoftext|>"];
+const maximumTokens = 77;
+
+/** CLIP's own tokenizers as SDXL pads them: the first with its end token, the second with `!`. Checkpoints of one file bring none. */
+export async function readClipTokenizers(): Promise<readonly [ClipTokenizer, ClipTokenizer]> {
+  const text = (await promisify(gunzip)(await readFile(mergesFile))).toString("utf8");
+  const merges = text.trimEnd().split("\n");
+  const symbols = printableFirst();
+  const tokens = [
+    ...symbols,
+    ...symbols.map((symbol) => symbol + endOfWord),
+    ...merges.map((pair) => pair.replace(" ", "")),
+    start,
+    end,
+  ];
+  const vocabulary = new Map(tokens.map((token, id) => [token, id]));
+  const create = (padding: string): ClipTokenizer =>
+    createClipTokenizer({ vocabulary, merges, maximumTokens, specialTokens: { start, end, padding, unknown: end } });
+  return [create(end), create("!")];
+}
+
+/** The bytes' symbols in the order of their ids: those that stand for themselves, then the others. */
+function printableFirst(): readonly string[] {
+  const symbols = byteSymbols();
+  const own = symbols.filter((symbol, byte) => symbol.charCodeAt(0) === byte);
+  return [...own, ...symbols.filter((symbol, byte) => symbol.charCodeAt(0) !== byte)];
+}
+
+/**
+ * Reads a tokenizer's folder: vocab.json and merges.txt as in the official folders, else tokenizer.json.
+ *
+ * @throws ModelFolderError
+ */
+export async function readTokenizer(reader: FolderReader, folder: string): Promise<ClipTokenizer> {
+  const configFile = `${folder}/tokenizer_config.json`;
+  const config = await reader.json(configFile, tokenizerSchema);
+  const special = (await reader.optionalJson(`${folder}/special_tokens_map.json`, tokenizerSchema)) ?? {};
+  const { vocabulary, merges } = await readVocabulary(reader, folder);
+  const end = special.eos_token ?? config.eos_token ?? "<|endoftext|>";
+  try {
+    return createClipTokenizer({
+      vocabulary: new Map(Object.entries(vocabulary)),
+      merges,
+      // 77 for every CLIP; some configurations say "no limit" by a huge number.
+      maximumTokens:
+        config.model_max_length !== undefined && config.model_max_length < 1e6 ? config.model_max_length : 77,
+      specialTokens: {
+        start: special.bos_token ?? config.bos_token ?? "<|startoftext|>",
+        end,
+        padding: special.pad_token ?? config.pad_token ?? end,
+        unknown: special.unk_token ?? config.unk_token ?? end,
+      },
+    });
+  } catch (error) {
+    const found = error instanceof Error ? error.message : String(error);
+    const file = `${folder}/vocab.json`;
+    throw new ModelFolderError(reader.folder, { file, expected: "every special token", found }, { cause: error });
+  }
+}
+
+async function readVocabulary(
+  reader: FolderReader,
+  folder: string,
+): Promise<{ vocabulary: Record<string, number>; merges: readonly string[] }> {
+  const vocabulary = await reader.optionalJson(`${folder}/vocab.json`, vocabularySchema);
+  if (vocabulary !== undefined) {
+    const lines = (await reader.text(`${folder}/merges.txt`)).split("\n");
+    return { vocabulary, merges: lines.filter((line) => line !== "" && !line.startsWith("#version")) };
+  }
+  const whole = await reader.optionalJson(`${folder}/tokenizer.json`, tokenizerJsonSchema);
+  if (whole === undefined) {
+    const expected = "a file (or tokenizer.json in its place)";
+    throw new ModelFolderError(reader.folder, { file: `${folder}/vocab.json`, expected, found: "neither" });
+  }
+  return { vocabulary: whole.model.vocab, merges: whole.model.merges };
 }

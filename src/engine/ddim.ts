@@ -1,17 +1,21 @@
 import { z } from "zod";
-import { cumulativeAlphas } from "./noise-schedule.js";
-import { noiseScheduleConfig, noiseScheduleOf, timestepSpacing } from "./noise-schedule-config.js";
+import { roundHalfToEven } from "./floating-point.js";
+import {
+  cumulativeAlphas,
+  noiseScheduleConfig,
+  noiseScheduleOf,
+  spaceTimesteps,
+  timestepSpacing,
+} from "./noise-schedule.js";
 import {
   clipSample,
   type PredictionType,
   type PreservingLevel,
   predictCleanPreserving,
   preservingLevel,
-} from "./predict-clean.js";
-import { roundHalfToEven } from "./round-half-to-even.js";
-import type { Scheduler } from "./scheduler.js";
-import { spaceTimesteps } from "./timestep-spacing.js";
-import { walkTimesteps } from "./walk-timesteps.js";
+  type Scheduler,
+  walkTimesteps,
+} from "./scheduler.js";
 
 /** What diffusers' `DDIMScheduler` reads from scheduler_config.json, with its defaults; other keys are ignored. */
 export const ddimConfig = noiseScheduleConfig

@@ -1,12 +1,16 @@
 import { z } from "zod";
-import { levelAt } from "./euler-schedule.js";
-import { karrasSigmas, timestepOfSigma } from "./karras-sigmas.js";
-import { trainingSigmas } from "./noise-schedule.js";
-import { noiseScheduleConfig, noiseScheduleOf, timestepSpacing } from "./noise-schedule-config.js";
-import { type PreservingLevel, predictCleanPreserving } from "./predict-clean.js";
-import { roundHalfToEven } from "./round-half-to-even.js";
-import type { SamplingState, Scheduler } from "./scheduler.js";
-import { spaceTimesteps } from "./timestep-spacing.js";
+import { roundHalfToEven } from "./floating-point.js";
+import {
+  karrasSigmas,
+  levelAt,
+  noiseScheduleConfig,
+  noiseScheduleOf,
+  spaceTimesteps,
+  timestepOfSigma,
+  timestepSpacing,
+  trainingSigmas,
+} from "./noise-schedule.js";
+import { type PreservingLevel, predictCleanPreserving, type SamplingState, type Scheduler } from "./scheduler.js";
 
 /** What diffusers' `DPMSolverMultistepScheduler` reads from scheduler_config.json for DPM-Solver++ 2M, with its defaults. */
 export const dpmSolverMultistepConfig = noiseScheduleConfig.extend({

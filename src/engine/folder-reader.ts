@@ -1,7 +1,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { z } from "zod";
-import { ModelFolderError } from "./model-folder-error.js";
+import { WeightError } from "./weights/tensor-location.js";
 
 /** Reads files of one model folder; every failure is a ModelFolderError that names the file. */
 export interface FolderReader {
@@ -95,4 +95,32 @@ function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
 function describe(value: unknown): string {
   const text = JSON.stringify(value) ?? "nothing";
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
+
+/** What is wrong with a model folder. */
+export interface ModelFolderFault {
+  /** File inside the folder, such as `unet/config.json`. */
+  readonly file: string;
+  readonly expected: string;
+  readonly found: string;
+}
+
+/** A model folder that cannot be loaded: it names the file, what was expected there and what was found. For operators, not callers. */
+export class ModelFolderError extends Error {
+  override readonly name = "ModelFolderError";
+  readonly folder: string;
+  readonly fault: ModelFolderFault;
+
+  constructor(folder: string, fault: ModelFolderFault, options?: ErrorOptions) {
+    super(`model folder ${folder}: ${fault.file}: expected ${fault.expected}, found ${fault.found}`, options);
+    this.folder = folder;
+    this.fault = fault;
+  }
+}
+
+/** Makes a fault of the model of what is wrong with its weights, or with one of its files; other errors stay as they are. */
+export function asModelError(folder: string, error: unknown): unknown {
+  return error instanceof WeightError
+    ? new ModelFolderError(folder, { file: error.label, expected: error.expected, found: error.found })
+    : error;
 }

@@ -1,9 +1,9 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { ExecutionProvider } from "./device.js";
+import { ModelFolderError } from "./folder-reader.js";
 import type { VaeConfig } from "./model-config.js";
 import type { ModelDescription } from "./model-description.js";
-import { ModelFolderError } from "./model-folder-error.js";
 
 /**
  * What to run a model in. `float32`: weights in float32, prepared once, in memory. `float16`: half-precision weights, which stay in their

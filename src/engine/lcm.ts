@@ -1,9 +1,6 @@
 import { z } from "zod";
-import { cumulativeAlphas } from "./noise-schedule.js";
-import { noiseScheduleConfig, noiseScheduleOf } from "./noise-schedule-config.js";
-import { clipSample, predictCleanPreserving, preservingLevel } from "./predict-clean.js";
-import type { Scheduler } from "./scheduler.js";
-import { walkTimesteps } from "./walk-timesteps.js";
+import { cumulativeAlphas, noiseScheduleConfig, noiseScheduleOf } from "./noise-schedule.js";
+import { clipSample, predictCleanPreserving, preservingLevel, type Scheduler, walkTimesteps } from "./scheduler.js";
 
 /** What diffusers' `LCMScheduler` reads from scheduler_config.json, with its defaults; other keys are ignored. */
 export const lcmConfig = noiseScheduleConfig

@@ -1,7 +1,7 @@
 import { type Device, describePlacement, type Placement, placementsFor, remedyFor } from "./device.js";
+import { ModelFolderError } from "./folder-reader.js";
 import type { Precision } from "./graph-files.js";
 import { readModel } from "./model-folder.js";
-import { ModelFolderError } from "./model-folder-error.js";
 import { loadSdxlEngine, type SdxlEngine } from "./sdxl-engine.js";
 import type { OpenSession } from "./sessions.js";
 import { createSessionOpener, describeRuntime, type SessionOptions } from "./sessions-onnx.js";

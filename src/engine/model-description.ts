@@ -1,5 +1,4 @@
 import type { ClipTokenizer } from "./clip-tokenizer.js";
-import type { SamplingDefaults } from "./distilled.js";
 import type { ClipPlan } from "./graphs/clip.js";
 import type { UnetPlan } from "./graphs/unet.js";
 import type { VaePlan } from "./graphs/vae.js";
@@ -45,4 +44,90 @@ export interface SafetensorsForm {
     readonly unet: UnetPlan;
     readonly vae: VaePlan;
   };
+}
+
+/** How a model wants to be asked where a request says nothing, and how that is known. */
+export interface SamplingDefaults {
+  readonly steps: number;
+  readonly guidanceScale: number;
+  /** In words for the log: `the file's name says Turbo`. */
+  readonly reason: string;
+}
+
+/** What is known about a model without running it. */
+export interface ModelTraits {
+  /** `owner/name`, the name of the folder, or that of the file. */
+  readonly name: string;
+  /** What the maker of a safetensors file wrote into it. */
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly schedulerClass: string;
+  /** Whether the UNet takes the guidance scale as an input. */
+  readonly guidanceEmbedding: boolean;
+}
+
+/** Kinds of distilled models, by the words in their names. */
+export type DistilledKind = "Turbo" | "Lightning" | "LCM";
+
+/** Most steps that a name is believed to speak of. */
+const mostSteps = 8;
+
+/** The kind that a name or the metadata of a file says; undefined for an ordinary model. */
+export function distilledKind({ name, metadata }: Pick<ModelTraits, "name" | "metadata">): DistilledKind | undefined {
+  const words = [name, metadata["modelspec.title"] ?? "", metadata["ss_output_name"] ?? ""].join(" ");
+  if (/lightning/i.test(words)) {
+    return "Lightning";
+  }
+  if (/(?<![a-z])lcm(?![a-z])|latent[-_ ]?consistency/i.test(words)) {
+    return "LCM";
+  }
+  return /turbo/i.test(words) ? "Turbo" : undefined;
+}
+
+/**
+ * The usual steps and guidance scale of SDXL's distilled descendants, as their model cards say; undefined for an ordinary model.
+ * Sources: stabilityai/sdxl-turbo, ByteDance/SDXL-Lightning, latent-consistency/lcm-sdxl and lcm-lora-sdxl.
+ */
+export function distilledDefaults(traits: ModelTraits): SamplingDefaults | undefined {
+  if (traits.guidanceEmbedding) {
+    return { steps: 4, guidanceScale: 8, reason: "its UNet takes the guidance scale as an input, as LCM's does" };
+  }
+  const kind = distilledKind(traits);
+  const steps = stepsInName(traits.name) ?? 4;
+  switch (kind) {
+    case "Turbo":
+    case "Lightning":
+      return { steps, guidanceScale: 0, reason: `its name or metadata says ${kind}` };
+    case "LCM":
+      return { steps, guidanceScale: 1, reason: "its name or metadata says LCM" };
+    case undefined:
+      return traits.schedulerClass === "LCMScheduler"
+        ? { steps: 4, guidanceScale: 1, reason: "its scheduler is LCMScheduler" }
+        : undefined;
+  }
+}
+
+/** `sdxl_lightning_8step` is made for eight. */
+function stepsInName(name: string): number | undefined {
+  const steps = Number(/(\d+)[-_ ]?steps?(?![a-z])/i.exec(name)?.[1] ?? Number.NaN);
+  return steps >= 1 && steps <= mostSteps ? steps : undefined;
+}
+
+/** What a kind of model is called. */
+export function familyName(kind: DistilledKind | undefined): string {
+  return kind === undefined ? "SDXL" : `SDXL ${kind}`;
+}
+
+/** What a scheduler's configuration needs for a kind, where a checkpoint of one file brings none. */
+export function distilledScheduler(kind: DistilledKind | undefined, name: string): Readonly<Record<string, unknown>> {
+  switch (kind) {
+    case "Turbo":
+      return { _class_name: "EulerAncestralDiscreteScheduler", timestep_spacing: "trailing" };
+    case "Lightning":
+      // The one for a single step predicts the image itself, and its name says so.
+      return { timestep_spacing: "trailing", ...(/x0/i.test(name) && { prediction_type: "sample" }) };
+    case "LCM":
+      return { _class_name: "LCMScheduler", original_inference_steps: 50 };
+    case undefined:
+      return {};
+  }
 }

@@ -1,7 +1,6 @@
 import { LRUCache } from "lru-cache";
 import type { ModelDescription } from "./model-description.js";
-import { runSubModel } from "./run-sub-model.js";
-import type { FloatTensor } from "./sessions.js";
+import { type FloatTensor, runSubModel } from "./sessions.js";
 import { penultimateOutput, type SubModels } from "./sub-models.js";
 
 /** A prompt as the UNet takes it. */

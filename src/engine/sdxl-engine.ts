@@ -1,24 +1,33 @@
-import { batchPays, createDenoiser, timeIds } from "./denoiser.js";
+import { filesOf, type PreparedGraphs, prepareGraphs } from "./build-graphs.js";
+import { batchPays, createDenoiser, guidanceEmbedding, timeIds } from "./denoiser.js";
 import type { ExecutionProvider } from "./device.js";
-import type { Engine, GeneratedImage, GenerateOptions, PaintRequest, PromptCacheUse } from "./engine.js";
+import {
+  type Engine,
+  type GeneratedImage,
+  type GenerateOptions,
+  PaintError,
+  type PaintRequest,
+  type PromptCacheUse,
+} from "./engine.js";
+import { ModelFolderError } from "./folder-reader.js";
+import {
+  describeRule,
+  fitsRule,
+  needsSecondRun,
+  paintLimits,
+  resolveSettings,
+  sizeRules,
+} from "./generation-limits.js";
 import type { GraphFiles, Precision } from "./graph-files.js";
-import { guidanceEmbedding } from "./guidance-embedding.js";
-import { createLatentPreview } from "./latent-preview.js";
-import { loadSchedulers } from "./load-schedulers.js";
 import type { ModelDescription } from "./model-description.js";
 import { readModel } from "./model-folder.js";
-import { ModelFolderError } from "./model-folder-error.js";
-import { PaintError } from "./paint-error.js";
-import { paintLimits } from "./paint-limits.js";
-import { needsSecondRun, resolveSettings } from "./paint-settings.js";
-import { describeRule, fitsRule, sizeRules } from "./picture-size.js";
-import { filesOf, type PreparedGraphs, prepareGraphs } from "./prepare-graphs.js";
 import { createPromptEncoder, type EncodedPrompt } from "./prompt-encoder.js";
+import { loadSchedulers } from "./schedulers.js";
 import type { OpenSession } from "./sessions.js";
 import { createSessionOpener } from "./sessions-onnx.js";
 import { openSubModels } from "./sub-models.js";
 import { createTorchGenerator } from "./torch-generator.js";
-import { decodeLatents } from "./vae-decoder.js";
+import { createLatentPreview, decodeLatents } from "./vae-decoder.js";
 
 /** A loaded model. It blocks its thread while a sub-model runs, so it wants a process of its own. */
 export interface SdxlEngine extends Engine {

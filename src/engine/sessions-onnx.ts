@@ -4,9 +4,8 @@ import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { env, InferenceSession, listSupportedBackends, Tensor } from "onnxruntime-node";
 import type { ExecutionProvider, Placement } from "./device.js";
-import { decodeFloat16, encodeFloat16 } from "./float16.js";
-import type { GraphSource } from "./graph-source.js";
-import type { InputSpec, InputTensor, ModelSession, OpenSession } from "./sessions.js";
+import { decodeFloat16, encodeFloat16 } from "./floating-point.js";
+import type { GraphSource, InputSpec, InputTensor, ModelSession, OpenSession } from "./sessions.js";
 
 /** Where and how graphs run. */
 export interface SessionOptions {

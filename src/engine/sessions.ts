@@ -1,4 +1,6 @@
-import type { GraphSource } from "./graph-source.js";
+import { setImmediate } from "node:timers/promises";
+import { PaintError } from "./engine.js";
+import type { SubModelFolder } from "./graph-files.js";
 
 /** Numbers with a shape, row-major. */
 export interface FloatTensor {
@@ -37,3 +39,61 @@ export interface ModelSession {
 
 /** Loads one graph. */
 export type OpenSession = (graph: GraphSource) => Promise<ModelSession>;
+
+/** A graph to open. */
+export type GraphSource = ExportedGraph | BuiltGraphSource;
+
+/** A file that another program exported, with its weights inside or in files beside it. */
+export interface ExportedGraph {
+  readonly kind: "exported";
+  readonly subModel: SubModelFolder;
+  /** Path inside the model's folder, for messages. */
+  readonly file: string;
+  /** Absolute path. */
+  readonly path: string;
+}
+
+/** A graph that the engine has built over the weights of a model. */
+export interface BuiltGraphSource {
+  readonly kind: "built";
+  readonly subModel: SubModelFolder;
+  /** Path inside the model's folder of the weights, for messages. */
+  readonly file: string;
+  /** The graph in ONNX form, which names the files of its weights. */
+  readonly model: Uint8Array;
+  /** Absolute path of the folder that those names are relative to. */
+  readonly root: string;
+  readonly residence: Residence;
+}
+
+/**
+ * Where the weights are while the model is loaded. `mapped`: in their files, in the type that they are stored in, converted at each use;
+ * the system shares the pages between processes and takes them back when it needs the room. `prepared`: in the process's own memory, in
+ * float32, arranged for the fastest kernels.
+ */
+export type Residence = "mapped" | "prepared";
+
+/**
+ * Runs a graph once as a part of painting: not when the painting is aborted, and with a failure as PaintError.
+ *
+ * @throws the signal's reason when it is aborted; PaintError `failed` when the run fails.
+ */
+export async function runSubModel(
+  session: ModelSession,
+  feeds: Readonly<Record<string, InputTensor>>,
+  wanted: readonly string[],
+  signal: AbortSignal,
+): Promise<OutputReader> {
+  // A run blocks the thread. The event loop turns once before it, so that an abort that has arrived is seen.
+  await setImmediate();
+  signal.throwIfAborted();
+  try {
+    return await session.run(feeds, wanted);
+  } catch (cause) {
+    const outOfMemory = cause instanceof Error && /alloc|out of memory/iu.test(cause.message);
+    const reason = outOfMemory
+      ? "the engine ran out of memory; a smaller picture needs less"
+      : "the model failed while it ran";
+    throw new PaintError("failed", reason, { cause });
+  }
+}

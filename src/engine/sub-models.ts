@@ -1,8 +1,7 @@
+import { ModelFolderError } from "./folder-reader.js";
 import type { SubModelFolder } from "./graph-files.js";
-import type { GraphSource } from "./graph-source.js";
 import type { ModelDescription } from "./model-description.js";
-import { ModelFolderError } from "./model-folder-error.js";
-import type { ModelSession, OpenSession } from "./sessions.js";
+import type { GraphSource, ModelSession, OpenSession } from "./sessions.js";
 
 /** The four graphs of a model, loaded and found to have the inputs and outputs that the engine uses. */
 export interface SubModels {

@@ -1,10 +1,10 @@
-import { rename, rm } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileHasHash } from "./blob-hash.js";
-import type { HubClient, RemoteFile } from "./hub-client.js";
-import { HubError } from "./hub-error.js";
+import { fileHasHash, type HubClient, type RemoteFile } from "./hub-client.js";
+import { HubError } from "./hub-fetch.js";
 import { fileExists } from "./model-cache.js";
-import { claimPartialFile, type PartialFile } from "./partial-file.js";
 
 /** How patient a download is. */
 export interface Patience {
@@ -84,5 +84,115 @@ async function fill({ handle, size: present }: PartialFile, options: FetchBlobOp
   }
   if (size > file.size) {
     await handle.truncate(file.size);
+  }
+}
+
+/** A blob that is still being fetched. */
+export interface PartialFile {
+  readonly path: string;
+  /** Bytes that were there already. */
+  readonly size: number;
+  readonly handle: FileHandle;
+  /** Closes it; the file stays, for whoever goes on with it. */
+  release(): Promise<void>;
+}
+
+export interface ClaimOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** How long a partial file of somebody else may stay untouched before it counts as left behind. */
+  readonly staleMs: number;
+}
+
+/** In how many looks a partial file is found to be left behind. */
+const looks = 20;
+
+/**
+ * Takes the place of the one who fetches a blob, on this machine and on others that share the folder; undefined when another was at it
+ * and is no more, so that the blob may be there now.
+ *
+ * Everyone writes to a file of a name of its own, and touches it while it lives, so nobody can spoil another's bytes. Who finds
+ * another's waits for it; one that is not touched any more is taken over under a new name, which only one can succeed in, and its bytes
+ * are used. Of those who begin in the same moment, one who has seen itself alone goes on, because all who come after it see its file;
+ * the others step back for a moment, each as long as chance says.
+ */
+export async function claimPartialFile(blob: string, options: ClaimOptions): Promise<PartialFile | undefined> {
+  await mkdir(dirname(blob), { recursive: true });
+  const mine = `${blob}.${randomUUID()}.part`;
+  const [other] = await partialFiles(blob);
+  if (other !== undefined) {
+    if ((await waitFor(other, options)) === "gone" || !(await moves(other, mine))) {
+      return undefined;
+    }
+    return hold(mine, await open(mine, "r+"), options);
+  }
+  const handle = await open(mine, "wx+");
+  const alone = (await partialFiles(blob)).length === 1;
+  // Another may have finished since the caller looked: its file has become the blob before this one was alone.
+  if (alone && !(await fileExists(blob))) {
+    return hold(mine, handle, options);
+  }
+  await handle.close();
+  await rm(mine, { force: true });
+  if (!alone) {
+    await delay((Math.random() * options.staleMs) / 20, undefined, { signal: options.signal });
+  }
+  return undefined;
+}
+
+async function hold(path: string, handle: FileHandle, { staleMs }: ClaimOptions): Promise<PartialFile> {
+  const touch = async (): Promise<void> => {
+    const now = new Date();
+    await handle.utimes(now, now).catch(() => {});
+  };
+  await touch();
+  let touching: Promise<void> = Promise.resolve();
+  const timer = setInterval(() => {
+    touching = touch();
+  }, staleMs / 5).unref();
+  return {
+    path,
+    handle,
+    size: (await handle.stat()).size,
+    async release() {
+      clearInterval(timer);
+      await touching;
+      await handle.close();
+    },
+  };
+}
+
+async function partialFiles(blob: string): Promise<string[]> {
+  const start = `${basename(blob)}.`;
+  const names = await readdir(dirname(blob));
+  const parts = names.filter((name) => name.startsWith(start) && name.endsWith(".part"));
+  return parts.map((name) => join(dirname(blob), name));
+}
+
+/**
+ * Waits until a partial file is gone, or nobody has touched it for long enough. Only its changes count: clocks of machines differ. And
+ * looks count instead of time: who slept meanwhile has not seen that nobody touched it.
+ */
+async function waitFor(path: string, { staleMs, signal }: ClaimOptions): Promise<"gone" | "stale"> {
+  let touched: number | undefined;
+  for (let unchanged = 0; unchanged < looks; unchanged++) {
+    const found = await stat(path).catch(() => undefined);
+    if (found === undefined) {
+      return "gone";
+    }
+    if (found.mtimeMs !== touched) {
+      touched = found.mtimeMs;
+      unchanged = 0;
+    }
+    await delay(staleMs / looks, undefined, { signal });
+  }
+  return "stale";
+}
+
+async function moves(from: string, to: string): Promise<boolean> {
+  try {
+    await rename(from, to);
+    return true;
+  } catch {
+    return false;
   }
 }

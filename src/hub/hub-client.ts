@@ -1,9 +1,10 @@
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import { pipeline } from "node:stream/promises";
 import { downloadFile, listFiles, modelInfo } from "@huggingface/hub";
-import type { BlobHash } from "./blob-hash.js";
-import { boundFetch } from "./bounded-fetch.js";
-import { isInnerPath } from "./file-path.js";
-import { HubError } from "./hub-error.js";
-import { createHubFetch, type HubFetchOptions, subjectOf, unreachable } from "./hub-fetch.js";
+import { createHubFetch, HubError, type HubFetchOptions, subjectOf, unreachable } from "./hub-fetch.js";
+import { isInnerPath } from "./model-id.js";
 
 /** A file of a repository at one commit. */
 export interface RemoteFile {
@@ -149,4 +150,61 @@ async function asHubError<Result>(options: HubFetchOptions, ask: () => Promise<R
   } catch (error) {
     throw error instanceof HubError ? error : unreachable(options, error);
   }
+}
+
+/** What the answers of an API may come to, all together. */
+export interface FetchBounds {
+  /** What the error is about: the model's id. */
+  readonly subject: string;
+  readonly maxRequests: number;
+  readonly maxBytesPerAnswer: number;
+}
+
+/**
+ * A `fetch` whose answers are read whole and are bounded in number and size, so that a server cannot keep its caller at it or fill its memory.
+ *
+ * @throws HubError `unusable` above a bound.
+ */
+export function boundFetch(
+  inner: typeof fetch,
+  { subject, maxRequests, maxBytesPerAnswer }: FetchBounds,
+): typeof fetch {
+  let requests = 0;
+  return async (...request) => {
+    if (++requests > maxRequests) {
+      throw new HubError("unusable", subject, `its listing has more than ${maxRequests} pages; check HF_ENDPOINT`);
+    }
+    const { body, status, headers } = await inner(...request);
+    const chunks: Uint8Array[] = [];
+    let size = 0;
+    for await (const chunk of body ?? []) {
+      size += chunk.length;
+      if (size > maxBytesPerAnswer) {
+        throw new HubError(
+          "unusable",
+          subject,
+          `an answer about it is larger than ${maxBytesPerAnswer} bytes; check HF_ENDPOINT`,
+        );
+      }
+      chunks.push(chunk);
+    }
+    return new Response(Buffer.concat(chunks), { status, headers });
+  };
+}
+
+/** What the Hub calls a file's bytes by: the SHA-256 of a large file, and of a small one the hash that git gives its blob. */
+export interface BlobHash {
+  readonly algorithm: "sha256" | "git-sha1";
+  /** Lower-case hexadecimal digits. */
+  readonly hex: string;
+}
+
+/** Whether the bytes that lie on disk are those of the hash. */
+export async function fileHasHash(path: string, { algorithm, hex }: BlobHash, signal?: AbortSignal): Promise<boolean> {
+  const hash = createHash(algorithm === "sha256" ? "sha256" : "sha1");
+  if (algorithm === "git-sha1") {
+    hash.update(`blob ${(await stat(path)).size}\0`);
+  }
+  await pipeline(createReadStream(path, { highWaterMark: 1_048_576 }), hash, { signal });
+  return hash.digest("hex") === hex;
 }

@@ -1,7 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { dirname, join, posix } from "node:path";
-import { isInnerPath } from "./file-path.js";
 import { fileExists } from "./model-cache.js";
+import { isInnerPath } from "./model-id.js";
 
 /*
  * Which files of a repository make a diffusers folder of safetensors. Repositories hold the same weights in other precisions and for other

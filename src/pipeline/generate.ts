@@ -25,8 +25,7 @@ import type { AppDirectory } from "../mesh/directory/app-directory.js";
 import { internal, invalidField, storeFull } from "../mesh/errors/errors.js";
 import { otelContext } from "../otelconnect/otel-context.js";
 import { injectCarrier } from "../trace/carrier.js";
-import { withSpan } from "../trace/span-scope.js";
-import { traceIdOf } from "../trace/trace-fields.js";
+import { traceIdOf, withSpan } from "../trace/span-scope.js";
 import { callWorker, type GenerateEvent, type InlineSupport, type WorkerClient, workerFailure } from "./call-worker.js";
 
 /** What the pipeline needs to answer a request. */

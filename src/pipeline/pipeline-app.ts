@@ -27,9 +27,8 @@ import type { AppDirectory } from "../mesh/directory/app-directory.js";
 import { internal } from "../mesh/errors/errors.js";
 import type { ConnectionSecurity } from "../mesh/grpc/connection.js";
 import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
-import { serverScope } from "../trace/server-span-interceptor.js";
+import { createTraceResponseInterceptor, serverScope } from "../trace/server-span-interceptor.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
-import { createTraceResponseInterceptor } from "../trace/trace-response-interceptor.js";
 import { createInlineSupport } from "./call-worker.js";
 import { type GenerateCall, type GenerateContext, generate } from "./generate.js";
 

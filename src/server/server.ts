@@ -21,11 +21,12 @@ export type {
   Pixels,
   PromptCacheUse,
   SchedulerName,
+  SideRule,
+  SizeRules,
   StepLimits,
 } from "../engine/engine.js";
+export { PaintError, type PaintErrorKind } from "../engine/engine.js";
 export type { Precision } from "../engine/graph-files.js";
-export { PaintError, type PaintErrorKind } from "../engine/paint-error.js";
-export type { SideRule, SizeRules } from "../engine/picture-size.js";
 export { createDirectoryStore, type DirectoryStoreOptions } from "../image/directory-store.js";
 export type { EncodedImage, ImageFormat } from "../image/encode-image.js";
 export { type ImageStore, imageFileNameOf, type StoredImage } from "../image/image-store.js";
@@ -53,8 +54,8 @@ export {
   type PipelineExtension,
   pipelineName,
 } from "../pipeline/pipeline-app.js";
-export { createRequestReporter } from "../studio/report-requests.js";
 export {
+  createRequestReporter,
   createRunningRequests,
   type RequestBegin,
   type RequestNews,
@@ -63,8 +64,8 @@ export {
   type RunningRequests,
   type RunningRequestsOptions,
 } from "../studio/running-requests.js";
-export type { Clock } from "../trace/telemetry/clock.js";
 export { type Environment, TelemetryConfigError, type TelemetryLog } from "../trace/telemetry/environment.js";
+export type { Clock } from "../trace/telemetry/export-report.js";
 export { createTelemetry, type TelemetryOptions } from "../trace/telemetry/telemetry.js";
 export { defaultAppId } from "../worker/default-app-id.js";
 export { embeddedModelFolder } from "../worker/embedded-model.js";

@@ -3,7 +3,7 @@ import type { ExportTraceServiceRequest } from "../gen/opentelemetry/proto/colle
 import type { AnyValue, KeyValue } from "../gen/opentelemetry/proto/common/v1/common_pb.js";
 import { type Span, Span_SpanKind, Status_StatusCode } from "../gen/opentelemetry/proto/trace/v1/trace_pb.js";
 import type { SpanKindName, SpanRecord } from "../trace/span-record.js";
-import { clipText } from "./clip-text.js";
+import { clipText } from "./trace-text.js";
 
 /** What an export held. */
 export interface OtlpSpans {

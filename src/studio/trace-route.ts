@@ -1,8 +1,8 @@
 import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
 import type { SpanRecord } from "../trace/span-record.js";
 import type { SpanStore } from "./span-store.js";
-import { traceToJson } from "./trace-json.js";
 import { formatTrace } from "./trace-text.js";
+import { traceToJson } from "./trace-tree.js";
 
 const formats = {
   json: {

@@ -1,6 +1,5 @@
 import type { Attributes, AttributeValue } from "@opentelemetry/api";
 import type { SpanRecord } from "../trace/span-record.js";
-import { printable } from "./printable.js";
 import { buildTraceTree, depthFirst, durationNanos, type TraceNode } from "./trace-tree.js";
 
 /** What a style makes of text: colours of services, red for errors, dim for figures. */
@@ -191,4 +190,20 @@ export function createTraceScale(roots: readonly TraceNode[], width: number): (s
     const to = isRunning(span) ? width : column(span.startUnixNano + durationNanos(span));
     return to > from ? " ".repeat(from) + "█".repeat(to - from) : `${" ".repeat(Math.min(from, width - 1))}▏`;
   };
+}
+
+/**
+ * A text of at most `maxLength` characters, an ellipsis included where it was longer. The result is a copy: a part of a string would keep the
+ * whole of it in memory.
+ */
+export function clipText(text: string, maxLength: number): string {
+  return text.length > maxLength ? Buffer.from(`${text.slice(0, maxLength - 1)}…`).toString() : text;
+}
+
+/**
+ * A stranger's text for one line of a terminal: what could steer the terminal, turn the line around or break it is shown as a mark, and what is
+ * longer than `maxLength` characters is cut.
+ */
+export function printable(text: string, maxLength = 120): string {
+  return clipText(text, maxLength).replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, "\ufffd");
 }

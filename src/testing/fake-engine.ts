@@ -1,5 +1,5 @@
 import type { PaintLimits, PaintRequest, PaintSettings } from "../engine/engine.js";
-import { resolveSettings } from "../engine/paint-settings.js";
+import { resolveSettings } from "../engine/generation-limits.js";
 import type { ManagedEngine } from "../worker/worker-app.js";
 
 /** What a fake engine does besides painting at once. */

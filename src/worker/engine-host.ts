@@ -7,8 +7,7 @@ import {
   startEngineProcess,
 } from "../engine/child/engine-process.js";
 import type { LoadOrder, StartUpTimes } from "../engine/child/messages.js";
-import type { Engine } from "../engine/engine.js";
-import { PaintError } from "../engine/paint-error.js";
+import { type Engine, PaintError } from "../engine/engine.js";
 
 /** How an engine is started, and watched over. */
 export interface EngineHostOptions extends LoadOrder, Pick<EngineProcessOptions, "program" | "silenceMs" | "stallMs"> {

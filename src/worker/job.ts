@@ -1,6 +1,11 @@
-import type { Engine, PaintRequest, PaintSettings, SchedulerName } from "../engine/engine.js";
-import { PaintError } from "../engine/paint-error.js";
-import { resolveSettings } from "../engine/paint-settings.js";
+import {
+  type Engine,
+  PaintError,
+  type PaintRequest,
+  type PaintSettings,
+  type SchedulerName,
+} from "../engine/engine.js";
+import { resolveSettings } from "../engine/generation-limits.js";
 import { Delivery, type GenerationOptions, ImageFormat, Scheduler } from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest } from "../gen/throughline/v1/worker_pb.js";
 import type { ImageDelivery, ImageTarget } from "../image/delivery.js";

@@ -1,6 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import type { PaintRequest } from "../engine/engine.js";
-import { PaintError } from "../engine/paint-error.js";
+import { PaintError, type PaintRequest } from "../engine/engine.js";
 import { StoreFullError } from "../image/store-full-error.js";
 import {
   deadlineExceeded,

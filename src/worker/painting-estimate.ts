@@ -1,5 +1,5 @@
 import type { PaintLimits, PaintSettings, PaintTimings } from "../engine/engine.js";
-import { needsSecondRun } from "../engine/paint-settings.js";
+import { needsSecondRun } from "../engine/generation-limits.js";
 
 /** How much there is to do for a picture, whatever the machine. */
 export interface PaintingWork {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
-import type { SpanJson } from "../../src/studio/trace-json.js";
+import type { SpanJson } from "../../src/studio/trace-tree.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { runCommand, startCommand } from "./support/run-command.js";

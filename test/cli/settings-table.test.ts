@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { suite, test } from "node:test";
 import { visitCommands } from "../../src/cli/commands.js";
 import { renderSettingsTable } from "../../src/cli/settings/settings-table.js";
-import { telemetryVariables } from "../../src/trace/telemetry/telemetry-variables.js";
+import { telemetryVariables } from "../../src/trace/telemetry/environment.js";
 
 const settingsPage = new URL("../../docs/settings.md", import.meta.url);
 

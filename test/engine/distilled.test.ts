@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { distilledDefaults, distilledKind } from "../../src/engine/distilled.js";
+import { distilledDefaults, distilledKind } from "../../src/engine/model-description.js";
 
 const plain = { metadata: {}, schedulerClass: "EulerDiscreteScheduler", guidanceEmbedding: false };
 

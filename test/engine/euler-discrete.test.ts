@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { z } from "zod";
-import { createEulerDiscrete, eulerDiscreteConfig, eulerSchedule } from "../../src/engine/euler-discrete.js";
+import { createEulerDiscrete, eulerDiscreteConfig, eulerSchedule } from "../../src/engine/euler.js";
 import type { SamplingState } from "../../src/engine/scheduler.js";
 import { createTorchGenerator } from "../../src/engine/torch-generator.js";
 import { floatsFromBase64, readGolden } from "../fixtures/golden-file.js";

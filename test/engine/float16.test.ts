@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { decodeFloat16, encodeFloat16 } from "../../src/engine/float16.js";
+import { decodeFloat16, encodeFloat16 } from "../../src/engine/floating-point.js";
 
 const one = (value: number): number => encodeFloat16(Float32Array.of(value))[0] ?? -1;
 

@@ -3,8 +3,8 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
 import type { ExecutionProvider } from "../../src/engine/device.js";
+import { ModelFolderError } from "../../src/engine/folder-reader.js";
 import { chooseGraphs, type Precision, subModelFolders } from "../../src/engine/graph-files.js";
-import { ModelFolderError } from "../../src/engine/model-folder-error.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 
 const plain = subModelFolders.map((folder) => `${folder}/model.onnx`);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { z } from "zod";
-import { guidanceEmbedding } from "../../src/engine/guidance-embedding.js";
+import { guidanceEmbedding } from "../../src/engine/denoiser.js";
 import { floatsFromBase64, readGolden } from "../fixtures/golden-file.js";
 
 const golden = await readGolden(

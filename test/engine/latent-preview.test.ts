@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { createLatentPreview } from "../../src/engine/latent-preview.js";
 import { vaeSchema } from "../../src/engine/model-config.js";
+import { createLatentPreview } from "../../src/engine/vae-decoder.js";
 
 const sdxlVae = vaeSchema.parse({ latent_channels: 4, block_out_channels: [128, 256, 512, 512] });
 

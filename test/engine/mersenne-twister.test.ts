@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
-import { createMersenneTwister } from "../../src/engine/mersenne-twister.js";
+import { createMersenneTwister } from "../../src/engine/torch-generator.js";
 
 // The C++ standard, [rand.predef]: the 10000th output of a default-seeded mt19937 is 4123659995.
 it("gives the outputs of the reference for its default seed", () => {

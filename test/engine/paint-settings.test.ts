@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { PaintLimits, PaintRequest } from "../../src/engine/engine.js";
-import { needsSecondRun, resolveSettings } from "../../src/engine/paint-settings.js";
+import { needsSecondRun, resolveSettings } from "../../src/engine/generation-limits.js";
 
 const side = { step: 32, minimum: 32, maximum: 256, default: 128 };
 const limits: PaintLimits = {

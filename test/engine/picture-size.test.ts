@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { describeRule, fitsRule, sizeRules } from "../../src/engine/generation-limits.js";
 import { readModel } from "../../src/engine/model-folder.js";
-import { describeRule, fitsRule, sizeRules } from "../../src/engine/picture-size.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 

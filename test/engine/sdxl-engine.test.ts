@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
-import type { PaintEvent, PaintRequest } from "../../src/engine/engine.js";
-import { PaintError } from "../../src/engine/paint-error.js";
+import { PaintError, type PaintEvent, type PaintRequest } from "../../src/engine/engine.js";
 import { loadSdxlEngine, type SdxlEngine } from "../../src/engine/sdxl-engine.js";
 import type { OpenSession } from "../../src/engine/sessions.js";
 import { makeSdxlFolder, type SdxlFolderOptions } from "../fixtures/sdxl-folder.js";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { createMersenneTwister } from "../../src/engine/mersenne-twister.js";
-import { fusedMultiplyAdd, logarithm, sineAndCosine } from "../../src/engine/single-precision.js";
+import { fusedMultiplyAdd, logarithm, sineAndCosine } from "../../src/engine/floating-point.js";
+import { createMersenneTwister } from "../../src/engine/torch-generator.js";
 
 /** a · b + c in whole numbers of 2^-298, then rounded to float32 once. */
 function exactly(a: number, b: number, c: number): number {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { ModelFolderError } from "../../src/engine/model-folder-error.js";
+import { ModelFolderError } from "../../src/engine/folder-reader.js";
 import { loadSdxlEngine } from "../../src/engine/sdxl-engine.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";

@@ -4,7 +4,7 @@ import { lstat, mkdir, readdir, readFile, readlink, rm, symlink, watch, writeFil
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
 import { type DownloadProgress, type FetchModelOptions, fetchModel } from "../../src/hub/fetch-model.js";
-import { HubError } from "../../src/hub/hub-error.js";
+import { HubError } from "../../src/hub/hub-fetch.js";
 import { createModelCache } from "../../src/hub/model-cache.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";

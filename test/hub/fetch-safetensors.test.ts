@@ -3,7 +3,7 @@ import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { describe, it } from "node:test";
 import { type FetchModelOptions, fetchModel } from "../../src/hub/fetch-model.js";
-import { HubError } from "../../src/hub/hub-error.js";
+import { HubError } from "../../src/hub/hub-fetch.js";
 import { parseModelId } from "../../src/hub/model-id.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { type HubServer, startHub } from "../support/hub-server.js";

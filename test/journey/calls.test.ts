@@ -5,7 +5,7 @@ import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import sharp from "sharp";
-import { PaintError } from "../../src/engine/paint-error.js";
+import { PaintError } from "../../src/engine/engine.js";
 import { RetryInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
 import { Delivery, ImageFormat, Stage } from "../../src/gen/throughline/v1/image_pb.js";
 import { createDirectoryStore } from "../../src/image/directory-store.js";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test, { type TestContext } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { PaintError } from "../../src/engine/paint-error.js";
+import { PaintError } from "../../src/engine/engine.js";
 import { RetryInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { text } from "../support/dump-spans.js";

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { createContextValues, type HandlerContext, type Interceptor } from "@connectrpc/connect";
 import { context, propagation, ROOT_CONTEXT, trace } from "@opentelemetry/api";
 import { createServerInterceptor, otelContext, type RemoteParent } from "../../src/otelconnect/otelconnect.js";
-import { traceIdOf } from "../../src/trace/trace-fields.js";
+import { traceIdOf } from "../../src/trace/span-scope.js";
 import { testTelemetry } from "../support/telemetry.js";
 import { pingMesh } from "./ping-mesh.js";
 

@@ -25,7 +25,7 @@ import {
   createServerInterceptor,
   type ServerInterceptorOptions,
 } from "../../src/otelconnect/otelconnect.js";
-import { createSpanCollector, type SpanCollector } from "../../src/trace/telemetry/span-collector.js";
+import { createSpanCollector, type SpanCollector } from "../../src/trace/telemetry/collectors.js";
 import { dumpSpans } from "../support/dump-spans.js";
 import { testTelemetry } from "../support/telemetry.js";
 import { PingService } from "./ping-service.js";

@@ -6,9 +6,8 @@ import { ROOT_CONTEXT } from "@opentelemetry/api";
 import { listen } from "../../src/mesh/port/listen.js";
 import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { createCollector } from "../../src/studio/collector.js";
-import { withSpan } from "../../src/trace/span-scope.js";
+import { traceIdOf, withSpan } from "../../src/trace/span-scope.js";
 import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
-import { traceIdOf } from "../../src/trace/trace-fields.js";
 
 async function startCollector(t: TestContext) {
   const { routes, httpHandler, store } = createCollector();

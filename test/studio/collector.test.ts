@@ -10,9 +10,8 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { ROOT_CONTEXT, SpanKind } from "@opentelemetry/api";
 import { ExportTraceServiceResponseSchema } from "../../src/gen/opentelemetry/proto/collector/trace/v1/trace_service_pb.js";
 import { createCollector } from "../../src/studio/collector.js";
-import { withSpan } from "../../src/trace/span-scope.js";
+import { traceIdOf, withSpan } from "../../src/trace/span-scope.js";
 import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
-import { traceIdOf } from "../../src/trace/trace-fields.js";
 import { dumpSpans, text } from "../support/dump-spans.js";
 
 const soon = () => AbortSignal.timeout(30_000);

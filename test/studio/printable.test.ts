@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { printable } from "../../src/studio/printable.js";
+import { printable } from "../../src/studio/trace-text.js";
 
 test("what steers a terminal, breaks a line or turns it around becomes a mark, and the rest stays", () => {
   assert.equal(

@@ -3,8 +3,7 @@ import { once } from "node:events";
 import { test } from "node:test";
 import { createClient, createRouterTransport } from "@connectrpc/connect";
 import { ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
-import { createRequestReporter } from "../../src/studio/report-requests.js";
-import { createRunningRequests, type RequestNews } from "../../src/studio/running-requests.js";
+import { createRequestReporter, createRunningRequests, type RequestNews } from "../../src/studio/running-requests.js";
 
 test("an interceptor reports each call's progress without previews or results, and how it ended", async () => {
   const requests = createRunningRequests();

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { traceToJson } from "../../src/studio/trace-json.js";
 import { formatDuration, formatTrace } from "../../src/studio/trace-text.js";
-import { buildTraceTree, type TraceNode } from "../../src/studio/trace-tree.js";
+import { buildTraceTree, type TraceNode, traceToJson } from "../../src/studio/trace-tree.js";
 import { makeSpan } from "../support/make-span.js";
 
 const worker = "text-to-image-worker";

@@ -1,4 +1,4 @@
-import type { Clock } from "../../src/trace/telemetry/clock.js";
+import type { Clock } from "../../src/trace/telemetry/export-report.js";
 
 /** Time that stands still until a test moves it. */
 export interface FakeClock extends Clock {

@@ -3,7 +3,7 @@ import { createPipelineClient } from "../../src/client/client.js";
 import { createAppDirectory } from "../../src/mesh/directory/app-directory.js";
 import type { PoliciesInput } from "../../src/mesh/grpc/policies.js";
 import { createPipelineApp, pipelineName } from "../../src/pipeline/pipeline-app.js";
-import { createSpanCollector } from "../../src/trace/telemetry/span-collector.js";
+import { createSpanCollector } from "../../src/trace/telemetry/collectors.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../../src/worker/worker-app.js";
 import { openStockTransport } from "./stock-transport.js";
 import { type TestEnd, testTelemetry } from "./telemetry.js";

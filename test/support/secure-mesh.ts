@@ -10,7 +10,7 @@ import { createTlsChannelCredentials } from "../../src/mesh/tls/tls-channel.js";
 import { reloadTlsMaterial } from "../../src/mesh/tls/tls-material.js";
 import { createPipelineApp } from "../../src/pipeline/pipeline-app.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
-import { createSpanCollector } from "../../src/trace/telemetry/span-collector.js";
+import { createSpanCollector } from "../../src/trace/telemetry/collectors.js";
 import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
 import { createWorkerApp, type ManagedEngine } from "../../src/worker/worker-app.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";

@@ -1,4 +1,4 @@
-import { createSpanCollector, type SpanCollector } from "../../src/trace/telemetry/span-collector.js";
+import { createSpanCollector, type SpanCollector } from "../../src/trace/telemetry/collectors.js";
 import { createTelemetry, type Telemetry } from "../../src/trace/telemetry/telemetry.js";
 
 /** What a test context is to those who clean up behind themselves. */

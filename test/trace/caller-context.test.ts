@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { propagation, ROOT_CONTEXT, trace } from "@opentelemetry/api";
 import { readCallerContext } from "../../src/trace/carrier.js";
+import { traceIdOf } from "../../src/trace/span-scope.js";
 import { createPropagator, createSilentPropagator } from "../../src/trace/telemetry/spans.js";
-import { traceIdOf } from "../../src/trace/trace-fields.js";
 
 const propagator = createPropagator();
 const inHeader = { traceId: "a".repeat(32), spanId: "b".repeat(16) };

@@ -2,9 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { propagation, ROOT_CONTEXT, type TextMapPropagator, trace } from "@opentelemetry/api";
 import { extractCarrier, injectCarrier } from "../../src/trace/carrier.js";
-import { withSpan } from "../../src/trace/span-scope.js";
+import { traceIdOf, withSpan } from "../../src/trace/span-scope.js";
 import { createPropagator, createSilentPropagator } from "../../src/trace/telemetry/spans.js";
-import { traceIdOf } from "../../src/trace/trace-fields.js";
 import { testTelemetry } from "../support/telemetry.js";
 
 const traceId = "0af7651916cd43dd8448eb211c80319c";

@@ -18,7 +18,7 @@ import { Health } from "../../src/gen/grpc/health/v1/health_pb.js";
 import { GenerateResponseSchema, ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
 import type { RemoteParent } from "../../src/otelconnect/otel-context.js";
 import { createServerSpanInterceptor, serverScope } from "../../src/trace/server-span-interceptor.js";
-import { traceIdOf } from "../../src/trace/trace-fields.js";
+import { traceIdOf } from "../../src/trace/span-scope.js";
 import { dumpSpans, text } from "../support/dump-spans.js";
 import { testTelemetry } from "../support/telemetry.js";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Code } from "@connectrpc/connect";
-import { PaintError } from "../../src/engine/paint-error.js";
+import { PaintError } from "../../src/engine/engine.js";
 import { StoreFullError } from "../../src/image/store-full-error.js";
 import { hasReason } from "../../src/mesh/errors/errors.js";
 import { paintErrorToConnect, refusalOfPaintError } from "../../src/worker/paint-error-to-connect.js";

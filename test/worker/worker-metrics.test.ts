@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { createMetricCollector } from "../../src/trace/telemetry/metric-collector.js";
+import { createMetricCollector } from "../../src/trace/telemetry/collectors.js";
 import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
 import { createWorkerMetrics } from "../../src/worker/worker-metrics.js";
 

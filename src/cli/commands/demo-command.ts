@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { Delivery } from "../../gen/throughline/v1/image_pb.js";
-import { traceToJson } from "../../studio/trace-json.js";
+import { traceToJson } from "../../studio/trace-tree.js";
 import type { CommandContext } from "../command-context.js";
 import { CommandError } from "../command-error.js";
 import { exitCodes } from "../exit-codes.js";

@@ -1,5 +1,5 @@
-import { printable } from "../../studio/printable.js";
-import { traceToJson } from "../../studio/trace-json.js";
+import { printable } from "../../studio/trace-text.js";
+import { traceToJson } from "../../studio/trace-tree.js";
 import type { CommandContext } from "../command-context.js";
 import { CommandError, usageError } from "../command-error.js";
 import { exitCodes } from "../exit-codes.js";

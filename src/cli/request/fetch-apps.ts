@@ -2,7 +2,7 @@ import * as http from "node:http";
 import * as https from "node:https";
 import { text } from "node:stream/consumers";
 import { z } from "zod";
-import { printable } from "../../studio/printable.js";
+import { printable } from "../../studio/trace-text.js";
 import { CommandError } from "../command-error.js";
 import type { ServerAccess } from "../service/server-access.js";
 import type { ListedApp } from "../terminal/apps-table.js";

@@ -1,6 +1,6 @@
 import type { Image } from "../../gen/throughline/v1/image_pb.js";
 import { formatOfContentType, parseDataUri } from "../../image/encode-image.js";
-import { printable } from "../../studio/printable.js";
+import { printable } from "../../studio/trace-text.js";
 import type { CommandContext } from "../command-context.js";
 import { CommandError } from "../command-error.js";
 import { beginsLike } from "./picture-signature.js";

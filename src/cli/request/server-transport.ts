@@ -1,7 +1,7 @@
 import { ConnectError, type Transport } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
-import { printable } from "../../studio/printable.js";
+import { printable } from "../../studio/trace-text.js";
 import type { ServerAccess } from "../service/server-access.js";
 
 export interface ServerTransportOptions {

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { isAbsolute, resolve } from "node:path";
 import { type DownloadProgress, fetchModel } from "../../hub/fetch-model.js";
-import { HubError } from "../../hub/hub-error.js";
+import { HubError } from "../../hub/hub-fetch.js";
 import { parseModelId } from "../../hub/model-id.js";
 import { embeddedModelFolder } from "../../worker/embedded-model.js";
 import type { CommandContext } from "../command-context.js";

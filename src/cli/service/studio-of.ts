@@ -9,11 +9,9 @@ import {
 import type { AppDirectory } from "../../mesh/directory/app-directory.js";
 import { respondPlain } from "../../mesh/port/node-handler.js";
 import type { PipelineExtension } from "../../pipeline/pipeline-app.js";
-import { createCollectorClient } from "../../studio/collector-client.js";
 import { createPageRoute } from "../../studio/page-route.js";
-import { createRequestReporter } from "../../studio/report-requests.js";
-import { createRunningRequests } from "../../studio/running-requests.js";
-import { studioRelayRoutes } from "../../studio/studio-relay.js";
+import { createRequestReporter, createRunningRequests } from "../../studio/running-requests.js";
+import { createCollectorClient, studioRelayRoutes } from "../../studio/studio-relay.js";
 import { usageError } from "../command-error.js";
 import { studioPageFolder } from "../package-root.js";
 import type { SettingsOf } from "../settings/setting.js";

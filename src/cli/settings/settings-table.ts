@@ -1,4 +1,4 @@
-import { telemetryVariables } from "../../trace/telemetry/telemetry-variables.js";
+import { telemetryVariables } from "../../trace/telemetry/environment.js";
 import { visitCommands } from "../commands.js";
 import { hubVariables } from "./hub-variables.js";
 import type { Setting } from "./setting.js";

@@ -1,6 +1,6 @@
 import type { AppStatus } from "../../mesh/directory/app-connections.js";
 import type { WorkerStatus } from "../../mesh/grpc/connection.js";
-import { printable } from "../../studio/printable.js";
+import { printable } from "../../studio/trace-text.js";
 
 /** A worker with what is known of it: always its health, and the figures of whoever calls it. */
 export type ListedWorker = Pick<WorkerStatus, "address" | "health"> & Partial<WorkerStatus>;

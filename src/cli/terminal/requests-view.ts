@@ -1,6 +1,5 @@
-import { printable } from "../../studio/printable.js";
-import { traceToJson } from "../../studio/trace-json.js";
-import { formatDuration } from "../../studio/trace-text.js";
+import { formatDuration, printable } from "../../studio/trace-text.js";
+import { traceToJson } from "../../studio/trace-tree.js";
 import type { CommandContext, Output } from "../command-context.js";
 import type { EndedRequest, RequestsView, WatchedRequest } from "../request/watch-requests.js";
 import { jsonLine } from "./json-line.js";

@@ -1,6 +1,5 @@
 import type { TraceSummary } from "../../gen/throughline/studio/v1/studio_pb.js";
-import { printable } from "../../studio/printable.js";
-import { formatDuration } from "../../studio/trace-text.js";
+import { formatDuration, printable } from "../../studio/trace-text.js";
 import { durationWords } from "./duration-words.js";
 import type { TextStyle } from "./terminal.js";
 

@@ -2,14 +2,13 @@ import { type ChildProcess, fork } from "node:child_process";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import type { Engine } from "../engine.js";
+import { ModelFolderError } from "../folder-reader.js";
 import type { GraphFiles } from "../graph-files.js";
 import type { DeviceFailure } from "../load-on-device.js";
-import { ModelFolderError } from "../model-folder-error.js";
 import type { EngineNotes } from "../sdxl-engine.js";
 import { generateInProcess } from "./generate-in-process.js";
-import { heartbeatDescriptor } from "./heartbeat.js";
+import { heartbeatDescriptor, watchVitalSigns } from "./heartbeat.js";
 import { type HostMessage, isEngineMessage, type LoadOrder, type StartUpTimes } from "./messages.js";
-import { watchVitalSigns } from "./vital-signs.js";
 
 /** An engine in a process of its own, loaded and warmed up. */
 export interface EngineProcess extends Engine {

@@ -6,7 +6,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 }
 
 // Loaded after that, because loading onnxruntime takes its time.
-const { createProcessChannel } = await import("./process-channel.js");
+const { createProcessChannel } = await import("./serve-engine.js");
 const { serveEngine } = await import("./serve-engine.js");
 const { loadOnDevice } = await import("../load-on-device.js");
 

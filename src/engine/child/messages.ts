@@ -1,9 +1,8 @@
 import type { Device } from "../device.js";
-import type { EngineInfo, GeneratedImage, PaintEvent, PaintRequest } from "../engine.js";
+import type { EngineInfo, GeneratedImage, PaintErrorKind, PaintEvent, PaintRequest } from "../engine.js";
+import type { ModelFolderFault } from "../folder-reader.js";
 import type { GraphFiles, Precision } from "../graph-files.js";
 import type { DeviceFailure } from "../load-on-device.js";
-import type { ModelFolderFault } from "../model-folder-error.js";
-import type { PaintErrorKind } from "../paint-error.js";
 import type { EngineNotes } from "../sdxl-engine.js";
 
 /*

@@ -1,9 +1,16 @@
-import type { PaintEvent } from "../engine.js";
+import { PaintError, type PaintEvent } from "../engine.js";
+import { ModelFolderError } from "../folder-reader.js";
 import type { DeviceFailure, LoadedEngine } from "../load-on-device.js";
-import { ModelFolderError } from "../model-folder-error.js";
-import { PaintError } from "../paint-error.js";
 import type { SdxlEngine } from "../sdxl-engine.js";
-import type { EngineMessage, HostMessage, LoadFailedMessage, LoadOrder, PaintFailure } from "./messages.js";
+import { startHeartbeat } from "./heartbeat.js";
+import {
+  type EngineMessage,
+  type HostMessage,
+  isHostMessage,
+  type LoadFailedMessage,
+  type LoadOrder,
+  type PaintFailure,
+} from "./messages.js";
 
 /** The engine's end of the channel to its host. */
 export interface HostChannel {
@@ -107,4 +114,30 @@ function paintFailure(error: unknown): PaintFailure {
 
 function describe(cause: unknown): string {
   return cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
+}
+
+/**
+ * The channel to the process that forked this one, with this one's heartbeat beside it. Its end is this process's end too, at once and in the middle of whatever
+ * runs, so that no engine outlives its host.
+ */
+export function createProcessChannel(): HostChannel {
+  const die = () => process.kill(process.pid, "SIGKILL");
+  process.on("disconnect", die);
+  if (!process.connected) {
+    die();
+  }
+  startHeartbeat();
+  return {
+    send(message) {
+      // A failure means that the host is gone, and then `disconnect` follows.
+      process.send?.(message, undefined, undefined, () => {});
+    },
+    onMessage(listener) {
+      process.on("message", (message) => {
+        if (isHostMessage(message)) {
+          listener(message);
+        }
+      });
+    },
+  };
 }

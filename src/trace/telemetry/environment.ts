@@ -1,5 +1,4 @@
 import { accessSync, constants } from "node:fs";
-import type { TelemetryVariable } from "./telemetry-variables.js";
 
 /** Environment variables, as `process.env` holds them. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -135,3 +134,91 @@ export function reject({ variable, value }: Setting, expected: string): never {
 export function isSdkDisabled(reader: VariableReader): boolean {
   return reader.text("OTEL_SDK_DISABLED")?.value.toLowerCase() === "true";
 }
+
+/**
+ * The environment variables that tracing, metrics and the export of logs read, with what each means. Those that begin with OTEL_ are the OpenTelemetry
+ * specification's, with its values, all but OTEL_SAMPLE_RATE. An empty value counts as absent; one that means nothing is ignored with a warning.
+ *
+ * @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+ * @see https://opentelemetry.io/docs/specs/otel/protocol/exporter/
+ */
+export const telemetryVariables = {
+  ENABLE_TRACING: "`false`, `0`, `no` or `off` switches tracing off; default `true`",
+  THROUGHLINE_STAGE_SPANS:
+    "`true` adds a span for each stage of a generation: `text-encoding`, `denoising`, `vae-decode`, `image-encode`; default `false`",
+  THROUGHLINE_RUNNING_SPANS:
+    "`true` exports spans while they run too, non-standard: only `throughline collector` supports it; default `false`",
+  OTEL_SDK_DISABLED: "`true` switches tracing, metrics and the export of logs off; default `false`",
+  OTEL_TRACES_EXPORTER: "`otlp`, or `none` to export nothing; default `otlp`",
+  OTEL_METRICS_EXPORTER:
+    "`otlp`, `prometheus`, both with a comma between them, or `none`; default `otlp`, and `none` where tracing is off",
+  OTEL_LOGS_EXPORTER: "`otlp` exports the lines of the log too; default `none`",
+  OTEL_EXPORTER_OTLP_ENDPOINT:
+    "URL of the collector; where it is absent, spans are made but not exported, and there are no metrics by OTLP",
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT:
+    "the same for traces only; with HTTP it is taken as it is, without `/v1/traces` added",
+  OTEL_EXPORTER_OTLP_METRICS_ENDPOINT:
+    "the same for metrics only; with HTTP it is taken as it is, without `/v1/metrics` added",
+  OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: "the same for logs only; with HTTP it is taken as it is, without `/v1/logs` added",
+  OTEL_EXPORTER_OTLP_PROTOCOL: "`grpc` or `http/protobuf`; default `grpc`",
+  OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "the same for traces only",
+  OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: "the same for metrics only",
+  OTEL_EXPORTER_OTLP_LOGS_PROTOCOL: "the same for logs only",
+  OTEL_EXPORTER_OTLP_HEADERS: "headers of an export, `key=value,key=value`, percent-encoded",
+  OTEL_EXPORTER_OTLP_TRACES_HEADERS: "the same for traces only; they are added, and win over the others",
+  OTEL_EXPORTER_OTLP_METRICS_HEADERS: "the same for metrics only; they are added, and win over the others",
+  OTEL_EXPORTER_OTLP_LOGS_HEADERS: "the same for logs only; they are added, and win over the others",
+  OTEL_EXPORTER_OTLP_TIMEOUT:
+    "milliseconds that one try of an export may take; default and maximum 3000, so that a shutdown fits into 4 s",
+  OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: "the same for traces only",
+  OTEL_EXPORTER_OTLP_METRICS_TIMEOUT: "the same for metrics only",
+  OTEL_EXPORTER_OTLP_LOGS_TIMEOUT: "the same for logs only",
+  OTEL_EXPORTER_OTLP_COMPRESSION: "`none` or `gzip`; default `none`",
+  OTEL_EXPORTER_OTLP_TRACES_COMPRESSION: "the same for traces only",
+  OTEL_EXPORTER_OTLP_METRICS_COMPRESSION: "the same for metrics only",
+  OTEL_EXPORTER_OTLP_LOGS_COMPRESSION: "the same for logs only",
+  OTEL_EXPORTER_OTLP_INSECURE: "gRPC to an endpoint without a scheme: `true` means no TLS; default `false`",
+  OTEL_EXPORTER_OTLP_TRACES_INSECURE: "the same for traces only",
+  OTEL_EXPORTER_OTLP_METRICS_INSECURE: "the same for metrics only",
+  OTEL_EXPORTER_OTLP_LOGS_INSECURE: "the same for logs only",
+  OTEL_EXPORTER_OTLP_CERTIFICATE: "file with the certificates to trust, PEM",
+  OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE: "the same for traces only",
+  OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE: "the same for metrics only",
+  OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE: "the same for logs only",
+  OTEL_EXPORTER_OTLP_CLIENT_KEY: "file with the client's private key, PEM",
+  OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY: "the same for traces only",
+  OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY: "the same for metrics only",
+  OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY: "the same for logs only",
+  OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE: "file with the client's certificate chain, PEM",
+  OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE: "the same for traces only",
+  OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE: "the same for metrics only",
+  OTEL_EXPORTER_OTLP_LOGS_CLIENT_CERTIFICATE: "the same for logs only",
+  OTEL_TRACES_SAMPLER:
+    "`always_on`, `always_off`, `traceidratio`, or one of them with `parentbased_` before; default `parentbased_always_on`",
+  OTEL_TRACES_SAMPLER_ARG: "share of traces for the `traceidratio` samplers, 0 to 1; default 1",
+  OTEL_SAMPLE_RATE:
+    "short for `parentbased_traceidratio` with this share of traces, 0 to 1; `OTEL_TRACES_SAMPLER` wins over it",
+  OTEL_BSP_SCHEDULE_DELAY: "milliseconds between two exports; default 5000",
+  OTEL_BSP_EXPORT_TIMEOUT:
+    "milliseconds that one try of an export may take, where `OTEL_EXPORTER_OTLP_TIMEOUT` is not less; default 30000",
+  OTEL_BSP_MAX_QUEUE_SIZE: "spans that wait to become a batch, more are dropped; default 2048",
+  OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "spans in one export; default 512",
+  THROUGHLINE_RETRY_QUEUE_SPANS:
+    "spans kept while the collector is away, the oldest are dropped first; default 32768, at least a batch",
+  THROUGHLINE_RETRY_QUEUE_BYTES: "the same in bytes of encoded spans; default 67108864, at least 65536",
+  OTEL_METRIC_EXPORT_INTERVAL: "milliseconds between two exports of metrics; default 60000",
+  OTEL_METRIC_EXPORT_TIMEOUT: "as `OTEL_BSP_EXPORT_TIMEOUT`, for metrics; default 30000",
+  OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE:
+    "`cumulative`, `delta` or `lowmemory`: whether numbers count from the start or from the last export; default `cumulative`",
+  OTEL_EXPORTER_PROMETHEUS_HOST: "with `prometheus`: host of the endpoint; default is where the app listens",
+  OTEL_EXPORTER_PROMETHEUS_PORT: "with `prometheus`: its port; default 9464, and `--metrics-port` wins over it",
+  OTEL_BLRP_SCHEDULE_DELAY: "milliseconds between two exports of logs; default 1000",
+  OTEL_BLRP_EXPORT_TIMEOUT: "as `OTEL_BSP_EXPORT_TIMEOUT`, for logs; default 30000",
+  OTEL_BLRP_MAX_QUEUE_SIZE: "lines that wait to become a batch, more are dropped; default 2048",
+  OTEL_BLRP_MAX_EXPORT_BATCH_SIZE: "lines in one export; default 512",
+  OTEL_RESOURCE_ATTRIBUTES:
+    "attributes of the resource, `key=value,key=value`, percent-encoded; `service.name` is the app's",
+} as const;
+
+/** Name of an environment variable that tracing, metrics or the export of logs reads. */
+export type TelemetryVariable = keyof typeof telemetryVariables;

@@ -1,4 +1,3 @@
-import type { Clock } from "./clock.js";
 import type { TelemetryLog } from "./environment.js";
 
 /** Causes of loss: a full retry queue, a rejection by the collector, the end of the process, or a batch that cannot be encoded. */
@@ -142,3 +141,20 @@ function throttle(clock: Clock, once: boolean, write: () => void): ThrottledLine
 function oneLine(text: string): string {
   return text.replace(/\s+/g, " ").slice(0, 200);
 }
+
+/** Time as the export of spans knows it; a test can drive one of its own. */
+export interface Clock {
+  /** Milliseconds of a clock that never goes back. */
+  now(): number;
+  /** Runs something once, after so many milliseconds. Does not keep the process alive. @returns what calls it off. */
+  after(delayMs: number, run: () => void): () => void;
+}
+
+/** The process's own time. */
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  after(delayMs, run) {
+    const timer = setTimeout(run, delayMs).unref();
+    return () => clearTimeout(timer);
+  },
+};

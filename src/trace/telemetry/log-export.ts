@@ -1,7 +1,6 @@
 import { type Context, isSpanContextValid, ROOT_CONTEXT, trace } from "@opentelemetry/api";
-import type { Clock } from "./clock.js";
 import { isSdkDisabled, type TelemetryLog, type VariableReader } from "./environment.js";
-import { createExportReport } from "./export-report.js";
+import { type Clock, createExportReport } from "./export-report.js";
 import { createConnect } from "./otlp-connection.js";
 import { type BatchSettings, type OtlpSettings, readBatchSettings, readOtlpSettings } from "./otlp-settings.js";
 import { createRetryQueue } from "./retry-queue.js";

@@ -1,6 +1,5 @@
-import { type Clock, systemClock } from "./clock.js";
 import { maxTimerMs } from "./environment.js";
-import type { ExportReport, LossCause } from "./export-report.js";
+import { type Clock, type ExportReport, type LossCause, systemClock } from "./export-report.js";
 import type { Connect, ExportOutcome, OtlpConnection } from "./otlp-connection.js";
 import { type core, loadSdk } from "./sdk.js";
 

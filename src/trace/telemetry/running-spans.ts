@@ -1,5 +1,5 @@
 import { type Context, TraceFlags } from "@opentelemetry/api";
-import type { Clock } from "./clock.js";
+import type { Clock } from "./export-report.js";
 import type { Connect } from "./otlp-connection.js";
 import type { tracing } from "./sdk.js";
 

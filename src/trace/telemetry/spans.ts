@@ -1,7 +1,6 @@
 import { type Meter, ProxyTracerProvider, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
-import type { Clock } from "./clock.js";
 import { isSdkDisabled, type TelemetryLog, type VariableReader } from "./environment.js";
-import { createExportReport, lossCauses } from "./export-report.js";
+import { type Clock, createExportReport, lossCauses } from "./export-report.js";
 import { createConnect } from "./otlp-connection.js";
 import { type BatchSettings, type OtlpSettings, readBatchSettings, readOtlpSettings } from "./otlp-settings.js";
 import { createRetryQueue, type ExportCounts, type RetryQueueLimits } from "./retry-queue.js";

@@ -1,6 +1,6 @@
 import type { Meter } from "@opentelemetry/api";
-import { type Clock, systemClock } from "./clock.js";
 import { createVariableReader, type Environment, isSdkDisabled, type TelemetryLog } from "./environment.js";
+import { type Clock, systemClock } from "./export-report.js";
 import { createLogExport, readLogSettings } from "./log-export.js";
 import { createMetrics, type PrometheusMetrics, readMetricsSettings } from "./metrics.js";
 import { readPairs } from "./otlp-settings.js";

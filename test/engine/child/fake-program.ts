@@ -3,8 +3,7 @@
  * milliseconds, as a run of a sub-model does; `hang` blocks it for ever; `grow 100` takes so many MiB more and keeps them,
  * and `grow 100 hang` hangs then.
  */
-import { createProcessChannel } from "../../../src/engine/child/process-channel.js";
-import { serveEngine } from "../../../src/engine/child/serve-engine.js";
+import { createProcessChannel, serveEngine } from "../../../src/engine/child/serve-engine.js";
 import { createFakeEngine } from "../../../src/testing/fake-engine.js";
 
 const kept: Buffer[] = [];

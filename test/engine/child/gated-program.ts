@@ -5,8 +5,7 @@
 import { appendFileSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { isHostMessage } from "../../../src/engine/child/messages.js";
-import { createProcessChannel } from "../../../src/engine/child/process-channel.js";
-import { serveEngine } from "../../../src/engine/child/serve-engine.js";
+import { createProcessChannel, serveEngine } from "../../../src/engine/child/serve-engine.js";
 import { loadOnDevice } from "../../../src/engine/load-on-device.js";
 import { countingSessions } from "../counting-sessions.js";
 

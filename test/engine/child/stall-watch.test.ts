@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test, { type TestContext } from "node:test";
-import { createStallWatch } from "../../../src/engine/child/stall-watch.js";
+import { createStallWatch } from "../../../src/engine/child/generate-in-process.js";
 
 /** A watch on its own clock: 600 ms for a picture of up to 1024². */
 function watched(t: TestContext) {

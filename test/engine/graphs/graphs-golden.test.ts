@@ -11,10 +11,9 @@ import { buildVaeDecoder, buildVaeEncoder } from "../../../src/engine/graphs/vae
 import type { InputTensor, ModelSession } from "../../../src/engine/sessions.js";
 import { createSessionOpener } from "../../../src/engine/sessions-onnx.js";
 import { readDiffusersWeights } from "../../../src/engine/weights/diffusers-weights.js";
-import { checkNothingLeft } from "../../../src/engine/weights/leftover.js";
 import { readSafetensors } from "../../../src/engine/weights/safetensors.js";
 import { readSingleFile } from "../../../src/engine/weights/single-file.js";
-import type { WeightSource } from "../../../src/engine/weights/tensor-location.js";
+import { checkNothingLeft, type WeightSource } from "../../../src/engine/weights/tensor-location.js";
 import { floatsFromBase64 } from "../../fixtures/golden-file.js";
 import { fixtureNoise, writeSafetensors } from "../../fixtures/safetensors-file.js";
 import { graphGoldens, makeSafetensorsFolder, makeSingleFile, partTensors } from "../../fixtures/safetensors-model.js";

@@ -6,7 +6,7 @@ import { createPipelineClient } from "../../../src/client/client.js";
 import { createAppDirectory } from "../../../src/mesh/directory/app-directory.js";
 import { grpcStatusName } from "../../../src/otelconnect/errors.js";
 import { createPipelineApp, type PipelineAppOptions, pipelineName } from "../../../src/pipeline/pipeline-app.js";
-import { createSpanCollector } from "../../../src/trace/telemetry/span-collector.js";
+import { createSpanCollector } from "../../../src/trace/telemetry/collectors.js";
 import { createTelemetry, type Telemetry } from "../../../src/trace/telemetry/telemetry.js";
 import { openStockTransport } from "../../support/stock-transport.js";
 import { attemptsOf, type Seen } from "./seen.js";

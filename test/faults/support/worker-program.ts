@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { pino } from "pino";
 import { createFakeEngine } from "../../../src/testing/fake-engine.js";
-import { createSpanCollector } from "../../../src/trace/telemetry/span-collector.js";
+import { createSpanCollector } from "../../../src/trace/telemetry/collectors.js";
 import { createTelemetry } from "../../../src/trace/telemetry/telemetry.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../../../src/worker/worker-app.js";
 import type { WorkerOrder, WorkerReport } from "./worker-messages.js";

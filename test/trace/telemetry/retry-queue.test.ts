@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
-import type { Clock } from "../../../src/trace/telemetry/clock.js";
-import { createExportReport } from "../../../src/trace/telemetry/export-report.js";
+import { type Clock, createExportReport } from "../../../src/trace/telemetry/export-report.js";
 import type { ExportOutcome } from "../../../src/trace/telemetry/otlp-connection.js";
 import { createRetryQueue } from "../../../src/trace/telemetry/retry-queue.js";
 import { createFakeClock } from "../../support/fake-clock.js";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ROOT_CONTEXT, SpanKind, SpanStatusCode } from "@opentelemetry/api";
-import { createSpanCollector } from "../../../src/trace/telemetry/span-collector.js";
+import { createSpanCollector } from "../../../src/trace/telemetry/collectors.js";
 import { testTelemetry } from "../../support/telemetry.js";
 
 test("a span as plain data", (t) => {

@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { context, propagation, ROOT_CONTEXT, SpanKind, trace } from "@opentelemetry/api";
-import { withSpan } from "../../../src/trace/span-scope.js";
+import { traceIdOf, withSpan } from "../../../src/trace/span-scope.js";
 import { createTelemetry, type Telemetry } from "../../../src/trace/telemetry/telemetry.js";
-import { traceIdOf } from "../../../src/trace/trace-fields.js";
 import { dumpSpans, text } from "../../support/dump-spans.js";
 import { type OtlpReceiver, startOtlpReceiver } from "../../support/otlp-receiver.js";
 

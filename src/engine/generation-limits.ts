@@ -1,0 +1,115 @@
+import {
+  PaintError,
+  type PaintLimits,
+  type PaintRequest,
+  type PaintSettings,
+  type SchedulerName,
+  type SideRule,
+  type SizeRules,
+  type StepLimits,
+} from "./engine.js";
+import type { ModelDescription } from "./model-description.js";
+import type { ModelSchedulers } from "./schedulers.js";
+import type { InputSpec } from "./sessions.js";
+
+/**
+ * Fills in the model's defaults. It needs no model, only its limits, so a request can be checked before an engine is free for it.
+ *
+ * @throws PaintError `unsupported`, naming the field and what it can be, when the model cannot take the request.
+ */
+export function resolveSettings(request: PaintRequest, limits: PaintLimits): PaintSettings {
+  const { sizes, schedulers, ownScheduler } = limits;
+  const { width = sizes.width.default, height = sizes.height.default, seed, scheduler = ownScheduler } = request;
+  for (const [field, length] of [
+    ["width", width],
+    ["height", height],
+  ] as const) {
+    if (!fitsRule(length, sizes[field])) {
+      throw unsupported(field, describeRule(sizes[field]));
+    }
+  }
+  const stepLimits = schedulers[scheduler];
+  if (stepLimits === undefined) {
+    const reason = "that algorithm does not fit this model's configuration; an absent one means the model's own";
+    throw new PaintError("unsupported", reason, { field: "scheduler" });
+  }
+  const { maximumSteps, defaultSteps } = stepLimits;
+  const steps = request.steps ?? defaultSteps;
+  if (!Number.isInteger(steps) || steps < 1 || steps > maximumSteps) {
+    throw unsupported("steps", `a whole number from 1 to ${maximumSteps}`);
+  }
+  const guidanceScale = request.guidanceScale ?? limits.defaultGuidanceScale;
+  if (!Number.isFinite(guidanceScale)) {
+    throw unsupported("guidanceScale", "a finite number");
+  }
+  if (!Number.isInteger(seed) || seed < 0 || seed > 0xffffffff) {
+    throw unsupported("seed", "a whole number from 0 to 4294967295");
+  }
+  return { width, height, steps, guidanceScale, seed, scheduler };
+}
+
+/** Whether the UNet is evaluated a second time in each step, without the prompt. */
+export function needsSecondRun({ guidanceScale }: Pick<PaintSettings, "guidanceScale">, limits: PaintLimits): boolean {
+  return guidanceScale > 1 && limits.guidance === "second-run";
+}
+
+function unsupported(field: keyof PaintRequest, values: string): PaintError {
+  return new PaintError("unsupported", `this model takes ${values}`, { field });
+}
+
+/**
+ * Sizes that a model can paint. A latent is as many pixels as the VAE has doublings; the UNet halves the latents as often as
+ * it has levels to go down, and an exported graph can only double back what divides evenly.
+ *
+ * The largest side is `maximumSize` of throughline.json, else twice the native one: memory grows with the fourth power of a
+ * side, and a request must not be able to take it all. A graph exported for one size takes that one only.
+ *
+ * @param sample the UNet's input of the latents: [batch, channels, height, width].
+ */
+export function sizeRules({ unet, vae, throughline }: ModelDescription, sample: InputSpec | undefined): SizeRules {
+  const vaeFactor = 2 ** (vae.block_out_channels.length - 1);
+  const step = vaeFactor * 2 ** (unet.block_out_channels.length - 1);
+  const native = unet.sample_size * vaeFactor;
+  const side = (axis: 2 | 3, ownDefault: number | undefined): SideRule => {
+    const fixed = sample?.shape[axis];
+    if (typeof fixed === "number") {
+      const length = fixed * vaeFactor;
+      return { step, minimum: length, maximum: length, default: length };
+    }
+    const most = throughline.maximumSize ?? 2 * native;
+    return { step, minimum: step, maximum: most - (most % step), default: ownDefault ?? native };
+  };
+  return { width: side(3, throughline.defaultWidth), height: side(2, throughline.defaultHeight), vaeFactor };
+}
+
+export function fitsRule(length: number, { step, minimum, maximum }: SideRule): boolean {
+  return length % step === 0 && length >= minimum && length <= maximum;
+}
+
+/** The rule in words, such as `a multiple of 32 from 32 to 2048`. */
+export function describeRule({ step, minimum, maximum }: SideRule): string {
+  return minimum === maximum ? `${minimum}` : `a multiple of ${step} from ${minimum} to ${maximum}`;
+}
+
+/** Those of diffusers' SDXL pipeline. */
+const usualSteps = 50;
+const usualGuidanceScale = 5;
+
+/** The limits and defaults of a loaded model. */
+export function paintLimits(model: ModelDescription, sizes: SizeRules, schedulers: ModelSchedulers): PaintLimits {
+  // What the operator wrote comes first, then what the kind of model wants.
+  const { distilled } = model;
+  const { defaultSteps = distilled?.steps ?? usualSteps } = model.throughline;
+  const { defaultGuidanceScale = distilled?.guidanceScale ?? usualGuidanceScale } = model.throughline;
+  const steps: Partial<Record<SchedulerName, StepLimits>> = {};
+  for (const [name, { maximumSteps }] of schedulers.byName) {
+    steps[name] = { maximumSteps, defaultSteps: Math.min(defaultSteps, maximumSteps) };
+  }
+  return {
+    sizes,
+    ownScheduler: schedulers.own,
+    schedulers: steps,
+    defaultGuidanceScale,
+    guidance: model.unet.time_cond_proj_dim == null ? "second-run" : "embedded",
+  };
+}
