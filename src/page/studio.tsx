@@ -1,13 +1,25 @@
+import type { Signal } from "@preact/signals";
 import { render } from "preact";
+import { useEffect } from "preact/hooks";
+import { EntityMap } from "./map/entity-map.js";
+import { createIndexedHistory, makeThumbnail } from "./picture/browser-store.js";
 import { openHistory } from "./picture/history.js";
-import { createIndexedHistory } from "./picture/indexed-history.js";
-import { makeThumbnail } from "./picture/thumbnail.js";
-import { formFromFragment } from "./request/share-link.js";
-import { openCallerKey } from "./service/caller-key.js";
+import { HistoryStrip, PictureStage } from "./picture/picture-stage.js";
+import { PaintingForm } from "./request/painting-form.js";
+import { formFromFragment } from "./request/request-form.js";
 import { createClients } from "./service/clients.js";
-import { Page } from "./shell/page.js";
-import { createStudio } from "./shell/studio.js";
-import { createTheme } from "./shell/theme.js";
+import {
+  type CallerKey,
+  ConnectionBanner,
+  createTheme,
+  Header,
+  KeyForm,
+  openCallerKey,
+  type Theme,
+  TroubleNotice,
+} from "./shell/header.js";
+import { createStudio, type Studio } from "./shell/studio.js";
+import { RecentTraces, TracePanel } from "./trace/trace-panel.js";
 
 const callerKey = openCallerKey(sessionStorage);
 const theme = createTheme(document.documentElement, localStorage);
@@ -35,4 +47,60 @@ watchWhileSeen();
 const root = document.getElementById("studio");
 if (root !== null) {
   render(<Page studio={studio} callerKey={callerKey} theme={theme} />, root);
+}
+
+/** The whole page: the request, its picture, its trace, and what all requests come to. */
+export function Page({ studio, callerKey, theme }: { studio: Studio; callerKey: CallerKey; theme: Signal<Theme> }) {
+  useEffect(() => {
+    const onKeyDown = (event: KeyboardEvent) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+        event.preventDefault();
+        studio.paint();
+      } else if (event.key === "Escape" && studio.painting.state.value.kind === "running") {
+        event.preventDefault();
+        studio.cancel();
+      }
+    };
+    addEventListener("keydown", onKeyDown);
+    return () => removeEventListener("keydown", onKeyDown);
+  }, [studio]);
+  usePictureInSight(studio.painting.state.value.kind === "running");
+  return (
+    <>
+      <Header connection={studio.connection} theme={theme} />
+      <main>
+        <div class="notices">
+          <ConnectionBanner connection={studio.connection} />
+          <KeyForm studio={studio} callerKey={callerKey} />
+          <TroubleNotice studio={studio} />
+        </div>
+        <div class="columns">
+          <PaintingForm studio={studio} />
+          <div class="column">
+            <PictureStage studio={studio} />
+            <HistoryStrip studio={studio} />
+          </div>
+          <div class="column sights">
+            <TracePanel studio={studio} />
+            {studio.connection.offer.value?.hasTraces !== false && (
+              <>
+                <EntityMap studio={studio} />
+                <RecentTraces studio={studio} />
+              </>
+            )}
+          </div>
+        </div>
+      </main>
+    </>
+  );
+}
+
+/** On a phone the picture is below the form: where painting begins it comes into sight. */
+function usePictureInSight(running: boolean): void {
+  useEffect(() => {
+    const picture = document.getElementById("picture");
+    if (running && picture !== null && picture.getBoundingClientRect().top > innerHeight * 0.6) {
+      picture.scrollIntoView({ block: "start" });
+    }
+  }, [running]);
 }

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { emptyForm } from "../../src/page/request/request-form.js";
-import { formFromFragment, shareFragment } from "../../src/page/request/share-link.js";
+import { emptyForm, formFromFragment, shareFragment } from "../../src/page/request/request-form.js";
 
 const form = {
   prompt: "ein Herz & 100 % 'rot' <b>#1</b> 😀",

@@ -3,14 +3,19 @@ import test from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import { CallFiguresSchema } from "../../src/gen/throughline/studio/v1/studio_pb.js";
-import { askedWords, figuresText } from "../../src/page/map/figures-text.js";
-import { bytesOfDataUri } from "../../src/page/picture/data-uri.js";
-import { pictureFileName } from "../../src/page/picture/picture-file-name.js";
-import { backOffMs } from "../../src/page/service/back-off.js";
-import { formatAge, formatDuration, roughDuration } from "../../src/page/shell/duration-text.js";
-import { serviceColour } from "../../src/page/trace/service-colour.js";
-import { valueText } from "../../src/page/trace/span-text.js";
-import { traceIdOf } from "../../src/page/trace/trace-response.js";
+import { bytesOfDataUri } from "../../src/page/picture/history.js";
+import { traceIdOf } from "../../src/page/request/painting.js";
+import { pictureFileName } from "../../src/page/request/request-form.js";
+import { backOffMs } from "../../src/page/service/connection.js";
+import {
+  askedWords,
+  figuresText,
+  formatAge,
+  formatDuration,
+  roughDuration,
+  serviceColour,
+  valueText,
+} from "../../src/page/shell/format.js";
 
 test("durations have three digits, guesses and ages are whole", () => {
   assert.deepEqual([0.4142, 41.42, 414.2, 1534, 75_000, 125_000].map(formatDuration), [

@@ -1,9 +1,7 @@
 import type { Client } from "@connectrpc/connect";
 import { signal as createSignal, type ReadonlySignal } from "@preact/signals";
 import { type GenerateResponse, type ImagePipelineService, type Progress, Stage } from "../../contracts/contracts.js";
-import { traceIdOf } from "../trace/trace-response.js";
 import { type RequestForm, requestOf } from "./request-form.js";
-import type { StepMark } from "./time-left.js";
 import { noPicture, type Trouble, troubleOf } from "./trouble.js";
 
 /** How far a request that runs is. */
@@ -154,4 +152,44 @@ function advance(running: Running, progress: Progress, nowMs: number): Running {
     marks: denoising ? [...running.marks, { step, atMs: nowMs }] : running.marks,
     preview: preview.length > 0 ? { bytes: preview, contentType: previewContentType } : running.preview,
   };
+}
+
+/**
+ * The trace id of a `traceresponse` header, such as `00-4e59a70947e16460dd0641a9b92f3047-00f067aa0ba902b7-01`; undefined where there is none
+ * to read. {@link https://w3c.github.io/trace-context/#traceresponse-header}
+ */
+export function traceIdOf(header: string | null): string | undefined {
+  const id = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}/.exec(header ?? "")?.[1];
+  return id === undefined || /^0+$/.test(id) ? undefined : id;
+}
+
+/** A denoising step that was done, and when. */
+export interface StepMark {
+  readonly step: number;
+  /** By any clock that only goes forward. */
+  readonly atMs: number;
+}
+
+/** Steps that the pace is taken from: the last ones, because the first is slower and a busy machine changes its mind. */
+const paceSteps = 8;
+
+/**
+ * Milliseconds until the picture is there, told from the pace of the last steps; undefined until two marks are there.
+ *
+ * @param marks of this painting, in order.
+ * @param tailMs what comes after the last step: decoding and encoding.
+ */
+export function timeLeftMs(
+  marks: readonly StepMark[],
+  totalSteps: number,
+  tailMs: number,
+  nowMs: number,
+): number | undefined {
+  const last = marks.at(-1);
+  const first = marks.at(-Math.min(marks.length, paceSteps + 1));
+  if (last === undefined || first === undefined || last.step <= first.step) {
+    return undefined;
+  }
+  const stepMs = (last.atMs - first.atMs) / (last.step - first.step);
+  return Math.max(0, (totalSteps - last.step) * stepMs + tailMs - (nowMs - last.atMs));
 }

@@ -1,5 +1,5 @@
 import { Stage } from "../../contracts/contracts.js";
-import { roughDuration } from "../shell/duration-text.js";
+import { roughDuration } from "../shell/format.js";
 import type { Running } from "./painting.js";
 
 const stageWords: ReadonlyMap<Stage, string> = new Map([

@@ -1,4 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { promptSlug } from "../../client/prompt-slug.js";
 import { Delivery, type GenerateRequestSchema, Scheduler } from "../../contracts/contracts.js";
 
 /** What stands in the fields of the form, as text. An empty one means the model's own default; an empty seed is drawn at random. */
@@ -149,4 +150,59 @@ const fieldOfPath: ReadonlyMap<string, FieldName> = new Map([
 /** The form's field for a path of proto names, such as `request.options.width`; undefined where the form has none for it. */
 export function fieldFor(path: string): FieldName | undefined {
   return fieldOfPath.get(path.replace(/^request\./, ""));
+}
+
+/** Names of the fields in a link. */
+const names: Readonly<Record<FieldName, string>> = {
+  prompt: "prompt",
+  negativePrompt: "negative",
+  workerApp: "app",
+  width: "width",
+  height: "height",
+  steps: "steps",
+  guidance: "guidance",
+  seed: "seed",
+  scheduler: "scheduler",
+};
+
+/** Longest text of a field that is not a prompt. */
+const maxValueLength = 128;
+
+/**
+ * The form as the fragment of a URL, such as `#prompt=a+red+heart&seed=7`: what the model decides is left out. A fragment stays in the
+ * browser: no server, and so no log, sees the prompt.
+ */
+export function shareFragment(form: RequestForm): string {
+  const parameters = new URLSearchParams();
+  for (const [field, name] of Object.entries(names) as [FieldName, string][]) {
+    if (form[field] !== "") {
+      parameters.set(name, form[field]);
+    }
+  }
+  return `#${parameters}`;
+}
+
+/**
+ * The form that a fragment of {@link shareFragment} asks for; undefined where it asks for none. Whatever else stands in it is ignored, long
+ * values are cut, and what the contract does not take is left for the form's check to say.
+ */
+export function formFromFragment(fragment: string): RequestForm | undefined {
+  const parameters = new URLSearchParams(fragment.replace(/^#/, ""));
+  const given = (Object.entries(names) as [FieldName, string][]).flatMap(([field, name]) => {
+    const value = parameters.get(name);
+    const maxLength = field === "prompt" || field === "negativePrompt" ? maxPromptLength : maxValueLength;
+    return value === null ? [] : [[field, [...value].slice(0, maxLength).join("")] as const];
+  });
+  return given.length === 0 ? undefined : { ...emptyForm, ...Object.fromEntries(given) };
+}
+
+const extensions: ReadonlyMap<string, string> = new Map([
+  ["image/png", "png"],
+  ["image/jpeg", "jpg"],
+  ["image/webp", "webp"],
+]);
+
+/** A file name that says what the picture is and how to get it again, such as `a-red-heart-seed-7.png`; see {@link promptSlug}. */
+export function pictureFileName(prompt: string, seed: number, contentType: string): string {
+  return `${promptSlug(prompt)}-seed-${seed}.${extensions.get(contentType) ?? "png"}`;
 }

@@ -1,7 +1,7 @@
 import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
-import { roughDuration } from "../shell/duration-text.js";
+import { roughDuration } from "../shell/format.js";
 import { type FieldName, fieldFor } from "./request-form.js";
 
 /** A failure in words. */

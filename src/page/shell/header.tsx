@@ -1,7 +1,10 @@
-import type { Signal } from "@preact/signals";
+import { signal as createSignal, effect, type ReadonlySignal, type Signal } from "@preact/signals";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Trouble } from "../request/trouble.js";
 import type { Connection, ConnectionState } from "../service/connection.js";
+import { roughDuration } from "./format.js";
 import { useNow } from "./hooks.js";
-import { nextTheme, type Theme } from "./theme.js";
+import type { Studio } from "./studio.js";
 
 /** The page's first line: what it is, how it stands with its service, how it looks. */
 export function Header({ connection, theme }: { connection: Connection; theme: Signal<Theme> }) {
@@ -69,4 +72,121 @@ export function ConnectionBanner({ connection }: { connection: Connection }) {
 /** A sentence in which what stands between backquotes is to be typed. */
 export function Advice({ text }: { text: string }) {
   return <>{text.split("`").map((part, index) => (index % 2 === 1 ? <code key={part}>{part}</code> : part))}</>;
+}
+
+/** Asks for a caller's key where the service wants one. */
+export function KeyForm({ studio, callerKey }: { studio: Studio; callerKey: CallerKey }) {
+  const input = useRef<HTMLInputElement>(null);
+  const wanted = studio.needsKey.value;
+  useEffect(() => {
+    if (wanted) {
+      input.current?.focus();
+    }
+  }, [wanted]);
+  if (!wanted) {
+    return null;
+  }
+  const refused = callerKey.current.value !== undefined;
+  return (
+    <form
+      class="notice is-warning key"
+      aria-label="Key"
+      onSubmit={(event) => {
+        event.preventDefault();
+        callerKey.set(input.current?.value ?? "");
+        studio.keyChanged();
+      }}
+    >
+      <div>
+        <label for="caller-key">
+          <strong>{refused ? "The service does not take this key." : "The service wants a key."}</strong> Enter the one
+          that you were given for it; it is kept in this tab only.
+        </label>
+        <input id="caller-key" ref={input} type="password" autoComplete="off" spellcheck={false} required />
+      </div>
+      <button type="submit">Use key</button>
+    </form>
+  );
+}
+
+/** Why there is no picture, and what to do. */
+export function TroubleNotice({ studio }: { studio: Studio }) {
+  const state = studio.painting.state.value;
+  if (state.kind !== "failed" || state.trouble.needsKey) {
+    return null;
+  }
+  const { title, advice, detail, connectionLost } = state.trouble;
+  // The connection's own banner says it already.
+  if (connectionLost && studio.connection.state.value.kind === "lost") {
+    return null;
+  }
+  return (
+    <section class="notice is-error" aria-label="Failure">
+      <div role="alert">
+        <strong>{title}.</strong> <Advice text={advice} />
+        {detail !== "" && <p class="detail">{detail}</p>}
+      </div>
+      <PaintAgain studio={studio} trouble={state.trouble} />
+    </section>
+  );
+}
+
+/** The button, which counts down where the service said when there is room. */
+function PaintAgain({ studio, trouble }: { studio: Studio; trouble: Trouble }) {
+  const [failedAtMs, setFailedAtMs] = useState(Date.now());
+  useEffect(() => setFailedAtMs(Date.now()), [trouble]);
+  const now = useNow(trouble.retryAfterMs !== undefined, 500);
+  const leftMs = trouble.retryAfterMs === undefined ? 0 : failedAtMs + trouble.retryAfterMs - now;
+  return (
+    <button type="button" onClick={studio.paint}>
+      Paint again{leftMs > 0 && <span class="muted"> (room in {roughDuration(leftMs)})</span>}
+    </button>
+  );
+}
+
+/** What a person wants: as the system is, or one of the two. */
+export type Theme = "system" | "light" | "dark";
+
+const themes: readonly Theme[] = ["system", "light", "dark"];
+const themeKey = "throughline.theme";
+
+/** The theme, kept in this browser and told to the style sheet. */
+export function createTheme(root: HTMLElement, storage: Storage): Signal<Theme> {
+  const theme = createSignal(themes.find((each) => each === storage.getItem(themeKey)) ?? "system");
+  effect(() => {
+    root.dataset["theme"] = theme.value;
+    storage.setItem(themeKey, theme.value);
+  });
+  return theme;
+}
+
+/** The one after it. */
+export function nextTheme(theme: Theme): Theme {
+  return themes[(themes.indexOf(theme) + 1) % themes.length] ?? "system";
+}
+
+/** The caller's key, for this tab only. */
+export interface CallerKey {
+  readonly current: ReadonlySignal<string | undefined>;
+  /** Keeps a key until the tab is closed; an empty one forgets it. */
+  set(key: string): void;
+}
+
+const keyKey = "throughline.key";
+
+/** Opens the key with what this tab has. */
+export function openCallerKey(storage: Pick<Storage, "getItem" | "setItem" | "removeItem">): CallerKey {
+  const current = createSignal(storage.getItem(keyKey) ?? undefined);
+  return {
+    current,
+    set(key) {
+      const trimmed = key.trim();
+      current.value = trimmed === "" ? undefined : trimmed;
+      if (trimmed === "") {
+        storage.removeItem(keyKey);
+      } else {
+        storage.setItem(keyKey, trimmed);
+      }
+    },
+  };
 }

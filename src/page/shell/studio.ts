@@ -1,7 +1,6 @@
 import { computed, signal as createSignal, effect, type ReadonlySignal, type Signal } from "@preact/signals";
 import type { GenerateResponse } from "../../contracts/contracts.js";
-import { bytesOfDataUri } from "../picture/data-uri.js";
-import type { History, HistoryEntry } from "../picture/history.js";
+import { bytesOfDataUri, type History, type HistoryEntry } from "../picture/history.js";
 import { createPainting, type Painting } from "../request/painting.js";
 import { checkForm, emptyForm, type FieldName, numberRules, type RequestForm } from "../request/request-form.js";
 import type { Clients } from "../service/clients.js";

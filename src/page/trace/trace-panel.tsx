@@ -1,12 +1,9 @@
 import { useMemo } from "preact/hooks";
-import { CopyButton } from "../shell/copy-button.js";
-import { formatDuration } from "../shell/duration-text.js";
-import { useFrames } from "../shell/hooks.js";
+import { attributeRows, formatAge, formatDuration, isError, serviceColour } from "../shell/format.js";
+import { CopyButton, useFrames, useNow } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
-import { serviceColour } from "./service-colour.js";
-import { SpanDetails } from "./span-details.js";
 import type { WatchedTrace } from "./trace-watch.js";
-import { layOutWaterfall } from "./waterfall.js";
+import { layOutWaterfall, type WaterfallRow } from "./waterfall.js";
 import { WaterfallTree } from "./waterfall-tree.js";
 
 /** The trace beside the picture. */
@@ -98,4 +95,122 @@ function startOf({ spans }: WatchedTrace): bigint {
     (first, { startUnixNano }) => (startUnixNano < first ? startUnixNano : first),
     spans[0]?.startUnixNano ?? 0n,
   );
+}
+
+/** All that a span says. */
+export function SpanDetails({ row, traceStartNano }: { row: WaterfallRow; traceStartNano: bigint }) {
+  const { span, durationMs, running } = row;
+  const sinceStart = (nano: bigint) => formatDuration(Number(nano - traceStartNano) / 1e6);
+  const facts = [
+    ["service", span.service],
+    ["kind", span.kind],
+    ["began at", sinceStart(span.startUnixNano)],
+    [running ? "running for" : "duration", formatDuration(durationMs)],
+    ["span id", span.spanId],
+    ...(isError(span) ? [["status", `ERROR ${span.statusMessage}`.trim()]] : []),
+  ] as const;
+  const attributes = attributeRows(span.attributes);
+  return (
+    <section class="details" aria-label={`Span ${span.name}`}>
+      <h3>{span.name}</h3>
+      <dl class={isError(span) ? "facts is-error" : "facts"}>
+        {facts.map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+      <div class="two">
+        {attributes.length > 0 && (
+          <div>
+            <h4>Attributes</h4>
+            <Attributes rows={attributes} />
+          </div>
+        )}
+        {span.events.length > 0 && (
+          <div>
+            <h4>Events</h4>
+            <ol class="events">
+              {[...span.events.entries()].map(([order, event]) => (
+                <li key={order}>
+                  <span class="figures muted">{sinceStart(event.timeUnixNano)}</span> <strong>{event.name}</strong>
+                  <Attributes rows={attributeRows(event.attributes)} />
+                </li>
+              ))}
+            </ol>
+          </div>
+        )}
+      </div>
+    </section>
+  );
+}
+
+function Attributes({ rows }: { rows: ReturnType<typeof attributeRows> }) {
+  return rows.length === 0 ? null : (
+    <dl class="attributes">
+      {rows.map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+/** The newest traces of all callers. */
+export function RecentTraces({ studio }: { studio: Studio }) {
+  const traces = studio.connection.traces.value;
+  const now = useNow(traces.length > 0, 5000);
+  const current = studio.traces.trace.value?.traceId;
+  return (
+    <section class="panel recent" aria-labelledby="recent-title">
+      <div class="head">
+        <h2 id="recent-title">Recent traces</h2>
+        <span class="muted">of all callers</span>
+      </div>
+      {traces.length === 0 ? (
+        <p class="muted">None yet.</p>
+      ) : (
+        <ol>
+          {traces.map((trace) => (
+            <li key={trace.traceId}>
+              <button
+                type="button"
+                aria-current={trace.traceId === current}
+                onClick={() => studio.lookAt(trace.traceId)}
+              >
+                <span
+                  class="swatch"
+                  style={{ background: `var(--service-${serviceColour(trace.service)})` }}
+                  aria-hidden="true"
+                />
+                <span class="trace-name">{trace.name}</span>
+                <code class="muted">{trace.traceId.slice(0, 8)}</code>
+                <span class={trace.errorCount > 0 ? "wrong" : "muted"}>{stateWords(trace)}</span>
+                <span class="figures">{trace.running ? "" : formatDuration(Number(trace.durationNano) / 1e6)}</span>
+                <span class="muted age">{formatAge(now - Number(trace.startUnixNano) / 1e6)}</span>
+              </button>
+            </li>
+          ))}
+        </ol>
+      )}
+    </section>
+  );
+}
+
+function stateWords({
+  running,
+  errorCount,
+  spanCount,
+}: {
+  running: boolean;
+  errorCount: number;
+  spanCount: number;
+}): string {
+  if (errorCount > 0) {
+    return errorCount === 1 ? "1 error" : `${errorCount} errors`;
+  }
+  return running ? "running" : spanCount === 1 ? "1 span" : `${spanCount} spans`;
 }

@@ -1,7 +1,7 @@
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import { signal as createSignal, type ReadonlySignal } from "@preact/signals";
 import type { Span, StudioService } from "../../gen/throughline/studio/v1/studio_pb.js";
-import { backOffMs } from "../service/back-off.js";
+import { backOffMs } from "../service/connection.js";
 
 /** The trace that is looked at. */
 export interface WatchedTrace {

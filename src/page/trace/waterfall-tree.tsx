@@ -1,8 +1,6 @@
 import type { Signal } from "@preact/signals";
 import { useRef } from "preact/hooks";
-import { formatDuration } from "../shell/duration-text.js";
-import { serviceColour } from "./service-colour.js";
-import { isError } from "./span-text.js";
+import { formatDuration, isError, serviceColour } from "../shell/format.js";
 import type { Waterfall, WaterfallRow } from "./waterfall.js";
 
 /** The spans as bars on one axis: a tree that is walked with the arrow keys. */
