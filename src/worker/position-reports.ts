@@ -13,9 +13,12 @@ export interface PositionReports<Waiter> {
 }
 
 /**
- * Makes reports to many waiters cheap: a newcomer gets its report at once; after changes there are rounds of reports, the first at once, and
- * then one every 250 ms, or every second where a thousand wait. Reports are made a few in each turn of the event loop. Each of a thousand requests that are cancelled together would
- * else have all the others told, and nobody would be answered meanwhile.
+ * Makes reports to many waiters cheap. A newcomer gets its report at once. Changes start rounds of reports:
+ * - up to 20 waiters: the first round at once, then one every 250 ms;
+ * - more: each round as many milliseconds after the change as there are waiters, so that a thousand requests that are cancelled together
+ *   are gone before anybody would be told of their going.
+ *
+ * Reports are made a few in each turn of the event loop, so that others are answered meanwhile.
  *
  * @param report reports to a waiter, where there is anything new.
  */
@@ -67,7 +70,9 @@ export function createPositionReports<Waiter>(report: (waiter: Waiter) => void):
       return;
     }
     state = "waiting";
-    const waitMs = lastRoundAt + Math.max(roundEveryMs, waiters.size) - performance.now();
+    const sinceLastMs = performance.now() - lastRoundAt;
+    const firstMs = waiters.size > perTurn ? waiters.size : 0;
+    const waitMs = Math.max(firstMs, Math.max(roundEveryMs, waiters.size) - sinceLastMs);
     if (waitMs > 0) {
       setTimeout(startRound, waitMs);
     } else {

@@ -154,7 +154,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
           contextValues,
           signal: abort.signal,
         };
-        return await writeResponse(await handler({ ...call, body }), response, paced);
+        return await writeResponse(await handler({ ...call, body }), response, paced, abort.signal);
       }
       const read = async () => {
         try {
@@ -231,7 +231,7 @@ async function serveRead(
   const request = { ...call, httpVersion, method: "POST", signal: abort.signal };
   const answered = await handler({ ...request, body: notingFailure(oneChunk(call.body), contextValues) });
   if (handler.method.methodKind !== "unary" || contextValues.get(reached)) {
-    await writeResponse(answered, response, paced);
+    await writeResponse(answered, response, paced, abort.signal);
     return undefined;
   }
   const inspected = await inspectResponse(answered);

@@ -15,11 +15,13 @@ import type { Paced } from "./paced.js";
  * answered Trailers-Only: gRPC clients retry only such calls, because HEADERS without END_STREAM commit the call (gRFC A6).
  *
  * @param paced runs what ends a stream whose client has disconnected. @default at once
+ * @param signal the call's. Its reason ends a stream whose client has disconnected.
  */
 export async function writeResponse(
   source: UniversalServerResponse,
   response: NodeResponse,
   paced: Paced = (callback) => callback(),
+  signal?: AbortSignal,
 ): Promise<void> {
   const header = new Headers(source.header);
   const closed = new Promise<void>((resolve) => response.once("close", resolve));
@@ -34,7 +36,7 @@ export async function writeResponse(
   for (; chunks !== undefined && chunk?.done === false; chunk = await chunks.next()) {
     if (isClosed(response)) {
       await new Promise<void>(paced);
-      return endAbandoned(chunks);
+      return endAbandoned(chunks, signal?.reason ?? canceled());
     }
     await writePieces(chunk.value, response, closed);
   }
@@ -127,9 +129,9 @@ function drained(response: NodeResponse): Promise<void> {
 }
 
 /** Ends a stream of messages that nobody reads any more. */
-async function endAbandoned(chunks: AsyncIterator<Uint8Array>): Promise<void> {
+async function endAbandoned(chunks: AsyncIterator<Uint8Array>, reason: unknown): Promise<void> {
   try {
-    await chunks.throw?.(canceled());
+    await chunks.throw?.(reason);
   } catch {
     // It ends with the error that it was given.
   }
