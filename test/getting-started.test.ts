@@ -18,21 +18,21 @@ function withOther(text: string, documented: string, other: string): string {
   return text.replace(documented, other);
 }
 
-test("its call writes a picture", async (t) => {
+test("the call of Getting started writes an image", async (t) => {
   const mesh = await createTestMesh({ wire: "port" });
   t.after(() => mesh.stop());
-  const picture = join(await temporaryFolder(), "heart.png");
+  const image = join(await temporaryFolder(), "heart.png");
   const code = withOther(block("client"), "http://127.0.0.1:8080", mesh.pipelineUrl).replaceAll(
     '"heart.png"',
-    JSON.stringify(picture),
+    JSON.stringify(image),
   );
   const output = await runCommand(process.execPath, snippetArguments(code));
   assert.match(output, /^heart\.png, seed \d+, trace [0-9a-f]{32}$/m);
-  assert.equal((await readFile(picture)).toString("latin1", 1, 4), "PNG");
+  assert.equal((await readFile(image)).toString("latin1", 1, 4), "PNG");
 });
 
-test("its server paints with the embedded model, and ends when it is asked to", async (t) => {
-  const code = withOther(withOther(block("server"), "port: 50052", "port: 0"), "port: 8080", "port: 0");
+test("the server of Getting started generates with the embedded model and ends on SIGTERM", async (t) => {
+  const code = withOther(withOther(block("server"), "port: 50053", "port: 0"), "port: 8081", "port: 0");
   const { url, stop } = await serving(t, code);
   const pipeline = createPipelineClient({ baseUrl: url });
   const options = { numInferenceSteps: 1, width: 64, height: 64 };
@@ -43,7 +43,7 @@ test("its server paints with the embedded model, and ends when it is asked to", 
   assert.deepEqual(await stop(), [0, null]);
 });
 
-/** Runs a snippet that serves, until its word where. */
+/** Runs a snippet that serves, until it prints its URL. */
 async function serving(t: TestContext, code: string) {
   const child = spawn(process.execPath, snippetArguments(code), { stdio: ["ignore", "pipe", "pipe"] });
   t.after(() => child.kill("SIGKILL"));
@@ -54,7 +54,7 @@ async function serving(t: TestContext, code: string) {
   let url: string | undefined;
   for await (const chunk of child.stdout) {
     output += chunk;
-    url = /^painting at (\S+)$/m.exec(output)?.[1];
+    url = /^pipeline at (\S+)$/m.exec(output)?.[1];
     if (url !== undefined) {
       break;
     }
@@ -71,7 +71,7 @@ async function serving(t: TestContext, code: string) {
   };
 }
 
-test("its test passes", async () => {
+test("the test of Getting started passes", async () => {
   const output = await runCommand(process.execPath, ["--test-reporter=tap", ...snippetArguments(block("test"))]);
   assert.match(output, /^# pass 1$/m);
 });

@@ -43,7 +43,7 @@ test("the limits in SECURITY.md are those of the code", () => {
     "HTTP/2 streams of a connection": count(limits.maxConcurrentStreams),
     // Of nghttp2, which has no way to ask; test/mesh/port/listen-abuse.test.ts floods it.
     "HTTP/2 streams that are opened and reset in a flood": "nghttp2's: 1,000, then 33 a second",
-    "an answer that is not read (a stream, or an HTTP/1.1 connection)": seconds(limits.writeTimeoutMs),
+    "a response that is not read (a stream, or an HTTP/1.1 connection)": seconds(limits.writeTimeoutMs),
     "idle connection": `HTTP/1.1 ${seconds(limits.keepAliveTimeoutMs)}, HTTP/2 ${limits.idleSessionTimeoutMs / 60_000} min`,
     "an HTTP/2 connection that answers no PING": seconds(limits.keepaliveTimeoutMs),
   };

@@ -6,9 +6,9 @@ import { reloadAppsFile } from "../../src/mesh/directory/apps-file.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { createAuthority, replaceFile, writeCertificate } from "../support/certificates.js";
 
-const page = readFileSync(new URL("../../docs/operations.md", import.meta.url), "utf8");
+const page = readFileSync(new URL("../../docs/deployment.md", import.meta.url), "utf8");
 
-test("the documented file of apps is a right one", async (t) => {
+test("the documented apps file is valid", async (t) => {
   const example = /<!-- apps-file -->\s*```yaml\n([\s\S]*?)```/.exec(page)?.[1];
   assert.ok(example);
   const folder = await temporaryFolder();
@@ -17,12 +17,12 @@ test("the documented file of apps is a right one", async (t) => {
   await replaceFile(join(folder, "ca.pem"), authority.cert);
   await replaceFile(join(folder, "pipeline.pem"), readFileSync(cert, "utf8"));
   await replaceFile(join(folder, "pipeline.key"), readFileSync(key, "utf8"));
-  await replaceFile(join(folder, "painter-key.txt"), "a-key");
+  await replaceFile(join(folder, "sdxl-key.txt"), "a-key");
   const file = await replaceFile(join(folder, "apps.yaml"), example);
   const directory = reloadAppsFile(file, { onRefused: (error) => assert.fail(String(error)) });
   t.after(directory.close);
   assert.equal(directory.lookUp("").appId, "local/text-to-image-worker");
-  const { policies, security } = directory.lookUp("acme/painter");
+  const { policies, security } = directory.lookUp("acme/sdxl");
   assert.deepEqual([policies.loadBalancing, policies.retry.maxAttempts], ["least_wait", 3]);
-  assert.deepEqual([security?.tls?.ca, security?.tls?.serverName], [join(folder, "ca.pem"), "painter.internal"]);
+  assert.deepEqual([security?.tls?.ca, security?.tls?.serverName], [join(folder, "ca.pem"), "sdxl.internal"]);
 });

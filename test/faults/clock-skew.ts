@@ -20,7 +20,7 @@ export async function clockSkew(index: number, table: FaultTable): Promise<void>
     assert.equal(inference.parentSpanId, root.spanId);
     const aheadMs = Number(inference.startUnixNano - root.startUnixNano) / 1e6;
     assert.ok(Math.abs(aheadMs - hourMs) < 60_000, `${aheadMs} ms ahead`);
-    table.addCall(fault, "any", painted, { trace: "those an hour later, below the right parent" });
+    table.addCall(fault, "any", painted, { trace: "worker spans an hour later, with the right parent" });
 
     worker.hold(true);
     const late = await pipeline.paint({ timeoutMs: deadlineMs });

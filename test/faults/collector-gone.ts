@@ -23,7 +23,7 @@ export async function collectorGone(workers: readonly WorkerProcess[], table: Fa
     const seen = await pipeline.paint();
     assert.equal(seen.code, "OK", seen.words);
     assert.equal(seen.attempts.length, 1);
-    table.addCall(fault, "any", seen, { trace: "the pipeline's spans are lost; the log tells how many" });
+    table.addCall(fault, "any", seen, { trace: "the pipeline's spans are lost; the log has their number" });
   } finally {
     await receiver.stop();
     const stoppedAt = performance.now();

@@ -8,9 +8,9 @@ import { runHere } from "./support/run-here.js";
 import { startPipeline } from "./support/start-pipeline.js";
 import type { WorkerProcess } from "./support/worker-process.js";
 
-/** The file system of the pipeline's pictures is full. */
+/** The file system of the pipeline's images is full. */
 export async function fullDisk(workers: readonly WorkerProcess[], table: FaultTable): Promise<void> {
-  const fault = "the disk of the pictures is full";
+  const fault = "the image disk is full";
   const directory = await mkdtemp(join(tmpdir(), "throughline-faults-"));
   await runHere("mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", directory);
   const lines: string[] = [];
@@ -38,12 +38,12 @@ export async function fullDisk(workers: readonly WorkerProcess[], table: FaultTa
       "the log does not tell why",
     );
     assert.deepEqual(await readdir(directory), before);
-    table.addCall(fault, "a picture by URL", full, { trace: "the log has the cause; no half-written file is left" });
+    table.addCall(fault, "an image by URL", full, { trace: "the log has the cause; no half-written file is left" });
 
     await rm(ballast);
     const back = await pipeline.paint({ side: 256 });
     assert.equal(back.code, "OK", back.words);
-    table.addCall(fault, "the next when there is room", back);
+    table.addCall(fault, "the next, with free space", back);
   } finally {
     await pipeline.stop();
     await runHere("umount", directory);

@@ -76,7 +76,7 @@ fault("a worker is killed", () =>
 
 fault("a worker's certificate expires", () => certificateExpires(table));
 fault("a worker's clock is an hour ahead", () => clockSkew(3, table));
-fault("the disk of the pictures is full", () => fullDisk(workers.slice(1), table));
+fault("the image disk is full", () => fullDisk(workers.slice(1), table));
 fault("the collector is gone", () => collectorGone(workers.slice(1), table));
 fault("nothing is wrong, and a demo looks up no name", quietDemo);
 
@@ -86,6 +86,6 @@ after(async () => {
   }
   process.stdout.write(`${table.render()}\n`);
   if (failures === 0) {
-    await writeTable(new URL("../../docs/faults.md", import.meta.url), table.render());
+    await writeTable(new URL("../../docs/fault-injection.md", import.meta.url), table.render());
   }
 });

@@ -19,7 +19,7 @@ export async function slowLink(workers: readonly WorkerProcess[], table: FaultTa
     }
     assert.ok(slow.tookMs > before.tookMs, "the link was not slow");
     const fault = "slow link: 1 Mbit/s";
-    table.addCall(fault, "a picture of 260 kB", slow);
+    table.addCall(fault, "an image of 260 kB", slow);
   });
 }
 
@@ -78,7 +78,7 @@ export async function partition(workers: readonly WorkerProcess[], table: FaultT
       back = await pipeline.paint();
     }
     assert.equal(back.code, "OK", back.words);
-    table.addCall(fault, "the first that succeeds when it is over", back, { since: healedAt });
+    table.addCall(fault, "the first that succeeds afterwards", back, { since: healedAt });
   });
 }
 

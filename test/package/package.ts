@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { after, before, suite, type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -9,6 +9,7 @@ import { build } from "esbuild";
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
 import { createTestMesh } from "../../src/testing/create-test-mesh.js";
+import { documentedPrograms } from "../support/documented-block.js";
 import { installationOf } from "./installed.js";
 import { type Packed, packAll } from "./packed.js";
 import { makeTestProject, type TestProject } from "./test-project.js";
@@ -144,6 +145,16 @@ suite("throughline in a project", () => {
       await project.run(process.execPath, compiler, "-p", `tsconfig.${resolution}.json`);
     });
   }
+
+  test("the programs in README.md and Getting started compile in strict TypeScript", async () => {
+    const programs = ["README.md", "docs/getting-started.md"].flatMap(documentedPrograms);
+    assert.ok(programs.length >= 5, `${programs.length} programs`);
+    await mkdir(join(project.folder, "documented"));
+    for (const [index, program] of programs.entries()) {
+      await writeFile(join(project.folder, "documented", `${index}.ts`), program);
+    }
+    await project.run(process.execPath, compiler, "-p", "tsconfig.documented.json");
+  });
 
   test("a page can be bundled for a browser, and takes only what it uses", async () => {
     const bundle = async (code: string) => {

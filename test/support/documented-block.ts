@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
+import { transformSync } from "esbuild";
 import { loaderArguments } from "./test-program.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -16,6 +17,12 @@ export function documentedBlock(page: string, name: string): string {
   return found;
 }
 
+/** The TypeScript programs of a page: all its blocks after a marker `<!-- run: … -->`. */
+export function documentedPrograms(page: string): readonly string[] {
+  const content = readFileSync(new URL(`../../${page}`, import.meta.url), "utf8");
+  return [...content.matchAll(/<!-- run: [\w-]+ -->\s*```ts\n([\s\S]*?)```/g)].map(([, code = ""]) => code);
+}
+
 /** Runs a command in the checkout and gives what it printed; fails unless it ends well. */
 export async function runCommand(command: string, args: readonly string[]): Promise<string> {
   // Else a test in a snippet would speak to the runner of this one.
@@ -26,7 +33,9 @@ export async function runCommand(command: string, args: readonly string[]): Prom
   return out;
 }
 
-/** Arguments of Node that run a snippet as a module of a user's, with the package found by its name. */
+/** Arguments of Node that run a TypeScript snippet as a user's module, with the package found by its name. */
 export function snippetArguments(code: string): readonly string[] {
-  return [...loaderArguments, "--input-type=module", "--eval", code];
+  // Node 20 runs no TypeScript, and tsx compiles files and no code in an argument.
+  const script = transformSync(code, { loader: "ts", format: "esm" }).code;
+  return [...loaderArguments, "--input-type=module", "--eval", script];
 }

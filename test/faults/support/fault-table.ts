@@ -79,7 +79,7 @@ export function seconds(ms: number): string {
 }
 
 function describe({ code, words }: Seen): string {
-  return code === "OK" ? "its picture" : `${code} \`${words}\``;
+  return code === "OK" ? "its image" : `${code} \`${words}\``;
 }
 
 function retriesOf({ attempts }: Seen): string {
@@ -92,7 +92,7 @@ function describeTrace({ attempts, spans }: Seen): string {
   const ofWorker = spans.filter(({ service }) => service === "text-to-image-worker").map(({ name }) => name);
   const known = ["inference", "diffusion", "upload"].filter((name) => ofWorker.includes(name));
   const told = events.length === 0 ? "no attempt" : `\`attempt\` ${events.join(", ")}`;
-  return `${told}; ${known.length === 0 ? "nothing of a worker" : known.map((name) => `\`${name}\``).join(", ")}`;
+  return `${told}; ${known.length === 0 ? "no worker span" : known.map((name) => `\`${name}\``).join(", ")}`;
 }
 
 function line(cells: readonly string[]): string {

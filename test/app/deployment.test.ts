@@ -12,7 +12,7 @@ import { flushMs } from "../../src/trace/telemetry/telemetry.js";
 import { defaultAppId } from "../../src/worker/default-app-id.js";
 
 const read = (path: string) => readFileSync(new URL(`../../docs/${path}`, import.meta.url), "utf8");
-const page = read("operations.md");
+const page = read("deployment.md");
 
 /** Milliseconds that an app may take after its grace. */
 const endMs = defaultCancelMs + Math.max(teardownMs, flushMs);
@@ -39,7 +39,7 @@ const manifest = z.object({
   }),
 });
 
-test("the manifest gives an app all the time that its end may take, and speaks of settings that there are", () => {
+test("the manifest gives an app all the time that its shutdown may take, and names settings that exist", () => {
   const { terminationGracePeriodSeconds, containers } = manifest.parse(parse(read("kubernetes/worker.yaml"))).spec
     .template.spec;
   const [{ env, lifecycle }] = containers;
@@ -55,14 +55,16 @@ test("the manifest gives an app all the time that its end may take, and speaks o
   assert.equal(terminationGracePeriodSeconds, needed);
 });
 
-test("the page tells the code's own numbers", () => {
+test("docs/deployment.md has the code's numbers", () => {
   const { keepalive } = readPolicies();
   for (const said of [
     `GET ${livenessPath}`,
     `GET ${readinessPath}`,
     `\`--grace\` ${defaultGraceMs / 1000} s`,
     `at most ${endMs / 1000} s`,
-    `(${defaultCancelMs / 1000} s), then the teardown (${teardownMs / 1000} s) and the last spans (${flushMs / 1000} s)`,
+    `(${defaultCancelMs / 1000} s), then shut down (${teardownMs / 1000} s) and export the last spans (${flushMs / 1000} s)`,
+    `(${defaultCancelMs / 1000} s), then shuts down its parts (${teardownMs / 1000} s) and exports the last spans (${flushMs / 1000} s)`,
+    `(default ${defaultGraceMs / 1000} s)`,
     `at least preStop + grace + ${endMs / 1000} s: ${5 + (defaultGraceMs + endMs) / 1000}`,
     `${keepalive.timeMs / 1000} s between pings and ${keepalive.timeoutMs / 1000} s for the answer, ${(keepalive.timeMs + keepalive.timeoutMs) / 1000} s together`,
   ]) {
