@@ -31,6 +31,13 @@ test("the call of Getting started writes an image", async (t) => {
   assert.equal((await readFile(image)).toString("latin1", 1, 4), "PNG");
 });
 
+test("the error example of Getting started prints the code, the field and the limit", async (t) => {
+  const mesh = await createTestMesh({ wire: "port" });
+  t.after(() => mesh.stop());
+  const code = withOther(block("errors"), "http://127.0.0.1:8080", mesh.pipelineUrl);
+  assert.match(await runCommand(process.execPath, snippetArguments(code)), /^InvalidArgument: .*width.*multiple of 8/m);
+});
+
 test("the server of Getting started generates with the embedded model and ends on SIGTERM", async (t) => {
   const code = withOther(withOther(block("server"), "port: 50053", "port: 0"), "port: 8081", "port: 0");
   const { url, stop } = await serving(t, code);
