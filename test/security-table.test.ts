@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import test from "node:test";
+import { readFileSync } from "node:fs";
 import { defaultMaxRequestBytes } from "../src/app/create-app.js";
-import { maxExportBytes } from "../src/cli/commands/collector-command.js";
+import { maxExportBytes } from "../src/cli/commands/collector.js";
 import { defaultListenLimits } from "../src/mesh/port/listen-limits.js";
 import { defaultBodyMemoryBytes, defaultBodyTimeoutMs } from "../src/mesh/serve/connect-handler.js";
 

@@ -1,32 +1,53 @@
-import type { CommandContext } from "./command-context.js";
-import type { SettingGroup, SettingsOf } from "./settings/setting.js";
+import type { Environment } from "../trace/telemetry/environment.js";
+import type { OptionGroup, OptionValues } from "./options/option.js";
+import type { Supervisor } from "./services/service-process.js";
 
-/** What a command takes besides its settings. */
+/** Stream that a command writes to. */
+export interface Output extends NodeJS.WritableStream {
+  readonly isTTY?: boolean | undefined;
+  /** Width of the terminal, in characters. */
+  readonly columns?: number | undefined;
+}
+
+/** The process that a command runs in. */
+export interface CommandContext {
+  readonly environment: Environment;
+  /** The result, and nothing else. */
+  readonly stdout: Output;
+  /** Progress, logs and errors. */
+  readonly stderr: Output;
+  /** Aborted by the first signal that ends the command; the reason is the CliError to end with. */
+  readonly interrupt: AbortSignal;
+  /** Present in a process that `demo` or `dev` started. */
+  readonly supervisor: Supervisor | undefined;
+}
+
+/** The positional argument of a command. */
 export interface CommandArgument {
-  /** What it is called in the help, such as `prompt`. */
+  /** Name in the help, such as `prompt`. */
   readonly name: string;
-  /** What it says, without a full stop. */
+  /** Help text without a full stop. */
   readonly help: string;
-  /** Several words are one argument, so that quotes may be forgotten. */
+  /** Several words are one argument, so that quotes are optional. */
   readonly words?: boolean;
-  /** Absent: it has to be given. */
+  /** Absent: the argument is required. */
   readonly default?: string;
 }
 
 /** One command of the command line. */
-export interface Command<Group extends SettingGroup = SettingGroup> {
+export interface Command<Group extends OptionGroup = OptionGroup> {
   readonly name: string;
   /** One sentence without a full stop. */
   readonly summary: string;
-  readonly settings: Group;
+  readonly options: Group;
   readonly argument?: CommandArgument;
   /** Loads its code, which is not loaded before: `--help` should not wait for a model's runtime. */
   readonly load: () => Promise<RunCommand<Group>>;
 }
 
-/** Runs a command and resolves with the exit code. `argument` is empty for a command that takes none. */
-export type RunCommand<Group extends SettingGroup> = (
-  settings: SettingsOf<Group>,
+/** Runs a command and resolves with the exit code. `argument` is empty for a command without one. */
+export type RunCommand<Group extends OptionGroup> = (
+  options: OptionValues<Group>,
   context: CommandContext,
   argument: string,
 ) => Promise<number>;

@@ -9,7 +9,7 @@ export const commandLineEntry: string = fileURLToPath(new URL(`./main${extname(i
 /** Only a checkout has it: the published package comes compiled. */
 const isCheckout = existsSync(new URL("../../tsconfig.build.json", import.meta.url));
 
-/** What a person types before a command's name: in a checkout, and where the package is installed. */
+/** What a user types before a command's name: in a checkout, or with the package installed. */
 export const commandPrefix: string = isCheckout ? "npm run throughline --" : "npx throughline";
 
 /** The studio's page as `npm run build` makes it: two levels up, the same from `src/cli` and from `dist/cli`. */

@@ -1,18 +1,17 @@
-import { CommanderError, Option, Command as Program } from "commander";
-import type { Command } from "./command.js";
-import type { CommandContext } from "./command-context.js";
+import { CommanderError, Command as Program } from "commander";
+import type { Command, CommandContext } from "./command.js";
 import { visitCommands } from "./commands.js";
-import { exitCodes } from "./exit-codes.js";
+import { exitCodes, usageError } from "./errors.js";
+import { warnOfUnknownVariables } from "./options/known-variables.js";
+import { describeOption, type OptionGroup, readOptions, usageMessageOf } from "./options/option.js";
+import { renderOptionsTable } from "./options/options-table.js";
 import { packageVersion } from "./package-root.js";
-import { type GivenFlags, readSettings } from "./settings/read-settings.js";
-import type { Setting, SettingGroup } from "./settings/setting.js";
-import { renderSettingsTable } from "./settings/settings-table.js";
 
 /**
- * Runs the command line and resolves with its exit code. Bad usage is told on stderr and is exit code 2.
+ * Runs the command line and resolves with its exit code. Options are read from `argv` and from the variables of this process.
  *
- * @param argv what the user typed, without the program's own name.
- * @throws CommandError when the command fails.
+ * @param argv arguments without the program's own name.
+ * @throws CliError when the arguments are wrong (exit code 2) or the command fails.
  */
 export async function runProgram(argv: readonly string[], context: CommandContext): Promise<number> {
   let exitCode: number = exitCodes.done;
@@ -20,76 +19,67 @@ export async function runProgram(argv: readonly string[], context: CommandContex
     .description("Text-to-image as two services with typed contracts, and one trace from prompt to pixels")
     .version(packageVersion(), "-v, --version", "print the version")
     .helpOption("-h, --help", "print help")
+    .configureHelp({ optionDescription: describeOption })
     .configureOutput({
       writeOut: (text) => context.stdout.write(text),
       writeErr: (text) => context.stderr.write(text),
-      outputError: (text, write) => write(text.replace(/^error:/, "throughline:")),
+      // The caller reports errors.
+      outputError() {},
     })
     .showSuggestionAfterError()
     // A command's own -v is not the program's.
     .enablePositionalOptions()
     .exitOverride();
-  visitCommands((command) =>
-    addCommand(program, command, async (flags, argument) => {
-      const settings = readSettings(command.settings, flags, context.environment);
-      const run = await command.load();
-      exitCode = await run(settings, context, argument);
-    }),
-  );
+  visitCommands((command) => {
+    addCommand(program, command, context, (code) => {
+      exitCode = code;
+    });
+  });
   program
     .command("settings", { hidden: true })
-    .description("Print the table of all settings as Markdown")
+    .description("Print the table of all options as Markdown")
     .action(() => {
-      context.stdout.write(renderSettingsTable());
+      context.stdout.write(renderOptionsTable());
     });
   try {
     await program.parseAsync(argv, { from: "user" });
   } catch (error) {
-    if (error instanceof CommanderError) {
-      return error.exitCode === 0 ? exitCodes.done : exitCodes.usage;
+    if (!(error instanceof CommanderError)) {
+      throw error;
     }
-    throw error;
+    if (error.code === "commander.help") {
+      // No command was given: the help is on stderr.
+      return exitCodes.usage;
+    }
+    if (error.exitCode !== 0) {
+      throw usageError(usageMessageOf(error));
+    }
   }
   return exitCode;
 }
 
-function addCommand<Group extends SettingGroup>(
+function addCommand<Group extends OptionGroup>(
   program: Program,
-  command: Command<Group>,
-  run: (flags: GivenFlags, argument: string) => Promise<void>,
+  { name, summary, options, argument, load }: Command<Group>,
+  context: CommandContext,
+  onEnd: (exitCode: number) => void,
 ): void {
-  const added = program.command(command.name).description(command.summary);
-  const options = Object.values(command.settings).map((setting) => ({ setting, option: optionOf(setting) }));
-  for (const { option } of options) {
+  const added = program.command(name).description(summary);
+  for (const option of Object.values(options)) {
     added.addOption(option);
   }
-  if (command.argument) {
-    const { name, help, words, default: absent } = command.argument;
-    const usage = `${name}${words ? "..." : ""}`;
+  if (argument) {
+    const usage = `${argument.name}${argument.words ? "..." : ""}`;
+    const { default: absent, help } = argument;
     added.argument(absent === undefined ? `<${usage}>` : `[${usage}]`, absent ? `${help} (default: ${absent})` : help);
   }
   added.action(async () => {
-    const values = added.opts<GivenFlags>();
-    const flags = options.map(({ setting, option }) => [setting.flag, values[option.attributeName()]] as const);
+    const values = readOptions(options, added);
+    if (context.supervisor === undefined) {
+      warnOfUnknownVariables(context);
+    }
+    const run = await load();
     const given = added.args.length === 0 ? undefined : added.args.join(" ");
-    await run(Object.fromEntries(flags), given ?? command.argument?.default ?? "");
+    onEnd(await run(values, context, given ?? argument?.default ?? ""));
   });
-}
-
-function optionOf(setting: Setting<unknown>): Option {
-  const notes = [
-    setting.default === undefined
-      ? `default: ${setting.absent}`
-      : setting.argument === undefined
-        ? undefined
-        : `default: ${setting.default}`,
-    setting.variable,
-  ].filter((note) => note !== undefined);
-  const short = setting.letter === undefined ? "" : `-${setting.letter}, `;
-  const flag = `${short}--${setting.flag}${setting.argument === undefined ? "" : ` <${setting.argument}>`}`;
-  const option = new Option(flag, notes.length === 0 ? setting.help : `${setting.help} (${notes.join("; ")})`);
-  if (setting.repeatable) {
-    option.argParser((value: string, earlier: readonly string[] = []) => [...earlier, value]);
-  }
-  return option;
 }

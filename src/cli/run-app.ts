@@ -1,5 +1,5 @@
 /**
- * What `throughline/run` offers: an app as a process of its own, set up by its environment.
+ * Runs an app as a process of its own, configured by environment variables.
  *
  * @module run
  */
@@ -12,49 +12,52 @@ import { appIdPattern } from "../mesh/app-id.js";
 import { createAppConnector } from "../mesh/directory/app-connector.js";
 import { type AppDirectory, createAppDirectory } from "../mesh/directory/app-directory.js";
 import { notFound } from "../mesh/errors/errors.js";
-import type { CommandContext } from "./command-context.js";
-import { usageError } from "./command-error.js";
-import { exemptLoopbackFromProxies } from "./network/proxy-environment.js";
-import { endProcess, exitCodeOfFailure } from "./process/end-process.js";
-import { listenToEndingSignals } from "./process/process-signals.js";
-import { runService } from "./process/run-service.js";
-import { directoryOfFile } from "./service/directory-of.js";
-import { observeService } from "./service/observe-service.js";
-import { serveApp } from "./service/serve-app.js";
-import { workerSecurityOf } from "./service/worker-security.js";
-import { type AppSettings, readAppSettings } from "./settings/app-settings.js";
+import type { CommandContext } from "./command.js";
+import { messageOf, usageError } from "./errors.js";
+import { appOptions } from "./options/command-options.js";
+import { warnOfUnknownVariables } from "./options/known-variables.js";
+import { type OptionValues, parseOptions } from "./options/option.js";
+import { directoryOfFile } from "./services/directory.js";
+import { endProcess, exitCodeOfFailure, listenToEndingSignals } from "./services/lifecycle.js";
+import { exemptLoopbackFromProxies } from "./services/proxies.js";
+import { runService } from "./services/run-service.js";
+import { workerSecurityOf } from "./services/security.js";
+import { observeService, serveApp } from "./services/serve-app.js";
 
-/** What {@link runApp} runs. */
+/** Options of {@link runApp}. */
 export interface RunAppOptions {
   /** Name in logs and traces, such as `upscaler`: the app's own. */
   readonly name: string;
-  /** App id, such as `local/upscaler`: what `apps:` of the file of callers has to name before a caller gets in. */
+  /** App id, such as `local/upscaler`: a caller needs it in `apps:` of the callers file. */
   readonly app: string;
-  /** TCP port where `THROUGHLINE_PORT` says none; 0 takes a free one. */
+  /** TCP port unless `THROUGHLINE_PORT` is set; 0 takes a free one. */
   readonly port: number;
-  /** Makes the app of what this process has for it. */
+  /** Creates the app with the logger, telemetry and clients of this process. */
   readonly create: (host: AppHost) => App | Promise<App>;
 }
 
 /**
- * Runs an app as this process, as the environment says: `THROUGHLINE_HOST` and `_PORT`; `_METRICS_PORT` (where
- * Prometheus finds metrics); `_APPS` (app ids and targets of the apps that it may call) or `_APPS_FILE` (which has their policies and credentials too); `_WORKER_TLS_…` and `_WORKER_KEY_FILE` (how it shows itself to them);
- * `_TLS_CERT`, `_TLS_KEY`, `_TLS_CLIENT_CA`, `_CALLERS`, `_INSECURE_OPEN` and `_REFLECTION`; `_GRACE` and `_LOG_LEVEL`; and OpenTelemetry's
- * variables. All mean what they mean for the built-in apps. It says on stdout when it is ready, logs JSON lines on stderr, drains at the
- * first SIGTERM or SIGINT and then ends the process with exit code 0; a second signal ends it at once (143, 130). A start that fails is one
- * line on stderr and exit code 1, a variable that makes no sense likewise and 2.
+ * Runs an app as this process until SIGTERM or another ending signal, and exits.
+ *
+ * Variables, with the meaning that they have for the built-in apps: `THROUGHLINE_HOST`, `_PORT`, `_METRICS_PORT` (Prometheus), `_APPS` (app
+ * ids and targets that the app may call) or `_APPS_FILE` (with policies and credentials), `_WORKER_TLS_…` and `_WORKER_KEY_FILE` (credentials
+ * for them), `_TLS_CERT`, `_TLS_KEY`, `_TLS_CLIENT_CA`, `_CALLERS`, `_INSECURE_OPEN`, `_REFLECTION`, `_GRACE`, `_LOG_LEVEL`, and those of
+ * OpenTelemetry.
+ *
+ * stdout gets one line when the app is ready, stderr JSON lines. The first signal drains the app, and the exit code is 0; a second one exits
+ * at once (143, 130). The exit code is 1 when the start fails and 2 when a variable is wrong, with a line on stderr.
  */
 export async function runApp(options: RunAppOptions): Promise<never> {
   exemptLoopbackFromProxies(process.env);
   const interrupt = listenToEndingSignals();
-  // Whoever reads the output may leave early; the app serves on.
+  // The reader of the output may leave early; the app goes on.
   process.stdout.on("error", () => {});
   process.stderr.on("error", () => {});
   const { env: environment, stdout, stderr } = process;
   const context = { environment, stdout, stderr, interrupt, supervisor: undefined };
   const exitCode = await runInContext(options, context).catch((error: unknown) => {
     if (error !== interrupt.reason) {
-      stderr.write(`${options.name}: ${error instanceof Error ? error.message : error}\n`);
+      stderr.write(`${options.name}: ${messageOf(error)}\n`);
     }
     return exitCodeOfFailure(error);
   });
@@ -66,7 +69,8 @@ async function runInContext(options: RunAppOptions, context: CommandContext): Pr
   if (!appIdPattern.test(appId)) {
     throw new Error(`app id "${appId}" is not of the form owner/name`);
   }
-  const settings = readAppSettings(context.environment, defaultPort);
+  const settings = parseOptions(appOptions(defaultPort));
+  warnOfUnknownVariables(context);
   const { logger, telemetry } = observeService(name, settings.logLevel, context, settings.metricsPort);
   const directory = directoryOf(settings, logger);
   const security = workerSecurityOf(settings, logger);
@@ -75,6 +79,7 @@ async function runInContext(options: RunAppOptions, context: CommandContext): Pr
   return runService(
     {
       name,
+      portSetting: "THROUGHLINE_PORT",
       async start() {
         return serveApp(await create({ apps, telemetry, logger }), { settings, appId, telemetry, logger });
       },
@@ -87,24 +92,27 @@ async function runInContext(options: RunAppOptions, context: CommandContext): Pr
   );
 }
 
-/** The apps that may be called, which may be none. */
-function directoryOf({ apps = {}, appsFile }: AppSettings, logger: Logger): AppDirectory {
+/** The apps that this app may call; there may be none. */
+function directoryOf(
+  { apps = {}, appsFile }: OptionValues<ReturnType<typeof appOptions>>,
+  logger: Logger,
+): AppDirectory {
   const entries = Object.entries(apps);
   if (appsFile !== undefined) {
     if (entries.length > 0) {
-      throw usageError("THROUGHLINE_APPS_FILE says all: THROUGHLINE_APPS does not go with it");
+      throw usageError("THROUGHLINE_APPS_FILE and THROUGHLINE_APPS exclude each other: set one of them");
     }
     return directoryOfFile(appsFile, logger);
   }
   if (entries.length === 0) {
-    const refuse = () => {
-      throw notFound("this app knows no other apps: THROUGHLINE_APPS or THROUGHLINE_APPS_FILE names them");
+    const reject = () => {
+      throw notFound("this app has no other apps: set THROUGHLINE_APPS or THROUGHLINE_APPS_FILE");
     };
-    return { appIds: [], defaultApp: undefined, lookUp: refuse, onChange() {} };
+    return { appIds: [], defaultApp: undefined, lookUp: reject, onChange() {} };
   }
   try {
     return createAppDirectory({ apps: Object.fromEntries(entries.map(([appId, target]) => [appId, { target }])) });
   } catch (error) {
-    throw usageError(`THROUGHLINE_APPS: ${error instanceof Error ? error.message : error}`);
+    throw usageError(`THROUGHLINE_APPS: ${messageOf(error)}`);
   }
 }

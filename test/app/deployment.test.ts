@@ -4,8 +4,7 @@ import { test } from "node:test";
 import { parse } from "yaml";
 import { z } from "zod";
 import { defaultGraceMs, livenessPath, readinessPath, teardownMs } from "../../src/app/lifecycle.js";
-import { graceSetting, workerPortSetting } from "../../src/cli/settings/shared-settings.js";
-import { workerSettings } from "../../src/cli/settings/worker-settings.js";
+import { workerOptions } from "../../src/cli/options/command-options.js";
 import { readPolicies } from "../../src/mesh/grpc/policies.js";
 import { defaultCancelMs } from "../../src/mesh/port/listen.js";
 import { flushMs } from "../../src/trace/telemetry/telemetry.js";
@@ -17,7 +16,7 @@ const page = read("deployment.md");
 /** Milliseconds that an app may take after its grace. */
 const endMs = defaultCancelMs + Math.max(teardownMs, flushMs);
 
-const port = z.object({ port: z.literal(Number(workerPortSetting.default)) });
+const port = z.object({ port: z.literal(workerOptions.port.defaultValue) });
 const manifest = z.object({
   spec: z.object({
     strategy: z.object({ rollingUpdate: z.object({ maxUnavailable: z.literal(0) }) }),
@@ -44,9 +43,9 @@ test("the manifest gives an app all the time that its shutdown may take, and nam
     .template.spec;
   const [{ env, lifecycle }] = containers;
   const values = new Map(env.map(({ name, value }) => [name, value]));
-  assert.equal(values.get("THROUGHLINE_GRACE"), graceSetting.default);
-  assert.equal(values.get("THROUGHLINE_WORKER_PORT"), workerPortSetting.default);
-  const variables = new Set(Object.values(workerSettings).map(({ variable }) => variable));
+  assert.equal(values.get("THROUGHLINE_GRACE"), String(workerOptions.grace.defaultValue));
+  assert.equal(values.get("THROUGHLINE_WORKER_PORT"), String(workerOptions.port.defaultValue));
+  const variables = new Set(Object.values(workerOptions).map(({ envVar }) => envVar));
   assert.deepEqual(
     [...values.keys()].filter((name) => !variables.has(name)),
     [],

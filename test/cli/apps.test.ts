@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { suite, type TestContext, test } from "node:test";
 import { pino } from "pino";
-import { CommandError } from "../../src/cli/command-error.js";
+import { CliError } from "../../src/cli/errors.js";
 import { runProgram } from "../../src/cli/program.js";
 import { createPipelineClient } from "../../src/client/client.js";
 import { createCallerKey, hashCallerKey } from "../../src/mesh/access/caller-keys.js";
@@ -139,7 +139,7 @@ suite("throughline apps", async () => {
     assert.match(await ask("second"), /^APP.*\na\/second .*\n$/);
 
     await assert.rejects(list("--pipeline", pipeline.url), (error) => {
-      return error instanceof CommandError && /it answered 401: this server has to know who calls/.test(error.message);
+      return error instanceof CliError && /it answered 401: this server has to know who calls/.test(error.message);
     });
   });
 
@@ -154,6 +154,6 @@ suite("throughline apps", async () => {
   test("takes a file of apps alone, and says what is wrong with one", async () => {
     const file = await replaceFile(join(folder, "wrong.yaml"), "apps: {a/b: {target: nowhere}}");
     await assert.rejects(list("--apps", file), /wrong\.yaml: target "nowhere" of app "a\/b" is not a gRPC target/);
-    await assert.rejects(list("--apps", file, "--worker", "a/b=h:1"), /--worker and --default-app do not go with it/);
+    await assert.rejects(list("--apps", file, "--worker", "a/b=h:1"), /--apps excludes --worker and --default-app/);
   });
 });

@@ -22,7 +22,7 @@ suite("throughline demo", { concurrency: 2 }, async () => {
     return made;
   };
 
-  test("paints, and tells the picture and all six spans as JSON, whatever the shell says about tracing", async (t) => {
+  test("paints, and tells the image and all six spans as JSON, whatever the shell says about tracing", async (t) => {
     const out = join(await emptyFolder("json"), "heart.png");
     const args = ["demo", " a red\theart ", "--model", model, "--steps", "2", "--seed", "7", "--out", out, "--json"];
     const { code, stdout, stderr } = await runCommand(t, args, {
@@ -80,7 +80,7 @@ suite("throughline demo", { concurrency: 2 }, async () => {
     }
   });
 
-  test("shows a person the picture's file and the trace as a tree, and leaves no process", async (t) => {
+  test("shows a person the image's file and the trace as a tree, and leaves no process", async (t) => {
     const out = join(await emptyFolder("tree"), "heart.png");
     const demo = startCommand(t, ["demo", "--model", model, "--steps", "1", "--seed", "5", "--out", out]);
     assert.deepEqual(await demo.ended, { code: 0, signal: null });
@@ -141,7 +141,7 @@ image-pipeline             image-pipeline TIME
     assert.match(demo.stderr, /^throughline: .* model folder .*no model: model_index\.json: .*\n$/);
   });
 
-  test("says at once that there is no place for the picture", async (t) => {
+  test("says at once that there is no place for the image", async (t) => {
     const { code, stderr } = await runCommand(t, ["demo", "--out", join(folder, "none", "heart.png")]);
     assert.equal(code, 1);
     assert.match(stderr, /^throughline: cannot write .*heart\.png: its folder does not exist\n$/);

@@ -18,7 +18,7 @@ suite("throughline dev", async () => {
   const model = join(await temporaryFolder(), "model");
   before(() => makeSdxlFolder(model));
   const args = ["dev", "--model", model, "--pipeline-port", "0", "--worker-port", "0", "--collector-port", "0"];
-  /** The temporary folder that holds a picture. */
+  /** The temporary folder that holds an image. */
   const folderOf = async (fileName: string) => {
     const folders = (await readdir(tmpdir())).filter((name) => name.startsWith("throughline-images-"));
     return folders.map((name) => join(tmpdir(), name)).find((folder) => existsSync(join(folder, fileName)));
@@ -45,9 +45,9 @@ suite("throughline dev", async () => {
       body: '{"prompt": "a red heart"}',
     });
     const { image, trace_id: traceId } = JSON.parse(await answer.text());
-    const picture = await fetch(image.url);
-    assert.equal(picture.headers.get("content-type"), "image/png");
-    assert.equal((await picture.arrayBuffer()).byteLength, image.file_size);
+    const fetched = await fetch(image.url);
+    assert.equal(fetched.headers.get("content-type"), "image/png");
+    assert.equal((await fetched.arrayBuffer()).byteLength, image.file_size);
 
     const folder = (await folderOf(image.file_name)) ?? "";
     assert.match(folder, /throughline-images-/);
@@ -82,7 +82,7 @@ suite("throughline dev", async () => {
     });
     assert.equal(generated.message, "");
     assert.match(stripVTControlCharacters(generated.stdout), /\nimage-pipeline .*\n(.*\n){4}.*└── upload .*\n$/);
-    assert.match(generated.stderr, /░/);
+    assert.match(generated.stderr, /[░⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]/);
 
     await dev.waitFor(/"kind":"request".*\n/);
     const request = JSON.parse(dev.stdout.trimEnd().split("\n").at(-1) ?? "");

@@ -5,15 +5,15 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { suite, type TestContext, test } from "node:test";
 import { stripVTControlCharacters } from "node:util";
-import { examineNode } from "../../src/cli/doctor/doctor-machine.js";
-import { countNodes } from "../../src/cli/doctor/doctor-profile.js";
-import { renderFindings } from "../../src/cli/doctor/doctor-report.js";
+import { renderFindings } from "../../src/cli/commands/doctor-findings.js";
 import {
-  examineCollector,
-  examineHub,
-  examineImageStore,
-  examinePort,
-} from "../../src/cli/doctor/doctor-surroundings.js";
+  checkCollector,
+  checkHub,
+  checkImageStore,
+  checkNode,
+  checkPort,
+} from "../../src/cli/commands/doctor-machine.js";
+import { countNodes } from "../../src/cli/commands/doctor-model.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { steadyPort } from "../support/steady-port.js";
@@ -58,12 +58,12 @@ suite("throughline doctor", { concurrency: 2 }, async () => {
     );
     assert.equal(code, 1);
     assert.equal(stderr, "");
-    const { canPaint, findings, nodes } = JSON.parse(stdout);
-    assert.equal(canPaint, false);
+    const { canGenerate, findings, nodes } = JSON.parse(stdout);
+    assert.equal(canGenerate, false);
     assert.deepEqual(nodes, {});
     const states = Object.fromEntries(findings.map(({ name, state }: Record<string, string>) => [name, state]));
     assert.equal(states["collector"], "warning");
-    assert.equal(states["picture"], "wrong");
+    assert.equal(states["image"], "wrong");
     assert.match(stdout, /unet\/model\.onnx: expected a file/);
   });
 
@@ -71,10 +71,7 @@ suite("throughline doctor", { concurrency: 2 }, async () => {
     const device = process.platform === "darwin" ? "dml" : "coreml";
     const { code, stdout } = await runCommand(t, ["doctor", "--model", model, "--device", device, ...ports]);
     assert.equal(code, 1);
-    assert.match(
-      stdout,
-      new RegExp(`^WRONG +picture +device ${device} cannot be used: .*backend not found.*only`, "m"),
-    );
+    assert.match(stdout, new RegExp(`^WRONG +image +device ${device} cannot be used: .*backend not found.*only`, "m"));
   });
 
   test("refuses a device that does not exist", async (t) => {
@@ -86,48 +83,48 @@ suite("throughline doctor", { concurrency: 2 }, async () => {
 
 test("a port in use is a warning", async (t) => {
   const port = await takenPort(t);
-  const { state, found } = await examinePort("worker", "127.0.0.1", port);
+  const { state, found } = await checkPort("worker", "127.0.0.1", port);
   assert.deepEqual([state, found], ["warning", `127.0.0.1:${port}: in use`]);
-  assert.equal((await examinePort("worker", "127.0.0.1", 0)).state, "ok");
+  assert.equal((await checkPort("worker", "127.0.0.1", 0)).state, "ok");
 });
 
 test("a collector is reachable, away or not asked for", async (t) => {
   const there = `http://127.0.0.1:${await takenPort(t)}`;
   const away = `127.0.0.1:${await steadyPort()}`;
-  assert.equal((await examineCollector({ OTEL_EXPORTER_OTLP_ENDPOINT: there })).state, "ok");
+  assert.equal((await checkCollector({ OTEL_EXPORTER_OTLP_ENDPOINT: there })).state, "ok");
   const insecure = { OTEL_EXPORTER_OTLP_ENDPOINT: away, OTEL_EXPORTER_OTLP_INSECURE: "true" };
-  const finding = await examineCollector(insecure);
+  const finding = await checkCollector(insecure);
   assert.equal(finding.state, "warning");
   assert.match(finding.found, /^http:\/\/127\.0\.0\.1:\d+ is not reachable: ECONNREFUSED$/);
-  assert.match((await examineCollector({})).found, /^none/);
+  assert.match((await checkCollector({})).found, /^none/);
 });
 
 test("an image store that cannot be written is a warning", async () => {
   const folder = await temporaryFolder();
-  assert.equal((await examineImageStore(folder)).state, "ok");
-  assert.match((await examineImageStore(join(folder, "a/b"))).found, /b will be made$/);
+  assert.equal((await checkImageStore(folder)).state, "ok");
+  assert.match((await checkImageStore(join(folder, "a/b"))).found, /b will be made$/);
   const file = join(folder, "file");
   await writeFile(file, "");
-  assert.match((await examineImageStore(join(file, "images"))).found, /file is no folder$/);
+  assert.match((await checkImageStore(join(file, "images"))).found, /file is no folder$/);
   // The superuser may write anywhere.
   if (process.getuid?.() !== 0) {
     await chmod(folder, 0o500);
-    assert.equal((await examineImageStore(folder)).state, "warning");
+    assert.equal((await checkImageStore(folder)).state, "warning");
     await chmod(folder, 0o700);
   }
 });
 
 test("a Hub that is away is a warning", async () => {
-  const { state, found } = await examineHub(`http://127.0.0.1:${await steadyPort()}`, {});
+  const { state, found } = await checkHub(`http://127.0.0.1:${await steadyPort()}`, {});
   assert.equal(state, "warning");
   assert.match(found, /ECONNREFUSED/);
 });
 
 test("an old Node is wrong", () => {
-  assert.equal(examineNode("18.20.1").state, "wrong");
-  assert.equal(examineNode("20.18.0").state, "wrong");
-  assert.equal(examineNode("20.19.0").state, "ok");
-  assert.equal(examineNode("24.1.0").state, "ok");
+  assert.equal(checkNode("18.20.1").state, "wrong");
+  assert.equal(checkNode("20.18.0").state, "wrong");
+  assert.equal(checkNode("20.19.0").state, "ok");
+  assert.equal(checkNode("24.1.0").state, "ok");
 });
 
 test("a node that ran twice counts once, under the provider that ran it", async () => {
@@ -155,14 +152,14 @@ test("a node that ran twice counts once, under the provider that ran it", async 
   );
 });
 
-test("the report is aligned, and coloured only where it is asked to be", () => {
+test("the report is aligned, and colored only where it is asked to be", () => {
   const findings = [
     { name: "node", state: "ok", found: "20.20.2" },
     { name: "collector", state: "warning", found: "away", remedy: "start it" },
   ] as const;
   const plain = "ok       node       20.20.2\nwarning  collector  away\n                    → start it\n";
-  assert.equal(renderFindings(findings, { coloured: false }), plain);
-  const coloured = renderFindings(findings, { coloured: true });
-  assert.ok(coloured.includes("\u001b[33mwarning"));
-  assert.equal(stripVTControlCharacters(coloured), plain);
+  assert.equal(renderFindings(findings, { colored: false }), plain);
+  const colored = renderFindings(findings, { colored: true });
+  assert.ok(colored.includes("\u001b[33mwarning"));
+  assert.equal(stripVTControlCharacters(colored), plain);
 });

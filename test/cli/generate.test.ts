@@ -18,7 +18,7 @@ import { makeSpan } from "../support/make-span.js";
 import { type ProgramRun, runInProcess } from "./support/run-in-process.js";
 import { startCollector } from "./support/start-collector.js";
 
-const png = Buffer.concat([Buffer.from("89504e470d0a1a0a", "hex"), Buffer.from("the rest of a picture")]);
+const png = Buffer.concat([Buffer.from("89504e470d0a1a0a", "hex"), Buffer.from("the rest of an image")]);
 const traceId = "0af7651916cd43dd8448eb211c80319c";
 
 /** A pipeline that answers what a test says, and serves what a test says. */
@@ -61,30 +61,30 @@ suite("throughline generate, whatever the server says", async () => {
   };
   const generate = (server: string, ...args: readonly string[]) => generateWith({}, server, ...args);
 
-  /** Starts a pipeline that tells of the picture at `path`, or of another one. */
+  /** Starts a pipeline that tells of the image at `path`, or of another one. */
   const startWith = async (t: TestContext, image: MessageInitShape<typeof ImageSchema> = {}) => {
     const pipeline: Awaited<ReturnType<typeof startPipeline>> = await startPipeline(t, () => ({
       traceId,
-      image: { url: `${pipeline.url}/picture.png`, contentType: "image/png", fileSize: png.length, ...image },
+      image: { url: `${pipeline.url}/image.png`, contentType: "image/png", fileSize: png.length, ...image },
     }));
     return pipeline;
   };
 
-  test("a picture of the server is fetched", async (t) => {
+  test("an image of the server is fetched", async (t) => {
     const { url, paths } = await startWith(t);
     const { out, stdout, stderr } = await generate(url);
     assert.deepEqual(await readFile(out), png);
-    assert.deepEqual(paths, ["/picture.png"]);
+    assert.deepEqual(paths, ["/image.png"]);
     assert.equal(stderr, "");
-    assert.match(stdout, new RegExp(`image/png, 29 bytes, seed 0\ntrace ${traceId}\n$`));
+    assert.match(stdout, new RegExp(`image/png, 28 bytes, seed 0\ntrace ${traceId}\n$`));
   });
 
-  test("a picture of another server is fetched with a warning", async (t) => {
+  test("an image of another server is fetched with a warning", async (t) => {
     const other = await startWith(t);
     const { url } = await startWith(t, { url: `${other.url}/elsewhere.png` });
     const { out, stderr } = await generate(url, "--quiet");
     assert.deepEqual(await readFile(out), png);
-    assert.equal(stderr, `throughline: the picture is fetched from ${other.url}, not from ${url}\n`);
+    assert.equal(stderr, `throughline: the image is fetched from ${other.url}, not from ${url}\n`);
   });
 
   test("a redirect is not followed", async (t) => {
@@ -95,7 +95,7 @@ suite("throughline generate, whatever the server says", async () => {
       response.setHeader("location", `${other.url}/secret`);
       response.end();
     });
-    assert.match((await generate(url)).message, /^cannot fetch the picture from \S+: unexpected redirect$/);
+    assert.match((await generate(url)).message, /^cannot fetch the image from \S+: unexpected redirect$/);
     assert.deepEqual(other.paths, []);
   });
 
@@ -106,7 +106,7 @@ suite("throughline generate, whatever the server says", async () => {
       ["\u001b]0;owned\u0007", "\ufffd]0;owned\ufffd"],
     ] as const) {
       const { url } = await startWith(t, { url: told });
-      const message = `the response says that the picture is at "${shown}", which is no http(s) URL`;
+      const message = `the response says that the image is at "${shown}", which is no http(s) URL`;
       assert.equal((await generate(url)).message, message);
     }
   });
@@ -116,14 +116,14 @@ suite("throughline generate, whatever the server says", async () => {
     for (const contentType of ["image/png", "image/jpeg", "image/webp"]) {
       const { url, serve } = await startWith(t, { contentType, fileSize: page.length });
       serve((_request, response) => void response.end(page));
-      assert.equal((await generate(url)).message, `the picture should be ${contentType} and is something else`);
+      assert.equal((await generate(url)).message, `the image should be ${contentType} and is something else`);
     }
     const { url, paths } = await startWith(t, { contentType: "text/\u001b[2Jhtml" });
     assert.match((await generate(url)).message, /"text\/\ufffd\[2Jhtml", which is no type of ours$/);
     assert.deepEqual(paths, []);
   });
 
-  test("a picture that is longer than it should be is not read to its end", async (t) => {
+  test("an image that is longer than it should be is not read to its end", async (t) => {
     const { url, serve } = await startWith(t);
     const left = new Promise<void>((resolve) => {
       serve((_request, response) => {
@@ -138,24 +138,24 @@ suite("throughline generate, whatever the server says", async () => {
         more();
       });
     });
-    assert.match((await generate(url)).message, /: it has more than the 29 bytes that it should have$/);
+    assert.match((await generate(url)).message, /: it has more than the 28 bytes that it should have$/);
     await left;
   });
 
-  test("a picture that would be too large is not asked for", async (t) => {
+  test("an image that would be too large is not asked for", async (t) => {
     const { url, paths } = await startWith(t, { fileSize: 64 * 1024 * 1024 + 1 });
-    const message = "the picture should have 67108865 bytes, and 67108864 are the most";
+    const message = "the image should have 67108865 bytes, and 67108864 are the most";
     assert.equal((await generate(url)).message, message);
     assert.deepEqual(paths, []);
   });
 
-  test("the time of a request covers its picture", async (t) => {
+  test("the time of a request covers its image", async (t) => {
     const { url, serve } = await startWith(t);
     serve((_request, response: Writable) => void response.write(png.subarray(0, 9)));
     assert.match((await generate(url, "--timeout", "5")).message, /: the time for the request is over$/);
   });
 
-  test("a message that announces more than a picture needs is not read", async (t) => {
+  test("a message that announces more than an image needs is not read", async (t) => {
     const server = createServer((_request, response) => {
       response.writeHead(200, { "content-type": "application/connect+proto" });
       // The head of a message of 200 MiB.
@@ -189,7 +189,7 @@ suite("throughline generate, whatever the server says", async () => {
           fileSize: png.length,
         },
       }));
-      assert.match((await generate(url)).stdout, /, 29 bytes, seed 0\n$/);
+      assert.match((await generate(url)).stdout, /, 28 bytes, seed 0\n$/);
       assert.equal(JSON.parse((await generate(url, "--json")).stdout).traceId, "");
     }
   });
@@ -208,8 +208,8 @@ suite("throughline generate, whatever the server says", async () => {
     const collector = await startCollector(t, contractSpans);
     const shown = await generate(url, "--collector", collector.url);
     assert.equal(shown.stderr, "");
-    const [picture, empty, trace, ...tree] = shown.stdout.trimEnd().split("\n");
-    assert.match(picture ?? "", /seed 0$/);
+    const [image, empty, trace, ...tree] = shown.stdout.trimEnd().split("\n");
+    assert.match(image ?? "", /seed 0$/);
     assert.deepEqual([empty, trace], ["", `trace ${traceId}`]);
     assert.deepEqual(tree.map((line) => line.split(" ")[0]).sort(), contractSpans.map(({ name }) => name).sort());
 
@@ -231,7 +231,7 @@ suite("throughline generate, whatever the server says", async () => {
     assert.match(away.stderr, /^throughline: there is no trace: cannot reach http:\/\/127\.0\.0\.1:1: .*\n$/);
   });
 
-  test("the picture is shown on a terminal that can, byte by byte, and on no other", async (t) => {
+  test("the image is shown on a terminal that can, byte by byte, and on no other", async (t) => {
     const { url } = await startWith(t, { width: 64, height: 64 });
     const data = `${png.toString("base64")}`;
     const terminal = { isTTY: true, environment: { TERM: "xterm-kitty", NO_COLOR: "1" } };

@@ -65,7 +65,7 @@ suite("--model with a model of the Hub", { concurrency: 2 }, async () => {
       runCommand(t, ["worker", "--port", "0", "--model", "a/b/c", "--log-level", "silent"], environment),
     ]);
     const words =
-      /model acme\/other: it is not in \S+none\/hub, and HF_HUB_OFFLINE is set; unset it once \(nor is there a folder \S+acme\/other\)$/m;
+      /model acme\/other: it is not in \S+none\/hub, and HF_HUB_OFFLINE is set; unset it once \(and there is no folder \S+acme\/other\)$/m;
     for (const { code, stderr } of [demo, worker]) {
       assert.equal(code, 1);
       assert.match(stderr, words);

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { CommandError } from "../../src/cli/command-error.js";
-import { readHubVariables } from "../../src/cli/settings/hub-variables.js";
+import { CliError } from "../../src/cli/errors.js";
+import { readHubVariables } from "../../src/cli/options/model-options.js";
 
 test("the Hub's variables mean what they mean for Python's huggingface_hub", () => {
   const cacheOf = (environment: Record<string, string>) => readHubVariables(environment).cacheFolder;
@@ -23,6 +23,6 @@ test("the Hub's variables mean what they mean for Python's huggingface_hub", () 
 test("an endpoint that is no URL is refused", () => {
   assert.throws(
     () => readHubVariables({ HF_ENDPOINT: "hub.example.com" }),
-    (error) => error instanceof CommandError && /^HF_ENDPOINT must be .* got "hub\.example\.com"$/.test(error.message),
+    (error) => error instanceof CliError && /^HF_ENDPOINT must be .* got "hub\.example\.com"$/.test(error.message),
   );
 });

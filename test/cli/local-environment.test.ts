@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { localEnvironment } from "../../src/cli/process/local-system.js";
+import { localEnvironment } from "../../src/cli/services/local-system.js";
 
 test("the services of a local system make spans and have no other collector, whatever the shell says", () => {
   const shell = {

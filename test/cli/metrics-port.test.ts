@@ -5,7 +5,7 @@ import { suite, type TestContext, test } from "node:test";
 import { pino } from "pino";
 import { z } from "zod";
 import type { Protection } from "../../src/app/protection.js";
-import { openMetricsPort } from "../../src/cli/service/serve-app.js";
+import { openMetricsPort } from "../../src/cli/services/serve-app.js";
 import { OpenServerError } from "../../src/mesh/port/listen-exposure.js";
 import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
 import { runCommand, startCommand } from "./support/run-command.js";
@@ -66,13 +66,13 @@ test("the metrics are text that Prometheus reads, with and without numbers of an
   assert.equal(response.headers.get("content-type"), "text/plain; version=0.0.4; charset=utf-8");
   const before = parseProm(await response.text());
   assert.ok((before.samples.get("process_memory_usage{}") ?? 0) > 1_000_000);
-  meter.createCounter("throughline.pictures", { unit: "{picture}" }).add(3, { kind: "round" });
+  meter.createCounter("throughline.images", { unit: "{image}" }).add(3, { kind: "round" });
   meter.createHistogram("rpc.server.call.duration", { unit: "s" }).record(45);
   const { types, samples } = parseProm(await (await fetch(url)).text());
-  assert.equal(types.get("throughline_pictures_total"), "counter");
-  assert.equal(samples.get('throughline_pictures_total{kind="round"}'), 3);
+  assert.equal(types.get("throughline_images_total"), "counter");
+  assert.equal(samples.get('throughline_images_total{kind="round"}'), 3);
   assert.equal(types.get("rpc_server_call_duration"), "histogram");
-  assert.equal(samples.get('rpc_server_call_duration_bucket{le="30"}'), 0, "a slow picture has buckets too");
+  assert.equal(samples.get('rpc_server_call_duration_bucket{le="30"}'), 0, "a slow image has buckets too");
   assert.equal(samples.get('rpc_server_call_duration_bucket{le="60"}'), 1);
   assert.equal(samples.get("rpc_server_call_duration_sum{}"), 45);
 });
@@ -123,6 +123,9 @@ suite("services with a port for Prometheus", { concurrency: 2 }, () => {
       OTEL_EXPORTER_PROMETHEUS_PORT: String(port),
     });
     assert.equal(code, 1);
-    assert.match(stderr, new RegExp(`cannot start: 127\\.0\\.0\\.1:${port} is in use`));
+    assert.match(
+      stderr,
+      new RegExp(`cannot start: 127\\.0\\.0\\.1:${port} is in use\\. .*--metrics-port takes another`),
+    );
   });
 });

@@ -2,15 +2,14 @@ import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { suite, type TestContext, test } from "node:test";
 import { create, fromBinary } from "@bufbuild/protobuf";
-import { tellPainting, tellQueued } from "../../src/cli/terminal/painting-news.js";
-import { createProgress, type Progress } from "../../src/cli/terminal/progress.js";
+import { createProgress, type Progress, showQueued, showStage } from "../../src/cli/terminal/progress.js";
 import { ProgressSchema, QueuedSchema, Stage } from "../../src/gen/throughline/v1/image_pb.js";
-import { createFakeTerminal } from "./support/fake-terminal.js";
+import { createFakeTerminal, type FakeTerminal } from "./support/fake-terminal.js";
 
-const painting = (progress: Progress, stage: Stage, step = 0, totalSteps = 0) =>
-  tellPainting(progress, create(ProgressSchema, { stage, step, totalSteps }));
+const staged = (progress: Progress, stage: Stage, step = 0, totalSteps = 0) =>
+  showStage(progress, create(ProgressSchema, { stage, step, totalSteps }));
 const queued = (progress: Progress, position: number, estimatedWaitMs = 0) =>
-  tellQueued(progress, create(QueuedSchema, { position, estimatedWaitMs }));
+  showQueued(progress, create(QueuedSchema, { position, estimatedWaitMs }));
 
 /** What is written while one request runs. */
 function write(output: PassThrough, environment: Readonly<Record<string, string>>, quiet = false): string {
@@ -18,11 +17,11 @@ function write(output: PassThrough, environment: Readonly<Record<string, string>
   progress.phase("starting the services");
   queued(progress, 2);
   queued(progress, 0);
-  painting(progress, Stage.TEXT_ENCODING);
-  painting(progress, Stage.DENOISING, 0, 2);
-  painting(progress, Stage.DENOISING, 2, 2);
-  painting(progress, Stage.VAE_DECODE);
-  painting(progress, Stage.UPLOAD);
+  staged(progress, Stage.TEXT_ENCODING);
+  staged(progress, Stage.DENOISING, 0, 2);
+  staged(progress, Stage.DENOISING, 2, 2);
+  staged(progress, Stage.VAE_DECODE);
+  staged(progress, Stage.UPLOAD);
   progress.above(() => output.write("a warning\n"));
   progress.end();
   progress.end();
@@ -38,8 +37,8 @@ waiting behind 2
 waiting, next in line
 encoding the prompt
 denoising
-decoding the picture
-storing the picture
+decoding the image
+storing the image
 a warning
 `;
 
@@ -50,6 +49,9 @@ function startBar(t: TestContext, columns = 80) {
   const progress = createProgress({ stderr: terminal, environment: { TERM: "xterm" } }, false);
   return { terminal, progress, pass: (ms: number) => t.mock.timers.tick(ms) };
 }
+
+/** What a person sees, with a star for any frame of a spinner. */
+const screen = (terminal: FakeTerminal) => terminal.screen().map((line) => line.replace(/ [⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]/, " *"));
 
 suite("progress", () => {
   test("is a line for each phase where no terminal is, nor one that can redraw, nor anybody who looks", () => {
@@ -66,64 +68,64 @@ suite("progress", () => {
   test("is a bar on a terminal, with stage, step and time left by the pace of the steps", (t) => {
     const { terminal, progress, pass } = startBar(t);
     progress.phase("starting the services");
-    assert.deepEqual(terminal.screen(), [`starting the services  ${"░".repeat(24)}`]);
+    assert.deepEqual(screen(terminal), ["starting the services  *"]);
     pass(3000);
-    assert.deepEqual(terminal.screen(), [`starting the services  ${"░".repeat(24)}  3 s`]);
-    painting(progress, Stage.DENOISING, 0, 20);
+    assert.deepEqual(screen(terminal), [`starting the services  *  3 s`]);
+    staged(progress, Stage.DENOISING, 0, 20);
     pass(50);
-    assert.deepEqual(terminal.screen(), [`denoising              ${"░".repeat(24)}  step 0 of 20`]);
+    assert.deepEqual(screen(terminal), [`denoising              ${"░".repeat(24)}  step 0 of 20`]);
     pass(3950);
-    painting(progress, Stage.DENOISING, 2, 20);
+    staged(progress, Stage.DENOISING, 2, 20);
     pass(50);
-    assert.deepEqual(terminal.screen(), [`denoising              ██${"░".repeat(22)}  step 2 of 20  36 s left`]);
+    assert.deepEqual(screen(terminal), [`denoising              ██${"░".repeat(22)}  step 2 of 20  36 s left`]);
     // It goes by between two steps, and never below nothing.
     pass(1000);
-    assert.match(terminal.screen()[0] ?? "", /step 2 of 20 {2}35 s left$/);
+    assert.match(screen(terminal)[0] ?? "", /step 2 of 20 {2}35 s left$/);
     pass(60_000);
-    assert.match(terminal.screen()[0] ?? "", /step 2 of 20$/);
+    assert.match(screen(terminal)[0] ?? "", /step 2 of 20$/);
     // The newest ten steps count: here a second each.
     for (let step = 3; step <= 15; step++) {
       pass(1000);
-      painting(progress, Stage.DENOISING, step, 20);
+      staged(progress, Stage.DENOISING, step, 20);
     }
     pass(50);
-    assert.match(terminal.screen()[0] ?? "", /step 15 of 20 {2}5 s left$/);
-    painting(progress, Stage.DENOISING, 20, 20);
-    painting(progress, Stage.VAE_DECODE);
+    assert.match(screen(terminal)[0] ?? "", /step 15 of 20 {2}5 s left$/);
+    staged(progress, Stage.DENOISING, 20, 20);
+    staged(progress, Stage.VAE_DECODE);
     pass(50);
-    assert.deepEqual(terminal.screen(), [`decoding the picture   ${"█".repeat(24)}  step 20 of 20`]);
+    assert.deepEqual(screen(terminal), [`decoding the image     ${"█".repeat(24)}  step 20 of 20`]);
     progress.end();
     progress.phase("too late");
     pass(10_000);
-    assert.deepEqual(terminal.screen(), []);
+    assert.deepEqual(screen(terminal), []);
   });
 
   test("tells of the worker's estimate while it waits, and of a download's own unit", (t) => {
     const { terminal, progress, pass } = startBar(t);
     queued(progress, 3, 125_000);
     pass(50);
-    assert.deepEqual(terminal.screen(), [`waiting behind 3       ${"░".repeat(24)}  2 min 5 s left`]);
+    assert.deepEqual(screen(terminal), ["waiting behind 3       *  2 min 5 s left"]);
     pass(65_000);
-    assert.match(terminal.screen()[0] ?? "", / {2}1 min left$/);
+    assert.match(screen(terminal)[0] ?? "", / {2}1 min left$/);
     progress.phase("downloading the model");
     progress.step(5, 10, "MiB");
     pass(50);
-    assert.deepEqual(terminal.screen(), [`downloading the model  ${"█".repeat(12)}${"░".repeat(12)}  5 of 10 MiB`]);
+    assert.deepEqual(screen(terminal), [`downloading the model  ${"█".repeat(12)}${"░".repeat(12)}  5 of 10 MiB`]);
     // Which is not a request's.
     progress.phase("starting the services");
     pass(50);
-    assert.deepEqual(terminal.screen(), [`starting the services  ${"░".repeat(24)}`]);
+    assert.deepEqual(screen(terminal), ["starting the services  *"]);
     progress.end();
   });
 
   test("fits a terminal of any width, which may change, and leaves what stands above as it is", (t) => {
     const { terminal, progress, pass } = startBar(t);
     terminal.write("$ throughline\n");
-    painting(progress, Stage.DENOISING, 0, 20);
+    staged(progress, Stage.DENOISING, 0, 20);
     pass(2000);
-    painting(progress, Stage.DENOISING, 2, 20);
+    staged(progress, Stage.DENOISING, 2, 20);
     pass(50);
-    const wide = terminal.screen();
+    const wide = screen(terminal);
     for (const [columns, line] of [
       [60, `denoising              █${"░".repeat(10)}  step 2 of 20  18 s left`],
       [40, "denoising  step 2 of 20  18 s left"],
@@ -132,34 +134,36 @@ suite("progress", () => {
       [80, wide[1]],
     ] as const) {
       terminal.resize(columns);
-      assert.deepEqual(terminal.screen(), ["$ throughline", line], `${columns} columns`);
+      assert.deepEqual(screen(terminal), ["$ throughline", line], `${columns} columns`);
     }
     terminal.resize(80);
     progress.above(() => terminal.write("a warning\n"));
-    assert.deepEqual(terminal.screen(), ["$ throughline", "a warning", wide[1]]);
+    assert.deepEqual(screen(terminal), ["$ throughline", "a warning", wide[1]]);
     progress.end();
-    assert.deepEqual(terminal.screen(), ["$ throughline", "a warning"]);
+    assert.deepEqual(screen(terminal), ["$ throughline", "a warning"]);
   });
 
   test("is drawn a few times a second, however fast the steps come, and changes no mode of the terminal", (t) => {
     const { terminal, progress, pass } = startBar(t);
     for (let step = 0; step <= 1000; step++) {
-      painting(progress, Stage.DENOISING, step, 1000);
+      staged(progress, Stage.DENOISING, step, 1000);
       pass(1);
     }
     const drawn = terminal.written().split("denoising").length - 1;
     assert.ok(drawn > 10 && drawn <= 22, `drawn ${drawn} times in a second`);
     progress.end();
     // biome-ignore lint/suspicious/noControlCharactersInRegex: terminals are steered by them.
-    assert.doesNotMatch(terminal.written(), /\u001b\[\?|\u001b[78]/);
-    assert.deepEqual(terminal.screen(), []);
+    assert.doesNotMatch(terminal.written(), /\u001b\[\?(?!2026)|\u001b[78]/);
+    // Synchronized output ends with each write.
+    assert.equal(terminal.written().split("\u001b[?2026h").length, terminal.written().split("\u001b[?2026l").length);
+    assert.deepEqual(screen(terminal), []);
   });
 
   test("says that something goes on where a newer pipeline names an unknown stage", () => {
     const output = file();
     const progress = createProgress({ stderr: output, environment: {} }, false);
     // Progress { stage: 99 }
-    tellPainting(progress, fromBinary(ProgressSchema, Uint8Array.of(0x08, 99)));
+    showStage(progress, fromBinary(ProgressSchema, Uint8Array.of(0x08, 99)));
     assert.equal(output.read(), "working\n");
   });
 });

@@ -3,9 +3,11 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { suite, test } from "node:test";
+import type { Option } from "commander";
+import { requestOptions } from "../../src/cli/options/client-options.js";
+import { generateOptions } from "../../src/cli/options/command-options.js";
+import type { OptionGroup } from "../../src/cli/options/option.js";
 import { runProgram } from "../../src/cli/program.js";
-import { generateSettings } from "../../src/cli/settings/generate-settings.js";
-import { requestSettings } from "../../src/cli/settings/request-settings.js";
 import {
   Delivery,
   type GenerationOptions,
@@ -20,7 +22,7 @@ import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { runInProcess } from "./support/run-in-process.js";
 
-const png = Buffer.concat([Buffer.from("89504e470d0a1a0a", "hex"), Buffer.from("the rest of a picture")]);
+const png = Buffer.concat([Buffer.from("89504e470d0a1a0a", "hex"), Buffer.from("the rest of an image")]);
 
 /** Flag, its value, and the field of the options that it becomes. */
 const flags: readonly (readonly [string, string, keyof GenerationOptions, unknown])[] = [
@@ -86,7 +88,7 @@ suite("the flags of a request", async () => {
     assert.equal(requests.length, 1);
     return requests[0]?.options;
   };
-  const out = join(folder, "picture.png");
+  const out = join(folder, "image.png");
 
   for (const [flag, value, field, expected] of flags) {
     test(`--${flag} ${JSON.stringify(value)} becomes ${field}`, async () => {
@@ -97,13 +99,13 @@ suite("the flags of a request", async () => {
     });
   }
 
-  test("are there for every field of the options, in demo for all but how the picture comes", () => {
+  test("are there for every field of the options, in demo for all but how the image comes", () => {
     const fields = new Map(flags.map(([flag, _, field]) => [field, flag]));
-    const flagsOf = (settings: object) => Object.values(settings).map(({ flag }: { flag: string }) => flag);
+    const flagsOf = (settings: OptionGroup) => Object.values(settings).map(({ long }: Option) => long?.slice(2));
     for (const { localName } of GenerationOptionsSchema.fields) {
       const flag = [...fields].find(([field]) => field === localName)?.[1] ?? localName;
-      assert.ok(flagsOf(generateSettings).includes(flag), `generate has no flag for ${localName}`);
-      assert.ok(flag === "delivery" || flagsOf(requestSettings).includes(flag), `demo has no flag for ${localName}`);
+      assert.ok(flagsOf(generateOptions).includes(flag), `generate has no flag for ${localName}`);
+      assert.ok(flag === "delivery" || flagsOf(requestOptions).includes(flag), `demo has no flag for ${localName}`);
     }
   });
 
@@ -115,7 +117,7 @@ suite("the flags of a request", async () => {
     }
   });
 
-  test("a preview is written beside the picture", async () => {
+  test("a preview is written beside the image", async () => {
     await generate("--out", join(folder, "heart.png"), "--preview-interval", "2");
     assert.deepEqual(await readFile(join(folder, "heart-step-2.png")), png);
   });

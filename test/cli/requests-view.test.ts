@@ -5,7 +5,7 @@ import { create } from "@bufbuild/protobuf";
 import { createRequestsDisplay } from "../../src/cli/terminal/requests-view.js";
 import { ProgressSchema, QueuedSchema, Stage } from "../../src/gen/throughline/v1/image_pb.js";
 import { makeSpan } from "../support/make-span.js";
-import { createFakeTerminal } from "./support/fake-terminal.js";
+import { createFakeTerminal, type FakeTerminal } from "./support/fake-terminal.js";
 
 const environment = { TERM: "xterm", NO_COLOR: "1" };
 const request = (id: string, method = "GenerateStream") => ({
@@ -28,6 +28,9 @@ function startDisplay(t: TestContext, columns = 79) {
   return { terminal, display, pass: (ms: number) => t.mock.timers.tick(ms) };
 }
 
+/** What a person sees, with a star for any frame of a spinner. */
+const screen = (terminal: FakeTerminal) => terminal.screen().map((line) => line.replace(/ [⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]/, " *"));
+
 suite("the requests that a person sees", () => {
   test("run as lines of their own, below what has ended and what the services say", (t) => {
     const { terminal, display, pass } = startDisplay(t);
@@ -36,20 +39,20 @@ suite("the requests that a person sees", () => {
     display.began(second);
     display.queued(first, create(QueuedSchema, { position: 1, estimatedWaitMs: 4000 }));
     pass(50);
-    assert.deepEqual(terminal.screen(), [
+    assert.deepEqual(screen(terminal), [
       "the services' URLs",
-      `a1a1a1a1  waiting behind 1       ${"░".repeat(24)}  4 s left`,
-      `b2b2b2b2  running                ${"░".repeat(24)}`,
+      `a1a1a1a1  waiting behind 1       *  4 s left`,
+      `b2b2b2b2  running                *`,
     ]);
-    display.painting(first, denoising(0));
+    display.progress(first, denoising(0));
     pass(1000);
-    display.painting(first, denoising(10));
+    display.progress(first, denoising(10));
     display.above(() => terminal.write("a log's line\n"));
-    assert.deepEqual(terminal.screen(), [
+    assert.deepEqual(screen(terminal), [
       "the services' URLs",
       "a log's line",
       `a1a1a1a1  denoising              ${"█".repeat(11)}${"░".repeat(10)}  step 10 of 20  1 s left`,
-      `b2b2b2b2  running                ${"░".repeat(24)}  2 s`,
+      `b2b2b2b2  running                *  2 s`,
     ]);
     display.answered(first);
     display.ended(first, ended(first));
@@ -60,11 +63,11 @@ suite("the requests that a person sees", () => {
       `root  image-pipeline    1.50 s  ${"█".repeat(47)}`,
       "",
     ];
-    assert.deepEqual(terminal.screen(), [...above, `b2b2b2b2  running                ${"░".repeat(24)}  2 s`]);
+    assert.deepEqual(screen(terminal), [...above, `b2b2b2b2  running                *  2 s`]);
     display.end();
-    assert.deepEqual(terminal.screen(), above.slice(0, -1));
+    assert.deepEqual(screen(terminal), above.slice(0, -1));
     display.above(() => terminal.write("a last line\n"));
-    assert.deepEqual(terminal.screen().at(-1), "a last line");
+    assert.deepEqual(screen(terminal).at(-1), "a last line");
   });
 
   test("fit a narrow terminal, however many they are", (t) => {
@@ -72,15 +75,15 @@ suite("the requests that a person sees", () => {
     const requests = Array.from({ length: 30 }, (_, i) => request(String(10 + i)));
     for (const running of requests) {
       display.began(running);
-      display.painting(running, denoising(1));
+      display.progress(running, denoising(1));
     }
     pass(50);
-    const lines = terminal.screen();
+    const lines = screen(terminal);
     assert.equal(lines.length, 9);
     assert.equal(lines[0], "10101010  denoising");
     assert.equal(lines.at(-1), "and 22 more");
     display.end();
-    assert.deepEqual(terminal.screen(), []);
+    assert.deepEqual(screen(terminal), []);
   });
 
   test("are a line each where no terminal is, and a line of JSON each for programs", () => {
@@ -96,7 +99,7 @@ suite("the requests that a person sees", () => {
       const display = createRequestsDisplay({ stdout, stderr, environment: { TERM: "xterm" } }, how);
       display.began(first);
       display.queued(first, create(QueuedSchema, { position: 0 }));
-      display.painting(first, denoising(1));
+      display.progress(first, denoising(1));
       display.answered(first);
       display.ended(first, ended(first));
       display.ended(second, ended(second, "CANCELLED"));

@@ -23,7 +23,7 @@ suite("services as processes", { concurrency: 2 }, async () => {
 
   /** A worker and a pipeline that knows it. */
   const startBoth = async (t: TestContext, modelFolder: string, pipelineFlags: readonly string[] = []) => {
-    // More grace than a busy machine needs for a picture.
+    // More grace than a busy machine needs for an image.
     const common = ["--port", "0", "--grace", "150"];
     const worker = startCommand(t, ["worker", "--app", "acme/painter", "--model", modelFolder, ...common]);
     const [, , workerPort] = await worker.waitFor(readyAt);
@@ -88,7 +88,7 @@ suite("services as processes", { concurrency: 2 }, async () => {
     for (let event = await next(); event?.case !== "progress" || event.value.step < 1; event = await next()) {
       assert.ok(event);
     }
-    /** Resolves with the picture's media type; rejects with the call's error. */
+    /** Resolves with the image's media type; rejects with the call's error. */
     const result = async () => {
       for (let event = await next(); event !== undefined; event = await next()) {
         if (event.case === "result") {
@@ -154,7 +154,12 @@ suite("services as processes", { concurrency: 2 }, async () => {
     for (const command of ["collector", "pipeline"]) {
       const second = startCommand(t, [command, "--port", port, ...quiet]);
       assert.deepEqual(await second.ended, { code: 1, signal: null });
-      assert.match(second.stderr, new RegExp(`^throughline: .* cannot start: 127\\.0\\.0\\.1:${port} is in use\\n$`));
+      assert.match(
+        second.stderr,
+        new RegExp(
+          `^throughline: .* cannot start: 127\\.0\\.0\\.1:${port} is in use\\. .*--port takes another port.*\\n$`,
+        ),
+      );
     }
   });
 });

@@ -1,15 +1,14 @@
 import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { suite, test } from "node:test";
-import { columnsOf, createTextStyle, isInteractive } from "../../src/cli/terminal/terminal.js";
-import { renderTrace } from "../../src/cli/terminal/trace-view.js";
+import { columnsOf, createTextStyle, isInteractive, renderTrace } from "../../src/cli/terminal/terminal.js";
 import { makeSpan } from "../support/make-span.js";
 
 const file = new PassThrough();
 const terminal = Object.assign(new PassThrough(), { isTTY: true, columns: 80 });
 
 suite("a terminal", () => {
-  test("shows colours unless it is told otherwise, and a file shows none unless it is told to", () => {
+  test("shows colors unless it is told otherwise, and a file shows none unless it is told to", () => {
     const cases: [NodeJS.WritableStream, Record<string, string>, boolean][] = [
       [terminal, {}, true],
       [terminal, { TERM: "xterm" }, true],
@@ -45,7 +44,7 @@ suite("a terminal", () => {
     assert.equal(columnsOf(Object.assign(new PassThrough(), { columns: 0 })), 79);
   });
 
-  test("gets a trace in colours and as wide as it is; a file gets it plain", () => {
+  test("gets a trace in colors and as wide as it is; a file gets it plain", () => {
     const root = makeSpan({ name: "root", endMs: 10 });
     const spans = [root, makeSpan({ name: "below", service: "worker", parentSpanId: root.spanId, endMs: 10 })];
     const plain = `root       image-pipeline   10.0 ms  ${"█".repeat(30)}

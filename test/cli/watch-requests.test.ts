@@ -3,9 +3,9 @@ import { EventEmitter, on, once } from "node:events";
 import { suite, type TestContext, test } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { CommandError } from "../../src/cli/command-error.js";
-import { connectStudio } from "../../src/cli/request/studio-client.js";
-import { type EndedRequest, watchRequests } from "../../src/cli/request/watch-requests.js";
+import { connectStudio } from "../../src/cli/commands/studio-client.js";
+import { type EndedRequest, watchRequests } from "../../src/cli/commands/watch-requests.js";
+import { CliError } from "../../src/cli/errors.js";
 import { StudioService, type WatchRequestsResponseSchema } from "../../src/gen/throughline/studio/v1/studio_pb.js";
 import { Stage } from "../../src/gen/throughline/v1/image_pb.js";
 import { listen } from "../../src/mesh/port/listen.js";
@@ -60,7 +60,7 @@ async function watch(t: TestContext) {
     view: {
       began: ({ traceId: id, method }) => see(`${id.slice(0, 2)} began ${method}`),
       queued: ({ traceId: id }, { position }) => see(`${id.slice(0, 2)} queued ${position}`),
-      painting: ({ traceId: id }, { step }) => see(`${id.slice(0, 2)} step ${step}`),
+      progress: ({ traceId: id }, { step }) => see(`${id.slice(0, 2)} step ${step}`),
       answered: ({ traceId: id }) => see(`${id.slice(0, 2)} answered`),
       ended(_, request) {
         ended.push(request);
@@ -137,7 +137,7 @@ suite("the requests of a pipeline", () => {
     const { say, done } = await watch(t);
     say(new ConnectError("no more", Code.ResourceExhausted));
     await assert.rejects(done, (error) => {
-      assert.ok(error instanceof CommandError);
+      assert.ok(error instanceof CliError);
       assert.match(error.message, /^requests are no longer shown: http:\S+ answered RESOURCE_EXHAUSTED: no more$/);
       return true;
     });

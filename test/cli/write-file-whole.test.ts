@@ -3,8 +3,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
-import { CommandError } from "../../src/cli/command-error.js";
-import { checkPlaceFor, writeFileWhole } from "../../src/cli/request/write-file-whole.js";
+import { checkOutputPath, writeFileWhole } from "../../src/cli/commands/image-file.js";
+import { CliError } from "../../src/cli/errors.js";
 
 suite("writing a file whole", () => {
   let folder: string;
@@ -14,7 +14,7 @@ suite("writing a file whole", () => {
   after(() => rm(folder, { recursive: true }));
 
   const failure = (message: RegExp) => (error: unknown) => {
-    assert.ok(error instanceof CommandError);
+    assert.ok(error instanceof CliError);
     assert.match(error.message, message);
     assert.equal(error.exitCode, 1);
     return true;
@@ -42,9 +42,9 @@ suite("writing a file whole", () => {
   test("says early that there is no place", async () => {
     await mkdir(join(folder, "taken"));
     await writeFile(join(folder, "file"), "");
-    assert.throws(() => checkPlaceFor(join(folder, "none", "x.png")), failure(/its folder does not exist$/));
-    assert.throws(() => checkPlaceFor(join(folder, "file", "x.png")), failure(/file is no folder$/));
-    assert.throws(() => checkPlaceFor(join(folder, "taken")), failure(/it is a folder$/));
-    checkPlaceFor(join(folder, "new.png"));
+    assert.throws(() => checkOutputPath(join(folder, "none", "x.png")), failure(/its folder does not exist$/));
+    assert.throws(() => checkOutputPath(join(folder, "file", "x.png")), failure(/file is no folder$/));
+    assert.throws(() => checkOutputPath(join(folder, "taken")), failure(/it is a folder$/));
+    checkOutputPath(join(folder, "new.png"));
   });
 });

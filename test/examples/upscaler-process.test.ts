@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
+import * as grpc from "@grpc/grpc-js";
+import sharp from "sharp";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
-import sharp from "sharp";
 import { createCallerKey, hashCallerKey } from "../../src/mesh/access/caller-keys.js";
 import { startCommand } from "../cli/support/run-command.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
@@ -168,5 +168,8 @@ test("a variable that makes no sense is one line and exit code 2, a port in use 
   const first = startUpscaler(t, { THROUGHLINE_PORT: "0", THROUGHLINE_LOG_LEVEL: "silent" });
   const port = await first.port();
   const second = await startUpscaler(t, { THROUGHLINE_PORT: port, THROUGHLINE_LOG_LEVEL: "silent" }).ended;
-  assert.deepEqual(second, { code: 1, output: `upscaler: upscaler cannot start: 127.0.0.1:${port} is in use\n` });
+  assert.deepEqual(second, {
+    code: 1,
+    output: `upscaler: upscaler cannot start: 127.0.0.1:${port} is in use. Is another \`throughline dev\` running? THROUGHLINE_PORT takes another port, 0 a free one\n`,
+  });
 });

@@ -3,7 +3,9 @@ import test from "node:test";
 import { type DescMessage, getOption, hasOption, type JsonObject, ScalarType, toJson } from "@bufbuild/protobuf";
 import { FieldRulesSchema, field as fieldRules } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { requestSettings } from "../../src/cli/settings/request-settings.js";
+import { CliError } from "../../src/cli/errors.js";
+import { requestOptions } from "../../src/cli/options/client-options.js";
+import { parseOptions } from "../../src/cli/options/option.js";
 import { GenerateRequestSchema, GenerationOptionsSchema, SchedulerSchema } from "../../src/contracts/contracts.js";
 import { maxPromptLength, type NumberRule, numberRules, schedulers } from "../../src/page/request/request-form.js";
 import { createTestMesh } from "../../src/testing/testing.js";
@@ -63,9 +65,19 @@ for (const name of ["width", "height", "steps", "guidance", "seed"] as const) {
 test("--preview-interval takes what the contract takes; its 0 is said by leaving the flag away", () =>
   assertTakes("previewInterval", { ...ruleOf("previewInterval"), min: 1 }));
 
+/** Whether the command line accepts a value of a flag. */
+function acceptsFlag(name: keyof typeof requestOptions, value: string): boolean {
+  try {
+    return parseOptions(requestOptions, [`${requestOptions[name].long}=${value}`])[name] !== undefined;
+  } catch (error) {
+    assert.ok(error instanceof CliError);
+    return false;
+  }
+}
+
 /** A flag takes both ends, and nothing beyond them or between its steps. */
 function assertTakes(name: keyof typeof optionOf | "previewInterval", { min, max, step }: NumberRule): void {
-  const takes = (value: number) => requestSettings[name].schema.safeParse(String(value)).success;
+  const takes = (value: number) => acceptsFlag(name, String(value));
   const wrong = [min - (step ?? 1), max + (step ?? 1), ...(step === undefined ? [] : [min + step / 2])];
   assert.deepEqual([min, max].filter(takes), [min, max]);
   assert.deepEqual(wrong.filter(takes), []);
@@ -74,7 +86,7 @@ function assertTakes(name: keyof typeof optionOf | "previewInterval", { min, max
 test("the form and --scheduler know each scheduler of the contract", () => {
   const known = SchedulerSchema.values.filter(({ number }) => number !== 0).map(({ number }) => number);
   assert.deepEqual(Array.from(schedulers.values(), ({ value }) => value).sort(), known.sort());
-  const takes = (word: string) => requestSettings.scheduler.schema.safeParse(word).success;
+  const takes = (word: string) => acceptsFlag("scheduler", word);
   assert.deepEqual([...schedulers.keys()].filter(takes), [...schedulers.keys()]);
 });
 

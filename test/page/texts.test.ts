@@ -7,15 +7,7 @@ import { bytesOfDataUri } from "../../src/page/picture/history.js";
 import { traceIdOf } from "../../src/page/request/painting.js";
 import { pictureFileName } from "../../src/page/request/request-form.js";
 import { backOffMs } from "../../src/page/service/connection.js";
-import {
-  askedWords,
-  figuresText,
-  formatAge,
-  formatDuration,
-  roughDuration,
-  serviceColour,
-  valueText,
-} from "../../src/page/shell/format.js";
+import { askedWords, figuresText, formatAge, formatDuration, roughDuration, serviceColour, valueText } from "../../src/page/shell/format.js";
 
 test("durations have three digits, guesses and ages are whole", () => {
   assert.deepEqual([0.4142, 41.42, 414.2, 1534, 75_000, 125_000].map(formatDuration), [
@@ -41,7 +33,7 @@ test("durations have three digits, guesses and ages are whole", () => {
 test("a file name says the prompt and the seed, and is never a path", () => {
   assert.equal(pictureFileName("A red heart, 3D!", 7, "image/png"), "a-red-heart-3d-seed-7.png");
   assert.equal(pictureFileName("../../etc/passwd", 0, "image/webp"), "etc-passwd-seed-0.webp");
-  assert.equal(pictureFileName("😀", 1, "image/jpeg"), "picture-seed-1.jpg");
+  assert.equal(pictureFileName("😀", 1, "image/jpeg"), "image-cb31c4b8-seed-1.jpg");
   assert.equal(pictureFileName("word ".repeat(400), 1, "image/png").length <= 60 + "-seed-1.png".length, true);
 });
 

@@ -1,88 +1,80 @@
-import type { Output } from "../command-context.js";
+import ansiEscapes from "ansi-escapes";
+import { createLogUpdate } from "log-update";
+import type { Output } from "../command.js";
 import { columnsOf } from "./terminal.js";
 
-/** Lines at the foot of a terminal that are drawn anew in their place. */
+/** Lines at the foot of a terminal that are redrawn in place. */
 export interface LiveLines {
-  /** Shows what `draw` gives now, and keeps it up to date. */
+  /** Shows the lines and keeps them up to date. */
   redraw(): void;
-  /** Takes the lines off while something is written above them, to this terminal by whatever stream, and shows them again. */
+  /** Removes the lines while something is written above them, to this terminal by whatever stream, and shows them again. */
   above(write: () => void): void;
-  /** Takes the lines off for good. */
+  /** Removes the lines for good. */
   end(): void;
 }
 
-export interface LiveLinesOptions {
-  /** A terminal. */
-  readonly output: Output;
-  /** The lines for a terminal of so many columns, none of them longer. */
-  readonly draw: (columns: number) => readonly string[];
-}
-
-/** How often lines are drawn without news, in milliseconds: time that is left goes by. */
+/** Time between two redraws without an update, in milliseconds: elapsed time changes too. */
 const tickMs = 250;
 
-/** News that come faster are drawn together, after so many milliseconds. */
+/** Updates within this time are drawn together, in milliseconds. */
 const restMs = 50;
 
-/** Moves the cursor up so many lines. */
-const up = (lines: number) => (lines === 0 ? "" : `\u001b[${lines}A`);
-const eraseToEnd = "\r\u001b[J";
-
 /**
- * Draws lines in their place. The terminal's modes stay as they are: a command that is killed could not set them back. Nothing is drawn
- * before the first {@link LiveLines.redraw}.
+ * Draws lines in place. The cursor stays visible: a killed command could not show it again. Nothing is drawn before the first
+ * {@link LiveLines.redraw}.
+ *
+ * @param draw the lines for a terminal of so many columns, none of them longer.
  */
-export function createLiveLines({ output, draw }: LiveLinesOptions): LiveLines {
+export function createLiveLines(output: Output, draw: (columns: number) => readonly string[]): LiveLines {
+  const update = createLogUpdate(output, { showCursor: true });
   let shown: readonly string[] = [];
   let soon: NodeJS.Timeout | undefined;
   let tick: NodeJS.Timeout | undefined;
   let drawnAt = Number.NEGATIVE_INFINITY;
   let ended = false;
 
-  /** What takes the lines off. A terminal that has become narrower has broken them into more. */
-  const erasing = (): string => {
-    if (shown.length === 0) {
-      return "";
-    }
-    const columns = columnsOf(output) + 1;
-    const rows = shown.reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / columns)), 0);
-    shown = [];
-    return up(rows - 1) + eraseToEnd;
-  };
   const show = (): void => {
     clearTimeout(soon);
     soon = undefined;
     drawnAt = Date.now();
     const lines = draw(columnsOf(output));
-    if (lines.length === shown.length && lines.every((line, i) => line === shown[i])) {
-      return;
-    }
-    const text = erasing() + lines.join("\n");
-    shown = lines;
-    output.write(text);
-  };
-  const redraw = (): void => {
-    if (ended) {
-      return;
-    }
-    if (tick === undefined) {
-      tick = setInterval(show, tickMs).unref();
-      output.on("resize", show);
-    }
-    if (Date.now() - drawnAt >= restMs) {
-      show();
+    if (lines.length === 0) {
+      erase();
     } else {
-      soon ??= setTimeout(show, restMs).unref();
+      update(lines.join("\n"));
+      shown = lines;
     }
   };
   const erase = (): void => {
-    const text = erasing();
-    if (text !== "") {
-      output.write(text);
+    if (shown.length > 0) {
+      shown = [];
+      update.clear();
     }
   };
+  /** A narrower terminal has wrapped the lines: log-update knows nothing of those rows. */
+  const resize = (): void => {
+    const columns = columnsOf(output) + 1;
+    const wrapped = shown.reduce((sum, line) => sum + Math.max(0, Math.ceil(line.length / columns) - 1), 0);
+    if (wrapped > 0) {
+      output.write(ansiEscapes.eraseLines(wrapped + 1));
+    }
+    show();
+  };
   return {
-    redraw,
+    redraw() {
+      if (ended) {
+        return;
+      }
+      if (tick === undefined) {
+        tick = setInterval(show, tickMs).unref();
+        output.on("resize", resize);
+      }
+      if (Date.now() - drawnAt >= restMs) {
+        show();
+      } else {
+        soon ??= setTimeout(show, restMs).unref();
+      }
+    },
     above(write) {
       const wasShown = shown.length > 0;
       erase();
@@ -92,13 +84,11 @@ export function createLiveLines({ output, draw }: LiveLinesOptions): LiveLines {
       }
     },
     end() {
-      if (!ended) {
-        ended = true;
-        clearTimeout(soon);
-        clearInterval(tick);
-        output.removeListener("resize", show);
-        erase();
-      }
+      ended = true;
+      clearTimeout(soon);
+      clearInterval(tick);
+      output.removeListener("resize", resize);
+      erase();
     },
   };
 }

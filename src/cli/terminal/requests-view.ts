@@ -1,30 +1,27 @@
 import { formatDuration, printable } from "../../studio/trace-text.js";
 import { traceToJson } from "../../studio/trace-tree.js";
-import type { CommandContext, Output } from "../command-context.js";
-import type { EndedRequest, RequestsView, WatchedRequest } from "../request/watch-requests.js";
-import { jsonLine } from "./json-line.js";
+import type { CommandContext, Output } from "../command.js";
+import type { EndedRequest, RequestsView, WatchedRequest } from "../commands/watch-requests.js";
 import { createLiveLines } from "./live-lines.js";
-import { tellPainting, tellQueued } from "./painting-news.js";
-import { createProgressLine, type ProgressLine } from "./progress-line.js";
-import { createTextStyle, isInteractive, type TextStyle } from "./terminal.js";
-import { renderTrace } from "./trace-view.js";
+import { createProgressLine, type ProgressLine, showQueued, showStage } from "./progress.js";
+import { createTextStyle, isInteractive, jsonLine, renderTrace, type TextStyle } from "./terminal.js";
 
 /** A view of requests on a terminal or in a file. */
 export interface RequestsDisplay extends RequestsView {
-  /** Writes something else, such as a service's log, without tearing lines. */
+  /** Writes something else, such as the log of a service, without tearing lines. */
   above(write: () => void): void;
-  /** Takes what moves off the terminal. */
+  /** Removes the running requests from the terminal. */
   end(): void;
 }
 
 type Streams = Pick<CommandContext, "stdout" | "stderr" | "environment">;
 
-const still = { began() {}, queued() {}, painting() {}, answered() {}, end() {} };
+const still = { began() {}, queued() {}, progress() {}, answered() {}, end() {} };
 const direct = { above: (write: () => void) => write() };
 
 /**
- * Shows requests to whoever looks: running ones as lines that move on stderr, where that is a terminal; each that has ended as a line on
- * stdout, with its trace as a tree where that is a terminal. `json`: each that has ended as a line of JSON; `quiet`: none.
+ * Shows requests: running ones as live lines on stderr if that is a terminal, ended ones as a line each on stdout, with the trace as a tree
+ * if that is a terminal. `json`: a line of JSON for each ended request; `quiet`: nothing.
  */
 export function createRequestsDisplay(streams: Streams, how: { json: boolean; quiet: boolean }): RequestsDisplay {
   const { stdout, stderr, environment } = streams;
@@ -59,27 +56,24 @@ function describeEnded({ traceId, method, statusCode, durationMs }: EndedRequest
   return [printable(method), code, duration, ...(traceId === "" ? [] : [`trace ${printable(traceId)}`])].join("  ");
 }
 
-/** Most requests that have a line; terminals have few lines, and what is above the first cannot be drawn anew. */
+/** Maximum number of lines: what scrolls off the terminal cannot be redrawn. */
 const mostLines = 8;
 
 function createLiveDisplay(output: Output, ended: RequestsView["ended"]): RequestsDisplay {
   const lines = new Map<WatchedRequest, ProgressLine>();
-  const live = createLiveLines({
-    output,
-    draw(columns) {
-      const drawn = [...lines.entries()].slice(0, mostLines).map(([{ traceId }, line]) => {
-        // As much of the id as tells requests apart.
-        const id = `${printable(traceId).slice(0, 8)}  `;
-        return `${id}${line.draw(Math.max(0, columns - id.length))}`.slice(0, columns);
-      });
-      const more = lines.size - drawn.length;
-      return more > 0 ? [...drawn, `and ${more} more`.slice(0, columns)] : drawn;
-    },
+  const live = createLiveLines(output, (columns) => {
+    const drawn = [...lines.entries()].slice(0, mostLines).map(([{ traceId }, line]) => {
+      // Enough of the id to distinguish requests.
+      const id = `${printable(traceId).slice(0, 8)}  `;
+      return `${id}${line.draw(Math.max(0, columns - id.length))}`.slice(0, columns);
+    });
+    const more = lines.size - drawn.length;
+    return more > 0 ? [...drawn, `and ${more} more`.slice(0, columns)] : drawn;
   });
-  const tell = (request: WatchedRequest, news: (line: ProgressLine) => void): void => {
+  const update = (request: WatchedRequest, report: (line: ProgressLine) => void): void => {
     const line = lines.get(request);
     if (line !== undefined) {
-      news(line);
+      report(line);
       live.redraw();
     }
   };
@@ -90,12 +84,12 @@ function createLiveDisplay(output: Output, ended: RequestsView["ended"]): Reques
       lines.set(request, line);
       live.redraw();
     },
-    queued: (request, queued) => tell(request, (line) => tellQueued(line, queued)),
-    painting: (request, painting) => tell(request, (line) => tellPainting(line, painting)),
-    answered: (request) => tell(request, (line) => line.phase("collecting the trace")),
-    ended(request, told) {
+    queued: (request, queued) => update(request, (line) => showQueued(line, queued)),
+    progress: (request, progress) => update(request, (line) => showStage(line, progress)),
+    answered: (request) => update(request, (line) => line.phase("collecting the trace")),
+    ended(request, summary) {
       lines.delete(request);
-      live.above(() => ended(request, told));
+      live.above(() => ended(request, summary));
       live.redraw();
     },
     above: live.above,

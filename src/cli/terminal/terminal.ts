@@ -1,6 +1,8 @@
 import { styleText } from "node:util";
+import { formatTrace } from "../../studio/trace-text.js";
+import type { SpanRecord } from "../../trace/span-record.js";
 import type { Environment } from "../../trace/telemetry/environment.js";
-import type { Output } from "../command-context.js";
+import type { CommandContext, Output } from "../command.js";
 
 /** Colours and weights of text by Node's names, such as `dim`. */
 export type TextFormat = Parameters<typeof styleText>[0];
@@ -17,7 +19,7 @@ export function isInteractive(output: Output, environment: Environment): boolean
 }
 
 /**
- * Puts colours on text where the output shows them: on a terminal that is not `dumb`. `NO_COLOR` switches them off, and `FORCE_COLOR`, which
+ * Puts colors on text where the output shows them: on a terminal that is not `dumb`. `NO_COLOR` switches them off, and `FORCE_COLOR`, which
  * wins, on, or off with `0` or `false`.
  *
  * @see https://no-color.org
@@ -45,4 +47,46 @@ export function columnsOf(output: Output): number {
 
 function isSet(value: string | undefined): boolean {
   return value !== undefined && !["", "0", "false"].includes(value);
+}
+
+/**
+ * A value as a line of JSON. What could steer a terminal or turn its lines around is escaped: JSON itself wants that of the first 32 characters
+ * only, and such a line is also read by people.
+ */
+export function jsonLine(value: object): string {
+  return `${JSON.stringify(value).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, escaped)}\n`;
+}
+
+/** Outside of the first 65,536 a character has two escapes. */
+function escaped(character: string): string {
+  return Array.from(
+    { length: character.length },
+    (_, i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, "0")}`,
+  ).join("");
+}
+
+/** How long, for a person who waits: whole seconds, rounded up. @example `4 s`, `2 min 5 s`, `1 h 3 min`, `3 d 2 h` */
+export function formatWait(ms: number): string {
+  const seconds = Math.ceil(ms / 1000);
+  if (seconds < 60) {
+    return `${seconds} s`;
+  }
+  const [size, unit, smaller, smallerUnit] =
+    seconds < 3600 ? [60, "min", 1, "s"] : seconds < 86_400 ? [3600, "h", 60, "min"] : [86_400, "d", 3600, "h"];
+  const rest = Math.floor((seconds % size) / smaller);
+  return `${Math.floor(seconds / size)} ${unit}${rest === 0 ? "" : ` ${rest} ${smallerUnit}`}`;
+}
+
+/** A trace as a tree for stdout, with a line break behind it: as wide as the terminal and in colors where there is one. */
+export function renderTrace(
+  spans: readonly SpanRecord[],
+  { stdout, environment }: Pick<CommandContext, "stdout" | "environment">,
+  options: { readonly details?: boolean } = {},
+): string {
+  const text = formatTrace(spans, {
+    ...options,
+    style: createTextStyle(stdout, environment),
+    ...(isInteractive(stdout, environment) && { columns: columnsOf(stdout) }),
+  });
+  return `${text}\n`;
 }

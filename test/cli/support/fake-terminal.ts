@@ -29,7 +29,7 @@ export function createFakeTerminal(columns = 80): FakeTerminal {
     column++;
   };
   // biome-ignore lint/suspicious/noControlCharactersInRegex: terminals are steered by them.
-  const token = /\u001b\[(\d*)A|\u001b\[J|\u001b\[[\d;]*m|\r|\n|[^\u0000-\u001f]/gy;
+  const token = /\u001b\[(\d*)([ABJKG])|\u001b\[\?2026[hl]|\u001b\[[\d;]*m|\r|\n|[^\u0000-\u001f]/gy;
   const take = (text: string): void => {
     token.lastIndex = 0;
     while (token.lastIndex < text.length) {
@@ -38,17 +38,21 @@ export function createFakeTerminal(columns = 80): FakeTerminal {
       if (match === null) {
         throw new Error(`a terminal gets ${JSON.stringify(text.slice(at, at + 20))}`);
       }
-      const [said, up] = match;
-      if (said === "\r") {
+      const [said, count = "", command] = match;
+      if (said === "\r" || command === "G") {
         column = 0;
       } else if (said === "\n") {
         row++;
         column = 0;
         lines[row] ??= "";
-      } else if (up !== undefined) {
-        row = Math.max(0, row - Number(up || 1));
-      } else if (said === "\u001b[J") {
+      } else if (command === "A") {
+        row = Math.max(0, row - Number(count || 1));
+      } else if (command === "B") {
+        row += Number(count || 1);
+      } else if (command === "J") {
         lines = [...lines.slice(0, row), (lines[row] ?? "").slice(0, column)];
+      } else if (command === "K") {
+        lines[row] = count === "2" ? "" : (lines[row] ?? "").slice(0, column);
       } else if (!said.startsWith("\u001b")) {
         put(said);
       }

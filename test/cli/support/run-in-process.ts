@@ -1,7 +1,27 @@
 import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
-import { CommandError } from "../../../src/cli/command-error.js";
+import { CliError } from "../../../src/cli/errors.js";
 import { runProgram } from "../../../src/cli/program.js";
+
+/**
+ * Calls `run` with variables in this process's environment, in place of its own of this project. Options are read before the first wait, so
+ * that tests beside this one see none of them.
+ */
+export function withVariables<Result>(variables: Readonly<Record<string, string>>, run: () => Result): Result {
+  const before = { ...process.env };
+  for (const name of Object.keys(process.env).filter((each) => each.startsWith("THROUGHLINE_"))) {
+    delete process.env[name];
+  }
+  Object.assign(process.env, variables);
+  try {
+    return run();
+  } finally {
+    for (const name of Object.keys(process.env).filter((each) => !(each in before))) {
+      delete process.env[name];
+    }
+    Object.assign(process.env, before);
+  }
+}
 
 /** How a command ended that ran in this process. */
 export interface ProgramEnd {
@@ -28,10 +48,10 @@ export async function runInProcess(args: readonly string[], run: ProgramRun = {}
   const [stdout, stderr] = [open(), open()];
   const interrupt = new AbortController().signal;
   const context = { environment, stdout, stderr, interrupt, supervisor: undefined };
-  const end = await runProgram(args, context).then(
+  const end = await withVariables(environment, () => runProgram(args, context)).then(
     (code) => ({ code, message: "" }),
     (error: unknown) => {
-      assert.ok(error instanceof CommandError, String(error));
+      assert.ok(error instanceof CliError, String(error));
       return { code: error.exitCode, message: error.message };
     },
   );

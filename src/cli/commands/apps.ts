@@ -1,0 +1,169 @@
+import * as http from "node:http";
+import * as https from "node:https";
+import { text } from "node:stream/consumers";
+import { z } from "zod";
+import { createLogger } from "../../app/observe.js";
+import { TextToImageWorkerService } from "../../gen/throughline/v1/worker_pb.js";
+import { type AppStatus, createAppConnections } from "../../mesh/directory/app-connections.js";
+import { createAppConnector } from "../../mesh/directory/app-connector.js";
+import type { WorkerStatus } from "../../mesh/grpc/connection.js";
+import { printable } from "../../studio/trace-text.js";
+import type { CommandContext } from "../command.js";
+import { CliError, exitCodes, messageOf } from "../errors.js";
+import type { appsOptions } from "../options/command-options.js";
+import type { OptionValues } from "../options/option.js";
+import { directoryOf } from "../services/directory.js";
+import { type Access, accessOf, workerSecurityOf } from "../services/security.js";
+import { jsonLine } from "../terminal/terminal.js";
+
+type AppsSettings = OptionValues<typeof appsOptions>;
+
+/** Lists the apps of a directory with their workers' health, and with a running pipeline's figures where it is asked. */
+export async function runApps(settings: AppsSettings, context: CommandContext): Promise<number> {
+  const { pipeline, json } = settings;
+  const { stdout, interrupt } = context;
+  const apps =
+    pipeline === undefined
+      ? await askWorkers(settings, context)
+      : await fetchApps({ pipeline, access: accessOf(settings), interrupt });
+  stdout.write(json ? jsonLine({ apps }) : renderApps(apps));
+  return exitCodes.done;
+}
+
+/** The apps with their workers' health alone: how many calls a worker has, it tells only those who make them. */
+async function askWorkers(settings: AppsSettings, context: CommandContext): Promise<readonly ListedApp[]> {
+  const logger = createLogger({ service: "apps", level: "warn", write: (line) => void context.stderr.write(line) });
+  const connections = createAppConnections({
+    directory: directoryOf(settings, logger),
+    connect: createAppConnector({ security: workerSecurityOf(settings, logger), onRefused() {} }),
+  });
+  try {
+    const apps = await connections.describe(TextToImageWorkerService.typeName);
+    return apps.map((app) => ({
+      ...app,
+      workers: app.workers.map(({ address, health }) => ({ address, health })),
+    }));
+  } finally {
+    connections.close();
+  }
+}
+
+const figure = z.number().nonnegative();
+
+const appsJson: z.ZodType<{ readonly apps: readonly ListedApp[] }> = z.object({
+  apps: z.array(
+    z.object({
+      appId: z.string(),
+      target: z.string(),
+      isDefault: z.boolean(),
+      workers: z.array(
+        z.object({
+          address: z.string(),
+          health: z.enum(["connecting", "serving", "refusing", "down"]),
+          inFlight: figure,
+          others: figure,
+          serviceMs: figure.nullable(),
+          expectedWaitMs: figure.nullable(),
+          refusesForMs: figure,
+          ejected: z.boolean(),
+        }),
+      ),
+    }),
+  ),
+});
+
+/** Which pipeline to ask, and how to get in. */
+export interface AppsQuery {
+  /** Base URL of the pipeline. */
+  readonly pipeline: string;
+  readonly access: Access;
+  readonly interrupt: AbortSignal;
+}
+
+const timeoutMs = 10_000;
+
+/**
+ * Asks a pipeline how its apps are.
+ *
+ * @throws CliError that says what it answered instead, or the reason of `interrupt`.
+ */
+export async function fetchApps({ pipeline, access, interrupt }: AppsQuery): Promise<readonly ListedApp[]> {
+  const url = new URL("/apps", pipeline);
+  try {
+    const { status, body } = await get(url, access, AbortSignal.any([interrupt, AbortSignal.timeout(timeoutMs)]));
+    if (status === 404) {
+      throw new Error("it does not tell of its apps; it does with --show-apps");
+    }
+    if (status !== 200) {
+      throw new Error(`it answered ${status}: ${body}`);
+    }
+    return appsJson.parse(JSON.parse(body)).apps;
+  } catch (error) {
+    interrupt.throwIfAborted();
+    const words =
+      error instanceof z.ZodError || error instanceof SyntaxError ? "its answer is none of a pipeline's" : error;
+    const message = messageOf(words);
+    throw new CliError(`cannot list the apps of ${pipeline}: ${printable(message, 300)}`, { cause: error });
+  }
+}
+
+/** Not fetch: Node's takes no certificate. */
+async function get(url: URL, { tls, authorization }: Access, signal: AbortSignal) {
+  const headers = authorization === undefined ? {} : { authorization };
+  const options = { headers, signal, agent: false } as const;
+  const request = url.protocol === "https:" ? https.get(url, { ...options, ...tls }) : http.get(url, options);
+  const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
+    request.once("response", resolve).once("error", reject);
+  });
+  return { status: response.statusCode, body: await text(response) };
+}
+
+/** A worker with what is known of it: always its health, and the figures of whoever calls it. */
+export type ListedWorker = Pick<WorkerStatus, "address" | "health"> & Partial<WorkerStatus>;
+
+/** An app of the list. */
+export interface ListedApp extends Omit<AppStatus, "workers"> {
+  readonly workers: readonly ListedWorker[];
+}
+
+const healthWords: Record<WorkerStatus["health"], string> = {
+  connecting: "no answer yet",
+  serving: "serving",
+  refusing: "draining or not ready",
+  down: "down",
+};
+
+const heads = ["APP", "WORKER", "HEALTH", "IN FLIGHT", "OF OTHERS", "A CALL", "WAIT"];
+
+/** The apps as a table for a terminal, one line a worker; without figures where nobody told any. */
+export function renderApps(apps: readonly ListedApp[]): string {
+  const hasFigures = apps.some(({ workers }) => workers.some(({ inFlight }) => inFlight !== undefined));
+  const columns = hasFigures ? heads.length : 3;
+  const rows = [heads, ...apps.flatMap(rowsOf)].map((row) => row.slice(0, columns));
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
+  return rows
+    .map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  "))
+    .map((line) => `${line.trimEnd()}\n`)
+    .join("");
+}
+
+function rowsOf({ appId, target, isDefault, workers }: ListedApp): string[][] {
+  const name = `${printable(appId)}${isDefault ? " (default)" : ""}`;
+  if (workers.length === 0) {
+    return [[name, printable(target), "no address known"]];
+  }
+  return workers.map((worker) => [name, printable(worker.address), healthOf(worker), ...figuresOf(worker)]);
+}
+
+function healthOf({ health, ejected, refusesForMs = 0 }: ListedWorker): string {
+  const full = refusesForMs > 0 ? `, full for ${seconds(refusesForMs)}` : "";
+  return `${healthWords[health]}${ejected ? ", left out" : ""}${full}`;
+}
+
+function figuresOf({ inFlight, others, serviceMs, expectedWaitMs }: ListedWorker): string[] {
+  return [String(inFlight ?? ""), String(others ?? ""), seconds(serviceMs), seconds(expectedWaitMs)];
+}
+
+function seconds(ms: number | null | undefined): string {
+  return ms === null || ms === undefined ? "?" : `${(ms / 1000).toFixed(1)} s`;
+}

@@ -1,0 +1,110 @@
+import { resolve } from "node:path";
+import { Delivery } from "../../gen/throughline/v1/image_pb.js";
+import { traceToJson } from "../../studio/trace-tree.js";
+import type { SpanRecord } from "../../trace/span-record.js";
+import type { CommandContext } from "../command.js";
+import { CliError, exitCodes } from "../errors.js";
+import { defaultCollectorUrl } from "../options/client-options.js";
+import type { generateOptions } from "../options/command-options.js";
+import type { OptionValues } from "../options/option.js";
+import { accessOf } from "../services/security.js";
+import { renderImage } from "../terminal/inline-image.js";
+import { createProgress } from "../terminal/progress.js";
+import { jsonLine, renderTrace } from "../terminal/terminal.js";
+import { checkOutputPath, describeImage, imageFileName, saveImage, savePreviewsOf } from "./image-file.js";
+import { requestImage } from "./request-image.js";
+import { connectStudio, fetchTrace } from "./studio-client.js";
+
+type GenerateSettings = OptionValues<typeof generateOptions>;
+
+/** Anything else that a server calls a trace id is none, and could steer the terminal. */
+const traceIdPattern = /^[0-9a-f]{32}$/;
+
+/** Asks a pipeline that runs elsewhere for one image and writes it to a file. */
+export async function runGenerate(
+  settings: GenerateSettings,
+  context: CommandContext,
+  prompt: string,
+): Promise<number> {
+  const { server, timeout, quiet, json } = settings;
+  const { stdout, interrupt } = context;
+  const path = resolve(settings.out ?? imageFileName(prompt, settings.format));
+  checkOutputPath(path);
+  const access = accessOf(settings);
+  const progress = createProgress(context, quiet || json);
+  const timeoutMs = Math.ceil(timeout * 1000);
+  const begin = performance.now();
+  try {
+    const response = await requestImage(
+      { ...settings, prompt, delivery: deliveryOf(settings) },
+      { server, access, timeoutMs, interrupt, progress, onPreview: savePreviewsOf(path) },
+    );
+    progress.end();
+    const { image, bytes } = await saveImage(path, response, {
+      ...context,
+      server,
+      timeoutMs: Math.max(0, begin + timeoutMs - performance.now()),
+    });
+    const { seed } = response;
+    const traceId = traceIdPattern.test(response.traceId) ? response.traceId : "";
+    if (json) {
+      const spans = settings.collector === undefined ? {} : traceToJson(await traceOf(traceId, settings, context));
+      stdout.write(jsonLine({ traceId, seed, image, ...spans }));
+      return exitCodes.done;
+    }
+    stdout.write(`${renderImage({ ...image, bytes }, settings, context)}${describeImage(image, seed)}\n`);
+    if (traceId !== "") {
+      const spans = await traceOf(traceId, settings, context);
+      stdout.write(`${spans.length === 0 ? "" : "\n"}trace ${traceId}\n`);
+      stdout.write(spans.length === 0 ? "" : renderTrace(spans, context));
+    }
+  } finally {
+    progress.end();
+  }
+  return exitCodes.done;
+}
+
+/** A person waits for the trace of an image that is there already. */
+const traceIdleMs = 1000;
+const traceWaitMs = 1200;
+
+/** The trace, if a collector has it in time. Only one that was named is missed when it does not answer. */
+async function traceOf(traceId: string, settings: GenerateSettings, context: CommandContext): Promise<SpanRecord[]> {
+  const { server, collector } = settings;
+  const { stderr, interrupt } = context;
+  const asked = collector ?? (isOnThisMachine(server) ? defaultCollectorUrl : undefined);
+  if (traceId === "" || asked === undefined) {
+    return [];
+  }
+  try {
+    // Without the caller's key, which is for the pipeline alone.
+    const source = connectStudio(asked);
+    return await fetchTrace({ ...source, traceId, idleMs: traceIdleMs, waitMs: traceWaitMs, interrupt });
+  } catch (error) {
+    if (error === interrupt.reason || !(error instanceof CliError)) {
+      throw error;
+    }
+    if (collector !== undefined) {
+      stderr.write(`throughline: there is no trace: ${error.message}\n`);
+    }
+    return [];
+  }
+}
+
+function isOnThisMachine(server: string): boolean {
+  return /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(new URL(server).hostname);
+}
+
+function deliveryOf({ delivery, tlsCa }: GenerateSettings): Delivery {
+  switch (delivery) {
+    case "url":
+      return Delivery.URL;
+    case "data-uri":
+      return Delivery.DATA_URI;
+    case "inline":
+      return Delivery.INLINE;
+    case undefined:
+      // A fetch of the image's URL would know nothing of the authorities.
+      return tlsCa === undefined ? Delivery.UNSPECIFIED : Delivery.DATA_URI;
+  }
+}

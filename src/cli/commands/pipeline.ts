@@ -1,0 +1,42 @@
+import { createPipelineApp, pipelineName } from "../../pipeline/pipeline-app.js";
+import type { CommandContext } from "../command.js";
+import type { pipelineOptions } from "../options/command-options.js";
+import type { OptionValues } from "../options/option.js";
+import { directoryOf } from "../services/directory.js";
+import { imageStoreOf } from "../services/image-folder.js";
+import { runService } from "../services/run-service.js";
+import { hostCheckOf, workerSecurityOf } from "../services/security.js";
+import { observeService, serveApp } from "../services/serve-app.js";
+import { studioOf } from "../services/studio.js";
+
+type PipelineSettings = OptionValues<typeof pipelineOptions>;
+
+/** Runs ImagePipeline until a signal ends it. */
+export async function runPipeline(settings: PipelineSettings, context: CommandContext): Promise<number> {
+  const { publicUrl, trustTraceparent, showApps, corsOrigins, logLevel, metricsPort } = settings;
+  const { logger, telemetry } = observeService(pipelineName, logLevel, context, metricsPort);
+  const directory = directoryOf(settings, logger);
+  return runService(
+    {
+      name: pipelineName,
+      portSetting: "--pipeline-port",
+      async start() {
+        const app = createPipelineApp({
+          directory,
+          workerSecurity: workerSecurityOf(settings, logger),
+          store: await imageStoreOf(settings, logger),
+          publicUrl,
+          corsOrigins,
+          trustTraceparent,
+          showApps,
+          extension: await studioOf(settings, { directory, hosts: hostCheckOf(settings), logger }),
+          telemetry,
+          logger,
+        });
+        return serveApp(app, { settings, telemetry, logger });
+      },
+      finish: () => telemetry.shutdown(),
+    },
+    context,
+  );
+}

@@ -1,0 +1,122 @@
+import { createPipelineClient } from "../../client/client.js";
+import {
+  type Delivery,
+  type Progress as GenerationProgress,
+  ImageFormat,
+  Scheduler,
+} from "../../gen/throughline/v1/image_pb.js";
+import type { GenerateResponse } from "../../gen/throughline/v1/pipeline_pb.js";
+import { CliError } from "../errors.js";
+import type { Access } from "../services/security.js";
+import { type ProgressReporter, showQueued, showStage } from "../terminal/progress.js";
+import { maxImageBytes } from "./image-file.js";
+import { createServerTransport, describeCallFailure } from "./studio-client.js";
+
+/** An image in base64, and room for what is said of it. */
+const maxMessageBytes = Math.ceil((maxImageBytes * 4) / 3) + 1024 * 1024;
+
+/** The contract's word for each name on the command line. */
+const schedulers = {
+  "euler-discrete": Scheduler.EULER_DISCRETE,
+  "euler-ancestral": Scheduler.EULER_ANCESTRAL,
+  "dpmpp-2m": Scheduler.DPMPP_2M,
+  "dpmpp-2m-karras": Scheduler.DPMPP_2M_KARRAS,
+  ddim: Scheduler.DDIM,
+  lcm: Scheduler.LCM,
+} as const;
+
+const formats = { png: ImageFormat.PNG, jpeg: ImageFormat.JPEG, webp: ImageFormat.WEBP } as const;
+
+/** What to paint; absent fields are the model's own affair. */
+export interface ImageRequest {
+  readonly prompt: string;
+  readonly workerApp: string | undefined;
+  readonly seed: number | undefined;
+  readonly steps: number | undefined;
+  readonly guidance: number | undefined;
+  readonly negative: string | undefined;
+  readonly scheduler: keyof typeof schedulers | undefined;
+  /** Pixels. */
+  readonly width: number | undefined;
+  /** Pixels. */
+  readonly height: number | undefined;
+  readonly format: keyof typeof formats | undefined;
+  /** Denoising steps from one preview to the next; undefined for none. */
+  readonly previewInterval: number | undefined;
+  readonly delivery: Delivery;
+}
+
+/** Where to ask, and how to show what happens. */
+export interface ImageCall {
+  /** Base URL of the pipeline. */
+  readonly server: string;
+  /** @default none is needed */
+  readonly access?: Access | undefined;
+  readonly timeoutMs: number | undefined;
+  readonly interrupt: AbortSignal;
+  readonly progress: ProgressReporter;
+  /** Gets each preview. */
+  readonly onPreview: (preview: GenerationProgress) => void;
+}
+
+/**
+ * Asks a pipeline for an image and shows its progress.
+ *
+ * @throws CliError that says the code and the message, or that the command was interrupted.
+ */
+export async function requestImage(request: ImageRequest, call: ImageCall): Promise<GenerateResponse> {
+  const { prompt, workerApp, negative, steps, guidance, seed, scheduler, width, height } = request;
+  const { format, previewInterval, delivery } = request;
+  const { server, access, timeoutMs, interrupt, progress, onPreview } = call;
+  const client = createPipelineClient({ transport: createServerTransport({ server, access, maxMessageBytes }) });
+  try {
+    const events = client.generateStream(
+      {
+        request: {
+          prompt,
+          ...(workerApp !== undefined && { workerApp }),
+          options: {
+            ...(negative !== undefined && { negativePrompt: negative }),
+            ...(steps !== undefined && { numInferenceSteps: steps }),
+            ...(guidance !== undefined && { guidanceScale: guidance }),
+            ...(seed !== undefined && { seed }),
+            ...(scheduler !== undefined && { scheduler: schedulers[scheduler] }),
+            ...(width !== undefined && { width }),
+            ...(height !== undefined && { height }),
+            ...(format !== undefined && { format: formats[format] }),
+            ...(previewInterval !== undefined && { previewInterval }),
+            delivery,
+          },
+        },
+      },
+      { signal: interrupt, ...(timeoutMs !== undefined && { timeoutMs }) },
+    );
+    // To the end: only then is the call known to be good, and its timer gone.
+    let result: GenerateResponse | undefined;
+    for await (const { event } of events) {
+      switch (event.case) {
+        case "queued":
+          showQueued(progress, event.value);
+          break;
+        case "progress":
+          showStage(progress, event.value);
+          if (event.value.preview.length > 0) {
+            onPreview(event.value);
+          }
+          break;
+        case "result":
+          result = event.value;
+          break;
+        case undefined:
+          break;
+      }
+    }
+    if (result !== undefined) {
+      return result;
+    }
+  } catch (error) {
+    interrupt.throwIfAborted();
+    throw new CliError(describeCallFailure(server, error), { cause: error });
+  }
+  throw new CliError(`${server} ended the call without an image`);
+}

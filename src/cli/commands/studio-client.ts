@@ -1,0 +1,187 @@
+import { type JsonValue, toJson } from "@bufbuild/protobuf";
+import { type Value, ValueSchema } from "@bufbuild/protobuf/wkt";
+import { type Client, ConnectError, createClient, type Transport } from "@connectrpc/connect";
+import { codeToString } from "@connectrpc/connect/protocol-connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
+import type { Attributes, AttributeValue } from "@opentelemetry/api";
+import { type Span, StudioService } from "../../gen/throughline/studio/v1/studio_pb.js";
+import { printable } from "../../studio/trace-text.js";
+import type { SpanKindName, SpanRecord } from "../../trace/span-record.js";
+import { CliError } from "../errors.js";
+import type { Access } from "../services/security.js";
+
+export interface ServerTransportOptions {
+  /** Base URL. */
+  readonly server: string;
+  /** @default none is needed */
+  readonly access?: Access | undefined;
+  /** Largest message that is read, in bytes. */
+  readonly maxMessageBytes: number;
+}
+
+/** The way of a command's calls to a server. Not fetch: Node's gives up on a response that is silent for five minutes. */
+export function createServerTransport({ server, access, maxMessageBytes }: ServerTransportOptions): Transport {
+  return createConnectTransport({
+    baseUrl: server,
+    httpVersion: "1.1",
+    readMaxBytes: maxMessageBytes,
+    ...(access && { nodeOptions: access.tls, interceptors: access.interceptors }),
+  });
+}
+
+/** Characters of a server's own words; enough for a list of what it would have taken. */
+const maxMessageLength = 1000;
+
+/** What a failed call to a server is told as. */
+export function describeCallFailure(server: string, cause: unknown): string {
+  const error = ConnectError.from(cause);
+  const code = codeToString(error.code).toUpperCase();
+  // TLS libraries speak in several lines.
+  const message = printable(error.rawMessage.replaceAll(/\s+/g, " ").trim(), maxMessageLength);
+  const said = `${code}: ${message === "" ? "no reason given" : message}`;
+  return isSystemError(error.cause) ? `cannot reach ${server}: ${said}` : `${server} answered ${said}`;
+}
+
+function isSystemError(cause: unknown): boolean {
+  return cause instanceof Error && "syscall" in cause;
+}
+
+/** Spans of a long trace come in one message. */
+const maxMessageBytes = 64 * 1024 * 1024;
+
+/** Milliseconds in which a collector tells what it has. */
+export const studioWaitMs = 10_000;
+
+/** Who tells what runs: a local collector, or a pipeline with a studio. */
+export interface StudioSource {
+  /** Base URL. */
+  readonly server: string;
+  readonly studio: Client<typeof StudioService>;
+}
+
+/** Makes a client of the StudioService at a base URL. */
+export function connectStudio(server: string, access?: Access): StudioSource {
+  return { server, studio: createClient(StudioService, createServerTransport({ server, access, maxMessageBytes })) };
+}
+
+/** Why a collector did not tell of its traces, and what to do. */
+export function collectorFailure(server: string, cause: unknown): CliError {
+  const advice =
+    "throughline dev and throughline collector run one that tells of its traces; --collector names its URL";
+  return new CliError(`${describeCallFailure(server, cause)} (${advice})`, { cause });
+}
+
+/** Which trace, and how long to wait for all of it. */
+export interface TraceQuery extends StudioSource {
+  readonly traceId: string;
+  /** Milliseconds without news of a trace after which it counts as whole; 0 takes what is there now. */
+  readonly idleMs: number;
+  /** Milliseconds after which what is there is taken. */
+  readonly waitMs: number;
+  readonly interrupt: AbortSignal;
+}
+
+/**
+ * Asks for the spans of a trace: at once those of a trace that is whole, else as long as it may take. None: the trace is not known.
+ *
+ * @throws CliError when there is no answer, or the reason of `interrupt`.
+ */
+export async function fetchTrace(query: TraceQuery): Promise<SpanRecord[]> {
+  const { server, studio, traceId, idleMs, waitMs, interrupt } = query;
+  const spans = new Map<string, SpanRecord>();
+  const over = new AbortController();
+  const timer = setTimeout(() => over.abort(), waitMs);
+  try {
+    const signal = AbortSignal.any([interrupt, over.signal]);
+    for await (const response of studio.watchTrace({ traceId, idleMs }, { signal })) {
+      for (const span of response.spans) {
+        spans.set(span.spanId, spanRecordOf(span));
+      }
+      if (idleMs > 0 && missingSpans([...spans.values()]).length === 0) {
+        break;
+      }
+    }
+  } catch (error) {
+    interrupt.throwIfAborted();
+    if (!over.signal.aborted) {
+      throw collectorFailure(server, error);
+    }
+  } finally {
+    clearTimeout(timer);
+    // Ends the call where it was left.
+    over.abort();
+  }
+  return [...spans.values()];
+}
+
+/** A span as the studio tells of it, in the form that trees are made of. It ends at 0 while it runs. */
+export function spanRecordOf(span: Span): SpanRecord {
+  const { traceId, spanId, parentSpanId, name, service, startUnixNano, endUnixNano, statusMessage } = span;
+  return {
+    traceId,
+    spanId,
+    parentSpanId,
+    traceState: "",
+    name,
+    kind: kinds.find((kind) => kind === span.kind) ?? "INTERNAL",
+    service,
+    startUnixNano,
+    endUnixNano,
+    attributes: attributesOf(span.attributes),
+    events: span.events.map((event) => ({
+      name: event.name,
+      timeUnixNano: event.timeUnixNano,
+      attributes: attributesOf(event.attributes),
+    })),
+    links: [],
+    status: { code: statuses.find((status) => status === span.status) ?? "UNSET", message: statusMessage },
+    resource: { "service.name": service },
+  };
+}
+
+const kinds = ["INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"] as const satisfies readonly SpanKindName[];
+const statuses = ["UNSET", "OK", "ERROR"] as const;
+
+function attributesOf(values: Readonly<Record<string, Value>>): Attributes {
+  return Object.fromEntries(
+    Object.entries(values).map(([key, value]) => [key, attributeValueOf(toJson(ValueSchema, value))]),
+  );
+}
+
+/** Attributes are scalars and arrays of one kind of scalar; what a Value holds beyond that becomes JSON text. */
+function attributeValueOf(value: JsonValue): AttributeValue {
+  if (typeof value === "string" || typeof value === "number" || typeof value === "boolean") {
+    return value;
+  }
+  if (Array.isArray(value)) {
+    if (value.every((item) => typeof item === "string")) {
+      return value;
+    }
+    if (value.every((item) => typeof item === "number")) {
+      return value;
+    }
+    if (value.every((item) => typeof item === "boolean")) {
+      return value;
+    }
+  }
+  return value === null ? "" : JSON.stringify(value);
+}
+
+/** The spans that one request makes, as the contract says. */
+const contractSpans = [
+  "image-pipeline",
+  "preprocess-prompt",
+  "call-inference-worker",
+  "inference",
+  "diffusion",
+  "upload",
+] as const;
+
+/**
+ * The contract's spans that have not arrived, or not ended. When none is missing the trace is whole, further spans included: what a service
+ * made of a request ends, and is exported, before its `image-pipeline` or its `inference`.
+ */
+export function missingSpans(spans: readonly SpanRecord[]): string[] {
+  const ended = new Set(spans.filter(({ endUnixNano }) => endUnixNano !== 0n).map(({ name }) => name));
+  return contractSpans.filter((name) => !ended.has(name));
+}

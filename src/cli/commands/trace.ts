@@ -1,0 +1,90 @@
+import type { TraceSummary } from "../../gen/throughline/studio/v1/studio_pb.js";
+import { formatDuration, printable } from "../../studio/trace-text.js";
+import { traceToJson } from "../../studio/trace-tree.js";
+import type { CommandContext } from "../command.js";
+import { CliError, exitCodes, usageError } from "../errors.js";
+import type { traceOptions, tracesOptions } from "../options/command-options.js";
+import type { OptionValues } from "../options/option.js";
+import { accessOf } from "../services/security.js";
+import { createTextStyle, formatWait, jsonLine, renderTrace, type TextStyle } from "../terminal/terminal.js";
+import { collectorFailure, connectStudio, fetchTrace, studioWaitMs } from "./studio-client.js";
+
+/** Prints what a collector has of a trace now. Exit code 1: it has nothing of it; 2: that is no trace id. */
+export async function runTrace(
+  settings: OptionValues<typeof traceOptions>,
+  context: CommandContext,
+  id: string,
+): Promise<number> {
+  const { collector, verbose, json } = settings;
+  const { stdout, interrupt } = context;
+  const traceId = id.toLowerCase();
+  if (!/^[0-9a-f]{32}$/.test(traceId)) {
+    throw usageError(`a trace id is 32 hexadecimal digits, got "${printable(id)}"`);
+  }
+  const source = connectStudio(collector, accessOf(settings));
+  const spans = await fetchTrace({ ...source, traceId, idleMs: 0, waitMs: studioWaitMs, interrupt });
+  if (spans.length === 0) {
+    const advice =
+      "it keeps the newest in memory, and throughline traces lists them; a span comes some seconds after it ended";
+    throw new CliError(`${collector} has no trace ${traceId} (${advice})`);
+  }
+  stdout.write(json ? jsonLine({ traceId, ...traceToJson(spans) }) : renderTrace(spans, context, { details: verbose }));
+  return exitCodes.done;
+}
+
+/** Lists the newest traces of a collector, newest first. */
+export async function runTraces(
+  settings: OptionValues<typeof tracesOptions>,
+  context: CommandContext,
+): Promise<number> {
+  const { collector, limit, json } = settings;
+  const { stdout, environment, interrupt } = context;
+  const { studio } = connectStudio(collector, accessOf(settings));
+  const { traces } = await studio
+    .listTraces({ limit }, { signal: interrupt, timeoutMs: studioWaitMs })
+    .catch((error: unknown) => {
+      interrupt.throwIfAborted();
+      throw collectorFailure(collector, error);
+    });
+  stdout.write(
+    json ? jsonLine({ traces: traces.map(summaryJson) }) : renderTraces(traces, createTextStyle(stdout, environment)),
+  );
+  return exitCodes.done;
+}
+
+function summaryJson(trace: TraceSummary) {
+  const { traceId, name, service, startUnixNano, durationNano, spanCount, errorCount, running } = trace;
+  const startedAt = new Date(Number(startUnixNano / 1_000_000n)).toISOString();
+  return { traceId, name, service, startedAt, durationMs: Number(durationNano) / 1e6, spanCount, errorCount, running };
+}
+
+const heads = ["TRACE", "AGE", "DURATION", "SPANS", "ERRORS", "FIRST SPAN"];
+
+/** Traces as a table for a terminal, one line each; words where there are none. */
+export function renderTraces(traces: readonly TraceSummary[], style: TextStyle): string {
+  if (traces.length === 0) {
+    return "no traces yet\n";
+  }
+  const rows = [heads, ...traces.map(cellsOf)];
+  const widths = heads.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return rows
+    .map((row, i) => {
+      const cells = row.map((cell, column) => cell.padEnd(widths[column] ?? 0));
+      const line = cells.join("  ").trimEnd();
+      return `${i === 0 ? style("dim", line) : traces[i - 1]?.errorCount === 0 ? line : style("red", line)}\n`;
+    })
+    .join("");
+}
+
+function cellsOf(trace: TraceSummary): string[] {
+  const { traceId, name, service, startUnixNano, durationNano, spanCount, errorCount, running } = trace;
+  const age = Math.max(0, Date.now() - Number(startUnixNano / 1_000_000n));
+  return [
+    printable(traceId),
+    formatWait(age),
+    running ? "running" : formatDuration(durationNano),
+    String(spanCount),
+    String(errorCount),
+    name === service ? printable(name) : `${printable(name)} (${printable(service)})`,
+  ];
+}

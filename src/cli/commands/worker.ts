@@ -1,0 +1,72 @@
+import type { Logger } from "pino";
+import { createEngineHost } from "../../worker/engine-host.js";
+import { createWorkerApp, workerName } from "../../worker/worker-app.js";
+import type { CommandContext } from "../command.js";
+import type { workerOptions } from "../options/command-options.js";
+import type { OptionValues } from "../options/option.js";
+import { imageStoreOf } from "../services/image-folder.js";
+import { findModel, showDownload, threadsOf } from "../services/model.js";
+import { runService } from "../services/run-service.js";
+import { observeService, serveApp } from "../services/serve-app.js";
+import { createProgress } from "../terminal/progress.js";
+import { isInteractive } from "../terminal/terminal.js";
+
+/** Runs TextToImageWorker until a signal ends it. */
+export async function runWorker(
+  settings: OptionValues<typeof workerOptions>,
+  context: CommandContext,
+): Promise<number> {
+  const { app: appId, device, precision } = settings;
+  const threads = await threadsOf(settings.threads);
+  const { maxWaiting, publicUrl, trustTraceparent, engineMemory, engineStall } = settings;
+  const observed = observeService(workerName, settings.logLevel, context, settings.metricsPort);
+  const { telemetry } = observed;
+  const logger = observed.logger.child({ app: appId });
+  return runService(
+    {
+      name: appId,
+      portSetting: "--worker-port",
+      async start() {
+        const worker = createWorkerApp({
+          startEngine: async () =>
+            createEngineHost({
+              modelFolder: await fetchedModel(settings.model, context, logger),
+              device,
+              precision,
+              ...(threads !== undefined && { threads }),
+              ...(engineMemory > 0 && { maxMemoryBytes: engineMemory * 2 ** 20 }),
+              stallMs: engineStall * 1000,
+              logger,
+              signal: context.interrupt,
+            }),
+          store: await imageStoreOf(settings, logger),
+          publicUrl,
+          maxWaiting,
+          trustTraceparent,
+          telemetry,
+          logger,
+        });
+        return serveApp(worker, { settings, appId, telemetry, logger });
+      },
+      finish: () => telemetry.shutdown(),
+    },
+    context,
+  );
+}
+
+/** The model's folder. A person at a terminal sees a bar while it is fetched; else the log has it. */
+async function fetchedModel(model: string | undefined, context: CommandContext, logger: Logger): Promise<string> {
+  if (!isInteractive(context.stderr, context.environment)) {
+    return findModel(
+      model,
+      context,
+      showDownload({ phase: (words) => logger.info({ model }, words), step() {} }, false),
+    );
+  }
+  const progress = createProgress(context, false);
+  try {
+    return await findModel(model, context, showDownload(progress, true));
+  } finally {
+    progress.end();
+  }
+}

@@ -1,0 +1,104 @@
+import { flag, option } from "./option.js";
+import { anyText, decimalNumber, httpUrl, nonEmpty, oneOf, wholeNumber } from "./values.js";
+
+/** Base URL of a pipeline on this machine, unless another is configured. */
+export const defaultServerUrl = "http://127.0.0.1:8080";
+
+export const defaultCollectorUrl = "http://127.0.0.1:4317";
+
+const collector = { env: "THROUGHLINE_COLLECTOR", parse: httpUrl } as const;
+
+export const collectorOption = option("--collector <url>", "Base URL of the local collector", {
+  ...collector,
+  default: defaultCollectorUrl,
+});
+
+export const optionalCollectorOption = option(
+  "--collector <url>",
+  "Base URL of a local collector from which the trace is read; with --json the output then contains its spans",
+  { ...collector, absent: `${defaultCollectorUrl} if the pipeline is on this machine, else none` },
+);
+
+export const jsonOption = flag("--json", "Print one JSON object and nothing else");
+export const quietOption = flag("--quiet", "Show neither progress nor an inline image");
+
+/** Credentials of a command for a server. */
+export const accessOptions = {
+  tlsCa: option("--tls-ca <file>", "Certificate authorities of the https:// server's certificate, PEM", {
+    env: "THROUGHLINE_TLS_CA",
+    parse: nonEmpty,
+    absent: "Node's own",
+  }),
+  tlsCert: option("--tls-client-cert <file>", "Client certificate for the server, PEM", {
+    env: "THROUGHLINE_TLS_CLIENT_CERT",
+    parse: nonEmpty,
+    absent: "none",
+  }),
+  tlsKey: option("--tls-client-key <file>", "Private key of the client certificate, PEM", {
+    env: "THROUGHLINE_TLS_CLIENT_KEY",
+    parse: nonEmpty,
+    absent: "none",
+  }),
+  keyFile: option("--key-file <file>", "File with the caller's key", {
+    env: "THROUGHLINE_KEY_FILE",
+    parse: nonEmpty,
+    absent: "none",
+  }),
+};
+
+const side = wholeNumber(64, 2048, 8);
+
+/** What a request for an image takes besides its prompt: the same for `demo` and `generate`. */
+export const requestOptions = {
+  out: option(
+    "--out <file>",
+    "File for the image, replaced if it exists; - for stdout. Its extension sets the format",
+    {
+      parse: nonEmpty,
+      absent: "a name made from the prompt, in the working folder",
+    },
+  ),
+  width: option("--width <pixels>", "Width in pixels, 64 to 2048, a multiple of 8; each model has its own range", {
+    parse: side,
+    absent: "the model's own",
+  }),
+  height: option("--height <pixels>", "Height in pixels, 64 to 2048, a multiple of 8; each model has its own range", {
+    parse: side,
+    absent: "the model's own",
+  }),
+  seed: option("--seed <number>", "Seed of the noise, 0 to 4294967295; the same seed generates the same image", {
+    parse: wholeNumber(0, 2 ** 32 - 1),
+    absent: "random",
+  }),
+  steps: option("--steps <number>", "Denoising steps, 1 to 150", {
+    parse: wholeNumber(1, 150),
+    absent: "the model's own",
+  }),
+  guidance: option("--guidance <scale>", "Guidance scale, 0 to 30: how strictly the image follows the prompt", {
+    parse: decimalNumber(0, 30),
+    absent: "the model's own",
+  }),
+  negative: option("--negative <text>", "What the image should not show", { parse: anyText, absent: "nothing" }),
+  scheduler: option(
+    "--scheduler <name>",
+    "Sampling algorithm: euler-discrete, euler-ancestral, dpmpp-2m, dpmpp-2m-karras, ddim or lcm",
+    {
+      ...oneOf("euler-discrete", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-karras", "ddim", "lcm"),
+      absent: "the model's own",
+    },
+  ),
+  format: option("--format <name>", "Encoding of the image: png, jpeg or webp", {
+    ...oneOf("png", "jpeg", "webp"),
+    absent: "by the extension of --out, else png",
+  }),
+  previewInterval: option(
+    "--preview-interval <steps>",
+    "Steps between two small previews, 1 to 150, written beside the image if the model has previews",
+    { parse: wholeNumber(1, 150), absent: "no previews" },
+  ),
+  inline: option(
+    "--inline <protocol>",
+    "Show the image on the terminal with the protocol of kitty or iterm2; auto where the terminal is known to support one, or never",
+    { env: "THROUGHLINE_INLINE", ...oneOf("auto", "kitty", "iterm2", "never"), default: "auto" },
+  ),
+};

@@ -1,0 +1,103 @@
+import { type Device, parseDevice } from "../../engine/device.js";
+import { appIdPattern } from "../../mesh/app-id.js";
+import { Invalid, type Parse } from "./option.js";
+
+const digits = /^\d{1,16}$/;
+const decimal = /^\d{1,12}(?:\.\d{1,12})?$/;
+
+/** A whole number of a range, both ends included, and a multiple of `multipleOf` where that is given. */
+export function wholeNumber(minimum: number, maximum: number, multipleOf = 1): Parse<number> {
+  const multiple = multipleOf === 1 ? "" : `, a multiple of ${multipleOf}`;
+  return (text) => {
+    const value = Number(text);
+    const fits = digits.test(text) && value >= minimum && value <= maximum && value % multipleOf === 0;
+    return fits ? value : new Invalid(`must be a whole number from ${minimum} to ${maximum}${multiple}`);
+  };
+}
+
+/** A decimal number of a range, both ends included. */
+export function decimalNumber(minimum: number, maximum: number): Parse<number> {
+  return (text) => {
+    const value = Number(text);
+    const fits = decimal.test(text) && value >= minimum && value <= maximum;
+    return fits ? value : new Invalid(`must be a number from ${minimum} to ${maximum}`);
+  };
+}
+
+/** One of some words, as an option's definition. */
+export function oneOf<const Word extends string>(...choices: readonly Word[]) {
+  const parse: Parse<Word> = (text) =>
+    choices.find((word) => word === text) ?? new Invalid(`must be one of ${choices.join(", ")}`);
+  return { choices, parse };
+}
+
+/** A TCP port; 0 takes a free one. */
+export const port: Parse<number> = wholeNumber(0, 65_535);
+
+export const nonEmpty: Parse<string> = (text) => (text === "" ? new Invalid("must not be empty") : text);
+
+export const anyText: Parse<string> = (text) => text;
+
+/** Host name or address to listen on, without a port. */
+export const host: Parse<string> = (text) =>
+  /^[A-Za-z0-9.-]+$|^[0-9A-Fa-f:.]+$/.test(text)
+    ? text
+    : new Invalid("must be a host name or an address without a port");
+
+/** An app id such as `local/text-to-image-worker`. */
+export const appId: Parse<string> = (text) =>
+  appIdPattern.test(text) ? text : new Invalid("must be an app id of the form owner/name");
+
+export const httpUrl: Parse<string> = (text) =>
+  isHttpUrl(text) ? text : new Invalid("must be an http:// or https:// URL");
+
+/** URL of a trace in a backend, with `{traceId}` in the place of the id. */
+export const traceUrl: Parse<string> = (text) => {
+  const filled = text.replaceAll("{traceId}", "0".repeat(32));
+  return filled !== text && isHttpUrl(filled) && !new URL(filled).host.includes("0".repeat(32))
+    ? text
+    : new Invalid(
+        "must be an http:// or https:// URL with {traceId} after its host, such as http://localhost:16686/trace/{traceId}",
+      );
+};
+
+/** The device that a model runs on. */
+export const device: Parse<Device> = (text) =>
+  parseDevice(text) ??
+  new Invalid(
+    "must be auto, cpu, cuda, tensorrt, webgpu, coreml or dml, or the number of a device after cuda, tensorrt or dml, such as cuda:1",
+  );
+
+/** Origins of web pages, separated by commas; `*` for any. */
+export const origins: Parse<readonly string[]> = (text) => {
+  const list = text.split(",");
+  return list.every((origin) => origin === "*" || isOrigin(origin.replace(/:\*$/, "")))
+    ? list
+    : new Invalid("must be * or origins such as http://localhost:5173 or http://localhost:*, without a path");
+};
+
+/**
+ * App ids with their gRPC targets: `owner/name=host:port`, separated by commas. A target may contain commas itself
+ * (`ipv4:10.0.0.1:50052,10.0.0.2:50052`): only a following `owner/name=` ends it.
+ */
+export const workerTargets: Parse<Readonly<Record<string, string>>> = (text) => {
+  const targets = new Map<string, string>();
+  for (const entry of text.split(/,(?=[^,=/]+\/[^,=/]+=)/)) {
+    const index = entry.indexOf("=");
+    const id = entry.slice(0, Math.max(0, index));
+    const target = entry.slice(index + 1);
+    if (!appIdPattern.test(id) || target === "" || /\s/.test(target) || targets.has(id)) {
+      return new Invalid("must be of the form owner/name=host:port, each app once");
+    }
+    targets.set(id, target);
+  }
+  return Object.fromEntries(targets);
+};
+
+export function isHttpUrl(value: string): boolean {
+  return URL.canParse(value) && ["http:", "https:"].includes(new URL(value).protocol);
+}
+
+function isOrigin(value: string): boolean {
+  return isHttpUrl(value) && new URL(value).origin === value;
+}

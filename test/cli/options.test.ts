@@ -1,0 +1,145 @@
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { visitCommands } from "../../src/cli/commands.js";
+import { CliError } from "../../src/cli/errors.js";
+import { directoryOptions } from "../../src/cli/options/app-options.js";
+import { generateOptions, pipelineOptions, workerOptions } from "../../src/cli/options/command-options.js";
+import { type OptionGroup, type OptionValues, parseOptions } from "../../src/cli/options/option.js";
+import { directoryOf } from "../../src/cli/services/directory.js";
+import { withVariables } from "./support/run-in-process.js";
+
+const rejected = (message: string) => (error: unknown) => {
+  assert.ok(error instanceof CliError);
+  assert.equal(error.message, message);
+  assert.equal(error.exitCode, 2);
+  return true;
+};
+
+/** Reads a group's options from flags by name, and from variables. */
+function read<Group extends OptionGroup>(
+  group: Group,
+  flags: Readonly<Record<string, string | true | readonly string[]>> = {},
+  variables: Readonly<Record<string, string>> = {},
+): OptionValues<Group> {
+  const argv = Object.entries(flags).flatMap(([flag, value]) =>
+    value === true ? [`--${flag}`] : [value].flat().map((each) => `--${flag}=${each}`),
+  );
+  return withVariables(variables, () => parseOptions(group, argv));
+}
+
+suite("options", () => {
+  test("a flag beats its variable, a variable beats the default", () => {
+    const environment = { THROUGHLINE_WORKER_PORT: "1111" };
+    assert.equal(read(workerOptions, {}, {}).port, 50_052);
+    assert.equal(read(workerOptions, {}, environment).port, 1111);
+    assert.equal(read(workerOptions, { port: "2222" }, environment).port, 2222);
+  });
+
+  test("an empty variable counts as absent", () => {
+    assert.equal(read(workerOptions, {}, { THROUGHLINE_APP: "" }).app, "local/text-to-image-worker");
+    assert.equal(read(workerOptions, {}, { THROUGHLINE_MODEL: "" }).model, undefined);
+  });
+
+  test("an empty flag is taken as it is", () => {
+    assert.equal(read(generateOptions, { negative: "" }, {}).negative, "");
+    assert.throws(() => read(workerOptions, { model: "" }, {}), rejected('--model must not be empty, got ""'));
+  });
+
+  test("a switch is off, on by its flag, or as its variable says", () => {
+    const trusts = (flags: { "trust-traceparent"?: true | string }, value = "") =>
+      read(pipelineOptions, flags, { THROUGHLINE_PIPELINE_TRUST_TRACEPARENT: value }).trustTraceparent;
+    assert.equal(trusts({}), false);
+    assert.equal(trusts({ "trust-traceparent": true }), true);
+    assert.equal(trusts({}, "true"), true);
+    assert.equal(trusts({}, "0"), false);
+    assert.equal(trusts({ "trust-traceparent": true }, "false"), true);
+    assert.equal(trusts({ "trust-traceparent": "false" }, "true"), false);
+    assert.throws(
+      () => trusts({}, "yes"),
+      /^CliError: THROUGHLINE_PIPELINE_TRUST_TRACEPARENT \(--trust-traceparent\) must be true or false, got "yes"$/,
+    );
+  });
+
+  test("nonsense is refused with the flag's or the variable's name and the value", () => {
+    const wholePort = "must be a whole number from 0 to 65535";
+    for (const value of ["abc", "-1", "65536", "1e3", "0x10", " 80", "80.5", "９"]) {
+      assert.throws(
+        () => read(workerOptions, { port: value }, {}),
+        rejected(`--port ${wholePort}, got ${JSON.stringify(value)}`),
+      );
+      assert.throws(
+        () => read(workerOptions, {}, { THROUGHLINE_WORKER_PORT: value }),
+        rejected(`THROUGHLINE_WORKER_PORT (--port) ${wholePort}, got ${JSON.stringify(value)}`),
+      );
+    }
+    const cases: [OptionGroup, string, string, string][] = [
+      [workerOptions, "app", "127.0.0.1:50052", "must be an app id of the form owner/name"],
+      [workerOptions, "host", "http://localhost", "must be a host name or an address without a port"],
+      [workerOptions, "grace", "-1", "must be a number from 0 to 86400"],
+      [workerOptions, "log-level", "loud", "must be one of trace, debug, info, warn, error, fatal, silent"],
+      [pipelineOptions, "public-url", "ftp://example.com", "must be an http:// or https:// URL"],
+      [
+        pipelineOptions,
+        "cors-origin",
+        "http://localhost:1/page",
+        "must be * or origins such as http://localhost:5173 or http://localhost:*, without a path",
+      ],
+      [generateOptions, "seed", "4294967296", "must be a whole number from 0 to 4294967295"],
+      [generateOptions, "guidance", "NaN", "must be a number from 0 to 30"],
+      [generateOptions, "steps", "0", "must be a whole number from 1 to 150"],
+    ];
+    for (const [group, flag, value, words] of cases) {
+      assert.throws(
+        () => read(group, { [flag]: value }, {}),
+        rejected(`--${flag} ${words}, got ${JSON.stringify(value)}`),
+      );
+    }
+  });
+
+  test("workers are named by a repeated flag or a list", () => {
+    const a = "local/a=127.0.0.1:1";
+    const b = "local/b=ipv4:10.0.0.1:2,10.0.0.2:3";
+    const expected = { "local/a": "127.0.0.1:1", "local/b": "ipv4:10.0.0.1:2,10.0.0.2:3" };
+    assert.deepEqual(read(pipelineOptions, { worker: [a, b] }, {}).workers, expected);
+    assert.deepEqual(read(pipelineOptions, {}, { THROUGHLINE_WORKERS: `${b},${a}` }).workers, expected);
+    const { lookUp } = directoryOf(read(directoryOptions, {}, {}), { error() {}, warn() {} });
+    assert.equal(lookUp("").appId, "local/text-to-image-worker");
+    assert.equal(lookUp("").target, "127.0.0.1:50052");
+    for (const value of ["127.0.0.1:50052", "a=127.0.0.1:1", "local/a=", "local/a=x:1,local/a=y:2", ""]) {
+      assert.throws(
+        () => read(pipelineOptions, { worker: [value] }, {}),
+        rejected(`--worker must be of the form owner/name=host:port, each app once, got ${JSON.stringify(value)}`),
+      );
+    }
+  });
+
+  test("one error names every wrong option", () => {
+    assert.throws(
+      () => read(generateOptions, { width: "100", height: "4096" }, { THROUGHLINE_TIMEOUT: "never" }),
+      rejected(
+        '--width must be a whole number from 64 to 2048, a multiple of 8, got "100"\n' +
+          '--height must be a whole number from 64 to 2048, a multiple of 8, got "4096"\n' +
+          'THROUGHLINE_TIMEOUT (--timeout) must be a number from 0.001 to 86400, got "never"',
+      ),
+    );
+  });
+
+  test("every default passes its own check, and names are used once in a command", () => {
+    visitCommands(({ name, options }) => {
+      const values = read(options);
+      const all = Object.values(options);
+      for (const names of [all.map(({ long }) => long), all.flatMap(({ envVar }) => envVar ?? [])]) {
+        assert.equal(new Set(names).size, names.length, name);
+      }
+      for (const option of all) {
+        const hasDefault = option.defaultValue !== undefined;
+        assert.notEqual(hasDefault, option.defaultValueDescription !== undefined, `${name} ${option.long}`);
+        assert.match(option.envVar ?? "THROUGHLINE_X", /^THROUGHLINE_[A-Z_]+$/);
+        if (hasDefault && !option.isBoolean()) {
+          const flag = { [option.long?.slice(2) ?? ""]: String(option.defaultValue) };
+          assert.deepEqual(read(options, flag), values, `${name} ${option.long}`);
+        }
+      }
+    });
+  });
+});
