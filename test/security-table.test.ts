@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import test from "node:test";
 import { readFileSync } from "node:fs";
+import test from "node:test";
 import { defaultMaxRequestBytes } from "../src/app/create-app.js";
 import { maxExportBytes } from "../src/cli/commands/collector.js";
 import { defaultListenLimits } from "../src/mesh/port/listen-limits.js";

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
-import * as grpc from "@grpc/grpc-js";
-import sharp from "sharp";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
+import sharp from "sharp";
 import { createCallerKey, hashCallerKey } from "../../src/mesh/access/caller-keys.js";
 import { startCommand } from "../cli/support/run-command.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";

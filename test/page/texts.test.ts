@@ -7,7 +7,15 @@ import { bytesOfDataUri } from "../../src/page/picture/history.js";
 import { traceIdOf } from "../../src/page/request/painting.js";
 import { pictureFileName } from "../../src/page/request/request-form.js";
 import { backOffMs } from "../../src/page/service/connection.js";
-import { askedWords, figuresText, formatAge, formatDuration, roughDuration, serviceColour, valueText } from "../../src/page/shell/format.js";
+import {
+  askedWords,
+  figuresText,
+  formatAge,
+  formatDuration,
+  roughDuration,
+  serviceColour,
+  valueText,
+} from "../../src/page/shell/format.js";
 
 test("durations have three digits, guesses and ages are whole", () => {
   assert.deepEqual([0.4142, 41.42, 414.2, 1534, 75_000, 125_000].map(formatDuration), [
