@@ -10,14 +10,23 @@ let decodeTable: Float32Array | undefined;
 
 /** float32 → float16; what is too large becomes infinite. */
 export function encodeFloat16(values: Float32Array): Uint16Array {
-  return Uint16Array.from(values, encodeOne);
+  // A loop: typed arrays' own `from` takes several times as long.
+  const bits = new Uint16Array(values.length);
+  for (let i = 0; i < bits.length; i++) {
+    bits[i] = encodeOne(values[i] ?? 0);
+  }
+  return bits;
 }
 
 /** float16 → float32. */
 export function decodeFloat16(bits: Uint16Array): Float32Array {
   decodeTable ??= Float32Array.from({ length: 0x10000 }, (_, half) => decodeOne(half));
   const table = decodeTable;
-  return Float32Array.from(bits, (half) => table[half] ?? 0);
+  const values = new Float32Array(bits.length);
+  for (let i = 0; i < values.length; i++) {
+    values[i] = table[bits[i] ?? 0] ?? 0;
+  }
+  return values;
 }
 
 function encodeOne(value: number): number {
