@@ -16,7 +16,7 @@ import {
   fixtureTensor,
   writeSafetensors,
 } from "../fixtures/safetensors-file.js";
-import { makeSafetensorsFolder, makeSingleFile } from "../fixtures/safetensors-model.js";
+import { makeSafetensorsFolder, makeSingleFile, partTensors } from "../fixtures/safetensors-model.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 
 /** The graphs are built but not opened: what is wrong is to be found before. */
@@ -221,7 +221,22 @@ describe("a diffusers folder of safetensors", async () => {
   }
 });
 
-describe("weights that do not fit", () => {
+describe("weights that do not fit", async () => {
+  const home = await temporaryFolder();
+  const folder = await makeSafetensorsFolder(join(home, "xl"), { type: "F16" });
+  const unet = join(folder, "unet/diffusion_pytorch_model.safetensors");
+  const vae = join(folder, "vae/diffusion_pytorch_model.safetensors");
+
+  /** Changes the UNet's tensors for one test, and puts them back. */
+  async function withUnet(change: (tensors: Map<string, FixtureTensor>) => void, test: () => Promise<void>) {
+    const tensors = partTensors("unet");
+    change(tensors);
+    await rename(unet, join(home, "unet"));
+    await writeSafetensors(unet, tensors, { type: "F16" });
+    await test();
+    await rename(join(home, "unet"), unet);
+  }
+
   const changes: readonly (readonly [
     what: string,
     change: (tensors: Map<string, FixtureTensor>) => void,
@@ -250,49 +265,53 @@ describe("weights that do not fit", () => {
   ];
   for (const [what, change, fault] of changes) {
     it(`and ${what} are rejected by the tensor's name`, async () => {
-      const folder = await makeSafetensorsFolder(join(await temporaryFolder(), "xl"), {
-        type: "F16",
-        change: (part, tensors) => void (part === "unet" && change(tensors)),
-      });
-      assert.match(await faultOf(folder), fault);
+      await withUnet(change, async () => assert.match(await faultOf(folder), fault));
     });
   }
 
   it("in a type that the engine does not read are rejected by the type's name", async () => {
-    const folder = await makeSafetensorsFolder(join(await temporaryFolder(), "xl"), { type: "F16" });
-    const path = join(folder, "vae/diffusion_pytorch_model.safetensors");
-    const bytes = await readFile(path);
-    await writeFile(path, Buffer.from(bytes.toString("latin1").replaceAll('"F16"', '"I16"'), "latin1"));
+    const bytes = await readFile(vae);
+    await writeFile(vae, Buffer.from(bytes.toString("latin1").replaceAll('"F16"', '"I16"'), "latin1"));
     assert.match(await faultOf(folder), /^vae\/.* of type F32, F16, BF16, found I16$/);
+    await writeFile(vae, bytes);
   });
 
   it("and hold NaN or infinities are rejected at the warm-up, by the tensor's name", async () => {
     for (const value of [Number.NaN, Number.POSITIVE_INFINITY]) {
-      const folder = await makeSafetensorsFolder(join(await temporaryFolder(), "xl"), {
-        type: "F16",
-        change(part, tensors) {
-          if (part === "unet") {
-            tensors.set("conv_out.bias", { shape: [4], values: Float32Array.of(0, value, 0, 0) });
-          }
-        },
+      const change = (tensors: Map<string, FixtureTensor>) =>
+        void tensors.set("conv_out.bias", { shape: [4], values: Float32Array.of(0, value, 0, 0) });
+      await withUnet(change, async () => {
+        const engine = await loadSdxlEngine({ modelFolder: folder });
+        await assert.rejects(engine.warmUp(), (error) => {
+          assert.ok(error instanceof ModelFolderError, String(error));
+          assert.match(
+            error.message,
+            /unet\/diffusion_pytorch_model\.safetensors: expected numbers in conv_out\.bias, found NaN or an infinity/,
+          );
+          return true;
+        });
+        await engine.release();
       });
-      const engine = await loadSdxlEngine({ modelFolder: folder });
-      await assert.rejects(engine.warmUp(), (error) => {
-        assert.ok(error instanceof ModelFolderError, String(error));
-        assert.match(
-          error.message,
-          /unet\/diffusion_pytorch_model\.safetensors: expected numbers in conv_out\.bias, found NaN or an infinity/,
-        );
-        return true;
-      });
-      await engine.release();
     }
   });
 
+  it("and are replaced while they are opened are rejected", async () => {
+    const open = createSessionOpener({ threads: 1 });
+    const fault = await faultOf(folder, async (graph) => {
+      const session = await open(graph);
+      if (graph.subModel === "vae_decoder") {
+        await rename(vae, `${vae}.old`);
+        await writeFile(vae, await readFile(`${vae}.old`));
+      }
+      return session;
+    });
+    assert.match(fault, /^vae\/.*: expected the file that was there when its header was read, found another one$/);
+  });
+
+  // The last, since it spoils the folder.
   it("and are cut off while the engine's process has them open cost that process at most", async () => {
-    const folder = await makeSafetensorsFolder(join(await temporaryFolder(), "xl"), { type: "F16" });
     const engine = await startEngineProcess({ modelFolder: folder, precision: "float16", threads: 1 });
-    await truncate(join(folder, "unet/diffusion_pytorch_model.safetensors"), 4096);
+    await truncate(unet, 4096);
     const request = { prompt: "a", seed: 1, steps: 1, width: 32, height: 32 };
     await assert.rejects(engine.generate(request, { signal: new AbortController().signal }), (error) => {
       assert.ok(error instanceof PaintError && error.kind === "lost", String(error));
@@ -300,21 +319,6 @@ describe("weights that do not fit", () => {
     });
     assert.match(await engine.exited, /^signal SIG/);
     await assert.rejects(startEngineProcess({ modelFolder: folder }), /the file is cut off, fetch it again/);
-  });
-
-  it("and are replaced while they are opened are rejected", async () => {
-    const folder = await makeSafetensorsFolder(join(await temporaryFolder(), "xl"), { type: "F16" });
-    const path = join(folder, "vae/diffusion_pytorch_model.safetensors");
-    const open = createSessionOpener({ threads: 1 });
-    const fault = await faultOf(folder, async (graph) => {
-      const session = await open(graph);
-      if (graph.subModel === "vae_decoder") {
-        await rename(path, `${path}.old`);
-        await writeFile(path, await readFile(`${path}.old`));
-      }
-      return session;
-    });
-    assert.match(fault, /^vae\/.*: expected the file that was there when its header was read, found another one$/);
   });
 });
 
