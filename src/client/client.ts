@@ -8,6 +8,7 @@ import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
+import { cancellableFetch } from "./cancellable-fetch.js";
 
 /** Where a service is, or how to reach it. */
 export type ClientOptions =
@@ -32,5 +33,10 @@ export function createWorkerClient(options: ClientOptions): Client<typeof TextTo
 function transportOf(options: ClientOptions): Transport {
   return "transport" in options
     ? options.transport
-    : createConnectTransport({ baseUrl: options.baseUrl, useBinaryFormat: true });
+    : createConnectTransport({
+        baseUrl: options.baseUrl,
+        useBinaryFormat: true,
+        // Browsers' own fetch hears every abort.
+        ...("process" in globalThis && { fetch: cancellableFetch }),
+      });
 }
