@@ -4,10 +4,14 @@ import { Code, ConnectError, type ConnectRouter, createClient, createRouterTrans
 import { z } from "zod";
 import { createCallLog } from "../../src/app/call-log.js";
 import { createLogger } from "../../src/app/observe.js";
+import { ServerReflection } from "../../src/gen/grpc/reflection/v1/reflection_pb.js";
 import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
 import { callerContextKey } from "../../src/mesh/access/callers.js";
 import { deadlineExceeded, internal, unavailable } from "../../src/mesh/errors/errors.js";
 import { createServerSpanInterceptor } from "../../src/trace/server-span-interceptor.js";
+import { clientPreface, frame, frameFlag, frameType, headerBlock } from "../mesh/support/http2-frames.js";
+import { connectTcp } from "../mesh/support/raw-http.js";
+import { serveEcho } from "../mesh/support/serve-echo.js";
 import { testTelemetry } from "../support/telemetry.js";
 
 const lineSchema = z.looseObject({
@@ -181,3 +185,44 @@ test("what is logged while a span is active has its ids, and what is logged afte
   assert.equal(call.span_id, inside.span_id);
   assert.deepEqual([after.msg, after.trace_id, after.span_id], ["long after", undefined, undefined]);
 });
+
+for (const ofMessage of [false, true]) {
+  test(`a client that resets a bidi stream ${ofMessage ? "inside a message" : "between two messages"} has CANCELLED it, without a stack in the log`, async (t) => {
+    let wrote: (line: string) => void = () => {};
+    const line = new Promise<string>((resolve) => {
+      wrote = resolve;
+    });
+    const logger = createLogger({ service: "painter", level: "debug", write: wrote });
+    let begin = () => {};
+    const begun = new Promise<void>((resolve) => {
+      begin = resolve;
+    });
+    const { url } = await serveEcho(t, {
+      interceptors: [
+        createCallLog({ logger, services: [ServerReflection] }),
+        (next) => (request) => {
+          begin();
+          return next(request);
+        },
+      ],
+    });
+    const socket = await connectTcp(t, Number(new URL(url).port));
+    const head = headerBlock({
+      ":method": "POST",
+      ":scheme": "http",
+      ":authority": "x",
+      ":path": "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+      "content-type": "application/grpc",
+      te: "trailers",
+    });
+    const data = ofMessage ? Buffer.from([0, 0, 0, 0, 9, 1]) : Buffer.alloc(5);
+    socket.write(clientPreface);
+    socket.write(frame(frameType.headers, frameFlag.endHeaders, 1, head));
+    socket.write(frame(frameType.data, 0, 1, data));
+    await begun;
+    // Node's own client would send END_STREAM before the reset.
+    socket.write(frame(frameType.rstStream, 0, 1, Buffer.from([0, 0, 0, 8])));
+    const { level, code, err, reason } = JSON.parse(await line);
+    assert.deepEqual([level, code, err, reason], ["info", "CANCELLED", undefined, undefined]);
+  });
+}

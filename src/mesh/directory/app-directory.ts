@@ -87,16 +87,24 @@ export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
     lookUp(appId) {
       const wanted = appId === "" ? defaultApp : appId;
       if (wanted === undefined) {
-        throw invalidArgument(`no default app is set; the apps are ${appIds.join(", ")}`);
+        throw invalidArgument(`no default app is set; the apps are ${listed(appIds)}`);
       }
       const found = apps.get(wanted);
       // The id asked for is not quoted: it is the caller's text.
       if (found === undefined) {
-        throw notFound(`no such app; the apps are ${appIds.join(", ")}`);
+        throw notFound(`no such app; the apps are ${listed(appIds)}`);
       }
       return found;
     },
   };
+}
+
+/** Ids that an error lists; the others are counted. */
+const maxListed = 10;
+
+function listed(appIds: readonly string[]): string {
+  const more = appIds.length - maxListed;
+  return appIds.slice(0, maxListed).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
 
 function policiesOf(appId: string, policies: PoliciesInput | undefined): Policies {

@@ -24,6 +24,11 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
       settings: { maxConcurrentStreams: limits.maxConcurrentStreams, maxHeaderListSize: limits.maxHeaderBytes },
     },
     (request, response) => {
+      // Until a client has read our SETTINGS, nghttp2 takes header fields of any size up to 64 KiB.
+      if (headerBytes(request.rawHeaders) > limits.maxHeaderBytes) {
+        request.stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+        return;
+      }
       // The stream's event and not the response's: a Trailers-Only answer bypasses the latter.
       request.stream.once("finish", () => request.readableEnded || endUnread(request));
       handler(request, response);
@@ -64,6 +69,11 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
     },
     close: keepalive.close,
   };
+}
+
+/** Size of header fields as SETTINGS_MAX_HEADER_LIST_SIZE counts it: 32 bytes a field besides name and value (RFC 9113 §6.5.2). */
+function headerBytes(rawHeaders: readonly string[]): number {
+  return rawHeaders.reduce((sum, text) => sum + text.length + 16, 0);
 }
 
 /** First wait for the end of a response to be sent, in milliseconds; each further one is twice as long. */

@@ -8,7 +8,10 @@ export interface ListenLimits {
   readonly headersTimeoutMs?: number;
   /** Time for an HTTP/1.1 client to send a whole request, in milliseconds; 408 after it. Default: 60,000. */
   readonly requestTimeoutMs?: number;
-  /** How long an HTTP/1.1 connection may stay open without a request, in milliseconds. Default: 30,000. */
+  /**
+   * How long an HTTP/1.1 connection may stay open without a request, in milliseconds. Longer than the 60 s of load balancers and nginx:
+   * where the server closes first, they send requests into a connection that is gone. Default: 75,000.
+   */
   readonly keepAliveTimeoutMs?: number;
   /**
    * How long an answer may lie ready without its client reading any of it, in milliseconds. The HTTP/1.1 connection is cut, the HTTP/2
@@ -39,7 +42,7 @@ export const defaultListenLimits: Required<ListenLimits> = {
   maxUrlBytes: 4_096,
   headersTimeoutMs: 10_000,
   requestTimeoutMs: 60_000,
-  keepAliveTimeoutMs: 30_000,
+  keepAliveTimeoutMs: 75_000,
   writeTimeoutMs: 60_000,
   maxPipelinedRequests: 32,
   idleSessionTimeoutMs: 1_800_000,

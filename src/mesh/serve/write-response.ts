@@ -24,6 +24,10 @@ export async function writeResponse(
   signal?: AbortSignal,
 ): Promise<void> {
   const header = new Headers(source.header);
+  if (/^application\/(connect\+|grpc-web)/.test(header.get("content-type") ?? "")) {
+    // Else nginx hands a stream on in one piece, at its end.
+    header.set("x-accel-buffering", "no");
+  }
   const closed = new Promise<void>((resolve) => response.once("close", resolve));
   const chunks = source.body?.[Symbol.asyncIterator]();
   let chunk = await chunks?.next();

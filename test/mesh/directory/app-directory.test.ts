@@ -42,6 +42,17 @@ suite("lookUp", () => {
   });
 });
 
+test("a directory of a thousand apps names ten of them, and counts the others", () => {
+  const ids = Array.from({ length: 1_000 }, (_, i) => `a/${String(i).padStart(3, "0")}`);
+  const { lookUp } = createAppDirectory({ apps: Object.fromEntries(ids.map((id) => [id, { target }])) });
+  const listed = `${ids.slice(0, 10).join(", ")} and 990 more`;
+  assert.throws(() => lookUp("b/c"), new ConnectError(`no such app; the apps are ${listed}`, Code.NotFound));
+  assert.throws(
+    () => lookUp(""),
+    new ConnectError(`no default app is set; the apps are ${listed}`, Code.InvalidArgument),
+  );
+});
+
 suite("createAppDirectory", () => {
   const targets = [
     "localhost:1",

@@ -35,6 +35,27 @@ suite("limits", () => {
     await assert.rejects(http2Request(session, "/", { headers }), { code: "ERR_HTTP2_STREAM_ERROR" });
   });
 
+  test("large headers that an HTTP/2 client sends before it has read SETTINGS reset the stream", async (t) => {
+    const { url } = await open(t, {});
+    const session = connectHttp2(t, url);
+    const headers = { "x-large": "x".repeat(17_000) };
+    await assert.rejects(http2Request(session, "/", { headers }), { code: "ERR_HTTP2_STREAM_ERROR" });
+    assert.equal((await http2Request(session, "/")).status, 200);
+  });
+
+  test("an HTTP/1.1 connection without a request outlives the 60 s of load balancers, or has the time of its limit", async (t) => {
+    for (const [limits, header] of [
+      [{}, "timeout=75"],
+      [{ keepAliveTimeoutMs: 120_000 }, "timeout=120"],
+    ] as const) {
+      const { port } = await open(t, limits);
+      const socket = await connectTcp(t, port);
+      socket.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+      const [received] = await once(socket, "data");
+      assert.match(String(received), new RegExp(`^keep-alive: ${header}\r$`, "im"));
+    }
+  });
+
   test("HTTP/1.1 requests beyond the limit of unanswered ones get 503", async (t) => {
     const hold = holdingHandler();
     const { port } = await open(t, { handler: hold.handler, maxPipelinedRequests: 2 });

@@ -5,9 +5,27 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { ImagePipelineService } from "../../../src/gen/throughline/v1/pipeline_pb.js";
 import { listen } from "../../../src/mesh/port/listen.js";
 import { createConnectHandler } from "../../../src/mesh/serve/connect-handler.js";
-import { connectHttp2, connectTcp, envelope } from "../support/raw-http.js";
+import { connectHttp2, connectTcp, envelope, http1 } from "../support/raw-http.js";
+import { serveEcho } from "../support/serve-echo.js";
 
 const generateStream = "/throughline.v1.ImagePipelineService/GenerateStream";
+
+test("a stream that a proxy passes on as HTTP/1.1 tells it not to buffer, one over gRPC has no such field", async (t) => {
+  const { url } = await serveEcho(t);
+  for (const [type, buffering] of [
+    ["application/connect+json", "no"],
+    ["application/grpc-web+json", "no"],
+    ["application/grpc+json", undefined],
+  ] as const) {
+    const response = await http1(url, generateStream, {
+      method: "POST",
+      headers: { "content-type": type },
+      body: envelope('{"request":{"prompt":"x"}}'),
+    });
+    assert.equal(response.status, 200);
+    assert.equal(response.headers["x-accel-buffering"], buffering, type);
+  }
+});
 
 suite("a stream whose client does not read", () => {
   const types = ["application/grpc+json", "application/connect+json"];
