@@ -1,10 +1,8 @@
 import { type Context, isSpanContextValid, ROOT_CONTEXT, trace } from "@opentelemetry/api";
-import { isSdkDisabled, type TelemetryLog, type VariableReader } from "./environment.js";
-import { type Clock, createExportReport } from "./export-report.js";
-import { createConnect } from "./otlp-connection.js";
+import { isSdkDisabled, type VariableReader } from "./environment.js";
 import { type BatchSettings, type OtlpSettings, readBatchSettings, readOtlpSettings } from "./otlp-settings.js";
-import { createRetryQueue } from "./retry-queue.js";
-import { loadSdk, loadSerializers, type logs, type resources } from "./sdk.js";
+import { loadSdk, type logs } from "./sdk.js";
+import { createSignalQueue, type SignalContext, type SignalEnd } from "./signal-queue.js";
 
 /** How the lines of a service's log are exported. */
 export interface LogSettings {
@@ -24,54 +22,30 @@ export function readLogSettings(reader: VariableReader): LogSettings | undefined
   return exporter && { exporter, batch: readBatchSettings(reader, "BLRP") };
 }
 
-/** Options of {@link createLogExport}. */
-export interface LogExportOptions {
-  /** Undefined: nothing is exported. */
-  readonly settings: LogSettings | undefined;
-  readonly resource: () => resources.Resource;
-  /** Name of the instrumentation scope. */
-  readonly scopeName: string;
-  /** Time that a shutdown has for what is queued. */
-  readonly drainMs: number;
-  /** Told when records are lost or wait. It may be the log that is exported: a line a minute goes the same way. */
-  readonly log: TelemetryLog;
-  readonly clock: Clock;
-}
-
 /** Exports the log of one service. */
-export interface LogExport {
+export interface LogExport extends SignalEnd {
   /** Takes a line of the log; see {@link logRecordOfLine}. What is none is left out. */
   write(line: string): void;
-  /** Exports what is left, within the time of a shutdown. */
-  shutdown(): Promise<void>;
-  /** Lets go of what a shutdown left. */
-  close(): void;
 }
 
 /** What is kept while the collector is away. Lines are kept elsewhere too, so it is less than for spans, and has no variables. */
 const retryLimits = { maxItems: 8192, maxBytes: 16 * 1024 * 1024 };
 
-/** Sets up the export of one service's log. Nothing is made global, and nothing is made at all where no log is exported. */
-export function createLogExport(options: LogExportOptions): LogExport {
-  const { settings, resource, scopeName, drainMs, log, clock } = options;
+/**
+ * Sets up the export of one service's log. Nothing is made global, and nothing is made at all where no log is exported.
+ *
+ * @param settings undefined: no log is exported.
+ */
+export function createLogExport(settings: LogSettings | undefined, signal: SignalContext): LogExport {
   if (settings === undefined) {
     return { write() {}, shutdown: () => Promise.resolve(), close() {} };
   }
   const { exporter, batch } = settings;
   const { logs } = loadSdk();
-  const queue = createRetryQueue<logs.ReadableLogRecord[]>({
-    connect: createConnect("logs", exporter),
-    count: ({ length }) => length,
-    size: (records) => loadSerializers().ProtobufLogsSerializer.serializeRequest(records)?.byteLength ?? 0,
-    limits: retryLimits,
-    timeoutMs: Math.min(exporter.timeoutMs, batch.exportTimeoutMillis),
-    drainMs,
-    report: createExportReport({ name: "log records", field: "LogRecords" }, log, clock),
-    clock,
-  });
+  const queue = createSignalQueue("logs", exporter, batch.exportTimeoutMillis, retryLimits, signal);
   const processor = new logs.BatchLogRecordProcessor({ exporter: queue, ...batch });
-  const provider = new logs.LoggerProvider({ resource: resource(), processors: [processor] });
-  const logger = provider.getLogger(scopeName);
+  const provider = new logs.LoggerProvider({ resource: signal.resource(), processors: [processor] });
+  const logger = provider.getLogger(signal.scopeName);
   return {
     write(line) {
       const record = logRecordOfLine(line);

@@ -1,11 +1,9 @@
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
 import { createNoopMeter, type Meter } from "@opentelemetry/api";
-import { isSdkDisabled, maxTimerMs, type TelemetryLog, type VariableReader } from "./environment.js";
-import { type Clock, createExportReport } from "./export-report.js";
-import { createConnect } from "./otlp-connection.js";
+import { isSdkDisabled, maxTimerMs, type VariableReader } from "./environment.js";
 import { type OtlpSettings, readOtlpSettings } from "./otlp-settings.js";
-import { createRetryQueue } from "./retry-queue.js";
-import { loadPrometheus, loadSdk, loadSerializers, loadTemporalities, type metrics, type resources } from "./sdk.js";
+import { loadPrometheus, loadSdk, loadTemporalities, type metrics } from "./sdk.js";
+import { createSignalQueue, type SignalContext, type SignalEnd } from "./signal-queue.js";
 
 /** How the metrics of a service are read. With neither way there are none. */
 export interface MetricsSettings {
@@ -75,15 +73,8 @@ function readPlace(reader: VariableReader, port: number | undefined): Prometheus
 }
 
 /** Options of {@link createMetrics}. */
-export interface MetricsOptions {
+export interface MetricsOptions extends SignalContext {
   readonly settings: MetricsSettings;
-  readonly resource: () => resources.Resource;
-  /** Name of the instrumentation scope. */
-  readonly scopeName: string;
-  /** Time that a shutdown has for the collector. */
-  readonly drainMs: number;
-  readonly log: TelemetryLog;
-  readonly clock: Clock;
   /** More readers. For tests. */
   readonly readers: readonly metrics.MetricReader[];
 }
@@ -95,15 +86,11 @@ export interface PrometheusMetrics extends PrometheusPlace {
 }
 
 /** Metrics of one service. */
-export interface Metrics {
+export interface Metrics extends SignalEnd {
   /** Makes the instruments; one that measures nothing where nobody reads. */
   readonly meter: Meter;
   /** Undefined where no endpoint is wanted. */
   readonly prometheus: PrometheusMetrics | undefined;
-  /** Exports once more and ends, within the time of a shutdown. */
-  shutdown(): Promise<void>;
-  /** Lets go of what a shutdown left. */
-  close(): void;
 }
 
 /**
@@ -146,7 +133,7 @@ const callDurations = (): metrics.ViewOptions => ({
 /** Data points are read elsewhere too, and the next export brings newer ones: fewer are kept than spans. */
 const retryLimits = { maxItems: 16_384, maxBytes: 16 * 1024 * 1024 };
 
-function createPushReader(settings: OtlpMetricsSettings, { drainMs, log, clock }: MetricsOptions) {
+function createPushReader(settings: OtlpMetricsSettings, signal: SignalContext) {
   const { exporter: otlp, intervalMs, temporality } = settings;
   const { CumulativeTemporalitySelector, DeltaTemporalitySelector, LowMemoryTemporalitySelector } = loadTemporalities();
   const selectors = {
@@ -154,24 +141,7 @@ function createPushReader(settings: OtlpMetricsSettings, { drainMs, log, clock }
     delta: DeltaTemporalitySelector,
     lowmemory: LowMemoryTemporalitySelector,
   };
-  // Many backends take traces and no metrics, and nobody wants to read that once a minute.
-  const kind = {
-    name: "metrics",
-    field: "DataPoints",
-    once: true,
-    hint: "not repeated before an export succeeds; OTEL_METRICS_EXPORTER=none exports none",
-  };
-  const queue = createRetryQueue<metrics.ResourceMetrics>({
-    connect: createConnect("metrics", otlp),
-    count: ({ scopeMetrics }) =>
-      scopeMetrics.flatMap((scope) => scope.metrics).reduce((points, metric) => points + metric.dataPoints.length, 0),
-    size: (batch) => loadSerializers().ProtobufMetricsSerializer.serializeRequest(batch)?.byteLength ?? 0,
-    limits: retryLimits,
-    timeoutMs: otlp.timeoutMs,
-    drainMs,
-    report: createExportReport(kind, log, clock),
-    clock,
-  });
+  const queue = createSignalQueue("metrics", otlp, otlp.timeoutMs, retryLimits, signal);
   const reader = new (loadSdk().metrics.PeriodicExportingMetricReader)({
     exporter: { ...queue, selectAggregationTemporality: selectors[temporality] },
     exportIntervalMillis: intervalMs,

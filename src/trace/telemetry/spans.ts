@@ -1,11 +1,12 @@
 import { type Meter, ProxyTracerProvider, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
-import { isSdkDisabled, type TelemetryLog, type VariableReader } from "./environment.js";
-import { type Clock, createExportReport, lossCauses } from "./export-report.js";
+import { isSdkDisabled, type VariableReader } from "./environment.js";
+import { lossCauses } from "./export-report.js";
 import { createConnect } from "./otlp-connection.js";
 import { type BatchSettings, type OtlpSettings, readBatchSettings, readOtlpSettings } from "./otlp-settings.js";
-import { createRetryQueue, type ExportCounts, type RetryQueueLimits } from "./retry-queue.js";
+import type { ExportCounts, RetryQueueLimits } from "./retry-queue.js";
 import { createRunningSpans } from "./running-spans.js";
-import { installContextManager, loadSdk, loadSerializers, type resources, type tracing } from "./sdk.js";
+import { installContextManager, loadSdk, type tracing } from "./sdk.js";
+import { createSignalQueue, type SignalContext, type SignalEnd } from "./signal-queue.js";
 
 /** How tracing is set up. */
 export interface SpanSettings {
@@ -94,24 +95,17 @@ function readSampler(reader: VariableReader): SamplerSettings {
 }
 
 /** Options of {@link createTracing}. */
-export interface TracingOptions {
+export interface TracingOptions extends SignalContext {
   /** Undefined: tracing is off. */
   readonly settings: SpanSettings | undefined;
-  readonly resource: () => resources.Resource;
-  /** Name of the instrumentation scope. */
-  readonly scopeName: string;
-  /** Time that a shutdown has for the collector. */
-  readonly drainMs: number;
   /** Measures what is exported and what is lost. */
   readonly meter: Meter;
-  readonly log: TelemetryLog;
-  readonly clock: Clock;
   /** More exporters; each gets every sampled span at the moment it ends. For tests. */
   readonly exporters: readonly tracing.SpanExporter[];
 }
 
 /** Spans of one service. */
-export interface Tracing {
+export interface Tracing extends SignalEnd {
   /** False when tracing is off. Nothing is created then: no provider, no span, no trace id. */
   readonly enabled: boolean;
   readonly tracer: Tracer;
@@ -119,10 +113,6 @@ export interface Tracing {
   readonly stageTracer: Tracer;
   /** Reads and writes carriers and headers. */
   readonly propagator: TextMapPropagator;
-  /** Exports what is left, within the time of a shutdown. */
-  shutdown(): Promise<void>;
-  /** Lets go of what a shutdown left. */
-  close(): void;
 }
 
 /**
@@ -145,13 +135,17 @@ export function createTracing(options: TracingOptions): Tracing {
   installContextManager();
   const { tracing } = loadSdk();
   const { exporter, runningSpans, stageSpans } = settings;
-  const queue = exporter && createSpanQueue(settings, exporter, options);
+  const { batch, retryQueue } = settings;
+  const queue = exporter && createSignalQueue("traces", exporter, batch.exportTimeoutMillis, retryQueue, options);
+  if (queue) {
+    measureSpanExport(options.meter, queue);
+  }
   const provider = new tracing.BasicTracerProvider({
     resource: options.resource(),
     sampler: createSampler(settings.sampler),
     spanProcessors: [
       ...options.exporters.map((each) => new tracing.SimpleSpanProcessor(each)),
-      ...(queue ? [new tracing.BatchSpanProcessor(queue, { ...settings.batch })] : []),
+      ...(queue ? [new tracing.BatchSpanProcessor(queue, { ...batch })] : []),
       ...(exporter && runningSpans ? [createRunningSpans({ connect: createConnect("traces", exporter), clock })] : []),
     ],
   });
@@ -164,25 +158,6 @@ export function createTracing(options: TracingOptions): Tracing {
     shutdown: () => provider.shutdown(),
     close: () => queue?.close(),
   };
-}
-
-function createSpanQueue(
-  { batch, retryQueue }: SpanSettings,
-  exporter: OtlpSettings,
-  { drainMs, meter, log, clock }: TracingOptions,
-) {
-  const queue = createRetryQueue<tracing.ReadableSpan[]>({
-    connect: createConnect("traces", exporter),
-    count: ({ length }) => length,
-    size: (spans) => loadSerializers().ProtobufTraceSerializer.serializeRequest(spans)?.byteLength ?? 0,
-    limits: retryQueue,
-    timeoutMs: Math.min(exporter.timeoutMs, batch.exportTimeoutMillis),
-    drainMs,
-    report: createExportReport({ name: "spans", field: "Spans" }, log, clock),
-    clock,
-  });
-  measureSpanExport(meter, queue);
-  return queue;
 }
 
 /**

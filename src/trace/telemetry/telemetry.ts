@@ -5,6 +5,7 @@ import { createLogExport, readLogSettings } from "./log-export.js";
 import { createMetrics, type PrometheusMetrics, readMetricsSettings } from "./metrics.js";
 import { readPairs } from "./otlp-settings.js";
 import { loadSdk, type metrics, type resources, type tracing } from "./sdk.js";
+import type { SignalEnd } from "./signal-queue.js";
 import { createTracing, readSpanSettings, type Tracing } from "./spans.js";
 
 /** How the telemetry of one service is set up. */
@@ -75,7 +76,7 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
     readers: isDisabled ? [] : (options.metricReaders ?? []),
   });
   const { meter, prometheus } = measured;
-  const logExport = createLogExport({ ...shared, settings: logSettings });
+  const logExport = createLogExport(logSettings, shared);
   const { close, shutdown, ...traced } = createTracing({
     ...shared,
     settings: spanSettings,
@@ -99,13 +100,7 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
 /** Name of the instrumentation scope of everything that we make. */
 const scopeName = "throughline";
 
-/** A signal that can be ended. */
-interface EndingSignal {
-  shutdown(): Promise<void>;
-  close(): void;
-}
-
-async function endSignal(signal: EndingSignal): Promise<void> {
+async function endSignal(signal: SignalEnd): Promise<void> {
   await settledWithin(signal.shutdown(), flushMs);
   // Where the time was not enough, nothing may be left that keeps the process alive.
   signal.close();
