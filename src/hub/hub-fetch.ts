@@ -77,7 +77,7 @@ function refusal({ status, headers }: Response, options: HubFetchOptions): HubEr
   const subject = subjectOf(options);
   const code = headers.get("x-error-code");
   if (code === "GatedRepo") {
-    const advice = `ask for access at ${endpoint}/${name}, and set HF_TOKEN to a token of the account that has it`;
+    const advice = `ask for access at ${endpoint}/${name}, and set HF_TOKEN to a token of the account that has it, or run "hf auth login"`;
     return new HubError("forbidden", subject, `it is gated; ${advice}`);
   }
   if (code === "RevisionNotFound") {
@@ -89,7 +89,10 @@ function refusal({ status, headers }: Response, options: HubFetchOptions): HubEr
   }
   if (status === 404 || (status === 401 && token === undefined)) {
     // Without a token the Hub does not tell a private repository from none.
-    const advice = token === undefined ? "check the id, or set HF_TOKEN if it is private" : "check the id and HF_TOKEN";
+    const advice =
+      token === undefined
+        ? "check the id; if it is private, set HF_TOKEN or run `hf auth login`"
+        : "check the id and HF_TOKEN";
     return new HubError("not-found", subject, `${endpoint} has no such model; ${advice}`);
   }
   if (status === 401 || status === 403) {

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { CliError } from "../../src/cli/errors.js";
 import { readHubVariables } from "../../src/cli/options/model-options.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
 
 test("the Hub's variables mean what they mean for Python's huggingface_hub", () => {
   const cacheOf = (environment: Record<string, string>) => readHubVariables(environment).cacheFolder;
@@ -18,6 +20,25 @@ test("the Hub's variables mean what they mean for Python's huggingface_hub", () 
   }
   const { endpoint, token } = readHubVariables({ HF_ENDPOINT: "https://hub.example.com/", HF_TOKEN: " hf_a\n" });
   assert.deepEqual([endpoint, token], ["https://hub.example.com", "hf_a"]);
+});
+
+test("the token is HF_TOKEN, HUGGING_FACE_HUB_TOKEN, or that of `hf auth login`", async () => {
+  const home = await temporaryFolder();
+  const tokenOf = (environment: Record<string, string>) => readHubVariables({ HF_HOME: home, ...environment }).token;
+  assert.equal(tokenOf({}), undefined);
+  await writeFile(join(home, "token"), "hf_login\n");
+  await writeFile(join(home, "other"), " hf_other\r\n");
+  await writeFile(join(home, "empty"), "\n");
+  assert.equal(tokenOf({}), "hf_login");
+  assert.equal(tokenOf({ HF_TOKEN_PATH: join(home, "other") }), "hf_other");
+  assert.equal(tokenOf({ HF_TOKEN_PATH: join(home, "empty") }), undefined);
+  assert.equal(tokenOf({ HF_TOKEN_PATH: join(home, "nowhere") }), undefined);
+  assert.equal(tokenOf({ HUGGING_FACE_HUB_TOKEN: "hf_old" }), "hf_old");
+  assert.equal(tokenOf({ HUGGING_FACE_HUB_TOKEN: "hf_old", HF_TOKEN: "hf_new" }), "hf_new");
+  assert.throws(
+    () => tokenOf({ HF_TOKEN_PATH: home }),
+    (error) => error instanceof CliError && /^cannot read the Hub's token .*EISDIR/.test(error.message),
+  );
 });
 
 test("an endpoint that is no URL is refused", () => {

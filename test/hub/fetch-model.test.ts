@@ -262,7 +262,7 @@ describe("a model of the Hub", async () => {
       "RepoNotFound",
       undefined,
       "not-found",
-      /has no such model; check the id, or set HF_TOKEN if it is/,
+      /has no such model; check the id; if it is private, set HF_TOKEN or run/,
     ],
     ["absent", 404, "RepoNotFound", "hf_mine", "not-found", /has no such model; check the id and HF_TOKEN$/],
     [

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { precisions } from "../../engine/graph-files.js";
@@ -36,14 +37,16 @@ export const hubVariables = {
   HF_HOME: "folder of Hugging Face's tools; models are kept in `hub` below it; default `~/.cache/huggingface`",
   HF_HUB_CACHE: "folder in which models are kept, instead of `hub` below `HF_HOME`",
   HF_ENDPOINT: "base URL of the Hub; default `https://huggingface.co`",
-  HF_TOKEN: "access token for private and gated models; it is sent to the Hub alone",
+  HF_TOKEN:
+    "access token for private and gated models, sent to the Hub alone; default is `HUGGING_FACE_HUB_TOKEN`, then the token of `hf auth login`",
+  HF_TOKEN_PATH: "file with the token of `hf auth login`; default `token` in `HF_HOME`",
   HF_HUB_OFFLINE: "`1` or `true` takes what is cached and uses no network",
 } as const;
 
 /**
  * Settings of the Hub from the environment, as Python's huggingface_hub reads them.
  *
- * @throws CliError when HF_ENDPOINT is not a URL, or when no home folder is known and HF_HOME is not set.
+ * @throws CliError when HF_ENDPOINT is not a URL, when the token's file cannot be read, or when no home folder is known and HF_HOME is not set.
  */
 export function readHubVariables(
   environment: Environment,
@@ -58,9 +61,32 @@ export function readHubVariables(
   return {
     cacheFolder: expandHome(cache),
     ...(endpoint !== undefined && { endpoint }),
-    token: read("HF_TOKEN"),
+    token:
+      read("HF_TOKEN") ?? read("HUGGING_FACE_HUB_TOKEN") ?? readToken(read("HF_TOKEN_PATH") ?? join(home, "token")),
     offline: /^(?:1|on|yes|true)$/i.test(read("HF_HUB_OFFLINE") ?? ""),
   };
+}
+
+/** The token that `hf auth login` has written; undefined without a file, or with an empty one. */
+function readToken(path: string): string | undefined {
+  let file = path;
+  try {
+    file = expandHome(path);
+  } catch {
+    // A user without a home folder has never logged in.
+    return undefined;
+  }
+  try {
+    return readFileSync(file, "utf8").trim() || undefined;
+  } catch (cause) {
+    if (cause instanceof Error && "code" in cause && (cause.code === "ENOENT" || cause.code === "ENOTDIR")) {
+      return undefined;
+    }
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw usageError(`cannot read the Hub's token (${reason}). Set HF_TOKEN, or HF_TOKEN_PATH to another file`, {
+      cause,
+    });
+  }
 }
 
 /**
