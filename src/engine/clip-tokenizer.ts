@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { gunzip } from "node:zlib";
 import { type FolderReader, ModelFolderError } from "./folder-reader.js";
-import { tokenizerJsonSchema, tokenizerSchema, vocabularySchema } from "./model-config.js";
+import { type SpecialToken, tokenizerJsonSchema, tokenizerSchema, vocabularySchema } from "./model-config.js";
 
 /** What a tokenizer folder says. */
 export interface ClipTokenizerOptions {
@@ -16,6 +16,8 @@ export interface ClipTokenizerOptions {
     readonly end: string;
     readonly padding: string;
     readonly unknown: string;
+    /** Those that count in any case: transformers matches them after normalization, the others as they are written. */
+    readonly normalized: ReadonlySet<string>;
   };
   /** Length of every result, start and end included: 77 for CLIP. */
   readonly maximumTokens: number;
@@ -41,8 +43,8 @@ const wordPattern = /'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}
 
 /**
  * CLIP's byte-pair tokenizer: the ids are those of transformers' `CLIPTokenizer` with `padding="max_length"` and
- * `truncation=True`. As there, a special token written in the text becomes that token; SDXL's second tokenizer pads with
- * `!`, so every `!` of a prompt is a padding token for it.
+ * `truncation=True`. As there, a special token written in the text becomes that token, of most models in any case; SDXL's second
+ * tokenizer pads with `!`, so every `!` of a prompt is a padding token for it.
  *
  * @throws Error when a special token is not in the vocabulary.
  */
@@ -63,8 +65,11 @@ export function createClipTokenizer(options: ClipTokenizerOptions): ClipTokenize
     specialId(specialTokens.padding),
     specialId(specialTokens.unknown),
   ];
-  const specialIds = new Map(Object.values(specialTokens).map((token) => [token, specialId(token)]));
-  const specialPattern = new RegExp(`(${[...specialIds.keys()].map(escapeForRegExp).join("|")})`, "u");
+  const { normalized, ...named } = specialTokens;
+  const specialIds = new Map(Object.values(named).map((token) => [token, specialId(token)]));
+  const texts = [...specialIds.keys()];
+  const splitExact = splitterAt(texts.filter((token) => !normalized.has(token)));
+  const splitNormalized = splitterAt(texts.filter((token) => normalized.has(token)));
 
   function encodeWord(word: string): number[] {
     const bytes = [...Buffer.from(word)].map((byte) => symbols[byte] ?? "");
@@ -73,14 +78,17 @@ export function createClipTokenizer(options: ClipTokenizerOptions): ClipTokenize
     );
   }
 
+  const encodePart = (text: string): number[] =>
+    splitNormalized(text).flatMap((part, index) =>
+      index % 2 === 1
+        ? [specialIds.get(part) ?? unknown]
+        : [...part.matchAll(wordPattern)].flatMap(([word]) => encodeWord(word)),
+    );
+
   return (text) => {
-    // A split with a capture group puts the special tokens themselves at the odd places.
-    const ids = text.split(specialPattern).flatMap((part, index) => {
-      if (index % 2 === 1) {
-        return [specialIds.get(part) ?? unknown];
-      }
-      return [...normalize(part).matchAll(wordPattern)].flatMap(([word]) => encodeWord(word));
-    });
+    const ids = splitExact(text).flatMap((part, index) =>
+      index % 2 === 1 ? [specialIds.get(part) ?? unknown] : encodePart(normalize(part)),
+    );
     const kept = ids.slice(0, maximumTokens - 2);
     const used = [start, ...kept, end];
     return {
@@ -88,6 +96,15 @@ export function createClipTokenizer(options: ClipTokenizerOptions): ClipTokenize
       truncatedTokens: ids.length - kept.length,
     };
   };
+}
+
+/** Cuts a text at these tokens, which stand at the odd places of the result. */
+function splitterAt(tokens: readonly string[]): (text: string) => readonly string[] {
+  if (tokens.length === 0) {
+    return (text) => [text];
+  }
+  const pattern = new RegExp(`(${tokens.map(escapeForRegExp).join("|")})`, "u");
+  return (text) => text.split(pattern);
 }
 
 /** NFC, and lower case letter by letter: the lower case of a whole text would give a final sigma its own form. */
@@ -157,8 +174,14 @@ export async function readClipTokenizers(): Promise<readonly [ClipTokenizer, Cli
     end,
   ];
   const vocabulary = new Map(tokens.map((token, id) => [token, id]));
+  const normalized = new Set([start, end]);
   const create = (padding: string): ClipTokenizer =>
-    createClipTokenizer({ vocabulary, merges, maximumTokens, specialTokens: { start, end, padding, unknown: end } });
+    createClipTokenizer({
+      vocabulary,
+      merges,
+      maximumTokens,
+      specialTokens: { start, end, padding, unknown: end, normalized },
+    });
   return [create(end), create("!")];
 }
 
@@ -172,26 +195,49 @@ function printableFirst(): readonly string[] {
 /**
  * Reads a tokenizer's folder: vocab.json and merges.txt as in the official folders, else tokenizer.json.
  *
+ * @param maximumTokens how many tokens the text encoder takes: 77 for every CLIP. A shorter `model_max_length` counts.
  * @throws ModelFolderError
  */
-export async function readTokenizer(reader: FolderReader, folder: string): Promise<ClipTokenizer> {
+export async function readTokenizer(
+  reader: FolderReader,
+  folder: string,
+  maximumTokens: number,
+): Promise<ClipTokenizer> {
   const configFile = `${folder}/tokenizer_config.json`;
   const config = await reader.json(configFile, tokenizerSchema);
   const special = (await reader.optionalJson(`${folder}/special_tokens_map.json`, tokenizerSchema)) ?? {};
-  const { vocabulary, merges } = await readVocabulary(reader, folder);
-  const end = special.eos_token ?? config.eos_token ?? "<|endoftext|>";
+  const { vocabulary, merges, added } = await readVocabulary(reader, folder);
+  const token = (name: "bos_token" | "eos_token" | "pad_token" | "unk_token", absent: string) =>
+    special[name] ?? config[name] ?? { content: absent, normalized: false };
+  const end = token("eos_token", "<|endoftext|>");
+  const tokens = [
+    token("bos_token", "<|startoftext|>"),
+    end,
+    token("pad_token", end.content),
+    token("unk_token", end.content),
+  ];
+  const [start = end, , padding = end, unknown = end] = tokens;
+  // As transformers has it, what the list of added tokens says comes first.
+  const listed = [...Object.values(config.added_tokens_decoder ?? {}), ...added];
+  const isNormalized = ({ content, normalized }: SpecialToken): boolean =>
+    listed.find((each) => each.content === content)?.normalized ?? normalized;
+  // Some configurations say "no limit" by a huge number.
+  const length = (config.model_max_length ?? Number.POSITIVE_INFINITY) < 1e6 ? config.model_max_length : undefined;
+  if (length != null && length > maximumTokens) {
+    const expected = `"model_max_length" of at most ${maximumTokens}, the tokens that the text encoder takes`;
+    throw new ModelFolderError(reader.folder, { file: configFile, expected, found: `${length}` });
+  }
   try {
     return createClipTokenizer({
       vocabulary: new Map(Object.entries(vocabulary)),
       merges,
-      // 77 for every CLIP; some configurations say "no limit" by a huge number.
-      maximumTokens:
-        config.model_max_length !== undefined && config.model_max_length < 1e6 ? config.model_max_length : 77,
+      maximumTokens: length ?? maximumTokens,
       specialTokens: {
-        start: special.bos_token ?? config.bos_token ?? "<|startoftext|>",
-        end,
-        padding: special.pad_token ?? config.pad_token ?? end,
-        unknown: special.unk_token ?? config.unk_token ?? end,
+        start: start.content,
+        end: end.content,
+        padding: padding.content,
+        unknown: unknown.content,
+        normalized: new Set(tokens.filter(isNormalized).map(({ content }) => content)),
       },
     });
   } catch (error) {
@@ -204,16 +250,16 @@ export async function readTokenizer(reader: FolderReader, folder: string): Promi
 async function readVocabulary(
   reader: FolderReader,
   folder: string,
-): Promise<{ vocabulary: Record<string, number>; merges: readonly string[] }> {
+): Promise<{ vocabulary: Record<string, number>; merges: readonly string[]; added: readonly SpecialToken[] }> {
   const vocabulary = await reader.optionalJson(`${folder}/vocab.json`, vocabularySchema);
   if (vocabulary !== undefined) {
-    const lines = (await reader.text(`${folder}/merges.txt`)).split("\n");
-    return { vocabulary, merges: lines.filter((line) => line !== "" && !line.startsWith("#version")) };
+    const lines = (await reader.text(`${folder}/merges.txt`)).split(/\r?\n/);
+    return { vocabulary, merges: lines.filter((line) => line !== "" && !line.startsWith("#version")), added: [] };
   }
   const whole = await reader.optionalJson(`${folder}/tokenizer.json`, tokenizerJsonSchema);
   if (whole === undefined) {
     const expected = "a file (or tokenizer.json in its place)";
     throw new ModelFolderError(reader.folder, { file: `${folder}/vocab.json`, expected, found: "neither" });
   }
-  return { vocabulary: whole.model.vocab, merges: whole.model.merges };
+  return { vocabulary: whole.model.vocab, merges: whole.model.merges, added: whole.added_tokens };
 }

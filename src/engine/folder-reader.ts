@@ -1,6 +1,6 @@
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { z } from "zod";
+import { z } from "zod";
 import { WeightError } from "./weights/tensor-location.js";
 
 /** Reads files of one model folder; every failure is a ModelFolderError that names the file. */
@@ -21,7 +21,9 @@ export interface FolderReader {
 export function createFolderReader(folder: string): FolderReader {
   async function readOptional(file: string): Promise<string | undefined> {
     try {
-      return await readFile(join(folder, file), "utf8");
+      const text = await readFile(join(folder, file), "utf8");
+      // A byte order mark, as editors on Windows write it.
+      return text.replace(/^\uFEFF/, "");
     } catch (error) {
       if (hasCode(error, "ENOENT") || hasCode(error, "ENOTDIR")) {
         return undefined;
@@ -65,6 +67,12 @@ export function createFolderReader(folder: string): FolderReader {
       }
       const issue = result.error.issues[0];
       const path = issue?.path ?? [];
+      if (issue?.code === "unrecognized_keys") {
+        const known = schema instanceof z.ZodObject && path.length === 0 ? Object.keys(schema.shape) : [];
+        const expected = known.length > 0 ? `only the keys ${known.join(", ")}` : "no other keys";
+        const found = issue.keys.map((key) => JSON.stringify(key)).join(", ");
+        throw new ModelFolderError(folder, { file, expected, found });
+      }
       const where = path.length > 0 ? ` at "${path.join(".")}"` : "";
       // Zod says "Invalid input: expected number, received string"; what was received stands in `found`.
       const expected = (issue?.message ?? "a fitting value")

@@ -47,22 +47,33 @@ export const vaeSchema = z.object({
   force_upcast: z.boolean().default(true),
 });
 
-/** A special token is a text, or an object around it. */
-const specialToken = z.union([z.string(), z.object({ content: z.string() }).transform(({ content }) => content)]);
+const addedToken = z.object({ content: z.string(), normalized: z.boolean().default(false) });
 
-/** Of tokenizer_config.json and special_tokens_map.json alike. */
+/** A special token is an object, or its text alone. */
+const specialToken = z.union([
+  addedToken,
+  z.string().transform((content): SpecialToken => ({ content, normalized: false })),
+]);
+
+/** A special token, and whether transformers matches it after normalization: in any case. */
+export type SpecialToken = z.output<typeof addedToken>;
+
+/** Of tokenizer_config.json and special_tokens_map.json alike. A null means the same as no key. */
 export const tokenizerSchema = z.object({
-  model_max_length: z.number().positive().optional(),
-  bos_token: specialToken.optional(),
-  eos_token: specialToken.optional(),
-  pad_token: specialToken.optional(),
-  unk_token: specialToken.optional(),
+  model_max_length: z.number().positive().nullish(),
+  bos_token: specialToken.nullish(),
+  eos_token: specialToken.nullish(),
+  pad_token: specialToken.nullish(),
+  unk_token: specialToken.nullish(),
+  /** By id. */
+  added_tokens_decoder: z.record(z.string(), addedToken).nullish(),
 });
 
 export const vocabularySchema = z.record(z.string(), z.int().min(0));
 
 /** The part of tokenizer.json that replaces vocab.json and merges.txt where a folder lacks them. */
 export const tokenizerJsonSchema = z.object({
+  added_tokens: z.array(addedToken).default([]),
   model: z.object({
     vocab: vocabularySchema,
     merges: z.array(z.union([z.string(), z.tuple([z.string(), z.string()]).transform((pair) => pair.join(" "))])),

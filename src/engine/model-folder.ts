@@ -69,6 +69,10 @@ async function readModelFolder(path: string): Promise<ModelDescription> {
   const name = modelName(path);
   const throughline = (await reader.optionalJson("throughline.json", throughlineSchema)) ?? {};
   const kind = distilledKind({ name, metadata: {} });
+  const textEncoders = [
+    await read("text_encoder/config.json", textEncoderSchema, firstText),
+    await read("text_encoder_2/config.json", textEncoderSchema, secondText),
+  ] as const;
   const model: ModelDescription = {
     path,
     name,
@@ -76,11 +80,8 @@ async function readModelFolder(path: string): Promise<ModelDescription> {
     form: form === "onnx" ? { kind: "onnx" } : await readForm(reader),
     forceZerosForEmptyPrompt: index.force_zeros_for_empty_prompt,
     scheduler: { className: scheduler._class_name, config: scheduler },
-    textEncoders: [
-      await read("text_encoder/config.json", textEncoderSchema, firstText),
-      await read("text_encoder_2/config.json", textEncoderSchema, secondText),
-    ],
-    tokenizers: await readTokenizers(reader, form, assumptions),
+    textEncoders,
+    tokenizers: await readTokenizers(reader, form, textEncoders, assumptions),
     unet,
     vae: await read(vaeFile, vaeSchema, sdxlVaeConfig),
     throughline,
@@ -103,6 +104,7 @@ async function readModelFolder(path: string): Promise<ModelDescription> {
 async function readTokenizers(
   reader: FolderReader,
   form: ModelForm["kind"] | undefined,
+  textEncoders: ModelDescription["textEncoders"],
   assumptions: string[],
 ): Promise<ModelDescription["tokenizers"]> {
   const folders = ["tokenizer", "tokenizer_2"] as const;
@@ -111,7 +113,8 @@ async function readTokenizers(
     assumptions.push(...folders);
     return readClipTokenizers();
   }
-  return [await readTokenizer(reader, folders[0]), await readTokenizer(reader, folders[1])];
+  const [first, second] = textEncoders.map((encoder) => encoder.max_position_embeddings);
+  return [await readTokenizer(reader, folders[0], first ?? 77), await readTokenizer(reader, folders[1], second ?? 77)];
 }
 
 async function readForm(reader: FolderReader): Promise<ModelForm> {

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { createClipTokenizer } from "../../src/engine/clip-tokenizer.js";
+import { readModel } from "../../src/engine/model-folder.js";
 import { endToken, makeClipVocabulary, startToken } from "../fixtures/clip-vocabulary.js";
 import { readGolden } from "../fixtures/golden-file.js";
 
@@ -12,7 +14,7 @@ function makeTokenizer(padding: string) {
     vocabulary: new Map(Object.entries(vocabulary)),
     merges: merges.slice(1),
     maximumTokens: 77,
-    specialTokens: { start: startToken, end: endToken, padding, unknown: endToken },
+    specialTokens: { start: startToken, end: endToken, padding, unknown: endToken, normalized: new Set() },
   });
 }
 
@@ -40,8 +42,29 @@ describe("CLIP tokenizer", () => {
     });
   }
 
+  it("cuts 508 odd strings as transformers does, special tokens in any case among them", async () => {
+    const odd = await readGolden(
+      "engine/clip-odd-tokens.json",
+      z.object({ cases: z.array(z.object({ text: z.string(), ids: z.tuple([z.string(), z.string()]) })) }),
+    );
+    const { tokenizers } = await readModel(fileURLToPath(new URL("../../models/emoji-xl", import.meta.url)));
+    assert.equal(odd.cases.length, 508);
+    for (const { text, ids } of odd.cases) {
+      for (const [index, tokenizer] of tokenizers.entries()) {
+        const expected = ids[index]?.split(" ").map(Number) ?? [];
+        assert.deepEqual(tokenizer(text).ids.slice(0, expected.length), expected, JSON.stringify(text));
+      }
+    }
+  });
+
   it("refuses a vocabulary without the special tokens", () => {
-    const specialTokens = { start: startToken, end: endToken, padding: "<|nothing|>", unknown: endToken };
+    const specialTokens = {
+      start: startToken,
+      end: endToken,
+      padding: "<|nothing|>",
+      unknown: endToken,
+      normalized: new Set<string>(),
+    };
     assert.throws(
       () =>
         createClipTokenizer({

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import type { PaintRequest, SchedulerName } from "../../src/engine/engine.js";
@@ -71,6 +72,27 @@ describe("an SDXL folder", () => {
       assert.deepEqual((await paintOnce(await load(await make(options)), heart)).pixels.data, usual);
     });
   }
+
+  it("with CRLF line ends and byte order marks generates the same image", async () => {
+    const folder = await make({});
+    for (const tokenizer of ["tokenizer", "tokenizer_2"]) {
+      for (const name of ["merges.txt", "vocab.json"]) {
+        const file = join(folder, tokenizer, name);
+        const text = await readFile(file, "utf8");
+        await writeFile(file, `\uFEFF${text.replaceAll("\n", "\r\n")}`);
+      }
+    }
+    assert.deepEqual((await paintOnce(await load(folder), heart)).pixels.data, usual);
+  });
+
+  it("with special tokens that are null generates the same image", async () => {
+    const folder = await make({});
+    const file = join(folder, "tokenizer/special_tokens_map.json");
+    const content: unknown = JSON.parse(await readFile(file, "utf8"));
+    const absent = { pad_token: null, unk_token: null, model_max_length: null };
+    await writeFile(file, JSON.stringify(Object.assign({}, content, absent)));
+    assert.deepEqual((await paintOnce(await load(folder), heart)).pixels.data, usual);
+  });
 
   it("without special_tokens_map.json pads with what tokenizer_config.json says", async () => {
     const leaveOut = ["tokenizer/special_tokens_map.json", "tokenizer_2/special_tokens_map.json"];

@@ -38,6 +38,11 @@ const ofSdxlSize = ["text_encoder/config.json", "text_encoder_2/config.json", "u
 const graphs = ["text_encoder/model.onnx", "text_encoder_2/model.onnx", "unet/model.onnx", "vae_decoder/model.onnx"];
 
 const wrongFiles: readonly [file: string, changes: Readonly<Record<string, unknown>>, fault: RegExp][] = [
+  [
+    "tokenizer_2/tokenizer_config.json",
+    { model_max_length: 512 },
+    /^tokenizer_2\/tokenizer_config\.json: expected "model_max_length" of at most 77, the tokens that the text encoder takes, found 512$/,
+  ],
   ["unet/config.json", { in_channels: "four" }, /^unet\/config.json: expected number at "in_channels", found "four"$/],
   [
     "unet/config.json",
@@ -203,7 +208,10 @@ describe("model folder", () => {
   }
 
   for (const [throughline, fault] of [
-    [{ defaultStep: 4 }, /^throughline.json: expected Unrecognized key: "defaultStep", found /],
+    [
+      { defaultStep: 4 },
+      /^throughline\.json: expected only the keys defaultSteps, defaultGuidanceScale, defaultWidth, defaultHeight, maximumSize, previewFactors, previewBias, found "defaultStep"$/,
+    ],
     [
       { previewFactors: [[1, 2, 3]] },
       /^throughline.json: expected previewFactors of 4 rows \(latent channels\), found 1$/,

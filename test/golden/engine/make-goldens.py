@@ -11,6 +11,7 @@ import inspect
 import io
 import json
 import platform
+import random
 import tempfile
 from pathlib import Path
 
@@ -251,9 +252,22 @@ def tokens():
     write("clip-tokens.json", dict(cases=cases))
 
 
+def odd_tokens():
+    """Odd strings through the tokenizers of models/emoji-xl: characters that normalise, special tokens in any case, strange spaces."""
+    parts = ["a", "Red", "heart", " ", "  ", "\t", "'S", "n't", "1", "42", "<|endoftext|>", "<|ENDOFTEXT|>", "<|StartOfText|>", "<|EndOfText|", "|>",
+             "!", "!!", "\u00a0", "\u0085", "\ufeff", "\u200d", "\u3000", "e\u0301", "\u00e9", "\u0130", "\u212a", "\ufb01", "\u00df", "\u1e9e", "\u03a3",
+             "\u03c2", "\u4eba", "\u1100\u1161", "\U0001f468\u200d\U0001f469", "\u2764\ufe0f", "\u0338", ">", "\u00bd", "\u2162", "\u0e01\u0e33", "-", "_", "...", "\u2019s"]
+    source = random.Random(7)
+    texts = parts + ["".join(source.choices(parts, k=source.randint(2, 7))) for _ in range(508 - len(parts))]
+    folder = Path(__file__).parents[3] / "models" / "emoji-xl"
+    tokenizers = [CLIPTokenizer.from_pretrained(folder / name) for name in ("tokenizer", "tokenizer_2")]
+    write("clip-odd-tokens.json", dict(cases=[dict(text=text, ids=[" ".join(map(str, tokenizer(text).input_ids)) for tokenizer in tokenizers]) for text in texts]))
+
+
 if __name__ == "__main__":
     noise()
     schedules()
     samplings()
     guidance_embeddings()
     tokens()
+    odd_tokens()
