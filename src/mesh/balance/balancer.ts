@@ -96,10 +96,6 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
       { target, everyMs: policies.reconnect.resolveEveryMs },
       {
         onAddresses(found) {
-          // A resolver may answer after its end.
-          if (closed) {
-            return;
-          }
           const known = new Map(replicas.map((replica) => [replica.address.name, replica]));
           replicas = found.map((address) => known.get(address.name) ?? replicaAt(address, service));
           for (const gone of known.values()) {

@@ -128,6 +128,8 @@ async function pick<T>(options: RetryOptions<T>, history: History): Promise<Repl
     await pause(pauseMs, limit);
     return balancer.choose(history) ?? (await nextReplica(options, history));
   } catch (failure) {
+    // Else a caller that calls again at once would keep the event loop from the news that a replica is back.
+    await new Promise(setImmediate);
     // What a replica itself answered says more than that none is left.
     const answered = limit.over === undefined && history.full.size === 0 && history.last?.origin === "server";
     throw answered ? history.last : failure;

@@ -370,6 +370,19 @@ suite("health", () => {
     }
   });
 
+  test("a loop of calls to an app that is down lets the event loop run", async (t) => {
+    const { client } = connectTo(t, `127.0.0.1:${await steadyPort()}`, { retry: { maxAttempts: 1 } });
+    assert.equal((await failure(kinds.unary(client))).code, Code.Unavailable);
+    let turned = false;
+    setImmediate(() => {
+      turned = true;
+    });
+    for (let calls = 0; calls < 100 && !turned; calls++) {
+      await failure(kinds.unary(client));
+    }
+    assert.ok(turned);
+  });
+
   test("where no worker can be reached the error says how many are down or draining", async (t) => {
     const [resting, down, gone] = [await serveWorker(t), await serveWorker(t), await serveWorker(t)];
     resting.health.setAll(ServingStatus.NOT_SERVING);
