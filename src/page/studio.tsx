@@ -1,4 +1,4 @@
-import type { Signal } from "@preact/signals";
+import { effect, type Signal } from "@preact/signals";
 import { render } from "preact";
 import { useEffect } from "preact/hooks";
 import { EntityMap } from "./map/entity-map.js";
@@ -6,7 +6,7 @@ import { createIndexedHistory, makeThumbnail } from "./picture/browser-store.js"
 import { openHistory } from "./picture/history.js";
 import { HistoryStrip, PictureStage } from "./picture/picture-stage.js";
 import { PaintingForm } from "./request/painting-form.js";
-import { formFromFragment } from "./request/request-form.js";
+import { formFromFragment, shareFragment } from "./request/request-form.js";
 import { createClients } from "./service/clients.js";
 import {
   type CallerKey,
@@ -21,16 +21,20 @@ import {
 import { createStudio, type Studio } from "./shell/studio.js";
 import { RecentTraces, TracePanel } from "./trace/trace-panel.js";
 
+const formKey = "throughline.form";
 const callerKey = openCallerKey(sessionStorage);
 const theme = createTheme(document.documentElement, localStorage);
 const studio = createStudio({
   ...createClients({ baseUrl: new URL(".", location.href).href, key: () => callerKey.current.value }),
   history: await openHistory({ store: createIndexedHistory(indexedDB) }),
-  form: formFromFragment(location.hash),
+  form: formFromFragment(location.hash) ?? formFromFragment(sessionStorage.getItem(formKey) ?? ""),
   now: Date.now,
   random: Math.random,
   makeThumbnail,
 });
+
+// What was typed is there again after a reload, in this tab.
+effect(() => sessionStorage.setItem(formKey, shareFragment(studio.form.value)));
 
 // A link that is opened in a page that is open already says what to paint as well.
 addEventListener("hashchange", () => {

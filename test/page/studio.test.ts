@@ -128,6 +128,57 @@ test("cancel ends the service's call", async () => {
   assert.equal(studio.painting.state.value.kind, "cancelled");
 });
 
+test("a collector that is away is not told as a lost service", async () => {
+  const studio = await studioOver((router) => {
+    router.service(StudioService, {
+      getStudio: () => ({ hasTraces: true }),
+      // biome-ignore lint/correctness/useYield: it fails before its first message
+      async *watchEntityMap() {
+        throw new ConnectError("no collector", Code.Unavailable);
+      },
+    });
+  });
+  studio.connection.start();
+  const state = await when(studio.connection.state, ({ kind }) => kind === "lost");
+  assert.ok(state.kind === "lost" && state.part === "collector");
+  studio.connection.stop();
+});
+
+test("a request that failed because the service was away is forgotten when it is back, and can be dismissed", async () => {
+  let away = true;
+  const studio = await studioOver((router) => {
+    router.service(ImagePipelineService, {
+      // biome-ignore lint/correctness/useYield: it fails before its first message
+      async *generateStream() {
+        throw new ConnectError("missing EndStreamResponse", Code.Internal);
+      },
+    });
+    router.service(StudioService, {
+      getStudio() {
+        if (away) {
+          throw new ConnectError("missing EndStreamResponse", Code.Internal);
+        }
+        return { hasTraces: false };
+      },
+    });
+  });
+  studio.connection.start();
+  const lost = await when(studio.connection.state, ({ kind }) => kind === "lost");
+  assert.ok(lost.kind === "lost" && lost.part === "service");
+  studio.edit("prompt", "a red heart");
+  studio.paint();
+  const failed = await when(studio.painting.state, ({ kind }) => kind === "failed");
+  assert.ok(failed.kind === "failed" && failed.trouble.connectionLost);
+  away = false;
+  studio.connection.retry();
+  await when(studio.painting.state, ({ kind }) => kind === "idle");
+  studio.paint();
+  await when(studio.painting.state, ({ kind }) => kind === "failed");
+  studio.painting.forget();
+  assert.equal(studio.painting.state.value.kind, "idle");
+  studio.connection.stop();
+});
+
 test("a service that ends a request without a picture is a trouble that is told", async () => {
   const studio = await studioOver((router) => {
     router.service(ImagePipelineService, {

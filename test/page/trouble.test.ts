@@ -21,6 +21,7 @@ test("a broken rule is shown at its field", () => {
   );
   assert.deepEqual([...trouble.fields], [["width", "Value must be a multiple of 8."]]);
   assert.match(trouble.advice, /marked fields/);
+  assert.equal(trouble.detail, "", "the banner does not repeat the paths of the contract");
 });
 
 test("a full queue says when there is room, another limit does not", () => {

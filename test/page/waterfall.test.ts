@@ -75,6 +75,12 @@ test("a span that runs ends now, and never before it began", () => {
   assert.equal(layOutWaterfall(spans, startMs - 500).rows[1]?.durationMs, 0);
 });
 
+test("the axis of a trace starts with its first span, also when the clock was read before", () => {
+  const { durationMs, rows } = layOutWaterfall([span("root", "", 0, 4)], startMs - 4_500);
+  assert.equal(durationMs, 4);
+  assert.deepEqual([rows[0]?.startShare, rows[0]?.widthShare], [0, 1]);
+});
+
 test("of two that began in the same millisecond the one that ended first stands first", () => {
   const spans = [span("a-long", "root", 1, 90), span("b-short", "root", 1, 2), span("root", "", 0, 100)];
   assert.deepEqual(

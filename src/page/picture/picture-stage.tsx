@@ -77,6 +77,9 @@ function Frame({
   );
 }
 
+/** Steps above which their notches are too close to be told apart. */
+const mostNotches = 40;
+
 function ProgressBar({ running, tailMs }: { running: Running; tailMs: number }) {
   const now = useNow(true, 250);
   const denoising = running.phase.kind === "stage" && running.phase.stage === Stage.DENOISING;
@@ -90,7 +93,7 @@ function ProgressBar({ running, tailMs }: { running: Running; tailMs: number }) 
         <span class="muted figures">{detail}</span>
       </div>
       <div
-        class={totalSteps > 0 ? "steps" : "steps is-waiting"}
+        class={`steps${totalSteps > 0 ? "" : " is-waiting"}${totalSteps > mostNotches ? " is-plain" : ""}`}
         style={{ "--steps": String(Math.max(1, totalSteps)) }}
         role="progressbar"
         aria-label="Steps"
@@ -109,7 +112,9 @@ function Result({ studio, entry }: { studio: Studio; entry: HistoryEntry }) {
   const link = () => `${location.origin}${location.pathname}${shareFragment(entry.form)}`;
   return (
     <div class="result">
-      <p class="caption">{entry.form.prompt}</p>
+      <p class="caption" dir="auto" title={entry.form.prompt}>
+        {entry.form.prompt}
+      </p>
       <p class="muted figures">
         seed {entry.seed} · {entry.width}×{entry.height} · {formatDuration(entry.elapsedMs)} · {entry.model} on{" "}
         {entry.executionProvider}

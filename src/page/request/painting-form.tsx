@@ -25,6 +25,7 @@ export function PaintingForm({ studio }: { studio: Studio }) {
           <textarea
             {...props}
             rows={4}
+            dir="auto"
             required
             placeholder="A red heart"
             maxLength={2 * maxPromptLength}
@@ -108,6 +109,7 @@ export function PaintingForm({ studio }: { studio: Studio }) {
             <textarea
               {...props}
               rows={2}
+              dir="auto"
               placeholder="What the picture should not show"
               maxLength={2 * maxPromptLength}
               value={values.negativePrompt}
@@ -146,11 +148,10 @@ function NumberField({ studio, name, label, unit, placeholder = "auto" }: Number
       {(props) => (
         <input
           {...props}
-          type="number"
+          // Not "number": a browser gives no value for a text that is not one, and the default would be sent in its place.
+          type="text"
+          autoComplete="off"
           inputMode={rule.step === undefined ? "decimal" : "numeric"}
-          min={rule.min}
-          max={rule.max}
-          step={rule.step ?? "any"}
           placeholder={placeholder}
           value={studio.form.value[name]}
           onInput={(event) => studio.edit(name, event.currentTarget.value)}

@@ -35,7 +35,14 @@ export function troubleOf(error: unknown): Trouble {
       const fields = violatedFields(failure);
       const advice =
         fields.size > 0 ? "Mend the marked fields and paint again." : "Change the request and paint again.";
-      return { ...none, title: "The service does not take this request", advice, fields };
+      // The marked fields say it in the form's own names.
+      return {
+        ...none,
+        title: "The service does not take this request",
+        advice,
+        fields,
+        detail: fields.size > 0 ? "" : detail,
+      };
     }
     case Code.ResourceExhausted: {
       const retryAfterMs = retryAfterOf(failure);

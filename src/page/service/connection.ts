@@ -13,7 +13,12 @@ export type ConnectionState =
   | { readonly kind: "connecting" }
   | { readonly kind: "live" }
   /** The service, or the collector behind it, does not answer; the next try comes then, by the wall clock. */
-  | { readonly kind: "lost"; readonly trouble: Trouble; readonly retryAtMs: number }
+  | {
+      readonly kind: "lost";
+      readonly part: "service" | "collector";
+      readonly trouble: Trouble;
+      readonly retryAtMs: number;
+    }
   /** A caller's key is missing or not taken. Goes on with {@link Connection.retry}. */
   | { readonly kind: "locked" };
 
@@ -90,7 +95,8 @@ export function createConnection({ client, now, random }: ConnectionOptions): Co
         } else {
           failures++;
           const pauseMs = backOffMs(failures, random());
-          state.value = { kind: "lost", trouble: watchTrouble(failure), retryAtMs: now() + pauseMs };
+          const part = isCollectorLost(failure) ? "collector" : "service";
+          state.value = { kind: "lost", part, trouble: watchTrouble(failure), retryAtMs: now() + pauseMs };
           await new Promise<void>((resolve) => pause(resolve, pauseMs, signal));
         }
       }
@@ -125,6 +131,11 @@ export function createConnection({ client, now, random }: ConnectionOptions): Co
   };
 }
 
+/** Whether the service answers, and only the collector behind it does not. */
+function isCollectorLost(failure: ConnectError): boolean {
+  return !isConnectionLost(failure) && failure.code === Code.Unavailable;
+}
+
 /** The failure of a watcher, which is not that of a request. */
 function watchTrouble(failure: ConnectError): Trouble {
   const trouble = troubleOf(failure);
@@ -135,7 +146,7 @@ function watchTrouble(failure: ConnectError): Trouble {
       advice: `${trouble.advice} This page goes on as soon as it is back.`,
     };
   }
-  if (failure.code !== Code.Unavailable) {
+  if (!isCollectorLost(failure)) {
     return trouble;
   }
   return {

@@ -40,10 +40,12 @@ const words: Readonly<Record<ConnectionState["kind"], string>> = {
 };
 
 function ConnectionWords({ connection }: { connection: Connection }) {
-  const { kind } = connection.state.value;
+  const state = connection.state.value;
+  const { kind } = state;
   return (
     <p class={`connection is-${kind}`} role="status">
-      <span class="dot" aria-hidden="true" /> {words[kind]}
+      <span class="dot" aria-hidden="true" />{" "}
+      {state.kind === "lost" && state.part === "collector" ? "Collector away" : words[kind]}
     </p>
   );
 }
@@ -126,7 +128,12 @@ export function TroubleNotice({ studio }: { studio: Studio }) {
         <strong>{title}.</strong> <Advice text={advice} />
         {detail !== "" && <p class="detail">{detail}</p>}
       </div>
-      <PaintAgain studio={studio} trouble={state.trouble} />
+      <div class="buttons">
+        <PaintAgain studio={studio} trouble={state.trouble} />
+        <button type="button" class="quiet" onClick={studio.painting.forget}>
+          Dismiss
+        </button>
+      </div>
     </section>
   );
 }

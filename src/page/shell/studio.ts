@@ -112,6 +112,14 @@ export function createStudio(options: StudioOptions): Studio {
       wrong.value = state.trouble.fields;
     }
   });
+  // Once the service is back, a request that failed because it was away is no news.
+  effect(() => {
+    const isLive = connection.state.value.kind === "live";
+    const state = painting.state.peek();
+    if (isLive && state.kind === "failed" && state.trouble.connectionLost) {
+      painting.forget();
+    }
+  });
   // Another trace has other spans; news of the same one leaves the choice as it is.
   const watchedId = computed(() => traces.trace.value?.traceId);
   effect(() => {

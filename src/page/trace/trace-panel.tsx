@@ -1,6 +1,7 @@
 import { useMemo } from "preact/hooks";
+import type { HistoryEntry } from "../picture/history.js";
 import { attributeRows, formatAge, formatDuration, isError, serviceColour } from "../shell/format.js";
-import { CopyButton, useFrames, useNow } from "../shell/hooks.js";
+import { CopyButton, useFrames, useNow, useObjectUrl } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
 import type { WatchedTrace } from "./trace-watch.js";
 import { layOutWaterfall, type WaterfallRow } from "./waterfall.js";
@@ -186,9 +187,13 @@ export function RecentTraces({ studio }: { studio: Studio }) {
                   style={{ background: `var(--service-${serviceColour(trace.service)})` }}
                   aria-hidden="true"
                 />
+                <TraceThumbnail entry={studio.history.entries.value.find(({ traceId }) => traceId === trace.traceId)} />
                 <span class="trace-name">{trace.name}</span>
                 <code class="muted">{trace.traceId.slice(0, 8)}</code>
                 <span class={trace.errorCount > 0 ? "wrong" : "muted"}>{stateWords(trace)}</span>
+                <time class="muted figures clock" dateTime={new Date(Number(trace.startUnixNano) / 1e6).toISOString()}>
+                  {new Date(Number(trace.startUnixNano) / 1e6).toLocaleTimeString()}
+                </time>
                 <span class="figures">{trace.running ? "" : formatDuration(Number(trace.durationNano) / 1e6)}</span>
                 <span class="muted age">{formatAge(now - Number(trace.startUnixNano) / 1e6)}</span>
               </button>
@@ -198,6 +203,12 @@ export function RecentTraces({ studio }: { studio: Studio }) {
       )}
     </section>
   );
+}
+
+/** The image that the trace made, where this browser has it. */
+function TraceThumbnail({ entry }: { entry: HistoryEntry | undefined }) {
+  const url = useObjectUrl(entry?.thumbnail);
+  return url === undefined ? <span /> : <img class="trace-thumbnail" src={url} alt="" loading="lazy" />;
 }
 
 function stateWords({

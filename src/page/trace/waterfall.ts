@@ -53,7 +53,11 @@ const runningEnd = 0n;
 export function layOutWaterfall(spans: readonly Span[], nowUnixMs: number): Waterfall {
   const nowNano = BigInt(Math.round(nowUnixMs * 1e6));
   const endOf = (span: Span) => later(span.endUnixNano === runningEnd ? nowNano : span.endUnixNano, span.startUnixNano);
-  const start = spans.reduce((first, { startUnixNano }) => (startUnixNano < first ? startUnixNano : first), nowNano);
+  // Not from now: a clock that was read before the trace began would start the axis too early.
+  const start = spans.reduce(
+    (first, { startUnixNano }) => (startUnixNano < first ? startUnixNano : first),
+    spans[0]?.startUnixNano ?? nowNano,
+  );
   const end = spans.reduce((last, span) => later(last, endOf(span)), start);
   const durationMs = millis(end - start);
   const share = (nano: bigint) => (durationMs === 0 ? 0 : Math.min(1, Math.max(0, millis(nano - start) / durationMs)));
