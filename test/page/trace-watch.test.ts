@@ -1,10 +1,14 @@
 import assert from "node:assert/strict";
 import test, { type TestContext } from "node:test";
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient, createRouterTransport } from "@connectrpc/connect";
 import { effect } from "@preact/signals";
-import { StudioService, type WatchTraceResponseSchema } from "../../src/gen/throughline/studio/v1/studio_pb.js";
-import { createTraceWatch, type TraceWatch } from "../../src/page/trace/trace-watch.js";
+import {
+  SpanSchema,
+  StudioService,
+  type WatchTraceResponseSchema,
+} from "../../src/gen/throughline/studio/v1/studio_pb.js";
+import { createTraceWatch, isGrowing, type TraceWatch } from "../../src/page/trace/trace-watch.js";
 
 const traceId = "4e59a70947e16460dd0641a9b92f3047";
 type News = AsyncIterable<MessageInitShape<typeof WatchTraceResponseSchema>>;
@@ -105,4 +109,12 @@ test("the services' clock may be ahead by a minute; a span that says more is not
   const { watch } = watchOver(t, [ends(250n, 100n, 60_001n, 18_446_744_073_709n)]);
   await shownBy(watch);
   assert.equal(watch.aheadMs.value, 250);
+});
+
+test("a trace without news from the service does not grow on, and does not claim to run", () => {
+  const ended = create(SpanSchema, { spanId: "a", endUnixNano: 2n });
+  const open = create(SpanSchema, { spanId: "b" });
+  const grows = (watching: boolean, isLive: boolean) => isGrowing({ traceId, spans: [ended, open], watching }, isLive);
+  assert.deepEqual([grows(true, true), grows(true, false), grows(false, true)], ["yes", "unknown", "unknown"]);
+  assert.equal(isGrowing({ traceId, spans: [ended], watching: true }, true), "no");
 });

@@ -8,6 +8,9 @@ import { CopyButton, useNow, useObjectUrl } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
 import type { HistoryEntry } from "./history.js";
 
+/** Prompts that every model understands, and the embedded one too. */
+const examples = ["a red heart", "a smiling face", "a slice of pizza"];
+
 /** The picture: as it forms, or as it is. */
 export function PictureStage({ studio }: { studio: Studio }) {
   const state = studio.painting.state.value;
@@ -15,7 +18,7 @@ export function PictureStage({ studio }: { studio: Studio }) {
   const entry = studio.shown.value;
   return (
     <section class="panel picture" aria-label="Picture" id="picture">
-      <Frame running={running} entry={entry} prompt={studio.form.value.prompt} />
+      <Frame studio={studio} running={running} entry={entry} />
       {running !== undefined ? (
         <ProgressBar running={running} tailMs={studio.painting.tailMs.value} />
       ) : (
@@ -40,14 +43,15 @@ function cancelledWords({ step, totalSteps }: Running): string {
 }
 
 function Frame({
+  studio,
   running,
   entry,
-  prompt,
 }: {
+  studio: Studio;
   running: Running | undefined;
   entry: HistoryEntry | undefined;
-  prompt: string;
 }) {
+  const { prompt } = studio.form.value;
   const preview = running?.preview;
   const previewBlob = useMemo(
     () => preview && new Blob([new Uint8Array(preview.bytes)], { type: preview.contentType }),
@@ -69,7 +73,17 @@ function Frame({
   return (
     <div class="frame">
       {pictureUrl === undefined || entry === undefined ? (
-        <p class="muted">Say what to paint, and press Paint. The picture forms here, and its trace beside it.</p>
+        <div class="invitation">
+          <p class="muted">Say what to paint, and press Paint. The picture forms here, and its trace beside it.</p>
+          <p class="buttons">
+            <span class="muted">Try:</span>
+            {examples.map((example) => (
+              <button key={example} type="button" onClick={() => studio.edit("prompt", example)}>
+                {example}
+              </button>
+            ))}
+          </p>
+        </div>
       ) : (
         <img src={pictureUrl} alt={entry.form.prompt} width={entry.width} height={entry.height} />
       )}

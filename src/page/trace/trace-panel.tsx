@@ -3,7 +3,7 @@ import type { HistoryEntry } from "../picture/history.js";
 import { attributeRows, formatAge, formatDuration, isError, serviceColour } from "../shell/format.js";
 import { CopyButton, useFrames, useNow, useObjectUrl } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
-import type { WatchedTrace } from "./trace-watch.js";
+import { isGrowing, type WatchedTrace } from "./trace-watch.js";
 import { layOutWaterfall, type WaterfallRow } from "./waterfall.js";
 import { WaterfallTree } from "./waterfall-tree.js";
 
@@ -48,7 +48,8 @@ function TraceLinks({ studio, traceId }: { studio: Studio; traceId: string }) {
 }
 
 function TraceBody({ studio, trace }: { studio: Studio; trace: WatchedTrace }) {
-  const growing = trace.watching && trace.spans.some(({ endUnixNano }) => endUnixNano === 0n);
+  const growth = isGrowing(trace, studio.connection.state.value.kind === "live");
+  const growing = growth === "yes";
   const now = useFrames(growing, trace.spans.length > 100) + studio.traces.aheadMs.value;
   const waterfall = useMemo(() => layOutWaterfall(trace.spans, now), [trace.spans, growing ? now : 0]);
   if (trace.spans.length === 0) {
@@ -78,7 +79,7 @@ function TraceBody({ studio, trace }: { studio: Studio; trace: WatchedTrace }) {
         <span class="muted figures">
           {waterfall.rows.length === 1 ? "1 span" : `${waterfall.rows.length} spans`} ·{" "}
           {formatDuration(waterfall.durationMs)}
-          {waterfall.running ? " · running" : ""}
+          {{ yes: " · running", unknown: " · not heard of any more", no: "" }[growth]}
         </span>
       </p>
       <WaterfallTree waterfall={waterfall} selected={studio.selectedSpan} />

@@ -21,6 +21,17 @@ export interface TraceWatch {
   select(traceId: string): void;
 }
 
+/**
+ * Whether spans of a trace run: `yes`; `unknown` while the service or its collector does not answer, or once the collector has not heard of
+ * them for long, as after a crash; `no`.
+ */
+export function isGrowing({ spans, watching }: WatchedTrace, isLive: boolean): "yes" | "no" | "unknown" {
+  if (spans.every(({ endUnixNano }) => endUnixNano !== 0n)) {
+    return "no";
+  }
+  return watching && isLive ? "yes" : "unknown";
+}
+
 /** What a trace watch needs. */
 export interface TraceWatchOptions {
   readonly client: Client<typeof StudioService>;
