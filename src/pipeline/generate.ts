@@ -26,7 +26,7 @@ import { internal, invalidField, storeFull } from "../mesh/errors/errors.js";
 import { otelContext } from "../otelconnect/otel-context.js";
 import { injectCarrier } from "../trace/carrier.js";
 import { traceIdOf, withSpan } from "../trace/span-scope.js";
-import { callWorker, type GenerateEvent, type InlineSupport, type WorkerClient, workerFailure } from "./call-worker.js";
+import { callWorker, type GenerateEvent, type WorkerClient, workerFailure } from "./call-worker.js";
 
 /** What the pipeline needs to answer a request. */
 export interface GenerateContext {
@@ -34,7 +34,6 @@ export interface GenerateContext {
   readonly directory: AppDirectory;
   /** Their clients, which make the span `call-inference-worker` of each call. */
   readonly apps: Pick<AppClients, "client">;
-  readonly inline: InlineSupport;
   readonly tracer: Tracer;
   readonly propagator: TextMapPropagator;
   /** Undefined: images travel inside the response. */
@@ -72,7 +71,7 @@ export async function generate(
   pipeline: GenerateContext,
   emit?: (event: GenerateEvent) => void,
 ): Promise<GenerateResponse> {
-  const { tracer, propagator, store, inline } = pipeline;
+  const { tracer, propagator, store } = pipeline;
   const { context, signal, onward, caller } = call;
 
   const prompt = await preprocess(request.prompt, tracer, context);
@@ -80,20 +79,16 @@ export async function generate(
   // Injected while `image-pipeline` is the current span: the worker's span becomes its child, a sibling of the call's.
   const traceContext = injectCarrier(propagator, context);
   const wanted = { ...(request.options ?? create(GenerationOptionsSchema)), seed: seedOf(request.options) };
-
-  const options = () => ({
+  const options = { ...wanted, delivery: Delivery.INLINE };
+  const inferRequest = create(InferRequestSchema, { prompt, traceContext, options });
+  const callOptions = {
     ...onward,
     headers: { [callerHeader]: caller },
     contextValues: createContextValues().set(otelContext, context),
+  };
+  const response = await callWorker(worker, inferRequest, callOptions, emit).catch((error: unknown) => {
+    throw workerFailure(error, signal);
   });
-  const response = await inline
-    .call(worker.appId, (delivery) => {
-      const inferRequest = create(InferRequestSchema, { prompt, traceContext, options: { ...wanted, delivery } });
-      return callWorker(worker, inferRequest, options(), emit);
-    })
-    .catch((error: unknown) => {
-      throw workerFailure(error, signal);
-    });
   if (response?.image === undefined) {
     throw internal("the worker answered without a picture");
   }

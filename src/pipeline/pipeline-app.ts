@@ -29,8 +29,8 @@ import type { ConnectionSecurity } from "../mesh/grpc/connection.js";
 import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
 import { createTraceResponseInterceptor, serverScope } from "../trace/server-span-interceptor.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
-import { createInlineSupport } from "./call-worker.js";
 import { type GenerateCall, type GenerateContext, generate } from "./generate.js";
+import { createInlineFallback } from "./inline-fallback.js";
 
 /** What is served on a pipeline's port beside its own: services for those who may call it, and pages for anybody. */
 export interface PipelineExtension {
@@ -81,9 +81,10 @@ export function createPipelineApp(options: PipelineAppOptions): App {
     loadOf: loadOfWorker,
     onRefused: logRefusedFile(logger),
   });
+  const connect = options.connect ?? connectByGrpc;
   const apps = createAppClients({
     directory,
-    connect: options.connect ?? connectByGrpc,
+    connect: (entry, interceptors) => connect(entry, [...interceptors, createInlineFallback()]),
     spanName: "call-inference-worker",
     telemetry,
   });
@@ -99,7 +100,7 @@ export function createPipelineApp(options: PipelineAppOptions): App {
     },
   });
 
-  const context = { directory, apps, inline: createInlineSupport(), tracer, propagator, store };
+  const context = { directory, apps, tracer, propagator, store };
   const ownRoutes = pipelineRoutes({ context, callOf });
   const imageRoute = store && createImageRoute(store);
 

@@ -78,8 +78,8 @@ test("the hop asks for bytes, and the pipeline makes the data: URI that its call
 test("a worker of the contract's version 1 is asked for a data: URI, by the first call and at once by later ones", async (t) => {
   const mesh = await meshOf(t);
   const asked: unknown[] = [];
-  const pipeline = await pipelineTo(t, () => ({
-    transport: workerOfVersion1(mesh.worker, (delivery) => asked.push(delivery)),
+  const pipeline = await pipelineTo(t, (_entry, interceptors) => ({
+    transport: workerOfVersion1(mesh.worker, (delivery) => asked.push(delivery), interceptors),
     close() {},
   }));
   const options = { seed: 7 };
@@ -94,8 +94,8 @@ test("a worker of the contract's version 1 is asked for a data: URI, by the firs
 test("a stream falls back to a data: URI too", async (t) => {
   const mesh = await meshOf(t);
   const asked: unknown[] = [];
-  const pipeline = await pipelineTo(t, () => ({
-    transport: workerOfVersion1(mesh.worker, (delivery) => asked.push(delivery)),
+  const pipeline = await pipelineTo(t, (_entry, interceptors) => ({
+    transport: workerOfVersion1(mesh.worker, (delivery) => asked.push(delivery), interceptors),
     close() {},
   }));
   const kinds: unknown[] = [];
