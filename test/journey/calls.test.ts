@@ -84,7 +84,7 @@ for (const wire of wires) {
         .map(({ name, status, attributes }) => `${name} ${status.code} ${attributes["rpc.response.status_code"] ?? ""}`)
         .sort(),
       [
-        "call-inference-worker ERROR CANCELLED",
+        "call-inference-worker UNSET CANCELLED",
         "diffusion UNSET ",
         "image-pipeline UNSET CANCELLED",
         "inference UNSET CANCELLED",
