@@ -22,16 +22,20 @@ suite("throughline demo", { concurrency: 2 }, async () => {
     return made;
   };
 
-  test("paints, and tells the image and all six spans as JSON, whatever the shell says about tracing", async (t) => {
+  test("generates, and prints the image and all six spans as JSON, whatever variables the shell has", async (t) => {
     const out = join(await emptyFolder("json"), "heart.png");
     const args = ["demo", " a red\theart ", "--model", model, "--steps", "2", "--seed", "7", "--out", out, "--json"];
     const { code, stdout, stderr } = await runCommand(t, args, {
       ENABLE_TRACING: "false",
       OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9",
       OTEL_TRACES_SAMPLER: "always_off",
+      OTEL_SAMPLE_RATE: "0",
+      OTEL_LOGS_EXPORTER: "nonsense",
+      OTEL_RESOURCE_ATTRIBUTES: "=,broken,%zz=%",
+      OTEL_SERVICE_NAME: "mine",
       THROUGHLINE_WORKER_PORT: "1",
     });
-    assert.equal(stderr, "");
+    assert.match(stderr, /^throughline: OTEL_RESOURCE_ATTRIBUTES is ignored: .*\n$/);
     assert.equal(code, 0);
     const result = JSON.parse(stdout);
     const bytes = await readFile(out);

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { promisify, stripVTControlCharacters } from "node:util";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
-import { startCommand, startFromCheckout } from "./support/run-command.js";
+import { runCommand, startCommand, startFromCheckout } from "./support/run-command.js";
 import { runInProcess } from "./support/run-in-process.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -61,7 +61,7 @@ suite("throughline dev", async () => {
     const worker = dev.living().find((line) => / worker$/.test(line));
     process.kill(Number.parseInt(worker ?? "", 10), "SIGKILL");
     assert.deepEqual(await dev.ended, { code: 1, signal: null });
-    assert.match(dev.stderr, /^throughline: the worker was ended by SIGKILL; the others are ended too\n$/m);
+    assert.match(dev.stderr, /^throughline: the worker was ended by SIGKILL; the others are stopped\n$/m);
     assert.deepEqual(dev.living(), []);
     assert.equal(existsSync(folder), false);
   });
@@ -102,11 +102,28 @@ suite("throughline dev", async () => {
     assert.equal((await dev.ended).code, 0);
   });
 
-  test("ends with 0 at Ctrl-C and leaves nothing", async (t) => {
-    const dev = startCommand(t, args);
-    await dev.waitFor(/Ctrl-C/);
-    dev.killGroup("SIGINT");
-    assert.deepEqual(await dev.ended, { code: 0, signal: null });
-    assert.deepEqual(dev.living(), []);
+  for (const signal of ["SIGINT", "SIGHUP", "SIGQUIT"] as const) {
+    test(`ends with 0 at the terminal's ${signal}, and leaves neither process nor folder`, async (t) => {
+      const temporary = await temporaryFolder();
+      const dev = startCommand(t, args, { TMPDIR: temporary });
+      await dev.waitFor(/Ctrl-C/);
+      assert.match((await readdir(temporary)).join(), /throughline-images-\d+-/);
+      // The studio comes first, and what GPUs lack is one line.
+      assert.match(dev.stdout, /^\nstudio {5}http:\/\/127\.0\.0\.1:\d+\/\n/);
+      assert.doesNotMatch(dev.stderr, /"remedy"/);
+      if (dev.stderr.includes("running without")) {
+        assert.match(dev.stderr, /^running without [a-z]+(?: and [a-z]+)* \(`\S.* doctor` says why\)$/m);
+      }
+      dev.killGroup(signal);
+      assert.deepEqual(await dev.ended, { code: 0, signal: null });
+      assert.deepEqual(dev.living(), []);
+      assert.deepEqual(await readdir(temporary), []);
+    });
+  }
+
+  test("--images with a folder that cannot be created ends it before anything starts", async (t) => {
+    const { code, stderr, stdout } = await runCommand(t, [...args, "--images", "/dev/null/images"]);
+    assert.deepEqual([code, stdout], [1, ""]);
+    assert.match(stderr, /^throughline: cannot create the folder of --images, \/dev\/null\/images: .*\n$/);
   });
 });

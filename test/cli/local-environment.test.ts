@@ -16,6 +16,10 @@ test("the services of a local system make spans and have no other collector, wha
     OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "http/protobuf",
     OTEL_EXPORTER_OTLP_HEADERS: "key=secret",
     OTEL_BSP_MAX_QUEUE_SIZE: "1",
+    OTEL_SAMPLE_RATE: "0",
+    OTEL_LOGS_EXPORTER: "console",
+    OTEL_SERVICE_NAME: "mine",
+    OTEL_PROPAGATORS: "b3",
     THROUGHLINE_WORKER_PORT: "1",
   };
   const expected = {
@@ -31,4 +35,14 @@ test("the services of a local system make spans and have no other collector, wha
     ...expected,
     OTEL_BSP_SCHEDULE_DELAY: "50",
   });
+  for (const broken of ["=,x", "x=%zz", "x"]) {
+    assert.equal(
+      localEnvironment({ ...shell, OTEL_RESOURCE_ATTRIBUTES: broken })["OTEL_RESOURCE_ATTRIBUTES"],
+      "",
+      broken,
+    );
+  }
+  for (const odd of ["soon", "-1", "1e3", ""]) {
+    assert.deepEqual(localEnvironment({ ...shell, OTEL_BSP_SCHEDULE_DELAY: odd }), expected);
+  }
 });

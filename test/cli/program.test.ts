@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { PassThrough } from "node:stream";
 import { suite, test } from "node:test";
+import { observeService } from "../../src/cli/services/serve-app.js";
 import { runInProcess } from "./support/run-in-process.js";
 
 suite("the program", () => {
@@ -70,5 +72,31 @@ suite("the program", () => {
       const end = await runInProcess(args, { environment });
       assert.deepEqual([end.code, end.message], [2, message]);
     }
+  });
+
+  test("warns of variables that nothing reads, with the nearest name", async () => {
+    const { code, stderr } = await runInProcess(["keys"], {
+      environment: {
+        THROUGHLINE_PIPELINE_PROT: "1",
+        THROUGHLINE_SOMETHING_ELSE_ENTIRELY: "1",
+        THROUGHLINE_WORKER_PORT: "1",
+        THROUGHLINE_PORT: "1",
+        THROUGHLINE_STAGE_SPANS: "true",
+      },
+    });
+    assert.equal(code, 0);
+    assert.deepEqual(stderr.trimEnd().split("\n"), [
+      "throughline: the variable THROUGHLINE_PIPELINE_PROT has no effect: there is no such setting (did you mean THROUGHLINE_PIPELINE_PORT?)",
+      "throughline: the variable THROUGHLINE_SOMETHING_ELSE_ENTIRELY has no effect: there is no such setting (docs/settings.md lists them all)",
+    ]);
+  });
+
+  test("warns in the log of a service that OTEL_SERVICE_NAME has no effect", () => {
+    const stderr = new PassThrough({ encoding: "utf8" });
+    observeService("image-pipeline", "warn", { environment: { OTEL_SERVICE_NAME: "mine" }, stderr }, undefined);
+    assert.match(
+      String(stderr.read()),
+      /OTEL_SERVICE_NAME has no effect: the service name is always image-pipeline; service\.namespace/,
+    );
   });
 });

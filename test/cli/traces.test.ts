@@ -172,11 +172,14 @@ suite("throughline traces", () => {
       assert.equal(away.code, 1);
       assert.match(
         away.message,
-        /^cannot reach http:\/\/127\.0\.0\.1:1: UNAVAILABLE: .*ECONNREFUSED.* \(throughline dev /,
+        /^cannot reach http:\/\/127\.0\.0\.1:1: UNAVAILABLE: .*ECONNREFUSED.* \(`throughline dev` and `throughline collector` start one; --collector names its URL\)/,
       );
       const foreign = await runInProcess([...args, "--collector", other.url]);
       assert.equal(foreign.code, 1);
-      assert.match(foreign.message, /answered UNIMPLEMENTED: .* \(throughline dev and throughline collector run one/);
+      assert.match(
+        foreign.message,
+        /answered UNIMPLEMENTED: .* \(that is not a collector: --collector names its URL\)$/,
+      );
     }
   });
 });

@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import { Delivery } from "../../gen/throughline/v1/image_pb.js";
 import { traceToJson } from "../../studio/trace-tree.js";
 import type { CommandContext } from "../command.js";
@@ -10,7 +9,7 @@ import { findModel, showDownload } from "../services/model.js";
 import { renderImage } from "../terminal/inline-image.js";
 import { createProgress } from "../terminal/progress.js";
 import { isInteractive, jsonLine, renderTrace } from "../terminal/terminal.js";
-import { checkOutputPath, describeImage, imageFileName, saveImage, savePreviewsOf } from "./image-file.js";
+import { describeImage, imageTargetOf, saveImage, savePreviewsOf, toStdout } from "./image-file.js";
 import { requestImage } from "./request-image.js";
 import { connectStudio, fetchTrace, missingSpans } from "./studio-client.js";
 
@@ -29,8 +28,7 @@ export async function runDemo(
 ): Promise<number> {
   const { model, device, precision, threads, quiet, json } = settings;
   const { environment, stdout, stderr, interrupt } = context;
-  const path = resolve(settings.out ?? imageFileName(prompt, settings.format));
-  checkOutputPath(path);
+  const { path, format } = imageTargetOf(settings, prompt, stdout);
   const progress = createProgress(context, quiet || json);
   const ports = { collector: 0, worker: 0, pipeline: 0 };
   try {
@@ -52,7 +50,7 @@ export async function runDemo(
     });
     try {
       const response = await requestImage(
-        { ...settings, prompt, workerApp: undefined, delivery: Delivery.DATA_URI },
+        { ...settings, prompt, format, workerApp: undefined, delivery: Delivery.DATA_URI },
         {
           server: system.pipeline.url,
           timeoutMs: undefined,
@@ -79,7 +77,9 @@ export async function runDemo(
         interrupt,
       });
       progress.end();
-      stdout.write(
+      // The trace would follow the image's bytes.
+      const text = path === toStdout ? stderr : stdout;
+      text.write(
         json
           ? jsonLine({ traceId, seed, image, ...traceToJson(spans) })
           : `${renderImage({ ...image, bytes }, settings, context)}${describeImage(image, seed)}\n\n` +

@@ -1,30 +1,33 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rm } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
+import { z } from "zod";
 import type { CommandContext } from "../command.js";
 import { CliError, exitCodes, messageOf } from "../errors.js";
 import { defaultCollectorUrl, defaultServerUrl } from "../options/client-options.js";
 import type { devOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
 import { commandPrefix } from "../package-root.js";
+import { makeImageFolder, makeTemporaryImageFolder } from "../services/image-folder.js";
 import { whenAborted } from "../services/lifecycle.js";
 import { type LocalSystem, startLocalSystem } from "../services/local-system.js";
 import { findModel, showDownload } from "../services/model.js";
 import { createProgress } from "../terminal/progress.js";
 import { createRequestsDisplay } from "../terminal/requests-view.js";
-import { isInteractive } from "../terminal/terminal.js";
+import { createTextStyle, isInteractive, type TextStyle } from "../terminal/terminal.js";
 import { connectStudio } from "./studio-client.js";
 import { type RequestsView, watchRequests } from "./watch-requests.js";
 
 type DevSettings = OptionValues<typeof devOptions>;
 
 /**
- * Keeps a collector, a worker and a pipeline running until a signal comes, and shows the requests that they get. When one of them dies, the
- * others are ended too.
+ * Runs a collector, a worker and a pipeline until a signal, and shows their requests. When one of them exits, the others are stopped.
  */
 export async function runDev(settings: DevSettings, context: CommandContext): Promise<number> {
-  const temporary = settings.images === undefined ? await mkdtemp(join(tmpdir(), "throughline-images-")) : undefined;
+  if (settings.images !== undefined) {
+    // Here, before anything else takes its time.
+    await makeImageFolder(settings.images);
+  }
+  const temporary = settings.images === undefined ? await makeTemporaryImageFolder() : undefined;
   try {
     await keepRunning(settings, settings.images ?? temporary, context);
   } finally {
@@ -43,14 +46,14 @@ async function keepRunning(settings: DevSettings, images: string | undefined, co
   const over = new AbortController();
   try {
     if (!quiet) {
-      // Before the URLs are told: whoever reads them may ask at once.
+      // Before the URLs are printed: a reader may send a request at once.
       const signal = AbortSignal.any([interrupt, over.signal]);
       showRequests(system, requests, signal).catch((error: unknown) => {
         const message = messageOf(error);
         requests.above(() => stderr.write(`throughline: ${message}\n`));
       });
     }
-    stdout.write(json ? systemJson(system) : describeSystem(system));
+    stdout.write(json ? systemJson(system) : describeSystem(system, createTextStyle(stdout, context.environment)));
     const death = await Promise.race([
       whenAborted(interrupt),
       ...[system.collector, system.worker, system.pipeline].map(({ command, ended }) =>
@@ -58,7 +61,7 @@ async function keepRunning(settings: DevSettings, images: string | undefined, co
       ),
     ]);
     if (death !== undefined) {
-      throw new CliError(`${death}; the others are ended too`);
+      throw new CliError(`${death}; the others are stopped`);
     }
   } finally {
     over.abort();
@@ -67,7 +70,7 @@ async function keepRunning(settings: DevSettings, images: string | undefined, co
   }
 }
 
-/** Starts the three, and shows how far that is. Their logs are written above what `above` keeps at the foot of the terminal. */
+/** Starts the three, and shows the progress. `above` writes their logs above the live lines. */
 async function start(
   settings: DevSettings,
   images: string | undefined,
@@ -78,10 +81,11 @@ async function start(
   const { environment, stderr, interrupt } = context;
   const progress = createProgress(context, settings.quiet || settings.json);
   try {
-    // Fetched here, where a person sees how far it is; the worker then finds it in the cache.
+    // Downloaded here, where a person sees the progress; the worker then finds it in the cache.
     await findModel(model, context, showDownload(progress, isInteractive(stderr, environment)));
     progress.phase("starting a collector, a worker and a pipeline");
-    return await startLocalSystem({
+    const failedDevices: string[] = [];
+    const system = await startLocalSystem({
       ports: { collector: collectorPort, worker: workerPort, pipeline: pipelinePort },
       model,
       device,
@@ -91,18 +95,44 @@ async function start(
       apps,
       logLevel,
       environment,
-      onLog: (line) => progress.above(() => above(() => stderr.write(`${line}\n`))),
+      onLog(line) {
+        const failed = device === "auto" && logLevel === "warn" ? failedDeviceOf(line) : undefined;
+        if (failed === undefined) {
+          progress.above(() => above(() => stderr.write(`${line}\n`)));
+        } else {
+          failedDevices.push(failed);
+        }
+      },
       interrupt,
     });
+    progress.end();
+    if (failedDevices.length > 0 && !settings.json) {
+      stderr.write(`running without ${failedDevices.join(" and ")} (\`${commandPrefix} doctor\` says why)\n`);
+    }
+    return system;
   } finally {
     progress.end();
   }
 }
 
-/** A pipeline that has died leaves its calls a moment before it is known to be gone, which says more. */
+const deviceFailure = z.object({ device: z.string(), reason: z.string(), remedy: z.string() });
+
+/** The device of a worker's warning that it takes the next one, in a line of its log. */
+function failedDeviceOf(line: string): string | undefined {
+  if (!line.includes('"remedy"')) {
+    return undefined;
+  }
+  try {
+    return deviceFailure.safeParse(JSON.parse(line)).data?.device;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The calls of a pipeline fail a moment before its exit is known, which explains more. */
 const deathMs = 1000;
 
-/** @throws CliError when the pipeline lives and does not tell of its requests. */
+/** @throws CliError when the pipeline runs and its requests cannot be watched. */
 async function showRequests(system: LocalSystem, view: RequestsView, signal: AbortSignal): Promise<void> {
   const pipeline = connectStudio(system.pipeline.url);
   const collector = connectStudio(system.collector.url);
@@ -121,21 +151,21 @@ function systemJson({ pipeline, worker, collector }: LocalSystem): string {
   return `${JSON.stringify({ kind: "ready", ...urls })}\n`;
 }
 
-function describeSystem({ pipeline, worker, collector }: LocalSystem): string {
+function describeSystem({ pipeline, worker, collector }: LocalSystem, style: TextStyle): string {
   const here = pipeline.url === defaultServerUrl ? "" : ` --server ${pipeline.url}`;
   const elsewhere = collector.url === defaultCollectorUrl ? "" : ` --collector ${collector.url}`;
   return `
-studio     ${pipeline.url}/
+${style("bold", `studio     ${pipeline.url}/`)}
 
 pipeline   ${pipeline.url}
 worker     ${worker.url}
 collector  ${collector.url}  (OTLP over gRPC and HTTP)
 
-An image:
+Generate an image:
   ${commandPrefix} generate "a red heart"${here}${elsewhere}
-Its trace:
+Show its trace:
   ${commandPrefix} trace <trace id>${elsewhere}
 
-Ctrl-C ends all three.
+Ctrl-C stops all three.
 `;
 }

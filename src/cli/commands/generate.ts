@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import { Delivery } from "../../gen/throughline/v1/image_pb.js";
 import { traceToJson } from "../../studio/trace-tree.js";
 import type { SpanRecord } from "../../trace/span-record.js";
@@ -11,7 +10,7 @@ import { accessOf } from "../services/security.js";
 import { renderImage } from "../terminal/inline-image.js";
 import { createProgress } from "../terminal/progress.js";
 import { jsonLine, renderTrace } from "../terminal/terminal.js";
-import { checkOutputPath, describeImage, imageFileName, saveImage, savePreviewsOf } from "./image-file.js";
+import { describeImage, imageTargetOf, saveImage, savePreviewsOf, toStdout } from "./image-file.js";
 import { requestImage } from "./request-image.js";
 import { connectStudio, fetchTrace } from "./studio-client.js";
 
@@ -28,15 +27,14 @@ export async function runGenerate(
 ): Promise<number> {
   const { server, timeout, quiet, json } = settings;
   const { stdout, interrupt } = context;
-  const path = resolve(settings.out ?? imageFileName(prompt, settings.format));
-  checkOutputPath(path);
+  const { path, format } = imageTargetOf(settings, prompt, stdout);
   const access = accessOf(settings);
   const progress = createProgress(context, quiet || json);
   const timeoutMs = Math.ceil(timeout * 1000);
   const begin = performance.now();
   try {
     const response = await requestImage(
-      { ...settings, prompt, delivery: deliveryOf(settings) },
+      { ...settings, prompt, format, delivery: deliveryOf(settings) },
       { server, access, timeoutMs, interrupt, progress, onPreview: savePreviewsOf(path) },
     );
     progress.end();
@@ -50,6 +48,9 @@ export async function runGenerate(
     if (json) {
       const spans = settings.collector === undefined ? {} : traceToJson(await traceOf(traceId, settings, context));
       stdout.write(jsonLine({ traceId, seed, image, ...spans }));
+      return exitCodes.done;
+    }
+    if (path === toStdout) {
       return exitCodes.done;
     }
     stdout.write(`${renderImage({ ...image, bytes }, settings, context)}${describeImage(image, seed)}\n`);

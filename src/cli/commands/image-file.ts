@@ -10,14 +10,14 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { dirname, extname, join, relative } from "node:path";
+import { dirname, extname, join, relative, resolve } from "node:path";
 import { promptSlug } from "../../client/prompt-slug.js";
 import type { Image, Progress } from "../../gen/throughline/v1/image_pb.js";
 import type { GenerateResponse } from "../../gen/throughline/v1/pipeline_pb.js";
 import { extensionOf, formatOfContentType, type ImageFormat, parseDataUri } from "../../image/encode-image.js";
 import { printable } from "../../studio/trace-text.js";
-import type { CommandContext } from "../command.js";
-import { CliError, messageOf } from "../errors.js";
+import type { CommandContext, Output } from "../command.js";
+import { CliError, messageOf, usageError } from "../errors.js";
 
 /** More than any image of 2,048 × 2,048 pixels needs, which is the largest that a pipeline paints. */
 export const maxImageBytes = 64 * 1024 * 1024;
@@ -162,14 +162,22 @@ export interface SavedBytes {
  *
  * @throws CliError when there is none, or when it cannot be had or written.
  */
-export async function saveImage(path: string, response: GenerateResponse, source: ImageSource): Promise<SavedBytes> {
+export async function saveImage(
+  path: string,
+  response: GenerateResponse,
+  source: ImageSource & Pick<CommandContext, "stdout">,
+): Promise<SavedBytes> {
   const { image } = response;
   if (image === undefined) {
     throw new CliError("the response holds no image");
   }
   const bytes = await imageBytes(image, source);
   source.interrupt.throwIfAborted();
-  writeFileWhole(path, bytes);
+  if (path === toStdout) {
+    source.stdout.write(bytes);
+  } else {
+    writeFileWhole(path, bytes);
+  }
   const { width, height, contentType } = image;
   return { image: { path, width, height, contentType, fileSize: bytes.length }, bytes };
 }
@@ -182,11 +190,14 @@ export function describeImage({ path, width, height, contentType, fileSize }: Sa
 }
 
 /**
- * Gives the writer of an image's previews: `a-red-heart-step-5.png` beside `a-red-heart.png`. What is no image of ours is not written.
+ * Creates the writer of an image's previews: `a-red-heart-step-5.png` beside `a-red-heart.png`. It skips what is not an image.
  *
  * @param path file of the image.
  */
 export function savePreviewsOf(path: string): (progress: Progress) => void {
+  if (path === toStdout) {
+    return () => {};
+  }
   const base = path.slice(0, path.length - extname(path).length);
   return ({ step, preview, previewContentType }) => {
     const format = formatOfContentType(previewContentType);
@@ -196,13 +207,67 @@ export function savePreviewsOf(path: string): (progress: Progress) => void {
   };
 }
 
+const formatOfExtension = new Map<string, ImageFormat>([
+  [".png", "png"],
+  [".jpg", "jpeg"],
+  [".jpeg", "jpeg"],
+  [".webp", "webp"],
+]);
+
+/** `--out` value for stdout. */
+export const toStdout = "-";
+
+/** Where an image goes, and how it is encoded. */
+export interface ImageTarget {
+  /** Absolute path of a file, or {@link toStdout}. */
+  readonly path: string;
+  readonly format: ImageFormat | undefined;
+}
+
+/**
+ * The file and the format that `--out` and `--format` select: the extension of the file sets the format.
+ *
+ * @throws CliError when the two differ, when the file cannot be written, or when stdout has another use.
+ */
+export function imageTargetOf(
+  { out, format, json }: { out: string | undefined; format: ImageFormat | undefined; json: boolean },
+  prompt: string,
+  stdout: Output,
+): ImageTarget {
+  if (out === toStdout) {
+    if (json || stdout.isTTY) {
+      throw usageError(
+        json
+          ? "--out - and --json both write to stdout: use one of them"
+          : "--out - would write the image's bytes to the terminal: redirect stdout to a file or a pipe",
+      );
+    }
+    return { path: out, format };
+  }
+  const extension = out === undefined ? "" : extname(out).toLowerCase();
+  const named = formatOfExtension.get(extension);
+  if (format === undefined && named === undefined && extension !== "") {
+    throw usageError(
+      `--out ${out}: ${extension} is no format of images here; rename it to .png, .jpg, .jpeg or .webp, or set --format`,
+    );
+  }
+  if (format !== undefined && named !== undefined && format !== named) {
+    throw usageError(
+      `--out ${out} is a ${named} file and --format is ${format}: leave out --format, or rename the file`,
+    );
+  }
+  const path = resolve(out ?? imageFileName(prompt, format));
+  checkOutputPath(path);
+  return { path, format: format ?? named };
+}
+
 /** A file name for the image of a prompt, such as `a-red-heart.png`; see {@link promptSlug}. */
 export function imageFileName(prompt: string, format: ImageFormat = "png"): string {
   return `${promptSlug(prompt)}.${extensionOf(format)}`;
 }
 
 /**
- * Says early what would be in the way of writing a file, so that nobody waits for an image that has no place.
+ * Checks that a file can be written, before anybody waits for its image.
  *
  * @throws CliError naming the path.
  */
@@ -210,7 +275,7 @@ export function checkOutputPath(path: string): void {
   const folder = dirname(path);
   try {
     if (!statSync(folder).isDirectory()) {
-      throw new CliError(`cannot write ${path}: ${folder} is no folder`);
+      throw new CliError(`cannot write ${path}: ${folder} is not a folder`);
     }
     accessSync(folder, constants.W_OK | constants.X_OK);
   } catch (error) {
@@ -222,8 +287,8 @@ export function checkOutputPath(path: string): void {
 }
 
 /**
- * Writes a file beside its place and then moves it there, so that no reader and no crash ever sees half of it. It blocks on purpose:
- * no signal handler runs in between, so an interrupted command leaves no draft behind.
+ * Writes a file beside its place and then renames it, so that neither a reader nor a crash sees half of it. It blocks on purpose: no signal
+ * handler runs in between, so an interrupted command leaves no draft behind.
  *
  * @throws CliError naming the path; nothing is then left behind.
  */
@@ -242,7 +307,7 @@ export function writeFileWhole(path: string, bytes: Uint8Array): void {
     try {
       rmSync(draft, { force: true });
     } catch {
-      // Where not even that works, the first failure says why.
+      // The first failure is reported.
     }
     throw cannotWrite(path, cause);
   }

@@ -116,7 +116,7 @@ export async function requestImage(request: ImageRequest, call: ImageCall): Prom
     }
   } catch (error) {
     interrupt.throwIfAborted();
-    throw new CliError(describeCallFailure(server, error), { cause: error });
+    throw new CliError(describeCallFailure(server, error, "pipeline"), { cause: error });
   }
   throw new CliError(`${server} ended the call without an image`);
 }

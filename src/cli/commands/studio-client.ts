@@ -1,6 +1,6 @@
 import { type JsonValue, toJson } from "@bufbuild/protobuf";
 import { type Value, ValueSchema } from "@bufbuild/protobuf/wkt";
-import { type Client, ConnectError, createClient, type Transport } from "@connectrpc/connect";
+import { type Client, Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import type { Attributes, AttributeValue } from "@opentelemetry/api";
@@ -19,7 +19,7 @@ export interface ServerTransportOptions {
   readonly maxMessageBytes: number;
 }
 
-/** The way of a command's calls to a server. Not fetch: Node's gives up on a response that is silent for five minutes. */
+/** Creates the transport of a command's calls. Not fetch: Node's fails when a response is silent for five minutes. */
 export function createServerTransport({ server, access, maxMessageBytes }: ServerTransportOptions): Transport {
   return createConnectTransport({
     baseUrl: server,
@@ -29,17 +29,42 @@ export function createServerTransport({ server, access, maxMessageBytes }: Serve
   });
 }
 
-/** Characters of a server's own words; enough for a list of what it would have taken. */
+/** Maximum length of a server's message, in characters. */
 const maxMessageLength = 1000;
 
-/** What a failed call to a server is told as. */
-export function describeCallFailure(server: string, cause: unknown): string {
+/** What a command expects at a URL, with the flag that names it. */
+export type ServerRole = "pipeline" | "collector";
+
+const flags = { pipeline: "--server", collector: "--collector" } as const;
+
+/** Describes a failed call to a server, with what to do. */
+export function describeCallFailure(server: string, cause: unknown, role: ServerRole): string {
   const error = ConnectError.from(cause);
   const code = codeToString(error.code).toUpperCase();
   // TLS libraries speak in several lines.
   const message = printable(error.rawMessage.replaceAll(/\s+/g, " ").trim(), maxMessageLength);
   const said = `${code}: ${message === "" ? "no reason given" : message}`;
-  return isSystemError(error.cause) ? `cannot reach ${server}: ${said}` : `${server} answered ${said}`;
+  const advice = adviceFor(server, error, role);
+  const reached = isSystemError(error.cause) ? `cannot reach ${server}: ${said}` : `${server} answered ${said}`;
+  return advice === undefined ? reached : `${reached} (${advice})`;
+}
+
+function adviceFor(server: string, { code, cause, rawMessage }: ConnectError, role: ServerRole): string | undefined {
+  const named = `${flags[role]} names its URL`;
+  const reason = `${cause instanceof Error && "code" in cause ? cause.code : ""} ${rawMessage}`;
+  if (server.startsWith("https:") && /EPROTO|wrong version number|packet length too long/i.test(reason)) {
+    return `the server has no TLS: use http:// instead of https://`;
+  }
+  if (server.startsWith("http:") && /socket hang up|ECONNRESET|EPIPE|HPE_INVALID/.test(reason)) {
+    return `if the server has TLS, use https:// instead of http://`;
+  }
+  if (isSystemError(cause)) {
+    return role === "pipeline"
+      ? `start one with \`throughline dev\`; ${named}`
+      : `\`throughline dev\` and \`throughline collector\` start one; ${named}`;
+  }
+  // Another service of this project, or something else, answers with 404.
+  return code === Code.Unimplemented ? `that is not a ${role}: ${named}` : undefined;
 }
 
 function isSystemError(cause: unknown): boolean {
@@ -49,26 +74,24 @@ function isSystemError(cause: unknown): boolean {
 /** Spans of a long trace come in one message. */
 const maxMessageBytes = 64 * 1024 * 1024;
 
-/** Milliseconds in which a collector tells what it has. */
+/** Milliseconds to wait for what a collector has. */
 export const studioWaitMs = 10_000;
 
-/** Who tells what runs: a local collector, or a pipeline with a studio. */
+/** Source of traces and requests: a local collector, or a pipeline with a studio. */
 export interface StudioSource {
   /** Base URL. */
   readonly server: string;
   readonly studio: Client<typeof StudioService>;
 }
 
-/** Makes a client of the StudioService at a base URL. */
+/** Creates a client of the StudioService at a base URL. */
 export function connectStudio(server: string, access?: Access): StudioSource {
   return { server, studio: createClient(StudioService, createServerTransport({ server, access, maxMessageBytes })) };
 }
 
-/** Why a collector did not tell of its traces, and what to do. */
+/** The error of a failed call to a collector. */
 export function collectorFailure(server: string, cause: unknown): CliError {
-  const advice =
-    "throughline dev and throughline collector run one that tells of its traces; --collector names its URL";
-  return new CliError(`${describeCallFailure(server, cause)} (${advice})`, { cause });
+  return new CliError(describeCallFailure(server, cause, "collector"), { cause });
 }
 
 /** Which trace, and how long to wait for all of it. */

@@ -82,7 +82,7 @@ export async function watchRequests({ pipeline, collector, view, signal }: Watch
     throw new Error("it ended the call");
   } catch (error) {
     if (!signal.aborted) {
-      throw new CliError(`requests are no longer shown: ${describeCallFailure(pipeline.server, error)}`, {
+      throw new CliError(`requests are no longer shown: ${describeCallFailure(pipeline.server, error, "pipeline")}`, {
         cause: error,
       });
     }

@@ -94,12 +94,12 @@ function readToken(path: string): string | undefined {
  *
  * @throws CliError when the system knows no home folder of this user.
  */
-export function expandHome(path: string): string {
+export function expandHome(path: string, findHome: () => string = homedir): string {
   if (path !== "~" && !path.startsWith("~/")) {
     return path;
   }
   try {
-    return join(homedir(), path.slice(1));
+    return join(findHome(), path.slice(1));
   } catch (cause) {
     throw usageError(`cannot find ${path}: this user has no home folder. Set HF_HOME to a folder for models, or HOME`, {
       cause,

@@ -44,6 +44,9 @@ export interface LocalSystem {
 export async function startLocalSystem(options: LocalSystemOptions): Promise<LocalSystem> {
   const { ports, model, device, precision, threads, images, apps, logLevel, onLog } = options;
   const environment = localEnvironment(options.environment);
+  if (!hasResourceAttributes(options.environment)) {
+    onLog(`throughline: ${attributesVariable} is ignored: it must be key=value pairs, percent-encoded`);
+  }
   const failure = new AbortController();
   const interrupt = AbortSignal.any([options.interrupt, failure.signal]);
 
@@ -120,6 +123,7 @@ export function localEnvironment(environment: Environment): Environment {
   const delay = environment["OTEL_BSP_SCHEDULE_DELAY"] ?? "";
   return {
     ...Object.fromEntries(Object.entries(environment).filter(([name]) => !replaced.test(name))),
+    ...(!hasResourceAttributes(environment) && { [attributesVariable]: "" }),
     ENABLE_TRACING: "true",
     // Only this project's collector supports them.
     THROUGHLINE_RUNNING_SPANS: "true",
@@ -128,6 +132,19 @@ export function localEnvironment(environment: Environment): Environment {
     // A person waits for the trace: the specification's 5 s are too long.
     OTEL_BSP_SCHEDULE_DELAY: /^\d{1,6}$/.test(delay) ? delay : "200",
   };
+}
+
+const attributesVariable = "OTEL_RESOURCE_ATTRIBUTES";
+
+/** Whether attributes of the shell are `key=value` pairs, percent-encoded: a service does not start with others. */
+function hasResourceAttributes(environment: Environment): boolean {
+  return (environment[attributesVariable] ?? "").split(",").every((pair) => {
+    try {
+      return pair.trim() === "" || (pair.indexOf("=") > 0 && decodeURIComponent(pair) !== "");
+    } catch {
+      return false;
+    }
+  });
 }
 
 /** Variables that export a service's spans to the collector of a local system. */

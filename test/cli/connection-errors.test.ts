@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { suite, type TestContext, test } from "node:test";
+import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
+import { listen } from "../../src/mesh/port/listen.js";
+import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { runInProcess } from "./support/run-in-process.js";
+import { startCollector } from "./support/start-collector.js";
+
+suite("a pipeline that cannot be called", async () => {
+  const out = join(await temporaryFolder(), "heart.png");
+  const messageFor = async (server: string): Promise<string> => {
+    const { code, message } = await runInProcess(["generate", "a heart", "--server", server, "--out", out]);
+    assert.equal(code, 1);
+    return message;
+  };
+  const startWorker = async (t: TestContext): Promise<string> => {
+    const handler = createConnectHandler({ routes: ({ service }) => void service(TextToImageWorkerService, {}) });
+    const listening = await listen({ handler, port: 0 });
+    t.after(() => listening.stop({ graceMs: 0 }));
+    return listening.url;
+  };
+
+  test("because nothing listens: the error says how to start one", async () => {
+    assert.match(
+      await messageFor("http://127.0.0.1:1"),
+      /^cannot reach http:\/\/127\.0\.0\.1:1: .*ECONNREFUSED.* \(start one with `throughline dev`; --server names its URL\)$/,
+    );
+  });
+
+  test("because that is a worker or a collector: the error says that it is not a pipeline", async (t) => {
+    for (const url of [await startWorker(t), (await startCollector(t)).url]) {
+      assert.match(
+        await messageFor(url),
+        /answered UNIMPLEMENTED: .* \(that is not a pipeline: --server names its URL\)$/,
+      );
+    }
+  });
+
+  test("because it has no TLS: the error says to use http", async (t) => {
+    const url = (await startWorker(t)).replace("http:", "https:");
+    assert.match(await messageFor(url), /\(the server has no TLS: use http:\/\/ instead of https:\/\/\)$/);
+  });
+});

@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import { suite, test } from "node:test";
+import { imageTargetOf, toStdout } from "../../src/cli/commands/image-file.js";
+import { CliError } from "../../src/cli/errors.js";
+import { expandHome, readHubVariables } from "../../src/cli/options/model-options.js";
+import { makeImageFolder, makeTemporaryImageFolder } from "../../src/cli/services/image-folder.js";
+import { readCpuQuota } from "../../src/cli/services/model.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+
+const file = new PassThrough();
+
+suite("the file of an image", async () => {
+  const folder = await temporaryFolder();
+  const targetOf = (out: string, format?: "png" | "jpeg" | "webp") =>
+    imageTargetOf({ out, format, json: false }, "a heart", file);
+
+  test("--out sets the format by its extension, or has none and takes --format", () => {
+    for (const [name, format] of [
+      ["x.jpg", "jpeg"],
+      ["x.JPEG", "jpeg"],
+      ["x.webp", "webp"],
+      ["x.png", "png"],
+    ] as const) {
+      assert.deepEqual(targetOf(join(folder, name)), { path: join(folder, name), format });
+    }
+    assert.equal(targetOf(join(folder, "x")).format, undefined);
+    assert.equal(targetOf(join(folder, "x"), "webp").format, "webp");
+    assert.equal(targetOf(join(folder, "x.data"), "webp").format, "webp");
+  });
+
+  test("--out with the extension of another format than --format, or of no known one, is an error", () => {
+    assert.throws(() => targetOf(join(folder, "x.jpg"), "png"), /x\.jpg is a jpeg file and --format is png: leave out/);
+    assert.throws(() => targetOf(join(folder, "x.gif")), /\.gif is no format of images here; rename it to \.png/);
+  });
+
+  test("--out - is stdout, unless that is a terminal or has the JSON", () => {
+    assert.deepEqual(targetOf("-", "jpeg"), { path: toStdout, format: "jpeg" });
+    const how = { out: "-", format: undefined };
+    assert.throws(() => imageTargetOf({ ...how, json: true }, "", file), /--out - and --json both write to stdout/);
+    const terminal = Object.assign(new PassThrough(), { isTTY: true });
+    assert.throws(() => imageTargetOf({ ...how, json: false }, "", terminal), /redirect stdout to a file or a pipe/);
+  });
+});
+
+suite("a folder for images", async () => {
+  test("that cannot be created is an error at once, also below /proc", async () => {
+    const folder = await temporaryFolder();
+    for (const path of [...(process.platform === "linux" ? ["/proc/none/images"] : []), "/dev/null/images"]) {
+      await assert.rejects(makeImageFolder(path), (error) => {
+        assert.ok(error instanceof CliError);
+        assert.match(
+          error.message,
+          /^cannot create the folder of --images, \/.*\. Name a folder that this user can write$/,
+        );
+        return true;
+      });
+    }
+    await makeImageFolder(join(folder, "a/b/c"));
+    await makeImageFolder(join(folder, "a/b/c"));
+  });
+
+  test("of a process that has ended goes at the next start, and that of a running one stays", async (t) => {
+    const folder = await temporaryFolder();
+    const before = process.env["TMPDIR"];
+    process.env["TMPDIR"] = folder;
+    t.after(() => {
+      if (before === undefined) {
+        delete process.env["TMPDIR"];
+      } else {
+        process.env["TMPDIR"] = before;
+      }
+    });
+    // Above the highest id that Linux gives.
+    const dead = join(folder, "throughline-images-99999999-abc");
+    const living = join(folder, `throughline-images-${process.ppid}-abc`);
+    await mkdir(dead);
+    await mkdir(living);
+    const made = await makeTemporaryImageFolder();
+    await assert.rejects(readFile(dead), /ENOENT/);
+    await assert.rejects(readFile(living), /EISDIR/);
+    await assert.rejects(readFile(made), /EISDIR/);
+  });
+});
+
+test("threads follow the tightest CPU quota of the control groups, of version 2 and 1", async () => {
+  const quotaOf = (files: Record<string, string>) =>
+    readCpuQuota(async (name) => files[name] ?? Promise.reject(new Error("ENOENT")));
+  assert.equal(await quotaOf({}), undefined);
+  const two = { "/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/b/cpu.max": "max 100000\n" };
+  assert.equal(await quotaOf(two), undefined);
+  assert.equal(await quotaOf({ ...two, "/sys/fs/cgroup/a/cpu.max": "150000 100000\n" }), 1.5);
+  const one = {
+    "/proc/self/cgroup": "4:memory:/x\n3:cpu,cpuacct:/x\n",
+    "/sys/fs/cgroup/cpu/x/cpu.cfs_quota_us": "200000\n",
+    "/sys/fs/cgroup/cpu/x/cpu.cfs_period_us": "100000\n",
+  };
+  assert.equal(await quotaOf(one), 2);
+  assert.equal(await quotaOf({ ...one, "/sys/fs/cgroup/cpu/x/cpu.cfs_quota_us": "-1\n" }), undefined);
+});
+
+test("without a home folder an error says to set HF_HOME, and with HF_HOME none is needed", () => {
+  const none = () => {
+    throw new Error("uv_os_homedir returned ENOENT");
+  };
+  assert.throws(
+    () => expandHome("~/.cache/huggingface/hub", none),
+    /^CliError: cannot find ~\/\.cache\/huggingface\/hub: this user has no home folder\. Set HF_HOME to a folder for models, or HOME$/,
+  );
+  assert.equal(expandHome(readHubVariables({ HF_HOME: "/hf" }).cacheFolder, none), "/hf/hub");
+});
