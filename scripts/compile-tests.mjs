@@ -16,7 +16,7 @@ const isModule = (name) => /\.ts$/.test(name) && !name.endsWith(".d.ts") && !oth
 const isBelow = (folder, path) => path.startsWith(join(root, folder, "/"));
 
 /**
- * Tests keep their imports of each other, and import the sources' compiled form from dist. What dist does not have (the page's modules,
+ * Imports of tests and sources lead to their compiled form. What dist does not have (the page's modules,
  * the examples, the benches) goes into the test that imports it.
  */
 const imports = {
@@ -30,13 +30,17 @@ const imports = {
         return { path, external: true };
       }
       const target = resolve(resolveDir, path);
+      const at = (folder, from) => ({
+        path: pathToFileURL(join(root, folder, relative(join(root, from), target))).href,
+        external: true,
+      });
       if (isBelow("src", target) && !isBelow("src/page", target)) {
-        return { path: pathToFileURL(join(root, "dist", relative(join(root, "src"), target))).href, external: true };
+        return at("dist", "src");
       }
-      if (path.endsWith(".mjs")) {
-        return { path: pathToFileURL(target).href, external: true };
+      if (isBelow("test", target)) {
+        return at(compiledTests, "test");
       }
-      return isBelow("test", target) ? { path, external: true } : undefined;
+      return path.endsWith(".mjs") ? at(".", ".") : undefined;
     });
   },
 };
