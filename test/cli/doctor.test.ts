@@ -45,6 +45,17 @@ suite("throughline doctor", { concurrency: 2 }, async () => {
     );
     assert.match(stdout, /^ok +nodes +CPUExecutionProvider: [1-9]\d* nodes$/m);
     assert.ok(!stdout.includes("\u001b") && !stdout.includes("WRONG"));
+    assert.doesNotMatch(stdout, /^warning/m);
+  });
+
+  test("has no warning for a device that auto does without", async (t) => {
+    const { code, stdout } = await runCommand(t, ["doctor", "--model", model, "--device", "auto", "--json", ...ports]);
+    assert.equal(code, 0);
+    const { findings } = JSON.parse(stdout);
+    assert.deepEqual(
+      findings.filter(({ state }: { readonly state: string }) => state !== "ok"),
+      [],
+    );
   });
 
   test("names the file of a wrong model, and cannot paint; what does not hinder it is a warning", async (t) => {

@@ -1,10 +1,11 @@
-import { access, constants, readFile, stat } from "node:fs/promises";
+import { access, constants, stat } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { dirname, resolve } from "node:path";
 import { createVariableReader, type Environment } from "../../trace/telemetry/environment.js";
 import { readSpanExport } from "../../trace/telemetry/spans.js";
 import { messageOf } from "../errors.js";
+import { readCpuQuota, threadsOf } from "../services/model.js";
 import { createProxyFetch } from "../services/proxies.js";
 import { describeBytes, type Finding, fine, warning, wrong } from "./doctor-findings.js";
 
@@ -26,25 +27,9 @@ export function checkNode(version: string): Finding {
 }
 
 async function checkCores(): Promise<Finding> {
-  const usable = availableParallelism();
-  const quota = await readCpuQuota();
-  const found = `${usable} of ${cpus().length}`;
-  if (quota !== undefined && quota < usable) {
-    const threads = Math.max(1, Math.floor(quota));
-    return warning(
-      "cores",
-      `${found}, of which the control group gives the time of ${quota}`,
-      `start the worker with --threads ${threads}: more threads than that stand still most of the time`,
-    );
-  }
-  return fine("cores", found);
-}
-
-/** Processors' worth of time that the control group (version 2) may use; undefined where it has no limit. */
-async function readCpuQuota(): Promise<number | undefined> {
-  const text = await readFile("/sys/fs/cgroup/cpu.max", "utf8").catch(() => "");
-  const [quota, period] = text.split(" ").map(Number);
-  return quota !== undefined && period !== undefined && quota > 0 && period > 0 ? quota / period : undefined;
+  const found = `${availableParallelism()} of ${cpus().length}`;
+  const [quota, threads] = [await readCpuQuota(), await threadsOf(0)];
+  return fine("cores", threads === undefined ? found : `${found}; ${threads} threads by the CPU quota of ${quota}`);
 }
 
 /** Bytes that this process may still take. */

@@ -34,7 +34,9 @@ export async function checkInference(
     const engine = await startEngineProcess({
       ...options,
       profileFolder,
-      onDeviceFailure: ({ device, reason, remedy }) => findings.push(warning(device, reason, remedy)),
+      // `auto` goes on to the next device: nothing is wrong with a machine without a GPU.
+      onDeviceFailure: ({ device, reason, remedy }) =>
+        findings.push(fine(device, `not available: ${reason}; to use it: ${remedy}`)),
     });
     try {
       findings.push(fine("device", describeStart(engine)), await describeModel(options.modelFolder, engine));
