@@ -1,3 +1,5 @@
+import type { SchedulerName } from "./schedulers.js";
+
 /** What the painter is asked for. Absent fields mean the model's own default. */
 export interface PaintRequest {
   /** Text to paint; longer than the tokenizers' limit is cut, and the result says by how much. */
@@ -22,8 +24,7 @@ export interface PaintRequest {
   readonly previewInterval?: number | undefined;
 }
 
-/** A sampling algorithm, by the name that it has on spans. */
-export type SchedulerName = "euler-discrete" | "euler-ancestral" | "dpmpp-2m" | "dpmpp-2m-karras" | "ddim" | "lcm";
+export type { SchedulerName };
 
 /** A request with every default filled in: what is really painted. */
 export interface PaintSettings {

@@ -1,7 +1,6 @@
 import type { z } from "zod";
 import { createDdim, ddimConfig } from "./ddim.js";
 import { createDpmSolverMultistep, dpmSolverMultistepConfig } from "./dpm-solver-multistep.js";
-import type { SchedulerName } from "./engine.js";
 import { createEulerAncestral, createEulerDiscrete, eulerAncestralConfig, eulerDiscreteConfig } from "./euler.js";
 import { createFolderReader, ModelFolderError } from "./folder-reader.js";
 import { createLcm, lcmConfig } from "./lcm.js";
@@ -11,6 +10,9 @@ import type { Scheduler } from "./scheduler.js";
 
 /** Checks one scheduler_config.json against the schema of an algorithm, and throws where it does not fit. */
 export type ConfigCheck = <S extends z.ZodType>(schema: S) => z.output<S>;
+
+/** A sampling algorithm, by the name that it has on spans. */
+export type SchedulerName = "euler-discrete" | "euler-ancestral" | "dpmpp-2m" | "dpmpp-2m-karras" | "ddim" | "lcm";
 
 /** A sampling algorithm that the engine has. */
 export interface SchedulerEntry {
@@ -22,7 +24,10 @@ export interface SchedulerEntry {
   create(check: ConfigCheck): Scheduler;
 }
 
-/** Every sampling algorithm that works: one file and one line here each. */
+/**
+ * Every sampling algorithm: one file, a name above and a line here each. Besides, the contract's `Scheduler` and the worker's map of it to these names
+ * have a line each; command line and page take theirs from the contract.
+ */
 export const schedulers: readonly SchedulerEntry[] = [
   entry("euler-discrete", "EulerDiscreteScheduler", eulerDiscreteConfig, createEulerDiscrete),
   entry("euler-ancestral", "EulerAncestralDiscreteScheduler", eulerAncestralConfig, createEulerAncestral),
@@ -65,7 +70,7 @@ export function loadSchedulers({ path, scheduler }: ModelDescription): ModelSche
   const reader = createFolderReader(path);
   const create = ({ create, fixed }: SchedulerEntry): Scheduler =>
     create((schema) => reader.check(schedulerFile, { ...scheduler.config, ...fixed }, schema));
-  const byName = new Map([[own.name, create(own)]]);
+  const byName = new Map<SchedulerName, Scheduler>([[own.name, create(own)]]);
   for (const entry of schedulers) {
     if (entry !== own) {
       try {

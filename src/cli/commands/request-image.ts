@@ -1,4 +1,5 @@
 import { createPipelineClient } from "../../client/client.js";
+import { schedulersByName } from "../../client/scheduler-names.js";
 import {
   type Delivery,
   type Progress as GenerationProgress,
@@ -15,16 +16,6 @@ import { createServerTransport, describeCallFailure } from "./studio-client.js";
 /** An image in base64, and room for what is said of it. */
 const maxMessageBytes = Math.ceil((maxImageBytes * 4) / 3) + 1024 * 1024;
 
-/** The contract's word for each name on the command line. */
-const schedulers = {
-  "euler-discrete": Scheduler.EULER_DISCRETE,
-  "euler-ancestral": Scheduler.EULER_ANCESTRAL,
-  "dpmpp-2m": Scheduler.DPMPP_2M,
-  "dpmpp-2m-karras": Scheduler.DPMPP_2M_KARRAS,
-  ddim: Scheduler.DDIM,
-  lcm: Scheduler.LCM,
-} as const;
-
 const formats = { png: ImageFormat.PNG, jpeg: ImageFormat.JPEG, webp: ImageFormat.WEBP } as const;
 
 /** What to paint; absent fields are the model's own affair. */
@@ -35,7 +26,7 @@ export interface ImageRequest {
   readonly steps: number | undefined;
   readonly guidance: number | undefined;
   readonly negative: string | undefined;
-  readonly scheduler: keyof typeof schedulers | undefined;
+  readonly scheduler: string | undefined;
   /** Pixels. */
   readonly width: number | undefined;
   /** Pixels. */
@@ -80,7 +71,7 @@ export async function requestImage(request: ImageRequest, call: ImageCall): Prom
             ...(steps !== undefined && { numInferenceSteps: steps }),
             ...(guidance !== undefined && { guidanceScale: guidance }),
             ...(seed !== undefined && { seed }),
-            ...(scheduler !== undefined && { scheduler: schedulers[scheduler] }),
+            ...(scheduler !== undefined && { scheduler: schedulersByName.get(scheduler) ?? Scheduler.UNSPECIFIED }),
             ...(width !== undefined && { width }),
             ...(height !== undefined && { height }),
             ...(format !== undefined && { format: formats[format] }),

@@ -1,5 +1,8 @@
+import { schedulersByName } from "../../client/scheduler-names.js";
 import { flag, option } from "./option.js";
 import { anyText, decimalNumber, httpUrl, nonEmpty, oneOf, wholeNumber } from "./values.js";
+
+const schedulerNames = [...schedulersByName.keys()];
 
 /** Base URL of a pipeline on this machine, unless another is configured. */
 export const defaultServerUrl = "http://127.0.0.1:8080";
@@ -81,9 +84,9 @@ export const requestOptions = {
   negative: option("--negative <text>", "What the image should not show", { parse: anyText, absent: "nothing" }),
   scheduler: option(
     "--scheduler <name>",
-    "Sampling algorithm: euler-discrete, euler-ancestral, dpmpp-2m, dpmpp-2m-karras, ddim or lcm",
+    `Sampling algorithm: ${schedulerNames.join(", ").replace(/, ([^,]*)$/, " or $1")}`,
     {
-      ...oneOf("euler-discrete", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-karras", "ddim", "lcm"),
+      ...oneOf(...schedulerNames),
       absent: "the model's own",
     },
   ),

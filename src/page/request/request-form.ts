@@ -1,6 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { promptSlug } from "../../client/prompt-slug.js";
-import { Delivery, type GenerateRequestSchema, Scheduler } from "../../contracts/contracts.js";
+import { schedulersByName } from "../../client/scheduler-names.js";
+import { Delivery, type GenerateRequestSchema, type Scheduler } from "../../contracts/contracts.js";
 
 /** What stands in the fields of the form, as text. An empty one means the model's own default; an empty seed is drawn at random. */
 export interface RequestForm {
@@ -33,15 +34,20 @@ export const emptyForm: RequestForm = {
   scheduler: "",
 };
 
-/** The sampling algorithms by the name that stands in links, with what people call them. */
-export const schedulers: ReadonlyMap<string, { readonly words: string; readonly value: Scheduler }> = new Map([
-  ["euler-discrete", { words: "Euler", value: Scheduler.EULER_DISCRETE }],
-  ["euler-ancestral", { words: "Euler ancestral", value: Scheduler.EULER_ANCESTRAL }],
-  ["dpmpp-2m", { words: "DPM++ 2M", value: Scheduler.DPMPP_2M }],
-  ["dpmpp-2m-karras", { words: "DPM++ 2M Karras", value: Scheduler.DPMPP_2M_KARRAS }],
-  ["ddim", { words: "DDIM", value: Scheduler.DDIM }],
-  ["lcm", { words: "LCM", value: Scheduler.LCM }],
-]);
+/** What people call them, where that is not the name itself. */
+const schedulerLabels: Readonly<Record<string, string>> = {
+  "euler-discrete": "Euler",
+  "euler-ancestral": "Euler ancestral",
+  "dpmpp-2m": "DPM++ 2M",
+  "dpmpp-2m-karras": "DPM++ 2M Karras",
+  ddim: "DDIM",
+  lcm: "LCM",
+};
+
+/** The sampling algorithms by the name that stands in links, with their labels. */
+export const schedulers: ReadonlyMap<string, { readonly words: string; readonly value: Scheduler }> = new Map(
+  [...schedulersByName].map(([name, value]) => [name, { words: schedulerLabels[name] ?? name, value }]),
+);
 
 /** What a number field takes: the contract's limits. */
 export interface NumberRule {
