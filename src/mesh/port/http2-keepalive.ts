@@ -22,11 +22,13 @@ interface Watched {
   bytesRead: number;
   /** When the unanswered PING was sent, by the clock of the looks; undefined without one. */
   pingSentAt: number | undefined;
+  /** Looks since then that found the PING still in the queue. */
+  stuckLooks: number;
   readonly stalls: StreamStalls;
 }
 
 /**
- * Pings silent connections, and cuts those that do not answer. A peer that broke the protocol is cut at the next look: nghttp2 has
+ * Pings silent connections, and cuts those that do not answer. A peer that broke the protocol is cut two looks later: nghttp2 has
  * ended that session by itself, Node has stopped reading its socket and tells nobody, so neither the session nor the socket would ever
  * close. It shows in a PING that stays in the queue while the socket could take it.
  *
@@ -45,10 +47,13 @@ export function createHttp2Keepalive(options: Http2KeepaliveOptions): Http2Keepa
       watched.pingSentAt = undefined;
     } else if (watched.pingSentAt === undefined) {
       watched.pingSentAt = awakeMs;
+      watched.stuckLooks = 0;
       session.ping(() => {});
     } else {
-      const isStuck = (session.state.outboundQueueSize ?? 0) > 0 && writableLength === 0;
-      if (isStuck || awakeMs - watched.pingSentAt >= options.timeoutMs) {
+      const isQueued = (session.state.outboundQueueSize ?? 0) > 0 && writableLength === 0;
+      watched.stuckLooks = isQueued ? watched.stuckLooks + 1 : 0;
+      // On a machine without time a PING may wait for one look on its way to the socket.
+      if (watched.stuckLooks > 1 || awakeMs - watched.pingSentAt >= options.timeoutMs) {
         session.destroy();
       }
     }
@@ -74,7 +79,7 @@ export function createHttp2Keepalive(options: Http2KeepaliveOptions): Http2Keepa
   return {
     watch(session) {
       const stalls = createStreamStalls(session, options.writeTimeoutMs, () => awakeMs);
-      sessions.set(session, { bytesRead: -1, pingSentAt: undefined, stalls });
+      sessions.set(session, { bytesRead: -1, pingSentAt: undefined, stuckLooks: 0, stalls });
       session.once("close", () => sessions.delete(session));
     },
     close: () => clearInterval(timer),
