@@ -15,7 +15,7 @@ test("every test that SECURITY.md names exists", () => {
     const source = readFileSync(new URL(`../${file}`, import.meta.url), "utf8");
     // Where a name is made from a table of cases, what varies stands elsewhere.
     const parts = name
-      .split(/^is refused with (.*), in words that quote nothing$|^grpc(: )/)
+      .split(/^is rejected with (.*), in words that quote nothing$|^grpc(: )/)
       .filter((part) => part !== undefined && part !== "" && part !== ": ");
     for (const part of parts) {
       assert.ok(source.includes(`"${part}"`) || source.includes(`: ${part}\``), `${file} has no test "${part}"`);

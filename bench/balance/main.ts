@@ -7,8 +7,8 @@ import { type BalanceRound, runBalance } from "./run-balance.js";
 const clients = Number(process.argv[2] ?? 8);
 const percent = (share: number): string => `${(share * 100).toFixed(1)} %`.padStart(8);
 
-const row = ({ share, unfair, failures, pictures }: BalanceRound, round: number): string =>
-  `  round ${round + 1}   ${percent(share)} of the sum   ${percent(unfair)} unfair   ${failures} failed   ${pictures.join(" + ")} pictures`;
+const row = ({ share, unfair, failures, images }: BalanceRound, round: number): string =>
+  `  round ${round + 1}   ${percent(share)} of the sum   ${percent(unfair)} unfair   ${failures} failed   ${images.join(" + ")} images`;
 
 for (const loadBalancing of ["least_wait", "round_robin"] as const) {
   const rounds = await runBalance({

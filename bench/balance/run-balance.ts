@@ -2,16 +2,16 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { PoliciesInput } from "../../src/mesh/grpc/policies.js";
 import { startFleet } from "../../test/support/fleet.js";
 import { unfairTime } from "./unfair-time.js";
-import { createWaitingEngine, type Painting } from "./waiting-engine.js";
+import { createWaitingEngine, type Generation } from "./waiting-engine.js";
 
 /** Options of {@link runBalance}. */
 export interface BalanceOptions {
-  /** Pictures that each worker paints in `unitMs`. */
+  /** Images that each worker generates in `unitMs`. */
   readonly speeds: readonly number[];
-  /** Time that a worker of speed 1 needs for a picture, in milliseconds. */
+  /** Time that a worker of speed 1 needs for an image, in milliseconds. */
   readonly unitMs: number;
   readonly pipelines: number;
-  /** Clients of each pipeline; each calls again as soon as it has its picture. */
+  /** Clients of each pipeline; each calls again as soon as it has its image. */
   readonly clients: number;
   readonly rounds: number;
   /** Length of a round, in milliseconds. */
@@ -23,9 +23,9 @@ export interface BalanceOptions {
 
 /** What one round came to. */
 export interface BalanceRound {
-  /** Pictures that were finished, by worker. */
-  readonly pictures: readonly number[];
-  /** Work that was done, as a share of what the workers can do together: their measured paintings without a pause between them. */
+  /** Images that were finished, by worker. */
+  readonly images: readonly number[];
+  /** Work that was done, as a share of what the workers can do together: their measured generations without a pause between them. */
   readonly share: number;
   /** Share of the time in which a worker had nothing to do while another had a queue of two. */
   readonly unfair: number;
@@ -36,14 +36,14 @@ export interface BalanceRound {
 /** Runs pipelines and workers that only wait on ports of the loopback, under the same number of calls all the time. */
 export async function runBalance(options: BalanceOptions): Promise<BalanceRound[]> {
   const { speeds, unitMs, rounds, roundMs, policies, maxWaiting } = options;
-  const paintings: Painting[] = [];
+  const generations: Generation[] = [];
   const calledAt = new Map<number, number>();
   const ends: (() => unknown)[] = [];
   const { clients } = await startFleet(
     { after: (end) => ends.push(end), diagnostic() {} },
     {
       engines: speeds.map((speed, worker) =>
-        createWaitingEngine(worker, unitMs / speed, (done) => paintings.push(done)),
+        createWaitingEngine(worker, unitMs / speed, (done) => generations.push(done)),
       ),
       pipelines: options.pipelines,
       ...(maxWaiting !== undefined && { maxWaiting }),
@@ -67,7 +67,7 @@ export async function runBalance(options: BalanceOptions): Promise<BalanceRound[
   // Every service makes its connections and validators with its first call.
   const first = { prompt: "a", options: { numInferenceSteps: 1 } };
   await Promise.all(clients.flatMap((pipeline) => speeds.map(() => pipeline.generate(first))));
-  paintings.length = 0;
+  generations.length = 0;
   const running = clients.flatMap((pipeline) => Array.from({ length: options.clients }, () => client(pipeline)));
   const bounds = [performance.now()];
   for (let round = 0; round < rounds; round++) {
@@ -80,23 +80,23 @@ export async function runBalance(options: BalanceOptions): Promise<BalanceRound[
     await end();
   }
 
-  /** Pictures that a worker could have finished in a time: its measured paintings without a pause between them. */
+  /** Images that a worker could have finished in a time: its measured generations without a pause between them. */
   const possible = (worker: number, ms: number): number => {
-    const own = paintings.filter((each) => each.worker === worker);
+    const own = generations.filter((each) => each.worker === worker);
     const spentMs = own.reduce((sum, { startedAt, endedAt }) => sum + endedAt - startedAt, 0);
     return own.length === 0 ? (ms / unitMs) * (speeds[worker] ?? 0) : ms / (spentMs / own.length);
   };
 
   return bounds.slice(1).map((to, round) => {
     const from = bounds[round] ?? to;
-    const within = paintings.filter(({ startedAt, endedAt }) => endedAt > from && startedAt < to);
+    const within = generations.filter(({ startedAt, endedAt }) => endedAt > from && startedAt < to);
     const done = within.reduce((sum, { startedAt, endedAt }) => {
       return sum + (Math.min(endedAt, to) - Math.max(startedAt, from)) / (endedAt - startedAt);
     }, 0);
     return {
-      pictures: speeds.map((_, worker) => within.filter((each) => each.worker === worker && each.endedAt <= to).length),
+      images: speeds.map((_, worker) => within.filter((each) => each.worker === worker && each.endedAt <= to).length),
       share: done / speeds.reduce((sum, _, worker) => sum + possible(worker, to - from), 0),
-      unfair: unfairTime(paintings, calledAt, speeds.length, from, to) / (to - from),
+      unfair: unfairTime(generations, calledAt, speeds.length, from, to) / (to - from),
       failures: failedAt.filter((at) => at >= from && at < to).length,
     };
   });

@@ -1,6 +1,6 @@
-import type { Painting } from "./waiting-engine.js";
+import type { Generation } from "./waiting-engine.js";
 
-/** Calls that wait at a worker, behind the one that it paints, while another worker has none: more is unfair. */
+/** Calls that wait at a worker, behind the one that it generates, while another worker has none: more is unfair. */
 const longestQueue = 1;
 
 /**
@@ -9,13 +9,13 @@ const longestQueue = 1;
  * @param calledAt when each call was made, by its seed.
  */
 export function unfairTime(
-  paintings: readonly Painting[],
+  generations: readonly Generation[],
   calledAt: ReadonlyMap<number, number>,
   workers: number,
   from: number,
   to: number,
 ): number {
-  const changes = paintings.flatMap(({ seed, worker, startedAt, endedAt }) => [
+  const changes = generations.flatMap(({ seed, worker, startedAt, endedAt }) => [
     { at: calledAt.get(seed) ?? startedAt, worker, waiting: 1, there: 1 },
     { at: startedAt, worker, waiting: -1, there: 0 },
     { at: endedAt, worker, waiting: 0, there: -1 },

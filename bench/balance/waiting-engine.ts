@@ -1,8 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { createFakeEngine, type FakeEngine } from "../../src/testing/fake-engine.js";
 
-/** One painting on one worker, with times in milliseconds of performance.now. */
-export interface Painting {
+/** One generation on one worker, with times in milliseconds of performance.now. */
+export interface Generation {
   readonly seed: number;
   readonly worker: number;
   readonly startedAt: number;
@@ -13,13 +13,13 @@ export interface Painting {
 export function createWaitingEngine(
   worker: number,
   stepMs: number,
-  onPainted: (painting: Painting) => void,
+  onGenerated: (generation: Generation) => void,
 ): FakeEngine {
   return createFakeEngine({
     async beforeStep(_step, { seed }, signal) {
       const startedAt = performance.now();
       await delay(stepMs, undefined, { signal });
-      onPainted({ seed, worker, startedAt, endedAt: performance.now() });
+      onGenerated({ seed, worker, startedAt, endedAt: performance.now() });
     },
   });
 }

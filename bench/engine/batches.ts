@@ -14,7 +14,7 @@ const unetConfig = z.object({
   projection_class_embeddings_input_dim: z.number(),
 });
 
-/** What a picture's UNet run costs when several share it, over one of its own; sizes take turns. */
+/** What an image's UNet run costs when several share it, over one of its own; sizes take turns. */
 export async function measureBatches(modelFolder: string, rounds: number): Promise<Figure[]> {
   const config = unetConfig.parse(JSON.parse(await readFile(join(modelFolder, "unet/config.json"), "utf8")));
   const { graphs } = await prepareGraphs(await readModel(modelFolder), { precision: "auto", provider: "cpu" });
@@ -50,9 +50,9 @@ export async function measureBatches(modelFolder: string, rounds: number): Promi
   }
   await unet.release();
   return [
-    { name: "UNet run of one picture", value: median(single), unit: "ms" },
+    { name: "UNet run of one image", value: median(single), unit: "ms" },
     ...sizes.map((batch) => ({
-      name: `UNet, a picture in a batch of ${batch}, over one alone`,
+      name: `UNet, an image in a batch of ${batch}, over one alone`,
       value: median(ratios.get(batch) ?? []),
       unit: "",
       note: "below 1 a batch would pay",

@@ -11,7 +11,7 @@ import { compareSideBySide, type SideBySide } from "./side-by-side.js";
 /*
  * npm run bench:engine -- [--python PROGRAM] [--rounds N]
  *
- * With a Python that has what training/requirements.txt names, diffusers paints side by side.
+ * With a Python that has what training/requirements.txt names, diffusers generates side by side.
  */
 
 const { values } = parseArgs({ options: { python: { type: "string" }, rounds: { type: "string", default: "7" } } });
@@ -19,7 +19,7 @@ const rounds = Number(values.rounds);
 const modelFolder = fileURLToPath(new URL("../../models/emoji-xl", import.meta.url));
 const threads = availableParallelism();
 
-/** The engine's process: how fast it is there, what it needs, and how long it waits between two pictures. */
+/** The engine's process: how fast it is there, what it needs, and how long it waits between two images. */
 async function measureProcess(): Promise<{ figures: Figure[]; compared: SideBySide | undefined }> {
   const started = performance.now();
   const engine = await startEngineProcess({ modelFolder, threads });
@@ -64,10 +64,10 @@ async function measureProcess(): Promise<{ figures: Figure[]; compared: SideBySi
       note: "the files hold float16",
     },
     {
-      name: "from a picture to the next one's start, between the processes",
+      name: "from an image to the next one's start, between the processes",
       value: median(gaps),
       unit: "ms",
-      note: "what a queued request waits for besides painting",
+      note: "what a queued request waits for besides generation",
     },
   ];
   return { figures, compared };

@@ -5,8 +5,8 @@ import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
 import { createLatentPreview } from "../../src/engine/vae-decoder.js";
 import { type Figure, median } from "../support/figures.js";
 
-/** What painting costs besides the graphs: the engine in this process, with each run of a graph timed. */
-export async function measureOverhead(modelFolder: string, paintings: number): Promise<Figure[]> {
+/** What generation costs besides the graphs: the engine in this process, with each run of a graph timed. */
+export async function measureOverhead(modelFolder: string, generations: number): Promise<Figure[]> {
   const open = createSessionOpener();
   let runsMs = 0;
   const openSession: OpenSession = async (file) => {
@@ -25,7 +25,7 @@ export async function measureOverhead(modelFolder: string, paintings: number): P
   await engine.warmUp();
   const ratios: number[] = [];
   const encodings = { first: [] as number[], again: [] as number[] };
-  for (let i = 0; i < 2 * paintings; i++) {
+  for (let i = 0; i < 2 * generations; i++) {
     runsMs = 0;
     const started = performance.now();
     const request = { prompt: `heart number ${i >> 1}`, seed: i, previewInterval: 1 };

@@ -3,15 +3,15 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import type { EngineProcess } from "../../src/engine/child/engine-process.js";
-import type { PaintRequest } from "../../src/engine/engine.js";
+import type { GenerationRequest } from "../../src/engine/engine.js";
 import { type Figure, median } from "../support/figures.js";
 
 const answer = z.object({ ms: z.number() });
 const greeting = z.object({ versions: z.record(z.string(), z.string()) });
 
-interface Painter {
+interface Worker {
   readonly versions: Readonly<Record<string, string>>;
-  paint(request: Required<Pick<PaintRequest, "prompt" | "seed">> & Sizes): Promise<number>;
+  generate(request: Required<Pick<GenerationRequest, "prompt" | "seed">> & Sizes): Promise<number>;
   stop(): void;
 }
 
@@ -22,9 +22,9 @@ interface Sizes {
   readonly guidanceScale: number;
 }
 
-/** One Python process that paints what it is told: see bench/python/painter.py. */
-async function startPython(python: string, model: string, threads: number): Promise<Painter> {
-  const script = fileURLToPath(new URL("../python/painter.py", import.meta.url));
+/** One Python process that generates what it is told: see bench/python/worker.py. */
+async function startPython(python: string, model: string, threads: number): Promise<Worker> {
+  const script = fileURLToPath(new URL("../python/worker.py", import.meta.url));
   const flags = ["--model", model, "--threads", String(threads)];
   const child = spawn(python, [script, ...flags], { stdio: ["pipe", "pipe", "inherit"] });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
@@ -38,7 +38,7 @@ async function startPython(python: string, model: string, threads: number): Prom
   const { versions } = greeting.parse(await next());
   return {
     versions,
-    async paint({ prompt, seed, width, height, steps, guidanceScale }) {
+    async generate({ prompt, seed, width, height, steps, guidanceScale }) {
       const request = { prompt, seed, width, height, num_inference_steps: steps, guidance_scale: guidanceScale };
       child.stdin.write(`${JSON.stringify(request)}\n`);
       return answer.parse(await next()).ms;
@@ -62,7 +62,7 @@ export async function compareSideBySide(
 ): Promise<SideBySide> {
   const { python, model, threads, rounds } = options;
   const torch = await startPython(python, model, threads);
-  const own = async (request: Parameters<Painter["paint"]>[0]): Promise<number> => {
+  const own = async (request: Parameters<Worker["generate"]>[0]): Promise<number> => {
     const started = performance.now();
     await engine.generate(request, { signal: new AbortController().signal });
     return performance.now() - started;
@@ -70,8 +70,8 @@ export async function compareSideBySide(
   const turn = async (i: number) => {
     // A prompt of its own each turn: neither has it in a cache.
     const request = { prompt: `a red heart ${i}`, seed: i, width: 128, height: 128, steps: 20, guidanceScale: 4 };
-    const first = i % 2 === 0 ? await own(request) : await torch.paint(request);
-    const second = i % 2 === 0 ? await torch.paint(request) : await own(request);
+    const first = i % 2 === 0 ? await own(request) : await torch.generate(request);
+    const second = i % 2 === 0 ? await torch.generate(request) : await own(request);
     return i % 2 === 0 ? { ours: first, theirs: second } : { ours: second, theirs: first };
   };
   await turn(0);

@@ -28,13 +28,13 @@ mesh.pipeline.kill("SIGUSR2");
 
 const end = performance.now() + loadMs;
 const busy = () => performance.now() < end;
-let painted = 0;
+let generated = 0;
 let seed = 0;
 
-/** Told when a painting of these begins. */
+/** Told when a generation of these begins. */
 let onBegin = () => {};
 
-async function paintOn(): Promise<void> {
+async function generateOn(): Promise<void> {
   while (busy()) {
     const request = { prompt: "a red heart", options: { seed: seed++, previewInterval: 2 } };
     for await (const { event } of mesh.client.generateStream({ request })) {
@@ -42,11 +42,11 @@ async function paintOn(): Promise<void> {
         onBegin();
       }
     }
-    painted++;
+    generated++;
   }
 }
 
-/** How long health answers take, of the worker, which paints. */
+/** How long health answers take, of the worker, which generates. */
 async function askForHealth(): Promise<number[]> {
   const transport = createConnectTransport({ baseUrl: mesh.workerUrl, httpVersion: "2" });
   const health = createClient(Health, transport);
@@ -60,8 +60,8 @@ async function askForHealth(): Promise<number[]> {
   return times;
 }
 
-/** How long it takes from a cancel, in the middle of a painting, until the next request is painted. */
-async function cancelPaintings(): Promise<number[]> {
+/** How long it takes from a cancel, in the middle of a generation, until the next request is generated. */
+async function cancelGenerations(): Promise<number[]> {
   const times: number[] = [];
   while (busy()) {
     const controller = new AbortController();
@@ -87,9 +87,9 @@ async function cancelPaintings(): Promise<number[]> {
   return times;
 }
 
-const painting = Array.from({ length: inFlight }, paintOn);
-const [healthMs, cancelMs] = await Promise.all([askForHealth(), cancelPaintings()]);
-await Promise.all(painting);
+const generation = Array.from({ length: inFlight }, generateOn);
+const [healthMs, cancelMs] = await Promise.all([askForHealth(), cancelGenerations()]);
+await Promise.all(generation);
 await mesh.stop();
 
 const figures: Figure[] = [];
@@ -103,7 +103,7 @@ for (const service of ["worker", "pipeline"]) {
       value: p99,
       unit: "ms",
       goal: "≤ 20 ms",
-      note: `${painted} pictures in ${loadMs / 1000} s`,
+      note: `${generated} images in ${loadMs / 1000} s`,
     },
     { name: `${name}, greatest`, value: max, unit: "ms" },
   );
@@ -113,7 +113,7 @@ figures.push(
   { name: "health answer, p50", value: median(healthMs), unit: "ms", note: `${healthMs.length} checks` },
   { name: "health answer, p99", value: quantile(healthMs, 0.99), unit: "ms" },
   {
-    name: "from a client's cancel to the next painting's start, as clients see it, median",
+    name: "from a client's cancel to the next generation's start, as clients see it, median",
     value: median(cancelMs),
     unit: "ms",
     note: `${cancelMs.length} cancels`,

@@ -50,7 +50,7 @@ export type LoadReply =
     }
   | { readonly kind: "cancelled"; readonly open: number; readonly afterMs: number };
 
-const prompt = "a watercolor painting of a lighthouse at dusk, ".repeat(5).slice(0, 192);
+const prompt = "a watercolor generation of a lighthouse at dusk, ".repeat(5).slice(0, 192);
 const request = create(GenerateRequestSchema, {
   prompt,
   options: { seed: 7, numInferenceSteps: 1, width: 64, height: 64 },

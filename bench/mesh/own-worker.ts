@@ -51,7 +51,7 @@ await run.runApp({
   create: ({ telemetry, logger }) =>
     server.createWorkerApp({
       startEngine: async () => testing.createFakeEngine(mode === "hold" ? { beforeStep: held } : {}),
-      // More than any load here: the default of 16 would refuse a part of 64 calls at a time.
+      // More than any load here: the default of 16 would reject a part of 64 calls at a time.
       maxWaiting: 20_000,
       telemetry,
       logger,

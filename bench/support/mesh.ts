@@ -39,8 +39,8 @@ export async function startBenchMesh(options: BenchMeshOptions): Promise<BenchMe
   const pipeline = start("pipeline", ["--port", `${pipelinePort}`, "--worker", route, ...quiet]);
   const urls = { workerUrl: `http://127.0.0.1:${workerPort}`, pipelineUrl: `http://127.0.0.1:${pipelinePort}` };
   const client = createPipelineClient({ baseUrl: urls.pipelineUrl });
-  await untilPainted(createWorkerClient({ baseUrl: urls.workerUrl }));
-  await untilPainted(client);
+  await untilGenerated(createWorkerClient({ baseUrl: urls.workerUrl }));
+  await untilGenerated(client);
   return {
     worker,
     pipeline,
@@ -55,8 +55,8 @@ export async function startBenchMesh(options: BenchMeshOptions): Promise<BenchMe
   };
 }
 
-/** Asks for a picture until there is one. */
-async function untilPainted(client: {
+/** Asks for an image until there is one. */
+async function untilGenerated(client: {
   generate?(request: object): Promise<unknown>;
   infer?(request: object): Promise<unknown>;
 }): Promise<void> {

@@ -4,12 +4,12 @@ import { FieldRulesSchema, field as fieldRules } from "@bufbuild/protovalidate/g
 /** What protovalidate asks of a field, in words; empty where it asks nothing. */
 export function rulesInWords(field: DescField): readonly string[] {
   return hasOption(field, fieldRules)
-    ? wordsOf(toJson(FieldRulesSchema, getOption(field, fieldRules), { useProtoFieldName: true }))
+    ? messageOf(toJson(FieldRulesSchema, getOption(field, fieldRules), { useProtoFieldName: true }))
     : [];
 }
 
 /** @throws Error for a rule that has no words yet, so that none is left out in silence. */
-function wordsOf(rules: JsonValue): string[] {
+function messageOf(rules: JsonValue): string[] {
   const { gte, lte, min_len: shortest, max_len: longest, ...others } = fieldsOf(rules);
   return [
     ...rangeInWords(gte, lte, ""),
@@ -35,7 +35,7 @@ function wordsOfRule(name: string, value: JsonValue): string[] {
     case "float":
     case "enum":
     case "map":
-      return wordsOf(value);
+      return messageOf(value);
     case "required":
       return ["required"];
     case "cel":
@@ -49,9 +49,9 @@ function wordsOfRule(name: string, value: JsonValue): string[] {
     case "max_pairs":
       return [`at most ${number(value)} pairs`];
     case "keys":
-      return wordsOf(value).map((words) => `each key ${words}`);
+      return messageOf(value).map((words) => `each key ${words}`);
     case "values":
-      return wordsOf(value).map((words) => `each value ${words}`);
+      return messageOf(value).map((words) => `each value ${words}`);
     default:
       throw new Error(`the rule ${name} has no words yet`);
   }

@@ -46,9 +46,9 @@ export interface AppOptions {
    * make no spans. @default none
    */
   readonly sideServices?: readonly DescService[] | undefined;
-  /** Further server interceptors, outermost first; they run inside the span and before validation, so a refused call passes them. */
+  /** Further server interceptors, outermost first; they run inside the span and before validation, so a rejected call passes them. */
   readonly interceptors?: readonly Interceptor[] | undefined;
-  /** Answers what is no RPC, pictures or a page, and says whether it did. Else, or absent: 404. */
+  /** Answers what is no RPC, images or a page, and says whether it did. Else, or absent: 404. */
   readonly httpRoute?: ((request: NodeRequest, response: NodeResponse) => boolean) | undefined;
   /** Answers what is no RPC at a path, such as `/apps`, for callers who were let in as for an RPC; others get 401, 403 or 429. */
   readonly callerRoutes?: Readonly<Record<string, CallerHandler>> | undefined;
@@ -110,7 +110,7 @@ export interface RunningApp {
   readonly url: string;
   readonly port: number;
   /**
-   * Drains: health says NOT_SERVING, new calls are refused, running ones have `graceMs` to finish and are then cancelled. Then the last
+   * Drains: health says NOT_SERVING, new calls are rejected, running ones have `graceMs` to finish and are then cancelled. Then the last
    * spans leave. Resolves within `graceMs` and 4 s whatever hangs; never rejects.
    * @param options.graceMs milliseconds. @default 25,000
    */

@@ -37,14 +37,14 @@ export function createLifecycle(onChange: (state: AppState) => void): Lifecycle 
   };
 }
 
-const refusals: Partial<Record<AppState, string>> = {
+const rejections: Partial<Record<AppState, string>> = {
   starting: "is starting and not ready yet",
   draining: "is shutting down",
 };
 
 /**
- * Refuses calls of the app's own services with UNAVAILABLE, which callers may retry elsewhere, before the app has ever served and from its
- * drain on. While it is `interrupted` the app itself refuses what it cannot do, after it has refused what nobody could.
+ * Rejects calls of the app's own services with UNAVAILABLE, which callers may retry elsewhere, before the app has ever served and from its
+ * drain on. While it is `interrupted` the app itself rejects what it cannot do, after it has rejected what nobody could.
  */
 export function createReadinessInterceptor(
   appName: string,
@@ -53,7 +53,7 @@ export function createReadinessInterceptor(
 ): Interceptor {
   const own = new Set(services.map((service) => service.typeName));
   return (next) => (request) => {
-    const reason = refusals[lifecycle.state];
+    const reason = rejections[lifecycle.state];
     if (reason !== undefined && own.has(request.service.typeName)) {
       throw new ConnectError(`${appName} ${reason}`, Code.Unavailable);
     }

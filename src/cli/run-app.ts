@@ -7,7 +7,7 @@ import type { Logger } from "pino";
 import { createAppClients } from "../app/app-clients.js";
 import type { AppHost } from "../app/app-host.js";
 import type { App } from "../app/create-app.js";
-import { logRefusedFile } from "../app/observe.js";
+import { logRejectedFile } from "../app/observe.js";
 import { appIdPattern } from "../mesh/app-id.js";
 import { createAppConnector } from "../mesh/directory/app-connector.js";
 import { type AppDirectory, createAppDirectory } from "../mesh/directory/app-directory.js";
@@ -74,7 +74,7 @@ async function runInContext(options: RunAppOptions, context: CommandContext): Pr
   const { logger, telemetry } = observeService(name, settings.logLevel, context, settings.metricsPort);
   const directory = directoryOf(settings, logger);
   const security = workerSecurityOf(settings, logger);
-  const connect = createAppConnector({ security, onRefused: logRefusedFile(logger) });
+  const connect = createAppConnector({ security, onRejected: logRejectedFile(logger) });
   const apps = createAppClients({ directory, connect, telemetry });
   return runService(
     {

@@ -14,7 +14,7 @@ import { cancellableFetch } from "./cancellable-fetch.js";
 export type ClientOptions =
   /**
    * Base URL, such as `http://127.0.0.1:8080`: the Connect protocol over fetch, in Node and in a browser alike. Node's fetch gives up on a
-   * response that is silent for five minutes; for longer paintings stream the progress, or bring a transport.
+   * response that is silent for five minutes; for longer generations stream the progress, or bring a transport.
    */
   | { readonly baseUrl: string }
   /** Any Connect transport, such as connect-node's gRPC one. */

@@ -2,9 +2,9 @@ import type { ExecutionProvider } from "./device.js";
 import type { PromptEmbedding } from "./prompt-encoder.js";
 import { type FloatTensor, type ModelSession, runSubModel } from "./sessions.js";
 
-/** What all evaluations of the UNet for one picture have in common. */
+/** What all evaluations of the UNet for one image have in common. */
 export interface DenoiserOptions {
-  /** Of one picture's latents: [1, channels, height, width]. */
+  /** Of one image's latents: [1, channels, height, width]. */
   readonly latentShape: readonly number[];
   readonly positive: PromptEmbedding;
   /** Absent: no guidance, one run a step. */
@@ -29,7 +29,7 @@ export function timeIds(width: number, height: number): readonly number[] {
   return [height, width, 0, 0, height, width];
 }
 
-/** Most latents of a picture, its height times its width, that a CPU is not full with. */
+/** Most latents of an image, its height times its width, that a CPU is not full with. */
 const fewLatents = 24 * 24;
 
 /**
@@ -41,7 +41,7 @@ export function batchPays(provider: ExecutionProvider, [, , height = 1, width = 
   return provider !== "cpu" || height * width <= fewLatents;
 }
 
-/** Puts together what the steps of one picture share, so that a step copies nothing but the latents of a batch. */
+/** Puts together what the steps of one image share, so that a step copies nothing but the latents of a batch. */
 export function createDenoiser(unet: ModelSession, options: DenoiserOptions): Denoiser {
   const { positive, negative, guidanceScale } = options;
   if (negative === undefined) {
@@ -101,15 +101,15 @@ function guide(without: Float32Array, conditioned: Float32Array, scale: number):
   return without;
 }
 
-/** Not a graph that was exported for one picture at a time. */
+/** Not a graph that was exported for one image at a time. */
 function takesBatches(unet: ModelSession): boolean {
   return typeof unet.inputs.get("sample")?.shape[0] === "string";
 }
 
-/** A graph that wants a timestep for each picture names their dimension alike; others stretch the one they get. */
+/** A graph that wants a timestep for each image names their dimension alike; others stretch the one they get. */
 function wantsTimestepOfEach(unet: ModelSession): boolean {
-  const pictures = unet.inputs.get("sample")?.shape[0];
-  return typeof pictures === "string" && unet.inputs.get("timestep")?.shape[0] === pictures;
+  const images = unet.inputs.get("sample")?.shape[0];
+  return typeof images === "string" && unet.inputs.get("timestep")?.shape[0] === images;
 }
 
 /** Two batches of one as a batch of two. */

@@ -25,7 +25,7 @@ const indexedProviders = ["cuda", "tensorrt", "dml"] as const;
 type IndexedProvider = (typeof indexedProviders)[number];
 
 /**
- * What `auto` tries, in order. TensorRT is not among them: it compiles the model anew at every start and for every new picture size, which
+ * What `auto` tries, in order. TensorRT is not among them: it compiles the model anew at every start and for every new image size, which
  * takes minutes for a UNet of SDXL's size, so that it has to be asked for.
  */
 const autoOrder: readonly ExecutionProvider[] = ["cuda", "dml", "coreml", "webgpu", "cpu"];

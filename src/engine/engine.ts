@@ -1,8 +1,8 @@
 import type { SchedulerName } from "./schedulers.js";
 
-/** What the painter is asked for. Absent fields mean the model's own default. */
-export interface PaintRequest {
-  /** Text to paint; longer than the tokenizers' limit is cut, and the result says by how much. */
+/** What the worker is asked for. Absent fields mean the model's own default. */
+export interface GenerationRequest {
+  /** Text to generate; longer than the tokenizers' limit is cut, and the result says by how much. */
   readonly prompt: string;
   /** Absent: zero embeddings or an encoded empty text, as `force_zeros_for_empty_prompt` of the model says. */
   readonly negativePrompt?: string | undefined;
@@ -26,8 +26,8 @@ export interface PaintRequest {
 
 export type { SchedulerName };
 
-/** A request with every default filled in: what is really painted. */
-export interface PaintSettings {
+/** A request with every default filled in: what is really generated. */
+export interface GenerationSettings {
   readonly width: number;
   readonly height: number;
   readonly steps: number;
@@ -36,8 +36,8 @@ export interface PaintSettings {
   readonly scheduler: SchedulerName;
 }
 
-/** What a painting goes through, in this order. */
-export type PaintStage = "text-encoding" | "denoising" | "vae-decode";
+/** What a generating goes through, in this order. */
+export type GenerationStage = "text-encoding" | "denoising" | "vae-decode";
 
 /** 8-bit RGB, row by row from the top, three bytes a pixel. */
 export interface Pixels {
@@ -47,16 +47,16 @@ export interface Pixels {
 }
 
 /** Milliseconds per stage. */
-export interface PaintTimings {
+export interface GenerationTimings {
   readonly textEncodingMs: number;
   readonly denoisingMs: number;
   readonly vaeDecodeMs: number;
 }
 
 /** Progress of one image, in order: settings, then stages with their steps. */
-export type PaintEvent =
-  | { readonly kind: "settings"; readonly settings: PaintSettings }
-  | { readonly kind: "stage"; readonly stage: PaintStage }
+export type GenerationEvent =
+  | { readonly kind: "settings"; readonly settings: GenerationSettings }
+  | { readonly kind: "stage"; readonly stage: GenerationStage }
   | {
       readonly kind: "step";
       readonly step: number;
@@ -67,18 +67,18 @@ export type PaintEvent =
 /** A generated image, and what it took. */
 export interface GeneratedImage {
   readonly pixels: Pixels;
-  readonly timings: PaintTimings;
+  readonly timings: GenerationTimings;
   /** Tokens of the prompt that did not fit, of the tokenizer that lost more. */
   readonly truncatedTokens: number;
   readonly promptCache: PromptCacheUse;
 }
 
 /** What a loaded model can take, as plain data: enough to check a request, and to know its cost, far from the model. */
-export interface PaintLimits {
+export interface GenerationLimits {
   readonly sizes: SizeRules;
   /** The scheduler of the model's folder. */
   readonly ownScheduler: SchedulerName;
-  /** The schedulers that the model can be painted with, the own one among them. */
+  /** The schedulers that the model can be generated with, the own one among them. */
   readonly schedulers: Readonly<Partial<Record<SchedulerName, StepLimits>>>;
   readonly defaultGuidanceScale: number;
   /**
@@ -106,7 +106,7 @@ export interface EngineInfo {
   readonly model: string;
   /** onnxruntime execution provider that runs the sessions, such as `cpu`. */
   readonly executionProvider: string;
-  readonly limits: PaintLimits;
+  readonly limits: GenerationLimits;
 }
 
 /** How one image is generated. */
@@ -114,7 +114,7 @@ export interface GenerateOptions {
   /** Aborting it stops before the next run of a sub-model. */
   readonly signal: AbortSignal;
   /** Called with each event, in order. It must not throw. */
-  readonly onEvent?: ((event: PaintEvent) => void) | undefined;
+  readonly onEvent?: ((event: GenerationEvent) => void) | undefined;
 }
 
 /** A model on one device. It generates one image at a time; the caller queues. */
@@ -123,12 +123,12 @@ export interface Engine {
   /**
    * Generates one image.
    *
-   * @throws PaintError when the request does not fit the model or the model fails; the signal's reason when it is aborted.
+   * @throws GenerationError when the request does not fit the model or the model fails; the signal's reason when it is aborted.
    */
-  generate(request: PaintRequest, options: GenerateOptions): Promise<GeneratedImage>;
+  generate(request: GenerationRequest, options: GenerateOptions): Promise<GeneratedImage>;
 }
 
-/** Which lengths one side of a picture can have, in pixels. */
+/** Which lengths one side of an image can have, in pixels. */
 export interface SideRule {
   /** Every length is a multiple of it. */
   readonly step: number;
@@ -137,7 +137,7 @@ export interface SideRule {
   readonly default: number;
 }
 
-/** Which pictures a model can paint. */
+/** Which images a model can generate. */
 export interface SizeRules {
   readonly width: SideRule;
   readonly height: SideRule;
@@ -146,30 +146,30 @@ export interface SizeRules {
 }
 
 /**
- * Why a painting failed, as the caller may see it:
+ * Why a generation failed, as the caller may see it:
  * `unsupported`: the model cannot take this request; `field` names what, and the message says which values it takes.
  * `lost`: the engine process died; the same request may succeed elsewhere.
  * `failed`: the model ran and its result is unusable, or it ran out of memory.
  */
-export type PaintErrorKind = "unsupported" | "lost" | "failed";
+export type GenerationErrorKind = "unsupported" | "lost" | "failed";
 
-/** The one error of the painter. Its message is fit for callers: no prompt, no path. The cause is for the log. */
-export class PaintError extends Error {
-  override readonly name = "PaintError";
-  readonly kind: PaintErrorKind;
+/** The one error of the worker. Its message is fit for callers: no prompt, no path. The cause is for the log. */
+export class GenerationError extends Error {
+  override readonly name = "GenerationError";
+  readonly kind: GenerationErrorKind;
   /** Request field that does not fit, such as `width`; only with kind `unsupported`. */
-  readonly field: keyof PaintRequest | undefined;
-  /** Whether the process died while it painted this very request, which may be why; only with kind `lost`. */
-  readonly whilePainting: boolean;
+  readonly field: keyof GenerationRequest | undefined;
+  /** Whether the process died while it generated this very request, which may be why; only with kind `lost`. */
+  readonly whileGenerating: boolean;
 
   constructor(
-    kind: PaintErrorKind,
+    kind: GenerationErrorKind,
     message: string,
-    options: ErrorOptions & { field?: keyof PaintRequest; whilePainting?: boolean } = {},
+    options: ErrorOptions & { field?: keyof GenerationRequest; whileGenerating?: boolean } = {},
   ) {
     super(message, options);
     this.kind = kind;
     this.field = options.field;
-    this.whilePainting = options.whilePainting ?? false;
+    this.whileGenerating = options.whileGenerating ?? false;
   }
 }

@@ -1,8 +1,8 @@
 import {
-  PaintError,
-  type PaintLimits,
-  type PaintRequest,
-  type PaintSettings,
+  GenerationError,
+  type GenerationLimits,
+  type GenerationRequest,
+  type GenerationSettings,
   type SchedulerName,
   type SideRule,
   type SizeRules,
@@ -15,9 +15,9 @@ import type { InputSpec } from "./sessions.js";
 /**
  * Fills in the model's defaults. It needs no model, only its limits, so a request can be checked before an engine is free for it.
  *
- * @throws PaintError `unsupported`, naming the field and what it can be, when the model cannot take the request.
+ * @throws GenerationError `unsupported`, naming the field and what it can be, when the model cannot take the request.
  */
-export function resolveSettings(request: PaintRequest, limits: PaintLimits): PaintSettings {
+export function resolveSettings(request: GenerationRequest, limits: GenerationLimits): GenerationSettings {
   const { sizes, schedulers, ownScheduler } = limits;
   const { width = sizes.width.default, height = sizes.height.default, seed, scheduler = ownScheduler } = request;
   for (const [field, length] of [
@@ -31,7 +31,7 @@ export function resolveSettings(request: PaintRequest, limits: PaintLimits): Pai
   const stepLimits = schedulers[scheduler];
   if (stepLimits === undefined) {
     const reason = "that algorithm does not fit this model's configuration; an absent one means the model's own";
-    throw new PaintError("unsupported", reason, { field: "scheduler" });
+    throw new GenerationError("unsupported", reason, { field: "scheduler" });
   }
   const { maximumSteps, defaultSteps } = stepLimits;
   const steps = request.steps ?? defaultSteps;
@@ -49,16 +49,19 @@ export function resolveSettings(request: PaintRequest, limits: PaintLimits): Pai
 }
 
 /** Whether the UNet is evaluated a second time in each step, without the prompt. */
-export function needsSecondRun({ guidanceScale }: Pick<PaintSettings, "guidanceScale">, limits: PaintLimits): boolean {
+export function needsSecondRun(
+  { guidanceScale }: Pick<GenerationSettings, "guidanceScale">,
+  limits: GenerationLimits,
+): boolean {
   return guidanceScale > 1 && limits.guidance === "second-run";
 }
 
-function unsupported(field: keyof PaintRequest, values: string): PaintError {
-  return new PaintError("unsupported", `this model takes ${values}`, { field });
+function unsupported(field: keyof GenerationRequest, values: string): GenerationError {
+  return new GenerationError("unsupported", `this model takes ${values}`, { field });
 }
 
 /**
- * Sizes that a model can paint. A latent is as many pixels as the VAE has doublings; the UNet halves the latents as often as
+ * Sizes that a model can generate. A latent is as many pixels as the VAE has doublings; the UNet halves the latents as often as
  * it has levels to go down, and an exported graph can only double back what divides evenly.
  *
  * The largest side is `maximumSize` of throughline.json, else twice the native one: memory grows with the fourth power of a
@@ -96,7 +99,11 @@ const usualSteps = 50;
 const usualGuidanceScale = 5;
 
 /** The limits and defaults of a loaded model. */
-export function paintLimits(model: ModelDescription, sizes: SizeRules, schedulers: ModelSchedulers): PaintLimits {
+export function generationLimits(
+  model: ModelDescription,
+  sizes: SizeRules,
+  schedulers: ModelSchedulers,
+): GenerationLimits {
   // What the operator wrote comes first, then what the kind of model wants.
   const { distilled } = model;
   const { defaultSteps = distilled?.steps ?? usualSteps } = model.throughline;

@@ -34,7 +34,7 @@ export interface DeviceLoadOptions {
   readonly providers?: readonly string[];
 }
 
-/** An engine that has painted already, and how long that took. */
+/** An engine that has generated already, and how long that took. */
 export interface LoadedEngine {
   readonly engine: SdxlEngine;
   /** Milliseconds, of the place that it runs on alone. */
@@ -43,7 +43,7 @@ export interface LoadedEngine {
 }
 
 /**
- * Loads a model and warms it up at the first place that can run it: all of its graphs are opened there, and a small picture is painted. A
+ * Loads a model and warms it up at the first place that can run it: all of its graphs are opened there, and a small image is generated. A
  * named device is the only place tried; `auto` goes on to the next and says so. All sub-models run at the same place.
  *
  * @throws ModelFolderError when the folder is wrong; Error that names the device, the reason and the remedy when a named device cannot be

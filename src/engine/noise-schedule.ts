@@ -186,7 +186,7 @@ export interface EulerScheduleOptions {
   readonly karras?: { readonly minimum: number | undefined; readonly maximum: number | undefined } | undefined;
 }
 
-/** The way from noise to picture: one timestep and one noise level per step, and the level after the last. */
+/** The way from noise to image: one timestep and one noise level per step, and the level after the last. */
 export interface EulerSchedule {
   readonly timesteps: Float32Array;
   /** One longer than `timesteps`. */

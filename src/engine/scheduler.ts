@@ -1,5 +1,5 @@
 /**
- * A sampling algorithm with its configuration. It holds no state of a picture: that is in the steps it hands out, and each
+ * A sampling algorithm with its configuration. It holds no state of an image: that is in the steps it hands out, and each
  * step leads to the next one only through the model's output, so that no call can come in a wrong order.
  */
 export interface Scheduler {
@@ -75,7 +75,7 @@ export function walkTimesteps({ timesteps, start, advance }: TimestepWalk): Samp
 }
 
 /**
- * x₀, the latents without noise, from what the model puts out. Models predict one of three things: the noise ε, the picture
+ * x₀, the latents without noise, from what the model puts out. Models predict one of three things: the noise ε, the image
  * itself, or v = α·ε − σ·x₀ (appendix D of https://arxiv.org/abs/2202.00512). Each operation is rounded to float32 in the
  * order of diffusers' schedulers.
  */

@@ -76,7 +76,7 @@ export function loadSchedulers({ path, scheduler }: ModelDescription): ModelSche
       try {
         byName.set(entry.name, create(entry));
       } catch (error) {
-        // Such as the ancestral method for a model that predicts the picture itself: this model is painted without it.
+        // Such as the ancestral method for a model that predicts the image itself: this model is generated without it.
         if (!(error instanceof ModelFolderError)) {
           throw error;
         }

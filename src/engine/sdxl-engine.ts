@@ -5,16 +5,16 @@ import {
   type Engine,
   type GeneratedImage,
   type GenerateOptions,
-  PaintError,
-  type PaintRequest,
+  GenerationError,
+  type GenerationRequest,
   type PromptCacheUse,
 } from "./engine.js";
 import { ModelFolderError } from "./folder-reader.js";
 import {
   describeRule,
   fitsRule,
+  generationLimits,
   needsSecondRun,
-  paintLimits,
   resolveSettings,
   sizeRules,
 } from "./generation-limits.js";
@@ -34,9 +34,9 @@ export interface SdxlEngine extends Engine {
   /** The graphs that are loaded, or the weights that they were built over. */
   readonly graphs: GraphFiles;
   readonly notes: EngineNotes;
-  /** Runs every sub-model once, on the smallest picture, and finds out what only a run shows. @throws PaintError */
+  /** Runs every sub-model once, on the smallest image, and finds out what only a run shows. @throws GenerationError */
   warmUp(): Promise<void>;
-  /** Frees the sessions. Not while a picture is painted. */
+  /** Frees the sessions. Not while an image is generated. */
   release(): Promise<void>;
 }
 
@@ -65,7 +65,7 @@ export interface SdxlEngineOptions {
 }
 
 /**
- * Loads an SDXL model and makes the painter of it. Nothing is fixed for one model: channels, widths, sizes, element types and
+ * Loads an SDXL model and makes the worker of it. Nothing is fixed for one model: channels, widths, sizes, element types and
  * schedules come from the folder's files and graphs.
  *
  * @throws ModelFolderError when the folder is missing something or wrong.
@@ -94,14 +94,14 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
       throw new ModelFolderError(model.path, { file: "throughline.json", ...fault });
     }
   }
-  const limits = paintLimits(model, sizes, schedulers);
+  const limits = generationLimits(model, sizes, schedulers);
   const prompts = createPromptEncoder(model, subModels);
   const channels = model.vae.latent_channels;
   const guidanceWidth = model.unet.time_cond_proj_dim ?? undefined;
   const preview = createLatentPreview(model.vae, model.throughline);
 
   /** The story of diffusers' `StableDiffusionXLPipeline.__call__`, under its numbers. */
-  async function generate(request: PaintRequest, { signal, onEvent }: GenerateOptions): Promise<GeneratedImage> {
+  async function generate(request: GenerationRequest, { signal, onEvent }: GenerateOptions): Promise<GeneratedImage> {
     // 1. and 2. Check the request and fill in the defaults.
     signal.throwIfAborted();
     const settings = resolveSettings(request, limits);
@@ -183,7 +183,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
         await generate({ prompt: "", ...smallest }, { signal: new AbortController().signal });
       } catch (error) {
         // Without a cause, the model ran, and its result has no numbers.
-        if (error instanceof PaintError && error.kind === "failed" && error.cause === undefined) {
+        if (error instanceof GenerationError && error.kind === "failed" && error.cause === undefined) {
           await prepared.checkNumbers();
         }
         throw error;

@@ -1,5 +1,5 @@
 import { setImmediate } from "node:timers/promises";
-import { PaintError } from "./engine.js";
+import { GenerationError } from "./engine.js";
 import type { SubModelFolder } from "./graph-files.js";
 
 /** Numbers with a shape, row-major. */
@@ -74,9 +74,9 @@ export interface BuiltGraphSource {
 export type Residence = "mapped" | "prepared";
 
 /**
- * Runs a graph once as a part of painting: not when the painting is aborted, and with a failure as PaintError.
+ * Runs a graph once as a part of generation: not when the generation is aborted, and with a failure as GenerationError.
  *
- * @throws the signal's reason when it is aborted; PaintError `failed` when the run fails.
+ * @throws the signal's reason when it is aborted; GenerationError `failed` when the run fails.
  */
 export async function runSubModel(
   session: ModelSession,
@@ -92,8 +92,8 @@ export async function runSubModel(
   } catch (cause) {
     const outOfMemory = cause instanceof Error && /alloc|out of memory/iu.test(cause.message);
     const reason = outOfMemory
-      ? "the engine ran out of memory; a smaller picture needs less"
+      ? "the engine ran out of memory; a smaller image needs less"
       : "the model failed while it ran";
-    throw new PaintError("failed", reason, { cause });
+    throw new GenerationError("failed", reason, { cause });
   }
 }

@@ -1,4 +1,4 @@
-import { PaintError, type Pixels } from "./engine.js";
+import { GenerationError, type Pixels } from "./engine.js";
 import { roundHalfToEven } from "./floating-point.js";
 import type { ThroughlineConfig, VaeConfig } from "./model-config.js";
 import { type FloatTensor, type ModelSession, runSubModel } from "./sessions.js";
@@ -6,10 +6,10 @@ import { type FloatTensor, type ModelSession, runSubModel } from "./sessions.js"
 const round = Math.fround;
 
 /**
- * Turns clean latents into a picture.
+ * Turns clean latents into an image.
  *
  * @param latents [1, channels, height / factor, width / factor], in the UNet's scale.
- * @throws PaintError `failed` when the numbers are none.
+ * @throws GenerationError `failed` when the numbers are none.
  */
 export async function decodeLatents(
   session: ModelSession,
@@ -18,20 +18,20 @@ export async function decodeLatents(
   signal: AbortSignal,
 ): Promise<Pixels> {
   if (!allFinite(latents.data)) {
-    throw new PaintError(
+    throw new GenerationError(
       "failed",
       "the denoised latents are not numbers: the UNet overflows; a UNet exported in float32 does not",
     );
   }
   const feeds = { latent_sample: { data: unscale(latents, config), shape: latents.shape } };
-  const picture = (await runSubModel(session, feeds, ["sample"], signal))("sample");
-  if (!allFinite(picture.data)) {
-    throw new PaintError(
+  const image = (await runSubModel(session, feeds, ["sample"], signal))("sample");
+  if (!allFinite(image.data)) {
+    throw new GenerationError(
       "failed",
-      "the decoded picture has no numbers in it: SDXL's VAE overflows in float16; the model needs a vae_decoder exported in float32 or from sdxl-vae-fp16-fix",
+      "the decoded image has no numbers in it: SDXL's VAE overflows in float16; the model needs a vae_decoder exported in float32 or from sdxl-vae-fp16-fix",
     );
   }
-  return toPixels(picture);
+  return toPixels(image);
 }
 
 function allFinite(values: Float32Array): boolean {
@@ -73,7 +73,7 @@ function toPixels({ data, shape }: FloatTensor): Pixels {
   return { data: bytes, width, height };
 }
 
-/** A linear guess of a picture from its latents, one pixel a latent. */
+/** A linear guess of an image from its latents, one pixel a latent. */
 export type LatentPreview = (latents: FloatTensor) => Pixels;
 
 type Colour = readonly [red: number, green: number, blue: number];

@@ -7,7 +7,7 @@ import { HubError } from "./hub-fetch.js";
 import { fileExists } from "./model-cache.js";
 
 /** How patient a download is. */
-export interface Patience {
+export interface HubTimeouts {
   /** Tries one after the other that bring nothing. */
   readonly attempts: number;
   /** Wait after the first of them; it doubles each time. */
@@ -24,7 +24,7 @@ export interface FetchBlobOptions {
   readonly client: HubClient;
   readonly commit: string;
   readonly file: RemoteFile;
-  readonly patience: Patience;
+  readonly patience: HubTimeouts;
   readonly signal: AbortSignal | undefined;
   /** Told how many bytes are there, whenever there are more. */
   readonly onBytes: (bytes: number) => void;

@@ -1,6 +1,6 @@
 import { mkdir, statfs } from "node:fs/promises";
 import { join } from "node:path";
-import { type FetchBlobOptions, fetchBlob, type Patience } from "./fetch-blob.js";
+import { type FetchBlobOptions, fetchBlob, type HubTimeouts } from "./fetch-blob.js";
 import type { HubClient, RemoteFile } from "./hub-client.js";
 import { HubError, type SendRequest, subjectOf } from "./hub-fetch.js";
 import { createModelCache, fileExists, type ModelCache } from "./model-cache.js";
@@ -33,10 +33,10 @@ export interface FetchModelOptions {
   readonly send?: SendRequest | undefined;
   readonly onProgress?: (progress: DownloadProgress) => void;
   /** @default 5 attempts, the first wait a second; another's file is left behind after 5 seconds */
-  readonly patience?: Patience;
+  readonly patience?: HubTimeouts;
 }
 
-const usualPatience: Patience = { attempts: 5, retryMs: 1000, staleMs: 5000 };
+const defaultTimeouts: HubTimeouts = { attempts: 5, retryMs: 1000, staleMs: 5000 };
 
 /**
  * Gives an SDXL model of the Hub: from the cache, without any network, where it is whole, else a fresh one. Of a repository that has
@@ -124,7 +124,7 @@ function checkHasFile(file: string, files: ReadonlyMap<string, RemoteFile>, { mo
 const listedFiles = 10;
 
 async function download(client: HubClient, cache: ModelCache, options: FetchModelOptions): Promise<string> {
-  const { model, patience = usualPatience, signal, onProgress } = options;
+  const { model, patience = defaultTimeouts, signal, onProgress } = options;
   const commit = await client.commit();
   const files = await client.files(commit);
   const { named, likely, weights: weightsOf } = planDownload(files, options);
@@ -198,7 +198,7 @@ function checkFiles(files: ReadonlyMap<string, RemoteFile>, { model }: FetchMode
   }
 }
 
-/** Refuses what the disk cannot hold before hours have gone into it. */
+/** Rejects what the disk cannot hold before hours have gone into it. */
 async function checkSpace(
   paths: readonly string[],
   files: ReadonlyMap<string, RemoteFile>,

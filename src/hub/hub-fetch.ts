@@ -51,7 +51,7 @@ export function createHubFetch(options: HubFetchOptions): typeof fetch {
     await response.body?.cancel();
     throw response.ok || response.status === 416
       ? new HubError("unresumable", subjectOf(options), "the host does not send a part of a file")
-      : refusal(response, options);
+      : rejection(response, options);
   };
 }
 
@@ -71,7 +71,7 @@ export function unreachable(options: HubFetchOptions, error: unknown): HubError 
 }
 
 /** @see https://huggingface.co/docs/hub/api, whose X-Error-Code header tells apart what shares a status */
-function refusal({ status, headers }: Response, options: HubFetchOptions): HubError {
+function rejection({ status, headers }: Response, options: HubFetchOptions): HubError {
   const { endpoint, token } = options;
   const { name, revision } = options.model;
   const subject = subjectOf(options);
@@ -97,7 +97,7 @@ function refusal({ status, headers }: Response, options: HubFetchOptions): HubEr
   }
   if (status === 401 || status === 403) {
     const advice = "set HF_TOKEN to a token that may read it";
-    return new HubError("forbidden", subject, `${endpoint} refuses it (status ${status}); ${advice}`);
+    return new HubError("forbidden", subject, `${endpoint} rejects it (status ${status}); ${advice}`);
   }
   const again = status === 429 || status >= 500;
   const advice = again ? "try again later" : "check HF_ENDPOINT";

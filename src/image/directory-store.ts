@@ -8,13 +8,13 @@ import { StoreFullError } from "./store-full-error.js";
 
 /** How much a directory keeps, and for how long. */
 export interface DirectoryStoreOptions {
-  /** Folder of the pictures; made when missing. One process owns it. */
+  /** Folder of the images; made when missing. One process owns it. */
   readonly directory: string;
-  /** Bytes in all; the picture that was asked for least recently goes first. @default 1 GiB */
+  /** Bytes in all; the image that was asked for least recently goes first. @default 1 GiB */
   readonly maxBytes?: number;
-  /** Milliseconds that a picture is kept after it was last put. @default 24 hours */
+  /** Milliseconds that an image is kept after it was last put. @default 24 hours */
   readonly maxAgeMs?: number;
-  /** Told when a picture that had to go could not be removed. */
+  /** Told when an image that had to go could not be removed. */
   readonly onRemoveError?: (error: unknown, fileName: string) => void;
 }
 
@@ -24,8 +24,8 @@ export const defaultMaxBytes = 2 ** 30;
 export const defaultMaxAgeMs = 24 * 60 * 60 * 1000;
 
 /**
- * A store in a folder, bounded in bytes and in age. A picture is written beside its place and then moved into it, so a reader
- * never sees half of one. Pictures of an earlier run are found again.
+ * A store in a folder, bounded in bytes and in age. An image is written beside its place and then moved into it, so a reader
+ * never sees half of one. Images of an earlier run are found again.
  */
 export async function createDirectoryStore(options: DirectoryStoreOptions): Promise<ImageStore> {
   const { directory, maxBytes = defaultMaxBytes, maxAgeMs = defaultMaxAgeMs, onRemoveError } = options;
@@ -54,7 +54,7 @@ export async function createDirectoryStore(options: DirectoryStoreOptions): Prom
     dispose: (_value, fileName) => remove(fileName),
   });
 
-  for (const { fileName, size, ageMs } of await picturesIn(directory)) {
+  for (const { fileName, size, ageMs } of await imagesIn(directory)) {
     // What a power loss left may be empty.
     if (ageMs >= maxAgeMs || size > maxBytes || size === 0) {
       remove(fileName);
@@ -67,7 +67,7 @@ export async function createDirectoryStore(options: DirectoryStoreOptions): Prom
     async put(image: EncodedImage): Promise<string> {
       const { bytes } = image;
       if (bytes.length > maxBytes) {
-        throw new Error(`a picture of ${bytes.length} bytes does not fit into a store of ${maxBytes}`);
+        throw new Error(`an image of ${bytes.length} bytes does not fit into a store of ${maxBytes}`);
       }
       const fileName = imageFileNameOf(image);
       await inTurn(fileName, async () => {
@@ -82,13 +82,13 @@ export async function createDirectoryStore(options: DirectoryStoreOptions): Prom
       if (format === undefined || !imageFileName.test(fileName) || index.get(fileName) === undefined) {
         return undefined;
       }
-      const bytes = await readPicture(join(directory, fileName));
+      const bytes = await readImage(join(directory, fileName));
       return bytes && { bytes, format };
     },
   };
 }
 
-/** Runs tasks of the same name one after another, so that a picture that goes never takes its successor along. */
+/** Runs tasks of the same name one after another, so that an image that goes never takes its successor along. */
 function createTurns() {
   const last = new Map<string, Promise<void>>();
   return async (name: string, task: () => Promise<void>): Promise<void> => {
@@ -106,7 +106,7 @@ function createTurns() {
 }
 
 /** The file, or undefined where there is none. A link is not followed: it may lead out of the folder. */
-async function readPicture(path: string): Promise<Uint8Array | undefined> {
+async function readImage(path: string): Promise<Uint8Array | undefined> {
   try {
     const file = await open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0));
     try {
@@ -149,14 +149,14 @@ async function openDraft(directory: string, draft: string) {
     if (!isNotFound(error)) {
       throw error;
     }
-    // Somebody removed the folder; a finished painting is worth making it again.
+    // Somebody removed the folder; a finished generation is worth making it again.
     await mkdir(directory, { recursive: true });
     return open(draft, "wx");
   }
 }
 
-/** Pictures of an earlier run, oldest first. Drafts that a crash left are removed; files of other names are left alone. */
-async function picturesIn(directory: string) {
+/** Images of an earlier run, oldest first. Drafts that a crash left are removed; files of other names are left alone. */
+async function imagesIn(directory: string) {
   const found: { fileName: string; size: number; ageMs: number }[] = [];
   for (const fileName of await readdir(directory)) {
     if (/^[0-9a-f]{32}\.\w+\.[0-9a-f-]{36}\.tmp$/.test(fileName)) {

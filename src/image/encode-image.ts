@@ -13,7 +13,7 @@ export interface RgbPixels {
 const lossyQuality = 90;
 
 /**
- * Encodes a picture on libuv's thread pool, so that the event loop stays free. The same pixels and format give the same bytes.
+ * Encodes an image on libuv's thread pool, so that the event loop stays free. The same pixels and format give the same bytes.
  *
  * @throws Error when the data is not width × height × 3 bytes.
  */
@@ -31,14 +31,14 @@ function encoder(raw: Sharp, format: ImageFormat): Sharp {
     case "png":
       return raw.png({ compressionLevel: 6 });
     case "jpeg":
-      // Full chroma: flat colours with sharp edges, which small models paint, bleed at half resolution.
+      // Full chroma: flat colours with sharp edges, which small models generate, bleed at half resolution.
       return raw.jpeg({ quality: lossyQuality, chromaSubsampling: "4:4:4" });
     case "webp":
       return raw.webp({ quality: lossyQuality });
   }
 }
 
-/** The whole picture as a `data:` URI (RFC 2397), base64. */
+/** The whole image as a `data:` URI (RFC 2397), base64. */
 export function toDataUri(image: EncodedImage): string {
   const { buffer, byteOffset, byteLength } = image.bytes;
   return `data:${contentTypeOf(image.format)};base64,${Buffer.from(buffer, byteOffset, byteLength).toString("base64")}`;
@@ -55,10 +55,10 @@ export function parseDataUri(uri: string): { readonly bytes: Uint8Array; readonl
   return { bytes: Buffer.from(uri.slice(comma + 1), "base64"), format };
 }
 
-/** Encodings that pictures are stored and sent in. */
+/** Encodings that images are stored and sent in. */
 export type ImageFormat = "png" | "jpeg" | "webp";
 
-/** A picture, encoded. */
+/** An image, encoded. */
 export interface EncodedImage {
   readonly bytes: Uint8Array;
   readonly format: ImageFormat;

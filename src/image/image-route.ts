@@ -1,10 +1,10 @@
 import { contentTypeOf } from "./encode-image.js";
 import type { ImageStore } from "./image-store.js";
 
-/** Path under which a store's pictures are served. */
+/** Path under which a store's images are served. */
 const imagePath = "/images/";
 
-/** Where a picture of a store is found below a server's base URL. */
+/** Where an image of a store is found below a server's base URL. */
 export function imageUrl(baseUrl: string, fileName: string): string {
   return `${baseUrl.replace(/\/+$/, "")}${imagePath}${fileName}`;
 }
@@ -23,7 +23,7 @@ export interface ImageRouteResponse {
 
 /**
  * Serves `GET` and `HEAD` of `/images/<file name>` from a store and answers 404 for everything else below that path. Nothing but
- * pictures leaves here: the type is ours, sniffing is off, and scripts would run in no page.
+ * images leaves here: the type is ours, sniffing is off, and scripts would run in no page.
  *
  * Returns false when the path is not below `/images/`, so that another route may take it.
  */

@@ -89,7 +89,7 @@ const registry = new FinalizationRegistry<() => void>((tell) => tell());
  * @param tell must not keep the target alive.
  * @returns ends the watch.
  */
-export function whenAbandoned(target: object, tell: () => void): () => void {
+export function whenCollected(target: object, tell: () => void): () => void {
   registry.register(target, tell, tell);
   return () => {
     registry.unregister(tell);

@@ -35,7 +35,7 @@ const headersSetter: TextMapSetter<Headers> = { set: (header, key, value) => hea
 
 /**
  * Makes a SERVER span and a measurement of each call that a router answers. Put it first in the list of interceptors, so that it sees
- * the calls that later ones refuse. While the handler runs, its generator included, the span is active.
+ * the calls that later ones reject. While the handler runs, its generator included, the span is active.
  *
  * The parent is the first of: what `origin` says; what an earlier interceptor put under {@link otelContext}; the active span; what the
  * headers say.

@@ -8,7 +8,7 @@ import {
   SpanKind,
   trace,
 } from "@opentelemetry/api";
-import { bindIterable, whenAbandoned } from "./bind-iterable.js";
+import { bindIterable, whenCollected } from "./bind-iterable.js";
 import {
   type BegunCall,
   type CallRecord,
@@ -177,7 +177,7 @@ function bindResponse(
   // is its signal, or that it was forgotten.
   if (call.side === "client") {
     endOnAbort(signal, record);
-    record.onEnd(whenAbandoned(bound, left));
+    record.onEnd(whenCollected(bound, left));
   }
   return { ...response, message: bound };
 }

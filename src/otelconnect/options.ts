@@ -49,7 +49,7 @@ export interface OtelConnectOptions {
   readonly system?: RpcSystem | undefined;
   /** Name of the span; of few different values. @default `package.Service/Method` */
   readonly spanName?: ((request: RpcRequest) => string) | undefined;
-  /** Says which calls are seen at all. What it refuses passes untouched: no span, no metric, no headers. @default all */
+  /** Says which calls are seen at all. What it rejects passes untouched: no span, no metric, no headers. @default all */
   readonly filter?: ((request: RpcRequest) => boolean) | undefined;
   /** Attributes of your own, which the span begins with. @default none */
   readonly attributes?: ((request: RpcRequest) => Attributes) | undefined;

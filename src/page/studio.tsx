@@ -1,22 +1,22 @@
 import { effect, type Signal } from "@preact/signals";
 import { render } from "preact";
 import { useEffect } from "preact/hooks";
+import { createIndexedHistory, makeThumbnail } from "./image/browser-store.js";
+import { openHistory } from "./image/history.js";
+import { HistoryStrip, ImageStage } from "./image/image-stage.js";
 import { EntityMap } from "./map/entity-map.js";
-import { createIndexedHistory, makeThumbnail } from "./picture/browser-store.js";
-import { openHistory } from "./picture/history.js";
-import { HistoryStrip, PictureStage } from "./picture/picture-stage.js";
-import { PaintingForm } from "./request/painting-form.js";
+import { GenerationForm } from "./request/generation-form.js";
 import { formFromFragment, shareFragment } from "./request/request-form.js";
 import { createClients } from "./service/clients.js";
 import {
   type CallerKey,
   ConnectionBanner,
   createTheme,
+  ErrorNotice,
   Header,
   KeyForm,
   openCallerKey,
   type Theme,
-  TroubleNotice,
 } from "./shell/header.js";
 import { createStudio, type Studio } from "./shell/studio.js";
 import { RecentTraces, TracePanel } from "./trace/trace-panel.js";
@@ -36,7 +36,7 @@ const studio = createStudio({
 // What was typed is there again after a reload, in this tab.
 effect(() => sessionStorage.setItem(formKey, shareFragment(studio.form.value)));
 
-// A link that is opened in a page that is open already says what to paint as well.
+// A link that is opened in a page that is open already says what to generate as well.
 addEventListener("hashchange", () => {
   const form = formFromFragment(location.hash);
   if (form !== undefined) {
@@ -53,14 +53,14 @@ if (root !== null) {
   render(<Page studio={studio} callerKey={callerKey} theme={theme} />, root);
 }
 
-/** The whole page: the request, its picture, its trace, and what all requests come to. */
+/** The whole page: the request, its image, its trace, and what all requests come to. */
 export function Page({ studio, callerKey, theme }: { studio: Studio; callerKey: CallerKey; theme: Signal<Theme> }) {
   useEffect(() => {
     const onKeyDown = (event: KeyboardEvent) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
         event.preventDefault();
-        studio.paint();
-      } else if (event.key === "Escape" && studio.painting.state.value.kind === "running") {
+        studio.generate();
+      } else if (event.key === "Escape" && studio.generation.state.value.kind === "running") {
         event.preventDefault();
         studio.cancel();
       }
@@ -68,7 +68,7 @@ export function Page({ studio, callerKey, theme }: { studio: Studio; callerKey: 
     addEventListener("keydown", onKeyDown);
     return () => removeEventListener("keydown", onKeyDown);
   }, [studio]);
-  usePictureInSight(studio.painting.state.value.kind === "running");
+  useImageInSight(studio.generation.state.value.kind === "running");
   return (
     <>
       <Header connection={studio.connection} theme={theme} />
@@ -76,12 +76,12 @@ export function Page({ studio, callerKey, theme }: { studio: Studio; callerKey: 
         <div class="notices">
           <ConnectionBanner connection={studio.connection} />
           <KeyForm studio={studio} callerKey={callerKey} />
-          <TroubleNotice studio={studio} />
+          <ErrorNotice studio={studio} />
         </div>
         <div class="columns">
-          <PaintingForm studio={studio} />
+          <GenerationForm studio={studio} />
           <div class="column">
-            <PictureStage studio={studio} />
+            <ImageStage studio={studio} />
             <HistoryStrip studio={studio} />
           </div>
           <div class="column sights">
@@ -99,12 +99,12 @@ export function Page({ studio, callerKey, theme }: { studio: Studio; callerKey: 
   );
 }
 
-/** On a phone the picture is below the form: where painting begins it comes into sight. */
-function usePictureInSight(running: boolean): void {
+/** On a phone the image is below the form: where generation begins it comes into sight. */
+function useImageInSight(running: boolean): void {
   useEffect(() => {
-    const picture = document.getElementById("picture");
-    if (running && picture !== null && picture.getBoundingClientRect().top > innerHeight * 0.6) {
-      picture.scrollIntoView({ block: "start" });
+    const image = document.getElementById("image");
+    if (running && image !== null && image.getBoundingClientRect().top > innerHeight * 0.6) {
+      image.scrollIntoView({ block: "start" });
     }
   }, [running]);
 }

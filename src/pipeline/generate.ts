@@ -90,7 +90,7 @@ export async function generate(
     throw workerFailure(error, signal);
   });
   if (response?.image === undefined) {
-    throw internal("the worker answered without a picture");
+    throw internal("the worker answered without an image");
   }
 
   const { $typeName: _, image, ...generated } = response;
@@ -163,7 +163,7 @@ export async function deliver(image: Image, delivery: ImageDelivery): Promise<Im
     return image;
   }
   if (encoded === undefined || encoded.bytes.length === 0) {
-    throw internal("the worker answered without a picture");
+    throw internal("the worker answered without an image");
   }
   const delivered = await deliverImage(encoded, delivery).catch((error: unknown) => {
     throw error instanceof StoreFullError ? storeFull(error) : error;

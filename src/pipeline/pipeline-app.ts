@@ -5,7 +5,7 @@ import { type AppClients, createAppClients } from "../app/app-clients.js";
 import { callDeadline } from "../app/call-deadline.js";
 import { type App, createApp } from "../app/create-app.js";
 import { createEventStream } from "../app/event-stream.js";
-import { logRefusedFile } from "../app/observe.js";
+import { logRejectedFile } from "../app/observe.js";
 import {
   type GenerateStreamResponse,
   GenerateStreamResponseSchema,
@@ -39,7 +39,7 @@ export interface PipelineExtension {
   readonly routes: (router: ConnectRouter) => void;
   /** Run inside the pipeline's own, for all services. @default none */
   readonly interceptors?: readonly Interceptor[] | undefined;
-  /** Answers what is no RPC and no picture, and says whether it did. */
+  /** Answers what is no RPC and no image, and says whether it did. */
   readonly httpRoute: (request: NodeRequest, response: NodeResponse) => boolean;
   /** Ends its streams; the pipeline begins to end. */
   readonly end: () => void;
@@ -53,9 +53,9 @@ export interface PipelineAppOptions {
   readonly connect?: ConnectApp | undefined;
   /** How the default connections of apps without security of their own are encrypted, and how the pipeline shows who it is. @default cleartext, and not at all */
   readonly workerSecurity?: ConnectionSecurity | undefined;
-  /** Where pictures are kept for callers. Absent: they travel as `data:` URIs. */
+  /** Where images are kept for callers. Absent: they travel as `data:` URIs. */
   readonly store?: ImageStore | undefined;
-  /** Base URL that callers reach the store's pictures under. @default the URL that the call came to */
+  /** Base URL that callers reach the store's images under. @default the URL that the call came to */
   readonly publicUrl?: string | undefined;
   /** Whether a caller's `traceparent` header becomes the parent of `image-pipeline`; else it is linked. @default false */
   readonly trustTraceparent?: boolean | undefined;
@@ -79,7 +79,7 @@ export function createPipelineApp(options: PipelineAppOptions): App {
   const connectByGrpc = createAppConnector({
     security: options.workerSecurity,
     loadOf: loadOfWorker,
-    onRefused: logRefusedFile(logger),
+    onRejected: logRejectedFile(logger),
   });
   const connect = options.connect ?? connectByGrpc;
   const apps = createAppClients({
@@ -139,7 +139,7 @@ export function loadOfWorker(message: Message): LoadReport | undefined {
   }
   switch (message.event.case) {
     case "queued":
-      // The position counts those that wait; the one that is painted is before them.
+      // The position counts those that wait; the one that is generated is before them.
       return { ahead: message.event.value.position + 1 };
     case "result":
       return loadOfResult(message.event.value);

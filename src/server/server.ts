@@ -12,12 +12,12 @@ export type {
   EngineInfo,
   GeneratedImage,
   GenerateOptions,
-  PaintEvent,
-  PaintLimits,
-  PaintRequest,
-  PaintSettings,
-  PaintStage,
-  PaintTimings,
+  GenerationEvent,
+  GenerationLimits,
+  GenerationRequest,
+  GenerationSettings,
+  GenerationStage,
+  GenerationTimings,
   Pixels,
   PromptCacheUse,
   SchedulerName,
@@ -25,7 +25,7 @@ export type {
   SizeRules,
   StepLimits,
 } from "../engine/engine.js";
-export { PaintError, type PaintErrorKind } from "../engine/engine.js";
+export { GenerationError, type GenerationErrorKind } from "../engine/engine.js";
 export type { Precision } from "../engine/graph-files.js";
 export { createDirectoryStore, type DirectoryStoreOptions } from "../image/directory-store.js";
 export type { EncodedImage, ImageFormat } from "../image/encode-image.js";
@@ -58,8 +58,8 @@ export {
   createRequestReporter,
   createRunningRequests,
   type RequestBegin,
-  type RequestNews,
   type RequestState,
+  type RequestUpdate,
   type RunningRequest,
   type RunningRequests,
   type RunningRequestsOptions,

@@ -115,10 +115,10 @@ function respond(response: NodeResponse, status: number, { contentType, body }: 
 
 type Body =
   | { readonly kind: "body"; readonly bytes: Buffer }
-  | { readonly kind: "refused"; readonly status: number; readonly message: string };
+  | { readonly kind: "rejected"; readonly status: number; readonly message: string };
 
 async function readBody(request: NodeRequest, maxBytes: number): Promise<Body> {
-  const tooLarge: Body = { kind: "refused", status: 413, message: `the body is larger than ${maxBytes} bytes` };
+  const tooLarge: Body = { kind: "rejected", status: 413, message: `the body is larger than ${maxBytes} bytes` };
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of request) {
@@ -139,7 +139,7 @@ async function readBody(request: NodeRequest, maxBytes: number): Promise<Body> {
     return { kind: "body", bytes };
   }
   if (encoding !== "gzip") {
-    return { kind: "refused", status: 415, message: "the content encoding is not gzip" };
+    return { kind: "rejected", status: 415, message: "the content encoding is not gzip" };
   }
   return new Promise((resolve) => {
     gunzip(bytes, { maxOutputLength: maxBytes }, (error, unzipped) => {
@@ -148,7 +148,7 @@ async function readBody(request: NodeRequest, maxBytes: number): Promise<Body> {
       } else if ("code" in error && error.code === "ERR_BUFFER_TOO_LARGE") {
         resolve(tooLarge);
       } else {
-        resolve({ kind: "refused", status: 400, message: "the body is not gzip" });
+        resolve({ kind: "rejected", status: 400, message: "the body is not gzip" });
       }
     });
   });

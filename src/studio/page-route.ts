@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import { brotliCompress, gzip } from "node:zlib";
 import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
 
-/** What a page may do: load what lies beside it, talk to its own server, and show pictures of anywhere. */
+/** What a page may do: load what lies beside it, talk to its own server, and show images of anywhere. */
 const contentSecurityPolicy = [
   "default-src 'none'",
   "script-src 'self'",
@@ -84,7 +84,7 @@ function write(response: NodeResponse, status: number, fields: Readonly<Record<s
   }
 }
 
-/** Whether an `accept-encoding` names an encoding and does not refuse it by `q=0`. */
+/** Whether an `accept-encoding` names an encoding and does not reject it by `q=0`. */
 function accepts(header: string | string[] | undefined, encoding: string): boolean {
   return String(header ?? "")
     .split(",")

@@ -4,18 +4,18 @@ import { context } from "@opentelemetry/api";
 import type { WatchRequestsResponseSchema } from "../gen/throughline/studio/v1/studio_pb.js";
 import { GenerateStreamResponseSchema, ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import { createConnectError } from "../mesh/errors/errors.js";
-import { createStreamBell } from "../mesh/serve/stream-bell.js";
+import { createNotifier } from "../mesh/serve/stream-notifier.js";
 import { bindIterable } from "../otelconnect/bind-iterable.js";
 import { grpcStatusName, leftCodeOf, serverCodeOf } from "../otelconnect/errors.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import { traceIdOf } from "../trace/span-scope.js";
 
-/** News of one request, as the contract has it. */
-export type RequestNews = MessageInitShape<typeof WatchRequestsResponseSchema>;
-type NewsEvent = NonNullable<RequestNews["event"]>;
+/** Updates of one request, as the contract has it. */
+export type RequestUpdate = MessageInitShape<typeof WatchRequestsResponseSchema>;
+type UpdateEvent = NonNullable<RequestUpdate["event"]>;
 
 /** What a request may say of itself while it runs. */
-export type RequestState = Extract<NewsEvent, { readonly case: "queued" | "progress" }>;
+export type RequestState = Extract<UpdateEvent, { readonly case: "queued" | "progress" }>;
 
 /** What is known of a request when it begins: nothing of what it asks for. */
 export interface RequestBegin {
@@ -42,11 +42,11 @@ export interface RunningRequests {
   /** Tells of a request from now on. */
   begin(request: RequestBegin): RunningRequest;
   /**
-   * Each request that runs, and news of it: the latest, where the reader is slow. Ends when the signal is aborted.
+   * Each request that runs, and updates of it: the latest, where the reader is slow. Ends when the signal is aborted.
    *
    * @throws ConnectError RESOURCE_EXHAUSTED when there are too many watchers.
    */
-  watch(signal: AbortSignal): AsyncGenerator<RequestNews>;
+  watch(signal: AbortSignal): AsyncGenerator<RequestUpdate>;
   /** How many watch now. */
   watcherCount(): number;
 }
@@ -83,15 +83,15 @@ export function createRunningRequests(options: RunningRequestsOptions = {}): Run
     }
   };
 
-  async function* watch(signal: AbortSignal): AsyncGenerator<RequestNews> {
-    const bell = createStreamBell();
+  async function* watch(signal: AbortSignal): AsyncGenerator<RequestUpdate> {
+    const notifier = createNotifier();
     const changed = new Set<Entry>();
     /** Whose beginning was told and whose end was not, with the state told last. */
     const told = new Map<Entry, RequestState | undefined>();
     const watcher: Watcher = {
       note(entry) {
         changed.add(entry);
-        bell.ring();
+        notifier.ring();
         if (changed.size > 2 * maxRequests) {
           forgetOne(changed, told);
         }
@@ -109,20 +109,20 @@ export function createRunningRequests(options: RunningRequestsOptions = {}): Run
         for (const entry of changed) {
           changed.delete(entry);
           const { traceId, startUnixNano, method, state, statusCode } = entry;
-          const news = (event: NewsEvent): RequestNews => ({ traceId, startUnixNano, event });
+          const updates = (event: UpdateEvent): RequestUpdate => ({ traceId, startUnixNano, event });
           if (!told.has(entry)) {
             told.set(entry, undefined);
-            yield news({ case: "started", value: { method } });
+            yield updates({ case: "started", value: { method } });
           }
           if (statusCode !== undefined) {
             told.delete(entry);
-            yield news({ case: "ended", value: { statusCode } });
+            yield updates({ case: "ended", value: { statusCode } });
           } else if (state !== undefined && told.get(entry) !== state) {
             told.set(entry, state);
-            yield news(state);
+            yield updates(state);
           }
         }
-      } while ((await bell.wait(signal)) !== "left");
+      } while ((await notifier.wait(signal)) !== "left");
     } finally {
       watchers.delete(watcher);
     }

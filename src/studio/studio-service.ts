@@ -10,7 +10,7 @@ import {
   WatchEntityMapResponseSchema,
 } from "../gen/throughline/studio/v1/studio_pb.js";
 import { createConnectError } from "../mesh/errors/errors.js";
-import { createStreamBell } from "../mesh/serve/stream-bell.js";
+import { createNotifier } from "../mesh/serve/stream-notifier.js";
 import type { SpanRecord } from "../trace/span-record.js";
 import { entityMapOf } from "./entity-map.js";
 import type { SpanStore } from "./span-store.js";
@@ -167,9 +167,9 @@ const lookMs = 5000;
  */
 export async function* watchEntityMap(store: SpanStore, watch: EntityMapWatch): AsyncGenerator<WatchEntityMapResponse> {
   const { windowSeconds, signal } = watch;
-  const bell = createStreamBell();
-  const pause = createStreamBell();
-  const leave = store.subscribe(() => bell.ring());
+  const notifier = createNotifier();
+  const pause = createNotifier();
+  const leave = store.subscribe(() => notifier.ring());
   try {
     let told: WatchEntityMapResponse | undefined;
     while (!signal.aborted) {
@@ -191,7 +191,7 @@ export async function* watchEntityMap(store: SpanStore, watch: EntityMapWatch): 
       await pause.wait(signal, Math.max(pauseMs, busyMs / mostBusy));
       const runs = entities.some(({ figures }) => figures.running > 0);
       const changesMs = Math.min(changesAfterMs ?? Number.POSITIVE_INFINITY, runs ? lookMs : Number.POSITIVE_INFINITY);
-      await bell.wait(signal, Number.isFinite(changesMs) ? Math.ceil(changesMs) : undefined);
+      await notifier.wait(signal, Number.isFinite(changesMs) ? Math.ceil(changesMs) : undefined);
     }
   } finally {
     leave();
@@ -221,34 +221,34 @@ const maxWaiting = 2000;
  */
 export async function* watchTrace(store: SpanStore, watch: TraceWatch): AsyncGenerator<SpanRecord[]> {
   const { traceId, idleMs, signal } = watch;
-  const bell = createStreamBell();
+  const notifier = createNotifier();
   /** Not told yet, by span id. */
-  const news = new Map<string, SpanRecord>();
+  const updates = new Map<string, SpanRecord>();
   const note = (spans: readonly SpanRecord[]) => {
     for (const span of spans.filter((each) => each.traceId === traceId)) {
-      const [oldest] = news.size >= maxWaiting && !news.has(span.spanId) ? news.keys() : [];
+      const [oldest] = updates.size >= maxWaiting && !updates.has(span.spanId) ? updates.keys() : [];
       if (oldest !== undefined) {
-        news.delete(oldest);
+        updates.delete(oldest);
       }
-      news.set(span.spanId, span);
-      bell.ring();
+      updates.set(span.spanId, span);
+      notifier.ring();
     }
   };
   const leave = store.subscribe(note);
   try {
     note([...store.spansOf(traceId), ...store.runningSpansOf(traceId)]);
     for (;;) {
-      while (news.size > 0) {
-        const told = [...news.values()].slice(0, maxAtOnce);
+      while (updates.size > 0) {
+        const told = [...updates.values()].slice(0, maxAtOnce);
         for (const { spanId } of told) {
-          news.delete(spanId);
+          updates.delete(spanId);
         }
         yield told;
       }
       if (idleMs === 0) {
         return;
       }
-      const heard = await bell.wait(signal, idleMs);
+      const heard = await notifier.wait(signal, idleMs);
       if (heard === "left" || (heard === "quiet" && store.runningSpansOf(traceId).length === 0)) {
         return;
       }

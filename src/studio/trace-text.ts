@@ -134,19 +134,19 @@ const maxValueLength = 1000;
 
 function detailsOf({ attributes, events, startUnixNano }: SpanRecord): string[] {
   return [
-    ...attributeWords(attributes),
+    ...attributeText(attributes),
     ...events.map(({ name, timeUnixNano, attributes: said }) => {
       const since = timeUnixNano > startUnixNano ? timeUnixNano - startUnixNano : 0n;
-      return [`+${formatDuration(since)}`, printable(name), ...attributeWords(said)].join("  ");
+      return [`+${formatDuration(since)}`, printable(name), ...attributeText(said)].join("  ");
     }),
   ];
 }
 
-function attributeWords(attributes: Attributes): string[] {
-  return Object.entries(attributes).map(([key, value]) => `${printable(key)}=${valueWords(value)}`);
+function attributeText(attributes: Attributes): string[] {
+  return Object.entries(attributes).map(([key, value]) => `${printable(key)}=${valueText(value)}`);
 }
 
-function valueWords(value: AttributeValue | undefined): string {
+function valueText(value: AttributeValue | undefined): string {
   return printable(typeof value === "string" ? value : JSON.stringify(value ?? null), maxValueLength);
 }
 

@@ -24,11 +24,11 @@ export interface TestMeshOptions {
    * pipeline calls the worker over a gRPC channel, as in production. @default "memory"
    */
   readonly wire?: Wire | undefined;
-  /** Who paints; the mesh closes it. @default a fake engine, which paints a pattern at once */
+  /** Who generates; the mesh closes it. @default a fake engine, which generates a pattern at once */
   readonly engine?: ManagedEngine | undefined;
   /** The worker's app id, and the pipeline's default app. @default local/text-to-image-worker */
   readonly appId?: string | undefined;
-  /** Where the pipeline keeps pictures. Absent: `data:` URIs. */
+  /** Where the pipeline keeps images. Absent: `data:` URIs. */
   readonly store?: ImageStore | undefined;
   /** Requests that may wait at the worker. @default 16 */
   readonly maxWaiting?: number | undefined;

@@ -1,28 +1,28 @@
-import type { PaintLimits, PaintRequest, PaintSettings } from "../engine/engine.js";
+import type { GenerationLimits, GenerationRequest, GenerationSettings } from "../engine/engine.js";
 import { resolveSettings } from "../engine/generation-limits.js";
 import type { ManagedEngine } from "../worker/worker-app.js";
 
-/** What a fake engine does besides painting at once. */
+/** What a fake engine does besides generating at once. */
 export interface FakeEngineOptions {
-  /** Awaited before each step: the place to hold a painting at a step, or to fail it. Receives the step, from 1. */
-  readonly beforeStep?: (step: number, request: PaintRequest, signal: AbortSignal) => Promise<void> | void;
+  /** Awaited before each step: the place to hold a generating at a step, or to fail it. Receives the step, from 1. */
+  readonly beforeStep?: (step: number, request: GenerationRequest, signal: AbortSignal) => Promise<void> | void;
   /** What it says it can take. @default whatever the contract allows, by 64×64 pixels in 4 steps where nothing is said */
-  readonly limits?: PaintLimits;
+  readonly limits?: GenerationLimits;
 }
 
 /** An engine without a model, with counters for assertions. */
 export interface FakeEngine extends ManagedEngine {
-  /** Steps that were run, of all paintings together. */
+  /** Steps that were run, of all generations together. */
   readonly stepsRun: number;
-  /** Paintings that began. */
-  readonly paintings: number;
+  /** Generations that began. */
+  readonly generations: number;
   /** Makes the engine away, as when its process is being restarted, or back. */
   setAvailable(available: boolean): void;
 }
 
 const side = { step: 8, minimum: 64, maximum: 2048, default: 64 };
 const steps = { defaultSteps: 4, maximumSteps: 150 };
-const contractLimits: PaintLimits = {
+const contractLimits: GenerationLimits = {
   sizes: { width: side, height: side, vaeFactor: 8 },
   ownScheduler: "euler-discrete",
   schedulers: {
@@ -38,21 +38,21 @@ const contractLimits: PaintLimits = {
 };
 
 /**
- * Paints a pattern made from the seed and the prompt: the same request gives the same picture, another seed or prompt another one.
+ * Generates a pattern made from the seed and the prompt: the same request gives the same image, another seed or prompt another one.
  * Everything around it is real: queue, cancel, spans, encoding.
  */
 export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
   const { limits = contractLimits } = options;
   const listeners = new Set<(available: boolean) => void>();
   let stepsRun = 0;
-  let paintings = 0;
+  let generations = 0;
   return {
     info: { model: "fake", executionProvider: "none", limits },
     get stepsRun() {
       return stepsRun;
     },
-    get paintings() {
-      return paintings;
+    get generations() {
+      return generations;
     },
     setAvailable(available) {
       for (const listener of listeners) {
@@ -65,7 +65,7 @@ export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
     },
     async close() {},
     async generate(request, { signal, onEvent }) {
-      paintings++;
+      generations++;
       const settings = resolveSettings(request, limits);
       onEvent?.({ kind: "settings", settings });
       signal.throwIfAborted();
@@ -92,12 +92,12 @@ export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
   };
 }
 
-function previewAt(step: number, request: PaintRequest, { width, height }: PaintSettings) {
+function previewAt(step: number, request: GenerationRequest, { width, height }: GenerationSettings) {
   const interval = request.previewInterval ?? 0;
   return interval > 0 && step % interval === 0 ? { preview: pattern(request, width / 8, height / 8) } : {};
 }
 
-function pattern(request: PaintRequest, width: number, height: number) {
+function pattern(request: GenerationRequest, width: number, height: number) {
   let hash = request.seed >>> 0;
   for (const character of request.prompt) {
     hash = (Math.imul(hash, 31) + (character.codePointAt(0) ?? 0)) >>> 0;

@@ -37,7 +37,7 @@ export const serverScope: ContextKey<Context> = otelContext;
 
 /**
  * Makes the one SERVER span of a call, and measures it. Put it first in the list of interceptors, so that the span begins outside validation and a
- * refused request has one too. Attributes come from the handler, through the active span. Its parent is the first valid one of: the
+ * rejected request has one too. Attributes come from the handler, through the active span. Its parent is the first valid one of: the
  * `trace_context` in the request's body, where its contract has such a field; the headers, as `parent` says; none.
  *
  * The span ends with the answer: of a unary call when the handler returns, of a stream when its last message is out or the client
@@ -67,7 +67,7 @@ export function createServerSpanInterceptor(options: ServerSpanInterceptorOption
 const traceResponseHeader = "traceresponse";
 
 /**
- * Sends `traceresponse: 00-<trace id>-<span id>-<flags>` with the headers of each answer of these services, or with what refuses the call:
+ * Sends `traceresponse: 00-<trace id>-<span id>-<flags>` with the headers of each answer of these services, or with what rejects the call:
  * the ids of the SERVER span. Put it after the interceptor that makes the span. Where tracing is off, nothing is sent.
  *
  * @see https://w3c.github.io/trace-context/#traceresponse-header

@@ -1,8 +1,8 @@
-import type { PaintTimings } from "../engine/engine.js";
+import type { GenerationTimings } from "../engine/engine.js";
 import { queueFull, unavailable } from "../mesh/errors/errors.js";
-import { type TooLate, tooLate, tooLateError } from "./deadline-check.js";
+import { type DeadlineMiss, deadlineMiss, deadlineMissError } from "./deadline-check.js";
 import { createFairQueue, type FairItem } from "./fair-queue.js";
-import { createPaintingEstimate, type PaintingWork } from "./painting-estimate.js";
+import { createGenerationEstimate, type GenerationWork } from "./generation-estimate.js";
 import { createPositionReports } from "./position-reports.js";
 
 /** How many may wait, and how time is told. */
@@ -17,7 +17,7 @@ export interface AdmissionOptions {
 export interface AdmissionRequest {
   /** Key of the caller, with whom the engine is shared fairly. */
   readonly caller: string;
-  readonly work: PaintingWork;
+  readonly work: GenerationWork;
   /** Milliseconds until the answer is worth nothing; undefined without a deadline. */
   readonly remainingMs?: number | undefined;
 }
@@ -26,7 +26,7 @@ export interface AdmissionRequest {
 export interface QueuePosition {
   /** Requests before this one; 0 is next. It can grow: a caller who has had less goes first. */
   readonly position: number;
-  /** Estimated milliseconds until its turn; 0 while no painting has been timed yet. */
+  /** Estimated milliseconds until its turn; 0 while no generation has been timed yet. */
   readonly estimatedWaitMs: number;
 }
 
@@ -43,19 +43,19 @@ export interface Slot {
   /** Where it stands now. */
   position(): QueuePosition;
   /** Whether the image alone, from now on, takes clearly too long. */
-  tooLate(remainingMs: number | undefined): TooLate | undefined;
+  deadlineMiss(remainingMs: number | undefined): DeadlineMiss | undefined;
   /**
-   * Gives the slot up, waiting or running. May be called again without harm. `painted` is given where there is an image: only those
+   * Gives the slot up, waiting or running. May be called again without harm. `generated` is given where there is an image: only those
    * count for the estimates, because a request that was cancelled or rejected says nothing about how long one takes.
    */
-  release(painted?: Pick<PaintTimings, "denoisingMs" | "vaeDecodeMs">): void;
+  release(generated?: Pick<GenerationTimings, "denoisingMs" | "vaeDecodeMs">): void;
 }
 
 export type AdmissionResult =
   | { readonly kind: "admitted"; readonly slot: Slot }
   /** No room: `retryAfterMs` is when those who are here will be done, estimated; 0 when nothing is known. */
   | { readonly kind: "full"; readonly retryAfterMs: number }
-  | ({ readonly kind: "too-late" } & TooLate)
+  | ({ readonly kind: "too-late" } & DeadlineMiss)
   /** It is paused. */
   | { readonly kind: "paused" };
 
@@ -80,8 +80,8 @@ export interface Admission {
    * another one does, the newest request of the caller who has most waiting is evicted, until no caller has more than one slot more than
    * another who was rejected.
    *
-   * A request that will clearly be too late is rejected: see {@link tooLate}. It is not checked again while it waits, where the estimate
-   * grows and shrinks with those who come and leave; at its turn {@link Slot.tooLate} says whether to begin at all.
+   * A request that will clearly be too late is rejected: see {@link deadlineMiss}. It is not checked again while it waits, where the estimate
+   * grows and shrinks with those who come and leave; at its turn {@link Slot.deadlineMiss} says whether to begin at all.
    */
   enter(request: AdmissionRequest): AdmissionResult;
   /** While it is paused nobody enters or gets a turn: the engine is away, and those who wait are to wait for it. */
@@ -94,7 +94,7 @@ export interface Admission {
 export const defaultMaxWaiting = 16;
 
 interface Entry extends FairItem {
-  readonly work: PaintingWork;
+  readonly work: GenerationWork;
   /** Checks whether the wait is over. */
   check: () => void;
   /** Where the position is reported; undefined where nobody wants to know. */
@@ -110,7 +110,7 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
   if (!Number.isSafeInteger(maxWaiting) || maxWaiting < 0) {
     throw new Error(`maxWaiting must be a whole number of at least 0, got ${maxWaiting}`);
   }
-  const estimate = createPaintingEstimate(now);
+  const estimate = createGenerationEstimate(now);
   const queue = createFairQueue<Entry>();
   // Invariant: `running` is set if and only if a slot was given the turn and has not been released.
   let running: { readonly entry: Entry; readonly since: number } | undefined;
@@ -165,11 +165,11 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
     reports.changed();
   };
 
-  const release = (entry: Entry, painted: Parameters<Slot["release"]>[0]): void => {
+  const release = (entry: Entry, generated: Parameters<Slot["release"]>[0]): void => {
     if (running?.entry === entry) {
       const totalMs = now() - running.since;
-      if (painted !== undefined) {
-        estimate.learn(entry.work, { ...painted, totalMs });
+      if (generated !== undefined) {
+        estimate.learn(entry.work, { ...generated, totalMs });
       }
       running = undefined;
       queue.charge(totalMs);
@@ -227,7 +227,7 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
       const late =
         remainingMs === undefined
           ? undefined
-          : tooLate(estimate, { work, waitMs: positionOf(entry).estimatedWaitMs, remainingMs });
+          : deadlineMiss(estimate, { work, waitMs: positionOf(entry).estimatedWaitMs, remainingMs });
       if (surplus === entry || late !== undefined) {
         queue.remove(entry);
         standings = undefined;
@@ -244,8 +244,8 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
         slot: {
           turn: (signal, onPosition) => turn(entry, signal, onPosition),
           position: () => positionOf(entry),
-          tooLate: (remaining) => tooLate(estimate, { work, waitMs: 0, remainingMs: remaining }),
-          release: (painted) => release(entry, painted),
+          deadlineMiss: (remaining) => deadlineMiss(estimate, { work, waitMs: 0, remainingMs: remaining }),
+          release: (generated) => release(entry, generated),
         },
       };
     },
@@ -263,7 +263,7 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
  * Admits a request, or rejects it.
  *
  * @throws ConnectError RESOURCE_EXHAUSTED where there is no room, or too many are before it for its deadline; DEADLINE_EXCEEDED where even
- * painting alone would be too late; UNAVAILABLE while the engine is away.
+ * generation alone would be too late; UNAVAILABLE while the engine is away.
  */
 export function admit(request: AdmissionRequest, admission: Admission): Slot {
   const result = admission.enter(request);
@@ -273,7 +273,7 @@ export function admit(request: AdmissionRequest, admission: Admission): Slot {
     case "full":
       throw queueFull("all places of this worker are taken", result.retryAfterMs);
     case "too-late":
-      throw tooLateError(result);
+      throw deadlineMissError(result);
     case "paused":
       throw unavailable("the worker is not ready: its engine is being restarted");
   }

@@ -1,12 +1,18 @@
 import { type Context, type Span, SpanKind, type Tracer } from "@opentelemetry/api";
-import type { Engine, GeneratedImage, GenerateOptions, PaintRequest, PaintSettings } from "../engine/engine.js";
+import type {
+  Engine,
+  GeneratedImage,
+  GenerateOptions,
+  GenerationRequest,
+  GenerationSettings,
+} from "../engine/engine.js";
 import { type DeliveredImage, deliverImage, type ImageDelivery } from "../image/delivery.js";
 import { contentTypeOf, encodeImage, type ImageFormat, type RgbPixels } from "../image/encode-image.js";
 import { settleFailure, withSpan } from "../trace/span-scope.js";
 import type { WorkerMetrics } from "./worker-metrics.js";
 
 /** Makes the spans of an image and of its stages, and measures them. */
-export interface PaintingWatch {
+export interface GenerationWatch {
   readonly tracer: Tracer;
   readonly stageTracer: Tracer;
   readonly metrics: WorkerMetrics;
@@ -18,15 +24,15 @@ export interface PaintingWatch {
  * @throws what `Engine.generate` throws.
  */
 export function diffusion(
-  { engine, tracer, stageTracer, metrics }: PaintingWatch & { readonly engine: Engine },
+  { engine, tracer, stageTracer, metrics }: GenerationWatch & { readonly engine: Engine },
   parent: Context,
-  request: PaintRequest,
+  request: GenerationRequest,
   { signal, onEvent }: GenerateOptions,
 ): Promise<GeneratedImage> {
   return withSpan(tracer, "diffusion", { parent }, async (span, scope) => {
     let stage: Span | undefined;
     const { executionProvider } = engine.info;
-    const measured = metrics.painting(executionProvider);
+    const measured = metrics.generation(executionProvider);
     try {
       const image = await engine.generate(request, {
         signal,
@@ -56,7 +62,7 @@ export function diffusion(
   });
 }
 
-function settingsAttributes(settings: PaintSettings, executionProvider: string) {
+function settingsAttributes(settings: GenerationSettings, executionProvider: string) {
   return {
     "diffusion.steps": settings.steps,
     "diffusion.guidance_scale": settings.guidanceScale,
@@ -70,7 +76,7 @@ function settingsAttributes(settings: PaintSettings, executionProvider: string) 
 
 /** Encodes an image and puts it where the caller can get it, on an `upload` span. */
 export function upload(
-  { tracer, stageTracer, metrics }: PaintingWatch,
+  { tracer, stageTracer, metrics }: GenerationWatch,
   parent: Context,
   pixels: RgbPixels,
   format: ImageFormat,

@@ -7,7 +7,7 @@ import {
   startEngineProcess,
 } from "../engine/child/engine-process.js";
 import type { LoadOrder, StartUpTimes } from "../engine/child/messages.js";
-import { type Engine, PaintError } from "../engine/engine.js";
+import { type Engine, GenerationError } from "../engine/engine.js";
 
 /** How an engine is started, and watched over. */
 export interface EngineHostOptions extends LoadOrder, Pick<EngineProcessOptions, "program" | "silenceMs" | "stallMs"> {
@@ -15,8 +15,8 @@ export interface EngineHostOptions extends LoadOrder, Pick<EngineProcessOptions,
   /** Aborts the start. */
   readonly signal?: AbortSignal;
   /**
-   * Resident bytes that the process may have between two pictures. Above them it is ended after the picture and started anew, while
-   * those who wait wait for it, at most once a minute; above 1.5 times as much it is killed in the middle of a picture. A limit below 1.25
+   * Resident bytes that the process may have between two images. Above them it is ended after the image and started anew, while
+   * those who wait wait for it, at most once a minute; above 1.5 times as much it is killed in the middle of an image. A limit below 1.25
    * times what the loaded model takes is warned of. @default without limit
    */
   readonly maxMemoryBytes?: number;
@@ -26,7 +26,7 @@ export interface EngineHostOptions extends LoadOrder, Pick<EngineProcessOptions,
   readonly backOffMs?: number;
 }
 
-/** `ready`: it paints. `restarting`: its process has died and the next one is not up yet. `stopped`: closed for good. */
+/** `ready`: it generates. `restarting`: its process has died and the next one is not up yet. `stopped`: closed for good. */
 export type EngineHostState = "ready" | "restarting" | "stopped";
 
 /** An engine in a child process that is started again whenever it dies. */
@@ -36,25 +36,25 @@ export interface EngineHost extends Engine {
   readonly startUp: StartUpTimes;
   /** Process id of the engine that is up; undefined while none is. */
   readonly pid: number | undefined;
-  /** Calls back at every change of `state`, with whether the engine can paint now; the function returned takes the listener away again. */
+  /** Calls back at every change of `state`, with whether the engine can generate now; the function returned takes the listener away again. */
   onAvailabilityChange(listener: (available: boolean) => void): () => void;
-  /** Ends the process; a painting fails as `lost`. Safe to call again. */
+  /** Ends the process; a generation fails as `lost`. Safe to call again. */
   close(): Promise<void>;
 }
 
 const longestBackOffMs = 30_000;
 const hardLimitFactor = 1.5;
-/** What pictures need above the loaded model, at least; with less, any caller's picture could end the process. */
+/** What images need above the loaded model, at least; with less, any caller's image could end the process. */
 const headroomFactor = 1.25;
 /** A limit that is too low must not keep the engine away for good. */
 const leastRestartIntervalMs = 60_000;
 /** A later start that takes so many times as long as the first one, and at least so long, is given up, and tried again. */
-const startPatience = 10;
+const startTimeoutFactor = 10;
 const leastStartLimitMs = 600_000;
 
 /**
  * Starts an engine process on a model and keeps one up. The first start must succeed; after a death the next process starts
- * at once, and with growing waits while none of them gets to paint a picture.
+ * at once, and with growing waits while none of them gets to generate an image.
  *
  * @throws what `startEngineProcess` throws when the model cannot be loaded.
  */
@@ -89,10 +89,13 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
   if (first.memoryBytes * headroomFactor > maxMemoryBytes) {
     logger.warn(
       { memoryBytes: first.memoryBytes, maxMemoryBytes },
-      `the engine's memory limit is below ${headroomFactor} times what the loaded model takes: pictures may end the engine again and again; raise the limit`,
+      `the engine's memory limit is below ${headroomFactor} times what the loaded model takes: images may end the engine again and again; raise the limit`,
     );
   }
-  const startLimitMs = Math.max(leastStartLimitMs, startPatience * (first.startUp.loadMs + first.startUp.warmUpMs));
+  const startLimitMs = Math.max(
+    leastStartLimitMs,
+    startTimeoutFactor * (first.startUp.loadMs + first.startUp.warmUpMs),
+  );
   logger.info(describeEngine(first), "engine ready");
 
   function setState(next: EngineHostState): void {
@@ -157,7 +160,10 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
     },
     async generate(request, generateOptions) {
       if (current === undefined || state !== "ready") {
-        throw new PaintError("lost", state === "stopped" ? "the engine is shut down" : "the engine is starting again");
+        throw new GenerationError(
+          "lost",
+          state === "stopped" ? "the engine is shut down" : "the engine is starting again",
+        );
       }
       const engine = current;
       const image = await engine.generate(request, generateOptions);

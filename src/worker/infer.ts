@@ -7,10 +7,10 @@ import type { RemoteParent } from "../otelconnect/otel-context.js";
 import { readCallerContext } from "../trace/carrier.js";
 import { withSpan } from "../trace/span-scope.js";
 import { type Admission, admit, type Slot } from "./admission.js";
-import { tooLateError } from "./deadline-check.js";
+import { deadlineMissError } from "./deadline-check.js";
 import { diffusion, upload } from "./diffusion.js";
+import { generationErrorToConnect } from "./generation-error-to-connect.js";
 import { deliveryOf, encodingOf, type Job, jobOf } from "./job.js";
-import { paintErrorToConnect } from "./paint-error-to-connect.js";
 import { describeProgress, type InferEvent, type InferProgress, progressOf, uploading } from "./progress.js";
 import type { WorkerMetrics } from "./worker-metrics.js";
 
@@ -100,9 +100,9 @@ async function generateInTurn({ job, call, worker, slot, parent, emit }: Admitte
     const queueMs = performance.now() - receivedAt;
     where = () => "waiting for the engine";
     metrics.waited(queueMs);
-    const late = remainingMs === undefined ? undefined : slot.tooLate(remainingMs - queueMs);
+    const late = remainingMs === undefined ? undefined : slot.deadlineMiss(remainingMs - queueMs);
     if (late !== undefined) {
-      throw tooLateError(late, queueMs);
+      throw deadlineMissError(late, queueMs);
     }
 
     const onEvent: GenerateOptions["onEvent"] = (event) => report(progressOf(event, settings.steps));
@@ -127,6 +127,6 @@ async function generateInTurn({ job, call, worker, slot, parent, emit }: Admitte
       truncatedTokens,
     });
   } catch (error) {
-    throw paintErrorToConnect(error, signal, where);
+    throw generationErrorToConnect(error, signal, where);
   }
 }

@@ -1,8 +1,8 @@
 import {
   type Engine,
-  PaintError,
-  type PaintRequest,
-  type PaintSettings,
+  GenerationError,
+  type GenerationRequest,
+  type GenerationSettings,
   type SchedulerName,
 } from "../engine/engine.js";
 import { resolveSettings } from "../engine/generation-limits.js";
@@ -11,14 +11,14 @@ import type { InferRequest } from "../gen/throughline/v1/worker_pb.js";
 import type { ImageDelivery, ImageTarget } from "../image/delivery.js";
 import type { ImageFormat as Encoding } from "../image/encode-image.js";
 import { seedOf } from "../image/seed.js";
-import { refusalOfPaintError } from "./paint-error-to-connect.js";
-import { type PaintingWork, paintingWork } from "./painting-estimate.js";
+import { rejectionOfGenerationError } from "./generation-error-to-connect.js";
+import { type GenerationWork, generationWork } from "./generation-estimate.js";
 
 /** A request in the engine's terms, checked against what its model can take. */
 export interface Job {
-  readonly request: PaintRequest;
-  readonly settings: PaintSettings;
-  readonly work: PaintingWork;
+  readonly request: GenerationRequest;
+  readonly settings: GenerationSettings;
+  readonly work: GenerationWork;
   /** As they came, for what is not the engine's affair. */
   readonly options: GenerationOptions | undefined;
 }
@@ -28,12 +28,12 @@ export interface Job {
  * @throws ConnectError INVALID_ARGUMENT, naming the field and what the model takes.
  */
 export function jobOf({ prompt, options }: InferRequest, { info: { limits } }: Engine, withPreviews: boolean): Job {
-  const request = paintRequestOf({ prompt, seed: seedOf(options), options, withPreviews });
+  const request = generationRequestOf({ prompt, seed: seedOf(options), options, withPreviews });
   try {
     const settings = resolveSettings(request, limits);
-    return { request, settings, work: paintingWork(settings, limits), options };
+    return { request, settings, work: generationWork(settings, limits), options };
   } catch (error) {
-    throw error instanceof PaintError ? refusalOfPaintError(error) : error;
+    throw error instanceof GenerationError ? rejectionOfGenerationError(error) : error;
   }
 }
 
@@ -56,7 +56,7 @@ const encodings: Record<ImageFormat, Encoding> = {
 };
 
 /** How a request is put to the engine. */
-export interface PaintRequestInit {
+export interface GenerationRequestInit {
   readonly prompt: string;
   readonly seed: number;
   readonly options: GenerationOptions | undefined;
@@ -65,7 +65,7 @@ export interface PaintRequestInit {
 }
 
 /** The engine's request for a prompt with options; what is absent stays absent, so that the model's own default holds. */
-export function paintRequestOf({ prompt, seed, options, withPreviews }: PaintRequestInit): PaintRequest {
+export function generationRequestOf({ prompt, seed, options, withPreviews }: GenerationRequestInit): GenerationRequest {
   return {
     prompt,
     seed,

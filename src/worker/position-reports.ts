@@ -25,7 +25,7 @@ export interface PositionReports<Waiter> {
 export function createPositionReports<Waiter>(report: (waiter: Waiter) => void): PositionReports<Waiter> {
   const waiters = new Set<Waiter>();
   const newcomers: Waiter[] = [];
-  let state: "idle" | "waiting" | "reporting" | "reporting-old-news" = "idle";
+  let state: "idle" | "waiting" | "reporting" | "reporting-old-updates" = "idle";
   let lastRoundAt = Number.NEGATIVE_INFINITY;
 
   const reportSome = (list: Waiter[]): void => {
@@ -55,7 +55,7 @@ export function createPositionReports<Waiter>(report: (waiter: Waiter) => void):
       setImmediate(goOn, rest);
       return;
     }
-    const isOld = state === "reporting-old-news";
+    const isOld = state === "reporting-old-updates";
     state = "idle";
     if (isOld) {
       changed();
@@ -64,7 +64,7 @@ export function createPositionReports<Waiter>(report: (waiter: Waiter) => void):
 
   const changed = (): void => {
     if (state === "reporting") {
-      state = "reporting-old-news";
+      state = "reporting-old-updates";
     }
     if (state !== "idle" || waiters.size === 0) {
       return;

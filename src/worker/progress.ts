@@ -1,5 +1,5 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import type { PaintEvent, Pixels } from "../engine/engine.js";
+import type { GenerationEvent, Pixels } from "../engine/engine.js";
 import { Stage } from "../gen/throughline/v1/image_pb.js";
 import { type InferStreamResponse, InferStreamResponseSchema } from "../gen/throughline/v1/worker_pb.js";
 import { contentTypeOf, encodeImage } from "../image/encode-image.js";
@@ -30,7 +30,7 @@ const stages = {
 } as const;
 
 /** The engine's progress in the contract's terms; undefined for what callers are not told. */
-export function progressOf(event: PaintEvent, totalSteps: number): InferProgress | undefined {
+export function progressOf(event: GenerationEvent, totalSteps: number): InferProgress | undefined {
   switch (event.kind) {
     case "settings":
       return undefined;
@@ -51,11 +51,11 @@ export function describeProgress({ stage, step, totalSteps }: InferProgress): st
     case Stage.DENOISING:
       return `denoising, step ${step} of ${totalSteps}`;
     case Stage.VAE_DECODE:
-      return "decoding the picture";
+      return "decoding the image";
     case Stage.UPLOAD:
-      return "storing the picture";
+      return "storing the image";
     case Stage.UNSPECIFIED:
-      return "before it was painted";
+      return "before it was generated";
   }
 }
 

@@ -22,7 +22,7 @@ import { createWorkerMetrics } from "./worker-metrics.js";
 export interface ManagedEngine extends Engine {
   /** Calls back whenever the engine goes away or comes back; the function returned takes the listener away again. */
   onAvailabilityChange(listener: (available: boolean) => void): () => void;
-  /** Ends it; a painting that runs fails. */
+  /** Ends it; a generation that runs fails. */
   close(): Promise<void>;
 }
 
@@ -30,11 +30,11 @@ export interface ManagedEngine extends Engine {
 export interface WorkerAppOptions {
   /** Loads the model and warms it up; the worker is ready when it resolves. */
   readonly startEngine: () => Promise<ManagedEngine>;
-  /** Where pictures are kept. Absent: they travel as `data:` URIs. */
+  /** Where images are kept. Absent: they travel as `data:` URIs. */
   readonly store?: ImageStore | undefined;
-  /** Base URL that callers reach the store's pictures under. @default the URL that the call came to */
+  /** Base URL that callers reach the store's images under. @default the URL that the call came to */
   readonly publicUrl?: string | undefined;
-  /** Requests that may wait besides the one that is painted. @default 16 */
+  /** Requests that may wait besides the one that is generated. @default 16 */
   readonly maxWaiting?: number | undefined;
   /** Whether a `traceparent` header becomes the parent where the body's carrier names none. @default false */
   readonly trustTraceparent?: boolean | undefined;
@@ -86,7 +86,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     name: workerName,
     services: [TextToImageWorkerService],
     routes: workerRoutes({ context, callOf }),
-    // `inference` begins at the queue: a call that is refused there has none.
+    // `inference` begins at the queue: a call that is rejected there has none.
     serverSpan: "own",
     httpRoute: store && createImageRoute(store),
     async setup({ setAvailable }) {

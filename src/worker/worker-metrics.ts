@@ -1,11 +1,11 @@
 import type { Attributes, Meter } from "@opentelemetry/api";
-import type { GeneratedImage, PaintEvent, PaintStage } from "../engine/engine.js";
+import type { GeneratedImage, GenerationEvent, GenerationStage } from "../engine/engine.js";
 
 /** Where an engine stands. */
 export type EngineState = "starting" | "ready" | "restarting";
 
-/** Parts of a picture's way through the worker whose durations are measured; `upload` contains `image-encode`. */
-export type MeasuredStage = PaintStage | "image-encode" | "upload";
+/** Parts of an image's way through the worker whose durations are measured; `upload` contains `image-encode`. */
+export type MeasuredStage = GenerationStage | "image-encode" | "upload";
 
 /** Options of {@link createWorkerMetrics}. */
 export interface WorkerMetricsOptions {
@@ -18,23 +18,23 @@ export interface WorkerMetricsOptions {
 export interface WorkerMetrics {
   /** A request's turn has come. */
   waited(ms: number): void;
-  /** Begins to measure a painting. */
-  painting(executionProvider: string): PaintingMeasurement;
+  /** Begins to measure a generation. */
+  generation(executionProvider: string): GenerationMeasurement;
   stageTook(stage: MeasuredStage, ms: number): void;
   /** The engine came or went. That it restarts is counted. */
   engineIs(state: EngineState): void;
 }
 
-/** Measures one painting by its events. */
-export interface PaintingMeasurement {
-  event(event: PaintEvent): void;
+/** Measures one generation by its events. */
+export interface GenerationMeasurement {
+  event(event: GenerationEvent): void;
   /** The image is there. */
   image(image: Pick<GeneratedImage, "promptCache">): void;
-  /** The painting is over, well or not: the steps and the time of a picture that was cancelled count too. */
+  /** The generation is over, well or not: the steps and the time of an image that was cancelled count too. */
   end(): void;
 }
 
-/** In seconds: a picture takes from a part of one on a GPU to minutes on a CPU. */
+/** In seconds: an image takes from a part of one on a GPU to minutes on a CPU. */
 const bucketBoundaries = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 
 const engineStates = ["starting", "ready", "restarting"] as const satisfies readonly EngineState[];
@@ -50,15 +50,15 @@ export function createWorkerMetrics({ meter, queue }: WorkerMetricsOptions): Wor
   const wait = secondsOf("throughline.queue.wait.duration", "Time from a request's admission until its turn.");
   const stages = secondsOf(
     "throughline.stage.duration",
-    "Time that a stage of a picture took, cancelled ones included.",
+    "Time that a stage of an image took, cancelled ones included.",
   );
   const steps = meter.createCounter("throughline.diffusion.steps", {
     unit: "{step}",
-    description: "Denoising steps that were run, those of cancelled pictures included.",
+    description: "Denoising steps that were run, those of cancelled images included.",
   });
-  const pictures = meter.createCounter("throughline.pictures", {
-    unit: "{picture}",
-    description: "Pictures that were painted to their end.",
+  const images = meter.createCounter("throughline.images", {
+    unit: "{image}",
+    description: "Images that were generated to their end.",
   });
   const lookups = meter.createCounter("throughline.prompt_cache.lookups", {
     unit: "{lookup}",
@@ -90,7 +90,7 @@ export function createWorkerMetrics({ meter, queue }: WorkerMetricsOptions): Wor
   meter
     .createObservableUpDownCounter("throughline.queue.limit", {
       unit: "{request}",
-      description: "Requests that may wait for the engine; more are refused.",
+      description: "Requests that may wait for the engine; more are rejected.",
     })
     .addCallback((result) => result.observe(queue.limit));
 
@@ -99,10 +99,10 @@ export function createWorkerMetrics({ meter, queue }: WorkerMetricsOptions): Wor
   return {
     waited: (ms) => wait.record(ms / 1000),
     stageTook,
-    painting(executionProvider) {
+    generation(executionProvider) {
       let attributes: Attributes = {};
       let stepsRun = 0;
-      let stage: { readonly name: PaintStage; readonly since: number } | undefined;
+      let stage: { readonly name: GenerationStage; readonly since: number } | undefined;
       const endStage = () => {
         if (stage !== undefined) {
           stageTook(stage.name, performance.now() - stage.since);
@@ -129,7 +129,7 @@ export function createWorkerMetrics({ meter, queue }: WorkerMetricsOptions): Wor
         },
         image({ promptCache }) {
           endStage();
-          pictures.add(1, attributes);
+          images.add(1, attributes);
           lookups.add(promptCache.hits, { "throughline.prompt_cache.result": "hit" });
           lookups.add(promptCache.misses, { "throughline.prompt_cache.result": "miss" });
         },

@@ -17,15 +17,15 @@ import { testTelemetry } from "../support/telemetry.js";
 const lineSchema = z.looseObject({
   level: z.string(),
   time: z.iso.datetime(),
-  service: z.literal("painter"),
+  service: z.literal("worker"),
   msg: z.string(),
 });
 
 /** A worker that ends its calls as it is told, and what its log says of them. */
-function painter(t: TestContext, behaviour: () => void, services = [TextToImageWorkerService]) {
+function worker(t: TestContext, behaviour: () => void, services = [TextToImageWorkerService]) {
   const lines: string[] = [];
-  const telemetry = testTelemetry(t, "painter");
-  const logger = createLogger({ service: "painter", level: "debug", write: (line) => lines.push(line) });
+  const telemetry = testTelemetry(t, "worker");
+  const logger = createLogger({ service: "worker", level: "debug", write: (line) => lines.push(line) });
   const routes = (router: ConnectRouter) => {
     router.service(TextToImageWorkerService, {
       async infer() {
@@ -41,7 +41,7 @@ function painter(t: TestContext, behaviour: () => void, services = [TextToImageW
   };
   const interceptors = [
     createCallLog({ logger, services }),
-    createServerSpanInterceptor({ ...telemetry, name: "painting", services: [TextToImageWorkerService] }),
+    createServerSpanInterceptor({ ...telemetry, name: "generation", services: [TextToImageWorkerService] }),
   ];
   const transport = createRouterTransport(routes, { router: { interceptors } });
   return {
@@ -60,10 +60,10 @@ function painter(t: TestContext, behaviour: () => void, services = [TextToImageW
 
 const infer = "throughline.v1.TextToImageWorkerService/Infer";
 const inferStream = "throughline.v1.TextToImageWorkerService/InferStream";
-const common = { service: "painter", trace_flags: "01" };
+const common = { service: "worker", trace_flags: "01" };
 
 test("a call is one line with its span, whether it is answered whole or as a stream", async (t) => {
-  const { client, told, lines, spans } = painter(t, () => {});
+  const { client, told, lines, spans } = worker(t, () => {});
   await client.infer({ prompt: "CANARY" });
   for await (const _ of client.inferStream({ request: { prompt: "CANARY" } })) {
     // To the end.
@@ -98,8 +98,8 @@ for (const { what, thrown, line } of [
   },
   {
     what: "a cause that nobody else is told makes it an error",
-    thrown: internal("the picture cannot be kept", new RangeError("no space")),
-    line: { level: "error", code: "INTERNAL", reason: "the picture cannot be kept", err: "RangeError: no space" },
+    thrown: internal("the image cannot be kept", new RangeError("no space")),
+    line: { level: "error", code: "INTERNAL", reason: "the image cannot be kept", err: "RangeError: no space" },
   },
   {
     what: "whatever is thrown is such a cause",
@@ -108,7 +108,7 @@ for (const { what, thrown, line } of [
   },
 ]) {
   test(what, async (t) => {
-    const { client, told } = painter(t, () => {
+    const { client, told } = worker(t, () => {
       throw thrown;
     });
     await assert.rejects(client.infer({}));
@@ -133,7 +133,7 @@ test("calls of other services are told of at debug, and their failures as all", 
       throw new Error("broken");
     }
   };
-  const { client, told } = painter(t, behaviour, []);
+  const { client, told } = worker(t, behaviour, []);
   await client.infer({});
   fail = true;
   await assert.rejects(client.infer({}));
@@ -146,7 +146,7 @@ test("calls of other services are told of at debug, and their failures as all", 
 test("a caller that has a name is named", async () => {
   const lines: string[] = [];
   const log = createCallLog({
-    logger: createLogger({ service: "painter", level: "info", write: (line) => lines.push(line) }),
+    logger: createLogger({ service: "worker", level: "info", write: (line) => lines.push(line) }),
     services: [TextToImageWorkerService],
   });
   const transport = createRouterTransport(
@@ -169,7 +169,7 @@ test("a caller that has a name is named", async () => {
 });
 
 test("what is logged while a span is active has its ids, and what is logged after its end has none", async (t) => {
-  const { logger, lines, client, spans } = painter(t, () => {
+  const { logger, lines, client, spans } = worker(t, () => {
     logger.info("inside");
     void afterwards.then(() => logger.info("long after"));
   });
@@ -192,7 +192,7 @@ for (const ofMessage of [false, true]) {
     const line = new Promise<string>((resolve) => {
       wrote = resolve;
     });
-    const logger = createLogger({ service: "painter", level: "debug", write: wrote });
+    const logger = createLogger({ service: "worker", level: "debug", write: wrote });
     let begin = () => {};
     const begun = new Promise<void>((resolve) => {
       begin = resolve;

@@ -16,25 +16,25 @@ import { testTelemetry } from "../support/telemetry.js";
 const logger = pino({ level: "silent" });
 const services = [TextToImageWorkerService];
 
-/** A painter that answers at once, or when `painting` has. */
-const routesOf = (painting?: () => Promise<void>) => (router: ConnectRouter) => {
+/** A worker that answers at once, or when `generation` has. */
+const routesOf = (generation?: () => Promise<void>) => (router: ConnectRouter) => {
   router.service(TextToImageWorkerService, {
     async infer() {
-      await painting?.();
+      await generation?.();
       return { model: "none" };
     },
     async *inferStream() {
-      await painting?.();
+      await generation?.();
       yield {};
     },
   });
 };
 
 function appOf(t: TestContext, options: Partial<AppOptions> = {}) {
-  const telemetry = testTelemetry(t, "painter");
+  const telemetry = testTelemetry(t, "worker");
   return {
     ...telemetry,
-    app: createApp({ name: "painter", services, routes: routesOf(), telemetry, logger, ...options }),
+    app: createApp({ name: "worker", services, routes: routesOf(), telemetry, logger, ...options }),
   };
 }
 
@@ -62,12 +62,12 @@ test("health and probes tell the app's state from its first moment to its last",
   const port = await steadyPort();
   const ready = deferred();
   let setAvailable = (_available: boolean) => {};
-  const painting = deferred();
+  const generation = deferred();
   const begun = deferred();
   const { app } = appOf(t, {
     routes: routesOf(async () => {
       begun.resolve();
-      await painting.promise;
+      await generation.promise;
     }),
     async setup(hooks) {
       setAvailable = hooks.setAvailable;
@@ -82,13 +82,13 @@ test("health and probes tell the app's state from its first moment to its last",
     const all = ["", TextToImageWorkerService.typeName].map((name) => ServingStatus[statuses[name]?.status ?? 0]);
     return [await probe(url, "/healthz"), await probe(url, "/readyz"), ...all];
   };
-  const refused = () => assert.rejects(worker.infer({ prompt: "a" }), { code: Code.Unavailable });
+  const rejected = () => assert.rejects(worker.infer({ prompt: "a" }), { code: Code.Unavailable });
   while (!(await fetch(`${url}/healthz`).catch(() => undefined))) {
     // It takes a moment to listen, and a channel that failed to connect would pause.
   }
 
   assert.deepEqual(await states(), ["200 starting", "503 starting", "NOT_SERVING", "NOT_SERVING"]);
-  await refused();
+  await rejected();
   ready.resolve();
   const running = await serving;
   assert.deepEqual(await states(), ["200 serving", "200 serving", "SERVING", "SERVING"]);
@@ -113,7 +113,7 @@ test("health and probes tell the app's state from its first moment to its last",
   assert.deepEqual(watched, ["SERVING", "NOT_SERVING"]);
   // Nobody new gets in, and the call that runs is finished.
   await assert.rejects(fetch(`${url}/readyz`));
-  painting.resolve();
+  generation.resolve();
   assert.equal((await call).model, "none");
   await stopped;
 });
@@ -155,10 +155,10 @@ test("each call has one SERVER span, whose parent is the request's own carrier",
     dumpSpans(collector.spans()),
     text`
       (remote parent)
-        painter SERVER painter
+        worker SERVER worker
       (remote parent)
-        painter SERVER painter
-      painter SERVER painter
+        worker SERVER worker
+      worker SERVER worker
           link 1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331
     `,
   );

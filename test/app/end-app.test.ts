@@ -7,7 +7,7 @@ function ending(options: Pick<EndAppOptions, "teardown">) {
   let flushed = false;
   const ended = endApp({
     ...options,
-    name: "painter",
+    name: "worker",
     telemetry: {
       async shutdown() {
         flushed = true;

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { createPipelineClient } from "../../src/client/client.js";
 import { until } from "./support/backend-process.js";
 import { startOtelCollector } from "./support/otel-collector.js";
-import { quickPainting, startServices } from "./support/start-services.js";
+import { quickGeneration, startServices } from "./support/start-services.js";
 
 for (const protocol of ["grpc", "http/protobuf"] as const) {
   test(`the OpenTelemetry Collector gets the lines of a request with the ids of its spans, by ${protocol}`, async (t) => {
@@ -14,7 +14,7 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
       OTEL_EXPORTER_OTLP_PROTOCOL: protocol,
     });
     const pipeline = createPipelineClient({ baseUrl });
-    const { traceId } = await pipeline.generate({ prompt: "CANARY", options: quickPainting });
+    const { traceId } = await pipeline.generate({ prompt: "CANARY", options: quickGeneration });
     const spans = await collector.trace(traceId, 6);
     const records = await until("the lines of the request", async () => {
       const found = (await collector.logRecords()).filter((record) => record.traceId === traceId);

@@ -2,12 +2,12 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { ConnectError } from "@connectrpc/connect";
 import { createPipelineClient } from "../../src/client/client.js";
-import { dumpPainted } from "../support/painted-trace.js";
+import { dumpGenerated } from "../support/generated-trace.js";
 import type { StartBackend } from "./support/backend.js";
-import { paintedTrace, refusedTrace } from "./support/expected-traces.js";
+import { generatedTrace, rejectedTrace } from "./support/expected-traces.js";
 import { startJaeger } from "./support/jaeger.js";
 import { startOtelCollector } from "./support/otel-collector.js";
-import { quickPainting, startServices } from "./support/start-services.js";
+import { quickGeneration, startServices } from "./support/start-services.js";
 
 const backends: Record<string, StartBackend> = {
   Jaeger: startJaeger,
@@ -24,20 +24,20 @@ for (const [name, start] of Object.entries(backends)) {
           OTEL_EXPORTER_OTLP_PROTOCOL: protocol,
         });
         const pipeline = createPipelineClient({ baseUrl });
-        const { traceId } = await pipeline.generate({ prompt: "  a red\theart ", options: quickPainting });
-        const painted = await backend.trace(traceId, 6);
-        assert.equal(dumpPainted(painted), paintedTrace);
-        for (const { startUnixNano, endUnixNano, resource } of painted) {
+        const { traceId } = await pipeline.generate({ prompt: "  a red\theart ", options: quickGeneration });
+        const generated = await backend.trace(traceId, 6);
+        assert.equal(dumpGenerated(generated), generatedTrace);
+        for (const { startUnixNano, endUnixNano, resource } of generated) {
           assert.ok(endUnixNano >= startUnixNano);
           assert.equal(resource["telemetry.sdk.language"], "nodejs");
         }
 
-        const refusal = await pipeline.generate({ prompt: "a", options: { ...quickPainting, width: 72 } }).then(
+        const rejection = await pipeline.generate({ prompt: "a", options: { ...quickGeneration, width: 72 } }).then(
           () => assert.fail("the model takes widths of 72"),
           (error: unknown) => ConnectError.from(error),
         );
-        const [, refusedId = ""] = refusal.metadata.get("traceresponse")?.split("-") ?? [];
-        assert.equal(dumpPainted(await backend.trace(refusedId, 3)), refusedTrace);
+        const [, rejectedId = ""] = rejection.metadata.get("traceresponse")?.split("-") ?? [];
+        assert.equal(dumpGenerated(await backend.trace(rejectedId, 3)), rejectedTrace);
       });
     });
   }

@@ -29,7 +29,7 @@ export async function assertNoSidewaysScroll(page: Page): Promise<void> {
   assert.equal(widths.scroll, widths.client);
 }
 
-/** Takes pictures of pages into a folder; none without a folder. */
+/** Takes images of pages into a folder; none without a folder. */
 export function createScreenshots(folder: string | undefined) {
   return async (page: Page, name: string, fullPage = false): Promise<void> => {
     if (folder !== undefined) {

@@ -32,7 +32,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
       bytes += encodedDataLength;
     });
     const response = await page.goto(url, { waitUntil: "load" });
-    await page.getByRole("button", { name: "Paint" }).waitFor();
+    await page.getByRole("button", { name: "Generate" }).waitFor();
     const policy = response?.headers()["content-security-policy"] ?? "";
     assert.match(policy, /default-src 'none'/);
     assert.match(policy, /script-src 'self'(;|$)/);
@@ -41,13 +41,13 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
     assert.deepEqual(complaints, []);
   });
 
-  await t.test("a picture forms, and its trace grows beside it", async (t) => {
+  await t.test("an image forms, and its trace grows beside it", async (t) => {
     const studio = await openStudioPage(t, tools, url, { reducedMotion: "no-preference" });
     const { page } = studio;
     await page.getByText("Connected").waitFor();
     const previews = new Set<string>();
     await page.getByLabel("Steps", { exact: true }).first().fill("40");
-    await studio.paint("a red heart, 3d style");
+    await studio.generate("a red heart, 3d style");
     await page.getByRole("img", { name: /^Preview of/ }).waitFor();
     while (previews.size < 3) {
       const source = (await page.locator(".frame img").getAttribute("src")) ?? "";
@@ -92,62 +92,59 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
     assert.match((await row.textContent()) ?? "", /per min.*p95/);
   });
 
-  await t.test(
-    "history outlives the page, and a picture can be had again, varied, shared and downloaded",
-    async (t) => {
-      const studio = await openStudioPage(t, tools, url);
-      const { page } = studio;
-      await page.getByLabel("Seed").fill("7");
-      await page.getByLabel("Steps", { exact: true }).first().fill("6");
-      await studio.paint("a slice of pizza");
-      assert.equal(await studio.done(), 7);
-      const pixels = () => page.evaluate<string>(picturePixels);
-      const first = await pixels();
-      await page.reload();
-      await page
-        .getByText(/^6 spans/)
-        .first()
-        .waitFor();
-      await page.getByRole("button", { name: "a slice of pizza, seed 7" }).click();
-      await page
-        .getByText(/^6 spans/)
-        .first()
-        .waitFor();
-      assert.equal(await pixels(), first);
+  await t.test("history outlives the page, and an image can be had again, varied, shared and downloaded", async (t) => {
+    const studio = await openStudioPage(t, tools, url);
+    const { page } = studio;
+    await page.getByLabel("Seed").fill("7");
+    await page.getByLabel("Steps", { exact: true }).first().fill("6");
+    await studio.generate("a slice of pizza");
+    assert.equal(await studio.done(), 7);
+    const pixels = () => page.evaluate<string>(imagePixels);
+    const first = await pixels();
+    await page.reload();
+    await page
+      .getByText(/^6 spans/)
+      .first()
+      .waitFor();
+    await page.getByRole("button", { name: "a slice of pizza, seed 7" }).click();
+    await page
+      .getByText(/^6 spans/)
+      .first()
+      .waitFor();
+    assert.equal(await pixels(), first);
 
-      await page.getByRole("button", { name: "Again" }).click();
-      assert.equal(await studio.done(), 7);
-      await page.getByText("2 pictures").waitFor();
-      assert.equal(await pixels(), first);
-      await page.getByRole("button", { name: "Vary" }).click();
-      await page.getByText("3 pictures").waitFor();
-      assert.notEqual(await pixels(), first);
+    await page.getByRole("button", { name: "Again" }).click();
+    assert.equal(await studio.done(), 7);
+    await page.getByText("2 images").waitFor();
+    assert.equal(await pixels(), first);
+    await page.getByRole("button", { name: "Vary" }).click();
+    await page.getByText("3 images").waitFor();
+    assert.notEqual(await pixels(), first);
 
-      await page.getByRole("button", { name: "a slice of pizza, seed 7" }).first().click();
-      await page.getByRole("button", { name: "Copy Link" }).click();
-      const link = await page.evaluate<string>("navigator.clipboard.readText()");
-      const shared = await openStudioPage(t, tools, link);
-      assert.equal(await shared.page.getByLabel("Prompt", { exact: true }).inputValue(), "a slice of pizza");
-      assert.equal(await shared.page.getByLabel("Seed").inputValue(), "7");
-      await shared.page.getByText("Connected").waitFor();
-      assert.equal(
-        await shared.page.getByRole("button", { name: "Cancel" }).count(),
-        0,
-        "a link does not paint by itself",
-      );
-      assert.equal(await shared.page.locator(".frame img").count(), 0);
+    await page.getByRole("button", { name: "a slice of pizza, seed 7" }).first().click();
+    await page.getByRole("button", { name: "Copy Link" }).click();
+    const link = await page.evaluate<string>("navigator.clipboard.readText()");
+    const shared = await openStudioPage(t, tools, link);
+    assert.equal(await shared.page.getByLabel("Prompt", { exact: true }).inputValue(), "a slice of pizza");
+    assert.equal(await shared.page.getByLabel("Seed").inputValue(), "7");
+    await shared.page.getByText("Connected").waitFor();
+    assert.equal(
+      await shared.page.getByRole("button", { name: "Cancel" }).count(),
+      0,
+      "a link does not generate by itself",
+    );
+    assert.equal(await shared.page.locator(".frame img").count(), 0);
 
-      const downloading = page.waitForEvent("download");
-      await page.getByRole("link", { name: "Download" }).click();
-      assert.equal((await downloading).suggestedFilename(), "a-slice-of-pizza-seed-7.png");
-    },
-  );
+    const downloading = page.waitForEvent("download");
+    await page.getByRole("link", { name: "Download" }).click();
+    assert.equal((await downloading).suggestedFilename(), "a-slice-of-pizza-seed-7.png");
+  });
 
-  await t.test("Escape ends the painting, at the service too", async (t) => {
+  await t.test("Escape ends the generation, at the service too", async (t) => {
     const studio = await openStudioPage(t, tools, url);
     const { page } = studio;
     await page.getByLabel("Steps", { exact: true }).first().fill("150");
-    await studio.paint("a red heart");
+    await studio.generate("a red heart");
     await page.getByText(/step [1-9]\d* of 150/).waitFor();
     await page.keyboard.press("Escape");
     await page
@@ -157,7 +154,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
     await page.getByRole("treeitem", { name: /^inference/ }).waitFor();
     await page.locator(".waterfall:not(:has(.is-running))").waitFor();
     const upload = await page.getByRole("treeitem", { name: /^upload/ }).count();
-    assert.equal(upload, 0, "the service stopped before the picture was done");
+    assert.equal(upload, 0, "the service stopped before the image was done");
     // A cancel is no failure.
     assert.equal(await page.getByRole("alert").count(), 0);
   });
@@ -193,7 +190,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
     await tabTo(/^steps$/);
     await page.keyboard.type("4");
     await page.keyboard.press("Control+Enter");
-    await page.getByText(/^The picture is done/).waitFor({ state: "attached" });
+    await page.getByText(/^The image is done/).waitFor({ state: "attached" });
     await page
       .getByText(/^6 spans/)
       .first()
@@ -220,7 +217,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
           "a slice of pizza, 3d style",
           "a red heart, 3d style",
         ]) {
-          await studio.paint(prompt);
+          await studio.generate(prompt);
           await page.getByText(prompt, { exact: true }).and(page.locator(".caption")).waitFor();
         }
         await page
@@ -251,8 +248,8 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
   });
 }
 
-/** Expression for the pixels of the picture in the frame, as text. */
-const picturePixels = `(async () => {
+/** Expression for the pixels of the image in the frame, as text. */
+const imagePixels = `(async () => {
   const image = document.querySelector(".frame img");
   await image.decode();
   const canvas = document.createElement("canvas");

@@ -16,7 +16,7 @@ import { assertAccessible, assertNoSidewaysScroll } from "./page-checks.js";
 import { type PageServer, startPageServer } from "./page-server.js";
 import { type BrowserTools, openStudioPage } from "./studio-page.js";
 
-/** Moments that the real system has too rarely: full queues, refusals, services that go, and a map of many apps. */
+/** Moments that the real system has too rarely: full queues, rejections, services that go, and a map of many apps. */
 export async function testScriptedServices(t: TestContext, tools: BrowserTools): Promise<void> {
   await t.test("a request that waits says for whom, and a full queue says what to do", async (t) => {
     const { engine, reached, release } = createHeldEngine();
@@ -35,20 +35,20 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     void Promise.allSettled(waiting);
     await reached;
     const studio = await openStudioPage(t, tools, server.url);
-    await studio.paint("a red heart");
+    await studio.generate("a red heart");
     await studio.page.getByText("Waiting: 1 before you").first().waitFor();
     await tools.screenshot(studio.page, "queued");
 
     const second = await openStudioPage(t, tools, server.url);
-    await second.paint("a red heart");
-    await second.page.getByText("All painters are busy and their queue is full.").waitFor();
-    await second.page.getByRole("button", { name: /Paint again/ }).waitFor();
+    await second.generate("a red heart");
+    await second.page.getByText("All workers are busy and their queue is full.").waitFor();
+    await second.page.getByRole("button", { name: /Generate again/ }).waitFor();
     await assertAccessible(second.page);
     await tools.screenshot(second.page, "queue-full");
 
     release();
     await studio.done();
-    await second.page.getByRole("button", { name: /Paint again/ }).click();
+    await second.page.getByRole("button", { name: /Generate again/ }).click();
     await second.done();
     assert.equal(await second.page.getByRole("alert").count(), 0);
   });
@@ -68,7 +68,7 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     t.after(() => mesh.stop());
     const server = await serve(t, { routes: passTo(mesh) });
     const studio = await openStudioPage(t, tools, server.url);
-    await studio.paint("a red heart");
+    await studio.generate("a red heart");
     await studio.page.getByText(/step 2 of 4/).waitFor();
     await studio.page.getByRole("button", { name: /^Cancel/ }).click();
     await aborted;
@@ -80,9 +80,9 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     const mesh = await createTestMesh();
     t.after(() => mesh.stop());
     const server = await serve(t, { routes: passTo(mesh) });
-    const { page, paint } = await openStudioPage(t, tools, server.url);
+    const { page, generate } = await openStudioPage(t, tools, server.url);
     // Passes the page's own check, and is nothing once the service has cleaned it.
-    await paint("\u0001");
+    await generate("\u0001");
     await page.getByText("The service does not take this request.").waitFor();
     const prompt = page.getByLabel("Prompt", { exact: true });
     assert.equal(await prompt.getAttribute("aria-invalid"), "true");
@@ -93,7 +93,7 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     await page.getByText("A multiple of 8 from 64 to 2048.").waitFor();
     assert.equal(await page.getByText("The service does not take this request.").count(), 0);
     await assertAccessible(page);
-    await tools.screenshot(page, "refused");
+    await tools.screenshot(page, "rejected");
   });
 
   await t.test("a service that wants a key gets it with each call of this tab, and of no other", async (t) => {
@@ -106,7 +106,7 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     const mesh = await createTestMesh();
     t.after(() => mesh.stop());
     const server = await serve(t, { routes: passTo(mesh, check), check });
-    const { page, paint, done } = await openStudioPage(t, tools, server.url);
+    const { page, generate, done } = await openStudioPage(t, tools, server.url);
     await page.getByText("The service wants a key.").waitFor();
     await assertAccessible(page);
     await tools.screenshot(page, "key");
@@ -116,7 +116,7 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     await page.getByLabel(/does not take this key/).fill(key);
     await page.keyboard.press("Enter");
     await page.getByText("Connected").waitFor();
-    await paint("a red heart");
+    await generate("a red heart");
     await done();
     const kept = await page.evaluate<string>("JSON.stringify({ ...localStorage })");
     assert.doesNotMatch(kept, /correct-horse/);
@@ -130,19 +130,19 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
       router.service(ImagePipelineService, {});
     };
     const first = await serve(t, { routes });
-    const { page, paint } = await openStudioPage(t, tools, first.url);
+    const { page, generate } = await openStudioPage(t, tools, first.url);
     await page.getByText("Connected").waitFor();
     await first.stop();
     await page.getByText("The service cannot be reached.").first().waitFor();
-    await paint("a red heart");
-    await page.getByRole("button", { name: /^Paint Ctrl/ }).waitFor();
+    await generate("a red heart");
+    await page.getByRole("button", { name: /^Generate Ctrl/ }).waitFor();
     assert.equal(await page.getByRole("alert").count(), 1, "it is said once");
     await assertAccessible(page);
     await tools.screenshot(page, "service-gone");
     await serve(t, { routes, port: Number(new URL(first.url).port) });
     await page.getByText("Connected").waitFor();
     assert.equal(await page.getByRole("region", { name: "Connection" }).count(), 0);
-    await page.getByRole("region", { name: "Failure" }).getByRole("button", { name: "Paint again" }).waitFor();
+    await page.getByRole("region", { name: "Failure" }).getByRole("button", { name: "Generate again" }).waitFor();
   });
 
   await t.test("apps can be chosen where there are some, and a trace opened in its backend", async (t) => {
@@ -150,7 +150,7 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     const server = await serve(t, {
       routes: (router) =>
         router.service(ImagePipelineService, {
-          // biome-ignore lint/correctness/useYield: it refuses
+          // biome-ignore lint/correctness/useYield: it rejects
           async *generateStream({ request }) {
             asked.push(request?.workerApp ?? "");
             throw new ConnectError("unknown app", Code.NotFound);
@@ -163,9 +163,9 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
         traceUrlTemplate: "http://127.0.0.1:16686/trace/{traceId}",
       },
     });
-    const { page, paint } = await openStudioPage(t, tools, server.url);
+    const { page, generate } = await openStudioPage(t, tools, server.url);
     await page.getByLabel("App").selectOption("local/fine");
-    await paint("a red heart");
+    await generate("a red heart");
     await page.getByText("The service does not know this app.").waitFor();
     assert.deepEqual(asked, ["local/fine"]);
     await page.getByRole("button", { name: /4e59a709/ }).click();

@@ -5,18 +5,18 @@ import type { Browser, BrowserContextOptions, Page } from "playwright-core";
 /** What the tests of a page are given. */
 export interface BrowserTools {
   readonly browser: Browser;
-  /** Takes a picture for people to look at, where they asked for it. */
+  /** Takes an image for people to look at, where they asked for it. */
   readonly screenshot: (page: Page, name: string, fullPage?: boolean) => Promise<void>;
 }
 
 /** The page of a studio with what a person does on it. */
 export interface StudioPage {
   readonly page: Page;
-  /** What the browser complained of so far: errors, and what the page's policy refused. */
+  /** What the browser complained of so far: errors, and what the page's policy rejected. */
   readonly complaints: readonly string[];
   /** Fills the prompt and presses Ctrl+Enter. */
-  paint(prompt: string): Promise<void>;
-  /** Resolves when the picture is done: its seed. */
+  generate(prompt: string): Promise<void>;
+  /** Resolves when the image is done: its seed. */
   done(): Promise<number>;
 }
 
@@ -43,12 +43,12 @@ export async function openStudioPage(
   return {
     page,
     complaints,
-    async paint(prompt) {
+    async generate(prompt) {
       await page.getByLabel("Prompt", { exact: true }).fill(prompt);
       await page.keyboard.press("Control+Enter");
     },
     async done() {
-      const words = page.getByText(/^The picture is done, in .*, with seed \d+$/);
+      const words = page.getByText(/^The image is done, in .*, with seed \d+$/);
       await words.waitFor({ state: "attached" });
       return Number(/seed (\d+)$/.exec((await words.textContent()) ?? "")?.[1] ?? assert.fail("no seed"));
     },

@@ -50,7 +50,7 @@ const ofRequest =
 const plain = ofRequest((prompt) => ({ prompt, options: { ...quick, negative_prompt: prompt } }));
 const json = (_: Rpc, wire: Wire) => wire.json;
 const binary = (_: Rpc, wire: Wire) => !wire.json;
-/** A picture that takes so long that a test is done before. */
+/** An image that takes so long that a test is done before. */
 const long = ofRequest((prompt) => ({ prompt, options: endless }));
 const textOf =
   (text: (prompt: string) => string): Bytes =>
@@ -61,9 +61,9 @@ const connectJson: Wire = { name: "connect, json", json: true, protocol: "connec
 const unknownField = (prompt: string) => Buffer.concat([Buffer.of(0xa2, 0x1f, prompt.length), Buffer.from(prompt)]);
 
 const kinds: readonly Kind[] = [
-  { name: "a picture", codes: ["ok"], bytes: plain },
+  { name: "an image", codes: ["ok"], bytes: plain },
   {
-    name: "a width that no picture has",
+    name: "a width that no image has",
     codes: ["invalid_argument"],
     bytes: ofRequest((prompt) => ({ prompt, options: { width: 65 } })),
   },
@@ -185,7 +185,7 @@ suite("a marked prompt is found nowhere but with its sender", async () => {
     answers.push({ prompt, text: answer.text, about: `${about}, ${rpc.name}, ${wire.name}` });
     return answer;
   };
-  /** Asks for a picture that takes long, by a request that its sender can leave; resolves when the engine is at it. */
+  /** Asks for an image that takes long, by a request that its sender can leave; resolves when the engine is at it. */
   const begin = async (rpc: Rpc, wire: Wire) => {
     for (;;) {
       const prompt = nextPrompt();
@@ -205,7 +205,7 @@ suite("a marked prompt is found nowhere but with its sender", async () => {
       });
       const body = long(prompt, rpc, wire);
       outgoing.end(isStream(rpc) ? envelope(body) : body);
-      // Where the engine was at another caller's picture it is refused, and asked for again.
+      // Where the engine was at another caller's image it is rejected, and asked for again.
       while (!isOver) {
         if ((await askWorker()) === "resource_exhausted" && !isOver) {
           return { leave: () => outgoing.destroy() };
@@ -213,7 +213,7 @@ suite("a marked prompt is found nowhere but with its sender", async () => {
       }
     }
   };
-  /** Asks the worker for a small picture: it is painted, or refused because the engine is busy. */
+  /** Asks the worker for a small image: it is generated, or rejected because the engine is busy. */
   const askWorker = async () => (await ask("another caller", rpcs[2], connectJson, plain)).code;
   const untilFree = async () => {
     let code = await askWorker();

@@ -19,7 +19,7 @@ test("the documented apps file is valid", async (t) => {
   await replaceFile(join(folder, "pipeline.key"), readFileSync(key, "utf8"));
   await replaceFile(join(folder, "sdxl-key.txt"), "a-key");
   const file = await replaceFile(join(folder, "apps.yaml"), example);
-  const directory = reloadAppsFile(file, { onRefused: (error) => assert.fail(String(error)) });
+  const directory = reloadAppsFile(file, { onRejected: (error) => assert.fail(String(error)) });
   t.after(directory.close);
   assert.equal(directory.lookUp("").appId, "local/text-to-image-worker");
   const { policies, security } = directory.lookUp("acme/sdxl");

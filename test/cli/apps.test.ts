@@ -26,7 +26,7 @@ async function startWorker(t: TestContext, engine: ManagedEngine): Promise<strin
   return `127.0.0.1:${worker.port}`;
 }
 
-/** Two apps, the first with two workers, the second with one that refuses. */
+/** Two apps, the first with two workers, the second with one that rejects. */
 async function startApps(t: TestContext) {
   const held = createHeldEngine();
   const away = createFakeEngine();
@@ -36,10 +36,10 @@ async function startApps(t: TestContext) {
     await startWorker(t, away),
   ] as const;
   away.setAvailable(false);
-  const [busy, idle, refusing] = addresses;
+  const [busy, idle, rejecting] = addresses;
   const apps = {
     "a/first": { target: `ipv4:${busy},${idle}`, policies: { loadBalancing: "pick_first" as const } },
-    "a/second": { target: refusing },
+    "a/second": { target: rejecting },
   };
   return { held, addresses, apps };
 }
@@ -58,22 +58,22 @@ suite("throughline apps", async () => {
 
   test("asks the workers of a file of apps for their health", async (t) => {
     const { apps, addresses } = await startApps(t);
-    const [busy, idle, refusing] = addresses;
+    const [busy, idle, rejecting] = addresses;
     const file = await replaceFile(join(folder, "apps.json"), JSON.stringify({ default: "a/first", apps }));
     const lines = (await list("--apps", file)).replaceAll(/ {2,}/g, "  ").trimEnd().split("\n");
     assert.deepEqual(lines, [
       "APP  WORKER  HEALTH",
       `a/first (default)  ${busy}  serving`,
       `a/first (default)  ${idle}  serving`,
-      `a/second  ${refusing}  draining or not ready`,
+      `a/second  ${rejecting}  draining or not ready`,
     ]);
-    assert.deepEqual(JSON.parse(await list("--worker", `a/second=${refusing}`, "--json")), {
+    assert.deepEqual(JSON.parse(await list("--worker", `a/second=${rejecting}`, "--json")), {
       apps: [
         {
           appId: "a/second",
-          target: refusing,
+          target: rejecting,
           isDefault: true,
-          workers: [{ address: refusing, health: "refusing" }],
+          workers: [{ address: rejecting, health: "rejecting" }],
         },
       ],
     });
@@ -81,7 +81,7 @@ suite("throughline apps", async () => {
 
   test("asks a running pipeline for the figures of its calls, as a caller that may use the apps", async (t) => {
     const { apps, addresses, held } = await startApps(t);
-    const [busy, idle, refusing] = addresses;
+    const [busy, idle, rejecting] = addresses;
     const keys = { all: createCallerKey(), second: createCallerKey() };
     const callersFile = await replaceFile(
       join(folder, "callers.json"),
@@ -92,7 +92,7 @@ suite("throughline apps", async () => {
         ],
       }),
     );
-    const callers = reloadCallersFile(callersFile, { onRefused() {} });
+    const callers = reloadCallersFile(callersFile, { onRejected() {} });
     const telemetry = testTelemetry(t, pipelineName);
     const directory = createAppDirectory({ apps, defaultApp: "a/first" });
     const pipeline = await createPipelineApp({ directory, showApps: true, telemetry, logger }).serve({
@@ -107,13 +107,13 @@ suite("throughline apps", async () => {
     const ask = async (name: keyof typeof keys, ...args: readonly string[]) =>
       list("--pipeline", pipeline.url, "--key-file", await keyFile(name), ...args);
 
-    const painting = createPipelineClient({ baseUrl: pipeline.url }).generate(
+    const generation = createPipelineClient({ baseUrl: pipeline.url }).generate(
       { prompt: "a heart" },
       { headers: { authorization: `Bearer ${keys.all}` } },
     );
     await held.reached;
     const { apps: listed } = JSON.parse(await ask("all", "--json"));
-    const figures = { others: 0, serviceMs: null, expectedWaitMs: null, refusesForMs: 0, ejected: false };
+    const figures = { others: 0, serviceMs: null, expectedWaitMs: null, rejectsForMs: 0, ejected: false };
     assert.deepEqual(listed, [
       {
         appId: "a/first",
@@ -126,13 +126,13 @@ suite("throughline apps", async () => {
       },
       {
         appId: "a/second",
-        target: refusing,
+        target: rejecting,
         isDefault: false,
-        workers: [{ address: refusing, health: "refusing", inFlight: 0, ...figures }],
+        workers: [{ address: rejecting, health: "rejecting", inFlight: 0, ...figures }],
       },
     ]);
     held.release();
-    await painting;
+    await generation;
     const table = (await ask("all")).replaceAll(/ {2,}/g, "  ");
     assert.match(table, /^APP {2}WORKER {2}HEALTH {2}IN FLIGHT {2}OF OTHERS {2}A CALL {2}WAIT\n/);
     assert.match(table, new RegExp(`^a/first \\(default\\)  ${busy}  serving  0  0  \\d+\\.\\d s  0\\.0 s$`, "m"));

@@ -33,7 +33,7 @@ suite("throughline doctor", { concurrency: 2 }, async () => {
   const model = await makeSdxlFolder(join(await temporaryFolder(), "tiny-xl"));
   const ports = ["--pipeline-port", "0", "--worker-port", "0", "--collector-port", "0"];
 
-  test("paints on a good machine, and says what ran where", async (t) => {
+  test("generates on a good machine, and says what ran where", async (t) => {
     const { code, stdout } = await runCommand(t, ["doctor", "--model", model, "--device", "cpu", ...ports]);
     assert.equal(code, 0);
     assert.match(stdout, /^ok +node +\d+\.\d+\.\d+ on /m);
@@ -58,7 +58,7 @@ suite("throughline doctor", { concurrency: 2 }, async () => {
     );
   });
 
-  test("names the file of a wrong model, and cannot paint; what does not hinder it is a warning", async (t) => {
+  test("names the file of a wrong model, and cannot generate; what does not hinder it is a warning", async (t) => {
     const wrong = await makeSdxlFolder(join(await temporaryFolder(), "broken"));
     await rm(join(wrong, "unet/model.onnx"));
     const collector = `http://127.0.0.1:${await steadyPort()}`;
@@ -85,7 +85,7 @@ suite("throughline doctor", { concurrency: 2 }, async () => {
     assert.match(stdout, new RegExp(`^WRONG +image +device ${device} cannot be used: .*backend not found.*only`, "m"));
   });
 
-  test("refuses a device that does not exist", async (t) => {
+  test("rejects a device that does not exist", async (t) => {
     const { code, stderr } = await runCommand(t, ["doctor", "--device", "gpu"]);
     assert.equal(code, 2);
     assert.match(stderr, /--device must be auto, cpu, cuda.*got "gpu"/);

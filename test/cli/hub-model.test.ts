@@ -13,7 +13,7 @@ suite("--model with a model of the Hub", { concurrency: 2 }, async () => {
   const repository = join(home, "repository");
   before(() => makeSdxlFolder(repository, { dataFile: "model.onnx_data" }));
 
-  test("is fetched by demo, painted with, and loaded under its id the next time without a network", async (t) => {
+  test("is fetched by demo, generated with, and loaded under its id the next time without a network", async (t) => {
     const token = "hf_very_secret";
     const hub = await startHub({ folder: repository, token });
     const environment = {

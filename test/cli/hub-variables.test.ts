@@ -41,7 +41,7 @@ test("the token is HF_TOKEN, HUGGING_FACE_HUB_TOKEN, or that of `hf auth login`"
   );
 });
 
-test("an endpoint that is no URL is refused", () => {
+test("an endpoint that is no URL is rejected", () => {
   assert.throws(
     () => readHubVariables({ HF_ENDPOINT: "hub.example.com" }),
     (error) => error instanceof CliError && /^HF_ENDPOINT must be .* got "hub\.example\.com"$/.test(error.message),

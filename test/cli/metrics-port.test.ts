@@ -26,7 +26,7 @@ async function open(t: TestContext, protection: Protection = {}, host = "127.0.0
       },
     },
   );
-  const telemetry = createTelemetry({ serviceName: "painter", environment: {}, log: logger, prometheusPort: 0 });
+  const telemetry = createTelemetry({ serviceName: "worker", environment: {}, log: logger, prometheusPort: 0 });
   assert.ok(telemetry.prometheus);
   const port = await openMetricsPort(telemetry.prometheus, { host, protection, logger });
   t.after(async () => {
@@ -77,7 +77,7 @@ test("the metrics are text that Prometheus reads, with and without numbers of an
   assert.equal(samples.get("rpc_server_call_duration_sum{}"), 45);
 });
 
-test("other paths and methods are refused", async (t) => {
+test("other paths and methods are rejected", async (t) => {
   const { url } = await open(t);
   assert.equal((await fetch(new URL("/", url))).status, 404);
   assert.equal((await fetch(url, { method: "POST", body: "x" })).status, 405);

@@ -60,7 +60,7 @@ suite("options", () => {
     );
   });
 
-  test("nonsense is refused with the flag's or the variable's name and the value", () => {
+  test("nonsense is rejected with the flag's or the variable's name and the value", () => {
     const wholePort = "must be a whole number from 0 to 65535";
     for (const value of ["abc", "-1", "65536", "1e3", "0x10", " 80", "80.5", "９"]) {
       assert.throws(

@@ -25,9 +25,9 @@ suite("the program", () => {
     assert.match(stdout, /^\| Flag \| Variable \|/);
   });
 
-  test("refuses what it does not know with 2", async () => {
+  test("rejects what it does not know with 2", async () => {
     const cases: [string[], RegExp][] = [
-      [["paint"], /^unknown command 'paint'/],
+      [["generate"], /^unknown command 'generate'/],
       [["demos"], /^unknown command 'demos'\n\(Did you mean demo\?\)/],
       [["worker", "--prot", "1"], /^unknown option '--prot'\n\(Did you mean --port\?\)/],
       [["worker", "extra"], /^too many arguments/],
@@ -43,7 +43,7 @@ suite("the program", () => {
     }
   });
 
-  test("refuses nonsense with 2, naming the flag or the variable and the value", async () => {
+  test("rejects nonsense with 2, naming the flag or the variable and the value", async () => {
     const cases: [string[], Record<string, string>, string][] = [
       [["worker", "--port", "x"], {}, '--port must be a whole number from 0 to 65535, got "x"'],
       [

@@ -109,7 +109,7 @@ suite("the flags of a request", async () => {
     }
   });
 
-  test("a side that is no multiple of 8 is refused before any request", async () => {
+  test("a side that is no multiple of 8 is rejected before any request", async () => {
     for (const side of ["width", "height"]) {
       const { code, message } = await runInProcess(["generate", "a heart", "--out", out, `--${side}`, "100"]);
       assert.equal(code, 2);

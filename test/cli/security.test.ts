@@ -18,10 +18,10 @@ suite("a secured service as a process", { concurrency: 2 }, async () => {
   test("an open server beyond loopback starts only where that is said, and says so loudly", async (t) => {
     for (const command of ["pipeline", "collector"]) {
       const args = [command, "--host", "0.0.0.0", "--port", "0"];
-      const refused = await runCommand(t, args);
-      assert.equal(refused.code, 1);
+      const rejected = await runCommand(t, args);
+      assert.equal(rejected.code, 1);
       assert.match(
-        refused.stderr,
+        rejected.stderr,
         /cannot start: anonymous clients .* 0\.0\.0\.0\. .*--callers.*--tls-client-ca.*--insecure-open/,
       );
       const allowed = startCommand(t, [...args, "--insecure-open"]);

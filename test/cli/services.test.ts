@@ -25,18 +25,18 @@ suite("services as processes", { concurrency: 2 }, async () => {
   const startBoth = async (t: TestContext, modelFolder: string, pipelineFlags: readonly string[] = []) => {
     // More grace than a busy machine needs for an image.
     const common = ["--port", "0", "--grace", "150"];
-    const worker = startCommand(t, ["worker", "--app", "acme/painter", "--model", modelFolder, ...common]);
+    const worker = startCommand(t, ["worker", "--app", "acme/worker", "--model", modelFolder, ...common]);
     const [, , workerPort] = await worker.waitFor(readyAt);
-    const target = `acme/painter=127.0.0.1:${workerPort}`;
+    const target = `acme/worker=127.0.0.1:${workerPort}`;
     const pipeline = startCommand(t, ["pipeline", "--worker", target, ...common, ...pipelineFlags]);
     const [, url = ""] = await pipeline.waitFor(readyAt);
     return { worker, pipeline, url };
   };
 
-  test("paint for a client: by data URI, by URL, the same seed the same bytes", async (t) => {
+  test("generate for a client: by data URI, by URL, the same seed the same bytes", async (t) => {
     const images = join(folder, "images");
     const { worker, pipeline, url } = await startBoth(t, model, ["--images", images]);
-    assert.match(worker.stdout, /^acme\/painter is ready at http:\/\/127\.0\.0\.1:\d+\n$/);
+    assert.match(worker.stdout, /^acme\/worker is ready at http:\/\/127\.0\.0\.1:\d+\n$/);
     const generate = (seed: number, out: string) =>
       runCommand(t, ["generate", "a red heart", "--seed", String(seed), "--steps", "2", "--out", out, "--json"], {
         THROUGHLINE_SERVER: url,
@@ -64,16 +64,16 @@ suite("services as processes", { concurrency: 2 }, async () => {
     assert.match(shown.stderr, /^denoising$/m);
     const unknown = await runCommand(t, ["generate", "a heart", "--server", url, "--worker-app", "acme/other"]);
     assert.equal(unknown.code, 1);
-    assert.match(unknown.stderr, /^throughline: http:\/\/\S+ answered NOT_FOUND: .*acme\/painter\n$/m);
+    assert.match(unknown.stderr, /^throughline: http:\/\/\S+ answered NOT_FOUND: .*acme\/worker\n$/m);
 
     for (const service of [worker, pipeline]) {
       service.kill("SIGTERM");
       assert.deepEqual(await service.ended, { code: 0, signal: null });
       assert.deepEqual(service.living(), []);
     }
-    const refused = await runCommand(t, ["generate", "a heart", "--server", url, "--quiet"]);
-    assert.equal(refused.code, 1);
-    assert.match(refused.stderr, /^throughline: cannot reach http:\/\/\S+: UNAVAILABLE: .*ECONNREFUSED.*\n$/);
+    const rejected = await runCommand(t, ["generate", "a heart", "--server", url, "--quiet"]);
+    assert.equal(rejected.code, 1);
+    assert.match(rejected.stderr, /^throughline: cannot reach http:\/\/\S+: UNAVAILABLE: .*ECONNREFUSED.*\n$/);
     for (const { stdout, stderr } of [worker, pipeline]) {
       assert.doesNotMatch(stdout + stderr, /heart/);
     }

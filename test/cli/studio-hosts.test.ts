@@ -39,7 +39,7 @@ test("a page whose name a browser was led to loopback by reads nothing of the st
   const collector = startCommand(t, ["collector", "--port", "0"]);
   const [, collectorUrl = ""] = await collector.waitFor(readyAt);
   const pipeline = startCommand(t, [
-    ...["pipeline", "--port", "0", "--worker", "acme/painter=127.0.0.1:1", "--public-url", "https://studio.example"],
+    ...["pipeline", "--port", "0", "--worker", "acme/worker=127.0.0.1:1", "--public-url", "https://studio.example"],
     ...["--studio", "--studio-collector", collectorUrl],
   ]);
   const [, url = ""] = await pipeline.waitFor(readyAt);

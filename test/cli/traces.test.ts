@@ -107,7 +107,7 @@ suite("throughline trace", () => {
     assert.match(message, new RegExp(`^${url} has no trace ${otherId} \\(.*throughline traces lists them`));
   });
 
-  test("refuses what is no trace id with 2", async () => {
+  test("rejects what is no trace id with 2", async () => {
     for (const id of ["x", traceId.slice(1), `${traceId}0`, "\u001b[2J"]) {
       const { code, message } = await runInProcess(["trace", id, "--collector", nowhere]);
       assert.equal(code, 2);

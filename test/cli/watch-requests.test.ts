@@ -13,7 +13,7 @@ import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { makeSpan } from "../support/make-span.js";
 import { startCollector } from "./support/start-collector.js";
 
-type News = MessageInitShape<typeof WatchRequestsResponseSchema>;
+type Updates = MessageInitShape<typeof WatchRequestsResponseSchema>;
 
 const traceId = "a1".repeat(16);
 const otherId = "b2".repeat(16);
@@ -26,7 +26,7 @@ async function watch(t: TestContext) {
   const handler = createConnectHandler({
     routes: ({ service }) =>
       void service(StudioService, {
-        async *watchRequests(_, { signal }): AsyncGenerator<News> {
+        async *watchRequests(_, { signal }): AsyncGenerator<Updates> {
           const said = on(pipeline, "said", { signal });
           pipeline.emit("watched");
           for await (const [message] of said) {
@@ -74,7 +74,7 @@ async function watch(t: TestContext) {
     done,
     ended,
     stop: () => over.abort(),
-    say: (said: News | Error) => pipeline.emit("said", said),
+    say: (said: Updates | Error) => pipeline.emit("said", said),
     /** All that was seen, once it is so much. */
     async seen(count: number): Promise<string[]> {
       while (seen.length < count) {

@@ -57,7 +57,7 @@ describe("CLIP tokenizer", () => {
     }
   });
 
-  it("refuses a vocabulary without the special tokens", () => {
+  it("rejects a vocabulary without the special tokens", () => {
     const specialTokens = {
       start: startToken,
       end: endToken,

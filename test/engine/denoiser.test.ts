@@ -13,7 +13,7 @@ interface UnetOptions {
   readonly timestep?: readonly string[];
 }
 
-/** A UNet that puts out, for each picture, its latents times the sum of its prompt, plus its timestep; and what it was fed. */
+/** A UNet that puts out, for each image, its latents times the sum of its prompt, plus its timestep; and what it was fed. */
 function fakeUnet({ batch = "batch_size", timestep = ["steps"] }: UnetOptions = {}) {
   const runs: Readonly<Record<string, InputTensor>>[] = [];
   const inputs = new Map<string, InputSpec>([
@@ -26,16 +26,16 @@ function fakeUnet({ batch = "batch_size", timestep = ["steps"] }: UnetOptions = 
     async run(feeds) {
       runs.push(feeds);
       const { sample, encoder_hidden_states: context, timestep: times } = feeds;
-      const [pictures = 0] = sample?.shape ?? [];
-      const size = (sample?.data.length ?? 0) / pictures;
-      const rowLength = (context?.data.length ?? 0) / pictures;
+      const [images = 0] = sample?.shape ?? [];
+      const size = (sample?.data.length ?? 0) / images;
+      const rowLength = (context?.data.length ?? 0) / images;
       const rowSum = (row: number) =>
         Array.from(context?.data ?? [])
           .slice(row * rowLength, (row + 1) * rowLength)
           .reduce((sum, value) => sum + value, 0);
       const data = Float32Array.from(sample?.data ?? [], (value, i) => {
-        const picture = Math.floor(i / size);
-        return value * rowSum(picture) + (times?.data[picture] ?? times?.data[0] ?? Number.NaN);
+        const image = Math.floor(i / size);
+        return value * rowSum(image) + (times?.data[image] ?? times?.data[0] ?? Number.NaN);
       });
       return () => ({ data, shape: sample?.shape ?? [] });
     },
@@ -99,13 +99,13 @@ describe("denoiser", () => {
     assert.equal(runs[0]?.["encoder_hidden_states"], runs[1]?.["encoder_hidden_states"], "put together once");
   });
 
-  it("gives each picture its timestep where the graph wants one for each", async () => {
+  it("gives each image its timestep where the graph wants one for each", async () => {
     const { unet, runs } = fakeUnet({ timestep: ["batch_size"] });
     assert.deepEqual(await createDenoiser(unet, { ...options, batchGuidance: true })(latents, 7, signal), guided);
     assert.deepEqual(runs[0]?.["timestep"], { data: [7, 7], shape: [2] });
   });
 
-  it("makes two runs of a graph that takes one picture at a time", async () => {
+  it("makes two runs of a graph that takes one image at a time", async () => {
     const { unet, runs } = fakeUnet({ batch: 1 });
     assert.deepEqual(await createDenoiser(unet, { ...options, batchGuidance: true })(latents, 7, signal), guided);
     assert.equal(runs.length, 2);

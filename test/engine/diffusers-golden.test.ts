@@ -10,7 +10,7 @@ import type { InputTensor, OpenSession } from "../../src/engine/sessions.js";
 import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
 import { createTorchGenerator } from "../../src/engine/torch-generator.js";
 import { floatsFromBase64, readGolden } from "../fixtures/golden-file.js";
-import { paintOnce, psnr } from "./paint-once.js";
+import { generateOnce, psnr } from "./generate-once.js";
 
 /*
  * The embedded model against diffusers, transformers and torch on the same weights: training/goldens.py made the values.
@@ -151,7 +151,7 @@ describe("the embedded model, against diffusers", async () => {
 
   for (const { prompt, prompt_embeds, pooled } of embeddings.embeddings) {
     it(`encodes ${JSON.stringify(prompt)} into the same embeddings`, async () => {
-      await paintOnce(engine, { prompt, seed: 0, steps: 1, guidanceScale: 1 });
+      await generateOnce(engine, { prompt, seed: 0, steps: 1, guidanceScale: 1 });
       for (const [name, expected] of [
         ["encoder_hidden_states", prompt_embeds],
         ["text_embeds", pooled],
@@ -168,33 +168,33 @@ describe("the embedded model, against diffusers", async () => {
     });
   }
 
-  it("paints the same picture for the same seed", async () => {
+  it("generates the same image for the same seed", async () => {
     const file = fileURLToPath(new URL(`../golden/diffusers/${image.file}`, import.meta.url));
     const expected = await sharp(file).removeAlpha().raw().toBuffer();
-    const { pixels } = await paintOnce(engine, request);
+    const { pixels } = await generateOnce(engine, request);
     assert.deepEqual([pixels.width, pixels.height], [image.width, image.height]);
     const likeness = psnr(pixels.data, expected);
     assert.ok(likeness >= 40, `${likeness} dB`);
     assert.ok(distance(latents(), floatsFromBase64(image.final_latents.float32)) <= 1e-3);
-    // The model knows this prompt so well that the seed changes shades only; still it is another picture.
-    const other = await paintOnce(engine, { ...request, seed: image.seed + 1 });
+    // The model knows this prompt so well that the seed changes shades only; still it is another image.
+    const other = await generateOnce(engine, { ...request, seed: image.seed + 1 });
     const otherLikeness = psnr(other.pixels.data, expected);
     assert.ok(otherLikeness < likeness - 20, `${otherLikeness} dB`);
   });
 
-  it("paints another picture for another seed where the prompt leaves the choice", async () => {
+  it("generates another image for another seed where the prompt leaves the choice", async () => {
     const open = { prompt: "", guidanceScale: 1 };
-    const first = await paintOnce(engine, { ...open, seed: image.seed });
-    const other = await paintOnce(engine, { ...open, seed: image.seed + 1 });
+    const first = await generateOnce(engine, { ...open, seed: image.seed });
+    const other = await generateOnce(engine, { ...open, seed: image.seed + 1 });
     const likeness = psnr(first.pixels.data, other.pixels.data);
     assert.ok(likeness < 25, `${likeness} dB`);
   });
 
   it("reaches the same latents without guidance, and with a negative prompt", async () => {
     const { no_guidance: plain, negative_prompt: negative } = image;
-    await paintOnce(engine, { ...request, steps: plain.steps, guidanceScale: plain.guidance_scale });
+    await generateOnce(engine, { ...request, steps: plain.steps, guidanceScale: plain.guidance_scale });
     assert.ok(distance(latents(), floatsFromBase64(plain.float32)) <= 1e-3);
-    await paintOnce(engine, {
+    await generateOnce(engine, {
       ...request,
       negativePrompt: negative.negative_prompt,
       steps: negative.steps,

@@ -113,7 +113,7 @@ describe("Euler discrete scheduler", () => {
     }
   });
 
-  it("refuses a configuration that it would paint wrongly", () => {
+  it("rejects a configuration that it would generate wrongly", () => {
     for (const config of [
       { interpolation_type: "log_linear" },
       { use_beta_sigmas: true },

@@ -2,15 +2,15 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import type { PaintRequest, SchedulerName } from "../../src/engine/engine.js";
+import type { GenerationRequest, SchedulerName } from "../../src/engine/engine.js";
 import { loadSdxlEngine, type SdxlEngine } from "../../src/engine/sdxl-engine.js";
 import { putIntoHubCache } from "../fixtures/hub-cache.js";
 import { makeSdxlFolder, type SdxlFolderOptions } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { countingSessions } from "./counting-sessions.js";
-import { paintEvents, paintOnce, psnr } from "./paint-once.js";
+import { generateOnce, generationEvents, psnr } from "./generate-once.js";
 
-const heart: PaintRequest = { prompt: "a red heart", seed: 1, steps: 3 };
+const heart: GenerationRequest = { prompt: "a red heart", seed: 1, steps: 3 };
 
 async function load(modelFolder: string): Promise<SdxlEngine> {
   const engine = await loadSdxlEngine({ modelFolder });
@@ -24,7 +24,7 @@ const make = async (options: SdxlFolderOptions): Promise<string> =>
 describe("an SDXL folder", () => {
   let usual: Uint8Array;
   before(async () => {
-    usual = (await paintOnce(await load(await make({})), heart)).pixels.data;
+    usual = (await generateOnce(await load(await make({})), heart)).pixels.data;
   });
 
   const typeVariants = (["float32", "float16"] as const).flatMap((floatType) =>
@@ -41,9 +41,9 @@ describe("an SDXL folder", () => {
   );
   for (const variant of typeVariants) {
     const words = `${variant.floatType} weights, ${variant.idType} ids, ${variant.timestepType} timesteps of rank ${variant.timestepRank}`;
-    it(`with ${words} paints the same picture, as far as its precision goes`, async () => {
+    it(`with ${words} generates the same image, as far as its precision goes`, async () => {
       const folder = await make(variant);
-      const { pixels } = await paintOnce(await load(folder), heart);
+      const { pixels } = await generateOnce(await load(folder), heart);
       if (variant.floatType === "float32") {
         assert.deepEqual(pixels.data, usual);
       } else {
@@ -52,9 +52,9 @@ describe("an SDXL folder", () => {
     });
   }
 
-  it("with a half-precision UNet and a decoder in float32 paints", async () => {
+  it("with a half-precision UNet and a decoder in float32 generates", async () => {
     const mixed = await load(await make({ floatType: "float16", decoderFloatType: "float32" }));
-    assert.ok(psnr((await paintOnce(mixed, heart)).pixels.data, usual) > 40);
+    assert.ok(psnr((await generateOnce(mixed, heart)).pixels.data, usual) > 40);
   });
 
   const same: readonly [what: string, options: SdxlFolderOptions][] = [
@@ -68,8 +68,8 @@ describe("an SDXL folder", () => {
     ],
   ];
   for (const [what, options] of same) {
-    it(`with ${what} paints the same picture`, async () => {
-      assert.deepEqual((await paintOnce(await load(await make(options)), heart)).pixels.data, usual);
+    it(`with ${what} generates the same image`, async () => {
+      assert.deepEqual((await generateOnce(await load(await make(options)), heart)).pixels.data, usual);
     });
   }
 
@@ -82,7 +82,7 @@ describe("an SDXL folder", () => {
         await writeFile(file, `\uFEFF${text.replaceAll("\n", "\r\n")}`);
       }
     }
-    assert.deepEqual((await paintOnce(await load(folder), heart)).pixels.data, usual);
+    assert.deepEqual((await generateOnce(await load(folder), heart)).pixels.data, usual);
   });
 
   it("with special tokens that are null generates the same image", async () => {
@@ -91,7 +91,7 @@ describe("an SDXL folder", () => {
     const content: unknown = JSON.parse(await readFile(file, "utf8"));
     const absent = { pad_token: null, unk_token: null, model_max_length: null };
     await writeFile(file, JSON.stringify(Object.assign({}, content, absent)));
-    assert.deepEqual((await paintOnce(await load(folder), heart)).pixels.data, usual);
+    assert.deepEqual((await generateOnce(await load(folder), heart)).pixels.data, usual);
   });
 
   it("without special_tokens_map.json pads with what tokenizer_config.json says", async () => {
@@ -99,21 +99,21 @@ describe("an SDXL folder", () => {
     const bare = await load(await make({ bareConfigs: true, leaveOut }));
     // The scheduler's spacing is another without its key; that of the class is diffusers' default.
     const spaced = await load(await make({ schedulerConfig: { timestep_spacing: "linspace", steps_offset: 0 } }));
-    assert.deepEqual((await paintOnce(bare, heart)).pixels, (await paintOnce(spaced, heart)).pixels);
+    assert.deepEqual((await generateOnce(bare, heart)).pixels, (await generateOnce(spaced, heart)).pixels);
   });
 
   for (const dataFile of [undefined, "model.onnx_data"]) {
-    it(`in the cache of the Hub, graphs and ${dataFile ?? "no data"} as links into blobs, paints under its id`, async () => {
+    it(`in the cache of the Hub, graphs and ${dataFile ?? "no data"} as links into blobs, generates under its id`, async () => {
       const folder = await make({ dataFile });
       const snapshot = await putIntoHubCache(folder, await temporaryFolder(), "acme/tiny-xl--small");
       const engine = await load(snapshot);
       assert.equal(engine.info.model, "acme/tiny-xl--small");
-      assert.deepEqual((await paintOnce(engine, heart)).pixels.data, usual);
+      assert.deepEqual((await generateOnce(engine, heart)).pixels.data, usual);
     });
   }
 });
 
-/** What distinguishes the fast descendants of SDXL: their scheduler's configuration, and how they are asked to paint. */
+/** What distinguishes the fast descendants of SDXL: their scheduler's configuration, and how they are asked to generate. */
 const descendants: readonly {
   readonly name: string;
   readonly options: SdxlFolderOptions;
@@ -136,7 +136,7 @@ const descendants: readonly {
     guidanceScale: 0,
   },
   {
-    name: "SDXL-Lightning of one step, which predicts the picture itself",
+    name: "SDXL-Lightning of one step, which predicts the image itself",
     options: { schedulerConfig: { timestep_spacing: "trailing", prediction_type: "sample" } },
     scheduler: "euler-discrete",
     steps: [1],
@@ -163,7 +163,7 @@ const descendants: readonly {
 
 describe("a descendant of SDXL", () => {
   for (const { name, options, scheduler, steps, guidanceScale } of descendants) {
-    it(`${name}, paints with its own scheduler and one UNet run a step`, async () => {
+    it(`${name}, generates with its own scheduler and one UNet run a step`, async () => {
       const throughline = { defaultSteps: steps[0], defaultGuidanceScale: guidanceScale };
       let runs = 0;
       const openSession = countingSessions((subModel) => {
@@ -171,15 +171,15 @@ describe("a descendant of SDXL", () => {
       });
       const engine = await loadSdxlEngine({ modelFolder: await make({ ...options, throughline }), openSession });
       after(() => engine.release());
-      const [settings] = await paintEvents(engine, { prompt: "a red heart", seed: 1 });
+      const [settings] = await generationEvents(engine, { prompt: "a red heart", seed: 1 });
       assert.ok(settings?.kind === "settings");
       const { scheduler: own, steps: usualSteps, guidanceScale: usualScale } = settings.settings;
       assert.deepEqual([own, usualSteps, usualScale], [scheduler, steps[0], guidanceScale]);
       for (const count of steps) {
         runs = 0;
-        const { pixels } = await paintOnce(engine, { prompt: "a red heart", seed: 1, steps: count });
+        const { pixels } = await generateOnce(engine, { prompt: "a red heart", seed: 1, steps: count });
         assert.equal(runs, count);
-        assert.ok(new Set(pixels.data).size > 20, `${count} steps give a picture`);
+        assert.ok(new Set(pixels.data).size > 20, `${count} steps give an image`);
       }
     });
   }

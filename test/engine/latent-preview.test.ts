@@ -38,10 +38,10 @@ describe("latent preview", () => {
 
   it("lays the pixels out row by row", () => {
     const preview = createLatentPreview(sdxlVae, { previewFactors: [[1, 1, 1]] });
-    const picture = preview?.({ data: Float32Array.of(-1, 1, 0, 1, -1, 0), shape: [1, 1, 2, 3] });
-    assert.deepEqual([picture?.width, picture?.height], [3, 2]);
+    const image = preview?.({ data: Float32Array.of(-1, 1, 0, 1, -1, 0), shape: [1, 1, 2, 3] });
+    assert.deepEqual([image?.width, image?.height], [3, 2]);
     assert.deepEqual(
-      [...(picture?.data ?? [])].filter((_, i) => i % 3 === 0),
+      [...(image?.data ?? [])].filter((_, i) => i % 3 === 0),
       [0, 255, 128, 255, 0, 128],
     );
   });

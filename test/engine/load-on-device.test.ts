@@ -9,7 +9,7 @@ import { type DeviceFailure, type DeviceLoadOptions, loadOnDevice } from "../../
 import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
-import { paintOnce } from "./paint-once.js";
+import { generateOnce } from "./generate-once.js";
 
 const heart = { prompt: "a red heart", seed: 7, steps: 1 };
 /** What is open and not released. */
@@ -59,7 +59,7 @@ describe("loadOnDevice", async () => {
       onFailure: (failure) => failures.push(failure),
     });
     const { executionProvider } = loaded.engine.info;
-    assert.ok((await paintOnce(loaded.engine, heart)).pixels.data.length > 0);
+    assert.ok((await generateOnce(loaded.engine, heart)).pixels.data.length > 0);
     await loaded.engine.release();
     return { executionProvider, tried: failures.map(({ device: failed, reason }) => `${failed}: ${reason}`) };
   }

@@ -2,14 +2,14 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
-import { PaintError, type SchedulerName } from "../../src/engine/engine.js";
+import { GenerationError, type SchedulerName } from "../../src/engine/engine.js";
 import { ModelFolderError } from "../../src/engine/folder-reader.js";
 import { readModel } from "../../src/engine/model-folder.js";
 import { loadSchedulers } from "../../src/engine/schedulers.js";
 import { loadSdxlEngine, type SdxlEngine } from "../../src/engine/sdxl-engine.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
-import { paintEvents, paintOnce } from "./paint-once.js";
+import { generateOnce, generationEvents } from "./generate-once.js";
 
 type Config = Readonly<Record<string, unknown>>;
 
@@ -43,27 +43,27 @@ describe("schedulers of a model folder", () => {
     ["lcm", { _class_name: "LCMScheduler", original_inference_steps: 100 }],
   ];
   for (const [name, config] of own) {
-    it(`are led by ${name} for ${JSON.stringify(config)}, and each of them paints`, async () => {
+    it(`are led by ${name} for ${JSON.stringify(config)}, and each of them generates`, async () => {
       const engine = await load(await fixture(config));
-      const pictures = new Map<string, SchedulerName>();
+      const images = new Map<string, SchedulerName>();
       for (const scheduler of names) {
-        const { pixels } = await paintOnce(engine, { ...heart, scheduler });
-        assert.ok(new Set(pixels.data).size > 50, `${scheduler} paints a picture`);
-        pictures.set(Buffer.from(pixels.data).toString("base64"), scheduler);
+        const { pixels } = await generateOnce(engine, { ...heart, scheduler });
+        assert.ok(new Set(pixels.data).size > 50, `${scheduler} generates an image`);
+        images.set(Buffer.from(pixels.data).toString("base64"), scheduler);
       }
-      const [settings] = await paintEvents(engine, heart);
+      const [settings] = await generationEvents(engine, heart);
       assert.equal(settings?.kind === "settings" && settings.settings.scheduler, name);
-      const picture = Buffer.from((await paintOnce(engine, heart)).pixels.data).toString("base64");
-      assert.equal(pictures.get(picture), name);
-      assert.equal(pictures.size, names.length, "no two of them paint the same");
+      const image = Buffer.from((await generateOnce(engine, heart)).pixels.data).toString("base64");
+      assert.equal(images.get(image), name);
+      assert.equal(images.size, names.length, "no two of them generate the same");
     });
   }
 
-  it("are those that the configuration makes sense for; the others are refused by their field", async () => {
+  it("are those that the configuration makes sense for; the others are rejected by their field", async () => {
     const engine = await load(await fixture({ prediction_type: "sample" }));
-    await paintOnce(engine, { ...heart, scheduler: "ddim" });
-    await assert.rejects(paintEvents(engine, { ...heart, scheduler: "euler-ancestral" }), (error) => {
-      assert.ok(error instanceof PaintError);
+    await generateOnce(engine, { ...heart, scheduler: "ddim" });
+    await assert.rejects(generationEvents(engine, { ...heart, scheduler: "euler-ancestral" }), (error) => {
+      assert.ok(error instanceof GenerationError);
       assert.deepEqual([error.kind, error.field], ["unsupported", "scheduler"]);
       assert.match(error.message, /does not fit this model's configuration/);
       return true;
@@ -72,8 +72,11 @@ describe("schedulers of a model folder", () => {
 
   it("take at most the steps that the algorithm has", async () => {
     const engine = await load(await fixture({ original_inference_steps: 8 }));
-    await assert.rejects(paintEvents(engine, { ...heart, steps: 9, scheduler: "lcm" }), /a whole number from 1 to 8$/);
-    const [settings] = await paintEvents(engine, { prompt: "", seed: 1, scheduler: "lcm" });
+    await assert.rejects(
+      generationEvents(engine, { ...heart, steps: 9, scheduler: "lcm" }),
+      /a whole number from 1 to 8$/,
+    );
+    const [settings] = await generationEvents(engine, { prompt: "", seed: 1, scheduler: "lcm" });
     assert.equal(settings?.kind === "settings" && settings.settings.steps, 8);
   });
 
@@ -92,7 +95,7 @@ describe("schedulers of a model folder", () => {
     assert.equal(loadSchedulers(model).own, "dpmpp-2m");
   });
 
-  const refused: readonly [Config, RegExp][] = [
+  const rejected: readonly [Config, RegExp][] = [
     [{ _class_name: "DPMSolverMultistepScheduler", solver_order: 3 }, /solver_order/],
     [{ _class_name: "DPMSolverMultistepScheduler", algorithm_type: "sde-dpmsolver++" }, /algorithm_type/],
     [{ _class_name: "DPMSolverMultistepScheduler", use_lu_lambdas: true }, /use_lu_lambdas/],
@@ -106,8 +109,8 @@ describe("schedulers of a model folder", () => {
       /nothing but noise at "prediction_type"/,
     ],
   ];
-  for (const [config, fault] of refused) {
-    it(`cannot be loaded where the folder's own would be painted wrongly: ${JSON.stringify(config)}`, async () => {
+  for (const [config, fault] of rejected) {
+    it(`cannot be loaded where the folder's own would be generated wrongly: ${JSON.stringify(config)}`, async () => {
       const model = await readModel(await fixture(config));
       assert.throws(
         () => loadSchedulers(model),

@@ -130,7 +130,7 @@ describe("model folder", () => {
   });
 
   for (const file of files) {
-    it(`without ${file} is refused by its name`, async () => {
+    it(`without ${file} is rejected by its name`, async () => {
       const folder = await fixture();
       await rm(join(folder, file));
       assert.equal(await faultOf(folder), `${file}: expected a file, found none`);
@@ -138,7 +138,7 @@ describe("model folder", () => {
   }
 
   for (const file of [...files, ...mayBeAbsent, ...ofSdxlSize].filter((name) => name.endsWith(".json"))) {
-    it(`with broken JSON in ${file} is refused by its name`, async () => {
+    it(`with broken JSON in ${file} is rejected by its name`, async () => {
       const folder = await fixture();
       await writeFile(join(folder, file), "{ not json");
       assert.equal(await faultOf(folder), `${file}: expected JSON, found text that is not JSON`);
@@ -167,7 +167,7 @@ describe("model folder", () => {
   });
 
   for (const file of ofSdxlSize) {
-    it(`without ${file} is refused where SDXL's own values do not go with the rest`, async () => {
+    it(`without ${file} is rejected where SDXL's own values do not go with the rest`, async () => {
       const folder = await fixture();
       await rm(join(folder, file));
       assert.match(
@@ -177,14 +177,14 @@ describe("model folder", () => {
     });
   }
 
-  it("whose graphs have other widths than its configurations is refused", async () => {
+  it("whose graphs have other widths than its configurations is rejected", async () => {
     const folder = await fixture();
     await change(folder, "text_encoder_2/config.json", { projection_dim: 1280 });
     assert.match(await faultOf(folder), /^unet\/model\.onnx: expected text_embeds of width 1280, found 24$/);
   });
 
   for (const file of graphs) {
-    it(`is refused without ${file} and with another graph in its place`, async () => {
+    it(`is rejected without ${file} and with another graph in its place`, async () => {
       const folder = await fixture();
       const other = graphs[(graphs.indexOf(file) + 2) % graphs.length] ?? "";
       await writeFile(join(folder, file), await readFile(join(folder, other)));
@@ -200,7 +200,7 @@ describe("model folder", () => {
   }
 
   for (const [file, changes, fault] of wrongFiles) {
-    it(`is refused when ${file} says ${JSON.stringify(changes)}`, async () => {
+    it(`is rejected when ${file} says ${JSON.stringify(changes)}`, async () => {
       const folder = await fixture();
       await change(folder, file, changes);
       assert.match(await faultOf(folder), fault);
@@ -221,13 +221,13 @@ describe("model folder", () => {
       /^throughline.json: expected a default width that is a multiple of 16 from 16 to 128, found 72$/,
     ],
   ] as const) {
-    it(`is refused when throughline.json says ${JSON.stringify(throughline)}`, async () => {
+    it(`is rejected when throughline.json says ${JSON.stringify(throughline)}`, async () => {
       const folder = await makeSdxlFolder(await temporaryFolder(), { throughline });
       assert.match(await faultOf(folder), fault);
     });
   }
 
-  it("that is none at all is refused", async () => {
+  it("that is none at all is rejected", async () => {
     assert.equal(
       await faultOf(join(await temporaryFolder(), "nowhere")),
       "model_index.json: expected a file, found no such folder",

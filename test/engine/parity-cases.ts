@@ -9,7 +9,7 @@ import { loadSdxlEngine } from "../../src/engine/sdxl-engine.js";
 import type { OpenSession } from "../../src/engine/sessions.js";
 import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
 import { readGolden } from "../fixtures/golden-file.js";
-import { paintOnce, psnr } from "./paint-once.js";
+import { generateOnce, psnr } from "./generate-once.js";
 
 const parityCase = z.object({
   prompt: z.string(),
@@ -20,7 +20,7 @@ const parityCase = z.object({
   width: z.number(),
   height: z.number(),
   seed: z.number(),
-  /** Picture with all of one size, and the place of this one in it. */
+  /** Image with all of one size, and the place of this one in it. */
   sheet: z.string(),
   left: z.number(),
   top: z.number(),
@@ -41,7 +41,7 @@ export const parityCases: readonly ParityCase[] = golden.cases;
 const latentsTolerance = 1e-3;
 const leastPsnr = 45;
 
-/** Paints the cases with the embedded model, and compares latents and pictures with those of diffusers: training/goldens.py made them. */
+/** Generates the cases with the embedded model, and compares latents and images with those of diffusers: training/goldens.py made them. */
 export function testParity(cases: readonly ParityCase[]): void {
   describe("the embedded model, against diffusers' pipeline", async () => {
     let decoded: Float32Array = new Float32Array(0);
@@ -68,7 +68,7 @@ export function testParity(cases: readonly ParityCase[]): void {
       const negative = negativePrompt === undefined ? "" : ` without "${negativePrompt}"`;
       it(`${scheduler}, ${steps} steps, guidance ${guidanceScale}, ${width}×${height}: "${prompt}"${negative}`, async (test) => {
         const settings = { scheduler, steps, seed, width, height, guidanceScale };
-        const { pixels } = await paintOnce(engine, { prompt, negativePrompt, ...settings });
+        const { pixels } = await generateOnce(engine, { prompt, negativePrompt, ...settings });
         assert.equal(decoded.length, request.length);
         const difference = decoded.reduce((most, value, i) => {
           const expected = allLatents.readFloatLE(request.offset + i * 4);

@@ -6,7 +6,7 @@ import { loadSdxlEngine } from "../../src/engine/sdxl-engine.js";
 import { readGolden } from "../fixtures/golden-file.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
-import { paintOnce } from "./paint-once.js";
+import { generateOnce } from "./generate-once.js";
 
 const golden = await readGolden(
   "engine/pipeline.json",
@@ -41,12 +41,12 @@ const golden = await readGolden(
  */
 describe("the whole way from prompt to pixels", () => {
   for (const { request, width, height, pixels } of golden.cases) {
-    const { schedulerConfig = {}, guidanceWidth = 0, ...paint } = request;
+    const { schedulerConfig = {}, guidanceWidth = 0, ...generate } = request;
     it(`is diffusers' way: ${JSON.stringify(request)}`, async () => {
       const folder = join(await temporaryFolder(), "model");
       await makeSdxlFolder(folder, { schedulerConfig, guidanceWidth });
       const engine = await loadSdxlEngine({ modelFolder: folder });
-      const image = await paintOnce(engine, paint);
+      const image = await generateOnce(engine, generate);
       await engine.release();
       const expected = Buffer.from(pixels, "base64");
       assert.deepEqual(

@@ -6,7 +6,7 @@ import { loadSdxlEngine, type SdxlEngine } from "../../src/engine/sdxl-engine.js
 import { putIntoHubCache } from "../fixtures/hub-cache.js";
 import { graphGoldens, makeSafetensorsFolder, makeSingleFile } from "../fixtures/safetensors-model.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
-import { paintEvents, paintOnce, psnr } from "./paint-once.js";
+import { generateOnce, generationEvents, psnr } from "./generate-once.js";
 
 /*
  * Whole images against diffusers' StableDiffusionXLPipeline on the same weights. One form is slow to write, so that each test makes few.
@@ -22,7 +22,7 @@ async function load(modelFolder: string): Promise<SdxlEngine> {
 
 async function likeness(engine: SdxlEngine, golden: "image" | "v_prediction" | "zero_snr"): Promise<number> {
   const steps = golden === "image" ? 6 : 4;
-  const { pixels } = await paintOnce(engine, { ...request, steps, guidanceScale: 5 });
+  const { pixels } = await generateOnce(engine, { ...request, steps, guidanceScale: 5 });
   return psnr(pixels.data, Buffer.from(graphGoldens[golden].pixels, "base64"));
 }
 
@@ -83,7 +83,7 @@ describe("a model of safetensors", async () => {
       await rename(path, join(home, name));
       path = join(home, name);
       const engine = await load(path);
-      const [settings] = await paintEvents(engine, { prompt: "a", seed: 1, width: 32, height: 32 });
+      const [settings] = await generationEvents(engine, { prompt: "a", seed: 1, width: 32, height: 32 });
       assert.ok(settings?.kind === "settings");
       const { settings: taken } = settings;
       assert.deepEqual([taken.scheduler, taken.steps, taken.guidanceScale], [scheduler, steps, guidanceScale]);

@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
-import { PaintError, type PaintEvent, type PaintRequest } from "../../src/engine/engine.js";
+import { GenerationError, type GenerationEvent, type GenerationRequest } from "../../src/engine/engine.js";
 import { loadSdxlEngine, type SdxlEngine } from "../../src/engine/sdxl-engine.js";
 import type { OpenSession } from "../../src/engine/sessions.js";
 import { makeSdxlFolder, type SdxlFolderOptions } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { countingSessions } from "./counting-sessions.js";
-import { paintEvents, paintOnce, psnr } from "./paint-once.js";
+import { generateOnce, generationEvents, psnr } from "./generate-once.js";
 
 async function load(options: SdxlFolderOptions = {}, openSession?: OpenSession): Promise<SdxlEngine> {
   const modelFolder = await makeSdxlFolder(join(await temporaryFolder(), "tiny-xl"), options);
@@ -16,7 +16,7 @@ async function load(options: SdxlFolderOptions = {}, openSession?: OpenSession):
   return engine;
 }
 
-const heart: PaintRequest = { prompt: "a red heart", seed: 1, steps: 4 };
+const heart: GenerationRequest = { prompt: "a red heart", seed: 1, steps: 4 };
 
 describe("SDXL engine", async () => {
   const engine = await load();
@@ -26,9 +26,9 @@ describe("SDXL engine", async () => {
   });
 
   it("tells its story in order", async () => {
-    const events: PaintEvent[] = [];
+    const events: GenerationEvent[] = [];
     const { signal } = new AbortController();
-    const onEvent = (event: PaintEvent) => void events.push(event);
+    const onEvent = (event: GenerationEvent) => void events.push(event);
     const image = await engine.generate({ ...heart, steps: 3 }, { signal, onEvent });
     const story = events.map((event) =>
       event.kind === "stage"
@@ -44,15 +44,15 @@ describe("SDXL engine", async () => {
     }
   });
 
-  it("paints the same bytes for the same request", async () => {
-    const [first, second] = [await paintOnce(engine, heart), await paintOnce(await load(), heart)];
+  it("generates the same bytes for the same request", async () => {
+    const [first, second] = [await generateOnce(engine, heart), await generateOnce(await load(), heart)];
     assert.deepEqual(first.pixels, second.pixels);
-    assert.ok(new Set(first.pixels.data).size > 50, "it is a picture");
+    assert.ok(new Set(first.pixels.data).size > 50, "it is an image");
   });
 
-  it("paints another picture for another seed, prompt, negative prompt, guidance, number of steps, size", async () => {
-    const { pixels } = await paintOnce(engine, heart);
-    const others: Partial<PaintRequest>[] = [
+  it("generates another image for another seed, prompt, negative prompt, guidance, number of steps, size", async () => {
+    const { pixels } = await generateOnce(engine, heart);
+    const others: Partial<GenerationRequest>[] = [
       { seed: 2 },
       { prompt: "a cat" },
       { negativePrompt: "cat" },
@@ -61,59 +61,59 @@ describe("SDXL engine", async () => {
       { steps: 5 },
     ];
     for (const other of others) {
-      const changed = await paintOnce(engine, { ...heart, ...other });
+      const changed = await generateOnce(engine, { ...heart, ...other });
       assert.notDeepEqual(changed.pixels.data, pixels.data, JSON.stringify(other));
     }
-    const seed = await paintOnce(engine, { ...heart, seed: 2 });
+    const seed = await generateOnce(engine, { ...heart, seed: 2 });
     assert.ok(psnr(seed.pixels.data, pixels.data) < 25);
-    const wide = await paintOnce(engine, { ...heart, width: 96, height: 32 });
+    const wide = await generateOnce(engine, { ...heart, width: 96, height: 32 });
     assert.deepEqual([wide.pixels.width, wide.pixels.height, wide.pixels.data.length], [96, 32, 96 * 32 * 3]);
   });
 
   it("encodes an absent negative prompt as an empty one where the model does not force zeros", async () => {
     const encoding = await load({ forceZerosForEmptyPrompt: false });
-    const absent = await paintOnce(encoding, heart);
-    assert.deepEqual(absent.pixels, (await paintOnce(encoding, { ...heart, negativePrompt: "" })).pixels);
-    assert.deepEqual(absent.pixels, (await paintOnce(engine, { ...heart, negativePrompt: "" })).pixels);
+    const absent = await generateOnce(encoding, heart);
+    assert.deepEqual(absent.pixels, (await generateOnce(encoding, { ...heart, negativePrompt: "" })).pixels);
+    assert.deepEqual(absent.pixels, (await generateOnce(engine, { ...heart, negativePrompt: "" })).pixels);
   });
 
   it("takes the number of latent channels from the model", async () => {
-    const { pixels } = await paintOnce(await load({ latentChannels: 8 }), heart);
+    const { pixels } = await generateOnce(await load({ latentChannels: 8 }), heart);
     assert.equal(pixels.data.length, 64 * 64 * 3);
   });
 
   it("fills in the model's own defaults", async () => {
     const throughline = { defaultSteps: 3, defaultGuidanceScale: 2.5, defaultWidth: 32, defaultHeight: 48 };
-    const [settings] = await paintEvents(await load({ throughline }), { prompt: "a cat", seed: 7 });
+    const [settings] = await generationEvents(await load({ throughline }), { prompt: "a cat", seed: 7 });
     assert.deepEqual(settings, {
       kind: "settings",
       settings: { width: 32, height: 48, steps: 3, guidanceScale: 2.5, seed: 7, scheduler: "euler-discrete" },
     });
-    const [usual] = await paintEvents(engine, { prompt: "a cat", seed: 7, steps: 1 });
+    const [usual] = await generationEvents(engine, { prompt: "a cat", seed: 7, steps: 1 });
     assert.ok(usual?.kind === "settings");
     assert.deepEqual([usual.settings.width, usual.settings.height, usual.settings.guidanceScale], [64, 64, 5]);
   });
 
-  it("runs the UNet once a step for so small a picture, and the text encoders no more than needed", async () => {
+  it("runs the UNet once a step for so small an image, and the text encoders no more than needed", async () => {
     const runs: string[] = [];
     const counting = await load(
       {},
       countingSessions((subModel) => void runs.push(subModel)),
     );
     const count = (subModel: string) => runs.filter((run) => run === subModel).length;
-    await paintOnce(counting, heart);
+    await generateOnce(counting, heart);
     assert.deepEqual(
       [count("text_encoder"), count("text_encoder_2"), count("unet"), count("vae_decoder")],
       [1, 1, 4, 1],
     );
     runs.length = 0;
-    await paintOnce(counting, { ...heart, prompt: "a cat", guidanceScale: 1, negativePrompt: "cat" });
+    await generateOnce(counting, { ...heart, prompt: "a cat", guidanceScale: 1, negativePrompt: "cat" });
     assert.deepEqual(
       [count("text_encoder"), count("text_encoder_2"), count("unet"), count("vae_decoder")],
       [1, 1, 4, 1],
     );
     runs.length = 0;
-    await paintOnce(counting, { ...heart, prompt: "the cat", negativePrompt: "cat" });
+    await generateOnce(counting, { ...heart, prompt: "the cat", negativePrompt: "cat" });
     assert.deepEqual(
       [count("text_encoder"), count("text_encoder_2"), count("unet"), count("vae_decoder")],
       [2, 2, 4, 1],
@@ -126,19 +126,19 @@ describe("SDXL engine", async () => {
       { forceZerosForEmptyPrompt: false },
       countingSessions((subModel) => void runs.push(subModel)),
     );
-    const paint = async (change: Partial<PaintRequest>) => {
+    const generate = async (change: Partial<GenerationRequest>) => {
       runs.length = 0;
-      const { promptCache, pixels } = await paintOnce(counting, { ...heart, ...change });
+      const { promptCache, pixels } = await generateOnce(counting, { ...heart, ...change });
       return { ...promptCache, encoderRuns: runs.filter((run) => run.startsWith("text_encoder")).length, pixels };
     };
-    const { pixels, ...first } = await paint({});
+    const { pixels, ...first } = await generate({});
     assert.deepEqual(first, { hits: 0, misses: 2, encoderRuns: 4 });
-    assert.deepEqual(await paint({}), { hits: 2, misses: 0, encoderRuns: 0, pixels });
-    assert.deepEqual(await paint({ negativePrompt: "" }), { hits: 2, misses: 0, encoderRuns: 0, pixels });
-    const { pixels: other, ...changed } = await paint({ negativePrompt: "cat" });
+    assert.deepEqual(await generate({}), { hits: 2, misses: 0, encoderRuns: 0, pixels });
+    assert.deepEqual(await generate({ negativePrompt: "" }), { hits: 2, misses: 0, encoderRuns: 0, pixels });
+    const { pixels: other, ...changed } = await generate({ negativePrompt: "cat" });
     assert.deepEqual(changed, { hits: 1, misses: 1, encoderRuns: 2 });
     assert.notDeepEqual(other, pixels);
-    const { pixels: _, ...unguided } = await paint({ guidanceScale: 1, negativePrompt: "not looked at" });
+    const { pixels: _, ...unguided } = await generate({ guidanceScale: 1, negativePrompt: "not looked at" });
     assert.deepEqual(unguided, { hits: 1, misses: 0, encoderRuns: 0 });
   });
 
@@ -148,11 +148,11 @@ describe("SDXL engine", async () => {
       { throughline: { maximumSize: 256 } },
       countingSessions((subModel) => void runs.push(subModel)),
     );
-    await paintOnce(counting, { ...heart, width: 256, height: 256 });
+    await generateOnce(counting, { ...heart, width: 256, height: 256 });
     assert.equal(runs.filter((run) => run === "unet").length, 8);
   });
 
-  it("guides with one run a step where another device than the CPU paints, to nearly the same picture", async () => {
+  it("guides with one run a step where another device than the CPU generates, to nearly the same image", async () => {
     const throughline = { maximumSize: 256 };
     const modelFolder = await makeSdxlFolder(join(await temporaryFolder(), "tiny-xl"), { throughline });
     const runs: string[] = [];
@@ -162,9 +162,9 @@ describe("SDXL engine", async () => {
     const single = await loadSdxlEngine({ modelFolder, openSession, provider: "cpu" });
     after(() => single.release());
     const large = { ...heart, negativePrompt: "cat", width: 256, height: 256 };
-    const { pixels } = await paintOnce(batching, large);
+    const { pixels } = await generateOnce(batching, large);
     assert.equal(runs.filter((run) => run === "unet").length, 4);
-    assert.ok(psnr(pixels.data, (await paintOnce(single, large)).pixels.data) > 55);
+    assert.ok(psnr(pixels.data, (await generateOnce(single, large)).pixels.data) > 55);
   });
 
   it("hands the guidance scale to a UNet that guides itself, and runs it once a step", async () => {
@@ -173,25 +173,25 @@ describe("SDXL engine", async () => {
       { guidanceWidth: 16 },
       countingSessions((subModel) => void runs.push(subModel)),
     );
-    const picture = async (guidanceScale: number) =>
-      (await paintOnce(selfGuiding, { ...heart, scheduler: "lcm", guidanceScale })).pixels.data;
-    const eight = await picture(8);
+    const image = async (guidanceScale: number) =>
+      (await generateOnce(selfGuiding, { ...heart, scheduler: "lcm", guidanceScale })).pixels.data;
+    const eight = await image(8);
     assert.deepEqual(
       runs.filter((run) => run !== "vae_decoder"),
       ["text_encoder", "text_encoder_2", "unet", "unet", "unet", "unet"],
     );
-    assert.notDeepEqual(await picture(2), eight);
-    assert.notDeepEqual(await picture(1), eight);
+    assert.notDeepEqual(await image(2), eight);
+    assert.notDeepEqual(await image(1), eight);
   });
 
   it("says how many tokens of the prompt did not fit", async () => {
-    assert.equal((await paintOnce(engine, { ...heart, prompt: "red ".repeat(75) })).truncatedTokens, 0);
-    assert.equal((await paintOnce(engine, { ...heart, prompt: "red ".repeat(80) })).truncatedTokens, 5);
+    assert.equal((await generateOnce(engine, { ...heart, prompt: "red ".repeat(75) })).truncatedTokens, 0);
+    assert.equal((await generateOnce(engine, { ...heart, prompt: "red ".repeat(80) })).truncatedTokens, 5);
   });
 
   it("sends a preview every so many steps, one pixel a latent", async () => {
     const previews = async (options: SdxlFolderOptions) => {
-      const events = await paintEvents(await load(options), { ...heart, steps: 5, previewInterval: 2 });
+      const events = await generationEvents(await load(options), { ...heart, steps: 5, previewInterval: 2 });
       return events.flatMap((event) => (event.kind === "step" ? [event.preview] : []));
     };
     const known = await previews({});
@@ -212,7 +212,7 @@ describe("SDXL engine", async () => {
     assert.deepEqual([...(grey[1]?.data.slice(0, 3) ?? [])], [128, 255, 0]);
   });
 
-  const refused: readonly [Partial<PaintRequest>, string, RegExp][] = [
+  const rejected: readonly [Partial<GenerationRequest>, string, RegExp][] = [
     [{ width: 72 }, "width", /^this model takes a multiple of 16 from 16 to 128$/],
     [{ height: 144 }, "height", /^this model takes a multiple of 16 from 16 to 128$/],
     [{ width: 0 }, "width", /multiple of 16/],
@@ -221,10 +221,10 @@ describe("SDXL engine", async () => {
     [{ seed: -1 }, "seed", /from 0 to 4294967295$/],
     [{ guidanceScale: Number.NaN }, "guidanceScale", /a finite number$/],
   ];
-  for (const [change, field, message] of refused) {
-    it(`refuses ${JSON.stringify(change)} before anything runs`, async () => {
-      await assert.rejects(paintEvents(engine, { ...heart, ...change }), (error) => {
-        assert.ok(error instanceof PaintError);
+  for (const [change, field, message] of rejected) {
+    it(`rejects ${JSON.stringify(change)} before anything runs`, async () => {
+      await assert.rejects(generationEvents(engine, { ...heart, ...change }), (error) => {
+        assert.ok(error instanceof GenerationError);
         assert.deepEqual([error.kind, error.field], ["unsupported", field]);
         assert.match(error.message, message);
         return true;
@@ -234,26 +234,26 @@ describe("SDXL engine", async () => {
 
   it("takes the largest size from throughline.json", async () => {
     const small = await load({ throughline: { maximumSize: 70 } });
-    await assert.rejects(paintEvents(small, { ...heart, width: 80 }), /a multiple of 16 from 16 to 64$/);
+    await assert.rejects(generationEvents(small, { ...heart, width: 80 }), /a multiple of 16 from 16 to 64$/);
   });
 
   it("names the remedy when the decoder overflows", async () => {
-    await assert.rejects(paintEvents(await load({ brokenDecoder: true }), heart), (error) => {
-      assert.ok(error instanceof PaintError);
+    await assert.rejects(generationEvents(await load({ brokenDecoder: true }), heart), (error) => {
+      assert.ok(error instanceof GenerationError);
       assert.equal(error.kind, "failed");
       assert.match(error.message, /float32 or from sdxl-vae-fp16-fix/);
       return true;
     });
   });
 
-  it("calls a run that fails a failed painting, with the cause for the log only", async () => {
+  it("calls a run that fails a failed generation, with the cause for the log only", async () => {
     const cause = new Error("bad allocation at /somewhere");
     const failing = await load(
       {},
       countingSessions(() => Promise.reject(cause)),
     );
-    await assert.rejects(paintEvents(failing, heart), (error) => {
-      assert.ok(error instanceof PaintError);
+    await assert.rejects(generationEvents(failing, heart), (error) => {
+      assert.ok(error instanceof GenerationError);
       assert.deepEqual([error.kind, error.cause], ["failed", cause]);
       assert.match(error.message, /out of memory/);
       assert.doesNotMatch(error.message, /somewhere/);
@@ -275,7 +275,7 @@ describe("SDXL engine", async () => {
           }
         }),
       );
-      await assert.rejects(paintEvents(counting, heart, controller.signal), reason);
+      await assert.rejects(generationEvents(counting, heart, controller.signal), reason);
       assert.equal(runs.at(-1), abortAt);
       assert.equal(runs.filter((run) => run === "unet").length, abortAt === "unet" ? 1 : 0);
     }
@@ -283,6 +283,6 @@ describe("SDXL engine", async () => {
 
   it("runs nothing when it is aborted already", async () => {
     const reason = new Error("too late");
-    await assert.rejects(paintEvents(engine, heart, AbortSignal.abort(reason)), reason);
+    await assert.rejects(generationEvents(engine, heart, AbortSignal.abort(reason)), reason);
   });
 });

@@ -29,7 +29,7 @@ describe("torch generator", () => {
     assert.notDeepEqual(createTorchGenerator(1).randn(64), createTorchGenerator(2).randn(64));
   });
 
-  it("refuses what is no 32-bit seed", () => {
+  it("rejects what is no 32-bit seed", () => {
     for (const seed of [-1, 0.5, 2 ** 32, Number.NaN]) {
       assert.throws(() => createTorchGenerator(seed), RangeError);
     }

@@ -40,9 +40,9 @@ describe("VAE decoding", () => {
     assert.deepEqual(await decode({}, [0.13025, 0, 0, 0]), [255, 128, 128], "SDXL's own factor where there is none");
   });
 
-  it("refuses latents that are no numbers", async () => {
+  it("rejects latents that are no numbers", async () => {
     await assert.rejects(decode({}, [Number.NaN, 0, 0, 0]), {
-      name: "PaintError",
+      name: "GenerationError",
       kind: "failed",
       message: /UNet exported in float32/,
     });

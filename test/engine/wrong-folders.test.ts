@@ -85,7 +85,7 @@ const lfsPointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${"0"
 
 describe("in place of an SDXL folder", () => {
   for (const [what, spoil, fault] of mistakes) {
-    it(`${what}: refused in words`, async () => {
+    it(`${what}: rejected in words`, async () => {
       const folder = await makeSdxlFolder(join(await temporaryFolder(), "model"), { dataFile: "model.onnx_data" });
       await spoil(folder);
       await assert.rejects(loadSdxlEngine({ modelFolder: folder }), (error) => {

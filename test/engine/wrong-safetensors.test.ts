@@ -3,7 +3,7 @@ import { readFile, rename, rm, truncate, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
 import { startEngineProcess } from "../../src/engine/child/engine-process.js";
-import { PaintError } from "../../src/engine/engine.js";
+import { GenerationError } from "../../src/engine/engine.js";
 import { ModelFolderError } from "../../src/engine/folder-reader.js";
 import { loadSdxlEngine } from "../../src/engine/sdxl-engine.js";
 import type { OpenSession } from "../../src/engine/sessions.js";
@@ -314,7 +314,7 @@ describe("weights that do not fit", async () => {
     await truncate(unet, 4096);
     const request = { prompt: "a", seed: 1, steps: 1, width: 32, height: 32 };
     await assert.rejects(engine.generate(request, { signal: new AbortController().signal }), (error) => {
-      assert.ok(error instanceof PaintError && error.kind === "lost", String(error));
+      assert.ok(error instanceof GenerationError && error.kind === "lost", String(error));
       return true;
     });
     assert.match(await engine.exited, /^signal SIG/);

@@ -85,10 +85,10 @@ function upscale(client: grpc.Client, request: object, metadata = new grpc.Metad
 
 const below = (dump: string) => dump.split("\n").map((line) => `  ${line}`);
 
-/** A real engine paints here, of which other tests tell. */
+/** A real engine generates here, of which other tests tell. */
 const withoutEngine = (dump: string) => dump.replace(/^ *(?:model\.name|diffusion\.\w+)=.*\n/gm, "");
 
-test("three apps as processes give a gRPC client its picture, and the collector one trace below the client's own", async (t) => {
+test("three apps as processes give a gRPC client its image, and the collector one trace below the client's own", async (t) => {
   const model = join(await temporaryFolder(), "quick");
   await makeSdxlFolder(model);
   const collector = await startOtlpReceiver();
@@ -121,7 +121,7 @@ test("three apps as processes give a gRPC client its picture, and the collector 
   const dump = dumpUpscaled(spans.filter((span) => span.traceId === traceId));
   assert.equal(withoutEngine(dump), withoutEngine(["(remote parent)", ...below(upscaledTrace("port"))].join("\n")));
 
-  await assert.rejects(upscale(client, { image: Buffer.from("no picture"), factor: 2 }), {
+  await assert.rejects(upscale(client, { image: Buffer.from("no image"), factor: 2 }), {
     code: grpc.status.INVALID_ARGUMENT,
   });
   upscaler.child.kill("SIGTERM");
@@ -146,19 +146,19 @@ test("a caller gets in only where its apps name this one", async (t) => {
   const upscaleAs = (key: string) => {
     const metadata = new grpc.Metadata();
     metadata.set("authorization", `Bearer ${key}`);
-    return upscale(client, { image: Buffer.from("no picture"), factor: 2 }, metadata);
+    return upscale(client, { image: Buffer.from("no image"), factor: 2 }, metadata);
   };
   await assert.rejects(upscaleAs(keys.other), { code: grpc.status.PERMISSION_DENIED });
-  // Let in, and told that this is no picture.
+  // Let in, and told that this is no image.
   await assert.rejects(upscaleAs(keys.upscaler), { code: grpc.status.INVALID_ARGUMENT });
 });
 
-test("an app id that no file of callers could name is refused at the start", async (t) => {
+test("an app id that no file of callers could name is rejected at the start", async (t) => {
   const program = `
     import { runApp } from "throughline/run";
-    await runApp({ name: "painter", app: "painter", port: 0, create() { throw new Error("it was made"); } });`;
-  const refused = await startNode(t, ["--input-type=module", "--eval", program], {}).ended;
-  assert.deepEqual(refused, { code: 1, output: `painter: app id "painter" is not of the form owner/name\n` });
+    await runApp({ name: "worker", app: "worker", port: 0, create() { throw new Error("it was made"); } });`;
+  const rejected = await startNode(t, ["--input-type=module", "--eval", program], {}).ended;
+  assert.deepEqual(rejected, { code: 1, output: `worker: app id "worker" is not of the form owner/name\n` });
 });
 
 test("a variable that makes no sense is one line and exit code 2, a port in use one line and 1", async (t) => {

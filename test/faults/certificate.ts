@@ -27,7 +27,7 @@ export async function certificateExpires(table: FaultTable): Promise<void> {
     const ca = await replaceFile(join(folder, "ca.crt"), authority.cert);
     const expiresAt = Date.now() + holdsForS * 1000;
     const server = await writeCertificate(folder, "worker", await authority.issue({ untilHours: holdsForS / 3600 }));
-    const reload = { onRefused: () => {}, intervalMs: 50 };
+    const reload = { onRejected: () => {}, intervalMs: 50 };
     const material = reloadTlsMaterial(server, reload);
     const trusted = reloadTlsMaterial({ ca }, reload);
     ends.push(
@@ -52,26 +52,26 @@ export async function certificateExpires(table: FaultTable): Promise<void> {
     };
 
     const early = await connect();
-    assert.equal((await early.paint()).code, "OK");
+    assert.equal((await early.generate()).code, "OK");
     // The fault is that time goes by.
     await until(expiresAt + 1_500 - Date.now());
 
-    const connected = await early.paint();
+    const connected = await early.generate();
     assert.equal(connected.code, "OK", connected.words);
     table.addCall(fault, "on a connection that is open", connected);
 
     const late = await connect();
-    const refused = await late.paint();
-    assert.equal(refused.code, "UNAVAILABLE");
-    assert.equal(refused.words, "no replica of local/text-to-image-worker can be reached: 1 is down");
-    assert.deepEqual(refused.attempts, []);
-    table.addCall(fault, "on a new connection", refused);
+    const rejected = await late.generate();
+    assert.equal(rejected.code, "UNAVAILABLE");
+    assert.equal(rejected.words, "no replica of local/text-to-image-worker can be reached: 1 is down");
+    assert.deepEqual(rejected.attempts, []);
+    table.addCall(fault, "on a new connection", rejected);
 
     const renewedAt = performance.now();
     await writeCertificate(folder, "worker", await authority.issue());
-    let back = await late.paint();
+    let back = await late.generate();
     while (back.code === "UNAVAILABLE" && performance.now() < renewedAt + 60_000) {
-      back = await late.paint();
+      back = await late.generate();
     }
     assert.equal(back.code, "OK", back.words);
     table.addCall(fault, "the first that succeeds when its file is renewed", back, { since: renewedAt });

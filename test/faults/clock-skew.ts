@@ -13,17 +13,17 @@ export async function clockSkew(index: number, table: FaultTable): Promise<void>
   const worker = await startWorkerProcess(index, hourMs);
   const pipeline = await startPipeline({ workers: [worker], processes: [worker] });
   try {
-    const painted = await pipeline.paint();
-    assert.equal(painted.code, "OK", painted.words);
-    const root = named(painted.spans, "image-pipeline");
-    const inference = named(painted.spans, "inference");
+    const generated = await pipeline.generate();
+    assert.equal(generated.code, "OK", generated.words);
+    const root = named(generated.spans, "image-pipeline");
+    const inference = named(generated.spans, "inference");
     assert.equal(inference.parentSpanId, root.spanId);
     const aheadMs = Number(inference.startUnixNano - root.startUnixNano) / 1e6;
     assert.ok(Math.abs(aheadMs - hourMs) < 60_000, `${aheadMs} ms ahead`);
-    table.addCall(fault, "any", painted, { trace: "worker spans an hour later, with the right parent" });
+    table.addCall(fault, "any", generated, { trace: "worker spans an hour later, with the right parent" });
 
     worker.hold(true);
-    const late = await pipeline.paint({ timeoutMs: deadlineMs });
+    const late = await pipeline.generate({ timeoutMs: deadlineMs });
     assert.equal(late.code, "DEADLINE_EXCEEDED");
     assert.match(late.words, /^the time ran out: denoising, step 1 of 4$/);
     assert.equal(late.attempts.length, 1);

@@ -17,10 +17,10 @@ export async function collectorGone(workers: readonly WorkerProcess[], table: Fa
     onLog: (line) => lines.push(line),
   });
   try {
-    await pipeline.paint();
+    await pipeline.generate();
     await receiver.waitFor((spans) => spans.some(({ name }) => name === "image-pipeline"));
     await receiver.stop();
-    const seen = await pipeline.paint();
+    const seen = await pipeline.generate();
     assert.equal(seen.code, "OK", seen.words);
     assert.equal(seen.attempts.length, 1);
     table.addCall(fault, "any", seen, { trace: "the pipeline's spans are lost; the log has their number" });

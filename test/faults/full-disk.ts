@@ -21,14 +21,14 @@ export async function fullDisk(workers: readonly WorkerProcess[], table: FaultTa
     onLog: (line) => lines.push(line),
   });
   try {
-    assert.equal((await pipeline.paint({ side: 256 })).code, "OK");
+    assert.equal((await pipeline.generate({ side: 256 })).code, "OK");
     const ballast = join(directory, "ballast");
     await assert.rejects(writeFile(ballast, new Uint8Array(512 * 1024)), { code: "ENOSPC" });
     const before = await readdir(directory);
 
-    const full = await pipeline.paint({ side: 256 });
+    const full = await pipeline.generate({ side: 256 });
     assert.equal(full.code, "UNAVAILABLE");
-    assert.equal(full.words, "the picture cannot be kept: the disk of the pictures is full");
+    assert.equal(full.words, "the image cannot be kept: the disk of the images is full");
     assert.deepEqual(
       full.attempts.map(({ code }) => code),
       ["OK"],
@@ -41,7 +41,7 @@ export async function fullDisk(workers: readonly WorkerProcess[], table: FaultTa
     table.addCall(fault, "an image by URL", full, { trace: "the log has the cause; no half-written file is left" });
 
     await rm(ballast);
-    const back = await pipeline.paint({ side: 256 });
+    const back = await pipeline.generate({ side: 256 });
     assert.equal(back.code, "OK", back.words);
     table.addCall(fault, "the next, with free space", back);
   } finally {

@@ -26,22 +26,22 @@ export async function loseWorker(loss: Loss, workers: readonly WorkerProcess[], 
   assert.ok(victim);
   const pipeline = await startPipeline({ workers, processes: workers });
   try {
-    await pipeline.paint();
+    await pipeline.generate();
     victim.hold(true);
     const holding = victim.holding();
-    const waiting = pipeline.paint();
+    const waiting = pipeline.generate();
     await holding;
     let stream: Promise<Seen> | undefined;
     await new Promise<void>((resolve) => {
-      stream = pipeline.paint({ onFirstEvent: resolve });
+      stream = pipeline.generate({ onFirstEvent: resolve });
     });
     assert.ok(stream);
 
     const struckAt = performance.now();
     await loss.strike(victim);
-    const late = loss.isSilent ? await pipeline.paint({ timeoutMs: deadlineMs }) : undefined;
+    const late = loss.isSilent ? await pipeline.generate({ timeoutMs: deadlineMs }) : undefined;
     const [retried, broken] = await Promise.all([waiting, stream]);
-    const next = await pipeline.paint();
+    const next = await pipeline.generate();
 
     assert.equal(retried.code, "OK");
     assert.deepEqual(
@@ -76,7 +76,7 @@ export async function loseWorker(loss: Loss, workers: readonly WorkerProcess[], 
       await loss.heal(victim);
       const healedAt = performance.now();
       victim.hold(false);
-      const back = await untilPaintedBy(victim, pipeline.paint);
+      const back = await untilGeneratedBy(victim, pipeline.generate);
       table.addCall(loss.fault, "the first on it when it is back", back, { since: healedAt });
     }
   } finally {
@@ -88,10 +88,10 @@ export async function loseWorker(loss: Loss, workers: readonly WorkerProcess[], 
   }
 }
 
-/** Paints until a worker has painted. All on the way have to succeed as well. */
-export async function untilPaintedBy({ host }: WorkerProcess, paint: () => Promise<Seen>): Promise<Seen> {
+/** Generates until a worker has generated. All on the way have to succeed as well. */
+export async function untilGeneratedBy({ host }: WorkerProcess, generate: () => Promise<Seen>): Promise<Seen> {
   for (const end = performance.now() + 60_000; ; ) {
-    const seen = await paint();
+    const seen = await generate();
     assert.equal(seen.code, "OK", seen.words);
     if (seen.attempts.at(-1)?.host === host) {
       return seen;

@@ -4,15 +4,15 @@ import type { Seen } from "./support/seen.js";
 import { type Pipeline, startPipeline } from "./support/start-pipeline.js";
 import type { WorkerProcess } from "./support/worker-process.js";
 
-/** Side of a picture that weighs about 260 kB on the wire, as noise. */
+/** Side of an image that weighs about 260 kB on the wire, as noise. */
 const side = 256;
 
 /** All links carry a megabit a second. */
 export async function slowLink(workers: readonly WorkerProcess[], table: FaultTable): Promise<void> {
   await withPipeline(workers, async (pipeline) => {
-    const before = await pipeline.paint({ side });
+    const before = await pipeline.generate({ side });
     await Promise.all(workers.map(({ link }) => link.slow(1_000)));
-    const slow = await pipeline.paint({ side });
+    const slow = await pipeline.generate({ side });
     for (const seen of [before, slow]) {
       assert.equal(seen.code, "OK", seen.words);
       assert.equal(seen.attempts.length, 1);
@@ -26,14 +26,14 @@ export async function slowLink(workers: readonly WorkerProcess[], table: FaultTa
 /** Every link loses one packet in twenty, in both directions. */
 export async function lossyLink(workers: readonly WorkerProcess[], table: FaultTable): Promise<void> {
   await withPipeline(workers, async (pipeline) => {
-    await pipeline.paint();
+    await pipeline.generate();
     await Promise.all(workers.map(({ link }) => link.lose(0.05)));
     const calls = 24;
     const seen: Seen[] = [];
     await Promise.all(
       Array.from({ length: 4 }, async () => {
         for (let i = 0; i < calls / 4; i++) {
-          seen.push(await pipeline.paint({ side }));
+          seen.push(await pipeline.generate({ side }));
         }
       }),
     );
@@ -50,12 +50,12 @@ export async function lossyLink(workers: readonly WorkerProcess[], table: FaultT
 export async function partition(workers: readonly WorkerProcess[], table: FaultTable): Promise<void> {
   const fault = "partition: no worker can be reached";
   await withPipeline(workers, async (pipeline) => {
-    await pipeline.paint();
+    await pipeline.generate();
     const [first] = workers;
     assert.ok(first);
     first.hold(true);
     const holding = first.holding();
-    const running = pipeline.paint();
+    const running = pipeline.generate();
     await holding;
     const struckAt = performance.now();
     await Promise.all(workers.map(({ link }) => link.cut()));
@@ -64,18 +64,18 @@ export async function partition(workers: readonly WorkerProcess[], table: FaultT
     assert.ok(lost.endedAt - struckAt < 20_000, `it took ${seconds(lost.endedAt - struckAt)}`);
     table.addCall(fault, "had no event yet", lost, { since: struckAt });
 
-    const refused = await pipeline.paint();
-    assert.equal(refused.code, "UNAVAILABLE");
-    assert.equal(refused.words, `no replica of local/text-to-image-worker can be reached: ${workers.length} are down`);
-    assert.deepEqual(refused.attempts, []);
-    table.addCall(fault, "new", refused);
+    const rejected = await pipeline.generate();
+    assert.equal(rejected.code, "UNAVAILABLE");
+    assert.equal(rejected.words, `no replica of local/text-to-image-worker can be reached: ${workers.length} are down`);
+    assert.deepEqual(rejected.attempts, []);
+    table.addCall(fault, "new", rejected);
 
     first.hold(false);
     await Promise.all(workers.map(({ link }) => link.heal()));
     const healedAt = performance.now();
-    let back = await pipeline.paint();
+    let back = await pipeline.generate();
     while (back.code === "UNAVAILABLE" && performance.now() < healedAt + 60_000) {
-      back = await pipeline.paint();
+      back = await pipeline.generate();
     }
     assert.equal(back.code, "OK", back.words);
     table.addCall(fault, "the first that succeeds afterwards", back, { since: healedAt });

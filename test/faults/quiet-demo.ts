@@ -47,8 +47,8 @@ export async function quietDemo(): Promise<void> {
     start("unshare", "--mount", "sh", "-c", entered, other.configuration, process.execPath, "--eval", untouched);
     await other.whenAsked(/\.microsoft\.com$/);
 
-    const picture = join(folder, "heart.png");
-    const demo = throughline("demo", "a red heart", "--steps", "2", "--device", "cpu", "--out", picture);
+    const image = join(folder, "heart.png");
+    const demo = throughline("demo", "a red heart", "--steps", "2", "--device", "cpu", "--out", image);
     assert.match((await demo.stdout.setEncoding("utf8").toArray()).join(""), /^image-pipeline /m);
     dev.kill("SIGTERM");
     const [code] = await once(dev, "exit");

@@ -13,7 +13,7 @@ it("a graph names the files that hold its weights", async () => {
   assert.deepEqual(await namesOf("text_encoder/model.onnx"), [], "its weights are inside");
 });
 
-it("what is no whole graph is refused", async () => {
+it("what is no whole graph is rejected", async () => {
   const folder = await makeSdxlFolder(await temporaryFolder());
   const file = join(folder, "vae_decoder/model.onnx");
   const bytes = await readFile(file);
@@ -23,7 +23,7 @@ it("what is no whole graph is refused", async () => {
   await assert.rejects(externalDataFiles(file, "vae_decoder/model.onnx"), /no protobuf message|ends too early/);
 });
 
-it("a graph that wants its weights outside its folder is refused", async () => {
+it("a graph that wants its weights outside its folder is rejected", async () => {
   const folder = await temporaryFolder();
   const file = join(folder, "model.onnx");
   const field = (number: number, content: Buffer): Buffer =>

@@ -107,7 +107,7 @@ describe("a model of the Hub", async () => {
     }
   });
 
-  it("is refused without network where the cache does not have it", async () => {
+  it("is rejected without network where the cache does not have it", async () => {
     const server = await hub();
     const error = await failure(fetchFrom(server, newCache(), { offline: true }));
     assert.equal(error.kind, "offline");
@@ -143,14 +143,14 @@ describe("a model of the Hub", async () => {
   });
 
   it("goes on where another start was given up, and does not show what is not whole", async () => {
-    const refusing: { intercept: HubServerOptions["intercept"]; cuts: number } = { intercept: cut(1), cuts: 0 };
+    const rejecting: { intercept: HubServerOptions["intercept"]; cuts: number } = { intercept: cut(1), cuts: 0 };
     const server = await hub({
       intercept(request, response, body) {
-        if (request.host === "storage" && request.range !== undefined && refusing.cuts++ < 3) {
+        if (request.host === "storage" && request.range !== undefined && rejecting.cuts++ < 3) {
           response.writeHead(503).end();
           return true;
         }
-        return refusing.intercept?.(request, response, body) ?? false;
+        return rejecting.intercept?.(request, response, body) ?? false;
       },
     });
     const cache = newCache();
@@ -190,7 +190,7 @@ describe("a model of the Hub", async () => {
     [weights, "storage"],
     ["unet/config.json", "hub"],
   ] as const) {
-    it(`is refused when a byte of ${file} is another, and its bytes are thrown away`, async () => {
+    it(`is rejected when a byte of ${file} is another, and its bytes are thrown away`, async () => {
       const spoilt = await repositoryFile(file);
       const server = await hub({
         intercept(request, response, body) {
@@ -274,11 +274,11 @@ describe("a model of the Hub", async () => {
       /it is gated; ask for access at http\S+\/acme\/tiny-xl, and set/,
     ],
     ["gated for others", 403, "GatedRepo", "hf_mine", "forbidden", /it is gated; ask for access/],
-    ["closed to a wrong token", 401, "", "hf_mine", "forbidden", /refuses it \(status 401\); set HF_TOKEN to a token/],
+    ["closed to a wrong token", 401, "", "hf_mine", "forbidden", /rejects it \(status 401\); set HF_TOKEN to a token/],
     ["busy", 429, "", undefined, "unreachable", /answers with status 429; try again later/],
   ];
   for (const [what, status, code, token, kind, message] of answers) {
-    it(`that is ${what} is refused with the remedy`, async () => {
+    it(`that is ${what} is rejected with the remedy`, async () => {
       const server = await hub({
         intercept(_, response) {
           response.writeHead(status, { "x-error-code": code, "content-type": "application/json" });
@@ -325,7 +325,7 @@ describe("a model of the Hub", async () => {
     assert.match((await failure(fetchFrom(other, newCache()))).message, /HF_ENDPOINT/);
   });
 
-  it("that has no ONNX form is refused before anything is fetched", async () => {
+  it("that has no ONNX form is rejected before anything is fetched", async () => {
     const folder = join(home, "safetensors");
     await makeSdxlFolder(folder, { leaveOut: ["unet/model.onnx"] });
     await writeFile(join(folder, "unet/diffusion_pytorch_model.safetensors"), Buffer.alloc(50_000));
@@ -339,7 +339,7 @@ describe("a model of the Hub", async () => {
     assert.ok(server.requests.every(({ path }) => path.startsWith("/api/")));
   });
 
-  it("that is larger than the disk is refused before anything is fetched", async () => {
+  it("that is larger than the disk is rejected before anything is fetched", async () => {
     const server = await hub({ sizes: { "vae_decoder/model.onnx": 1e16, "unet/model.onnx": 1e16 } });
     const error = await failure(fetchFrom(server, newCache()));
     assert.equal(error.kind, "disk");
@@ -423,7 +423,7 @@ describe("a model of the Hub", async () => {
     "a\\b",
     "a\0b",
   ]) {
-    it(`whose listing names ${JSON.stringify(name)} is refused before anything is fetched`, async () => {
+    it(`whose listing names ${JSON.stringify(name)} is rejected before anything is fetched`, async () => {
       const server = await hub({ names: { [weights]: name } });
       const cache = newCache();
       const error = await failure(fetchFrom(server, cache));
@@ -480,7 +480,7 @@ describe("a model of the Hub", async () => {
     ],
   ];
   for (const [what, page, message] of endless) {
-    it(`whose listing has ever more ${what} is refused`, async () => {
+    it(`whose listing has ever more ${what} is rejected`, async () => {
       const server = await hub({
         intercept({ path }, response) {
           if (!path.includes("/tree/")) {

@@ -16,18 +16,18 @@ async function folder(t: TestContext): Promise<string> {
   return directory;
 }
 
-/** The store does not look into a picture, so any bytes will do. */
-const picture = (fill: number, size = 100) =>
+/** The store does not look into an image, so any bytes will do. */
+const image = (fill: number, size = 100) =>
   ({ bytes: new Uint8Array(size).fill(fill), format: "png", width: 1, height: 1 }) as const;
 
-test("equal pictures share a name made from their content, and come back whole", async (t) => {
+test("equal images share a name made from their content, and come back whole", async (t) => {
   const directory = await folder(t);
   const store = await createDirectoryStore({ directory });
-  const name = await store.put(picture(1));
+  const name = await store.put(image(1));
   assert.match(name, /^[0-9a-f]{32}\.png$/);
-  assert.equal(await store.put(picture(1)), name);
-  assert.notEqual(await store.put(picture(2)), name);
-  assert.deepEqual(new Uint8Array((await store.get(name))?.bytes ?? []), picture(1).bytes);
+  assert.equal(await store.put(image(1)), name);
+  assert.notEqual(await store.put(image(2)), name);
+  assert.deepEqual(new Uint8Array((await store.get(name))?.bytes ?? []), image(1).bytes);
   assert.equal((await readdir(directory)).length, 2);
 });
 
@@ -47,23 +47,23 @@ test("no name leads out of the folder", async (t) => {
   }
 });
 
-test("the picture asked for least recently goes when the bytes run out", async (t) => {
+test("the image asked for least recently goes when the bytes run out", async (t) => {
   const directory = await folder(t);
   const store = await createDirectoryStore({ directory, maxBytes: 250 });
-  const first = await store.put(picture(1));
-  const second = await store.put(picture(2));
+  const first = await store.put(image(1));
+  const second = await store.put(image(2));
   await store.get(first);
-  const third = await store.put(picture(3));
+  const third = await store.put(image(3));
   assert.equal(await store.get(second), undefined);
   assert.ok((await store.get(first)) && (await store.get(third)));
-  await assert.rejects(store.put(picture(4, 251)), /251 bytes does not fit into a store of 250/);
+  await assert.rejects(store.put(image(4, 251)), /251 bytes does not fit into a store of 250/);
 });
 
-test("an expired picture is gone, also after a restart, and a crash's draft is cleared away", async (t) => {
+test("an expired image is gone, also after a restart, and a crash's draft is cleared away", async (t) => {
   const directory = await folder(t);
   const before = await createDirectoryStore({ directory });
-  const old = await before.put(picture(1));
-  const young = await before.put(picture(2));
+  const old = await before.put(image(1));
+  const young = await before.put(image(2));
   const hourAgo = new Date(Date.now() - 3_600_000);
   await utimes(join(directory, old), hourAgo, hourAgo);
   await writeFile(join(directory, `${old}.00000000-0000-0000-0000-000000000000.tmp`), "half");
@@ -77,15 +77,15 @@ test("an expired picture is gone, also after a restart, and a crash's draft is c
   assert.ok(!names.some((name) => name.endsWith(".tmp")));
 });
 
-test("nothing is left behind when a picture cannot be written", async (t) => {
+test("nothing is left behind when an image cannot be written", async (t) => {
   const directory = await folder(t);
   const store = await createDirectoryStore({ directory });
   await rm(directory, { recursive: true });
   await writeFile(directory, "a file where the folder was");
-  await assert.rejects(store.put(picture(1)), /ENOTDIR|EEXIST/);
+  await assert.rejects(store.put(image(1)), /ENOTDIR|EEXIST/);
 });
 
-test("a full disk is told as such, leaves nothing behind, and the next picture is kept when there is room", async (t) => {
+test("a full disk is told as such, leaves nothing behind, and the next image is kept when there is room", async (t) => {
   const directory = await folder(t);
   const store = await createDirectoryStore({ directory });
   const file = await open(join(directory, "any"), "w");
@@ -93,25 +93,25 @@ test("a full disk is told as such, leaves nothing behind, and the next picture i
   await rm(join(directory, "any"));
   const full = Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
   const write = t.mock.method(Object.getPrototypeOf(file), "writeFile", () => Promise.reject(full));
-  await assert.rejects(store.put(picture(1)), (error) => {
+  await assert.rejects(store.put(image(1)), (error) => {
     assert.ok(error instanceof StoreFullError);
     assert.equal(error.cause, full);
     return true;
   });
   assert.deepEqual(await readdir(directory), []);
   write.mock.restore();
-  assert.ok(await store.get(await store.put(picture(1))));
+  assert.ok(await store.get(await store.put(image(1))));
 });
 
 test("a folder that was removed is made again", async (t) => {
   const directory = await folder(t);
   const store = await createDirectoryStore({ directory });
   await rm(directory, { recursive: true });
-  const name = await store.put(picture(1));
+  const name = await store.put(image(1));
   assert.ok(await store.get(name));
 });
 
-test("what only looks like a picture stops no start and is not served", async (t) => {
+test("what only looks like an image stops no start and is not served", async (t) => {
   const directory = await folder(t);
   const names = ["0", "1", "2", "3"].map((digit) => `${digit.repeat(32)}.png`);
   const [empty = "", link = "", broken = "", sub = ""] = names;
@@ -124,22 +124,22 @@ test("what only looks like a picture stops no start and is not served", async (t
   for (const name of names) {
     assert.equal(await store.get(name), undefined);
   }
-  const own = await store.put(picture(9));
+  const own = await store.put(image(9));
   await rm(join(directory, own));
   await symlink(join(directory, "secret"), join(directory, own));
   assert.equal(await store.get(own), undefined);
 });
 
-test("a picture that is put again while it has to go stays", async (t) => {
+test("an image that is put again while it has to go stays", async (t) => {
   const store = await createDirectoryStore({ directory: await folder(t), maxBytes: 250 });
   for (let round = 0; round < 50; round++) {
-    const names = await Promise.all([1, 2, 3, 1, 2, 3].map((fill) => store.put(picture(fill))));
+    const names = await Promise.all([1, 2, 3, 1, 2, 3].map((fill) => store.put(image(fill))));
     const found = await Promise.all([...new Set(names)].map((name) => store.get(name)));
     assert.equal(found.filter((image) => image !== undefined).length, 2, `round ${round}`);
   }
 });
 
-test("nonsense bounds are refused with the value", async (t) => {
+test("nonsense bounds are rejected with the value", async (t) => {
   const directory = await folder(t);
   await assert.rejects(
     createDirectoryStore({ directory, maxBytes: 0 }),
@@ -148,10 +148,10 @@ test("nonsense bounds are refused with the value", async (t) => {
   await assert.rejects(createDirectoryStore({ directory, maxAgeMs: Number.NaN }), /maxAgeMs .* got NaN/);
 });
 
-test("the route serves pictures only", async (t) => {
+test("the route serves images only", async (t) => {
   const directory = await folder(t);
   const store = await createDirectoryStore({ directory });
-  const name = await store.put(picture(7));
+  const name = await store.put(image(7));
   const route = createImageRoute(store);
   const server = createServer((request, response) => {
     if (!route(request, response)) {

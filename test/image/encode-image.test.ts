@@ -42,7 +42,7 @@ for (const format of ["jpeg", "webp"] as const) {
   });
 }
 
-test("pixels of the wrong length are refused with the numbers", async () => {
+test("pixels of the wrong length are rejected with the numbers", async () => {
   await assert.rejects(
     encodeImage({ data: new Uint8Array(10), width: 2, height: 2 }, "png"),
     /2×2 need 12 bytes, got 10/,

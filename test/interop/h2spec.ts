@@ -72,7 +72,7 @@ async function runAgainst(program: string, report: string, served: Served, tls: 
 
 async function serveApp(tls: Tls | undefined): Promise<Served> {
   const app = createApp({ ...appOptions("h2spec-server"), services: [], routes() {} });
-  const material = tls === undefined ? undefined : reloadTlsMaterial(tls, { onRefused() {} });
+  const material = tls === undefined ? undefined : reloadTlsMaterial(tls, { onRejected() {} });
   const running = await app.serve({ port: 0, ...(material && { tls: { material } }) });
   return {
     port: running.port,

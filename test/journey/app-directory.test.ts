@@ -32,7 +32,7 @@ async function startWorker(t: TestContext, engine: ManagedEngine, options: Parti
 /** A pipeline with a file of apps; `write` resolves when the pipeline has read it. */
 async function startPipeline(t: TestContext, path: string, apps: object) {
   await replaceFile(path, JSON.stringify(apps));
-  const directory = reloadAppsFile(path, { onRefused: (error) => t.diagnostic(String(error)), intervalMs: 10 });
+  const directory = reloadAppsFile(path, { onRejected: (error) => t.diagnostic(String(error)), intervalMs: 10 });
   let changed = () => {};
   directory.onChange(() => changed());
   const pipeline = await createPipelineApp({ directory, telemetry: testTelemetry(t, pipelineName), logger }).serve({
@@ -71,7 +71,7 @@ suite("a pipeline whose file of apps changes", async () => {
 
     await write({ default: "a/first", apps: { "a/first": target(other.port) } });
     await client.generate({ prompt: "a heart" });
-    assert.deepEqual([held.engine.paintings, engine.paintings], [1, 1]);
+    assert.deepEqual([held.engine.generations, engine.generations], [1, 1]);
     const gone = await failure(client.generate({ prompt: "a heart", workerApp: "a/second" }));
     assert.equal(gone.code, Code.NotFound);
     assert.equal(gone.rawMessage, "no such app; the apps are a/first");
@@ -80,16 +80,16 @@ suite("a pipeline whose file of apps changes", async () => {
     held.release();
     assert.equal((await running).image?.contentType, "image/png");
     await client.generate({ prompt: "a heart" });
-    assert.deepEqual([held.engine.paintings, engine.paintings], [1, 2]);
+    assert.deepEqual([held.engine.generations, engine.generations], [1, 2]);
   });
 
   test("shows each app the certificate that stands there, and checks the server's name", async (t) => {
     const authority = await createAuthority();
     const ca = await replaceFile(join(folder, "ca.crt"), authority.cert);
-    const alternatives = [{ type: "dns", value: "painter.internal" }] as const;
-    const server = await writeCertificate(folder, "server", await authority.issue({ name: "painter", alternatives }));
+    const alternatives = [{ type: "dns", value: "worker.internal" }] as const;
+    const server = await writeCertificate(folder, "server", await authority.issue({ name: "worker", alternatives }));
     await writeCertificate(folder, "pipeline", await authority.issue({ name: "pipeline" }));
-    const material = reloadTlsMaterial({ ...server, ca }, { onRefused() {} });
+    const material = reloadTlsMaterial({ ...server, ca }, { onRejected() {} });
     t.after(material.close);
     const worker = await startWorker(t, createFakeEngine(), { tls: { material, clientCertificate: "required" } });
     const plain = await startWorker(t, createFakeEngine());
@@ -97,9 +97,9 @@ suite("a pipeline whose file of apps changes", async () => {
     const target = `127.0.0.1:${worker.port}`;
     const { client } = await startPipeline(t, join(folder, "tls.json"), {
       apps: {
-        "a/right": { target, tls: { ...tls, serverName: "painter.internal" } },
+        "a/right": { target, tls: { ...tls, serverName: "worker.internal" } },
         "a/elsewhere": { target, tls: { ...tls, serverName: "other.internal" } },
-        "a/stranger": { target, tls: { ca: "ca.crt", serverName: "painter.internal" } },
+        "a/stranger": { target, tls: { ca: "ca.crt", serverName: "worker.internal" } },
         "a/plain": { target: `127.0.0.1:${plain.port}` },
       },
     });

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import sharp from "sharp";
-import { PaintError } from "../../src/engine/engine.js";
+import { GenerationError } from "../../src/engine/engine.js";
 import { RetryInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
 import { Delivery, ImageFormat, Stage } from "../../src/gen/throughline/v1/image_pb.js";
 import { createDirectoryStore } from "../../src/image/directory-store.js";
@@ -29,15 +29,15 @@ const codeOf = (promise: Promise<unknown>) =>
   );
 
 for (const wire of wires) {
-  test(`the same seed gives the same picture, another one another, and an absent one is drawn (${wire})`, async (t) => {
+  test(`the same seed gives the same image, another one another, and an absent one is drawn (${wire})`, async (t) => {
     const mesh = await meshFor(t, { wire });
-    const paint = (seed?: number) =>
+    const generate = (seed?: number) =>
       mesh.pipeline.generate({ prompt: "a red heart", options: seed === undefined ? {} : { seed } });
-    const [first, second, other, drawn] = [await paint(7), await paint(7), await paint(8), await paint()];
+    const [first, second, other, drawn] = [await generate(7), await generate(7), await generate(8), await generate()];
     assert.equal(first.image?.url, second.image?.url);
     assert.notEqual(first.image?.url, other.image?.url);
     assert.equal(first.seed, 7);
-    const again = await paint(drawn.seed);
+    const again = await generate(drawn.seed);
     assert.equal(again.image?.url, drawn.image?.url);
   });
 
@@ -113,7 +113,7 @@ for (const wire of wires) {
     assert.equal(held.engine.stepsRun - before, 2);
   });
 
-  test(`a full worker refuses with RetryInfo and makes no inference span (${wire})`, async (t) => {
+  test(`a full worker rejects with RetryInfo and makes no inference span (${wire})`, async (t) => {
     const held = createHeldEngine();
     const mesh = await meshFor(t, { wire, engine: held.engine, maxWaiting: 0 });
     const first = mesh.pipeline.generate({ prompt: "a" });
@@ -172,7 +172,7 @@ test("a reader that stands still holds up nobody", async (t) => {
   assert.equal(last, "result");
 });
 
-test("those who wait while the engine dies are painted when it is back", async (t) => {
+test("those who wait while the engine dies are generated when it is back", async (t) => {
   const lost = createHeldEngine();
   const mesh = await meshFor(t, { wire: "port", engine: lost.engine });
   const first = codeOf(mesh.pipeline.generate({ prompt: "a" }));
@@ -183,7 +183,7 @@ test("those who wait while the engine dies are painted when it is back", async (
       waiting.push(event.case ?? "");
       if (event.case === "queued") {
         lost.engine.setAvailable(false);
-        lost.fail(new PaintError("lost", "the engine's process died"));
+        lost.fail(new GenerationError("lost", "the engine's process died"));
       }
     }
   })();
@@ -197,7 +197,7 @@ test("those who wait while the engine dies are painted when it is back", async (
 test("a model's own limits come back as the contract's fields", async (t) => {
   const engine = createFakeEngine({
     beforeStep() {
-      throw new PaintError("unsupported", "this model takes a multiple of 32 from 32 to 256", {
+      throw new GenerationError("unsupported", "this model takes a multiple of 32 from 32 to 256", {
         field: "guidanceScale",
       });
     },
@@ -211,7 +211,7 @@ test("a model's own limits come back as the contract's fields", async (t) => {
   });
 });
 
-test("with a store, the caller of the pipeline can fetch the picture from the pipeline", async (t) => {
+test("with a store, the caller of the pipeline can fetch the image from the pipeline", async (t) => {
   const directory = await mkdtemp(join(tmpdir(), "throughline-calls-"));
   t.after(() => rm(directory, { recursive: true, force: true }));
   const mesh = await meshFor(t, { wire: "port", store: await createDirectoryStore({ directory }) });
@@ -240,7 +240,7 @@ test("with a store, the caller of the pipeline can fetch the picture from the pi
   assert.match(inline.image?.url ?? "", /^data:image\/png;base64,/);
 });
 
-test("a picture that cannot be kept is INTERNAL, and the log says why with the trace id", async (t) => {
+test("an image that cannot be kept is INTERNAL, and the log says why with the trace id", async (t) => {
   const store = { put: () => Promise.reject(new Error("no space left on the device")), get: async () => undefined };
   const log: string[] = [];
   const mesh = await meshFor(t, { wire: "port", store, onLog: (line) => log.push(line) });
@@ -254,20 +254,20 @@ test("a picture that cannot be kept is INTERNAL, and the log says why with the t
 });
 
 for (const wire of wires) {
-  test(`a full disk of pictures is UNAVAILABLE in words for callers, and only the log says where (${wire})`, async (t) => {
-    const full = new StoreFullError("no space is left in /srv/pictures");
+  test(`a full disk of images is UNAVAILABLE in words for callers, and only the log says where (${wire})`, async (t) => {
+    const full = new StoreFullError("no space is left in /srv/images");
     const store = { put: () => Promise.reject(full), get: async () => undefined };
     const log: string[] = [];
     const engine = createFakeEngine();
     const mesh = await meshFor(t, { wire, engine, store, onLog: (line) => log.push(line) });
     await assert.rejects(mesh.pipeline.generate({ prompt: "a" }), (error) => {
       assert.ok(error instanceof ConnectError);
-      const words = "the picture cannot be kept: the disk of the pictures is full";
+      const words = "the image cannot be kept: the disk of the images is full";
       assert.deepEqual([error.code, error.rawMessage], [Code.Unavailable, words]);
       return true;
     });
-    assert.equal(engine.paintings, 1);
-    assert.equal(log.filter((line) => line.includes("/srv/pictures")).length, 1);
+    assert.equal(engine.generations, 1);
+    assert.equal(log.filter((line) => line.includes("/srv/images")).length, 1);
   });
 }
 

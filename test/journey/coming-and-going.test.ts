@@ -56,11 +56,11 @@ test("all workers are restarted one after the other under load, and no request f
     engines: [busyEngine(), busyEngine(), busyEngine()],
     ports: [await steadyPort(), await steadyPort(), await steadyPort()],
   });
-  let painted = 0;
+  let generated = 0;
   let over = false;
   const failures: string[] = [];
-  const paintUnary = async () => assert.ok((await client.generate({ prompt: "a" })).image);
-  const paintStreaming = async () => {
+  const generateUnary = async () => assert.ok((await client.generate({ prompt: "a" })).image);
+  const generateStreaming = async () => {
     let last = "";
     for await (const { event } of client.generateStream({ request: { prompt: "a" } })) {
       last = event.case ?? "";
@@ -70,8 +70,8 @@ test("all workers are restarted one after the other under load, and no request f
   const load = Array.from({ length: 8 }, async (_, index) => {
     while (!over) {
       try {
-        await (index % 2 === 0 ? paintUnary() : paintStreaming());
-        painted++;
+        await (index % 2 === 0 ? generateUnary() : generateStreaming());
+        generated++;
       } catch (error) {
         failures.push(String(error));
       }
@@ -83,8 +83,8 @@ test("all workers are restarted one after the other under load, and no request f
     }
   };
   const more = (count: number) => {
-    const enough = painted + count;
-    return until(() => painted >= enough);
+    const enough = generated + count;
+    return until(() => generated >= enough);
   };
   await more(16);
   for (const worker of workers) {
@@ -92,7 +92,7 @@ test("all workers are restarted one after the other under load, and no request f
     await more(8);
     const engine = await restartWorker(t, worker.port);
     // The next one is not stopped before this one is known to be back.
-    await until(() => engine.paintings > 0);
+    await until(() => engine.generations > 0);
     await more(16);
   }
   over = true;
@@ -100,7 +100,7 @@ test("all workers are restarted one after the other under load, and no request f
   assert.deepEqual(failures, []);
 });
 
-test("a pipeline that ends in mid-stream finishes the stream, and refuses new calls with UNAVAILABLE", async (t) => {
+test("a pipeline that ends in mid-stream finishes the stream, and rejects new calls with UNAVAILABLE", async (t) => {
   const held = createHeldEngine();
   const { workers } = await startFleet(t, { engines: [held.engine] });
   const { pipeline, client } = await startPipeline(t, workers[0]?.port ?? 0);

@@ -93,7 +93,7 @@ test("each call, of one answer or of a stream, has a line with the span of its s
   assert.deepEqual([lines[0]?.trace_id, lines[1]?.trace_id], [traceId, traceId]);
 });
 
-test("a request that is refused at the door has a line of the pipeline's span, and what was sent is not in it", async (t) => {
+test("a request that is rejected at the door has a line of the pipeline's span, and what was sent is not in it", async (t) => {
   const { mesh, lines, ofCalls } = await loggedMesh(t, {});
   await assert.rejects(mesh.pipeline.generate({ prompt: "CANARY".repeat(1000) }));
   const [line, ...others] = ofCalls();

@@ -22,7 +22,7 @@ test(`${total} malformed requests get the code of their class and leave both ser
   for (let i = 0; i < 200; i++) {
     await check(malformedRequest(random, i), send);
   }
-  await paintOne(mesh.pipelineUrl);
+  await generateOne(mesh.pipelineUrl);
   const base = { files: mesh.openFiles(), liveBytes: (await mesh.report()).liveBytes };
 
   let next = 200;
@@ -34,7 +34,7 @@ test(`${total} malformed requests get the code of their class and leave both ser
     }),
   );
 
-  await paintOne(mesh.pipelineUrl);
+  await generateOne(mesh.pipelineUrl);
   send.close();
   const after = await mesh.filesDownTo(base.files);
   const { log, spans, liveBytes } = await mesh.report();
@@ -49,7 +49,7 @@ test(`${total} malformed requests get the code of their class and leave both ser
   assert.ok(!spans.includes(canary), "the canary is on a span");
 });
 
-async function paintOne(baseUrl: string): Promise<void> {
+async function generateOne(baseUrl: string): Promise<void> {
   const { image } = await createPipelineClient({ baseUrl }).generate({ prompt: "a red heart" });
   assert.match(image?.url ?? "", /^data:image\/png/);
 }

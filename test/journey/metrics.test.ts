@@ -21,7 +21,7 @@ async function startMesh(t: TestContext, options: TestMeshOptions = {}) {
   return { mesh, read };
 }
 
-test("a picture is measured at both services, and a foreign receiver gets the numbers", async (t) => {
+test("an image is measured at both services, and a foreign receiver gets the numbers", async (t) => {
   const receiver = await startOtlpReceiver();
   t.after(() => receiver.stop());
   const { mesh, read } = await startMesh(t, {
@@ -41,7 +41,7 @@ test("a picture is measured at both services, and a foreign receiver gets the nu
   const received = receiver.metrics.flat();
   const numberOf = (service: string, name: string) =>
     received.find((point) => point.service === service && point.name === name)?.value;
-  assert.equal(numberOf("text-to-image-worker", "throughline.pictures"), 1);
+  assert.equal(numberOf("text-to-image-worker", "throughline.images"), 1);
   assert.equal(numberOf("text-to-image-worker", "throughline.diffusion.steps"), 4);
   assert.equal(numberOf("text-to-image-worker", "throughline.queue.wait.duration"), 1);
   assert.equal(numberOf("text-to-image-worker", "rpc.server.call.duration"), 1);
@@ -64,7 +64,7 @@ test("no attribute holds what a caller wrote, nor an id of a trace", async (t) =
   }
 });
 
-test("refused calls are measured with their codes, and unsampled and untraced ones are measured too", async (t) => {
+test("rejected calls are measured with their codes, and unsampled and untraced ones are measured too", async (t) => {
   for (const environment of [{ OTEL_TRACES_SAMPLER: "always_off" }, { ENABLE_TRACING: "false" }]) {
     const { mesh, read } = await startMesh(t, { environment });
     await mesh.pipeline.generate({ prompt: "a red heart" });
@@ -82,7 +82,7 @@ test("refused calls are measured with their codes, and unsampled and untraced on
   }
 });
 
-test("the queue is seen while it stands, and a cancelled painting keeps its steps", async (t) => {
+test("the queue is seen while it stands, and a cancelled generation keeps its steps", async (t) => {
   const { engine, reached, release } = createHeldEngine(3);
   const { mesh, read } = await startMesh(t, { engine });
   const leave = new AbortController();
@@ -101,9 +101,9 @@ test("the queue is seen while it stands, and a cancelled painting keeps its step
   for (let event = await events.next(); event.done !== true; event = await events.next()) {
     // To its end.
   }
-  assert.deepEqual(await read(/^throughline\.(?:pictures|diffusion|queue\.length)/), {
+  assert.deepEqual(await read(/^throughline\.(?:images|diffusion|queue\.length)/), {
     "worker throughline.diffusion.steps{euler-discrete,none}": 2 + 4,
-    "worker throughline.pictures{euler-discrete,none}": 1,
+    "worker throughline.images{euler-discrete,none}": 1,
     "worker throughline.queue.length{}": 0,
   });
 });

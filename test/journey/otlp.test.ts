@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { createTestMesh } from "../../src/testing/create-test-mesh.js";
+import { dumpGenerated, generated } from "../support/generated-trace.js";
 import { startOtlpReceiver } from "../support/otlp-receiver.js";
-import { dumpPainted, painted } from "../support/painted-trace.js";
 
 for (const protocol of ["grpc", "http/protobuf"] as const) {
   test(`a foreign receiver gets the same six spans from both services, over ${protocol}`, async (t) => {
@@ -22,7 +22,7 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
     const ours = (spans: readonly { traceId: string }[]) =>
       spans.filter((span) => span.traceId === traceId).length >= 6;
     const spans = (await receiver.waitFor(ours)).filter((span) => span.traceId === traceId);
-    assert.equal(dumpPainted(spans), painted(14, 11, "Infer", "port"));
+    assert.equal(dumpGenerated(spans), generated(14, 11, "Infer", "port"));
     assert.ok(receiver.exports.length >= 2, "each service exports for itself");
     assert.deepEqual(new Set(receiver.exports.map(({ headers }) => headers["x-tenant"])), new Set(["one two"]));
   });

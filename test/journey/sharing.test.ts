@@ -24,13 +24,13 @@ async function meshFor(t: TestContext, options: TestMeshOptions): Promise<TestMe
 /** Headers of a call that an app makes for somebody. */
 const on = (digit: string) => ({ headers: { [callerHeader]: digit.repeat(32) } });
 
-const refusal = (call: Promise<unknown>): Promise<ConnectError> =>
+const rejection = (call: Promise<unknown>): Promise<ConnectError> =>
   call.then(
-    () => assert.fail("the call was not refused"),
+    () => assert.fail("the call was not rejected"),
     (error: unknown) => ConnectError.from(error),
   );
 
-test("a caller with one request is painted before all that another caller has waiting", async (t) => {
+test("a caller with one request is generated before all that another caller has waiting", async (t) => {
   const held = createHeldEngine();
   const mesh = await meshFor(t, { engine: held.engine, maxWaiting: 3 });
   const first = mesh.worker.infer({ prompt: "greedy 1" }, on("a"));
@@ -60,7 +60,7 @@ test("a caller with one request is painted before all that another caller has wa
   await untilWaiting(2);
   calls.push(watch("greedy 4", "a"));
   await untilWaiting(3);
-  const displaced = refusal(calls[2] ?? assert.fail());
+  const displaced = rejection(calls[2] ?? assert.fail());
   calls.push(watch("modest", "b"));
   const error = await displaced;
   assert.equal(error.code, Code.ResourceExhausted);
@@ -95,8 +95,8 @@ for (const mayNameCallers of [true, undefined]) {
       return running.stop({ graceMs: 0 });
     });
     const worker = createWorkerClient({ transport });
-    /** Resolves when the request waits, or is painted; `end` when it is painted. */
-    const paint = async (prompt: string, caller: string) => {
+    /** Resolves when the request waits, or is generated; `end` when it is generated. */
+    const generate = async (prompt: string, caller: string) => {
       const headers = { ...on(caller).headers, authorization: `Bearer ${key}` };
       const events = worker.inferStream({ request: { prompt } }, { headers })[Symbol.asyncIterator]();
       await events.next();
@@ -107,9 +107,9 @@ for (const mayNameCallers of [true, undefined]) {
       };
       return { end: end() };
     };
-    const requests = [await paint("greedy 1", "a")];
+    const requests = [await generate("greedy 1", "a")];
     await held.reached;
-    requests.push(await paint("greedy 2", "a"), await paint("modest", "b"));
+    requests.push(await generate("greedy 2", "a"), await generate("modest", "b"));
     held.release();
     await Promise.all(requests.map(({ end }) => end));
     const fair = ["greedy 1", "modest", "greedy 2"];
@@ -129,35 +129,35 @@ test("the worker is told by the pipeline for whom it calls", async (t) => {
     open.push(call.next());
   }
   // This test calls both from one address, so the pipeline's caller is the same, and finds no place.
-  assert.equal((await refusal(mesh.pipeline.generate({ prompt: "by pipeline" }))).code, Code.ResourceExhausted);
+  assert.equal((await rejection(mesh.pipeline.generate({ prompt: "by pipeline" }))).code, Code.ResourceExhausted);
   held.release();
   await Promise.all(open);
 });
 
-test("what the model cannot take is refused at once, whether the queue is full or the engine away", async (t) => {
+test("what the model cannot take is rejected at once, whether the queue is full or the engine away", async (t) => {
   const { limits } = createFakeEngine().info;
   const narrow = { ...limits.sizes.width, step: 32, maximum: 256 };
   const held = createHeldEngine(2, { ...limits, sizes: { ...limits.sizes, width: narrow } });
   const mesh = await meshFor(t, { engine: held.engine, maxWaiting: 0 });
   const wide = { prompt: "b", options: { width: 512 } };
-  const refused = async () => {
-    const error = await refusal(mesh.worker.infer(wide));
+  const rejected = async () => {
+    const error = await rejection(mesh.worker.infer(wide));
     assert.equal(error.code, Code.InvalidArgument);
     assert.equal(error.rawMessage, "options.width: this model takes a multiple of 32 from 64 to 256");
   };
   const first = mesh.worker.infer({ prompt: "a" });
   await held.reached;
-  assert.equal((await refusal(mesh.worker.infer({ prompt: "b" }))).code, Code.ResourceExhausted);
-  await refused();
+  assert.equal((await rejection(mesh.worker.infer({ prompt: "b" }))).code, Code.ResourceExhausted);
+  await rejected();
   assert.ok(!mesh.spans().some(({ name }) => name === "inference"));
   held.release();
   await first;
   held.engine.setAvailable(false);
-  assert.equal((await refusal(mesh.worker.infer({ prompt: "b" }))).code, Code.Unavailable);
-  await refused();
+  assert.equal((await rejection(mesh.worker.infer({ prompt: "b" }))).code, Code.Unavailable);
+  await rejected();
 });
 
-test("a call that cannot be done in time is refused at once, with the numbers", async (t) => {
+test("a call that cannot be done in time is rejected at once, with the numbers", async (t) => {
   // 100 ms of work a step, which is what the estimates are made from.
   const engine = createFakeEngine({ beforeStep: (_step, _request, signal) => delay(100, undefined, { signal }) });
   const mesh = await meshFor(t, { engine });
@@ -166,25 +166,25 @@ test("a call that cannot be done in time is refused at once, with the numbers", 
   }
   const long = { prompt: "a", options: { numInferenceSteps: 150 } };
   const before = mesh.spans().length;
-  const alone = await refusal(mesh.worker.infer(long, { timeoutMs: 8_000 }));
+  const alone = await rejection(mesh.worker.infer(long, { timeoutMs: 8_000 }));
   assert.equal(alone.code, Code.DeadlineExceeded);
-  assert.match(alone.rawMessage, /^the time ran out: painting is estimated at \d+\.\d s, and \d\.\d s are left$/);
+  assert.match(alone.rawMessage, /^the time ran out: generation is estimated at \d+\.\d s, and \d\.\d s are left$/);
   assert.equal(retryDelayMsOf(alone), undefined);
   assert.equal(mesh.spans().length, before);
 
-  const paintings = engine.paintings;
+  const generations = engine.generations;
   const controller = new AbortController();
   const running = mesh.worker.inferStream({ request: long }, { signal: controller.signal })[Symbol.asyncIterator]();
   await running.next();
   const short = { prompt: "b", options: { numInferenceSteps: 1 } };
-  const queued = await refusal(mesh.worker.infer(short, { timeoutMs: 8_000 }));
+  const queued = await rejection(mesh.worker.infer(short, { timeoutMs: 8_000 }));
   assert.equal(queued.code, Code.ResourceExhausted);
   assert.match(
     queued.rawMessage,
-    /the wait is estimated at \d+\.\d s, painting is estimated at \d\.\d s, and \d\.\d s are left$/,
+    /the wait is estimated at \d+\.\d s, generation is estimated at \d\.\d s, and \d\.\d s are left$/,
   );
   assert.ok((retryDelayMsOf(queued) ?? 0) > 0);
-  assert.equal(engine.paintings, paintings + 1);
+  assert.equal(engine.generations, generations + 1);
   controller.abort();
   await assert.rejects(async () => {
     for (;;) {

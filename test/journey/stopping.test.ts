@@ -20,7 +20,7 @@ const long = (prompt: string) => ({ prompt, options: { seed: 1, numInferenceStep
 
 describe("a call that ends early, through the pipeline to a real engine", async () => {
   const folder = await makeSdxlFolder(join(await temporaryFolder(), "model"));
-  // The second UNet run of a picture waits until a cancel has come into the engine's process.
+  // The second UNet run of an image waits until a cancel has come into the engine's process.
   await writeFile(join(folder, "gate"), "");
   const engine = await createEngineHost({
     modelFolder: folder,
@@ -39,7 +39,7 @@ describe("a call that ends early, through the pipeline to a real engine", async 
     return lines.length;
   }
 
-  /** Paints with one UNet run, after whatever the engine is at, and counts the runs before it. */
+  /** Generates with one UNet run, after whatever the engine is at, and counts the runs before it. */
   async function runsBefore(): Promise<number> {
     const { image } = await mesh.pipeline.generate({
       prompt: "b",

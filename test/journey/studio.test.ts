@@ -44,7 +44,7 @@ test("a trace is seen growing from its first header on, and has exactly the six 
     tell = resolve;
   });
   const onHeader = (headers: Headers) => tell(headers.get("traceresponse")?.split("-")[1] ?? "");
-  const painting = (async () => {
+  const generation = (async () => {
     for await (const _ of client.generateStream({ request: { prompt: "a red heart" } }, { onHeader })) {
       // To its end.
     }
@@ -65,7 +65,7 @@ test("a trace is seen growing from its first header on, and has exactly the six 
       held.release();
     }
   }
-  await painting;
+  await generation;
   assert.deepEqual([...seen.values()].map(({ name }) => name).toSorted(), contractSpans);
   assert.ok([...seen.values()].every(({ ended }) => ended));
   assert.deepEqual(stages, ["text-encoding", "denoising"]);
@@ -99,7 +99,7 @@ test("the map has both apps and the call between them, and what the studio asks 
   const { workerApps, hasTraces, traceUrlTemplate, traceBackend } = await studio.getStudio({});
   assert.deepEqual(
     [workerApps, hasTraces, traceUrlTemplate, traceBackend],
-    [["acme/painter", "acme/other"], true, "http://localhost:16686/trace/{traceId}", "Jaeger"],
+    [["acme/worker", "acme/other"], true, "http://localhost:16686/trace/{traceId}", "Jaeger"],
   );
 });
 
@@ -108,11 +108,11 @@ test("those who watch the requests learn of each, and nothing of what it asks fo
   t.after(held.release);
   const { client, studio } = await startStudioMesh(t, { engine: held.engine });
   const leaving = new AbortController();
-  const news = studio.watchRequests({}, { signal: leaving.signal })[Symbol.asyncIterator]();
+  const updates = studio.watchRequests({}, { signal: leaving.signal })[Symbol.asyncIterator]();
   const told: WatchRequestsResponse[] = [];
   const until = async (wanted: string) => {
     for (;;) {
-      const { value }: { value?: WatchRequestsResponse } = await news.next();
+      const { value }: { value?: WatchRequestsResponse } = await updates.next();
       assert.ok(value !== undefined);
       told.push(value);
       if (value.event.case === wanted) {
@@ -120,7 +120,7 @@ test("those who watch the requests learn of each, and nothing of what it asks fo
       }
     }
   };
-  const painting = (async () => {
+  const generation = (async () => {
     let traceId = "";
     const request = { prompt: "a secret heart", options: { previewInterval: 1 } };
     for await (const { event } of client.generateStream({ request })) {
@@ -132,7 +132,7 @@ test("those who watch the requests learn of each, and nothing of what it asks fo
   await until("progress");
   held.release();
   const ended = await until("ended");
-  const traceId = await painting;
+  const traceId = await generation;
   assert.ok(told.every((each) => each.traceId === traceId && each.startUnixNano === started.startUnixNano));
   assert.ok(started.event.case === "started" && started.event.value.method === "GenerateStream");
   assert.ok(ended.event.case === "ended" && ended.event.value.statusCode === "OK");
@@ -143,13 +143,13 @@ test("those who watch the requests learn of each, and nothing of what it asks fo
   );
 
   await assert.rejects(client.generate({ prompt: " \t " }));
-  const refused = await until("ended");
-  assert.ok(refused.event.case === "ended" && refused.event.value.statusCode === "INVALID_ARGUMENT");
+  const rejected = await until("ended");
+  assert.ok(rejected.event.case === "ended" && rejected.event.value.statusCode === "INVALID_ARGUMENT");
   leaving.abort();
-  await assert.rejects(news.next());
+  await assert.rejects(updates.next());
 });
 
-test("with the collector away the studio says so, and pictures are made as before", async (t) => {
+test("with the collector away the studio says so, and images are made as before", async (t) => {
   const { client, studio, stopCollector, away } = await startStudioMesh(t);
   const watching = first((options) => studio.watchTrace({ traceId: "a".repeat(32), idleMs: 600_000 }, options));
   const ended = codeOf(watching);
@@ -165,7 +165,7 @@ test("with the collector away the studio says so, and pictures are made as befor
   assert.ok((await client.generate({ prompt: "a red heart" })).image);
 });
 
-test("what the collector refuses is passed on, and so is a rule of the contract", async (t) => {
+test("what the collector rejects is passed on, and so is a rule of the contract", async (t) => {
   const { studio } = await startStudioMesh(t);
   assert.equal(await codeOf(first((options) => studio.watchTrace({ traceId: "x" }, options))), Code.InvalidArgument);
   assert.equal(await codeOf(studio.listTraces({ limit: 0 })), Code.InvalidArgument);
@@ -192,7 +192,7 @@ test("where callers are known, the studio is for them alone, each with its own a
     join(await temporaryFolder(), "callers.yaml"),
     JSON.stringify({ callers: [{ name: "guest", keys: [hashCallerKey(key)], apps: ["acme/other"] }] }),
   );
-  const callers = reloadCallersFile(callersFile, { onRefused: (error) => assert.fail(String(error)) });
+  const callers = reloadCallersFile(callersFile, { onRejected: (error) => assert.fail(String(error)) });
   t.after(() => callers.close());
   const { studio } = await startStudioMesh(t, { serve: { callers } });
   const traceId = "a".repeat(32);

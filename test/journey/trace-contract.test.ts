@@ -4,7 +4,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { createTestMesh, type TestMesh, type TestMeshOptions } from "../../src/testing/create-test-mesh.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { dumpSpans } from "../support/dump-spans.js";
-import { dumpPainted, painted } from "../support/painted-trace.js";
+import { dumpGenerated, generated } from "../support/generated-trace.js";
 
 const wires = ["memory", "port"] as const;
 
@@ -14,14 +14,14 @@ async function meshFor(t: TestContext, options: TestMeshOptions = {}): Promise<T
   return mesh;
 }
 
-const dump = (mesh: TestMesh) => dumpPainted(mesh.spans());
+const dump = (mesh: TestMesh) => dumpGenerated(mesh.spans());
 
 for (const wire of wires) {
   test(`one unary request gives exactly the six spans (${wire})`, async (t) => {
     const mesh = await meshFor(t, { wire });
     const response = await mesh.pipeline.generate({ prompt: "  a red\theart ", options: { seed: 7 } });
     await mesh.waitForTrace(response.traceId, 6);
-    assert.equal(dump(mesh), painted(14, 11, "Infer", wire));
+    assert.equal(dump(mesh), generated(14, 11, "Infer", wire));
     assert.match(response.traceId, /^[0-9a-f]{32}$/);
     assert.deepEqual(new Set(mesh.spans().map((span) => span.traceId)), new Set([response.traceId]));
   });
@@ -35,10 +35,10 @@ for (const wire of wires) {
       }
     }
     await mesh.waitForTrace(traceId, 6);
-    assert.equal(dump(mesh), painted(3, 3, "InferStream", wire));
+    assert.equal(dump(mesh), generated(3, 3, "InferStream", wire));
   });
 
-  test(`a refused request is a lone image-pipeline with its code (${wire})`, async (t) => {
+  test(`a rejected request is a lone image-pipeline with its code (${wire})`, async (t) => {
     const mesh = await meshFor(t, { wire });
     await assert.rejects(mesh.pipeline.generate({ prompt: "" }), { code: Code.InvalidArgument });
     await mesh.waitForTrace(mesh.spans()[0]?.traceId ?? "", 1);
@@ -52,7 +52,7 @@ for (const wire of wires) {
   });
 }
 
-test("a prompt that is empty once it is cleaned is refused by the pipeline", async (t) => {
+test("a prompt that is empty once it is cleaned is rejected by the pipeline", async (t) => {
   const mesh = await meshFor(t);
   await assert.rejects(mesh.pipeline.generate({ prompt: " \t\n\u0000 " }), (error) => {
     assert.ok(error instanceof ConnectError);
@@ -129,7 +129,7 @@ for (const environment of [{ ENABLE_TRACING: "false" }, { OTEL_SDK_DISABLED: "tr
   });
 }
 
-test("an error while painting is on the spans it passed, and its text is on none", async (t) => {
+test("an error while generating is on the spans it passed, and its text is on none", async (t) => {
   const engine = createFakeEngine({
     beforeStep(step) {
       if (step === 2) {

@@ -97,7 +97,7 @@ function expected(
 }
 
 for (const there of wires) {
-  // HTTP/1.1 has no full duplex, and Connect refuses it.
+  // HTTP/1.1 has no full duplex, and Connect rejects it.
   const possible = kinds.filter((kind) => there.wire !== "connect" || kind !== "bidiStream");
 
   for (const kind of possible) {
@@ -113,13 +113,13 @@ for (const there of wires) {
 
     test(`${kind} over ${there.wire}: a failure of the server is an ERROR at both ends`, async (t) => {
       const fail = () => {
-        throw new ConnectError("no painter", Code.Unavailable);
+        throw new ConnectError("no worker", Code.Unavailable);
       };
       const mesh = await pingMesh(t, echo(fail), { wire: there.wire });
       await assert.rejects(call(mesh, kind), { code: Code.Unavailable });
-      const error = ' ERROR "no painter"';
+      const error = ' ERROR "no worker"';
       const status = there.system === "grpc" ? "UNAVAILABLE" : "unavailable";
-      const event = 'event exception exception.message="no painter" exception.type="ConnectError"';
+      const event = 'event exception exception.message="no worker" exception.type="ConnectError"';
       assert.equal(
         await mesh.dump(2),
         expected(kind, there, { status, clientError: error, serverError: error, event }),
@@ -127,10 +127,10 @@ for (const there of wires) {
     });
 
     test(`${kind} over ${there.wire}: a mistake of the caller is an ERROR of the client only`, async (t) => {
-      const refuse = () => {
+      const reject = () => {
         throw new ConnectError("no such thing", Code.NotFound);
       };
-      const mesh = await pingMesh(t, echo(refuse), { wire: there.wire });
+      const mesh = await pingMesh(t, echo(reject), { wire: there.wire });
       await assert.rejects(call(mesh, kind), { code: Code.NotFound });
       const status = there.system === "grpc" ? "NOT_FOUND" : "not_found";
       const event = 'event exception exception.message="no such thing" exception.type="ConnectError"';

@@ -277,28 +277,28 @@ test("a stream that is read slowly is not taken for a forgotten one", async (t) 
 });
 
 const throwing: Interceptor = () => () => {
-  throw new ConnectError("refused on the way", Code.PermissionDenied);
+  throw new ConnectError("rejected on the way", Code.PermissionDenied);
 };
 
-test("a call refused by a later interceptor of the server is a span at both ends", async (t) => {
+test("a call rejected by a later interceptor of the server is a span at both ends", async (t) => {
   const mesh = await pingMesh(t, { unary: () => ({}) }, { serverInterceptors: [throwing] });
   await assert.rejects(mesh.client.unary({}), { code: Code.PermissionDenied });
   assert.equal(await ends(mesh, 2), "client error permission_denied\nserver unset permission_denied");
 });
 
-test("a call refused by a later interceptor of the client is a CLIENT span alone", async (t) => {
+test("a call rejected by a later interceptor of the client is a CLIENT span alone", async (t) => {
   const mesh = await pingMesh(t, { unary: () => ({}) }, { clientInterceptors: [throwing] });
   await assert.rejects(mesh.client.unary({}), { code: Code.PermissionDenied });
   assert.equal(
     await mesh.dump(1),
     text`
-      test.v1.PingService/Unary CLIENT caller ERROR "refused on the way"
+      test.v1.PingService/Unary CLIENT caller ERROR "rejected on the way"
           error.type="permission_denied"
           rpc.method="test.v1.PingService/Unary"
           rpc.status_code="permission_denied"
           rpc.system.name="connectrpc"
           server.address="in-memory"
-          event exception exception.message="refused on the way" exception.type="ConnectError"
+          event exception exception.message="rejected on the way" exception.type="ConnectError"
     `,
   );
 });

@@ -178,7 +178,7 @@ suite("throughline in a project", () => {
   test("a program compiles in Node's way, serves, calls, generates and traces", async () => {
     await project.run(process.execPath, compiler, "-p", "tsconfig.nodenext.json");
     const { trace, ...seen } = JSON.parse(
-      await project.run(process.execPath, "out/main.js", join(project.folder, "pictures")),
+      await project.run(process.execPath, "out/main.js", join(project.folder, "images")),
     );
     assert.deepEqual(seen, {
       steps: ["1/4", "2/4", "3/4", "4/4"],

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { type HistoryEntry, type HistoryStore, openHistory } from "../../src/page/picture/history.js";
+import { type HistoryEntry, type HistoryStore, openHistory } from "../../src/page/image/history.js";
 import { emptyForm } from "../../src/page/request/request-form.js";
 
-function entry(paintedAtMs: number, bytes = 10): HistoryEntry {
+function entry(generatedAtMs: number, bytes = 10): HistoryEntry {
   return {
-    id: String(paintedAtMs),
-    paintedAtMs,
+    id: String(generatedAtMs),
+    generatedAtMs,
     form: emptyForm,
     seed: 7,
     model: "fake",
@@ -17,7 +17,7 @@ function entry(paintedAtMs: number, bytes = 10): HistoryEntry {
     width: 64,
     height: 64,
     contentType: "image/png",
-    picture: new Blob(["x".repeat(bytes)]),
+    image: new Blob(["x".repeat(bytes)]),
     thumbnail: new Blob([]),
   };
 }
@@ -67,8 +67,8 @@ test("clearing leaves nothing", async () => {
 });
 
 test("a browser that keeps nothing has a history all the same", async () => {
-  const refuse = () => Promise.reject(new Error("not in a private window"));
-  const history = await openHistory({ store: { load: refuse, save: refuse, remove: refuse } });
+  const reject = () => Promise.reject(new Error("not in a private window"));
+  const history = await openHistory({ store: { load: reject, save: reject, remove: reject } });
   await history.add(entry(1));
   assert.deepEqual(ids(history.entries.value), ["1"]);
 });

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Stage } from "../../src/contracts/contracts.js";
-import type { Running } from "../../src/page/request/painting.js";
-import { phaseWords, progressDetail, spokenProgress } from "../../src/page/request/progress-words.js";
+import type { Running } from "../../src/page/request/generation.js";
+import { phaseLabel, progressDetail, progressText } from "../../src/page/request/progress-words.js";
 
 const sent: Running = {
   kind: "running",
@@ -24,26 +24,26 @@ const at = (stage: Stage, step = 0, totalSteps = 0): Running => ({
 });
 
 test("a request that waits says where it stands and for how long, as far as that is known", () => {
-  assert.equal(phaseWords(queued(2, 0)), "Waiting: 2 before you");
-  assert.equal(phaseWords(queued(0, 0)), "Waiting: next in line");
+  assert.equal(phaseLabel(queued(2, 0)), "Waiting: 2 before you");
+  assert.equal(phaseLabel(queued(0, 0)), "Waiting: next in line");
   assert.equal(progressDetail(queued(2, 0), undefined), "");
   assert.equal(progressDetail(queued(2, 3400), undefined), "begins in about 3 s");
 });
 
-test("a painting says its step and the time that is left", () => {
-  assert.equal(phaseWords(at(Stage.DENOISING, 5, 20)), "Painting");
+test("a generation says its step and the time that is left", () => {
+  assert.equal(phaseLabel(at(Stage.DENOISING, 5, 20)), "Generation");
   assert.equal(progressDetail(at(Stage.DENOISING, 5, 20), undefined), "step 5 of 20");
   assert.equal(progressDetail(at(Stage.DENOISING, 5, 20), 2600), "step 5 of 20, about 3 s left");
   assert.equal(progressDetail(at(Stage.VAE_DECODE, 20, 20), undefined), "");
-  assert.equal(phaseWords(at(99 as Stage)), "Working", "a stage of a newer service");
+  assert.equal(phaseLabel(at(99 as Stage)), "Working", "a stage of a newer service");
 });
 
-test("a screen reader hears three things of a painting on its way", () => {
+test("a screen reader hears three things of a generation on its way", () => {
   const heard = [
     sent,
     queued(1, 0),
     at(Stage.TEXT_ENCODING),
     ...Array.from({ length: 21 }, (_, step) => at(Stage.DENOISING, step, 20)),
-  ].map(spokenProgress);
-  assert.deepEqual([...new Set(heard)], ["", "Waiting: 1 before you", "Painting", "Half done"]);
+  ].map(progressText);
+  assert.deepEqual([...new Set(heard)], ["", "Waiting: 1 before you", "Generation", "Half done"]);
 });

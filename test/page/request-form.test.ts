@@ -3,7 +3,7 @@ import test from "node:test";
 import { Delivery, Scheduler } from "../../src/contracts/contracts.js";
 import { checkForm, emptyForm, fieldFor, numberRules, requestOf } from "../../src/page/request/request-form.js";
 
-test("an empty field is left to the model, and the picture comes inside the answer", () => {
+test("an empty field is left to the model, and the image comes inside the answer", () => {
   assert.deepEqual(requestOf({ ...emptyForm, prompt: "a red heart" }), {
     prompt: "a red heart",
     workerApp: "",
@@ -40,7 +40,7 @@ test("what is said is sent, 0 too", () => {
   });
 });
 
-test("each field that the contract would refuse is named, with what it takes", () => {
+test("each field that the contract would reject is named, with what it takes", () => {
   const wrong = checkForm({
     ...emptyForm,
     prompt: " ",
@@ -52,7 +52,7 @@ test("each field that the contract would refuse is named, with what it takes", (
     seed: "-1",
   });
   assert.deepEqual(Object.fromEntries(wrong), {
-    prompt: "Say what to paint.",
+    prompt: "Say what to generate.",
     negativePrompt: "2001 characters are too many: at most 2000 are taken.",
     width: "A multiple of 8 from 64 to 2048.",
     height: "A multiple of 8 from 64 to 2048.",
@@ -67,7 +67,7 @@ test("a form at the limits can be sent", () => {
   assert.equal(checkForm({ ...form, seed: String(numberRules.seed.max) }).size, 0);
 });
 
-test("what is no number is refused", () => {
+test("what is no number is rejected", () => {
   assert.deepEqual([...checkForm({ ...emptyForm, prompt: "x", steps: "many", seed: "NaN" }).keys()], ["steps", "seed"]);
 });
 

@@ -25,7 +25,7 @@ test("what the model decides does not stand in a link", () => {
 
 test("a fragment that asks for nothing is none", () => {
   assert.equal(formFromFragment(""), undefined);
-  assert.equal(formFromFragment("#picture"), undefined);
+  assert.equal(formFromFragment("#image"), undefined);
   assert.equal(formFromFragment("#constructor=1&__proto__=2"), undefined);
 });
 

@@ -6,12 +6,12 @@ import { effect, type ReadonlySignal } from "@preact/signals";
 import { createPipelineClient } from "../../src/client/client.js";
 import { ImagePipelineService, Stage } from "../../src/contracts/contracts.js";
 import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
-import { openHistory } from "../../src/page/picture/history.js";
+import { openHistory } from "../../src/page/image/history.js";
 import { createStudio, type Studio } from "../../src/page/shell/studio.js";
 
 const traceId = "4e59a70947e16460dd0641a9b92f3047";
-const picture = "data:image/png;base64,AAAA";
-const result = { image: { url: picture, width: 64, height: 64 }, seed: 7, traceId, model: "fake" };
+const image = "data:image/png;base64,AAAA";
+const result = { image: { url: image, width: 64, height: 64 }, seed: 7, traceId, model: "fake" };
 
 /** A studio over services that are made for the test. */
 async function studioOver(routes: (router: ConnectRouter) => void): Promise<Studio> {
@@ -43,7 +43,7 @@ function when<T>(signal: ReadonlySignal<T>, fits: (value: T) => boolean): Promis
   });
 }
 
-test("a picture is told as it forms, and is kept with its seed and its trace", async () => {
+test("an image is told as it forms, and is kept with its seed and its trace", async () => {
   const studio = await studioOver((router) => {
     router.service(ImagePipelineService, {
       async *generateStream(_, { responseHeader }) {
@@ -78,7 +78,7 @@ test("a picture is told as it forms, and is kept with its seed and its trace", a
   });
   const kinds: string[] = [];
   effect(() => {
-    const state = studio.painting.state.value;
+    const state = studio.generation.state.value;
     kinds.push(
       state.kind === "running"
         ? `${state.phase.kind} ${state.step}/${state.totalSteps} ${state.preview?.bytes}`
@@ -88,14 +88,14 @@ test("a picture is told as it forms, and is kept with its seed and its trace", a
   studio.connection.start();
   await when(studio.connection.state, ({ kind }) => kind === "live");
   studio.edit("prompt", "a red heart");
-  studio.paint();
+  studio.generate();
   const entry = await when(studio.shown, (shown) => shown !== undefined);
   assert.deepEqual(kinds, ["idle", "sent 0/0 undefined", "queued 0/0 undefined", "stage 1/2 1", "stage 2/2 2", "done"]);
   assert.deepEqual(
     [entry?.seed, entry?.form.seed, entry?.form.prompt, entry?.traceId],
     [7, "7", "a red heart", traceId],
   );
-  assert.equal(studio.form.value.seed, "", "the next picture draws its own seed");
+  assert.equal(studio.form.value.seed, "", "the next image draws its own seed");
   const trace = await when(studio.traces.trace, (watched) => watched?.watching === false);
   assert.deepEqual(
     trace?.spans.map(({ spanId, endUnixNano }) => [spanId, endUnixNano]),
@@ -119,13 +119,13 @@ test("cancel ends the service's call", async () => {
     });
   });
   studio.edit("prompt", "a red heart");
-  studio.paint();
-  await when(studio.painting.state, (state) => state.kind === "running" && state.step === 5);
+  studio.generate();
+  await when(studio.generation.state, (state) => state.kind === "running" && state.step === 5);
   studio.cancel();
-  const state = studio.painting.state.value;
+  const state = studio.generation.state.value;
   assert.ok(state.kind === "cancelled" && state.running.step === 5);
   await callEnded;
-  assert.equal(studio.painting.state.value.kind, "cancelled");
+  assert.equal(studio.generation.state.value.kind, "cancelled");
 });
 
 test("a collector that is away is not told as a lost service", async () => {
@@ -166,20 +166,20 @@ test("a request that failed because the service was away is forgotten when it is
   const lost = await when(studio.connection.state, ({ kind }) => kind === "lost");
   assert.ok(lost.kind === "lost" && lost.part === "service");
   studio.edit("prompt", "a red heart");
-  studio.paint();
-  const failed = await when(studio.painting.state, ({ kind }) => kind === "failed");
+  studio.generate();
+  const failed = await when(studio.generation.state, ({ kind }) => kind === "failed");
   assert.ok(failed.kind === "failed" && failed.trouble.connectionLost);
   away = false;
   studio.connection.retry();
-  await when(studio.painting.state, ({ kind }) => kind === "idle");
-  studio.paint();
-  await when(studio.painting.state, ({ kind }) => kind === "failed");
-  studio.painting.forget();
-  assert.equal(studio.painting.state.value.kind, "idle");
+  await when(studio.generation.state, ({ kind }) => kind === "idle");
+  studio.generate();
+  await when(studio.generation.state, ({ kind }) => kind === "failed");
+  studio.generation.forget();
+  assert.equal(studio.generation.state.value.kind, "idle");
   studio.connection.stop();
 });
 
-test("a service that ends a request without a picture is a trouble that is told", async () => {
+test("a service that ends a request without an image is a trouble that is told", async () => {
   const studio = await studioOver((router) => {
     router.service(ImagePipelineService, {
       async *generateStream() {
@@ -188,24 +188,24 @@ test("a service that ends a request without a picture is a trouble that is told"
     });
   });
   studio.edit("prompt", "a red heart");
-  studio.paint();
-  const state = await when(studio.painting.state, ({ kind }) => kind !== "running");
+  studio.generate();
+  const state = await when(studio.generation.state, ({ kind }) => kind !== "running");
   assert.ok(state.kind === "failed", state.kind);
-  assert.match(state.trouble.title, /without a picture/);
+  assert.match(state.trouble.title, /without an image/);
   assert.notEqual(state.trouble.advice, "");
 });
 
-test("a form that the contract would refuse is not sent, and its words go when it is mended", async () => {
+test("a form that the contract would reject is not sent, and its words go when it is mended", async () => {
   const studio = await studioOver(() => {});
   studio.edit("width", "100");
-  studio.paint();
+  studio.generate();
   assert.deepEqual([...studio.wrong.value.keys()], ["prompt", "width"]);
-  assert.equal(studio.painting.state.value.kind, "idle");
+  assert.equal(studio.generation.state.value.kind, "idle");
   studio.edit("width", "104");
   assert.deepEqual([...studio.wrong.value.keys()], ["prompt"]);
 });
 
-test("again keeps the seed of a picture, vary does not, and lock keeps it for the next", async () => {
+test("again keeps the seed of an image, vary does not, and lock keeps it for the next", async () => {
   const seeds: (number | undefined)[] = [];
   const studio = await studioOver((router) => {
     router.service(ImagePipelineService, {
@@ -215,15 +215,15 @@ test("again keeps the seed of a picture, vary does not, and lock keeps it for th
       },
     });
   });
-  const painted = (count: number) => when(studio.history.entries, (entries) => entries.length === count);
+  const generated = (count: number) => when(studio.history.entries, (entries) => entries.length === count);
   studio.edit("prompt", "a red heart");
-  studio.paint();
-  const [first] = await painted(1);
+  studio.generate();
+  const [first] = await generated(1);
   assert.ok(first !== undefined);
-  studio.repaint(first, "same");
-  await painted(2);
-  studio.repaint(first, "other");
-  await painted(3);
+  studio.regenerate(first, "same");
+  await generated(2);
+  studio.regenerate(first, "other");
+  await generated(3);
   studio.lockSeed(true);
   assert.equal(studio.form.value.seed, "99");
   studio.lockSeed(false);
@@ -231,7 +231,7 @@ test("again keeps the seed of a picture, vary does not, and lock keeps it for th
   assert.deepEqual(seeds, [undefined, 99, undefined]);
 });
 
-test("the newest traces are listed with each news of the map", async () => {
+test("the newest traces are listed with each updates of the map", async () => {
   const limits: (number | undefined)[] = [];
   let changeMap = () => {};
   const mapChanged = new Promise<void>((resolve) => {
@@ -342,12 +342,12 @@ test("a service that wants a key is asked again when there is one", async () => 
   studio.connection.start();
   await when(studio.needsKey, (needed) => needed);
   studio.edit("prompt", "a red heart");
-  studio.paint();
-  await when(studio.painting.state, ({ kind }) => kind === "failed");
+  studio.generate();
+  await when(studio.generation.state, ({ kind }) => kind === "failed");
   keyed = true;
   studio.keyChanged();
   await when(studio.connection.state, ({ kind }) => kind === "live");
-  await when(studio.painting.state, ({ kind }) => kind === "done");
+  await when(studio.generation.state, ({ kind }) => kind === "done");
   assert.equal(studio.needsKey.value, false);
   studio.connection.stop();
 });

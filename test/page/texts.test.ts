@@ -3,12 +3,12 @@ import test from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import { CallFiguresSchema } from "../../src/gen/throughline/studio/v1/studio_pb.js";
-import { bytesOfDataUri } from "../../src/page/picture/history.js";
-import { traceIdOf } from "../../src/page/request/painting.js";
-import { pictureFileName } from "../../src/page/request/request-form.js";
+import { bytesOfDataUri } from "../../src/page/image/history.js";
+import { traceIdOf } from "../../src/page/request/generation.js";
+import { imageFileName } from "../../src/page/request/request-form.js";
 import { backOffMs } from "../../src/page/service/connection.js";
 import {
-  askedWords,
+  askedText,
   figuresText,
   formatAge,
   formatDuration,
@@ -39,10 +39,10 @@ test("durations have three digits, guesses and ages are whole", () => {
 });
 
 test("a file name says the prompt and the seed, and is never a path", () => {
-  assert.equal(pictureFileName("A red heart, 3D!", 7, "image/png"), "a-red-heart-3d-seed-7.png");
-  assert.equal(pictureFileName("../../etc/passwd", 0, "image/webp"), "etc-passwd-seed-0.webp");
-  assert.equal(pictureFileName("😀", 1, "image/jpeg"), "image-cb31c4b8-seed-1.jpg");
-  assert.equal(pictureFileName("word ".repeat(400), 1, "image/png").length <= 60 + "-seed-1.png".length, true);
+  assert.equal(imageFileName("A red heart, 3D!", 7, "image/png"), "a-red-heart-3d-seed-7.png");
+  assert.equal(imageFileName("../../etc/passwd", 0, "image/webp"), "etc-passwd-seed-0.webp");
+  assert.equal(imageFileName("😀", 1, "image/jpeg"), "image-cb31c4b8-seed-1.jpg");
+  assert.equal(imageFileName("word ".repeat(400), 1, "image/png").length <= 60 + "-seed-1.png".length, true);
 });
 
 test("a data URI gives its bytes, another URL none", () => {
@@ -93,7 +93,7 @@ test("figures in words leave out what is none", () => {
   assert.deepEqual(told({}), { rate: "0.8 per min", latency: "1.20 s, p95 1.60 s", errors: "", running: "" });
   assert.deepEqual([told({ errorCount: 1 }).errors, told({ running: 2 }).running], ["1 error", "2 running"]);
   assert.deepEqual(figuresText(undefined), { rate: "", latency: "", errors: "", running: "" });
-  assert.equal(askedWords(create(CallFiguresSchema, figures)), "0.8 per min, 1.20 s");
-  assert.equal(askedWords(create(CallFiguresSchema, { ...figures, errorCount: 2, running: 1 })), "2 errors, 1 running");
-  assert.equal(askedWords(undefined), "nothing lately");
+  assert.equal(askedText(create(CallFiguresSchema, figures)), "0.8 per min, 1.20 s");
+  assert.equal(askedText(create(CallFiguresSchema, { ...figures, errorCount: 2, running: 1 })), "2 errors, 1 running");
+  assert.equal(askedText(undefined), "nothing lately");
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { timeLeftMs } from "../../src/page/request/painting.js";
+import { timeLeftMs } from "../../src/page/request/generation.js";
 
 const marks = (...times: number[]) => times.map((atMs, step) => ({ step, atMs }));
 

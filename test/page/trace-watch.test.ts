@@ -11,10 +11,10 @@ import {
 import { createTraceWatch, isGrowing, type TraceWatch } from "../../src/page/trace/trace-watch.js";
 
 const traceId = "4e59a70947e16460dd0641a9b92f3047";
-type News = AsyncIterable<MessageInitShape<typeof WatchTraceResponseSchema>>;
+type Updates = AsyncIterable<MessageInitShape<typeof WatchTraceResponseSchema>>;
 
 /** A watch over the streams of a service, one after another, without the pauses between them. */
-function watchOver(t: TestContext, streams: readonly (() => News)[]) {
+function watchOver(t: TestContext, streams: readonly (() => Updates)[]) {
   t.mock.method(globalThis, "setTimeout", (resolve: () => void) => queueMicrotask(resolve));
   let calls = 0;
   const transport = createRouterTransport(({ service }) => {
@@ -52,11 +52,11 @@ async function shownBy(watch: TraceWatch): Promise<string[]> {
 }
 
 // biome-ignore lint/correctness/useYield: it fails before it has any.
-async function* away(): News {
+async function* away(): Updates {
   throw new ConnectError("away", Code.Unavailable);
 }
 
-async function* lost(): News {
+async function* lost(): Updates {
   yield {
     spans: [
       { traceId, spanId: "a" },
@@ -66,18 +66,18 @@ async function* lost(): News {
   throw new ConnectError("lost", Code.Unavailable);
 }
 
-async function* whole(): News {
+async function* whole(): Updates {
   yield { spans: [{ traceId, spanId: "a" }] };
   yield { spans: [{ traceId, spanId: "c" }] };
 }
 
-test("spans stay while the watching begins anew, until there is news", async (t) => {
+test("spans stay while the watching begins anew, until there is updates", async (t) => {
   const { watch } = watchOver(t, [lost, away, whole]);
   assert.deepEqual(await shownBy(watch), [" …", "a,b …", "a …", "a,c …", "a,c"]);
 });
 
 test("spans stay where the collector that came back knows nothing of them", async (t) => {
-  const { watch } = watchOver(t, [lost, async function* (): News {}]);
+  const { watch } = watchOver(t, [lost, async function* (): Updates {}]);
   assert.deepEqual(await shownBy(watch), [" …", "a,b …", "a,b"]);
 });
 
@@ -87,22 +87,22 @@ test("five failures in a row end the watching", async (t) => {
   assert.equal(calls(), 5);
 });
 
-test("news between failures begins their count anew", async (t) => {
+test("updates between failures begins their count anew", async (t) => {
   const { watch } = watchOver(t, [away, away, away, away, lost, away, away, away, whole]);
   assert.deepEqual(await shownBy(watch), [" …", "a,b …", "a …", "a,c …", "a,c"]);
 });
 
 test("a key that is not taken ends the watching at once", async (t) => {
-  const refused = () => {
+  const rejected = () => {
     throw new ConnectError("no key", Code.Unauthenticated);
   };
-  const { watch, calls } = watchOver(t, [refused]);
+  const { watch, calls } = watchOver(t, [rejected]);
   assert.deepEqual(await shownBy(watch), [" …", ""]);
   assert.equal(calls(), 1);
 });
 
 test("the services' clock may be ahead by a minute; a span that says more is not believed", async (t) => {
-  const ends = (...endsMs: readonly bigint[]): (() => News) =>
+  const ends = (...endsMs: readonly bigint[]): (() => Updates) =>
     async function* () {
       yield { spans: endsMs.map((ms) => ({ traceId, spanId: String(ms), endUnixNano: ms * 1_000_000n })) };
     };
@@ -111,7 +111,7 @@ test("the services' clock may be ahead by a minute; a span that says more is not
   assert.equal(watch.aheadMs.value, 250);
 });
 
-test("a trace without news from the service does not grow on, and does not claim to run", () => {
+test("a trace without updates from the service does not grow on, and does not claim to run", () => {
   const ended = create(SpanSchema, { spanId: "a", endUnixNano: 2n });
   const open = create(SpanSchema, { spanId: "b" });
   const grows = (watching: boolean, isLive: boolean) => isGrowing({ traceId, spans: [ended, open], watching }, isLive);

@@ -26,7 +26,7 @@ function span(
   });
 }
 
-const picture = [
+const image = [
   span("upload", "inference", 90, 95),
   span("inference", "root", 10, 96),
   span("call", "root", 5, 98),
@@ -36,7 +36,7 @@ const picture = [
 ];
 
 test("parents stand before their children, children in the order of their beginnings", () => {
-  const { rows, durationMs, running } = layOutWaterfall(picture, startMs + 100);
+  const { rows, durationMs, running } = layOutWaterfall(image, startMs + 100);
   assert.deepEqual(
     rows.map(({ span: { name }, depth, place, places, parentRow }) => [name, depth, `${place}/${places}`, parentRow]),
     [
@@ -53,7 +53,7 @@ test("parents stand before their children, children in the order of their beginn
 });
 
 test("bars and events are to scale", () => {
-  const diffusion = layOutWaterfall(picture, startMs + 100).rows[4];
+  const diffusion = layOutWaterfall(image, startMs + 100).rows[4];
   assert.ok(diffusion !== undefined);
   assert.equal(diffusion.startShare, 0.12);
   assert.ok(Math.abs(diffusion.widthShare - 0.76) < 1e-9);

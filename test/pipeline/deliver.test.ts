@@ -25,17 +25,17 @@ for (const image of [
   { data: bytes, contentType: "image/svg+xml" },
   { data: bytes, contentType: "" },
 ]) {
-  test(`a worker's picture cannot be ${JSON.stringify(image)}`, async () => {
+  test(`a worker's image cannot be ${JSON.stringify(image)}`, async () => {
     await assert.rejects(given(image), (error) => {
       assert.ok(error instanceof ConnectError);
-      assert.deepEqual([error.code, error.rawMessage], [Code.Internal, "the worker answered without a picture"]);
+      assert.deepEqual([error.code, error.rawMessage], [Code.Internal, "the worker answered without an image"]);
       return true;
     });
   });
 }
 
 for (const url of ["http://127.0.0.1:1/x.png", "https://host/x", "data:image/png;base64,iVBORw0KGgo="]) {
-  test(`a worker's picture can be ${url}`, async () => assert.equal((await given({ url })).url, url));
+  test(`a worker's image can be ${url}`, async () => assert.equal((await given({ url })).url, url));
 }
 
 test("an image reaches the caller as it asks for it, whether the worker sent bytes or a data: URI", async () => {

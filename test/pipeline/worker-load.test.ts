@@ -6,10 +6,10 @@ import { InferResponseSchema, InferStreamResponseSchema } from "../../src/gen/th
 import type { LoadReport } from "../../src/mesh/balance/replica-load.js";
 import { loadOfWorker } from "../../src/pipeline/pipeline-app.js";
 
-const painted = { timings: { queueMs: 400, totalMs: 1_000 } };
+const generated = { timings: { queueMs: 400, totalMs: 1_000 } };
 
-test("an answer tells how long the worker painted, without the wait before", () => {
-  assert.deepEqual(loadOfWorker(create(InferResponseSchema, painted)), { serviceMs: 600 });
+test("an answer tells how long the worker generated, without the wait before", () => {
+  assert.deepEqual(loadOfWorker(create(InferResponseSchema, generated)), { serviceMs: 600 });
   assert.equal(loadOfWorker(create(InferResponseSchema)), undefined);
 });
 
@@ -20,7 +20,7 @@ const events: readonly (readonly [
   [{ case: "queued", value: { position: 0 } }, { ahead: 1 }],
   [{ case: "queued", value: { position: 3 } }, { ahead: 4 }],
   [{ case: "progress", value: { step: 1, totalSteps: 2 } }, undefined],
-  [{ case: "result", value: painted }, { serviceMs: 600 }],
+  [{ case: "result", value: generated }, { serviceMs: 600 }],
   [{ case: "result", value: {} }, undefined],
   [{ case: undefined }, undefined],
 ];
@@ -36,7 +36,7 @@ test("a message of another kind tells nothing", () => {
 });
 
 for (const totalMs of [Number.POSITIVE_INFINITY, Number.NaN, -1, 1e300]) {
-  test(`an answer that claims a painting of ${totalMs} ms tells nothing`, () => {
+  test(`an answer that claims a generation of ${totalMs} ms tells nothing`, () => {
     assert.equal(loadOfWorker(create(InferResponseSchema, { timings: { totalMs } })), undefined);
     const event = { case: "result", value: { timings: { totalMs } } } as const;
     assert.equal(loadOfWorker(create(InferStreamResponseSchema, { event })), undefined);

@@ -216,7 +216,7 @@ for (const { what, body, headers, status } of [
     status: 413,
   },
 ]) {
-  test(`refused, and the next export goes well: ${what}`, async (t) => {
+  test(`rejected, and the next export goes well: ${what}`, async (t) => {
     const { url, store } = await startCollector(t, "http/protobuf", 1_000_000);
     const response = await post(url, body, headers);
     assert.equal(response.status, status);

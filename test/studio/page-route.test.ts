@@ -95,7 +95,7 @@ test("what a browser can unpack comes packed", async (t) => {
   }
 });
 
-test("HEAD has the headers and no body, and other methods are refused", async (t) => {
+test("HEAD has the headers and no body, and other methods are rejected", async (t) => {
   const get = await servePage(t, await pageFolder());
   const head = await get("/studio.js", { method: "HEAD" });
   assert.deepEqual([head.status, head.headers["content-length"], head.body.length], [200, String(script.length), 0]);

@@ -3,15 +3,15 @@ import { once } from "node:events";
 import { test } from "node:test";
 import { createClient, createRouterTransport } from "@connectrpc/connect";
 import { ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
-import { createRequestReporter, createRunningRequests, type RequestNews } from "../../src/studio/running-requests.js";
+import { createRequestReporter, createRunningRequests, type RequestUpdate } from "../../src/studio/running-requests.js";
 
 test("an interceptor reports each call's progress without previews or results, and how it ended", async () => {
   const requests = createRunningRequests();
-  const heard: RequestNews[] = [];
+  const heard: RequestUpdate[] = [];
   const leaving = new AbortController();
   const watching = (async () => {
-    for await (const news of requests.watch(leaving.signal)) {
-      heard.push(news);
+    for await (const updates of requests.watch(leaving.signal)) {
+      heard.push(updates);
     }
   })();
   const transport = createRouterTransport(

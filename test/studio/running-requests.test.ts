@@ -1,16 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Code } from "@connectrpc/connect";
-import { createRunningRequests, type RequestNews, type RunningRequests } from "../../src/studio/running-requests.js";
+import { createRunningRequests, type RequestUpdate, type RunningRequests } from "../../src/studio/running-requests.js";
 
 const begin = (requests: RunningRequests, traceId = "") => requests.begin({ method: "GenerateStream", traceId });
 const progress = (step: number) => ({ case: "progress", value: { step } }) as const;
 
-/** Reads news, each as its kind and what it says. */
+/** Reads updates, each as its kind and what it says. */
 function reader(requests: RunningRequests) {
   const leaving = new AbortController();
-  const news = requests.watch(leaving.signal);
-  const say = ({ traceId, event }: RequestNews): string => {
+  const updates = requests.watch(leaving.signal);
+  const say = ({ traceId, event }: RequestUpdate): string => {
     switch (event?.case) {
       case "progress":
         return `${traceId} step ${event.value.step}`;
@@ -25,7 +25,7 @@ function reader(requests: RunningRequests) {
     async next(count: number): Promise<string[]> {
       const said: string[] = [];
       while (said.length < count) {
-        const { value } = await news.next();
+        const { value } = await updates.next();
         said.push(value === undefined ? "over" : say(value));
       }
       return said;
@@ -95,10 +95,10 @@ test("requests without trace ids can be told apart by when they began", async ()
   for (let i = 0; i < 100; i++) {
     begin(requests);
   }
-  const news = requests.watch(new AbortController().signal);
+  const updates = requests.watch(new AbortController().signal);
   const starts = new Set<unknown>();
   for (let i = 0; i < 100; i++) {
-    const { value } = await news.next();
+    const { value } = await updates.next();
     starts.add(value?.startUnixNano);
   }
   assert.equal(starts.size, 100);

@@ -191,7 +191,7 @@ suite("WatchTrace", () => {
     );
   });
 
-  test("refuses what is no trace id, and one watcher too many", async () => {
+  test("rejects what is no trace id, and one watcher too many", async () => {
     const { studio } = setUp();
     assert.equal(await codeOf(all(studio.watchTrace({ traceId: "x" }))), Code.InvalidArgument);
     assert.equal(await codeOf(all(studio.watchTrace({ traceId: a, idleMs: 600_001 }))), Code.InvalidArgument);

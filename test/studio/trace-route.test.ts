@@ -68,7 +68,7 @@ suite("GET /traces/<id>", () => {
     assert.equal(JSON.parse((await get(`/traces/${traceId}?spans=9&wait=20`)).text).spans.length, 1);
   });
 
-  test("refuses nonsense, and leaves other paths to others", async () => {
+  test("rejects nonsense, and leaves other paths to others", async () => {
     const cases = [
       ["/traces/", 404],
       ["/traces/0AF7651916CD43DD8448EB211C80319C", 404],

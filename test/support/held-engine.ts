@@ -1,8 +1,8 @@
-import type { PaintLimits } from "../../src/engine/engine.js";
+import type { GenerationLimits } from "../../src/engine/engine.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 
-/** A fake engine whose paintings stop before a step until they are let go or cancelled, and which says when one is there. */
-export function createHeldEngine(holdAt = 2, limits?: PaintLimits) {
+/** A fake engine whose generations stop before a step until they are let go or cancelled, and which says when one is there. */
+export function createHeldEngine(holdAt = 2, limits?: GenerationLimits) {
   const reached = deferred();
   const released = deferred();
   const begun: string[] = [];
@@ -29,11 +29,11 @@ export function createHeldEngine(holdAt = 2, limits?: PaintLimits) {
   });
   return {
     engine,
-    /** Prompts in the order in which their paintings began; pictures may be ready in another. */
+    /** Prompts in the order in which their generations began; images may be ready in another. */
     begun,
     reached: reached.promise,
     release: released.resolve,
-    /** Ends the painting that stands with an error, and lets the others go. */
+    /** Ends the generation that stands with an error, and lets the others go. */
     fail(error: Error) {
       failure = error;
       released.resolve();

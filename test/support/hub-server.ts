@@ -81,11 +81,11 @@ export async function startHub(options: HubServerOptions): Promise<HubServer> {
       return;
     }
     if (token !== undefined && request.authorization !== `Bearer ${token}`) {
-      refuse(response, 401, "RepoNotFound", "Invalid username or password.");
+      reject(response, 401, "RepoNotFound", "Invalid username or password.");
     } else if (path === `/api/models/${name}/revision/main` || path === `/api/models/${name}/revision/${hubCommit}`) {
       sendJson(response, { _id: "1", id: name, sha: hubCommit });
     } else if (path.startsWith(`/api/models/${name}/revision/`)) {
-      refuse(response, 404, "RevisionNotFound", "Invalid rev id");
+      reject(response, 404, "RevisionNotFound", "Invalid rev id");
     } else if (path === `/api/models/${name}/tree/${hubCommit}`) {
       const second = incoming.url?.includes("cursor=2");
       if (!second) {
@@ -106,7 +106,7 @@ export async function startHub(options: HubServerOptions): Promise<HubServer> {
       sendFile(response, file, request.range);
     } else {
       const entry = path.startsWith(`/${name}/`);
-      refuse(response, 404, entry ? "EntryNotFound" : "RepoNotFound", "Repository not found");
+      reject(response, 404, entry ? "EntryNotFound" : "RepoNotFound", "Repository not found");
     }
   });
 
@@ -151,7 +151,7 @@ function sendJson(response: ServerResponse, value: unknown): void {
   response.end(JSON.stringify(value));
 }
 
-function refuse(response: ServerResponse, status: number, code: string, message: string): void {
+function reject(response: ServerResponse, status: number, code: string, message: string): void {
   response.writeHead(status, { "x-error-code": code, "x-error-message": message, "content-type": "application/json" });
   response.end(JSON.stringify({ error: message }));
 }

@@ -81,28 +81,28 @@ const infer = (traceContext: Record<string, string>) =>
     create(InferRequestSchema, { prompt: "a red heart", traceContext, options: { seed: 1 } }),
   );
 
-const refused = ["400 invalid_argument"];
+const rejected = ["400 invalid_argument"];
 
 const makers: Record<string, (random: Random) => MalformedRequest> = {
   "wrong JSON type": (random) => {
     const wrong = random.pick<JsonValue>([canary, { [canary]: canary }, [canary], true, -1, 1.5, 4294967296]);
     const field = random.pick(["width", "height", "num_inference_steps", "seed", "preview_interval"]);
-    return json("wrong JSON type", { prompt: canary, options: { [field]: wrong } }, refused);
+    return json("wrong JSON type", { prompt: canary, options: { [field]: wrong } }, rejected);
   },
   "prompt of a wrong type": (random) =>
-    json("prompt of a wrong type", { prompt: random.pick<JsonValue>([5, { [canary]: 1 }, [canary], false]) }, refused),
+    json("prompt of a wrong type", { prompt: random.pick<JsonValue>([5, { [canary]: 1 }, [canary], false]) }, rejected),
   "unknown enum name": (random) =>
     json(
       "unknown enum name",
       { prompt: canary, options: { [random.pick(["scheduler", "format", "delivery"])]: canary } },
-      refused,
+      rejected,
     ),
   "broken JSON": (random) => {
     const whole = JSON.stringify({ prompt: canary, options: { width: 64 } });
-    return json("broken JSON", whole.slice(0, 1 + random.below(whole.length - 2)), refused, true);
+    return json("broken JSON", whole.slice(0, 1 + random.below(whole.length - 2)), rejected, true);
   },
   "bytes for JSON": (random) => ({
-    ...json("bytes for JSON", {}, refused),
+    ...json("bytes for JSON", {}, rejected),
     body: Uint8Array.of(0xff, ...random.bytes(1 + random.below(200))),
   }),
   "broken rule": (random) =>
@@ -120,9 +120,9 @@ const makers: Record<string, (random: Random) => MalformedRequest> = {
         { prompt: canary, options: { scheduler: 77 } },
         { prompt: " \t\n" },
       ]),
-      refused,
+      rejected,
     ),
-  "key given twice": () => json("key given twice", `{"prompt":"${canary}","prompt":"b"}`, refused, true),
+  "key given twice": () => json("key given twice", `{"prompt":"${canary}","prompt":"b"}`, rejected, true),
   "unknown app": () => json("unknown app", { prompt: canary, worker_app: `nobody/${canary}` }, ["404 not_found"]),
   "huge body": (random) =>
     json("huge body", { prompt: "x".repeat(4_194_305 + random.below(100_000)) }, ["429 resource_exhausted"]),

@@ -17,7 +17,7 @@ import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { createAuthority, replaceFile, writeCertificate } from "./certificates.js";
 
 /** App id of the worker. */
-export const securedApp = "acme/painter";
+export const securedApp = "acme/worker";
 
 /** What of a {@link startSecureMesh} may differ. */
 export interface SecureMeshOptions {
@@ -62,7 +62,10 @@ export async function startSecureMesh(options: SecureMeshOptions = {}) {
     watched.push(value);
     return value;
   };
-  const reload = { onRefused: (error: unknown) => logger.error({ reason: String(error) }, "refused"), intervalMs: 20 };
+  const reload = {
+    onRejected: (error: unknown) => logger.error({ reason: String(error) }, "rejected"),
+    intervalMs: 20,
+  };
   const material = watch(reloadTlsMaterial(serverFiles, reload));
   const telemetryOf = (serviceName: string) =>
     createTelemetry({ serviceName, environment: {}, log: logger, exporters: [collector.exporter] });

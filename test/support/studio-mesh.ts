@@ -55,8 +55,8 @@ export async function startStudioMesh(t: TestContext, options: StudioMeshOptions
   );
   const requests = createRunningRequests();
   const directory = createAppDirectory({
-    apps: { "acme/other": { target: "localhost:1" }, "acme/painter": { target: `127.0.0.1:${worker.port}` } },
-    defaultApp: "acme/painter",
+    apps: { "acme/other": { target: "localhost:1" }, "acme/worker": { target: `127.0.0.1:${worker.port}` } },
+    defaultApp: "acme/worker",
   });
   const client = createCollectorClient(collector.url);
   const ending = new AbortController();

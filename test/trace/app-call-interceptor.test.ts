@@ -22,10 +22,10 @@ interface Handlers {
   readonly events?: () => AsyncIterable<object>;
 }
 
-/** Two apps in memory: `front` calls `painter`, each with tracing of its own and the interceptors of this part. */
+/** Two apps in memory: `front` calls `worker`, each with tracing of its own and the interceptors of this part. */
 function twoApps(t: TestContext, handlers: Handlers = {}) {
   const front = testTelemetry(t, "front");
-  const painter = testTelemetry(t, "painter", { collector: front.collector });
+  const worker = testTelemetry(t, "worker", { collector: front.collector });
   const carriers: unknown[] = [];
   const routes = (router: ConnectRouter) => {
     router.service(TextToImageWorkerService, {
@@ -41,12 +41,12 @@ function twoApps(t: TestContext, handlers: Handlers = {}) {
     });
   };
   const server = createServerSpanInterceptor({
-    ...painter,
-    name: "painter",
+    ...worker,
+    name: "worker",
     services: [TextToImageWorkerService],
     parent: "ignore",
   });
-  const client = createAppCallInterceptor({ ...front, name: "call-painter", appId: "acme/painter" });
+  const client = createAppCallInterceptor({ ...front, name: "call-worker", appId: "acme/worker" });
   const transport = createRouterTransport(routes, {
     router: { interceptors: [server] },
     transport: { interceptors: [client] },
@@ -84,7 +84,7 @@ for (const code of [Code.InvalidArgument, Code.Unavailable]) {
       }),
       { code },
     );
-    const call = spans().find(({ name }) => name === "call-painter");
+    const call = spans().find(({ name }) => name === "call-worker");
     assert.equal(call?.status.code, "ERROR");
     assert.equal(call.attributes["rpc.response.status_code"], call.status.message);
     assert.deepEqual(
@@ -96,12 +96,12 @@ for (const code of [Code.InvalidArgument, Code.Unavailable]) {
 
 const tree = (method: string, code: string, error = "") => text`
   front INTERNAL front
-    call-painter CLIENT front${error}
-        app.id="acme/painter"
+    call-worker CLIENT front${error}
+        app.id="acme/worker"
         rpc.method="throughline.v1.TextToImageWorkerService/${method}"
         rpc.response.status_code="${code}"
         rpc.system.name="grpc"
-    painter SERVER painter
+    worker SERVER worker
 `;
 
 test("a unary call carries the trace in its request's body, and the called app's span is a sibling of the call's", async (t) => {
@@ -149,7 +149,7 @@ test("a stream that is ended by its signal ends its span", async (t) => {
   });
   controller.abort();
   await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
-  const call = spans().find(({ name }) => name === "call-painter");
+  const call = spans().find(({ name }) => name === "call-worker");
   assert.equal(call?.attributes["rpc.response.status_code"], "CANCELLED");
   assert.deepEqual(call.status, { code: "UNSET", message: "" });
 });
@@ -164,7 +164,7 @@ test("a call that fails says its code on the span, and throws on", async (t) => 
     inFront(() => worker.infer({ prompt: "a" })),
     { code: Code.ResourceExhausted },
   );
-  const call = spans().find(({ name }) => name === "call-painter");
+  const call = spans().find(({ name }) => name === "call-worker");
   assert.deepEqual(call?.status, { code: "ERROR", message: "RESOURCE_EXHAUSTED" });
   assert.equal(call.attributes["rpc.response.status_code"], "RESOURCE_EXHAUSTED");
 });

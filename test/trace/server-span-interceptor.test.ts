@@ -221,11 +221,11 @@ test("the span of a failed call has its code, and is an ERROR only where the ser
   assert.equal(codes.length, 16);
 });
 
-test("a request refused by a later interceptor is a lone span with its code", async (t) => {
-  const refuse: Interceptor = () => () => {
+test("a request rejected by a later interceptor is a lone span with its code", async (t) => {
+  const reject: Interceptor = () => () => {
     throw new ConnectError(`prompt: ${canary}`, Code.InvalidArgument);
   };
-  const { transport, collector } = await serve(t, {}, { interceptors: [refuse] });
+  const { transport, collector } = await serve(t, {}, { interceptors: [reject] });
   await assert.rejects(pipeline(transport).generate({ prompt: canary }));
   assert.equal(
     dumpSpans(collector.spans()),

@@ -51,10 +51,10 @@ test("an exception is recorded on the innermost span only, also when it is mappe
         throw new ConnectError("the engine process died", Code.Unavailable);
       });
     } catch (cause) {
-      throw new ConnectError("no painter", Code.Unavailable, undefined, undefined, cause);
+      throw new ConnectError("no worker", Code.Unavailable, undefined, undefined, cause);
     }
   });
-  await assert.rejects(work, /no painter/);
+  await assert.rejects(work, /no worker/);
   assert.equal(
     dumpSpans(collector.spans()),
     text`

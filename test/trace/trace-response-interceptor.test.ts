@@ -45,7 +45,7 @@ for (const wire of ["memory", "port"] as const) {
     );
   });
 
-  test(`a refused call says its trace too (${wire})`, async (t) => {
+  test(`a rejected call says its trace too (${wire})`, async (t) => {
     const mesh = await meshFor(t, { wire });
     const error = await mesh.pipeline.generate({ prompt: "" }).catch((thrown: unknown) => ConnectError.from(thrown));
     assert.ok(error instanceof ConnectError);

@@ -55,7 +55,7 @@ suite("a mesh with TLS and callers", async () => {
     keepCase: true,
   });
 
-  /** A call by @grpc/grpc-js: the prompt's picture, or the error. */
+  /** A call by @grpc/grpc-js: the prompt's image, or the error. */
   const callByGrpc = (credentials: grpc.ChannelCredentials, key?: string, request: object = { prompt: "x" }) => {
     const service = definition["throughline.v1.ImagePipelineService"] as grpc.ServiceDefinition;
     const { Generate } = service as Record<string, grpc.MethodDefinition<object, { image: { content_type: string } }>>;
@@ -85,7 +85,7 @@ suite("a mesh with TLS and callers", async () => {
   };
   const tls = grpc.credentials.createSsl(Buffer.from(ca));
 
-  test("paints for a caller with a key: @grpc/grpc-js, node:https, node:http2 and buf curl", async (t) => {
+  test("generates for a caller with a key: @grpc/grpc-js, node:https, node:http2 and buf curl", async (t) => {
     assert.equal(await callByGrpc(tls, keys.studio), "image/png");
     const answer = await post(url, { ca, ...bearer(keys.studio) });
     assert.equal(answer.status, 200);
@@ -111,7 +111,7 @@ suite("a mesh with TLS and callers", async () => {
     }
   });
 
-  test("paints for a caller with a certificate, and knows it by its name", async () => {
+  test("generates for a caller with a certificate, and knows it by its name", async () => {
     const known = await mesh.authority.issue({ name: "studio" });
     assert.equal((await post(url, { ca, ...known })).status, 200);
     const credentials = grpc.credentials.createSsl(Buffer.from(ca), Buffer.from(known.key), Buffer.from(known.cert));

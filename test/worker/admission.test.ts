@@ -13,7 +13,7 @@ import { createRandom } from "../mesh/support/random.js";
 const never = new AbortController().signal;
 const work = { unetRuns: 4, latentPixels: 64 };
 const anybody: AdmissionRequest = { caller: "anybody", work };
-const painted = { denoisingMs: 0, vaeDecodeMs: 0 };
+const generated = { denoisingMs: 0, vaeDecodeMs: 0 };
 
 function admitted(admission: Admission, request: Partial<AdmissionRequest> = {}): Slot {
   const result = admission.enter({ ...anybody, ...request });
@@ -53,19 +53,19 @@ test("turns come in the order of entering, and positions are told as they change
   assert.equal((await waiting2.next()).value?.position, 0);
   assert.equal((await waiting3.next()).value?.position, 1);
   assert.equal(admission.waiting, 2);
-  first.release(painted);
+  first.release(generated);
   assert.equal((await waiting2.next()).done, true);
   assert.equal((await waiting3.next()).value?.position, 0);
-  second.release(painted);
+  second.release(generated);
   assert.equal((await waiting3.next()).done, true);
 });
 
-test("a full queue refuses at once, with an estimate from the paintings so far", async () => {
+test("a full queue rejects at once, with an estimate from the generations so far", async () => {
   let clock = 0;
   const admission = createAdmission({ maxWaiting: 1, now: () => clock });
   const timed = admitted(admission);
   clock = 1000;
-  timed.release(painted);
+  timed.release(generated);
   admitted(admission);
   clock = 1400;
   const waiting = turnOf(admitted(admission));
@@ -73,12 +73,12 @@ test("a full queue refuses at once, with an estimate from the paintings so far",
   assert.deepEqual(admission.enter(anybody), { kind: "full", retryAfterMs: 1600 });
 });
 
-test("with no waiting room, the second request is refused and the place is free again afterwards", () => {
+test("with no waiting room, the second request is rejected and the place is free again afterwards", () => {
   const admission = createAdmission({ maxWaiting: 0 });
   const place = admitted(admission);
   assert.equal(admission.enter(anybody).kind, "full");
-  place.release(painted);
-  place.release(painted);
+  place.release(generated);
+  place.release(generated);
   admitted(admission);
 });
 
@@ -95,7 +95,7 @@ test("a request that is aborted while it waits throws the reason, and those behi
   const left = waiting.next();
   controller.abort(new Error("left"));
   await assert.rejects(left, /left/);
-  leaver.release(painted);
+  leaver.release(generated);
   assert.equal((await next).value?.position, 0);
   assert.equal(admission.waiting, 1);
 });
@@ -106,16 +106,16 @@ test("a turn that comes together with the abort is not taken", async () => {
   await assert.rejects(place.turn(AbortSignal.abort(new Error("gone"))), /gone/);
 });
 
-test("a nonsense bound is refused with the value", () => {
+test("a nonsense bound is rejected with the value", () => {
   assert.throws(() => createAdmission({ maxWaiting: -1 }), /maxWaiting must be a whole number of at least 0, got -1/);
 });
 
-test("only paintings that came to a picture count for the estimate", async () => {
+test("only generations that came to an image count for the estimate", async () => {
   let clock = 0;
   const admission = createAdmission({ maxWaiting: 0, now: () => clock });
   const timed = admitted(admission);
   clock = 1000;
-  timed.release(painted);
+  timed.release(generated);
   for (let i = 0; i < 10; i++) {
     admitted(admission).release();
   }
@@ -143,18 +143,18 @@ test("a long wait leaves one listener on the signal, and none afterwards", async
   for (const place of places.slice(0, -1)) {
     assert.equal((await last.next()).done, false);
     assert.equal(getEventListeners(signal, "abort").length, 1);
-    place.release(painted);
+    place.release(generated);
   }
   assert.equal((await last.next()).done, true);
   assert.equal(getEventListeners(signal, "abort").length, 0);
 });
 
-test("a caller who comes later waits for one picture, not for all that another one has waiting", async () => {
+test("a caller who comes later waits for one image, not for all that another one has waiting", async () => {
   let clock = 0;
   const admission = createAdmission({ now: () => clock });
   const measuring = admitted(admission);
   clock += 1000;
-  measuring.release(painted);
+  measuring.release(generated);
   const greedy = Array.from({ length: 10 }, () => admitted(admission, { caller: "greedy" }));
   const second = turnOf(greedy[1] ?? assert.fail());
   assert.equal((await second.next()).value?.position, 0);
@@ -162,7 +162,7 @@ test("a caller who comes later waits for one picture, not for all that another o
   assert.deepEqual((await modest.next()).value, { position: 0, estimatedWaitMs: 1000 });
   assert.deepEqual((await second.next()).value, { position: 1, estimatedWaitMs: 2000 });
   clock += 1000;
-  greedy[0]?.release(painted);
+  greedy[0]?.release(generated);
   assert.equal((await modest.next()).done, true);
 });
 
@@ -194,23 +194,23 @@ test("a full queue takes another caller in for the newest request of the one who
   assert.equal(admission.waiting, 3);
 });
 
-test("a call that cannot be done in time is refused at once, by estimates from at least three paintings", () => {
+test("a call that cannot be done in time is rejected at once, by estimates from at least three generations", () => {
   let clock = 0;
   const admission = createAdmission({ now: () => clock });
   const enter = (remainingMs: number) => admission.enter({ ...anybody, remainingMs });
   for (let i = 0; i < 3; i++) {
     const place = enter(1);
     clock += 1000;
-    (place.kind === "admitted" ? place.slot : assert.fail()).release(painted);
+    (place.kind === "admitted" ? place.slot : assert.fail()).release(generated);
   }
-  const alone = { kind: "too-late", evenAlone: true, waitMs: 0, paintingMs: 1000, remainingMs: 600 };
+  const alone = { kind: "too-late", evenWithoutQueue: true, waitMs: 0, generationMs: 1000, remainingMs: 600 };
   assert.deepEqual(enter(600), alone);
   const runs = admitted(admission, { remainingMs: 700 });
-  assert.deepEqual(enter(1300), { ...alone, evenAlone: false, waitMs: 1000, remainingMs: 1300 });
+  assert.deepEqual(enter(1300), { ...alone, evenWithoutQueue: false, waitMs: 1000, remainingMs: 1300 });
   assert.equal(admission.waiting, 0);
   const waits = admitted(admission, { remainingMs: 1400 });
-  assert.equal(runs.tooLate(600)?.evenAlone, true);
-  assert.equal(waits.tooLate(700), undefined);
+  assert.equal(runs.deadlineMiss(600)?.evenWithoutQueue, true);
+  assert.equal(waits.deadlineMiss(700), undefined);
 });
 
 test("in random histories every position told is the number of turns to come before, if nobody comes or leaves", async () => {

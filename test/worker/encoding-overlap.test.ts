@@ -7,20 +7,20 @@ import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
 import { createWorkerApp } from "../../src/worker/worker-app.js";
 
-it("paints the next picture while the one before is encoded and stored", async () => {
+it("generates the next image while the one before is encoded and stored", async () => {
   const log = pino({ level: "silent" });
   const telemetry = createTelemetry({ serviceName: "worker", environment: { ENABLE_TRACING: "false" }, log });
   const story: string[] = [];
-  let secondPaints = () => {};
-  const secondIsPainted = new Promise<void>((resolve) => {
-    secondPaints = resolve;
+  let secondGenerates = () => {};
+  const secondIsGenerated = new Promise<void>((resolve) => {
+    secondGenerates = resolve;
   });
   const engine = createFakeEngine({
     beforeStep(step, { prompt }) {
       if (step === 1) {
-        story.push(`${prompt} is painted`);
+        story.push(`${prompt} is generated`);
         if (prompt === "second") {
-          secondPaints();
+          secondGenerates();
         }
       }
     },
@@ -29,9 +29,9 @@ it("paints the next picture while the one before is encoded and stored", async (
     startEngine: async () => engine,
     store: {
       async put(image) {
-        story.push("a picture is stored");
-        // For ever, if the first picture kept the engine until it is stored.
-        await secondIsPainted;
+        story.push("an image is stored");
+        // For ever, if the first image kept the engine until it is stored.
+        await secondIsGenerated;
         story.push("it is there");
         return imageFileNameOf(image);
       },
@@ -46,9 +46,9 @@ it("paints the next picture while the one before is encoded and stored", async (
   try {
     await Promise.all(["first", "second"].map((prompt) => worker.infer({ prompt }, { signal })));
   } finally {
-    secondPaints();
+    secondGenerates();
     await stop();
     await telemetry.shutdown();
   }
-  assert.ok(story.indexOf("second is painted") < story.indexOf("it is there"), story.join(", "));
+  assert.ok(story.indexOf("second is generated") < story.indexOf("it is there"), story.join(", "));
 });

@@ -6,17 +6,17 @@ import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { pino } from "pino";
-import type { PaintEvent, PaintRequest } from "../../src/engine/engine.js";
+import type { GenerationEvent, GenerationRequest } from "../../src/engine/engine.js";
 import { createEngineHost, type EngineHost, type EngineHostState } from "../../src/worker/engine-host.js";
-import { paintEvents, paintOnce } from "../engine/paint-once.js";
+import { generateOnce, generationEvents } from "../engine/generate-once.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { testProgram } from "../support/test-program.js";
 
 const program = testProgram("./lifeline-program", import.meta.url);
-const heart: PaintRequest = { prompt: "a red heart", seed: 1, steps: 4 };
+const heart: GenerationRequest = { prompt: "a red heart", seed: 1, steps: 4 };
 /** So many steps that a test is done long before they are. */
-const endless: PaintRequest = { prompt: "a red heart", seed: 1, steps: 1000 };
+const endless: GenerationRequest = { prompt: "a red heart", seed: 1, steps: 1000 };
 
 /** Whether processes that start are kept from beginning. */
 let held = false;
@@ -62,8 +62,8 @@ function whenState(host: EngineHost, wanted: EngineHostState): Promise<void> {
   });
 }
 
-/** Paints until the first step is done, then does something, and goes on. */
-async function paintAndThen(host: EngineHost, signal: AbortSignal, afterFirstStep: () => void): Promise<void> {
+/** Generates until the first step is done, then does something, and goes on. */
+async function generateAndThen(host: EngineHost, signal: AbortSignal, afterFirstStep: () => void): Promise<void> {
   await host.generate(endless, {
     signal,
     onEvent(event) {
@@ -79,38 +79,38 @@ describe("engine host", async () => {
   const host = await startHost(folder);
   const never = new AbortController().signal;
 
-  it("paints in another process, the same bytes for the same seed", async () => {
+  it("generates in another process, the same bytes for the same seed", async () => {
     assert.deepEqual([host.info.model, host.info.executionProvider], ["tiny-xl", "cpu"]);
     assert.deepEqual(host.info.limits.sizes.width, { step: 16, minimum: 16, maximum: 128, default: 64 });
     assert.ok(host.pid !== undefined && host.pid !== process.pid);
     assert.ok(host.startUp.loadMs > 0 && host.startUp.warmUpMs > 0);
-    const [first, second] = [await paintOnce(host, heart), await paintOnce(host, heart)];
+    const [first, second] = [await generateOnce(host, heart), await generateOnce(host, heart)];
     assert.equal(first.pixels.data.constructor, Uint8Array);
     assert.deepEqual(first.pixels, second.pixels);
-    assert.notDeepEqual((await paintOnce(host, { ...heart, seed: 2 })).pixels, first.pixels);
+    assert.notDeepEqual((await generateOnce(host, { ...heart, seed: 2 })).pixels, first.pixels);
   });
 
   it("passes on previews and why a request does not fit", async () => {
-    const events = await paintEvents(host, { ...heart, previewInterval: 4 });
+    const events = await generationEvents(host, { ...heart, previewInterval: 4 });
     const preview = events.flatMap((event) => (event.kind === "step" && event.preview ? [event.preview] : []));
     assert.deepEqual(
       preview.map(({ width, height, data }) => [width, height, data.length]),
       [[8, 8, 192]],
     );
-    await assert.rejects(paintOnce(host, { ...heart, width: 72 }), {
-      name: "PaintError",
+    await assert.rejects(generateOnce(host, { ...heart, width: 72 }), {
+      name: "GenerationError",
       kind: "unsupported",
       field: "width",
       message: /a multiple of 16 from 16 to 128$/,
     });
   });
 
-  it("refuses a second picture while one is painted, and paints on", async () => {
+  it("rejects a second image while one is generated, and generates on", async () => {
     const { signal } = new AbortController();
     const second: Promise<unknown>[] = [];
-    const onEvent = ({ kind }: PaintEvent) => {
+    const onEvent = ({ kind }: GenerationEvent) => {
       if (kind === "step") {
-        second.push(assert.rejects(paintOnce(host, heart), /one image at a time/));
+        second.push(assert.rejects(generateOnce(host, heart), /one image at a time/));
       }
     };
     await host.generate({ ...heart, steps: 5 }, { signal, onEvent });
@@ -118,15 +118,15 @@ describe("engine host", async () => {
     await Promise.all(second);
   });
 
-  it("stops for an aborted signal with its reason, and paints the next picture", async () => {
+  it("stops for an aborted signal with its reason, and generates the next image", async () => {
     const controller = new AbortController();
     const reason = new Error("enough");
     await assert.rejects(
-      paintAndThen(host, controller.signal, () => controller.abort(reason)),
+      generateAndThen(host, controller.signal, () => controller.abort(reason)),
       reason,
     );
     assert.equal(host.state, "ready");
-    await paintOnce(host, heart);
+    await generateOnce(host, heart);
   });
 
   it("leaves the decision about signals to its host", async () => {
@@ -134,22 +134,22 @@ describe("engine host", async () => {
     assert.ok(pid !== undefined);
     process.kill(pid, "SIGINT");
     process.kill(pid, "SIGTERM");
-    await paintOnce(host, heart);
+    await generateOnce(host, heart);
     assert.equal(host.pid, pid);
   });
 
-  it("loses the picture when its process is killed, and paints the next one in a new process", async () => {
-    const before = await paintOnce(host, heart);
+  it("loses the image when its process is killed, and generates the next one in a new process", async () => {
+    const before = await generateOnce(host, heart);
     const { pid } = host;
     assert.ok(pid !== undefined);
     const changes: unknown[] = [];
     const stopListening = host.onAvailabilityChange((available) => changes.push([host.state, available]));
     const ready = whenState(host, "ready");
     await assert.rejects(
-      paintAndThen(host, never, () => process.kill(pid, "SIGKILL")),
-      { name: "PaintError", kind: "lost" },
+      generateAndThen(host, never, () => process.kill(pid, "SIGKILL")),
+      { name: "GenerationError", kind: "lost" },
     );
-    await assert.rejects(paintOnce(host, heart), { name: "PaintError", kind: "lost" });
+    await assert.rejects(generateOnce(host, heart), { name: "GenerationError", kind: "lost" });
     await ready;
     stopListening();
     assert.deepEqual(changes, [
@@ -157,7 +157,7 @@ describe("engine host", async () => {
       ["ready", true],
     ]);
     assert.notEqual(host.pid, pid);
-    assert.deepEqual((await paintOnce(host, heart)).pixels, before.pixels);
+    assert.deepEqual((await generateOnce(host, heart)).pixels, before.pixels);
   });
 
   it("tries again until the model loads", async () => {
@@ -173,24 +173,24 @@ describe("engine host", async () => {
     assert.equal(host.state, "restarting");
     await rename(away, unet);
     await ready;
-    await paintOnce(host, heart);
+    await generateOnce(host, heart);
   });
 
-  it("ends its process when it is closed, in the middle of a picture too", async () => {
+  it("ends its process when it is closed, in the middle of an image too", async () => {
     const lifeline = nextLifeline();
     const closing = await startHost(await makeFolder(2));
     const { ended } = await lifeline;
     let closed: Promise<void> | undefined;
     await assert.rejects(
-      paintAndThen(closing, never, () => {
+      generateAndThen(closing, never, () => {
         closed = closing.close();
       }),
-      { name: "PaintError", kind: "lost" },
+      { name: "GenerationError", kind: "lost" },
     );
     await closed;
     await ended;
     assert.equal(closing.state, "stopped");
-    await assert.rejects(paintOnce(closing, heart), { name: "PaintError", kind: "lost", message: /shut down/ });
+    await assert.rejects(generateOnce(closing, heart), { name: "GenerationError", kind: "lost", message: /shut down/ });
     await closing.close();
   });
 
@@ -232,7 +232,7 @@ describe("engine host", async () => {
     held = false;
   });
 
-  it("leaves no engine behind when its own process is killed in the middle of a picture", async () => {
+  it("leaves no engine behind when its own process is killed in the middle of an image", async () => {
     const lifeline = nextLifeline();
     const owner = fork(testProgram("./host-program", import.meta.url), [await makeFolder(2)], { stdio: "ignore" });
     const { ended } = await lifeline;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, describe, it } from "node:test";
 import { pino } from "pino";
 import { createEngineHost, type EngineHost, type EngineHostOptions } from "../../src/worker/engine-host.js";
-import { paintOnce } from "../engine/paint-once.js";
+import { generateOnce } from "../engine/generate-once.js";
 import { testProgram } from "../support/test-program.js";
 
 const program = testProgram("../engine/child/fake-program", import.meta.url);
@@ -27,8 +27,8 @@ function nextReady(host: EngineHost): Promise<void> {
   });
 }
 
-const paint = (host: EngineHost, prompt: string) => paintOnce(host, { prompt, seed: 1 });
-const lost = { name: "PaintError", kind: "lost" };
+const generate = (host: EngineHost, prompt: string) => generateOnce(host, { prompt, seed: 1 });
+const lost = { name: "GenerationError", kind: "lost" };
 
 describe("engine host and a process that hangs", async () => {
   it("kills one that is silent, and has the next one ready by itself", async () => {
@@ -37,57 +37,57 @@ describe("engine host and a process that hangs", async () => {
     assert.ok(pid !== undefined);
     const ready = nextReady(host);
     process.kill(pid, "SIGSTOP");
-    await assert.rejects(paint(host, "a cat"), lost);
+    await assert.rejects(generate(host, "a cat"), lost);
     await ready;
     assert.ok(log.some((line) => line.includes("killed: no sign of life for 6000 ms")));
-    await paint(host, "a cat");
+    await generate(host, "a cat");
   });
 
   it("leaves one alone whose runs block its thread for longer than the silence", async () => {
     const { host } = await startHost({ silenceMs: 6_000 });
     const { pid } = host;
-    await paint(host, "block 13000");
+    await generate(host, "block 13000");
     assert.equal(host.pid, pid);
   });
 
   it("kills one whose run never returns, though its heart beats", async () => {
     const { host, log } = await startHost({ stallMs: 4_000 });
     const ready = nextReady(host);
-    await assert.rejects(paint(host, "hang"), lost);
+    await assert.rejects(generate(host, "hang"), lost);
     await ready;
     assert.ok(log.some((line) => line.includes("killed: no progress for")));
-    await paint(host, "a cat");
+    await generate(host, "a cat");
   });
 });
 
 describe("engine host and a process that grows", async () => {
-  it("starts it anew between two pictures, and says so", async () => {
+  it("starts it anew between two images, and says so", async () => {
     const { host, log } = await startHost({ maxMemoryBytes: 400 * mebibyte });
     const { pid } = host;
-    await paint(host, "a cat");
+    await generate(host, "a cat");
     assert.equal(host.pid, pid);
     const ready = nextReady(host);
-    await paint(host, "grow 350");
+    await generate(host, "grow 350");
     // Nobody gets a turn until the next one is there.
     assert.equal(host.state, "restarting");
-    await assert.rejects(paint(host, "a cat"), lost);
+    await assert.rejects(generate(host, "a cat"), lost);
     await ready;
     assert.notEqual(host.pid, pid);
     assert.ok(log.some((line) => line.includes("its memory has grown")));
     assert.ok(!log.some((line) => line.includes("engine died")));
-    await paint(host, "a cat");
+    await generate(host, "a cat");
     // A caller who makes it grow each time has it started anew once a minute at most.
     const { pid: second } = host;
-    await paint(host, "grow 350");
+    await generate(host, "grow 350");
     assert.deepEqual([host.state, host.pid], ["ready", second]);
-    await paint(host, "a cat");
+    await generate(host, "a cat");
   });
 
-  it("kills it in the middle of a picture where it grows far over the limit", async () => {
+  it("kills it in the middle of an image where it grows far over the limit", async () => {
     const { host, log } = await startHost({ maxMemoryBytes: 300 * mebibyte });
     const ready = nextReady(host);
-    // It would paint for ever after it has grown; its heartbeat tells.
-    await assert.rejects(paint(host, "grow 500 hang"), lost);
+    // It would generate for ever after it has grown; its heartbeat tells.
+    await assert.rejects(generate(host, "grow 500 hang"), lost);
     await ready;
     assert.ok(log.some((line) => /killed: its memory of \d+ bytes is over the hard limit/.test(line)));
   });
@@ -96,9 +96,9 @@ describe("engine host and a process that grows", async () => {
     await assert.rejects(startHost({ maxMemoryBytes: mebibyte }), /takes \d+ bytes of memory, more than .* 1048576$/);
   });
 
-  it("warns at its start of a limit that leaves little room for pictures", async () => {
-    const refused = await startHost({ maxMemoryBytes: mebibyte }).catch((error: unknown) => String(error));
-    const loadedBytes = Number(/takes (\d+) bytes/.exec(String(refused))?.[1]);
+  it("warns at its start of a limit that leaves little room for images", async () => {
+    const rejected = await startHost({ maxMemoryBytes: mebibyte }).catch((error: unknown) => String(error));
+    const loadedBytes = Number(/takes (\d+) bytes/.exec(String(rejected))?.[1]);
     const { log } = await startHost({ maxMemoryBytes: loadedBytes * 1.12 });
     assert.ok(log.some((line) => line.includes("raise the limit")));
     const { log: quiet } = await startHost({ maxMemoryBytes: loadedBytes * 2 });

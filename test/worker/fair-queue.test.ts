@@ -119,8 +119,8 @@ describe("fair queue", () => {
       }
     };
     let turns = 0;
-    for (let painting = 0; painting < 900; painting++) {
-      for (const caller of ["steady", `a${painting}`, `b${painting}`]) {
+    for (let generation = 0; generation < 900; generation++) {
+      for (const caller of ["steady", `a${generation}`, `b${generation}`]) {
         enter(caller);
       }
       const predicted = queue.order()[0];

@@ -1,4 +1,4 @@
-/** Hosts an engine on the folder given and begins a picture that takes for ever. It says "painting" when it is at that. */
+/** Hosts an engine on the folder given and begins an image that takes for ever. It says "generation" when it is at that. */
 import { pino } from "pino";
 import { createEngineHost } from "../../src/worker/engine-host.js";
 import { testProgram } from "../support/test-program.js";
@@ -12,7 +12,7 @@ await host.generate(
     signal: new AbortController().signal,
     onEvent(event) {
       if (event.kind === "step" && event.step === 1) {
-        process.send?.("painting");
+        process.send?.("generation");
       }
     },
   },

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { createNoopMeter, ProxyTracerProvider } from "@opentelemetry/api";
-import type { PaintRequest } from "../../src/engine/engine.js";
+import type { GenerationRequest } from "../../src/engine/engine.js";
 import { InferRequestSchema } from "../../src/gen/throughline/v1/worker_pb.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createSilentPropagator } from "../../src/trace/telemetry/spans.js";
@@ -14,7 +14,7 @@ import { createWorkerMetrics } from "../../src/worker/worker-metrics.js";
 /** Runs one request for a preview at each of four steps; what the engine was asked for comes back beside the response. */
 async function inferOnce(emit?: (event: InferEvent) => void) {
   const fake = createFakeEngine();
-  let asked: PaintRequest | undefined;
+  let asked: GenerationRequest | undefined;
   const engine: typeof fake = {
     ...fake,
     generate(request, options) {

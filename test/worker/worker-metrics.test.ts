@@ -34,8 +34,8 @@ function setUp(t: TestContext) {
       ]),
     );
   };
-  const paint = () => metrics.painting("cpu");
-  return { metrics, paint, read, setWaiting: (count: number) => (waiting = count), points: collector.read };
+  const generate = () => metrics.generation("cpu");
+  return { metrics, generate, read, setWaiting: (count: number) => (waiting = count), points: collector.read };
 }
 
 const idle = {
@@ -51,22 +51,22 @@ test("a worker that has done nothing has its zeros", async (t) => {
   assert.deepEqual(await setUp(t).read(), idle);
 });
 
-test("a picture counts with its steps, its stages and its prompts", async (t) => {
-  const { paint, read, points } = setUp(t);
-  const painting = paint();
-  painting.event({ kind: "settings", settings });
-  painting.event({ kind: "stage", stage: "text-encoding" });
-  painting.event({ kind: "stage", stage: "denoising" });
+test("an image counts with its steps, its stages and its prompts", async (t) => {
+  const { generate, read, points } = setUp(t);
+  const generation = generate();
+  generation.event({ kind: "settings", settings });
+  generation.event({ kind: "stage", stage: "text-encoding" });
+  generation.event({ kind: "stage", stage: "denoising" });
   for (let step = 1; step <= 4; step++) {
-    painting.event({ kind: "step", step, totalSteps: 4 });
+    generation.event({ kind: "step", step, totalSteps: 4 });
   }
-  painting.event({ kind: "stage", stage: "vae-decode" });
-  painting.image({ promptCache: { hits: 1, misses: 2 } });
-  painting.end();
+  generation.event({ kind: "stage", stage: "vae-decode" });
+  generation.image({ promptCache: { hits: 1, misses: 2 } });
+  generation.end();
   assert.deepEqual(await read(), {
     ...idle,
     "diffusion.steps{ddim,cpu}": 4,
-    "pictures{ddim,cpu}": 1,
+    "images{ddim,cpu}": 1,
     "prompt_cache.lookups{hit}": 1,
     "prompt_cache.lookups{miss}": 2,
     "stage.duration{text-encoding}": 1,
@@ -78,15 +78,15 @@ test("a picture counts with its steps, its stages and its prompts", async (t) =>
   assert.equal(units.get("throughline.diffusion.steps"), "{step}");
 });
 
-test("a painting that is cancelled has its steps and its time, so that their quotient stays right, and no picture", async (t) => {
-  const { paint, read } = setUp(t);
-  const painting = paint();
-  painting.event({ kind: "settings", settings });
-  painting.event({ kind: "stage", stage: "denoising" });
-  painting.event({ kind: "step", step: 1, totalSteps: 4 });
-  painting.end();
-  const refused = paint();
-  refused.end();
+test("a generation that is cancelled has its steps and its time, so that their quotient stays right, and no image", async (t) => {
+  const { generate, read } = setUp(t);
+  const generation = generate();
+  generation.event({ kind: "settings", settings });
+  generation.event({ kind: "stage", stage: "denoising" });
+  generation.event({ kind: "step", step: 1, totalSteps: 4 });
+  generation.end();
+  const rejected = generate();
+  rejected.end();
   assert.deepEqual(await read(), { ...idle, "diffusion.steps{ddim,cpu}": 1, "stage.duration{denoising}": 1 });
 });
 

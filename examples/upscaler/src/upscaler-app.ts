@@ -5,7 +5,7 @@ import { type App, type AppHost, createApp, onwardCall, serverScope, traceIdOf, 
 import { Delivery, ImagePipelineService } from "throughline/contracts";
 import { type UpscaleRequest, UpscalerService } from "./gen/upscaler/v1/upscaler_pb.js";
 
-/** Makes pictures larger, by Lanczos resampling: sharper than a browser's zoom, but no neural network that invents detail. */
+/** Makes images larger, by Lanczos resampling: sharper than a browser's zoom, but no neural network that invents detail. */
 export function createUpscalerApp({ apps, telemetry, logger }: AppHost): App {
   async function bytesOf({ source }: UpscaleRequest, call: HandlerContext): Promise<Uint8Array> {
     if (source.case === "image") {
@@ -43,11 +43,11 @@ export function createUpscalerApp({ apps, telemetry, logger }: AppHost): App {
 
 async function enlarge(original: Uint8Array, factor: number) {
   try {
-    const picture = sharp(original, { limitInputPixels: 2048 * 2048 });
-    const { format, width, height } = await picture.metadata();
+    const image = sharp(original, { limitInputPixels: 2048 * 2048 });
+    const { format, width, height } = await image.metadata();
     assert.ok(["png", "jpeg", "webp"].includes(format));
     const size = { width: width * factor, height: height * factor, kernel: "lanczos3" } as const;
-    return await picture.resize(size).png().toBuffer({ resolveWithObject: true });
+    return await image.resize(size).png().toBuffer({ resolveWithObject: true });
   } catch {
     throw new ConnectError("image: not a PNG, JPEG or WebP of at most 2048 × 2048 pixels", Code.InvalidArgument);
   }

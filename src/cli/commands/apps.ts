@@ -35,7 +35,7 @@ async function askWorkers(settings: AppsSettings, context: CommandContext): Prom
   const logger = createLogger({ service: "apps", level: "warn", write: (line) => void context.stderr.write(line) });
   const connections = createAppConnections({
     directory: directoryOf(settings, logger),
-    connect: createAppConnector({ security: workerSecurityOf(settings, logger), onRefused() {} }),
+    connect: createAppConnector({ security: workerSecurityOf(settings, logger), onRejected() {} }),
   });
   try {
     const apps = await connections.describe(TextToImageWorkerService.typeName);
@@ -59,12 +59,12 @@ const appsJson: z.ZodType<{ readonly apps: readonly ListedApp[] }> = z.object({
       workers: z.array(
         z.object({
           address: z.string(),
-          health: z.enum(["connecting", "serving", "refusing", "down"]),
+          health: z.enum(["connecting", "serving", "rejecting", "down"]),
           inFlight: figure,
           others: figure,
           serviceMs: figure.nullable(),
           expectedWaitMs: figure.nullable(),
-          refusesForMs: figure,
+          rejectsForMs: figure,
           ejected: z.boolean(),
         }),
       ),
@@ -126,10 +126,10 @@ export interface ListedApp extends Omit<AppStatus, "workers"> {
   readonly workers: readonly ListedWorker[];
 }
 
-const healthWords: Record<WorkerStatus["health"], string> = {
+const healthLabel: Record<WorkerStatus["health"], string> = {
   connecting: "no answer yet",
   serving: "serving",
-  refusing: "draining or not ready",
+  rejecting: "draining or not ready",
   down: "down",
 };
 
@@ -155,9 +155,9 @@ function rowsOf({ appId, target, isDefault, workers }: ListedApp): string[][] {
   return workers.map((worker) => [name, printable(worker.address), healthOf(worker), ...figuresOf(worker)]);
 }
 
-function healthOf({ health, ejected, refusesForMs = 0 }: ListedWorker): string {
-  const full = refusesForMs > 0 ? `, full for ${seconds(refusesForMs)}` : "";
-  return `${healthWords[health]}${ejected ? ", left out" : ""}${full}`;
+function healthOf({ health, ejected, rejectsForMs = 0 }: ListedWorker): string {
+  const full = rejectsForMs > 0 ? `, full for ${seconds(rejectsForMs)}` : "";
+  return `${healthLabel[health]}${ejected ? ", left out" : ""}${full}`;
 }
 
 function figuresOf({ inFlight, others, serviceMs, expectedWaitMs }: ListedWorker): string[] {

@@ -18,7 +18,7 @@ const traceIdleMs = 1000;
 const traceWaitMs = 5000;
 
 /**
- * Paints one image with a collector, a worker and a pipeline of its own, each in a process of its own on a free port, and shows the
+ * Generates one image with a collector, a worker and a pipeline of its own, each in a process of its own on a free port, and shows the
  * trace. Exit code 0 means that there is an image and that every span of the contract arrived.
  */
 export async function runDemo(

@@ -62,7 +62,7 @@ async function checkRuntime(): Promise<Finding> {
 
 const patienceMs = 3000;
 
-/** Whether a service can open its port. One that is taken does not keep this machine from painting. */
+/** Whether a service can open its port. One that is taken does not keep this machine from generation. */
 export async function checkPort(service: string, host: string, port: number): Promise<Finding> {
   const name = `${service} port`;
   const failure = await new Promise<string | undefined>((done) => {
@@ -94,7 +94,7 @@ export async function checkCollector(environment: Environment): Promise<Finding>
     : warning(
         "collector",
         `${place} is not reachable: ${failure}`,
-        "start it (throughline collector is a small one) or correct OTEL_EXPORTER_OTLP_ENDPOINT; images are painted without it, and their traces are lost",
+        "start it (throughline collector is a small one) or correct OTEL_EXPORTER_OTLP_ENDPOINT; images are generated without it, and their traces are lost",
       );
 }
 

@@ -22,7 +22,7 @@ export interface ModelCheck {
 }
 
 /**
- * Loads the model as a worker does, in a process of its own, and paints one small image. Which provider ran which node is read from
+ * Loads the model as a worker does, in a process of its own, and generates one small image. Which provider ran which node is read from
  * onnxruntime's own profile of that.
  */
 export async function checkInference(
@@ -58,7 +58,7 @@ export async function checkInference(
     options.signal?.throwIfAborted();
     const found = messageOf(error);
     const remedy =
-      "images cannot be painted until this is put right; --model names another folder, --device another device";
+      "images cannot be generated until this is put right; --model names another folder, --device another device";
     return { findings: [...findings, wrong("image", found, remedy)], generated: false };
   } finally {
     await rm(profileFolder, { recursive: true, force: true });

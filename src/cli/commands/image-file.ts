@@ -19,7 +19,7 @@ import { printable } from "../../studio/trace-text.js";
 import type { CommandContext, Output } from "../command.js";
 import { CliError, messageOf, usageError } from "../errors.js";
 
-/** More than any image of 2,048 × 2,048 pixels needs, which is the largest that a pipeline paints. */
+/** More than any image of 2,048 × 2,048 pixels needs, which is the largest that a pipeline generates. */
 export const maxImageBytes = 64 * 1024 * 1024;
 
 /** Who told of an image, and how to get it. */

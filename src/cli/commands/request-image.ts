@@ -18,7 +18,7 @@ const maxMessageBytes = Math.ceil((maxImageBytes * 4) / 3) + 1024 * 1024;
 
 const formats = { png: ImageFormat.PNG, jpeg: ImageFormat.JPEG, webp: ImageFormat.WEBP } as const;
 
-/** What to paint; absent fields are the model's own affair. */
+/** What to generate; absent fields are the model's own affair. */
 export interface ImageRequest {
   readonly prompt: string;
   readonly workerApp: string | undefined;

@@ -97,7 +97,7 @@ export function collectorFailure(server: string, cause: unknown): CliError {
 /** Which trace, and how long to wait for all of it. */
 export interface TraceQuery extends StudioSource {
   readonly traceId: string;
-  /** Milliseconds without news of a trace after which it counts as whole; 0 takes what is there now. */
+  /** Milliseconds without updates of a trace after which it counts as whole; 0 takes what is there now. */
   readonly idleMs: number;
   /** Milliseconds after which what is there is taken. */
   readonly waitMs: number;

@@ -7,7 +7,7 @@ export const defaultWorkers = { [defaultAppId]: "127.0.0.1:50052" };
 
 export const appsFileOption = option(
   "--apps <file>",
-  "Apps with their targets, policies and credentials, YAML or JSON as in docs/operations.md; reloaded when the file changes",
+  "Apps with their targets, policies and credentials, YAML or JSON as in docs/deployment.md; reloaded when the file changes",
   { env: "THROUGHLINE_APPS_FILE", parse: nonEmpty, absent: "none" },
 );
 

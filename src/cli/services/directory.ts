@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import { logRefusedFile } from "../../app/observe.js";
+import { logRejectedFile } from "../../app/observe.js";
 import { type AppDirectory, createAppDirectory } from "../../mesh/directory/app-directory.js";
 import { reloadAppsFile } from "../../mesh/directory/apps-file.js";
 import { CliError, messageOf, usageError } from "../errors.js";
@@ -40,7 +40,7 @@ function directoryOfTargets(workers: Readonly<Record<string, string>>, defaultAp
 export function directoryOfFile(file: string, logger: Pick<Logger, "error" | "warn">): AppDirectory {
   const read = (): AppDirectory => {
     try {
-      return reloadAppsFile(file, { onRefused: logRefusedFile(logger) });
+      return reloadAppsFile(file, { onRejected: logRejectedFile(logger) });
     } catch (error) {
       throw new CliError(messageOf(error), { cause: error });
     }

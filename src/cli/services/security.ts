@@ -1,7 +1,7 @@
 import type { SecureContextOptions } from "node:tls";
 import type { Interceptor } from "@connectrpc/connect";
 import type { Logger } from "pino";
-import { logRefusedFile } from "../../app/observe.js";
+import { logRejectedFile } from "../../app/observe.js";
 import type { Protection } from "../../app/protection.js";
 import { createCallerKeyInterceptor, reloadCallerKey } from "../../mesh/access/caller-key-interceptor.js";
 import { reloadCallersFile } from "../../mesh/access/callers-file.js";
@@ -31,13 +31,13 @@ export function protectionOf(
   if (tlsClientCa !== undefined && tlsCert === undefined) {
     throw usageError("--tls-client-ca needs --tls-cert and --tls-key");
   }
-  const onRefused = logRefusedFile(logger);
+  const onRejected = logRejectedFile(logger);
   return {
     open: insecureOpen,
-    ...(callers !== undefined && { callers: reloadCallersFile(callers, { onRefused }) }),
+    ...(callers !== undefined && { callers: reloadCallersFile(callers, { onRejected }) }),
     ...(tlsCert !== undefined && {
       tls: {
-        material: reloadTlsMaterial({ cert: tlsCert, key: tlsKey, ca: tlsClientCa }, { onRefused }),
+        material: reloadTlsMaterial({ cert: tlsCert, key: tlsKey, ca: tlsClientCa }, { onRejected }),
         clientCertificate: tlsClientCa === undefined ? "none" : callers === undefined ? "required" : "optional",
       },
     }),
@@ -82,7 +82,7 @@ export function workerSecurityOf(
   }
   return openAppSecurity(
     { keyFile: workerKeyFile, ...(ca !== undefined && { tls: { ca, cert, key } }) },
-    { onRefused: logRefusedFile(logger) },
+    { onRejected: logRejectedFile(logger) },
   );
 }
 
@@ -106,7 +106,7 @@ export function accessOf({
   tlsKey: key,
   keyFile,
 }: OptionValues<typeof accessOptions>): Access {
-  const once = { onRefused() {} };
+  const once = { onRejected() {} };
   try {
     const tls = reloadTlsMaterial({ ca, cert, key }, once);
     tls.close();

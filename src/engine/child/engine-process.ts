@@ -7,7 +7,7 @@ import type { GraphFiles } from "../graph-files.js";
 import type { DeviceFailure } from "../load-on-device.js";
 import type { EngineNotes } from "../sdxl-engine.js";
 import { generateInProcess } from "./generate-in-process.js";
-import { heartbeatDescriptor, watchVitalSigns } from "./heartbeat.js";
+import { heartbeatDescriptor, startHeartbeatMonitor } from "./heartbeat.js";
 import { type HostMessage, isEngineMessage, type LoadOrder, type StartUpTimes } from "./messages.js";
 
 /** An engine in a process of its own, loaded and warmed up. */
@@ -17,7 +17,7 @@ export interface EngineProcess extends Engine {
   /** The graphs that are loaded, or the weights that they were built over. */
   readonly graphs: GraphFiles;
   readonly notes: EngineNotes;
-  /** Resident memory of the process when it was last told, in bytes: twice a second and after each picture. */
+  /** Resident memory of the process when it was last told, in bytes: twice a second and after each image. */
   readonly memoryBytes: number;
   /** Resolves when the process has ended, with how, such as `signal SIGKILL` or `killed: no sign of life for 30000 ms`. */
   readonly exited: Promise<string>;
@@ -36,8 +36,8 @@ export interface EngineProcessOptions extends LoadOrder {
    */
   readonly silenceMs?: number;
   /**
-   * Milliseconds that a painting may go without a stage or a step before the process is killed, at least; they grow with the picture
-   * and with the machine, as `createStallWatch` says. @default 600,000
+   * Milliseconds that a generation may go without a stage or a step before the process is killed, at least; they grow with the image
+   * and with the machine, as `createWatchdog` says. @default 600,000
    */
   readonly stallMs?: number;
   /** Resident bytes above which the process is killed at once, whatever it does. @default without limit */
@@ -48,7 +48,7 @@ export interface EngineProcessOptions extends LoadOrder {
   readonly program?: URL;
 }
 
-/** Milliseconds that a painting may go without news, where nothing else is said: ten times what a slow step of 1024² takes on a CPU. */
+/** Milliseconds that a generation may go without updates, where nothing else is said: ten times what a slow step of 1024² takes on a CPU. */
 export const defaultStallMs = 600_000;
 
 /** This file's own language decides whether the program beside it is TypeScript, for a loader to run, or built. */
@@ -91,7 +91,7 @@ export async function startEngineProcess(options: EngineProcessOptions): Promise
     });
   });
   const beats = child.stdio[heartbeatDescriptor];
-  const vitals = watchVitalSigns({
+  const heartbeats = startHeartbeatMonitor({
     beats: beats instanceof Readable ? beats : Readable.from([]),
     silenceMs,
     maxMemoryBytes: killAboveBytes,
@@ -99,12 +99,12 @@ export async function startEngineProcess(options: EngineProcessOptions): Promise
   });
   child.on("message", (message) => {
     if (isEngineMessage(message) && "memoryBytes" in message) {
-      vitals.note(message.memoryBytes);
+      heartbeats.note(message.memoryBytes);
     }
   });
   void exited.then(() => {
     process.off("exit", kill);
-    vitals.stop();
+    heartbeats.stop();
   });
   for (const stream of [child.stdout, child.stderr]) {
     if (stream !== null) {
@@ -128,7 +128,7 @@ export async function startEngineProcess(options: EngineProcessOptions): Promise
       pid: child.pid ?? 0,
       exited,
       get memoryBytes() {
-        return vitals.memoryBytes;
+        return heartbeats.memoryBytes;
       },
       generate: generateInProcess({ child, exited, send, stallMs, onStall: killFor }),
       async stop({ graceMs }) {

@@ -1,9 +1,9 @@
 import type { ChildProcess } from "node:child_process";
-import { type Engine, PaintError } from "../engine.js";
-import { type GenerateMessage, type HostMessage, isEngineMessage, type PaintFailure } from "./messages.js";
+import { type Engine, GenerationError } from "../engine.js";
+import { type GenerateMessage, type GenerationFailure, type HostMessage, isEngineMessage } from "./messages.js";
 
 /** The engine's process, as its host sees it. */
-export interface GeneratingProcess extends StallWatchOptions {
+export interface GeneratingProcess extends WatchdogOptions {
   readonly child: ChildProcess;
   /** Resolves with how it ended. */
   readonly exited: Promise<string>;
@@ -22,10 +22,10 @@ interface Current {
  * waits there for that.
  */
 export function generateInProcess({ child, exited, send, ...stall }: GeneratingProcess): Engine["generate"] {
-  const watch = createStallWatch(stall);
+  const watch = createWatchdog(stall);
   let lastId = 0;
   let current: Current | undefined;
-  let gone: PaintError | undefined;
+  let gone: GenerationError | undefined;
 
   child.on("message", (message) => {
     if (isEngineMessage(message) && "id" in message && message.id === current?.id) {
@@ -35,8 +35,8 @@ export function generateInProcess({ child, exited, send, ...stall }: GeneratingP
   });
   void exited.then((how) => {
     const cause = new Error(how);
-    gone = new PaintError("lost", "the engine's process died", { cause });
-    current?.fail(new PaintError("lost", gone.message, { cause, whilePainting: true }));
+    gone = new GenerationError("lost", "the engine's process died", { cause });
+    current?.fail(new GenerationError("lost", gone.message, { cause, whileGenerating: true }));
   });
 
   return async (request, { signal, onEvent }) => {
@@ -65,11 +65,11 @@ export function generateInProcess({ child, exited, send, ...stall }: GeneratingP
               resolve(message.image);
               break;
             case "failed":
-              reject(toPaintError(message.error));
+              reject(toGenerationError(message.error));
               break;
             case "cancelled":
               // By the process itself: this side would have stopped listening.
-              reject(new PaintError("lost", "the engine is shut down"));
+              reject(new GenerationError("lost", "the engine is shut down"));
               break;
           }
         };
@@ -85,24 +85,24 @@ export function generateInProcess({ child, exited, send, ...stall }: GeneratingP
   };
 }
 
-function toPaintError({ kind, message, field, cause }: PaintFailure): PaintError {
-  return new PaintError(kind, message, {
+function toGenerationError({ kind, message, field, cause }: GenerationFailure): GenerationError {
+  return new GenerationError(kind, message, {
     ...(field !== undefined && { field }),
     ...(cause !== undefined && { cause: new Error(cause) }),
   });
 }
 
-/** What a painting without news is watched with. */
-export interface StallWatchOptions {
-  /** Milliseconds that a picture of up to 1024² may go without an event. */
+/** What a generation without updates is watched with. */
+export interface WatchdogOptions {
+  /** Milliseconds that an image of up to 1024² may go without an event. */
   readonly stallMs: number;
   /** Called once, with the reason in words. */
   readonly onStall: (reason: string) => void;
 }
 
-/** Notices a run that never returns. A heart beats on during one, so only the lack of news can tell. */
-export interface StallWatch {
-  /** A painting is asked for, and its first event expected. */
+/** Notices a run that never returns. A heart beats on during one, so only the lack of updates can tell. */
+export interface Watchdog {
+  /** A generation is asked for, and its first event expected. */
   begin(): void;
   /** It has brought an event; its size, where the event says it. */
   event(size?: { readonly width: number; readonly height: number }): void;
@@ -116,14 +116,14 @@ const patience = 10;
 
 /**
  * Counts an engine as stalled when the time since the last event is more than `stallMs` and more than ten times the longest that it took
- * between two events before. Both grow with the square of the area for pictures beyond 1024², as attention does.
+ * between two events before. Both grow with the square of the area for images beyond 1024², as attention does.
  */
-export function createStallWatch({ stallMs, onStall }: StallWatchOptions): StallWatch {
+export function createWatchdog({ stallMs, onStall }: WatchdogOptions): Watchdog {
   let timer: NodeJS.Timeout | undefined;
   let lastAt = 0;
   /** Longest time between two events, brought down to 1024². */
   let longestMs = 0;
-  /** Until a painting says its size it may wait for the one before to let go, so that one's counts. */
+  /** Until a generation says its size it may wait for the one before to let go, so that one's counts. */
   let growth = 1;
 
   const expect = (): void => {

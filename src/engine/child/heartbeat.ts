@@ -41,7 +41,7 @@ setInterval(beat, everyMs);
 `;
 
 /** What a process's heartbeat is watched for. */
-export interface VitalSignsOptions {
+export interface HeartbeatMonitorOptions {
   /** One line for each beat: the process's resident memory, in bytes. */
   readonly beats: Readable;
   /** Milliseconds without a beat, after the first word of the process, after which the process counts as hung. */
@@ -53,7 +53,7 @@ export interface VitalSignsOptions {
 }
 
 /** A process's signs of life. */
-export interface VitalSigns {
+export interface HeartbeatMonitor {
   /** Resident memory when it was last told, in bytes; 0 before. */
   readonly memoryBytes: number;
   /** The process has told its memory in another way. */
@@ -65,7 +65,12 @@ export interface VitalSigns {
 const looks = 4;
 
 /** Watches the heartbeat of a process. */
-export function watchVitalSigns({ beats, silenceMs, maxMemoryBytes, onFailure }: VitalSignsOptions): VitalSigns {
+export function startHeartbeatMonitor({
+  beats,
+  silenceMs,
+  maxMemoryBytes,
+  onFailure,
+}: HeartbeatMonitorOptions): HeartbeatMonitor {
   let memoryBytes = 0;
   let missed = 0;
   let timer: NodeJS.Timeout | undefined;

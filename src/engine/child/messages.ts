@@ -1,5 +1,5 @@
 import type { Device } from "../device.js";
-import type { EngineInfo, GeneratedImage, PaintErrorKind, PaintEvent, PaintRequest } from "../engine.js";
+import type { EngineInfo, GeneratedImage, GenerationErrorKind, GenerationEvent, GenerationRequest } from "../engine.js";
 import type { ModelFolderFault } from "../folder-reader.js";
 import type { GraphFiles, Precision } from "../graph-files.js";
 import type { DeviceFailure } from "../load-on-device.js";
@@ -15,7 +15,7 @@ export type HostMessage =
   /** The first message, once. */
   | ({ readonly kind: "load" } & LoadOrder)
   /** Begins when the image before has ended. Ids are the host's and never come twice. */
-  | { readonly kind: "generate"; readonly id: number; readonly request: PaintRequest }
+  | { readonly kind: "generate"; readonly id: number; readonly request: GenerationRequest }
   /** Stop before the next run of a sub-model. */
   | { readonly kind: "cancel"; readonly id: number }
   /** Stop and exit. */
@@ -32,12 +32,12 @@ export interface LoadOrder {
   readonly profileFolder?: string;
 }
 
-/** About one picture: any number of events, then one of the others. */
+/** About one image: any number of events, then one of the others. */
 export type GenerateMessage =
-  | { readonly kind: "event"; readonly id: number; readonly event: PaintEvent }
+  | { readonly kind: "event"; readonly id: number; readonly event: GenerationEvent }
   | { readonly kind: "done"; readonly id: number; readonly image: GeneratedImage; readonly memoryBytes: number }
   | { readonly kind: "cancelled"; readonly id: number }
-  | { readonly kind: "failed"; readonly id: number; readonly error: PaintFailure };
+  | { readonly kind: "failed"; readonly id: number; readonly error: GenerationFailure };
 
 /** From the engine's process. */
 export type EngineMessage = DeviceFailedMessage | ReadyMessage | LoadFailedMessage | GenerateMessage;
@@ -54,7 +54,7 @@ export interface ReadyMessage {
   readonly graphs: GraphFiles;
   readonly notes: EngineNotes;
   readonly startUp: StartUpTimes;
-  /** Resident memory of the process, as after each picture. */
+  /** Resident memory of the process, as after each image. */
   readonly memoryBytes: number;
 }
 
@@ -71,11 +71,11 @@ export interface StartUpTimes {
   readonly warmUpMs: number;
 }
 
-/** A PaintError, as errors of own classes do not survive the way between processes. */
-export interface PaintFailure {
-  readonly kind: PaintErrorKind;
+/** A GenerationError, as errors of own classes do not survive the way between processes. */
+export interface GenerationFailure {
+  readonly kind: GenerationErrorKind;
   readonly message: string;
-  readonly field?: keyof PaintRequest;
+  readonly field?: keyof GenerationRequest;
   /** Text of the cause, with its stack: for the log only. */
   readonly cause?: string;
 }

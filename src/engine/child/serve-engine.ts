@@ -1,15 +1,15 @@
-import { PaintError, type PaintEvent } from "../engine.js";
+import { GenerationError, type GenerationEvent } from "../engine.js";
 import { ModelFolderError } from "../folder-reader.js";
 import type { DeviceFailure, LoadedEngine } from "../load-on-device.js";
 import type { SdxlEngine } from "../sdxl-engine.js";
 import { startHeartbeat } from "./heartbeat.js";
 import {
   type EngineMessage,
+  type GenerationFailure,
   type HostMessage,
   isHostMessage,
   type LoadFailedMessage,
   type LoadOrder,
-  type PaintFailure,
 } from "./messages.js";
 
 /** The engine's end of the channel to its host. */
@@ -59,11 +59,13 @@ export function serveEngine({ channel, load, onClosed }: ServeEngineOptions): vo
       if (engine === undefined) {
         throw new Error("asked to generate before the model was loaded");
       }
-      const onEvent = (event: PaintEvent) => channel.send({ kind: "event", id, event });
+      const onEvent = (event: GenerationEvent) => channel.send({ kind: "event", id, event });
       const image = await engine.generate(request, { signal, onEvent });
       channel.send({ kind: "done", id, image, memoryBytes: process.memoryUsage.rss() });
     } catch (error) {
-      channel.send(signal.aborted ? { kind: "cancelled", id } : { kind: "failed", id, error: paintFailure(error) });
+      channel.send(
+        signal.aborted ? { kind: "cancelled", id } : { kind: "failed", id, error: generationFailure(error) },
+      );
     } finally {
       controllers.delete(id);
     }
@@ -100,8 +102,8 @@ function loadFailure(error: unknown): LoadFailedMessage {
     : { kind: "load-failed", message };
 }
 
-function paintFailure(error: unknown): PaintFailure {
-  if (!(error instanceof PaintError)) {
+function generationFailure(error: unknown): GenerationFailure {
+  if (!(error instanceof GenerationError)) {
     return { kind: "failed", message: "the engine failed", cause: describe(error) };
   }
   return {

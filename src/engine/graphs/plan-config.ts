@@ -4,7 +4,7 @@ import type { UnetPlan } from "./unet.js";
 import type { VaePlan } from "./vae.js";
 
 /*
- * What graphs need to know from the configurations of diffusers and transformers. A value that the graphs do not implement is refused by
+ * What graphs need to know from the configurations of diffusers and transformers. A value that the graphs do not implement is rejected by
  * the name of its key, because ignoring it would give other images than diffusers.
  */
 

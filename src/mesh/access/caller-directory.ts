@@ -38,7 +38,7 @@ export interface CallerDirectory {
 export interface CallerIdentity extends CallerEntry {
   /** Hashes of its keys, as `hashCallerKey` writes them. */
   readonly keys: readonly string[];
-  /** Names in its certificates, such as `uri:spiffe://mesh/painter` or `cn:painter`. */
+  /** Names in its certificates, such as `uri:spiffe://mesh/worker` or `cn:worker`. */
   readonly certificates: readonly string[];
 }
 

@@ -101,20 +101,20 @@ function readCallers(text: string, file: string): CallerIdentity[] {
   const result = fileSchema.safeParse(value);
   if (!result.success) {
     const issue = result.error.issues[0];
-    throw new Error(`${file}: ${issue?.path.join(".") || "the file"} ${wordsOf(issue)}`);
+    throw new Error(`${file}: ${issue?.path.join(".") || "the file"} ${messageOf(issue)}`);
   }
   const { callers } = result.data;
-  refuseTwice(
+  rejectTwice(
     file,
     "name",
     callers.map(({ name }) => name),
   );
-  refuseTwice(
+  rejectTwice(
     file,
     "key",
     callers.flatMap(({ keys }) => keys),
   );
-  refuseTwice(
+  rejectTwice(
     file,
     "certificate",
     callers.flatMap(({ certificates }) => certificates),
@@ -123,7 +123,7 @@ function readCallers(text: string, file: string): CallerIdentity[] {
 }
 
 /** zod's own words for what we have none for, without a word of the file. */
-function wordsOf(issue: z.core.$ZodIssue | undefined): string {
+function messageOf(issue: z.core.$ZodIssue | undefined): string {
   switch (issue?.code) {
     case "unrecognized_keys":
       return `takes callers' fields only: ${Object.keys(callerSchema.shape).join(", ")}`;
@@ -156,7 +156,7 @@ function identityOf({ requestsPerSecond, requestsPerMinute, burst, ...caller }: 
   };
 }
 
-function refuseTwice(file: string, what: string, values: readonly string[]): void {
+function rejectTwice(file: string, what: string, values: readonly string[]): void {
   const index = values.findIndex((value, at) => values.indexOf(value) !== at);
   if (index >= 0) {
     throw new Error(`${file} has the same ${what} twice, the second time at ${what} ${index + 1}`);

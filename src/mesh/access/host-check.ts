@@ -17,7 +17,7 @@ export interface HostCheckOptions {
 /** Says whether a server may be asked for by the host of a URL, such as `localhost` or `[::1]`. */
 export type HostCheck = (hostname: string) => boolean;
 
-/** What is said to who is refused. */
+/** What is said to who is rejected. */
 export const foreignHostMessage =
   "an open server on loopback shows this to who asks for it by localhost, or by the host of --public-url, and by no other name";
 
@@ -33,7 +33,7 @@ export function createHostCheck({ host, anyHost, publicUrl }: HostCheckOptions):
   return (hostname) => isLoopbackName(hostname) || hostname === publicHost;
 }
 
-/** Refuses calls of these services, PERMISSION_DENIED, that are sent to another host. */
+/** Rejects calls of these services, PERMISSION_DENIED, that are sent to another host. */
 export function createHostInterceptor(services: readonly DescService[], check: HostCheck): Interceptor {
   const checked = new Set(services.map((service) => service.typeName));
   return (next) => (request) => {

@@ -7,8 +7,8 @@ export interface Peer {
   /** IP address; undefined once the connection is gone. */
   readonly address: string | undefined;
   /**
-   * Names in the client's certificate, in its order: `uri:spiffe://mesh/painter`, `dns:painter.example`, `email:…`, `ip:…`, and last the
-   * common name, `cn:painter`. Empty without a certificate that holds before the server's authorities.
+   * Names in the client's certificate, in its order: `uri:spiffe://mesh/worker`, `dns:worker.example`, `email:…`, `ip:…`, and last the
+   * common name, `cn:worker`. Empty without a certificate that holds before the server's authorities.
    */
   readonly certificateNames: readonly string[];
 }

@@ -214,10 +214,10 @@ function describeLoss(replicas: readonly Replica[], unresolved: boolean): string
     return unresolved ? "its name cannot be resolved" : "its name has no addresses";
   }
   const down = replicas.filter(({ health }) => health === "down").length;
-  const refusing = replicas.length - down;
+  const rejecting = replicas.length - down;
   const verb = (count: number) => `${count} ${count === 1 ? "is" : "are"}`;
   return [
     ...(down > 0 ? [`${verb(down)} down`] : []),
-    ...(refusing > 0 ? [`${verb(refusing)} draining or not ready`] : []),
+    ...(rejecting > 0 ? [`${verb(rejecting)} draining or not ready`] : []),
   ].join(", ");
 }

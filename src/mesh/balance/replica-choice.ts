@@ -4,11 +4,11 @@ import type { ReplicaLoad } from "./replica-load.js";
 /** What is looked at. */
 interface Candidate {
   readonly load: ReplicaLoad;
-  /** Milliseconds until it thinks that it has room; 0 where it has not refused a call. */
-  readonly refusesForMs: number;
+  /** Milliseconds until it thinks that it has room; 0 where it has not rejected a call. */
+  readonly rejectsForMs: number;
 }
 
-/** Chooses one of some workers; undefined if and only if there is none. One that refuses is chosen when there is none better. */
+/** Chooses one of some workers; undefined if and only if there is none. One that rejects is chosen when there is none better. */
 export type ChooseReplica = <W extends Candidate>(workers: readonly W[]) => W | undefined;
 
 /**
@@ -29,9 +29,9 @@ export function createChoice(policy: Policies["loadBalancing"], random: () => nu
   }
 }
 
-/** Those that do not refuse, or all where there are none. */
+/** Those that do not reject, or all where there are none. */
 function willing<W extends Candidate>(workers: readonly W[]): readonly W[] {
-  const open = workers.filter(({ refusesForMs }) => refusesForMs === 0);
+  const open = workers.filter(({ rejectsForMs }) => rejectsForMs === 0);
   return open.length === 0 ? workers : open;
 }
 
@@ -51,7 +51,7 @@ function createLeastWait(random: () => number): ChooseReplica {
     const averageMs = known.length === 0 ? 1 : known.reduce((sum, ms) => sum + ms, 0) / known.length;
     const rated = workers.map((worker) => ({
       worker,
-      waitMs: comparable(Math.max(worker.load.expectedWaitMs(averageMs), worker.refusesForMs)),
+      waitMs: comparable(Math.max(worker.load.expectedWaitMs(averageMs), worker.rejectsForMs)),
       serviceMs: comparable(worker.load.serviceMs ?? averageMs),
     }));
     const least = (values: readonly number[]): number => Math.min(...values);

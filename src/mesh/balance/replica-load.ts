@@ -19,7 +19,7 @@ export interface LoadCall {
 export interface ReplicaLoad {
   /** Calls of this process that are not ended. */
   readonly inFlight: number;
-  /** Calls of other processes before ours, as far as reports told of them; without news they become fewer. */
+  /** Calls of other processes before ours, as far as reports told of them; without updates they become fewer. */
   readonly others: number;
   /** Average time that the worker needs for a call, in milliseconds; undefined before the first was served. */
   readonly serviceMs: number | undefined;
@@ -62,7 +62,7 @@ export function createReplicaLoad(now: () => number = () => performance.now()): 
   let turnedAt = 0;
   let foreign = { count: 0, at: 0 };
 
-  /** Others' calls are worked off too: without news they are thought to become fewer. */
+  /** Others' calls are worked off too: without updates they are thought to become fewer. */
   const foreignCalls = (service: number): number => Math.max(0, foreign.count - (now() - foreign.at) / service);
 
   const observe = (observedMs: number): void => {
@@ -141,7 +141,7 @@ export interface OutlierWatch {
   readonly ejected: boolean;
 }
 
-/** What a worker does wrong. A refusal, a caller's mistake, a deadline or a caller that left say nothing against it. */
+/** What a worker does wrong. A rejection, a caller's mistake, a deadline or a caller that left say nothing against it. */
 const failures: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Internal, Code.Unknown, Code.DataLoss]);
 
 /**

@@ -23,9 +23,9 @@ export interface Replica {
    * Milliseconds until it expects a free slot; 0 where it has not said so. Only a hint: a rejection is about one call, its deadline and its
    * caller, and the next one may be taken.
    */
-  readonly refusesForMs: number;
+  readonly rejectsForMs: number;
   /** It has rejected a call, and said for how long. */
-  refuseFor(ms: number): void;
+  rejectFor(ms: number): void;
   /** One of its slots has become free. */
   freed(): void;
   /** A call found it lost. Without a health service, this is how that is noticed. */
@@ -58,12 +58,12 @@ export function createReplica(options: ReplicaOptions): Replica {
   const { address, connections, policies } = options;
   const load = createReplicaLoad();
   let health: WorkerHealth = "connecting";
-  let refusesUntil = 0;
+  let rejectsUntil = 0;
   let outliers = createOutlierWatch(policies.outlierDetection);
-  const refusesForMs = () => Math.max(0, refusesUntil - performance.now());
+  const rejectsForMs = () => Math.max(0, rejectsUntil - performance.now());
   const watch = watchHealth(options, (next) => {
     health = next;
-    refusesUntil = 0;
+    rejectsUntil = 0;
     if (next === "serving") {
       // It reports itself as healthy: a replica that was restarted has not failed yet.
       outliers = createOutlierWatch(policies.outlierDetection);
@@ -80,14 +80,14 @@ export function createReplica(options: ReplicaOptions): Replica {
     get health() {
       return health;
     },
-    get refusesForMs() {
-      return refusesForMs();
+    get rejectsForMs() {
+      return rejectsForMs();
     },
-    refuseFor(ms) {
-      refusesUntil = performance.now() + ms;
+    rejectFor(ms) {
+      rejectsUntil = performance.now() + ms;
     },
     freed() {
-      refusesUntil = 0;
+      rejectsUntil = 0;
     },
     suspect: watch.suspect,
     status() {
@@ -99,7 +99,7 @@ export function createReplica(options: ReplicaOptions): Replica {
         others: Math.round(others),
         serviceMs: serviceMs === undefined ? null : Math.round(serviceMs),
         expectedWaitMs: serviceMs === undefined ? null : Math.round(load.expectedWaitMs(serviceMs)),
-        refusesForMs: Math.round(refusesForMs()),
+        rejectsForMs: Math.round(rejectsForMs()),
         ejected: outliers.ejected,
       };
     },
@@ -148,7 +148,7 @@ function watchHealth({ connections, service, policies }: ReplicaOptions, onChang
     const call = connections.start("/grpc.health.v1.Health/Watch", metadata, {
       onMessage(bytes) {
         pauseMs = initialBackoffMs;
-        tell(isServing(bytes) ? "serving" : "refusing");
+        tell(isServing(bytes) ? "serving" : "rejecting");
         call.read();
       },
       onEnd(failure) {

@@ -128,7 +128,7 @@ async function pick<T>(options: RetryOptions<T>, history: History): Promise<Repl
     await pause(pauseMs, limit);
     return balancer.choose(history) ?? (await nextReplica(options, history));
   } catch (failure) {
-    // Else a caller that calls again at once would keep the event loop from the news that a replica is back.
+    // Else a caller that calls again at once would keep the event loop from the updates that a replica is back.
     await new Promise(setImmediate);
     // What a replica itself answered says more than that none is left.
     const answered = limit.over === undefined && history.full.size === 0 && history.last?.origin === "server";
@@ -209,14 +209,14 @@ function mayRetry<T>(failure: CallFailure, replica: Replica, options: RetryOptio
     case "final":
       return false;
     case "full":
-      replica.refuseFor(verdict.retryAfterMs);
+      replica.rejectFor(verdict.retryAfterMs);
       history.full.set(replica, failure);
       return repeatable;
     case "failed":
       if (failure.origin !== "server") {
         replica.suspect();
       }
-      replica.refuseFor(verdict.retryAfterMs);
+      replica.rejectFor(verdict.retryAfterMs);
       history.tried.add(replica);
       history.failures++;
       history.suspicions += hasReason(failure.error, "ENGINE_LOST") ? 1 : 0;

@@ -44,7 +44,7 @@ export interface AppsFile extends AppDirectory {
  *     keyFile: worker-key.txt                          # our caller's key for the workers
  * ```
  *
- * A file that is wrong is refused whole: at the start by an Error, later by `onRefused`, and then what was read last stays. The files of
+ * A file that is wrong is rejected whole: at the start by an Error, later by `onRejected`, and then what was read last stays. The files of
  * `tls` and `keyFile` are checked with it, and read anew when they change themselves.
  *
  * @throws Error that names the file, the app, the field and what is wrong there.
@@ -121,7 +121,7 @@ function entryOf({ target, policies, tls, keyFile }: AppInFile, folder: string):
 function checkSecurity(appId: string, security: AppEntry["security"]): void {
   try {
     if (security !== undefined) {
-      openAppSecurity(security, { onRefused() {} }).close();
+      openAppSecurity(security, { onRejected() {} }).close();
     }
   } catch (error) {
     throw new Error(`app "${appId}": ${error instanceof Error ? error.message : error}`, { cause: error });

@@ -51,7 +51,7 @@ export function unavailableOnce(message: string, cause?: unknown): ConnectError 
 export function storeFull(cause: unknown): ConnectError {
   return createConnectError({
     code: Code.Unavailable,
-    message: "the picture cannot be kept: the disk of the pictures is full",
+    message: "the image cannot be kept: the disk of the images is full",
     details: [errorInfo("STORE_FULL")],
     metadata: { "grpc-retry-pushback-ms": "-1" },
     cause,

@@ -25,10 +25,10 @@ export interface ConnectionSecurity {
 }
 
 /**
- * Health of one replica, from grpc.health.v1: `connecting` before its first report; `serving`; `refusing` while it is reachable and says
+ * Health of one replica, from grpc.health.v1: `connecting` before its first report; `serving`; `rejecting` while it is reachable and says
  * that it is not ready, such as during drain; `down` after its connection is lost, until its next report.
  */
-export type WorkerHealth = "connecting" | "serving" | "refusing" | "down";
+export type WorkerHealth = "connecting" | "serving" | "rejecting" | "down";
 
 /** One replica of an app, as this process sees it. */
 export interface WorkerStatus {
@@ -44,7 +44,7 @@ export interface WorkerStatus {
   /** Estimated time until one more call would start, in milliseconds; null before its speed is known. */
   readonly expectedWaitMs: number | null;
   /** Milliseconds until it expects a free slot, as it said when it rejected a call; else 0. */
-  readonly refusesForMs: number;
+  readonly rejectsForMs: number;
   /** Whether it is ejected for a while because it failed too often. */
   readonly ejected: boolean;
 }

@@ -5,7 +5,7 @@ const longestMs = 2_147_483_647;
 
 const duration = (leastMs: number) => z.int().min(leastMs).max(longestMs);
 
-/** Checks the policies of one app. An unknown key, a text for a duration and a number out of its range are refused by name. */
+/** Checks the policies of one app. An unknown key, a text for a duration and a number out of its range are rejected by name. */
 export const policiesSchema = z.strictObject({
   /**
    * How a worker is chosen among those that are healthy and have room:
@@ -86,7 +86,7 @@ export const policiesSchema = z.strictObject({
   /** Largest messages. */
   messages: z
     .strictObject({
-      /** Largest answer, in bytes; a result may hold a picture as `data:` URI. @default 33,554,432 */
+      /** Largest answer, in bytes; a result may hold an image as `data:` URI. @default 33,554,432 */
       maxReceiveBytes: z.int().min(1).max(longestMs).default(33_554_432),
       /** Largest request, in bytes. @default 4,194,304 */
       maxSendBytes: z.int().min(1).max(longestMs).default(4_194_304),

@@ -5,7 +5,7 @@ import { createHttp2Keepalive } from "./http2-keepalive.js";
 import type { ListenLimits } from "./listen-limits.js";
 import type { NodeHandler } from "./node-handler.js";
 
-/** Memory that one connection may hold, in megabytes: room for several pictures on their way at once. */
+/** Memory that one connection may hold, in megabytes: room for several images on their way at once. */
 const maxSessionMemoryMegabytes = 64;
 
 /** Serves HTTP/2 on sockets that another server accepted. */
@@ -44,7 +44,7 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
     });
     session.setTimeout(limits.idleSessionTimeoutMs);
     session.on("timeout", () => {
-      // A stream that waits for a slow picture is silent too, and not idle.
+      // A stream that waits for a slow image is silent too, and not idle.
       if (open === 0) {
         session.close();
       }

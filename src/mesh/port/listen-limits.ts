@@ -1,6 +1,6 @@
 /** Limits of a port. Each has a default that fits a service behind no proxy. */
 export interface ListenLimits {
-  /** Size of a request's header fields, in bytes. HTTP/1.1 answers 431 above it, HTTP/2 refuses the stream. Default: 16,384. */
+  /** Size of a request's header fields, in bytes. HTTP/1.1 answers 431 above it, HTTP/2 rejects the stream. Default: 16,384. */
   readonly maxHeaderBytes?: number;
   /** Length of a request's path with its query, in bytes; 414 above it. Default: 4,096. */
   readonly maxUrlBytes?: number;

@@ -113,9 +113,9 @@ export function createUnaryGrpcHandler({ method, impl }: UnarySpec, options: Una
     contextValues.set(handlerContext, context);
     let reached = false;
     try {
-      const refused = compression.error ?? timeout.error;
-      if (refused !== undefined) {
-        throw refused;
+      const rejected = compression.error ?? timeout.error;
+      if (rejected !== undefined) {
+        throw rejected;
       }
       const message = await readMessage(await call.body, compression.request, readMaxBytes, serialization.getI(binary));
       reached = true;

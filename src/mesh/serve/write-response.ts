@@ -40,7 +40,7 @@ export async function writeResponse(
   for (; chunks !== undefined && chunk?.done === false; chunk = await chunks.next()) {
     if (isClosed(response)) {
       await new Promise<void>(paced);
-      return endAbandoned(chunks, signal?.reason ?? canceled());
+      return closeAbandoned(chunks, signal?.reason ?? canceled());
     }
     await writePieces(chunk.value, response, closed);
   }
@@ -133,7 +133,7 @@ function drained(response: NodeResponse): Promise<void> {
 }
 
 /** Ends a stream of messages that nobody reads any more. */
-async function endAbandoned(chunks: AsyncIterator<Uint8Array>, reason: unknown): Promise<void> {
+async function closeAbandoned(chunks: AsyncIterator<Uint8Array>, reason: unknown): Promise<void> {
   try {
     await chunks.throw?.(reason);
   } catch {

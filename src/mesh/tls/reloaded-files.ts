@@ -15,7 +15,7 @@ export interface Reloaded<Value> {
 /** How files are watched over. */
 export interface ReloadOptions {
   /** Told once of each change that is wrong. The old value stays. */
-  readonly onRefused: (error: unknown) => void;
+  readonly onRejected: (error: unknown) => void;
   /** Time between two looks at the files, in milliseconds. @default 5,000 */
   readonly intervalMs?: number | undefined;
 }
@@ -37,7 +37,7 @@ export interface ReloadFilesOptions<Value> extends ReloadOptions {
  * @throws Error that names the file that cannot be read, or what `make` throws.
  */
 export function reloadFiles<Value>(options: ReloadFilesOptions<Value>): Reloaded<Value> {
-  const { files, make, onRefused, intervalMs = 5_000 } = options;
+  const { files, make, onRejected, intervalMs = 5_000 } = options;
   const contents = files.map((file) => {
     try {
       return readFileSync(file);
@@ -72,7 +72,7 @@ export function reloadFiles<Value>(options: ReloadFilesOptions<Value>): Reloaded
       found ||= String(error);
       if (found === suspected && found !== told) {
         told = found;
-        onRefused(error);
+        onRejected(error);
       }
       suspected = found;
       return;

@@ -67,8 +67,8 @@ function checkTlsMaterial({ cert, key, ca }: TlsMaterial, files: TlsFiles, nowMs
   try {
     tls.createSecureContext({ ...tlsPolicy, ...material({ cert, key, ca }) });
   } catch (error) {
-    // What OpenSSL refuses besides, such as a key that is too short.
-    const reason = error instanceof Error && "reason" in error ? String(error.reason) : "OpenSSL refuses them";
+    // What OpenSSL rejects besides, such as a key that is too short.
+    const reason = error instanceof Error && "reason" in error ? String(error.reason) : "OpenSSL rejects them";
     throw new Error(`${Object.values(files).join(", ")} cannot be used for TLS: ${reason}`, { cause: error });
   }
 }

@@ -4,7 +4,7 @@ import type {
   EntityCall,
   WatchEntityMapResponse,
 } from "../../gen/throughline/studio/v1/studio_pb.js";
-import { askedWords, figuresText, serviceColour } from "../shell/format.js";
+import { askedText, figuresText, serviceColour } from "../shell/format.js";
 import { useWidth } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
 import { layOutMap, type MapDirection, type MapSizes, type PlacedEdge, type PlacedNode } from "./map-layout.js";
@@ -117,7 +117,7 @@ function Node({ place, size, entity }: { place: PlacedNode; size: MapSizes["node
         {place.name}
       </text>
       <text x="14" y="39" class={errors === "" ? "small" : "small is-error"}>
-        {askedWords(entity?.figures)}
+        {askedText(entity?.figures)}
       </text>
     </g>
   );

@@ -1,24 +1,24 @@
 import { Stage } from "../../contracts/contracts.js";
 import { roughDuration } from "../shell/format.js";
-import type { Running } from "./painting.js";
+import type { Running } from "./generation.js";
 
-const stageWords: ReadonlyMap<Stage, string> = new Map([
+const stageLabel: ReadonlyMap<Stage, string> = new Map([
   [Stage.TEXT_ENCODING, "Reading the prompt"],
-  [Stage.DENOISING, "Painting"],
-  [Stage.VAE_DECODE, "Decoding the picture"],
-  [Stage.UPLOAD, "Encoding the picture"],
+  [Stage.DENOISING, "Generation"],
+  [Stage.VAE_DECODE, "Decoding the image"],
+  [Stage.UPLOAD, "Encoding the image"],
 ]);
 
 /** What goes on, in two or three words. */
-export function phaseWords({ phase }: Running): string {
+export function phaseLabel({ phase }: Running): string {
   switch (phase.kind) {
     case "sent":
-      return "Asking for a painter";
+      return "Asking for a worker";
     case "queued":
       return phase.position === 0 ? "Waiting: next in line" : `Waiting: ${phase.position} before you`;
     case "stage":
       // A newer pipeline may know stages that this page does not.
-      return stageWords.get(phase.stage) ?? "Working";
+      return stageLabel.get(phase.stage) ?? "Working";
   }
 }
 
@@ -36,13 +36,13 @@ export function progressDetail(running: Running, leftMs: number | undefined): st
 }
 
 /**
- * What a screen reader is told of a painting: only where it begins to wait, begins to paint, and is half done. The same words as before are
+ * What a screen reader is told of a generation: only where it begins to wait, begins to generate, and is half done. The same words as before are
  * not read again.
  */
-export function spokenProgress(running: Running): string {
+export function progressText(running: Running): string {
   const { phase, step, totalSteps } = running;
   if (phase.kind === "stage" && phase.stage === Stage.DENOISING) {
-    return totalSteps > 0 && step * 2 >= totalSteps ? "Half done" : "Painting";
+    return totalSteps > 0 && step * 2 >= totalSteps ? "Half done" : "Generation";
   }
-  return phase.kind === "queued" ? phaseWords(running) : "";
+  return phase.kind === "queued" ? phaseLabel(running) : "";
 }

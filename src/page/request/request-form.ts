@@ -73,7 +73,7 @@ export const maxPromptLength = 2000;
 export function checkForm(form: RequestForm): ReadonlyMap<FieldName, string> {
   const wrong = new Map<FieldName, string>();
   if (form.prompt.trim() === "") {
-    wrong.set("prompt", "Say what to paint.");
+    wrong.set("prompt", "Say what to generate.");
   }
   for (const name of ["prompt", "negativePrompt"] as const) {
     const length = [...form[name]].length;
@@ -104,7 +104,7 @@ function checkNumber(text: string, { min, max, step }: NumberRule): string | und
 }
 
 /**
- * The request that the form asks for. The picture comes inside the answer, because the page keeps it: a store's URL may have forgotten it
+ * The request that the form asks for. The image comes inside the answer, because the page keeps it: a store's URL may have forgotten it
  * by then.
  *
  * @param form one that {@link checkForm} finds nothing wrong with.
@@ -136,7 +136,7 @@ function numberOf<Name extends string>(name: Name, text: string): { readonly [ke
   return given;
 }
 
-/** About thirty previews of a painting are as many as an eye wants. */
+/** About thirty previews of a generation are as many as an eye wants. */
 function previewIntervalOf(steps: number): number {
   return Math.max(1, Math.round(steps / 30));
 }
@@ -208,7 +208,7 @@ const extensions: ReadonlyMap<string, string> = new Map([
   ["image/webp", "webp"],
 ]);
 
-/** A file name that says what the picture is and how to get it again, such as `a-red-heart-seed-7.png`; see {@link promptSlug}. */
-export function pictureFileName(prompt: string, seed: number, contentType: string): string {
+/** A file name that says what the image is and how to get it again, such as `a-red-heart-seed-7.png`; see {@link promptSlug}. */
+export function imageFileName(prompt: string, seed: number, contentType: string): string {
   return `${promptSlug(prompt)}-seed-${seed}.${extensions.get(contentType) ?? "png"}`;
 }

@@ -6,7 +6,7 @@ import type {
   TraceSummary,
   WatchEntityMapResponse,
 } from "../../gen/throughline/studio/v1/studio_pb.js";
-import { isConnectionLost, type Trouble, troubleOf } from "../request/trouble.js";
+import { isConnectionLost, type UserError, userErrorOf } from "../request/user-error.js";
 
 /** How the page and its service stand. */
 export type ConnectionState =
@@ -16,7 +16,7 @@ export type ConnectionState =
   | {
       readonly kind: "lost";
       readonly part: "service" | "collector";
-      readonly trouble: Trouble;
+      readonly trouble: UserError;
       readonly retryAtMs: number;
     }
   /** A caller's key is missing or not taken. Goes on with {@link Connection.retry}. */
@@ -66,8 +66,8 @@ export function createConnection({ client, now, random }: ConnectionOptions): Co
     if (!answer.hasTraces) {
       return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
     }
-    for await (const news of client.watchEntityMap({}, { signal })) {
-      map.value = news;
+    for await (const updates of client.watchEntityMap({}, { signal })) {
+      map.value = updates;
       traces.value = (await client.listTraces({ limit: listedTraces }, { signal })).traces;
       onLive();
     }
@@ -96,7 +96,7 @@ export function createConnection({ client, now, random }: ConnectionOptions): Co
           failures++;
           const pauseMs = backOffMs(failures, random());
           const part = isCollectorLost(failure) ? "collector" : "service";
-          state.value = { kind: "lost", part, trouble: watchTrouble(failure), retryAtMs: now() + pauseMs };
+          state.value = { kind: "lost", part, trouble: watchError(failure), retryAtMs: now() + pauseMs };
           await new Promise<void>((resolve) => pause(resolve, pauseMs, signal));
         }
       }
@@ -137,8 +137,8 @@ function isCollectorLost(failure: ConnectError): boolean {
 }
 
 /** The failure of a watcher, which is not that of a request. */
-function watchTrouble(failure: ConnectError): Trouble {
-  const trouble = troubleOf(failure);
+function watchError(failure: ConnectError): UserError {
+  const trouble = userErrorOf(failure);
   if (isConnectionLost(failure)) {
     return {
       ...trouble,
@@ -152,7 +152,7 @@ function watchTrouble(failure: ConnectError): Trouble {
   return {
     ...trouble,
     title: "The collector cannot be reached",
-    advice: "Pictures can be painted; traces and the map come back with it.",
+    advice: "Images can be generated; traces and the map come back with it.",
   };
 }
 

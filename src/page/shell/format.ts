@@ -117,7 +117,7 @@ export function figuresText(figures: CallFigures | undefined): FiguresText {
 }
 
 /** What was asked of an app, in a few words: what is wrong or running before how often and how long. */
-export function askedWords(figures: CallFigures | undefined): string {
+export function askedText(figures: CallFigures | undefined): string {
   const { rate, latency, errors, running } = figuresText(figures);
   const urgent = [errors, running].filter((each) => each !== "").join(", ");
   const median = latency.split(", ")[0] ?? "";

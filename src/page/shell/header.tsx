@@ -1,6 +1,6 @@
 import { signal as createSignal, effect, type ReadonlySignal, type Signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Trouble } from "../request/trouble.js";
+import type { UserError } from "../request/user-error.js";
 import type { Connection, ConnectionState } from "../service/connection.js";
 import { roughDuration } from "./format.js";
 import { useNow } from "./hooks.js";
@@ -16,7 +16,7 @@ export function Header({ connection, theme }: { connection: Connection; theme: S
         </svg>
         Throughline <span class="light wide-only">studio</span>
       </h1>
-      <ConnectionWords connection={connection} />
+      <ConnectionMessage connection={connection} />
       <button
         type="button"
         class="quiet"
@@ -39,7 +39,7 @@ const words: Readonly<Record<ConnectionState["kind"], string>> = {
   locked: "Key wanted",
 };
 
-function ConnectionWords({ connection }: { connection: Connection }) {
+function ConnectionMessage({ connection }: { connection: Connection }) {
   const state = connection.state.value;
   const { kind } = state;
   return (
@@ -88,7 +88,7 @@ export function KeyForm({ studio, callerKey }: { studio: Studio; callerKey: Call
   if (!wanted) {
     return null;
   }
-  const refused = callerKey.current.value !== undefined;
+  const rejected = callerKey.current.value !== undefined;
   return (
     <form
       class="notice is-warning key"
@@ -101,7 +101,7 @@ export function KeyForm({ studio, callerKey }: { studio: Studio; callerKey: Call
     >
       <div>
         <label for="caller-key">
-          <strong>{refused ? "The service does not take this key." : "The service wants a key."}</strong> Enter the one
+          <strong>{rejected ? "The service does not take this key." : "The service wants a key."}</strong> Enter the one
           that you were given for it; it is kept in this tab only.
         </label>
         <input id="caller-key" ref={input} type="password" autoComplete="off" spellcheck={false} required />
@@ -111,9 +111,9 @@ export function KeyForm({ studio, callerKey }: { studio: Studio; callerKey: Call
   );
 }
 
-/** Why there is no picture, and what to do. */
-export function TroubleNotice({ studio }: { studio: Studio }) {
-  const state = studio.painting.state.value;
+/** Why there is no image, and what to do. */
+export function ErrorNotice({ studio }: { studio: Studio }) {
+  const state = studio.generation.state.value;
   if (state.kind !== "failed" || state.trouble.needsKey) {
     return null;
   }
@@ -129,8 +129,8 @@ export function TroubleNotice({ studio }: { studio: Studio }) {
         {detail !== "" && <p class="detail">{detail}</p>}
       </div>
       <div class="buttons">
-        <PaintAgain studio={studio} trouble={state.trouble} />
-        <button type="button" class="quiet" onClick={studio.painting.forget}>
+        <GenerateAgain studio={studio} trouble={state.trouble} />
+        <button type="button" class="quiet" onClick={studio.generation.forget}>
           Dismiss
         </button>
       </div>
@@ -139,14 +139,14 @@ export function TroubleNotice({ studio }: { studio: Studio }) {
 }
 
 /** The button, which counts down where the service said when there is room. */
-function PaintAgain({ studio, trouble }: { studio: Studio; trouble: Trouble }) {
+function GenerateAgain({ studio, trouble }: { studio: Studio; trouble: UserError }) {
   const [failedAtMs, setFailedAtMs] = useState(Date.now());
   useEffect(() => setFailedAtMs(Date.now()), [trouble]);
   const now = useNow(trouble.retryAfterMs !== undefined, 500);
   const leftMs = trouble.retryAfterMs === undefined ? 0 : failedAtMs + trouble.retryAfterMs - now;
   return (
-    <button type="button" onClick={studio.paint}>
-      Paint again{leftMs > 0 && <span class="muted"> (room in {roughDuration(leftMs)})</span>}
+    <button type="button" onClick={studio.generate}>
+      Generate again{leftMs > 0 && <span class="muted"> (room in {roughDuration(leftMs)})</span>}
     </button>
   );
 }

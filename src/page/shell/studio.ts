@@ -1,7 +1,7 @@
 import { computed, signal as createSignal, effect, type ReadonlySignal, type Signal } from "@preact/signals";
 import type { GenerateResponse } from "../../contracts/contracts.js";
-import { bytesOfDataUri, type History, type HistoryEntry } from "../picture/history.js";
-import { createPainting, type Painting } from "../request/painting.js";
+import { bytesOfDataUri, type History, type HistoryEntry } from "../image/history.js";
+import { createGeneration, type Generation } from "../request/generation.js";
 import { checkForm, emptyForm, type FieldName, numberRules, type RequestForm } from "../request/request-form.js";
 import type { Clients } from "../service/clients.js";
 import { type Connection, createConnection } from "../service/connection.js";
@@ -12,11 +12,11 @@ export interface Studio {
   readonly form: Signal<RequestForm>;
   /** What is wrong with which field: of the form as it was last sent, without what was changed since. */
   readonly wrong: ReadonlySignal<ReadonlyMap<FieldName, string>>;
-  readonly painting: Painting;
+  readonly generation: Generation;
   readonly connection: Connection;
   readonly traces: TraceWatch;
   readonly history: History;
-  /** The picture in the frame while none is being painted. */
+  /** The image in the frame while none is being generated. */
   readonly shown: ReadonlySignal<HistoryEntry | undefined>;
   /** Id of the span whose details are shown. */
   readonly selectedSpan: Signal<string | undefined>;
@@ -25,13 +25,13 @@ export interface Studio {
   /** Changes a field. */
   edit(field: FieldName, value: string): void;
   /** Sends the form, unless something is wrong with it. */
-  paint(): void;
+  generate(): void;
   cancel(): void;
-  /** Shows an old picture with its trace. */
+  /** Shows an old image with its trace. */
   show(entry: HistoryEntry): void;
-  /** Paints a picture anew, with its seed or with another one. */
-  repaint(entry: HistoryEntry, seed: "same" | "other"): void;
-  /** Keeps the seed for the next pictures, or has each draw its own. */
+  /** Generates an image anew, with its seed or with another one. */
+  regenerate(entry: HistoryEntry, seed: "same" | "other"): void;
+  /** Keeps the seed for the next images, or has each draw its own. */
   lockSeed(locked: boolean): void;
   /** Looks at a trace. */
   lookAt(traceId: string): void;
@@ -48,7 +48,7 @@ export interface StudioOptions extends Clients {
   readonly now: () => number;
   /** 0 to 1. */
   readonly random: () => number;
-  readonly makeThumbnail: (picture: Blob) => Promise<Blob>;
+  readonly makeThumbnail: (image: Blob) => Promise<Blob>;
 }
 
 /** The studio's state and what can be done with it. */
@@ -73,10 +73,10 @@ export function createStudio(options: StudioOptions): Studio {
     if (image === undefined || data === undefined) {
       return;
     }
-    const picture = new Blob([data.bytes], { type: data.contentType });
+    const blob = new Blob([data.bytes], { type: data.contentType });
     const entry: HistoryEntry = {
       id: `${now()}-${response.seed}`,
-      paintedAtMs: now(),
+      generatedAtMs: now(),
       form: { ...asked, seed: String(response.seed) },
       seed: response.seed,
       model: response.model,
@@ -87,15 +87,15 @@ export function createStudio(options: StudioOptions): Studio {
       width: image.width,
       height: image.height,
       contentType: data.contentType,
-      picture,
-      // A browser that cannot make a small one shows the picture itself, scaled.
-      thumbnail: await makeThumbnail(picture).catch(() => picture),
+      image: blob,
+      // A browser that cannot make a small one shows the image itself, scaled.
+      thumbnail: await makeThumbnail(blob).catch(() => blob),
     };
     shown.value = entry;
     await history.add(entry);
   };
 
-  const painting = createPainting({
+  const generation = createGeneration({
     client: pipeline,
     now,
     onTrace: lookAt,
@@ -107,27 +107,27 @@ export function createStudio(options: StudioOptions): Studio {
 
   // What the service finds wrong stands at its fields, like what the page itself finds.
   effect(() => {
-    const state = painting.state.value;
+    const state = generation.state.value;
     if (state.kind === "failed") {
       wrong.value = state.trouble.fields;
     }
   });
-  // Once the service is back, a request that failed because it was away is no news.
+  // Once the service is back, a request that failed because it was away is no updates.
   effect(() => {
     const isLive = connection.state.value.kind === "live";
-    const state = painting.state.peek();
+    const state = generation.state.peek();
     if (isLive && state.kind === "failed" && state.trouble.connectionLost) {
-      painting.forget();
+      generation.forget();
     }
   });
-  // Another trace has other spans; news of the same one leaves the choice as it is.
+  // Another trace has other spans; updates of the same one leaves the choice as it is.
   const watchedId = computed(() => traces.trace.value?.traceId);
   effect(() => {
     watchedId.value;
     selectedSpan.value = undefined;
   });
 
-  // The picture that is there when the page opens has its trace beside it too, where the collector still has it.
+  // The image that is there when the page opens has its trace beside it too, where the collector still has it.
   effect(() => {
     const traceId = shown.value?.traceId;
     if (traces.trace.peek() === undefined && connection.traces.value.some((each) => each.traceId === traceId)) {
@@ -138,16 +138,16 @@ export function createStudio(options: StudioOptions): Studio {
   const send = (asked: RequestForm) => {
     wrong.value = checkForm(asked);
     if (wrong.value.size === 0) {
-      void painting.start(asked);
+      void generation.start(asked);
     } else {
-      painting.forget();
+      generation.forget();
     }
   };
 
   return {
     form,
     wrong,
-    painting,
+    generation,
     connection,
     traces,
     history,
@@ -156,7 +156,7 @@ export function createStudio(options: StudioOptions): Studio {
     needsKey: computed(
       () =>
         connection.state.value.kind === "locked" ||
-        (painting.state.value.kind === "failed" && painting.state.value.trouble.needsKey),
+        (generation.state.value.kind === "failed" && generation.state.value.trouble.needsKey),
     ),
     edit(field, value) {
       form.value = { ...form.value, [field]: value };
@@ -164,13 +164,13 @@ export function createStudio(options: StudioOptions): Studio {
         wrong.value = new Map([...wrong.value].filter(([name]) => name !== field));
       }
     },
-    paint: () => send(form.value),
-    cancel: painting.cancel,
+    generate: () => send(form.value),
+    cancel: generation.cancel,
     show(entry) {
       shown.value = entry;
       lookAt(entry.traceId);
     },
-    repaint(entry, seed) {
+    regenerate(entry, seed) {
       form.value = { ...entry.form, seed: seed === "same" ? String(entry.seed) : "" };
       send(form.value);
     },
@@ -181,7 +181,7 @@ export function createStudio(options: StudioOptions): Studio {
     lookAt,
     keyChanged() {
       connection.retry();
-      if (painting.state.value.kind === "failed" && painting.state.value.trouble.needsKey) {
+      if (generation.state.value.kind === "failed" && generation.state.value.trouble.needsKey) {
         send(form.value);
       }
     },

@@ -1,5 +1,5 @@
 import { useMemo } from "preact/hooks";
-import type { HistoryEntry } from "../picture/history.js";
+import type { HistoryEntry } from "../image/history.js";
 import { attributeRows, formatAge, formatDuration, isError, serviceColour } from "../shell/format.js";
 import { CopyButton, useFrames, useNow, useObjectUrl } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
@@ -7,7 +7,7 @@ import { isGrowing, type WatchedTrace } from "./trace-watch.js";
 import { layOutWaterfall, type WaterfallRow } from "./waterfall.js";
 import { WaterfallTree } from "./waterfall-tree.js";
 
-/** The trace beside the picture. */
+/** The trace beside the image. */
 export function TracePanel({ studio }: { studio: Studio }) {
   const offer = studio.connection.offer.value;
   const trace = studio.traces.trace.value;
@@ -22,7 +22,9 @@ export function TracePanel({ studio }: { studio: Studio }) {
           This pipeline has no collector to ask. <code>throughline dev</code> starts one beside it.
         </p>
       ) : trace === undefined ? (
-        <p class="muted">Paint a picture, or choose one of the recent traces. Its spans appear here while they run.</p>
+        <p class="muted">
+          Generate an image, or choose one of the recent traces. Its spans appear here while they run.
+        </p>
       ) : (
         <TraceBody studio={studio} trace={trace} />
       )}
@@ -191,7 +193,7 @@ export function RecentTraces({ studio }: { studio: Studio }) {
                 <TraceThumbnail entry={studio.history.entries.value.find(({ traceId }) => traceId === trace.traceId)} />
                 <span class="trace-name">{trace.name}</span>
                 <code class="muted">{trace.traceId.slice(0, 8)}</code>
-                <span class={trace.errorCount > 0 ? "wrong" : "muted"}>{stateWords(trace)}</span>
+                <span class={trace.errorCount > 0 ? "wrong" : "muted"}>{stateLabel(trace)}</span>
                 <time class="muted figures clock" dateTime={new Date(Number(trace.startUnixNano) / 1e6).toISOString()}>
                   {new Date(Number(trace.startUnixNano) / 1e6).toLocaleTimeString()}
                 </time>
@@ -212,7 +214,7 @@ function TraceThumbnail({ entry }: { entry: HistoryEntry | undefined }) {
   return url === undefined ? <span /> : <img class="trace-thumbnail" src={url} alt="" loading="lazy" />;
 }
 
-function stateWords({
+function stateLabel({
   running,
   errorCount,
   spanCount,

@@ -53,10 +53,10 @@ export function createTraceWatch({ client, now, random }: TraceWatchOptions): Tr
   const aheadMs = createSignal(0);
   let current = new AbortController();
 
-  const follow = async (traceId: string, signal: AbortSignal, onNews: () => void): Promise<void> => {
+  const follow = async (traceId: string, signal: AbortSignal, onUpdate: () => void): Promise<void> => {
     const spans = new Map<string, Span>();
-    for await (const news of client.watchTrace({ traceId }, { signal })) {
-      for (const span of news.spans) {
+    for await (const updates of client.watchTrace({ traceId }, { signal })) {
+      for (const span of updates.spans) {
         spans.set(span.spanId, span);
         // What has happened has happened: by the services' clock it is at least that late.
         const seenMs = Number(span.endUnixNano > span.startUnixNano ? span.endUnixNano : span.startUnixNano) / 1e6;
@@ -66,7 +66,7 @@ export function createTraceWatch({ client, now, random }: TraceWatchOptions): Tr
         }
       }
       if (!signal.aborted) {
-        onNews();
+        onUpdate();
         trace.value = { traceId, spans: [...spans.values()], watching: true };
       }
     }
@@ -74,7 +74,7 @@ export function createTraceWatch({ client, now, random }: TraceWatchOptions): Tr
 
   const keepFollowing = async (traceId: string, signal: AbortSignal): Promise<void> => {
     trace.value = { traceId, spans: [], watching: true };
-    // In a row: news says that the service is well again.
+    // In a row: updates says that the service is well again.
     let failures = 0;
     let goesOn = true;
     while (goesOn && !signal.aborted) {

@@ -47,7 +47,7 @@ export function createRunningSpans({ connect, clock }: RunningSpansOptions): tra
     connection = undefined;
   };
 
-  const news = () => {
+  const updates = () => {
     const batch: tracing.ReadableSpan[] = [];
     for (const [span, sent] of running) {
       const mark = markOf(span);
@@ -75,7 +75,7 @@ export function createRunningSpans({ connect, clock }: RunningSpansOptions): tra
   };
   const look = () => {
     callOff = undefined;
-    const batch = isSending ? [] : news();
+    const batch = isSending ? [] : updates();
     if (batch.length > 0) {
       void send(batch);
     }

@@ -13,5 +13,5 @@ export async function startServices(t: TestContext, environment: Readonly<Record
   return urlOf(["pipeline", "--worker", `${app}=${new URL(worker).host}`]);
 }
 
-/** A request that is painted quickly, and the same each time. */
-export const quickPainting = { seed: 7, numInferenceSteps: 2, width: 64, height: 64 };
+/** A request that is generated quickly, and the same each time. */
+export const quickGeneration = { seed: 7, numInferenceSteps: 2, width: 64, height: 64 };

@@ -3,11 +3,11 @@ import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { type EngineProcess, startEngineProcess } from "../../../src/engine/child/engine-process.js";
-import type { PaintEvent, PaintRequest } from "../../../src/engine/engine.js";
+import type { GenerationEvent, GenerationRequest } from "../../../src/engine/engine.js";
 import { makeSdxlFolder } from "../../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../../fixtures/temporary-folder.js";
 import { testProgram } from "../../support/test-program.js";
-import { paintOnce } from "../paint-once.js";
+import { generateOnce } from "../generate-once.js";
 
 interface WatchedEngine {
   readonly engine: EngineProcess;
@@ -33,11 +33,11 @@ async function startWatched(options: { readonly unetWork: number; readonly gated
   return { engine, takeUnetRuns };
 }
 
-const cat: PaintRequest = { prompt: "a cat", seed: 1, steps: 50 };
+const cat: GenerationRequest = { prompt: "a cat", seed: 1, steps: 50 };
 /** Of {@link cat}: each step is one run with guidance and without it. */
 const everyRun = 50;
-/** One UNet run. It begins when the process has let go of the picture before. */
-const short: PaintRequest = { prompt: "a cat", seed: 1, steps: 1, guidanceScale: 1 };
+/** One UNet run. It begins when the process has let go of the image before. */
+const short: GenerationRequest = { prompt: "a cat", seed: 1, steps: 1, guidanceScale: 1 };
 
 describe("engine process whose second UNet run waits for a cancel", async () => {
   const { engine, takeUnetRuns } = await startWatched({ unetWork: 0, gated: true });
@@ -46,9 +46,9 @@ describe("engine process whose second UNet run waits for a cancel", async () => 
     const controller = new AbortController();
     const reason = new Error("enough");
     const { signal } = controller;
-    const onEvent = ({ kind }: PaintEvent) => void (kind === "step" && controller.abort(reason));
+    const onEvent = ({ kind }: GenerationEvent) => void (kind === "step" && controller.abort(reason));
     await assert.rejects(engine.generate(cat, { signal, onEvent }), reason);
-    await paintOnce(engine, short);
+    await generateOnce(engine, short);
     const runs = (await takeUnetRuns()) - 1;
     assert.ok(runs === 1 || runs === 2, `${runs} runs`);
   });
@@ -66,20 +66,20 @@ describe("engine process with a slow model", async () => {
   it("takes a cancel in between two runs", async () => {
     const controller = new AbortController();
     const { signal } = controller;
-    const onEvent = ({ kind }: PaintEvent) => void (kind === "step" && controller.abort());
+    const onEvent = ({ kind }: GenerationEvent) => void (kind === "step" && controller.abort());
     await assert.rejects(engine.generate(cat, { signal, onEvent }), /aborted/);
-    await paintOnce(engine, short);
+    await generateOnce(engine, short);
     const runs = (await takeUnetRuns()) - 1;
     // That a cancel which has come in stops the very next run is the other model's matter. This one waits for none, so a cancel that was
     // not heard between two runs would come after the last.
     assert.ok(runs >= 1 && runs < everyRun, `${runs} runs`);
   });
 
-  it("ends when it is asked to, in the middle of a picture too", async () => {
+  it("ends when it is asked to, in the middle of an image too", async () => {
     const { signal } = new AbortController();
-    const onEvent = (event: PaintEvent) =>
+    const onEvent = (event: GenerationEvent) =>
       void (event.kind === "step" && event.step === 1 && engine.stop({ graceMs: 60_000 }));
-    await assert.rejects(engine.generate(cat, { signal, onEvent }), { name: "PaintError", kind: "lost" });
+    await assert.rejects(engine.generate(cat, { signal, onEvent }), { name: "GenerationError", kind: "lost" });
     assert.equal(await engine.exited, "exit code 0");
   });
 });

@@ -1,5 +1,5 @@
 /**
- * An engine's process without a model. It does what a prompt says before it paints: `block 2000` blocks its thread for so many
+ * An engine's process without a model. It does what a prompt says before it generates: `block 2000` blocks its thread for so many
  * milliseconds, as a run of a sub-model does; `hang` blocks it for ever; `grow 100` takes so many MiB more and keeps them,
  * and `grow 100 hang` hangs then.
  */

@@ -1,6 +1,6 @@
 /**
  * The engine's process with a record of its UNet runs: each adds a line to `unet-runs` in the model's
- * folder. Where a file `gate` lies there, the second UNet run of a picture whose prompt is new waits until the host has sent a cancel.
+ * folder. Where a file `gate` lies there, the second UNet run of an image whose prompt is new waits until the host has sent a cancel.
  */
 import { appendFileSync, existsSync } from "node:fs";
 import { join } from "node:path";

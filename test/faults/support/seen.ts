@@ -4,7 +4,7 @@ import type { SpanRecord } from "../../../src/trace/span-record.js";
 export interface Seen {
   /** `OK`, or the code as gRPC writes it. */
   readonly code: string;
-  /** The error's words; empty for a picture. */
+  /** The error's words; empty for an image. */
   readonly words: string;
   /** Milliseconds of performance.now at its end. */
   readonly endedAt: number;

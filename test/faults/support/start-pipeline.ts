@@ -26,8 +26,8 @@ export interface StartPipelineOptions extends Pick<PipelineAppOptions, "store" |
   readonly onLog?: (line: string) => void;
 }
 
-/** A request for a picture of noise. */
-export interface Painting {
+/** A request for an image of noise. */
+export interface Generation {
   /** @default 64 */
   readonly side?: number;
   readonly timeoutMs?: number;
@@ -38,8 +38,8 @@ export interface Painting {
 /** A pipeline that asks the first worker as long as it can, with the defaults of all other policies, and a client of it. */
 export interface Pipeline {
   readonly telemetry: Telemetry;
-  /** Asks for a picture and waits for what comes of it. Never rejects. */
-  paint(painting?: Painting): Promise<Seen>;
+  /** Asks for an image and waits for what comes of it. Never rejects. */
+  generate(generation?: Generation): Promise<Seen>;
   stop(): Promise<void>;
 }
 
@@ -71,20 +71,20 @@ export async function startPipeline(options: StartPipelineOptions): Promise<Pipe
   const client = createPipelineClient({ transport });
 
   /** The spans of a trace; of one that ended well with those of the worker, where somebody tells of them. */
-  async function spansOf(traceId: string, isPainted: boolean) {
+  async function spansOf(traceId: string, isGenerated: boolean) {
     const signal = AbortSignal.timeout(30_000);
     const own = await collector.waitFor(
       (spans) => spans.some((span) => span.traceId === traceId && span.name === pipelineName),
       signal,
     );
     const ofWorkers = () => processes.flatMap(({ spans }) => spans).filter((span) => span.traceId === traceId);
-    while (isPainted && processes.length > 0 && !ofWorkers().some(({ name, status }) => isEnd(name, status.code))) {
+    while (isGenerated && processes.length > 0 && !ofWorkers().some(({ name, status }) => isEnd(name, status.code))) {
       await nextReport(processes, signal);
     }
     return [...own.filter((span) => span.traceId === traceId), ...ofWorkers()];
   }
 
-  async function request(traceId: string, { side = 64, timeoutMs, onFirstEvent }: Painting): Promise<void> {
+  async function request(traceId: string, { side = 64, timeoutMs, onFirstEvent }: Generation): Promise<void> {
     const message = { prompt: "a red heart", options: { width: side, height: side } };
     const call = {
       headers: { traceparent: `00-${traceId}-${randomBytes(8).toString("hex")}-01` },
@@ -101,10 +101,10 @@ export async function startPipeline(options: StartPipelineOptions): Promise<Pipe
 
   return {
     telemetry,
-    async paint(painting = {}) {
+    async generate(generation = {}) {
       const traceId = randomBytes(16).toString("hex");
       const startedAt = performance.now();
-      const error = await request(traceId, painting).then(
+      const error = await request(traceId, generation).then(
         () => undefined,
         (reason: unknown) => ConnectError.from(reason),
       );

@@ -1,6 +1,6 @@
 import type { SpanRecord } from "../../../src/trace/span-record.js";
 
-/** What a worker's process is told: whether its paintings stop at their second step. */
+/** What a worker's process is told: whether its generations stop at their second step. */
 export interface WorkerOrder {
   readonly hold: boolean;
 }

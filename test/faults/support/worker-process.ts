@@ -14,9 +14,9 @@ export interface WorkerProcess {
   readonly spans: readonly SpanRecord[];
   /** Emits `report` for each {@link WorkerReport}. */
   readonly reports: EventEmitter;
-  /** Stops its paintings at the second step, or lets them go. */
+  /** Stops its generations at the second step, or lets them go. */
   hold(hold: boolean): void;
-  /** Resolves when a painting stands at its second step from now on. */
+  /** Resolves when a generation stands at its second step from now on. */
   holding(): Promise<void>;
   kill(signal: "SIGKILL" | "SIGSTOP" | "SIGCONT"): void;
   /** Kills it, and lets go of its namespace. */

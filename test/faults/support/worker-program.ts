@@ -8,7 +8,7 @@ import { createTelemetry } from "../../../src/trace/telemetry/telemetry.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../../../src/worker/worker-app.js";
 import type { WorkerOrder, WorkerReport } from "./worker-messages.js";
 
-// A worker whose engine only waits. It tells its parent of paintings and spans over a channel of their own, whatever its network is like.
+// A worker whose engine only waits. It tells its parent of generations and spans over a channel of their own, whatever its network is like.
 
 const [host = "", clockSkewMs = "0"] = process.argv.slice(2);
 const stepMs = 20;
@@ -42,7 +42,7 @@ const engine: ManagedEngine = {
   ...waiting,
   async generate(request, options) {
     const image = await waiting.generate(request, options);
-    // Noise, so that a picture weighs what a real one of its size does at the most.
+    // Noise, so that an image weighs what a real one of its size does at the most.
     return { ...image, pixels: { ...image.pixels, data: randomFillSync(new Uint8Array(image.pixels.data.length)) } };
   },
 };

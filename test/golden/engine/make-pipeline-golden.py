@@ -1,4 +1,4 @@
-"""Paints with diffusers' own SDXL pipeline over the graphs of generated folders, and keeps the pictures.
+"""Generates with diffusers' own SDXL pipeline over the graphs of generated folders, and keeps the images.
 
 npx tsx test/golden/engine/write-fixture.ts /tmp/fixture
 python test/golden/engine/make-pipeline-golden.py /tmp/fixture      (writes pipeline.json beside this script)

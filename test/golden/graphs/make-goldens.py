@@ -164,13 +164,13 @@ def main():
     # "a red apple" and "blue" by CLIP's vocabulary; the test cuts the words itself.
     prompt, negative = embed([320, 736, 3055]), embed([1746])
     common = dict(prompt_embeds=prompt[0], pooled_prompt_embeds=prompt[1], negative_prompt_embeds=negative[0], negative_pooled_prompt_embeds=negative[1], height=128, width=64)
-    picture = lambda **more: (pipe(**common, **more, generator=torch.Generator().manual_seed(42), output_type="np").images[0] * 255).round().astype(np.uint8)
+    image = lambda **more: (pipe(**common, **more, generator=torch.Generator().manual_seed(42), output_type="np").images[0] * 255).round().astype(np.uint8)
     bytes_of = lambda image: dict(width=64, height=128, pixels=base64.b64encode(image.tobytes()).decode())
-    goldens["image"] = bytes_of(picture(num_inference_steps=6, guidance_scale=5.0))
+    goldens["image"] = bytes_of(image(num_inference_steps=6, guidance_scale=5.0))
     for name, change in dict(v_prediction=dict(prediction_type="v_prediction"),
                              zero_snr=dict(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")).items():
         pipe.scheduler = EulerDiscreteScheduler(**{**SCHEDULER, **change})
-        goldens[name] = bytes_of(picture(num_inference_steps=4, guidance_scale=5.0))
+        goldens[name] = bytes_of(image(num_inference_steps=4, guidance_scale=5.0))
 
     goldens["configs"] = dict(unet=UNET, vae=VAE, text_encoder=TEXT_1, text_encoder_2=TEXT_2)
     goldens["variants"] = {}

@@ -17,7 +17,7 @@ suite("the file of callers", async () => {
   const path = join(folder, "callers.yaml");
   const read = async (text: string): Promise<CallerDirectory> => {
     await writeFile(path, text);
-    const file = reloadCallersFile(path, { onRefused: () => {} });
+    const file = reloadCallersFile(path, { onRejected: () => {} });
     file.close();
     return file.current;
   };
@@ -26,7 +26,7 @@ suite("the file of callers", async () => {
     const yaml = `callers:
   - name: studio
     keys: ["${hash}"]
-    apps: [local/painter, acme/*]
+    apps: [local/worker, acme/*]
     requestsPerMinute: 60
     burst: 10
     maxConcurrent: 4
@@ -39,7 +39,7 @@ suite("the file of callers", async () => {
     const studio = directory.find(bearer(key));
     assert.deepEqual(studio?.rate, { perSecond: 1, burst: 10, words: "60 requests a minute" });
     assert.equal(studio?.maxConcurrent, 4);
-    const apps = ["local/painter", "local/other", "acme/any", "acmes/any"];
+    const apps = ["local/worker", "local/other", "acme/any", "acmes/any"];
     assert.deepEqual(
       apps.map((app) => studio?.mayUse(app)),
       [true, false, true, false],
@@ -101,7 +101,7 @@ suite("the file of callers", async () => {
     ],
   ];
   for (const [what, text, message] of cases) {
-    test(`is refused with ${what}, in words that quote nothing`, async () => {
+    test(`is rejected with ${what}, in words that quote nothing`, async () => {
       await assert.rejects(read(text), (error: Error) => {
         assert.match(error.message, message);
         assert.doesNotMatch(error.message, /CANARY/);
@@ -114,8 +114,8 @@ suite("the file of callers", async () => {
     const own = join(await temporaryFolder(), "callers.yaml");
     const fileOf = (...keys: string[]) => `callers: [{ name: a, apps: ["*"], keys: [${keys.map(hashCallerKey)}] }]`;
     await writeFile(own, fileOf(key));
-    let onRefused = (_: unknown) => {};
-    const file = reloadCallersFile(own, { intervalMs: 20, onRefused: (error) => onRefused(error) });
+    let onRejected = (_: unknown) => {};
+    const file = reloadCallersFile(own, { intervalMs: 20, onRejected: (error) => onRejected(error) });
     const alive = setInterval(() => {}, 60_000);
     t.after(() => {
       clearInterval(alive);
@@ -133,11 +133,11 @@ suite("the file of callers", async () => {
     await replaceFile(own, fileOf(next));
     await changed;
     assert.deepEqual([known(key), known(next)], [false, true]);
-    const refusal = new Promise((resolve) => {
-      onRefused = resolve;
+    const rejection = new Promise((resolve) => {
+      onRejected = resolve;
     });
     await replaceFile(own, "callers: nonsense");
-    assert.match(String(await refusal), /callers must be a list/);
+    assert.match(String(await rejection), /callers must be a list/);
     assert.equal(known(next), true);
   });
 });

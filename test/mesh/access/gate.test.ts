@@ -16,7 +16,7 @@ const studio: CallerIdentity = {
   name: "studio",
   keys: [hashCallerKey(key), hashCallerKey(secondKey)],
   certificates: ["uri:spiffe://mesh/studio"],
-  mayUse: (appId) => appId === "acme/painter",
+  mayUse: (appId) => appId === "acme/worker",
 };
 
 /** What is `current` can be replaced, as a changed file does. */
@@ -54,7 +54,7 @@ suite("the gate", () => {
       const { caller } = gate.enter(known);
       assert.equal(caller.name, "studio");
       assert.equal(caller.countKey, "caller studio");
-      assert.ok(caller.mayUse("acme/painter"));
+      assert.ok(caller.mayUse("acme/worker"));
       assert.ok(!caller.mayUse("acme/other"));
     }
   });
@@ -98,7 +98,7 @@ suite("the gate", () => {
 
   test("takes whoever has a certificate where that is asked", () => {
     const gate = createGate({ callers: reloadable(certificateHolders) });
-    assert.equal(gate.enter(call(undefined, ["dns:painter", "cn:x"])).caller.name, "dns:painter");
+    assert.equal(gate.enter(call(undefined, ["dns:worker", "cn:x"])).caller.name, "dns:worker");
     assert.equal(errorOf(() => gate.enter(call(`Bearer ${key}`))).code, Code.Unauthenticated);
   });
 
@@ -115,7 +115,7 @@ suite("the gate", () => {
   });
 
   test("of one app lets nobody in who may not use it", () => {
-    assert.equal(gateOf([studio], { appId: "acme/painter" }).gate.enter(call(`Bearer ${key}`)).caller.name, "studio");
+    assert.equal(gateOf([studio], { appId: "acme/worker" }).gate.enter(call(`Bearer ${key}`)).caller.name, "studio");
     const error = errorOf(() => gateOf([studio], { appId: "acme/other" }).gate.enter(call(`Bearer ${key}`)));
     assert.equal(error.code, Code.PermissionDenied);
     assert.doesNotMatch(error.message, /acme/);
@@ -169,7 +169,7 @@ suite("the gate", () => {
     errorOf(enter);
   });
 
-  test("a call that its rate refuses takes no place", () => {
+  test("a call that its rate rejects takes no place", () => {
     let now = 0;
     const rate = { perSecond: 1, burst: 1, words: "1 request a second" };
     const { gate } = gateOf([{ ...studio, rate, maxConcurrent: 1 }], { now: () => now });

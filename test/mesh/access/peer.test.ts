@@ -12,15 +12,15 @@ suite("names in a certificate", async () => {
 
   test("are told with their kind, the common name last", async () => {
     const alternatives = [
-      { type: "url", value: "spiffe://mesh/painter" },
-      { type: "dns", value: "painter.example" },
+      { type: "url", value: "spiffe://mesh/worker" },
+      { type: "dns", value: "worker.example" },
       { type: "ip", value: "127.0.0.1" },
     ] as const;
-    assert.deepEqual(await names({ name: "painter", alternatives }), [
-      "uri:spiffe://mesh/painter",
-      "dns:painter.example",
+    assert.deepEqual(await names({ name: "worker", alternatives }), [
+      "uri:spiffe://mesh/worker",
+      "dns:worker.example",
       "ip:127.0.0.1",
-      "cn:painter",
+      "cn:worker",
     ]);
   });
 

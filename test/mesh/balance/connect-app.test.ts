@@ -64,7 +64,7 @@ suite("a worker that is full", () => {
     assert.deepEqual(
       workers.map(({ calls }) => calls),
       [2, 2, 2, 2, 2, 2],
-      "a refusal is about one call: the next may have a longer deadline, or another caller",
+      "a rejection is about one call: the next may have a longer deadline, or another caller",
     );
   });
 
@@ -295,7 +295,7 @@ suite("a stream", () => {
 });
 
 suite("a worker that is lost", () => {
-  test("before the first event costs its calls nothing: another paints them", async (t) => {
+  test("before the first event costs its calls nothing: another generates them", async (t) => {
     const wait = waiting();
     const dying = await serveWorker(t, wait.behaviour);
     const other = await serveWorker(t);

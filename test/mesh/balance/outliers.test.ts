@@ -39,7 +39,7 @@ suite("an outlier", () => {
     assert.equal(watch.ejected, false, "one that went well begins anew");
   });
 
-  test("is not who refuses, cancels, is asked for too much or is given no time", () => {
+  test("is not who rejects, cancels, is asked for too much or is given no time", () => {
     const watch = create();
     for (const code of [
       Code.ResourceExhausted,

@@ -26,7 +26,7 @@ function simulate(
   }));
   const views = Array.from({ length: pipelines }, () => ({
     choose: createChoice(policy, () => random.below(1_000) / 1_000),
-    workers: workers.map((worker) => ({ worker, load: createReplicaLoad(() => clock.ms), refusesForMs: 0 })),
+    workers: workers.map((worker) => ({ worker, load: createReplicaLoad(() => clock.ms), rejectsForMs: 0 })),
   }));
   let unfairMs = 0;
   let served = 0;
@@ -52,7 +52,7 @@ function simulate(
       const next = workers.reduce((soonest, worker) => (worker.doneAt < soonest.doneAt ? worker : soonest));
       const passed = next.doneAt - clock.ms;
       const idle = workers.some(({ queue }) => queue.length === 0);
-      // One is painted, two wait.
+      // One is generated, two wait.
       unfairMs += idle && workers.some(({ queue }) => queue.length > 2) ? passed : 0;
       for (const worker of workers) {
         worker.busyMs += worker.queue.length > 0 ? passed : 0;
@@ -110,7 +110,7 @@ suite("the least wait", () => {
       const call = load.begin();
       call.report({ serviceMs });
       call.end(true);
-      return { serviceMs, load, refusesForMs: 0 };
+      return { serviceMs, load, rejectsForMs: 0 };
     });
     const chosen = Array.from({ length: 4 }, () => choose(workers));
     assert.deepEqual(
@@ -120,18 +120,18 @@ suite("the least wait", () => {
     assert.equal(new Set(chosen).size, 2);
   });
 
-  test("takes a refusal for a wait, and asks one that refuses when there is none better", () => {
+  test("takes a rejection for a wait, and asks one that rejects when there is none better", () => {
     const busy = createReplicaLoad();
     const call = busy.begin();
     call.report({ serviceMs: 500 });
     call.end(true);
     busy.begin();
     const [idle, queue] = [
-      { load: createReplicaLoad(), refusesForMs: 10_000 },
-      { load: busy, refusesForMs: 0 },
+      { load: createReplicaLoad(), rejectsForMs: 10_000 },
+      { load: busy, rejectsForMs: 0 },
     ];
     assert.equal(createChoice("least_wait")([idle, queue]), queue);
-    assert.equal(createChoice("least_wait")([{ ...idle, refusesForMs: 10 }, queue])?.refusesForMs, 10);
+    assert.equal(createChoice("least_wait")([{ ...idle, rejectsForMs: 10 }, queue])?.rejectsForMs, 10);
     for (const policy of ["least_wait", "round_robin", "pick_first"] as const) {
       assert.equal(createChoice(policy)([idle]), idle);
     }
@@ -143,7 +143,7 @@ suite("the least wait", () => {
   test("chooses somebody whatever is known of them", () => {
     const odd = (ms: number) => ({
       load: { ...createReplicaLoad(), serviceMs: ms, expectedWaitMs: () => ms },
-      refusesForMs: ms,
+      rejectsForMs: ms,
     });
     for (const policy of ["least_wait", "round_robin", "pick_first"] as const) {
       const [lost, endless] = [odd(Number.NaN), odd(Number.POSITIVE_INFINITY)];

@@ -8,14 +8,14 @@ const target = "127.0.0.1:50052";
 
 suite("lookUp", () => {
   const directory = createAppDirectory({
-    apps: { "local/worker": { target }, "acme/painter": { target: "dns:///painter:50052" } },
+    apps: { "local/worker": { target }, "acme/worker": { target: "dns:///worker:50052" } },
     defaultApp: "local/worker",
   });
 
   test("finds an app by id", () => {
-    assert.deepEqual(directory.lookUp("acme/painter"), {
-      appId: "acme/painter",
-      target: "dns:///painter:50052",
+    assert.deepEqual(directory.lookUp("acme/worker"), {
+      appId: "acme/worker",
+      target: "dns:///worker:50052",
       policies: readPolicies(),
     });
   });
@@ -24,7 +24,7 @@ suite("lookUp", () => {
     assert.equal(directory.lookUp("").appId, "local/worker");
   });
 
-  test("refuses the empty id where no default is set", () => {
+  test("rejects the empty id where no default is set", () => {
     const { lookUp } = createAppDirectory({ apps: { "local/worker": { target } } });
     assert.throws(
       () => lookUp(""),
@@ -36,7 +36,7 @@ suite("lookUp", () => {
     for (const unknown of ["evil.example/worker", "__proto__", "constructor", "toString"]) {
       assert.throws(
         () => directory.lookUp(unknown),
-        new ConnectError("no such app; the apps are acme/painter, local/worker", Code.NotFound),
+        new ConnectError("no such app; the apps are acme/worker, local/worker", Code.NotFound),
       );
     }
   });
@@ -85,7 +85,7 @@ suite("createAppDirectory", () => {
     " host:1",
     "host:1 ",
   ]) {
-    test(`refuses the target "${bad}" with the app's id`, () => {
+    test(`rejects the target "${bad}" with the app's id`, () => {
       assert.throws(
         () => createAppDirectory({ apps: { "a/b": { target: bad } } }),
         (error: Error) => {
@@ -103,7 +103,7 @@ suite("createAppDirectory", () => {
     );
   });
 
-  test("takes an app's policies, and refuses a wrong one with the app's id", () => {
+  test("takes an app's policies, and rejects a wrong one with the app's id", () => {
     const apps = { "a/b": { target, policies: { retry: { maxAttempts: 1 } } } };
     assert.equal(createAppDirectory({ apps }).lookUp("a/b").policies.retry.maxAttempts, 1);
     assert.throws(
@@ -112,13 +112,13 @@ suite("createAppDirectory", () => {
     );
   });
 
-  test("refuses an id that is not owner/name", () => {
+  test("rejects an id that is not owner/name", () => {
     for (const id of ["", "worker", "/worker", "a/", "a/b/c", "host:50052/x", "-a/b", "a b/c"]) {
       assert.throws(() => createAppDirectory({ apps: { [id]: { target } } }), /is not of the form owner\/name/);
     }
   });
 
-  test("refuses an unknown default and an empty directory", () => {
+  test("rejects an unknown default and an empty directory", () => {
     assert.throws(
       () => createAppDirectory({ apps: { "a/b": { target } }, defaultApp: "c/d" }),
       /"c\/d" is not in the directory/,

@@ -13,9 +13,9 @@ apps:
   local/worker:
     target: 127.0.0.1:1
     policies: { retry: { maxAttempts: 3 } }
-  acme/painter:
-    target: dns:///painter.internal:50052
-    tls: { ca: ca.crt, cert: pipeline.crt, key: pipeline.key, serverName: painter.internal }
+  acme/worker:
+    target: dns:///worker.internal:50052
+    tls: { ca: ca.crt, cert: pipeline.crt, key: pipeline.key, serverName: worker.internal }
     keyFile: key.txt
 `;
 
@@ -29,7 +29,7 @@ suite("a file of apps", async () => {
 
   const read = async (t: TestContext, text: string, extension = "yaml") => {
     const path = await replaceFile(join(folder, `${files++}.${extension}`), text);
-    const refused: string[] = [];
+    const rejected: string[] = [];
     const waiting: (() => void)[] = [];
     const told = () => new Promise<void>((resolve) => waiting.push(resolve));
     const tell = () => {
@@ -39,29 +39,29 @@ suite("a file of apps", async () => {
     };
     const directory = reloadAppsFile(path, {
       intervalMs: 10,
-      onRefused(error) {
-        refused.push(String(error));
+      onRejected(error) {
+        rejected.push(String(error));
         tell();
       },
     });
     directory.onChange(tell);
     t.after(directory.close);
-    return { directory, path, refused, told };
+    return { directory, path, rejected, told };
   };
 
   test("says of each app its target, policies and files, which lie beside it", async (t) => {
     const { directory } = await read(t, good);
-    assert.deepEqual(directory.appIds, ["acme/painter", "local/worker"]);
+    assert.deepEqual(directory.appIds, ["acme/worker", "local/worker"]);
     assert.deepEqual(directory.lookUp(""), {
       appId: "local/worker",
       target: "127.0.0.1:1",
       policies: readPolicies({ retry: { maxAttempts: 3 } }),
     });
-    assert.deepEqual(directory.lookUp("acme/painter"), {
-      appId: "acme/painter",
-      target: "dns:///painter.internal:50052",
+    assert.deepEqual(directory.lookUp("acme/worker"), {
+      appId: "acme/worker",
+      target: "dns:///worker.internal:50052",
       policies: readPolicies(),
-      security: { tls: { ca, cert, key, serverName: "painter.internal" }, keyFile },
+      security: { tls: { ca, cert, key, serverName: "worker.internal" }, keyFile },
     });
   });
 
@@ -95,7 +95,7 @@ suite("a file of apps", async () => {
     ["apps: {a/b: {target: 'h:1', keyFile: ca.crt}}", /app "a\/b": .*ca\.crt holds no key/],
   ];
   for (const [text, message] of wrong) {
-    test(`is refused: ${text.replaceAll("\n", " ")}`, async (t) => {
+    test(`is rejected: ${text.replaceAll("\n", " ")}`, async (t) => {
       await assert.rejects(read(t, text), message);
     });
   }
@@ -104,25 +104,25 @@ suite("a file of apps", async () => {
     // Looking keeps no process alive.
     const alive = setInterval(() => {}, 60_000);
     t.after(() => clearInterval(alive));
-    const { directory, path, refused, told } = await read(t, good);
+    const { directory, path, rejected, told } = await read(t, good);
     let change = told();
     await replaceFile(path, "apps: {local/worker: {target: 'h:0'}}");
     await change;
-    assert.match(refused.join(), /target "h:0" of app "local\/worker"/);
+    assert.match(rejected.join(), /target "h:0" of app "local\/worker"/);
     assert.equal(directory.lookUp("").target, "127.0.0.1:1");
 
     change = told();
     await replaceFile(path, "apps: {local/worker: {target: 'h:2'}, c/d: {target: 'h:3'}}");
     await change;
     assert.equal(directory.lookUp("c/d").target, "h:3");
-    assert.throws(() => directory.lookUp("acme/painter"), /no such app/);
+    assert.throws(() => directory.lookUp("acme/worker"), /no such app/);
     assert.throws(() => directory.lookUp(""), /no default app is set/);
 
     change = told();
     await rm(path);
     await change;
-    assert.match(refused.at(-1) ?? "", /cannot be read \(ENOENT\)/);
+    assert.match(rejected.at(-1) ?? "", /cannot be read \(ENOENT\)/);
     assert.deepEqual(directory.appIds, ["c/d", "local/worker"]);
-    assert.equal(refused.length, 2);
+    assert.equal(rejected.length, 2);
   });
 });

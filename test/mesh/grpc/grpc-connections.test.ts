@@ -65,7 +65,7 @@ suite("connections", () => {
     assert.equal((await createClient(TextToImageWorkerService, transport).infer({ prompt: "x" })).model, "");
   });
 
-  test("refuse a target that cannot be parsed", async (t) => {
+  test("reject a target that cannot be parsed", async (t) => {
     const client = createClient(TextToImageWorkerService, transportTo(t, ""));
     await assert.rejects(kinds.unary(client));
   });

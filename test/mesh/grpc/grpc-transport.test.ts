@@ -152,14 +152,14 @@ for (const [kind, call] of Object.entries(kinds)) {
       assert.equal((await failed).message, "[unavailable] the connection to the server was lost");
     });
 
-    test("refuses an answer that is too large", async (t) => {
+    test("rejects an answer that is too large", async (t) => {
       const { port } = await serveEcho(t);
       const transport = transportTo(t, `127.0.0.1:${port}`, { policies: { messages: { maxReceiveBytes: 10 } } });
       const error = await failure(call(createClient(TextToImageWorkerService, transport)));
       assert.equal(error.code, Code.ResourceExhausted);
     });
 
-    test("refuses to send a request that is too large", async (t) => {
+    test("rejects to send a request that is too large", async (t) => {
       const { port } = await serveEcho(t);
       const transport = transportTo(t, `127.0.0.1:${port}`, { policies: { messages: { maxSendBytes: 2 } } });
       const error = await failure(call(createClient(TextToImageWorkerService, transport)));

@@ -36,7 +36,7 @@ suite("policies", () => {
     );
   });
 
-  const refused: readonly (readonly [value: unknown, message: RegExp])[] = [
+  const rejected: readonly (readonly [value: unknown, message: RegExp])[] = [
     [{ retryPolicy: { maxAttempts: 3 } }, /^policies\.retryPolicy is not known$/],
     [{ healthCheckConfig: {} }, /^policies\.healthCheckConfig is not known$/],
     [
@@ -70,8 +70,8 @@ suite("policies", () => {
     ["none", /^policies: /],
     [null, /^policies: /],
   ];
-  for (const [value, message] of refused) {
-    test(`refuse ${JSON.stringify(value)} by name`, () => {
+  for (const [value, message] of rejected) {
+    test(`reject ${JSON.stringify(value)} by name`, () => {
       assert.throws(() => readPolicies(value), { message });
     });
   }

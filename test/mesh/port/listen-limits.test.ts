@@ -215,7 +215,7 @@ suite("limits", () => {
     assert.equal((await waiting).text, "done");
   });
 
-  test("nonsense is refused by name", async () => {
+  test("nonsense is rejected by name", async () => {
     for (const maxConnections of [0, -1, 1.5, Number.NaN]) {
       await assert.rejects(listen({ handler: echo, port: 0, maxConnections }), {
         name: "RangeError",

@@ -146,8 +146,8 @@ suite("stop", () => {
     const stopped = stop({ graceMs: 60_000 });
     assert.equal(stop({ graceMs: 0 }), stopped, "a second stop waits for the first");
     await goaway;
-    const [refused] = await once(http.get(url), "error");
-    assert.equal(refused.code, "ECONNREFUSED");
+    const [rejected] = await once(http.get(url), "error");
+    assert.equal(rejected.code, "ECONNREFUSED");
     hold.release();
     assert.equal((await overHttp2).text, "done");
     const response = await overHttp1;

@@ -57,13 +57,13 @@ suite("one port with TLS", async () => {
     assert.match(await connect({}), /^TLSv1\.3 /);
     assert.match(await connect({ maxVersion: "TLSv1.2" }), /^TLSv1\.2 ECDHE-/);
     const weak = "@SECLEVEL=0";
-    for (const refused of [
+    for (const rejected of [
       { minVersion: "TLSv1.1", maxVersion: "TLSv1.1", ciphers: `ALL:${weak}` },
       { maxVersion: "TLSv1.2", ciphers: `ECDHE-ECDSA-AES128-SHA:${weak}` },
       { maxVersion: "TLSv1.2", ciphers: `AES128-GCM-SHA256:${weak}` },
       { ALPNProtocols: ["spdy/3"] },
     ] as const) {
-      await assert.rejects(connect(refused), /ALERT|alert|handshake|protocol|ECONNRESET/i);
+      await assert.rejects(connect(rejected), /ALERT|alert|handshake|protocol|ECONNRESET/i);
     }
   });
 
@@ -137,9 +137,9 @@ suite("one port with TLS", async () => {
     const folder = await temporaryFolder();
     const watched = watchMaterial(t, await serverFiles(folder, authority, { name: "first" }));
     const { url } = await openTls(t, watched.material);
-    const refusal = watched.refusal();
+    const rejection = watched.rejection();
     await writeCertificate(folder, "server", await authority.issue({ name: "late", fromHours: -2, untilHours: -1 }));
-    assert.match(String(await refusal), /server\.crt expired on /);
+    assert.match(String(await rejection), /server\.crt expired on /);
     assert.equal((await get(url, { ca })).subject, "first");
     const changed = watched.change();
     await writeCertificate(folder, "server", await authority.issue({ name: "good" }));
@@ -151,9 +151,9 @@ suite("one port with TLS", async () => {
 suite("clients' certificates", async () => {
   const authority = await createAuthority();
   const stranger = await createAuthority();
-  const known = await authority.issue({ name: "painter" });
-  const unknown = await stranger.issue({ name: "painter" });
-  const expired = await authority.issue({ name: "painter", fromHours: -3, untilHours: -2 });
+  const known = await authority.issue({ name: "worker" });
+  const unknown = await stranger.issue({ name: "worker" });
+  const expired = await authority.issue({ name: "worker", fromHours: -3, untilHours: -2 });
   const ca = authority.cert;
   const open = async (t: TestContext, clientCertificate: "optional" | "required") => {
     const { material } = watchMaterial(t, await serverFiles(await temporaryFolder(), authority));
@@ -171,8 +171,8 @@ suite("clients' certificates", async () => {
     assert.equal((await http2Request(session, "/")).text, "true");
     for (const credentials of [{}, unknown, expired]) {
       await assert.rejects(get(url, { ca, ...credentials }), /alert|ECONNRESET|EPIPE|socket hang up/i);
-      const refused = connectH2(t, url, { ca, ...credentials });
-      const answer = await http2Request(refused, "/").catch(() => undefined);
+      const rejected = connectH2(t, url, { ca, ...credentials });
+      const answer = await http2Request(rejected, "/").catch(() => undefined);
       assert.ok(answer === undefined || answer.status === 0);
     }
   });

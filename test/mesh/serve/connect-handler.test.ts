@@ -189,7 +189,7 @@ suite("an INTERNAL error with words for clients", () => {
   for (const cause of causes) {
     test(`hides its cause: ${typeof cause}`, async (t) => {
       const failures: InternalFailure[] = [];
-      const thrown = internal("the picture cannot be kept", cause);
+      const thrown = internal("the image cannot be kept", cause);
       const { url } = await serveEcho(t, {
         behaviour() {
           throw thrown;
@@ -197,7 +197,7 @@ suite("an INTERNAL error with words for clients", () => {
         interceptors: [recordInternal(failures)],
       });
       const response = await postJson(url, generate, '{"prompt":"x"}');
-      assert.equal(response.text, '{"code":"internal","message":"the picture cannot be kept"}');
+      assert.equal(response.text, '{"code":"internal","message":"the image cannot be kept"}');
       assert.deepEqual(failures, [{ method: "Generate", hidden: cause }]);
     });
   }
@@ -253,8 +253,8 @@ suite("other requests", () => {
     for (const type of ["text/plain", "application/grpc-web-text", "application/connect+json", "multipart/form-data"]) {
       assert.equal((await http1(url, generate, { headers: { "content-type": type }, body: "{}" })).status, 415, type);
     }
-    const refused = await http1(url, generate, { body: "{}" });
-    assert.deepEqual([refused.status, refused.text], [415, "the content type is none of this RPC's\n"]);
+    const rejected = await http1(url, generate, { body: "{}" });
+    assert.deepEqual([rejected.status, rejected.text], [415, "the content type is none of this RPC's\n"]);
     assert.equal((await postJson(url, generateStream, "{}")).status, 415);
   });
 
@@ -279,7 +279,7 @@ suite("other requests", () => {
     const { url } = await serveEcho(t);
     const headers = { ":authority": "user@x", "content-type": "application/json" };
     const answer = http2Request(connectHttp2(t, url), generate, { headers, body: '{"prompt":"x"}' });
-    // Newer versions of Node refuse it themselves, before any handler sees it.
+    // Newer versions of Node reject it themselves, before any handler sees it.
     const said = await answer.then(
       ({ status, text }) => `${status} ${text}`,
       (error: NodeJS.ErrnoException) => String(error.code),

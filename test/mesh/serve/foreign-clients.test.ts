@@ -55,7 +55,7 @@ suite("buf curl", () => {
       });
     }
 
-    test(`${protocol} shows a refusal with its details`, async (t) => {
+    test(`${protocol} shows a rejection with its details`, async (t) => {
       const { url } = await serveEcho(t);
       const flags = ["--protocol", protocol, "--http2-prior-knowledge", ...schema];
       const { status, stderr } = await bufCurl([...flags, "-d", "{}", `${url}/${pipeline}/Generate`]);

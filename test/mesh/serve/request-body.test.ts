@@ -86,7 +86,7 @@ suite("the memory that bodies share", () => {
     }
   });
 
-  test("is held by slow bodies: other large ones are refused, small ones are not", async (t) => {
+  test("is held by slow bodies: other large ones are rejected, small ones are not", async (t) => {
     const { url } = await serveEcho(t, { bodyMemoryBytes: 150_000, ignoreUnknownFields: true });
     const session = connectHttp2(t, url);
     const headers = { "content-type": "application/grpc+json", te: "trailers" };
@@ -102,7 +102,7 @@ suite("the memory that bodies share", () => {
     };
 
     const slow = [openSlow(), openSlow()] as const;
-    // Whichever is the last to grow is refused, while its body is still open.
+    // Whichever is the last to grow is rejected, while its body is still open.
     const [kept, fields] = await Promise.race([
       once(slow[0], "response").then(([fields]) => [slow[1], fields] as const),
       once(slow[1], "response").then(([fields]) => [slow[0], fields] as const),

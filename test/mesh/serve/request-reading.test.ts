@@ -166,7 +166,7 @@ suite("size", () => {
   const limit = 4_194_304;
   const prompt = (length: number) => `{"prompt":"${"x".repeat(length - 13)}"}`;
 
-  test("4 MiB is read, and refused by its rule; one byte more is RESOURCE_EXHAUSTED", async (t) => {
+  test("4 MiB is read, and rejected by its rule; one byte more is RESOURCE_EXHAUSTED", async (t) => {
     const { url } = await serveEcho(t);
     const session = connectHttp2(t, url);
     const headers = { "content-type": "application/json" };
@@ -182,7 +182,7 @@ suite("size", () => {
     }
   });
 
-  test("what is far too large is refused before it is all read, and the connection lives on", async (t) => {
+  test("what is far too large is rejected before it is all read, and the connection lives on", async (t) => {
     const { url } = await serveEcho(t, { readMaxBytes: 1_000 });
     const session = connectHttp2(t, url);
     const body = Buffer.alloc(20_000_000, "x");

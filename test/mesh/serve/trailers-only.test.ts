@@ -30,9 +30,9 @@ suite("on the wire", () => {
     assert.equal(response.headers["grpc-retry-pushback-ms"], "0");
     assert.ok(response.headers["grpc-status-details-bin"]);
     assert.equal(response.body.length, 0);
-    const refused = await http2Request(session, generateStream, { headers, body: envelope("{}") });
-    assert.equal(refused.headersOnly, true);
-    assert.equal(refused.headers["grpc-status"], "3");
+    const rejected = await http2Request(session, generateStream, { headers, body: envelope("{}") });
+    assert.equal(rejected.headersOnly, true);
+    assert.equal(rejected.headers["grpc-status"], "3");
   });
 
   test("headers that a handler set before it failed have a frame of their own", async (t) => {
@@ -179,9 +179,9 @@ suite("a plain grpc-js client", () => {
     ["a unary call", generate],
     ["a stream", generateStream],
   ] as const) {
-    test(`tries ${what} that a full server refuses at once again, and one after its first message never`, async (t) => {
+    test(`tries ${what} that a full server rejects at once again, and one after its first message never`, async (t) => {
       let calls = 0;
-      const refuse = (times: number) => {
+      const reject = (times: number) => {
         if (++calls <= times) {
           throw queueFull("the queue is full", 5_000);
         }
@@ -190,13 +190,13 @@ suite("a plain grpc-js client", () => {
         routes(router) {
           router.service(ImagePipelineService, {
             generate() {
-              refuse(3);
+              reject(3);
               return {};
             },
             async *generateStream() {
-              refuse(3);
+              reject(3);
               yield {};
-              refuse(5);
+              reject(5);
             },
           });
         },

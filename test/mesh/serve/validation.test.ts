@@ -18,8 +18,8 @@ const transport = createRouterTransport(echoRoutes(), { router: { interceptors: 
 const pipeline = createClient(ImagePipelineService, transport);
 const worker = createClient(TextToImageWorkerService, transport);
 
-/** The text that a request is refused with; undefined where it is taken. */
-async function refused(call: Promise<unknown>): Promise<string | undefined> {
+/** The text that a request is rejected with; undefined where it is taken. */
+async function rejected(call: Promise<unknown>): Promise<string | undefined> {
   try {
     await call;
     return undefined;
@@ -27,12 +27,12 @@ async function refused(call: Promise<unknown>): Promise<string | undefined> {
     assert.ok(error instanceof ConnectError);
     assert.equal(error.code, Code.InvalidArgument, error.message);
     const [details] = error.findDetails(ViolationsSchema);
-    assert.ok(details !== undefined && details.violations.length > 0, "a refusal has buf.validate.Violations");
+    assert.ok(details !== undefined && details.violations.length > 0, "a rejection has buf.validate.Violations");
     return error.rawMessage;
   }
 }
-const generate = (request: MessageInitShape<typeof GenerateRequestSchema>) => refused(pipeline.generate(request));
-const infer = (request: MessageInitShape<typeof InferRequestSchema>) => refused(worker.infer(request));
+const generate = (request: MessageInitShape<typeof GenerateRequestSchema>) => rejected(pipeline.generate(request));
+const infer = (request: MessageInitShape<typeof InferRequestSchema>) => rejected(worker.infer(request));
 const options = (init: MessageInitShape<typeof GenerationOptionsSchema>) => generate({ prompt: "x", options: init });
 
 suite("prompt", () => {
@@ -50,12 +50,12 @@ suite("prompt", () => {
 
   test("in a stream's request, which has to be there", async () => {
     const first = (request: { request?: { prompt: string } }) =>
-      refused(pipeline.generateStream(request)[Symbol.asyncIterator]().next());
+      rejected(pipeline.generateStream(request)[Symbol.asyncIterator]().next());
     assert.equal(await first({ request: { prompt: "x" } }), undefined);
     assert.equal(await first({ request: { prompt: "" } }), "request.prompt: must be at least 1 characters");
     assert.equal(await first({}), "request: value is required");
     const stream = worker.inferStream({})[Symbol.asyncIterator]();
-    assert.equal(await refused(stream.next()), "request: value is required");
+    assert.equal(await rejected(stream.next()), "request: value is required");
   });
 });
 
@@ -80,17 +80,17 @@ suite("worker_app", () => {
     "unix:/tmp/x",
     "//host/x",
     "../../etc",
-    "acme/painter/more",
+    "acme/worker/more",
     "acme/",
-    "/painter",
+    "/worker",
     "acme",
-    "acme/painter\n",
-    "acme /painter",
-    "-acme/painter",
+    "acme/worker\n",
+    "acme /worker",
+    "-acme/worker",
     `a/${"b".repeat(127)}`,
   ];
   for (const bad of addresses) {
-    test(`refuses ${JSON.stringify(bad.slice(0, 40))} without quoting it`, async () => {
+    test(`rejects ${JSON.stringify(bad.slice(0, 40))} without quoting it`, async () => {
       const text = await generate({ prompt: "x", workerApp: bad });
       assert.match(
         text ?? "",

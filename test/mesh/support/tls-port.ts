@@ -7,15 +7,15 @@ import { reloadTlsMaterial, type TlsFiles, type TlsMaterial } from "../../../src
 import { type Authority, type CertificateRequest, replaceFile, writeCertificate } from "../../support/certificates.js";
 import { echo } from "./open-port.js";
 
-/** Material that is looked at every 20 ms, until the test ends, and its refusals as they come. */
+/** Material that is looked at every 20 ms, until the test ends, and its rejections as they come. */
 export function watchMaterial(t: TestContext, files: TlsFiles) {
-  const refused: unknown[] = [];
-  const refusals: ((error: unknown) => void)[] = [];
+  const rejected: unknown[] = [];
+  const rejections: ((error: unknown) => void)[] = [];
   const material = reloadTlsMaterial(files, {
     intervalMs: 20,
-    onRefused(error) {
-      refused.push(error);
-      refusals.shift()?.(error);
+    onRejected(error) {
+      rejected.push(error);
+      rejections.shift()?.(error);
     },
   });
   // Looking at files keeps no process alive, and a test waits for nothing else.
@@ -26,11 +26,11 @@ export function watchMaterial(t: TestContext, files: TlsFiles) {
   });
   return {
     material,
-    refused,
+    rejected,
     /** Resolves with the next value. */
     change: () => new Promise<TlsMaterial>((resolve) => material.onChange(resolve)),
-    /** Resolves with the next refusal. */
-    refusal: () => new Promise<unknown>((resolve) => refusals.push(resolve)),
+    /** Resolves with the next rejection. */
+    rejection: () => new Promise<unknown>((resolve) => rejections.push(resolve)),
   };
 }
 

@@ -11,7 +11,7 @@ test("half of a pair is no mistake where the other half has come by the next loo
   const [first, second] = [join(folder, "first"), join(folder, "second")];
   await replaceFile(first, "old");
   await replaceFile(second, "old");
-  const refused: unknown[] = [];
+  const rejected: unknown[] = [];
   let halves = 0;
   const pair = reloadFiles({
     files: [first, second],
@@ -25,7 +25,7 @@ test("half of a pair is no mistake where the other half has come by the next loo
       }
       return found;
     },
-    onRefused: (error) => refused.push(error),
+    onRejected: (error) => rejected.push(error),
     intervalMs: 10,
   });
   // Looking keeps no process alive.
@@ -37,5 +37,5 @@ test("half of a pair is no mistake where the other half has come by the next loo
   const changed = new Promise<string>((resolve) => pair.onChange(resolve));
   await replaceFile(first, "new");
   assert.equal(await changed, "new");
-  assert.deepEqual([halves, refused, pair.current], [1, [], "new"]);
+  assert.deepEqual([halves, rejected, pair.current], [1, [], "new"]);
 });

@@ -40,9 +40,9 @@ suite("TLS files", async () => {
     ["expired authorities", { ca: expired.cert }, /expired\.crt holds no authority's certificate that is valid now/],
   ];
   for (const [what, files, message] of cases) {
-    test(`${what} is refused by name, without a word of the file`, () => {
+    test(`${what} is rejected by name, without a word of the file`, () => {
       assert.throws(
-        () => reloadTlsMaterial(files, { onRefused: () => {} }),
+        () => reloadTlsMaterial(files, { onRejected: () => {} }),
         (error: Error) => {
           assert.match(error.message, message);
           assert.doesNotMatch(error.message, /CANARY|Q0FO/);
@@ -55,16 +55,16 @@ suite("TLS files", async () => {
   test("a mistake is told once, and so is the next one", async (t) => {
     const own = await temporaryFolder();
     const files = await serverFiles(own, authority);
-    const { refusal, change, refused } = watchMaterial(t, files);
-    let next = refusal();
+    const { rejection, change, rejected } = watchMaterial(t, files);
+    let next = rejection();
     await rm(files.key);
     assert.match(String(await next), /server\.key cannot be read \(ENOENT\)/);
-    next = refusal();
+    next = rejection();
     await replaceFile(files.key, "nonsense");
     assert.match(String(await next), /holds no PEM private key/);
     const changed = change();
     await writeCertificate(own, "server", await authority.issue());
     await changed;
-    assert.equal(refused.length, 2);
+    assert.equal(rejected.length, 2);
   });
 });

@@ -22,13 +22,13 @@ test("a loss is told at once, later ones together once a minute, the last of the
   report.lost(2, "rejected", "14 UNAVAILABLE:\n no connection");
   for (let second = 1; second <= 100; second++) {
     clock.advance(1000);
-    report.lost(3, "rejected", "refused");
+    report.lost(3, "rejected", "rejected");
   }
   clock.advance(600_000);
   assert.deepEqual(lines, [
     [0, loss, { lostSpans: 2, reason: "14 UNAVAILABLE: no connection" }],
-    [60_000, loss, { lostSpans: 177, reason: "refused" }],
-    [120_000, loss, { lostSpans: 123, reason: "refused" }],
+    [60_000, loss, { lostSpans: 177, reason: "rejected" }],
+    [120_000, loss, { lostSpans: 123, reason: "rejected" }],
   ]);
   assert.deepEqual([...report.lostItems()], [["rejected", 302]]);
   assert.deepEqual(clock.due(), [], "no timer runs where nothing happens");
@@ -36,31 +36,31 @@ test("a loss is told at once, later ones together once a minute, the last of the
 
 test("waiting is told as it is when the line is due, and not after a recovery", () => {
   const { clock, lines, report } = setUp();
-  report.waiting(512, "refused");
-  report.waiting(1024, "refused");
+  report.waiting(512, "rejected");
+  report.waiting(1024, "rejected");
   report.waiting(1536, "silent");
   clock.advance(60_000);
   report.waiting(2048, "silent");
   report.delivered();
   clock.advance(600_000);
-  report.waiting(5, "refused");
+  report.waiting(5, "rejected");
   assert.deepEqual(lines, [
-    [0, wait, { waitingSpans: 512, reason: "refused" }],
+    [0, wait, { waitingSpans: 512, reason: "rejected" }],
     [60_000, wait, { waitingSpans: 1536, reason: "silent" }],
-    [660_000, wait, { waitingSpans: 5, reason: "refused" }],
+    [660_000, wait, { waitingSpans: 5, reason: "rejected" }],
   ]);
 });
 
 test("closing tells what is owed, at once", () => {
   const { clock, lines, report } = setUp();
-  report.lost(1, "rejected", "refused");
-  report.lost(2, "rejected", "refused");
-  report.waiting(3, "refused");
-  report.waiting(4, "refused");
+  report.lost(1, "rejected", "rejected");
+  report.lost(2, "rejected", "rejected");
+  report.waiting(3, "rejected");
+  report.waiting(4, "rejected");
   report.remark("deprecated");
   lines.length = 0;
   report.close();
-  assert.deepEqual(lines, [[0, loss, { lostSpans: 2, reason: "refused" }]]);
+  assert.deepEqual(lines, [[0, loss, { lostSpans: 2, reason: "rejected" }]]);
   assert.deepEqual(clock.due(), []);
 });
 
@@ -77,8 +77,8 @@ test("what a collector answers is cut", () => {
 test("a pino logger is a log", () => {
   const lines: string[] = [];
   const log = pino({ base: null, timestamp: false }, { write: (line) => lines.push(line) });
-  createExportReport(spans, log, createFakeClock()).lost(1, "rejected", "refused");
-  assert.deepEqual(JSON.parse(lines.join("")), { level: 40, lostSpans: 1, reason: "refused", msg: loss });
+  createExportReport(spans, log, createFakeClock()).lost(1, "rejected", "rejected");
+  assert.deepEqual(JSON.parse(lines.join("")), { level: 40, lostSpans: 1, reason: "rejected", msg: loss });
 });
 
 test("where problems are reported once, one is reported again only after an export has succeeded", () => {

@@ -16,7 +16,7 @@ async function receiver(t: TestContext, protocol: "grpc" | "http/protobuf"): Pro
 function observed(t: TestContext, environment: Record<string, string>) {
   const lines: string[] = [];
   const made = observe({
-    serviceName: "painter",
+    serviceName: "worker",
     environment: { OTEL_TRACES_EXPORTER: "none", OTEL_METRICS_EXPORTER: "none", ...environment },
     level: "trace",
     write: (line) => lines.push(line),
@@ -35,8 +35,8 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
       OTEL_EXPORTER_OTLP_LOGS_HEADERS: "x-tenant=one",
       OTEL_BLRP_SCHEDULE_DELAY: "10",
     });
-    const span = await withSpan(telemetry.tracer, "painting", { parent: ROOT_CONTEXT }, (active) => {
-      logger.child({ app: "local/painter" }).info({ durationMs: 1.5, step: 3, last: false }, "painted");
+    const span = await withSpan(telemetry.tracer, "generation", { parent: ROOT_CONTEXT }, (active) => {
+      logger.child({ app: "local/worker" }).info({ durationMs: 1.5, step: 3, last: false }, "generated");
       logger.error({ err: new RangeError("no room") }, "not kept");
       return active.spanContext();
     });
@@ -54,15 +54,15 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
       ),
       [
         {
-          ...{ service: "painter", severityNumber: 9, severityText: "info", body: "painted", ...ids },
-          attributes: { app: "local/painter", durationMs: 1.5, step: 3, last: false },
+          ...{ service: "worker", severityNumber: 9, severityText: "info", body: "generated", ...ids },
+          attributes: { app: "local/worker", durationMs: 1.5, step: 3, last: false },
         },
         {
-          ...{ service: "painter", severityNumber: 17, severityText: "error", body: "not kept", ...ids },
+          ...{ service: "worker", severityNumber: 17, severityText: "error", body: "not kept", ...ids },
           attributes: { "exception.type": "RangeError", "exception.message": "no room" },
         },
         {
-          ...{ service: "painter", severityNumber: 1, severityText: "trace", body: "afterwards" },
+          ...{ service: "worker", severityNumber: 1, severityText: "trace", body: "afterwards" },
           ...{ traceId: "", spanId: "", flags: 0 },
           attributes: {},
         },

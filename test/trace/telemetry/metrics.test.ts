@@ -12,7 +12,7 @@ import { startOtlpReceiver } from "../../support/otlp-receiver.js";
 function setUp(t: TestContext, environment: Record<string, string>, options: Partial<TelemetryOptions> = {}) {
   const lines: string[] = [];
   const log = { warn: (_: object, message: string) => void lines.push(message) };
-  const telemetry = createTelemetry({ serviceName: "painter", environment, log, ...options });
+  const telemetry = createTelemetry({ serviceName: "worker", environment, log, ...options });
   t.after(() => telemetry.shutdown());
   return { ...telemetry, lines };
 }
@@ -32,20 +32,20 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
       OTEL_METRIC_EXPORT_INTERVAL: "2000",
       OTEL_RESOURCE_ATTRIBUTES: "team=a",
     });
-    const pictures = meter.createCounter("pictures", { unit: "{picture}" });
-    pictures.add(2, { kind: "round" });
+    const images = meter.createCounter("images", { unit: "{image}" });
+    images.add(2, { kind: "round" });
     meter.createHistogram("wait", { unit: "s" }).record(1.5);
     await withSpan(tracer, "work", { parent: ROOT_CONTEXT }, () => {});
-    const pictureCount = (points: readonly { name: string; value: number }[]) =>
-      points.find(({ name }) => name === "pictures")?.value;
-    const first = await collector.waitForMetrics((points) => pictureCount(points) === 2);
+    const imageCount = (points: readonly { name: string; value: number }[]) =>
+      points.find(({ name }) => name === "images")?.value;
+    const first = await collector.waitForMetrics((points) => imageCount(points) === 2);
     assert.deepEqual(
-      first.filter(({ name }) => name === "pictures" || name === "wait"),
+      first.filter(({ name }) => name === "images" || name === "wait"),
       [
         {
-          service: "painter",
-          name: "pictures",
-          unit: "{picture}",
+          service: "worker",
+          name: "images",
+          unit: "{image}",
           kind: "sum",
           temporality: "AGGREGATION_TEMPORALITY_CUMULATIVE",
           attributes: { kind: "round" },
@@ -53,7 +53,7 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
           sum: 0,
         },
         {
-          service: "painter",
+          service: "worker",
           name: "wait",
           unit: "s",
           kind: "histogram",
@@ -69,9 +69,9 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
       assert.ok(names.has(name), name);
     }
     await collector.waitForMetrics((points) => points.some(({ name }) => name === "nodejs.eventloop.delay.p99"));
-    pictures.add(1, { kind: "round" });
+    images.add(1, { kind: "round" });
     await shutdown();
-    assert.equal(pictureCount(collector.metrics.at(-1) ?? []), 3, "the last numbers leave with the shutdown");
+    assert.equal(imageCount(collector.metrics.at(-1) ?? []), 3, "the last numbers leave with the shutdown");
     assert.deepEqual(lines, []);
   });
 
@@ -106,7 +106,7 @@ test("what a collector rejects of the metrics is reported once", async (t) => {
   assert.ok(address !== null && typeof address === "object");
   const reasons: unknown[] = [];
   const telemetry = createTelemetry({
-    serviceName: "painter",
+    serviceName: "worker",
     environment: {
       OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: `http://127.0.0.1:${address.port}/v1/metrics`,
       OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf",
@@ -124,12 +124,12 @@ test("delta numbers count from the last export", async (t) => {
     OTEL_METRIC_EXPORT_INTERVAL: "2000",
     OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE: "delta",
   });
-  const pictures = meter.createCounter("pictures");
-  pictures.add(2);
-  await collector.waitForMetrics((points) => points.some(({ name }) => name === "pictures"));
-  pictures.add(1);
+  const images = meter.createCounter("images");
+  images.add(2);
+  await collector.waitForMetrics((points) => points.some(({ name }) => name === "images"));
+  images.add(1);
   await shutdown();
-  const seen = collector.metrics.flat().filter(({ name }) => name === "pictures");
+  const seen = collector.metrics.flat().filter(({ name }) => name === "images");
   assert.deepEqual(
     seen.map(({ value }) => value).filter((value) => value > 0),
     [2, 1],
@@ -174,7 +174,7 @@ test("spans that are lost with the collector gone for good are counted, by what 
   assert.ok(lines.includes("spans could not be exported"));
 });
 
-test("what the collector takes, and what it refuses, is counted too", async (t) => {
+test("what the collector takes, and what it rejects, is counted too", async (t) => {
   const collector = await receiver(t);
   const { tracer, prometheus } = setUp(
     t,
@@ -203,7 +203,7 @@ for (const [words, environment, prometheusPort] of [
     const collector = await receiver(t);
     const needed = words === "nobody asks for metrics" ? {} : { OTEL_EXPORTER_OTLP_ENDPOINT: collector.endpoint };
     const { meter, prometheus, shutdown } = setUp(t, { ...needed, ...environment }, { prometheusPort });
-    assert.equal(meter.createCounter("pictures"), noop.createCounter("pictures"));
+    assert.equal(meter.createCounter("images"), noop.createCounter("images"));
     assert.equal(prometheus, undefined);
     await shutdown();
     assert.deepEqual(collector.metrics, []);
@@ -212,9 +212,9 @@ for (const [words, environment, prometheusPort] of [
 
 test("metrics can be had without tracing", async (t) => {
   const { meter, enabled, prometheus } = setUp(t, { ENABLE_TRACING: "false" }, { prometheusPort: 0 });
-  meter.createCounter("pictures").add(1);
+  meter.createCounter("images").add(1);
   assert.equal(enabled, false);
-  assert.match((await prometheus?.scrape()) ?? "", /^pictures_total 1$/m);
+  assert.match((await prometheus?.scrape()) ?? "", /^images_total 1$/m);
 });
 
 test("after the end there is nothing to scrape", async (t) => {

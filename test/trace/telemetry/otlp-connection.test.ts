@@ -197,8 +197,8 @@ test("HTTP: a closed connection is not opened again by the official exporter's o
 
 for (const [name, to] of Object.entries({ gRPC: grpcTo, HTTP: httpTo })) {
   test(`${name}: a collector that is away or does not answer is tried again`, async (t) => {
-    const refused = await closedAfter(t, to(await steadyPort())(700)).export(batch);
-    assert.ok(refused.kind === "retry" && /ECONNREFUSED/.test(refused.reason), JSON.stringify(refused));
+    const rejected = await closedAfter(t, to(await steadyPort())(700)).export(batch);
+    assert.ok(rejected.kind === "retry" && /ECONNREFUSED/.test(rejected.reason), JSON.stringify(rejected));
 
     const mute = createServer((socket) => {
       socket.on("error", () => {});

@@ -149,7 +149,7 @@ test("the pause is the collector's where it asks for one", async () => {
   assert.deepEqual(names(), ["a", "a"]);
 });
 
-test("what is refused is lost, and does not hold up the rest", async () => {
+test("what is rejected is lost, and does not hold up the rest", async () => {
   const { send, answer, names, lines, lost } = setUp();
   send("a", "b");
   send("c");

@@ -33,7 +33,7 @@ async function listen(t: TestContext, server: Server): Promise<string> {
   return `http://127.0.0.1:${address.port}`;
 }
 
-async function refusingEndpoint(t: TestContext): Promise<string> {
+async function rejectingEndpoint(t: TestContext): Promise<string> {
   const server = createServer();
   const endpoint = await listen(t, server);
   await new Promise((resolve) => server.close(resolve));
@@ -54,13 +54,13 @@ test("a shutdown is over within 4 s whatever the collector does, and the process
   silent.on("stream", (stream) => stream.on("error", () => {}));
   const busy = createHttpServer((_request, response) => response.writeHead(503, { "retry-after": "1" }).end());
   const muteEndpoint = await listen(t, mute);
-  const refusing = await refusingEndpoint(t);
+  const rejecting = await rejectingEndpoint(t);
   const collectors = {
     "grpc fine": {
       OTEL_EXPORTER_OTLP_ENDPOINT: grpc.endpoint,
       OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: logs.grpc.endpoint,
     },
-    "grpc refusing": { OTEL_EXPORTER_OTLP_ENDPOINT: refusing },
+    "grpc rejecting": { OTEL_EXPORTER_OTLP_ENDPOINT: rejecting },
     "grpc mute": { OTEL_EXPORTER_OTLP_ENDPOINT: muteEndpoint },
     "grpc silent": { OTEL_EXPORTER_OTLP_ENDPOINT: await listen(t, silent) },
     "http fine": {
@@ -68,7 +68,7 @@ test("a shutdown is over within 4 s whatever the collector does, and the process
       OTEL_EXPORTER_OTLP_ENDPOINT: http.endpoint,
       OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: `${logs.http.endpoint}/v1/logs`,
     },
-    "http refusing": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_ENDPOINT: refusing },
+    "http rejecting": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_ENDPOINT: rejecting },
     "http mute": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_ENDPOINT: muteEndpoint },
     "http busy": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_ENDPOINT: await listen(t, busy) },
   };

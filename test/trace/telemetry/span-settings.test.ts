@@ -193,7 +193,7 @@ test("enumerations are read in any case", () => {
 });
 
 for (const value of ["secret", "=secret", "ok=1,secret", "key=%secret"]) {
-  test(`headers are refused without being shown: ${value}`, () => {
+  test(`headers are rejected without being shown: ${value}`, () => {
     const environment = { ...endpoint, OTEL_EXPORTER_OTLP_HEADERS: value };
     assert.throws(
       () => createTelemetry({ serviceName: "image-pipeline", environment, log: { warn() {} } }),
@@ -207,7 +207,7 @@ for (const value of ["secret", "=secret", "ok=1,secret", "key=%secret"]) {
 
 for (const protocol of ["grpc", "http/protobuf"]) {
   for (const value of ["a key=secret", "key=secr%0Aet"]) {
-    test(`headers that cannot be sent are refused without their value: ${protocol}, ${value}`, () => {
+    test(`headers that cannot be sent are rejected without their value: ${protocol}, ${value}`, () => {
       const environment = { ...endpoint, OTEL_EXPORTER_OTLP_PROTOCOL: protocol, OTEL_EXPORTER_OTLP_HEADERS: value };
       assert.throws(
         () => createTelemetry({ serviceName: "image-pipeline", environment, log: { warn() {} } }),

@@ -3,6 +3,6 @@ import { Scheduler } from "throughline/contracts";
 import { createClientInterceptor } from "throughline/otelconnect";
 
 /** What a page of a stranger's holds: it is only compiled, where there is no Node. */
-export const pipeline = createPipelineClient({ baseUrl: "https://pictures.example" });
+export const pipeline = createPipelineClient({ baseUrl: "https://images.example" });
 export const scheduler = Scheduler.LCM;
 export const interceptor = createClientInterceptor();

@@ -1,18 +1,18 @@
 import { createFakeEngine } from "throughline/testing";
+import { generate } from "./generate.js";
 import { offered, traceOfOwnApp } from "./own-app.js";
-import { paint } from "./paint.js";
 import { serveBoth } from "./server.js";
 
-const [, , pictures = "pictures"] = process.argv;
-const services = await serveBoth(createFakeEngine(), pictures);
+const [, , images = "images"] = process.argv;
+const services = await serveBoth(createFakeEngine(), images);
 const steps: string[] = [];
-const result = await paint(services.url, (step, ofSteps) => void steps.push(`${step}/${ofSteps}`));
-const picture = await fetch(result?.image?.url ?? "");
+const result = await generate(services.url, (step, ofSteps) => void steps.push(`${step}/${ofSteps}`));
+const image = await fetch(result?.image?.url ?? "");
 const seen = {
   steps,
   seed: result?.seed,
-  contentType: picture.headers.get("content-type"),
-  signature: Buffer.from(await picture.arrayBuffer()).toString("latin1", 1, 4),
+  contentType: image.headers.get("content-type"),
+  signature: Buffer.from(await image.arrayBuffer()).toString("latin1", 1, 4),
   trace: await traceOfOwnApp(),
   offered: offered.map(({ name }) => name),
 };

@@ -24,7 +24,7 @@ function createFrontApp({ apps, telemetry, logger }: AppHost) {
   });
 }
 
-/** The names of the spans of one picture that the own app had painted, and whether they are of the trace that the answer names. */
+/** The names of the spans of one image that the own app had generated, and whether they are of the trace that the answer names. */
 export async function traceOfOwnApp() {
   const mesh = await createTestMesh({ apps: { "local/front": createFrontApp }, trustTraceparent: true });
   const { traceId } = await mesh.app("local/front", ImagePipelineService).generate({ prompt: "a red heart" });

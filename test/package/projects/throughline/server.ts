@@ -16,7 +16,7 @@ const observed = (serviceName: string): Observed =>
   observe({ serviceName, environment: {}, level: "silent", write: () => {} });
 
 /** Both services in one program, on free ports of the loopback. */
-export async function serveBoth(engine: ManagedEngine, pictures: string) {
+export async function serveBoth(engine: ManagedEngine, images: string) {
   const workerApp: App = createWorkerApp({ startEngine: async () => engine, ...observed(workerName) });
   const worker = await workerApp.serve({ port: 0 });
   const pipeline = await createPipelineApp({
@@ -24,7 +24,7 @@ export async function serveBoth(engine: ManagedEngine, pictures: string) {
       apps: { [defaultAppId]: { target: `127.0.0.1:${worker.port}`, policies: { retry: { maxAttempts: 2 } } } },
       defaultApp: defaultAppId,
     }),
-    store: await createDirectoryStore({ directory: pictures }),
+    store: await createDirectoryStore({ directory: images }),
     ...observed(pipelineName),
   }).serve({ port: 0 });
   return {

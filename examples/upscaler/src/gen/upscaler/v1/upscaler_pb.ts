@@ -14,19 +14,19 @@ export const file_upscaler_v1_upscaler: GenFile = /*@__PURE__*/
   fileDesc("Chp1cHNjYWxlci92MS91cHNjYWxlci5wcm90bxILdXBzY2FsZXIudjEi4QIKDlVwc2NhbGVSZXF1ZXN0Eh0KBWltYWdlGAEgASgMQgy6SAl6BxABGICk6ANIABJTCgN1cmwYAiABKAlCRLpIQXI/KICk6AMyOF5kYXRhOmltYWdlLyhwbmd8anBlZ3x3ZWJwKTtiYXNlNjQsW0EtWmEtejAtOSsvXSs9ezAsMn0kSAASHAoGcHJvbXB0GAMgASgJQgq6SAdyBRABGNAPSAASGQoGZmFjdG9yGAQgASgNQgm6SAYqBBgEKAISXAoNdHJhY2VfY29udGV4dBgFIAMoCzItLnVwc2NhbGVyLnYxLlVwc2NhbGVSZXF1ZXN0LlRyYWNlQ29udGV4dEVudHJ5Qha6SBOaARAQECIFcgMogAIqBXIDKIBAGjMKEVRyYWNlQ29udGV4dEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCDwoGc291cmNlEgW6SAIIASJRCg9VcHNjYWxlUmVzcG9uc2USDQoFaW1hZ2UYASABKAwSDQoFd2lkdGgYAiABKA0SDgoGaGVpZ2h0GAMgASgNEhAKCHRyYWNlX2lkGAQgASgJMlcKD1Vwc2NhbGVyU2VydmljZRJECgdVcHNjYWxlEhsudXBzY2FsZXIudjEuVXBzY2FsZVJlcXVlc3QaHC51cHNjYWxlci52MS5VcHNjYWxlUmVzcG9uc2ViBnByb3RvMw", [file_buf_validate_validate]);
 
 /**
- * Which picture, and how much larger.
+ * Which image, and how much larger.
  *
  * @generated from message upscaler.v1.UpscaleRequest
  */
 export type UpscaleRequest = Message<"upscaler.v1.UpscaleRequest"> & {
   /**
-   * Where the picture comes from.
+   * Where the image comes from.
    *
    * @generated from oneof upscaler.v1.UpscaleRequest.source
    */
   source: {
     /**
-     * The picture itself: PNG, JPEG or WebP, at most 2,048 × 2,048 pixels.
+     * The image itself: PNG, JPEG or WebP, at most 2,048 × 2,048 pixels.
      *
      * @generated from field: bytes image = 1;
      */
@@ -43,7 +43,7 @@ export type UpscaleRequest = Message<"upscaler.v1.UpscaleRequest"> & {
     case: "url";
   } | {
     /**
-     * A picture that ImagePipeline paints first.
+     * An image that ImagePipeline generates first.
      *
      * @generated from field: string prompt = 3;
      */
@@ -74,13 +74,13 @@ export const UpscaleRequestSchema: GenMessage<UpscaleRequest> = /*@__PURE__*/
   messageDesc(file_upscaler_v1_upscaler, 0);
 
 /**
- * The enlarged picture.
+ * The enlarged image.
  *
  * @generated from message upscaler.v1.UpscaleResponse
  */
 export type UpscaleResponse = Message<"upscaler.v1.UpscaleResponse"> & {
   /**
-   * The picture as PNG.
+   * The image as PNG.
    *
    * @generated from field: bytes image = 1;
    */
@@ -116,15 +116,15 @@ export const UpscaleResponseSchema: GenMessage<UpscaleResponse> = /*@__PURE__*/
   messageDesc(file_upscaler_v1_upscaler, 1);
 
 /**
- * Makes pictures larger.
+ * Makes images larger.
  *
  * @generated from service upscaler.v1.UpscalerService
  */
 export const UpscalerService: GenService<{
   /**
-   * Enlarges one picture.
+   * Enlarges one image.
    *
-   * Errors: INVALID_ARGUMENT for what is no picture or is too large; for a prompt also what ImagePipeline answers.
+   * Errors: INVALID_ARGUMENT for what is no image or is too large; for a prompt also what ImagePipeline answers.
    *
    * @generated from rpc upscaler.v1.UpscalerService.Upscale
    */

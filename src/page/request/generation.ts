@@ -2,7 +2,7 @@ import type { Client } from "@connectrpc/connect";
 import { signal as createSignal, type ReadonlySignal } from "@preact/signals";
 import { type GenerateResponse, type ImagePipelineService, type Progress, Stage } from "../../contracts/contracts.js";
 import { type RequestForm, requestOf } from "./request-form.js";
-import { noPicture, type Trouble, troubleOf } from "./trouble.js";
+import { noImage, type UserError, userErrorOf } from "./user-error.js";
 
 /** How far a request that runs is. */
 export interface Running {
@@ -16,22 +16,22 @@ export interface Running {
   /** 0 until it is known. */
   readonly totalSteps: number;
   readonly marks: readonly StepMark[];
-  /** The newest sight of the picture. */
+  /** The newest sight of the image. */
   readonly preview: { readonly bytes: Uint8Array; readonly contentType: string } | undefined;
 }
 
 /** Where the page's one request is. */
-export type PaintingState =
+export type GenerationState =
   | { readonly kind: "idle" }
   | Running
   | { readonly kind: "done"; readonly response: GenerateResponse; readonly elapsedMs: number }
   | { readonly kind: "cancelled"; readonly running: Running }
-  | { readonly kind: "failed"; readonly trouble: Trouble };
+  | { readonly kind: "failed"; readonly trouble: UserError };
 
-/** Paints, one picture at a time. */
-export interface Painting {
-  readonly state: ReadonlySignal<PaintingState>;
-  /** Milliseconds that came after the last step of the last picture: what to expect of the next. */
+/** Generates, one image at a time. */
+export interface Generation {
+  readonly state: ReadonlySignal<GenerationState>;
+  /** Milliseconds that came after the last step of the last image: what to expect of the next. */
   readonly tailMs: ReadonlySignal<number>;
   /** Sends a request, and cancels the one before. Resolves when it has ended, in whatever way. */
   start(form: RequestForm): Promise<void>;
@@ -41,14 +41,14 @@ export interface Painting {
   forget(): void;
 }
 
-/** What a painting needs. */
-export interface PaintingOptions {
+/** What a generation needs. */
+export interface GenerationOptions {
   readonly client: Client<typeof ImagePipelineService>;
   /** Milliseconds by a clock that only goes forward. */
   readonly now: () => number;
   /** Told the trace of the request, as soon as it is known. */
   readonly onTrace: (traceId: string) => void;
-  /** Told the finished picture with the form that asked for it. */
+  /** Told the finished image with the form that asked for it. */
   readonly onDone: (form: RequestForm, response: GenerateResponse, elapsedMs: number) => void;
 }
 
@@ -62,18 +62,18 @@ const sent: Running = {
 };
 
 /** The page's own requests. */
-export function createPainting({ client, now, onTrace, onDone }: PaintingOptions): Painting {
-  const state = createSignal<PaintingState>({ kind: "idle" });
+export function createGeneration({ client, now, onTrace, onDone }: GenerationOptions): Generation {
+  const state = createSignal<GenerationState>({ kind: "idle" });
   const tailMs = createSignal(0);
   let current = new AbortController();
 
   const run = async (form: RequestForm, signal: AbortSignal): Promise<void> => {
     const startedAt = now();
     let running = sent;
-    const show = (news: PaintingState) => {
+    const show = (updates: GenerationState) => {
       // What an older request still has to say is nobody's affair any more.
       if (!signal.aborted) {
-        state.value = news;
+        state.value = updates;
       }
     };
     show(running);
@@ -119,12 +119,12 @@ export function createPainting({ client, now, onTrace, onDone }: PaintingOptions
         await run(form, mine.signal);
       } catch (error) {
         if (!mine.signal.aborted) {
-          state.value = { kind: "failed", trouble: troubleOf(error) };
+          state.value = { kind: "failed", trouble: userErrorOf(error) };
         }
       }
       // A service that ends the stream without a result, and without an error, breaks the contract.
       if (mine === current && state.value.kind === "running") {
-        state.value = { kind: "failed", trouble: noPicture };
+        state.value = { kind: "failed", trouble: noImage };
       }
     },
     cancel() {
@@ -174,9 +174,9 @@ export interface StepMark {
 const paceSteps = 8;
 
 /**
- * Milliseconds until the picture is there, told from the pace of the last steps; undefined until two marks are there.
+ * Milliseconds until the image is there, told from the pace of the last steps; undefined until two marks are there.
  *
- * @param marks of this painting, in order.
+ * @param marks of this generation, in order.
  * @param tailMs what comes after the last step: decoding and encoding.
  */
 export function timeLeftMs(

@@ -1,11 +1,11 @@
 import { signal as createSignal, type ReadonlySignal } from "@preact/signals";
 import type { RequestForm } from "../request/request-form.js";
 
-/** A picture that was painted in this browser. */
+/** An image that was generated in this browser. */
 export interface HistoryEntry {
   readonly id: string;
   /** Milliseconds since 1970. */
-  readonly paintedAtMs: number;
+  readonly generatedAtMs: number;
   /** What asked for it, with the seed that was used. */
   readonly form: RequestForm;
   readonly seed: number;
@@ -18,8 +18,8 @@ export interface HistoryEntry {
   readonly width: number;
   readonly height: number;
   readonly contentType: string;
-  readonly picture: Blob;
-  /** A small form of the picture. */
+  readonly image: Blob;
+  /** A small form of the image. */
   readonly thumbnail: Blob;
 }
 
@@ -34,11 +34,11 @@ export interface HistoryStore {
 /** How much is kept. */
 export interface HistoryBounds {
   readonly maxEntries: number;
-  /** Of all pictures together. */
+  /** Of all images together. */
   readonly maxBytes: number;
 }
 
-/** The pictures of this browser, newest first. */
+/** The images of this browser, newest first. */
 export interface History {
   readonly entries: ReadonlySignal<readonly HistoryEntry[]>;
   /** Adds one, and lets the oldest go that are over the bounds. */
@@ -85,9 +85,9 @@ function withinBounds(
 ): readonly HistoryEntry[] {
   let bytes = 0;
   return [...entries]
-    .sort((a, b) => b.paintedAtMs - a.paintedAtMs)
-    .filter(({ picture, thumbnail }, index) => {
-      bytes += picture.size + thumbnail.size;
+    .sort((a, b) => b.generatedAtMs - a.generatedAtMs)
+    .filter(({ image, thumbnail }, index) => {
+      bytes += image.size + thumbnail.size;
       return index === 0 || (index < maxEntries && bytes <= maxBytes);
     });
 }

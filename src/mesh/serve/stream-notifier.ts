@@ -1,9 +1,9 @@
-/** Wakes the one generator that writes a stream of news. */
-export interface StreamBell {
-  /** Says that there is news. It is kept until somebody waits. */
+/** Wakes the one generator that writes a stream of updates. */
+export interface Notifier {
+  /** Says that there is updates. It is kept until somebody waits. */
   ring(): void;
   /**
-   * Waits for news. Never rejects, and leaves no timer and no listener behind.
+   * Waits for updates. Never rejects, and leaves no timer and no listener behind.
    *
    * @param signal the call's.
    * @param quietMs milliseconds to wait at most. Absent: no limit.
@@ -12,8 +12,8 @@ export interface StreamBell {
   wait(signal: AbortSignal, quietMs?: number): Promise<"rung" | "quiet" | "left">;
 }
 
-/** Makes a bell. */
-export function createStreamBell(): StreamBell {
+/** Makes a notifier. */
+export function createNotifier(): Notifier {
   let rung = false;
   let wake: (() => void) | undefined;
   return {

@@ -5,7 +5,7 @@ import { roughDuration } from "../shell/format.js";
 import { type FieldName, fieldFor } from "./request-form.js";
 
 /** A failure in words. */
-export interface Trouble {
+export interface UserError {
   /** What happened. */
   readonly title: string;
   /** What to do about it. */
@@ -23,7 +23,7 @@ export interface Trouble {
 }
 
 /** Tells a failed call in words. A call that the page itself cancelled is no failure, and nothing for this function. */
-export function troubleOf(error: unknown): Trouble {
+export function userErrorOf(error: unknown): UserError {
   const failure = ConnectError.from(error);
   const detail = failure.rawMessage;
   const none = { detail, fields: new Map(), retryAfterMs: undefined, needsKey: false, connectionLost: false } as const;
@@ -34,7 +34,7 @@ export function troubleOf(error: unknown): Trouble {
     case Code.InvalidArgument: {
       const fields = violatedFields(failure);
       const advice =
-        fields.size > 0 ? "Mend the marked fields and paint again." : "Change the request and paint again.";
+        fields.size > 0 ? "Mend the marked fields and generate again." : "Change the request and generate again.";
       // The marked fields say it in the form's own names.
       return {
         ...none,
@@ -47,11 +47,15 @@ export function troubleOf(error: unknown): Trouble {
     case Code.ResourceExhausted: {
       const retryAfterMs = retryAfterOf(failure);
       return retryAfterMs === undefined
-        ? { ...none, title: "The request is over a limit", advice: "Make it smaller, or wait a while and paint again." }
+        ? {
+            ...none,
+            title: "The request is over a limit",
+            advice: "Make it smaller, or wait a while and generate again.",
+          }
         : {
             ...none,
-            title: "All painters are busy and their queue is full",
-            advice: `Paint again in about ${roughDuration(retryAfterMs)}.`,
+            title: "All workers are busy and their queue is full",
+            advice: `Generate again in about ${roughDuration(retryAfterMs)}.`,
             retryAfterMs,
           };
     }
@@ -63,14 +67,14 @@ export function troubleOf(error: unknown): Trouble {
         needsKey: true,
       };
     default:
-      return { ...none, ...(plainWords.get(failure.code) ?? unknownFailure) };
+      return { ...none, ...(plainText.get(failure.code) ?? unknownFailure) };
   }
 }
 
-/** A call that ended well, and brought no picture. */
-export const noPicture: Trouble = {
-  title: "The service ended the request without a picture",
-  advice: "Its log may say why, beside the trace id. Paint again; another version of the service may be needed.",
+/** A call that ended well, and brought no image. */
+export const noImage: UserError = {
+  title: "The service ended the request without an image",
+  advice: "Its log may say why, beside the trace id. Generate again; another version of the service may be needed.",
   detail: "",
   fields: new Map(),
   retryAfterMs: undefined,
@@ -91,29 +95,32 @@ const connectionLost = {
 
 const unknownFailure = {
   title: "The service failed",
-  advice: "Its log says why, beside the trace id. Paint again; another seed or fewer steps may pass.",
+  advice: "Its log says why, beside the trace id. Generate again; another seed or fewer steps may pass.",
 };
 
-const plainWords: ReadonlyMap<Code, { readonly title: string; readonly advice: string }> = new Map([
+const plainText: ReadonlyMap<Code, { readonly title: string; readonly advice: string }> = new Map([
   [
     Code.Canceled,
-    { title: "The service ended the request", advice: "It is being shut down or restarted. Paint again in a moment." },
+    {
+      title: "The service ended the request",
+      advice: "It is being shut down or restarted. Generate again in a moment.",
+    },
   ],
   [
     Code.Unavailable,
     {
-      title: "No painter can take the request now",
-      advice: "A worker is starting, restarting or away. Look whether one runs, and paint again in a moment.",
+      title: "No worker can take the request now",
+      advice: "A worker is starting, restarting or away. Look whether one runs, and generate again in a moment.",
     },
   ],
   [
     Code.DeadlineExceeded,
     {
       title: "The time ran out",
-      advice: "Take fewer steps or a smaller picture, or paint again when there is less to do.",
+      advice: "Take fewer steps or a smaller image, or generate again when there is less to do.",
     },
   ],
-  [Code.NotFound, { title: "The service does not know this app", advice: "Choose another app and paint again." }],
+  [Code.NotFound, { title: "The service does not know this app", advice: "Choose another app and generate again." }],
   [
     Code.PermissionDenied,
     { title: "Your key does not open this", advice: "Choose an app that you may use, or ask for a key that opens it." },

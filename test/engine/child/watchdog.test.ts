@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import test, { type TestContext } from "node:test";
-import { createStallWatch } from "../../../src/engine/child/generate-in-process.js";
+import { createWatchdog } from "../../../src/engine/child/generate-in-process.js";
 
-/** A watch on its own clock: 600 ms for a picture of up to 1024². */
+/** A watch on its own clock: 600 ms for an image of up to 1024². */
 function watched(t: TestContext) {
   let now = 0;
   const stalls: string[] = [];
   t.mock.timers.enable({ apis: ["setTimeout"] });
   t.mock.method(performance, "now", () => now);
-  const watch = createStallWatch({ stallMs: 600, onStall: (reason) => stalls.push(reason) });
+  const watch = createWatchdog({ stallMs: 600, onStall: (reason) => stalls.push(reason) });
   const pass = (ms: number) => {
     now += ms;
     t.mock.timers.tick(ms);
@@ -17,7 +17,7 @@ function watched(t: TestContext) {
   return { watch, pass, stalls };
 }
 
-test("each event gives the painting its whole time again, and its end all of it", (t) => {
+test("each event gives the generating its whole time again, and its end all of it", (t) => {
   const { watch, pass } = watched(t);
   watch.begin();
   assert.equal(pass(599), 0);
@@ -28,7 +28,7 @@ test("each event gives the painting its whole time again, and its end all of it"
   assert.equal(pass(1_000_000), 0);
 });
 
-test("no news for too long is a stall", (t) => {
+test("no updates for too long is a stall", (t) => {
   const { watch, pass, stalls } = watched(t);
   watch.begin();
   watch.event({ width: 1024, height: 1024 });
@@ -38,7 +38,7 @@ test("no news for too long is a stall", (t) => {
   assert.deepEqual(stalls, ["no progress for 600 ms"]);
 });
 
-test("a larger picture has more time, as attention takes more", (t) => {
+test("a larger image has more time, as attention takes more", (t) => {
   const { watch, pass } = watched(t);
   watch.begin();
   watch.event({ width: 2048, height: 2048 });

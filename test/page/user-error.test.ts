@@ -3,7 +3,7 @@ import test from "node:test";
 import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { RetryInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
-import { troubleOf } from "../../src/page/request/trouble.js";
+import { userErrorOf } from "../../src/page/request/user-error.js";
 
 test("a broken rule is shown at its field", () => {
   const violation = (path: string, message: string) => ({
@@ -16,7 +16,7 @@ test("a broken rule is shown at its field", () => {
       violation("options.delivery", "no"),
     ],
   };
-  const trouble = troubleOf(
+  const trouble = userErrorOf(
     new ConnectError("width: …", Code.InvalidArgument, undefined, [{ desc: ViolationsSchema, value }]),
   );
   assert.deepEqual([...trouble.fields], [["width", "Value must be a multiple of 8."]]);
@@ -26,31 +26,31 @@ test("a broken rule is shown at its field", () => {
 
 test("a full queue says when there is room, another limit does not", () => {
   const value = { retryDelay: { seconds: 3n, nanos: 500_000_000 } };
-  const full = troubleOf(
+  const full = userErrorOf(
     new ConnectError("full", Code.ResourceExhausted, undefined, [{ desc: RetryInfoSchema, value }]),
   );
   assert.equal(full.retryAfterMs, 3500);
   assert.match(full.advice, /about 4 s/);
-  assert.equal(troubleOf(new ConnectError("too large", Code.ResourceExhausted)).retryAfterMs, undefined);
+  assert.equal(userErrorOf(new ConnectError("too large", Code.ResourceExhausted)).retryAfterMs, undefined);
 });
 
 test("a missing key asks for one, and nothing else does", () => {
-  assert.equal(troubleOf(new ConnectError("", Code.Unauthenticated)).needsKey, true);
-  assert.equal(troubleOf(new ConnectError("", Code.PermissionDenied)).needsKey, false);
+  assert.equal(userErrorOf(new ConnectError("", Code.Unauthenticated)).needsKey, true);
+  assert.equal(userErrorOf(new ConnectError("", Code.PermissionDenied)).needsKey, false);
 });
 
-test("a service that is gone is told from one that has no painter", () => {
-  const gone = troubleOf(ConnectError.from(new TypeError("Failed to fetch"), Code.Internal));
+test("a service that is gone is told from one that has no worker", () => {
+  const gone = userErrorOf(ConnectError.from(new TypeError("Failed to fetch"), Code.Internal));
   assert.match(gone.title, /could not be reached/);
   assert.equal(gone.connectionLost, true);
   assert.match(gone.advice, /throughline dev/);
-  assert.equal(troubleOf(new ConnectError("missing EndStreamResponse", Code.Internal)).title, gone.title);
-  assert.match(troubleOf(new ConnectError("no worker", Code.Unavailable)).title, /No painter/);
+  assert.equal(userErrorOf(new ConnectError("missing EndStreamResponse", Code.Internal)).title, gone.title);
+  assert.match(userErrorOf(new ConnectError("no worker", Code.Unavailable)).title, /No worker/);
 });
 
 test("every code has its words, with what to do and what the service said", () => {
   for (const code of Object.values(Code).filter((each) => typeof each === "number")) {
-    const { title, advice, detail } = troubleOf(new ConnectError("the service's own words", code));
+    const { title, advice, detail } = userErrorOf(new ConnectError("the service's own words", code));
     assert.ok(title.length > 10 && !title.endsWith("."), Code[code]);
     assert.ok(advice.endsWith("."), Code[code]);
     assert.equal(detail, "the service's own words");
@@ -58,5 +58,5 @@ test("every code has its words, with what to do and what the service said", () =
 });
 
 test("what is no error of a call is told too", () => {
-  assert.match(troubleOf(new Error("surprise")).title, /failed/);
+  assert.match(userErrorOf(new Error("surprise")).title, /failed/);
 });

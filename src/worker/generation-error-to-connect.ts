@@ -1,5 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { PaintError, type PaintRequest } from "../engine/engine.js";
+import { GenerationError, type GenerationRequest } from "../engine/engine.js";
 import { StoreFullError } from "../image/store-full-error.js";
 import {
   deadlineExceeded,
@@ -14,7 +14,7 @@ import {
 import { EvictedError } from "./admission.js";
 
 /** Names of the request's fields in the contract, for the engine's. */
-const contractFields: Record<keyof PaintRequest, string> = {
+const contractFields: Record<keyof GenerationRequest, string> = {
   prompt: "prompt",
   negativePrompt: "options.negative_prompt",
   width: "options.width",
@@ -27,12 +27,12 @@ const contractFields: Record<keyof PaintRequest, string> = {
 };
 
 /**
- * What the client is told when a request could not be painted.
+ * What the client is told when a request could not be generated.
  *
  * @param signal the call's; its reason says whether the client left or the time ran out.
  * @param progress called for how far the request was, such as `denoising, step 11 of 30`.
  */
-export function paintErrorToConnect(error: unknown, signal: AbortSignal, progress: () => string): ConnectError {
+export function generationErrorToConnect(error: unknown, signal: AbortSignal, progress: () => string): ConnectError {
   if (signal.aborted) {
     const reason = ConnectError.from(signal.reason);
     return reason.code === Code.DeadlineExceeded ? deadlineExceeded(progress(), error) : toClientError(reason, signal);
@@ -46,18 +46,18 @@ export function paintErrorToConnect(error: unknown, signal: AbortSignal, progres
   if (error instanceof StoreFullError) {
     return storeFull(error);
   }
-  return error instanceof PaintError ? refusalOfPaintError(error) : toClientError(error, signal);
+  return error instanceof GenerationError ? rejectionOfGenerationError(error) : toClientError(error, signal);
 }
 
-/** What the client is told of the painter's own error. */
-export function refusalOfPaintError(error: PaintError): ConnectError {
+/** What the client is told of the worker's own error. */
+export function rejectionOfGenerationError(error: GenerationError): ConnectError {
   switch (error.kind) {
     case "unsupported":
       return error.field === undefined
         ? new ConnectError(error.message, Code.InvalidArgument)
         : invalidField(contractFields[error.field], error.message);
     case "lost":
-      return error.whilePainting ? unavailableOnce(error.message, error) : unavailable(error.message, error);
+      return error.whileGenerating ? unavailableOnce(error.message, error) : unavailable(error.message, error);
     case "failed":
       return internal(error.message, error);
   }

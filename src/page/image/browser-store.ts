@@ -1,22 +1,22 @@
 import type { HistoryEntry, HistoryStore } from "./history.js";
 
 const database = "throughline-studio";
-const pictures = "pictures";
+const images = "images";
 
-/** A history in the browser's IndexedDB, which holds pictures as they are. */
+/** A history in the browser's IndexedDB, which holds images as they are. */
 export function createIndexedHistory(factory: IDBFactory): HistoryStore {
   const opened = open(factory);
   // A failure to open is told by each use.
   opened.catch(() => {});
   return {
     async load() {
-      return result<HistoryEntry[]>((await opened).transaction(pictures).objectStore(pictures).getAll());
+      return result<HistoryEntry[]>((await opened).transaction(images).objectStore(images).getAll());
     },
     async save(entry) {
-      await result((await opened).transaction(pictures, "readwrite").objectStore(pictures).put(entry));
+      await result((await opened).transaction(images, "readwrite").objectStore(images).put(entry));
     },
     async remove(ids) {
-      const store = (await opened).transaction(pictures, "readwrite").objectStore(pictures);
+      const store = (await opened).transaction(images, "readwrite").objectStore(images);
       await Promise.all(ids.map((id) => result(store.delete(id))));
     },
   };
@@ -25,7 +25,7 @@ export function createIndexedHistory(factory: IDBFactory): HistoryStore {
 function open(factory: IDBFactory): Promise<IDBDatabase> {
   const request = factory.open(database, 1);
   request.onupgradeneeded = () => {
-    request.result.createObjectStore(pictures, { keyPath: "id" });
+    request.result.createObjectStore(images, { keyPath: "id" });
   };
   return result(request);
 }
@@ -39,9 +39,9 @@ function result<T>(request: IDBRequest<T>): Promise<T> {
 
 const side = 160;
 
-/** A small WebP of a picture, 160 pixels on its longer side at most. */
-export async function makeThumbnail(picture: Blob): Promise<Blob> {
-  const bitmap = await createImageBitmap(picture);
+/** A small WebP of an image, 160 pixels on its longer side at most. */
+export async function makeThumbnail(image: Blob): Promise<Blob> {
+  const bitmap = await createImageBitmap(image);
   const scale = Math.min(1, side / Math.max(bitmap.width, bitmap.height));
   const canvas = new OffscreenCanvas(Math.round(bitmap.width * scale), Math.round(bitmap.height * scale));
   canvas.getContext("2d")?.drawImage(bitmap, 0, 0, canvas.width, canvas.height);

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { PaintLimits, PaintRequest } from "../../src/engine/engine.js";
+import type { GenerationLimits, GenerationRequest } from "../../src/engine/engine.js";
 import { needsSecondRun, resolveSettings } from "../../src/engine/generation-limits.js";
 
 const side = { step: 32, minimum: 32, maximum: 256, default: 128 };
-const limits: PaintLimits = {
+const limits: GenerationLimits = {
   sizes: { width: side, height: { ...side, default: 64 }, vaeFactor: 8 },
   ownScheduler: "dpmpp-2m",
   schedulers: {
@@ -14,7 +14,7 @@ const limits: PaintLimits = {
   defaultGuidanceScale: 4,
   guidance: "second-run",
 };
-const heart: PaintRequest = { prompt: "a heart", seed: 7 };
+const heart: GenerationRequest = { prompt: "a heart", seed: 7 };
 
 describe("settings of a request", () => {
   it("are the model's defaults where nothing is said, of the scheduler that is asked for", () => {
@@ -29,7 +29,7 @@ describe("settings of a request", () => {
   });
 
   it("name the field and what it can be where the model cannot take it", () => {
-    const refused: [Partial<PaintRequest>, string, RegExp][] = [
+    const rejected: [Partial<GenerationRequest>, string, RegExp][] = [
       [{ width: 72 }, "width", /a multiple of 32 from 32 to 256$/],
       [{ height: 288 }, "height", /a multiple of 32 from 32 to 256$/],
       [{ steps: 13, scheduler: "lcm" }, "steps", /a whole number from 1 to 12$/],
@@ -38,14 +38,14 @@ describe("settings of a request", () => {
       [{ guidanceScale: Number.NaN }, "guidanceScale", /a finite number$/],
       [{ seed: 2 ** 32 }, "seed", /from 0 to 4294967295$/],
     ];
-    for (const [request, field, message] of refused) {
-      const expected = { name: "PaintError", kind: "unsupported", field, message };
+    for (const [request, field, message] of rejected) {
+      const expected = { name: "GenerationError", kind: "unsupported", field, message };
       assert.throws(() => resolveSettings({ ...heart, ...request }, limits), expected);
     }
   });
 
   it("say when the UNet is run twice a step", () => {
-    const runsTwice = (guidanceScale: number, guidance: PaintLimits["guidance"]) =>
+    const runsTwice = (guidanceScale: number, guidance: GenerationLimits["guidance"]) =>
       needsSecondRun({ guidanceScale }, { ...limits, guidance });
     assert.deepEqual(
       [runsTwice(1, "second-run"), runsTwice(1.1, "second-run"), runsTwice(5, "embedded")],

@@ -2,18 +2,18 @@ import type { SpanRecord } from "../../src/trace/span-record.js";
 import { dumpSpans, text } from "./dump-spans.js";
 
 /** Spans as text, without what differs between versions of the encoder, and between the ports of two runs. */
-export const dumpPainted = (spans: readonly SpanRecord[]): string =>
+export const dumpGenerated = (spans: readonly SpanRecord[]): string =>
   dumpSpans(spans, { mask: ["image.file_size", "server.port"] });
 
 /**
- * The six spans of one request that a fake engine painted with seed 7, whole.
+ * The six spans of one request that a fake engine generated with seed 7, whole.
  *
  * @param length code points of the raw prompt.
  * @param cleaned code points of the cleaned one.
  * @param method the worker's rpc.
  * @param wire how the worker was called: attempts are told where there is a port that they were made on.
  */
-export const painted = (
+export const generated = (
   length: number,
   cleaned: number,
   method: "Infer" | "InferStream",

@@ -1,9 +1,13 @@
 import assert from "node:assert/strict";
-import type { Engine, GeneratedImage, PaintEvent, PaintRequest } from "../../src/engine/engine.js";
+import type { Engine, GeneratedImage, GenerationEvent, GenerationRequest } from "../../src/engine/engine.js";
 
 /** The events of one image. */
-export async function paintEvents(engine: Engine, request: PaintRequest, signal?: AbortSignal): Promise<PaintEvent[]> {
-  const events: PaintEvent[] = [];
+export async function generationEvents(
+  engine: Engine,
+  request: GenerationRequest,
+  signal?: AbortSignal,
+): Promise<GenerationEvent[]> {
+  const events: GenerationEvent[] = [];
   await engine.generate(request, {
     signal: signal ?? new AbortController().signal,
     onEvent: (event) => void events.push(event),
@@ -12,11 +16,11 @@ export async function paintEvents(engine: Engine, request: PaintRequest, signal?
 }
 
 /** Generates one image. */
-export async function paintOnce(engine: Engine, request: PaintRequest): Promise<GeneratedImage> {
+export async function generateOnce(engine: Engine, request: GenerationRequest): Promise<GeneratedImage> {
   return engine.generate(request, { signal: new AbortController().signal });
 }
 
-/** Peak signal-to-noise ratio of two pictures of 8-bit values, in dB. */
+/** Peak signal-to-noise ratio of two images of 8-bit values, in dB. */
 export function psnr(one: Uint8Array, other: Uint8Array): number {
   assert.equal(one.length, other.length);
   const squares = one.reduce((sum, value, i) => sum + (value - (other[i] ?? 0)) ** 2, 0);

@@ -3,10 +3,10 @@ import { useState } from "preact/hooks";
 import type { Studio } from "../shell/studio.js";
 import { type FieldName, maxPromptLength, type NumberRule, numberRules, schedulers } from "./request-form.js";
 
-/** What to paint, and how. */
-export function PaintingForm({ studio }: { studio: Studio }) {
-  const { form, wrong, painting, connection } = studio;
-  const running = painting.state.value.kind === "running";
+/** What to generate, and how. */
+export function GenerationForm({ studio }: { studio: Studio }) {
+  const { form, wrong, generation, connection } = studio;
+  const running = generation.state.value.kind === "running";
   const apps = connection.offer.value?.workerApps ?? [];
   const values = form.value;
   const locked = values.seed !== "";
@@ -17,7 +17,7 @@ export function PaintingForm({ studio }: { studio: Studio }) {
       noValidate
       onSubmit={(event) => {
         event.preventDefault();
-        studio.paint();
+        studio.generate();
       }}
     >
       <Field studio={studio} name="prompt" label="Prompt" wide>
@@ -46,7 +46,7 @@ export function PaintingForm({ studio }: { studio: Studio }) {
             }
           }}
         >
-          {running ? "Cancel" : "Paint"} <kbd>{running ? "Esc" : shortcut()}</kbd>
+          {running ? "Cancel" : "Generate"} <kbd>{running ? "Esc" : shortcut()}</kbd>
         </button>
       </div>
       {wrong.value.size > 0 && (
@@ -110,7 +110,7 @@ export function PaintingForm({ studio }: { studio: Studio }) {
               {...props}
               rows={2}
               dir="auto"
-              placeholder="What the picture should not show"
+              placeholder="What the image should not show"
               maxLength={2 * maxPromptLength}
               value={values.negativePrompt}
               onInput={(event) => studio.edit("negativePrompt", event.currentTarget.value)}
@@ -122,7 +122,7 @@ export function PaintingForm({ studio }: { studio: Studio }) {
   );
 }
 
-/** How to paint, put away where the screen is small; open where something in it is wrong. */
+/** How to generate, put away where the screen is small; open where something in it is wrong. */
 function Options({ wrong, children }: { wrong: boolean; children: ComponentChildren }) {
   const [open, setOpen] = useState(matchMedia("(width >= 720px)").matches);
   return (
@@ -176,17 +176,17 @@ interface FieldProps {
 /** A label, its field, and what is wrong with it. */
 function Field({ studio, name, label, wide = false, children }: FieldProps) {
   const words = studio.wrong.value.get(name);
-  const wordsId = `${name}-wrong`;
+  const messageId = `${name}-wrong`;
   return (
     <div class={wide ? "field wide" : "field"}>
       <label for={name}>{label}</label>
       {children({
         id: name,
         "aria-invalid": words !== undefined,
-        "aria-describedby": words === undefined ? undefined : wordsId,
+        "aria-describedby": words === undefined ? undefined : messageId,
       })}
       {words !== undefined && (
-        <p class="wrong" id={wordsId}>
+        <p class="wrong" id={messageId}>
           {words}
         </p>
       )}

@@ -1,8 +1,8 @@
 import { useMemo } from "preact/hooks";
 import { Stage } from "../../contracts/contracts.js";
-import { type Running, timeLeftMs } from "../request/painting.js";
-import { phaseWords, progressDetail, spokenProgress } from "../request/progress-words.js";
-import { pictureFileName, shareFragment } from "../request/request-form.js";
+import { type Running, timeLeftMs } from "../request/generation.js";
+import { phaseLabel, progressDetail, progressText } from "../request/progress-words.js";
+import { imageFileName, shareFragment } from "../request/request-form.js";
 import { formatDuration } from "../shell/format.js";
 import { CopyButton, useNow, useObjectUrl } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
@@ -11,34 +11,34 @@ import type { HistoryEntry } from "./history.js";
 /** Prompts that every model understands, and the embedded one too. */
 const examples = ["a red heart", "a smiling face", "a slice of pizza"];
 
-/** The picture: as it forms, or as it is. */
-export function PictureStage({ studio }: { studio: Studio }) {
-  const state = studio.painting.state.value;
+/** The image: as it forms, or as it is. */
+export function ImageStage({ studio }: { studio: Studio }) {
+  const state = studio.generation.state.value;
   const running = state.kind === "running" ? state : undefined;
   const entry = studio.shown.value;
   return (
-    <section class="panel picture" aria-label="Picture" id="picture">
+    <section class="panel image" aria-label="Image" id="image">
       <Frame studio={studio} running={running} entry={entry} />
       {running !== undefined ? (
-        <ProgressBar running={running} tailMs={studio.painting.tailMs.value} />
+        <ProgressBar running={running} tailMs={studio.generation.tailMs.value} />
       ) : (
         entry !== undefined && <Result studio={studio} entry={entry} />
       )}
-      {state.kind === "cancelled" && <p class="muted">{cancelledWords(state.running)}</p>}
+      {state.kind === "cancelled" && <p class="muted">{cancelledMessage(state.running)}</p>}
       <p class="unseen" role="status">
         {running !== undefined
-          ? spokenProgress(running)
+          ? progressText(running)
           : state.kind === "done"
-            ? `The picture is done, in ${formatDuration(state.elapsedMs)}, with seed ${state.response.seed}`
+            ? `The image is done, in ${formatDuration(state.elapsedMs)}, with seed ${state.response.seed}`
             : state.kind === "cancelled"
-              ? cancelledWords(state.running)
+              ? cancelledMessage(state.running)
               : ""}
       </p>
     </section>
   );
 }
 
-function cancelledWords({ step, totalSteps }: Running): string {
+function cancelledMessage({ step, totalSteps }: Running): string {
   return totalSteps > 0 ? `Cancelled at step ${step} of ${totalSteps}.` : "Cancelled.";
 }
 
@@ -58,12 +58,12 @@ function Frame({
     [preview],
   );
   const previewUrl = useObjectUrl(previewBlob);
-  const pictureUrl = useObjectUrl(running === undefined ? entry?.picture : undefined);
+  const imageUrl = useObjectUrl(running === undefined ? entry?.image : undefined);
   if (running !== undefined) {
     return (
       <div class="frame is-forming">
         {previewUrl === undefined ? (
-          <p class="muted">The picture begins as noise.</p>
+          <p class="muted">The image begins as noise.</p>
         ) : (
           <img src={previewUrl} alt={`Preview of: ${prompt}`} />
         )}
@@ -72,9 +72,9 @@ function Frame({
   }
   return (
     <div class="frame">
-      {pictureUrl === undefined || entry === undefined ? (
+      {imageUrl === undefined || entry === undefined ? (
         <div class="invitation">
-          <p class="muted">Say what to paint, and press Paint. The picture forms here, and its trace beside it.</p>
+          <p class="muted">Say what to generate, and press Generate. The image forms here, and its trace beside it.</p>
           <p class="buttons">
             <span class="muted">Try:</span>
             {examples.map((example) => (
@@ -85,7 +85,7 @@ function Frame({
           </p>
         </div>
       ) : (
-        <img src={pictureUrl} alt={entry.form.prompt} width={entry.width} height={entry.height} />
+        <img src={imageUrl} alt={entry.form.prompt} width={entry.width} height={entry.height} />
       )}
     </div>
   );
@@ -103,7 +103,7 @@ function ProgressBar({ running, tailMs }: { running: Running; tailMs: number }) 
   return (
     <div class="progress">
       <div class="progress-words">
-        <span>{phaseWords(running)}</span>
+        <span>{phaseLabel(running)}</span>
         <span class="muted figures">{detail}</span>
       </div>
       <div
@@ -114,7 +114,7 @@ function ProgressBar({ running, tailMs }: { running: Running; tailMs: number }) 
         aria-valuemin={0}
         aria-valuemax={Math.max(1, totalSteps)}
         aria-valuenow={step}
-        aria-valuetext={`${phaseWords(running)} ${detail}`.trim()}
+        aria-valuetext={`${phaseLabel(running)} ${detail}`.trim()}
       >
         <div style={{ width: `${totalSteps > 0 ? (100 * step) / totalSteps : 100}%` }} />
       </div>
@@ -139,10 +139,10 @@ function Result({ studio, entry }: { studio: Studio; entry: HistoryEntry }) {
         </p>
       )}
       <div class="buttons">
-        <button type="button" onClick={() => studio.repaint(entry, "same")}>
+        <button type="button" onClick={() => studio.regenerate(entry, "same")}>
           Again
         </button>
-        <button type="button" onClick={() => studio.repaint(entry, "other")}>
+        <button type="button" onClick={() => studio.regenerate(entry, "other")}>
           Vary
         </button>
         <DownloadLink entry={entry} />
@@ -160,15 +160,15 @@ function Result({ studio, entry }: { studio: Studio; entry: HistoryEntry }) {
 }
 
 function DownloadLink({ entry }: { entry: HistoryEntry }) {
-  const url = useObjectUrl(entry.picture);
+  const url = useObjectUrl(entry.image);
   return (
-    <a class="button" href={url ?? ""} download={pictureFileName(entry.form.prompt, entry.seed, entry.contentType)}>
+    <a class="button" href={url ?? ""} download={imageFileName(entry.form.prompt, entry.seed, entry.contentType)}>
       Download
     </a>
   );
 }
 
-/** The pictures of this browser, newest first. */
+/** The images of this browser, newest first. */
 export function HistoryStrip({ studio }: { studio: Studio }) {
   const entries = studio.history.entries.value;
   if (entries.length === 0) {
@@ -178,9 +178,7 @@ export function HistoryStrip({ studio }: { studio: Studio }) {
     <section class="panel history" aria-labelledby="history-title">
       <div class="head">
         <h2 id="history-title">History</h2>
-        <span class="muted">
-          {entries.length === 1 ? "1 picture" : `${entries.length} pictures`}, in this browser only
-        </span>
+        <span class="muted">{entries.length === 1 ? "1 image" : `${entries.length} images`}, in this browser only</span>
         <button type="button" class="quiet" onClick={() => void studio.history.clear()}>
           Clear
         </button>

@@ -1,47 +1,47 @@
-import type { PaintLimits, PaintSettings, PaintTimings } from "../engine/engine.js";
+import type { GenerationLimits, GenerationSettings, GenerationTimings } from "../engine/engine.js";
 import { needsSecondRun } from "../engine/generation-limits.js";
 
-/** How much there is to do for a picture, whatever the machine. */
-export interface PaintingWork {
+/** How much there is to do for an image, whatever the machine. */
+export interface GenerationWork {
   /** Evaluations of the UNet. */
   readonly unetRuns: number;
   /** Latents of one channel. */
   readonly latentPixels: number;
 }
 
-/** What a painting took. */
-export interface MeasuredPainting extends Pick<PaintTimings, "denoisingMs" | "vaeDecodeMs"> {
+/** What a generation took. */
+export interface MeasuredGeneration extends Pick<GenerationTimings, "denoisingMs" | "vaeDecodeMs"> {
   /** From its turn to its end. */
   readonly totalMs: number;
 }
 
 /**
- * Estimates how long pictures take, from those that were painted. For each size it keeps what a UNet run takes and what the VAE takes; the
+ * Estimates how long images take, from those that were generated. For each size it keeps what a UNet run takes and what the VAE takes; the
  * rest (text encoding, hand-over) is the same for all. Each is an exponentially weighted average, and a size that has not been
- * painted for five minutes is forgotten.
+ * generated for five minutes is forgotten.
  *
- * A size that has not been painted is estimated by the lowest cost of a latent pixel among those that were: small pictures pay a fixed cost
+ * A size that has not been generated is estimated by the lowest cost of a latent pixel among those that were: small images pay a fixed cost
  * for each run, which says nothing about large ones. That is too little for much larger ones, where attention grows faster than the area.
  */
-export interface PaintingEstimate {
-  /** Pictures of any size that it is made from now. 0: everything is unknown; the warm-up does not count, it is small and cold. */
-  readonly paintings: number;
-  /** Pictures of this very size that it is made from now. */
-  paintingsLike(work: PaintingWork): number;
-  /** Expected milliseconds; 0 while nothing has been painted. */
-  of(work: PaintingWork): number;
-  learn(work: PaintingWork, measured: MeasuredPainting): void;
+export interface GenerationEstimate {
+  /** Images of any size that it is made from now. 0: everything is unknown; the warm-up does not count, it is small and cold. */
+  readonly generations: number;
+  /** Images of this very size that it is made from now. */
+  generationsLike(work: GenerationWork): number;
+  /** Expected milliseconds; 0 while nothing has been generated. */
+  of(work: GenerationWork): number;
+  learn(work: GenerationWork, measured: MeasuredGeneration): void;
 }
 
-/** Weight of the newest painting; the last handful count. */
+/** Weight of the newest generation; the last handful count. */
 const smoothing = 0.3;
 /** What was measured longer ago says nothing: the machine may have been busy, or on another device. */
 const staleMs = 300_000;
-/** Sizes that are remembered at once; the one that was painted least recently goes first. */
+/** Sizes that are remembered at once; the one that was generated least recently goes first. */
 const maxSizes = 32;
 
-/** The work of a picture, once its settings are known. */
-export function paintingWork(settings: PaintSettings, limits: PaintLimits): PaintingWork {
+/** The work of an image, once its settings are known. */
+export function generationWork(settings: GenerationSettings, limits: GenerationLimits): GenerationWork {
   const { width, height, steps } = settings;
   return {
     unetRuns: steps * (needsSecondRun(settings, limits) ? 2 : 1),
@@ -49,18 +49,18 @@ export function paintingWork(settings: PaintSettings, limits: PaintLimits): Pain
   };
 }
 
-/** What pictures of one size take, in milliseconds. */
+/** What images of one size take, in milliseconds. */
 interface Measured {
   readonly latentPixels: number;
-  readonly paintings: number;
+  readonly generations: number;
   readonly runMs: number;
   readonly decodeMs: number;
   readonly at: number;
 }
 
 /** @param now milliseconds from any fixed point. */
-export function createPaintingEstimate(now: () => number = () => performance.now()): PaintingEstimate {
-  /** By latent pixels, the one that was painted last at the end. */
+export function createGenerationEstimate(now: () => number = () => performance.now()): GenerationEstimate {
+  /** By latent pixels, the one that was generated last at the end. */
   const sizes = new Map<number, Measured>();
   let restMs: number | undefined;
   const follow = (average: number | undefined, value: number) =>
@@ -86,10 +86,10 @@ export function createPaintingEstimate(now: () => number = () => performance.now
   };
 
   return {
-    get paintings() {
-      return fresh().reduce((sum, { paintings }) => sum + paintings, 0);
+    get generations() {
+      return fresh().reduce((sum, { generations }) => sum + generations, 0);
     },
-    paintingsLike: ({ latentPixels }) => fresh().find((size) => size.latentPixels === latentPixels)?.paintings ?? 0,
+    generationsLike: ({ latentPixels }) => fresh().find((size) => size.latentPixels === latentPixels)?.generations ?? 0,
     of({ unetRuns, latentPixels }) {
       const known = fresh();
       if (known.length === 0) {
@@ -105,7 +105,7 @@ export function createPaintingEstimate(now: () => number = () => performance.now
       sizes.delete(latentPixels);
       sizes.set(latentPixels, {
         latentPixels,
-        paintings: (before?.paintings ?? 0) + 1,
+        generations: (before?.generations ?? 0) + 1,
         runMs: follow(before?.runMs, denoisingMs / unetRuns),
         decodeMs: follow(before?.decodeMs, vaeDecodeMs),
         at: now(),

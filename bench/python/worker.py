@@ -1,6 +1,6 @@
-"""Paints the request that each line of its standard input holds, as JSON, and answers with how long it took.
+"""Generates the request that each line of its standard input holds, as JSON, and answers with how long it took.
 
-python bench/python/painter.py --model models/emoji-xl --threads 2
+python bench/python/worker.py --model models/emoji-xl --threads 2
 
 By diffusers' StableDiffusionXLPipeline on PyTorch. Needs what training/requirements.txt names.
 """
@@ -16,16 +16,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "training"))
 
 
-def torch_painter(model):
+def torch_worker(model):
     from export import load_pipeline
 
     pipe = load_pipeline(model)
     pipe.set_progress_bar_config(disable=True)
 
-    def paint(request):
+    def generate(request):
         return pipe(**request, generator=torch.Generator().manual_seed(request.pop("seed"))).images[0]
 
-    return paint, dict(torch=torch.__version__)
+    return generate, dict(torch=torch.__version__)
 
 
 def main():
@@ -38,12 +38,12 @@ def main():
     torch.set_num_threads(args.threads)
     answer = lambda value: print(json.dumps(value), flush=True)
     with torch.no_grad():
-        paint, versions = torch_painter(args.model)
+        generate, versions = torch_worker(args.model)
         answer(dict(ready=True, versions=dict(diffusers=diffusers.__version__, **versions)))
         for line in sys.stdin:
             request = json.loads(line)
             started = time.perf_counter()
-            paint(request)
+            generate(request)
             answer(dict(ms=(time.perf_counter() - started) * 1000))
 
 

@@ -5,7 +5,7 @@ import { readModel } from "../../src/engine/model-folder.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 
-describe("picture size", async () => {
+describe("image size", async () => {
   const tiny = await readModel(await makeSdxlFolder(await temporaryFolder()));
   // The shape of Stability's SDXL base 1.0.
   const sdxl = {

@@ -1,8 +1,8 @@
 import { createPipelineClient } from "throughline/client";
 import { Delivery, type GenerateResponse } from "throughline/contracts";
 
-/** Paints a picture by a URL, with a step for each of its steps. */
-export async function paint(baseUrl: string, onStep: (step: number, ofSteps: number) => void) {
+/** Generates an image by a URL, with a step for each of its steps. */
+export async function generate(baseUrl: string, onStep: (step: number, ofSteps: number) => void) {
   const pipeline = createPipelineClient({ baseUrl });
   const request = { prompt: "a red heart", options: { seed: 7, delivery: Delivery.URL } };
   let result: GenerateResponse | undefined;
