@@ -27,7 +27,7 @@ suite("the program", () => {
 
   test("rejects what it does not know with 2", async () => {
     const cases: [string[], RegExp][] = [
-      [["generate"], /^unknown command 'generate'/],
+      [["draw"], /^unknown command 'draw'/],
       [["demos"], /^unknown command 'demos'\n\(Did you mean demo\?\)/],
       [["worker", "--prot", "1"], /^unknown option '--prot'\n\(Did you mean --port\?\)/],
       [["worker", "extra"], /^too many arguments/],

@@ -93,9 +93,10 @@ suite("the flags of a request", async () => {
   for (const [flag, value, field, expected] of flags) {
     test(`--${flag} ${JSON.stringify(value)} becomes ${field}`, async () => {
       const plain = await generate("--out", out);
-      const options = await generate("--out", out, `--${flag}`, value);
+      const target = flag === "format" ? join(folder, `image.${value}`) : out;
+      const options = await generate("--out", target, `--${flag}`, value);
       assert.deepEqual({ ...options }, { ...plain, [field]: expected });
-      assert.deepEqual(await readFile(out), png);
+      assert.deepEqual(await readFile(target), png);
     });
   }
 

@@ -43,7 +43,7 @@ suite("writing a file whole", () => {
     await mkdir(join(folder, "taken"));
     await writeFile(join(folder, "file"), "");
     assert.throws(() => checkOutputPath(join(folder, "none", "x.png")), failure(/its folder does not exist$/));
-    assert.throws(() => checkOutputPath(join(folder, "file", "x.png")), failure(/file is no folder$/));
+    assert.throws(() => checkOutputPath(join(folder, "file", "x.png")), failure(/file is not a folder$/));
     assert.throws(() => checkOutputPath(join(folder, "taken")), failure(/it is a folder$/));
     checkOutputPath(join(folder, "new.png"));
   });
