@@ -13,9 +13,9 @@ test("every test that SECURITY.md names exists", () => {
   assert.ok(named.length > 25, `${named.length} tests are named`);
   for (const [, file = "", name = ""] of named) {
     const source = readFileSync(new URL(`../${file}`, import.meta.url), "utf8");
-    // Where a name is made from a table of cases, what varies stands elsewhere.
+    // Names built from a table of cases: the variable part is a string elsewhere in the file.
     const parts = name
-      .split(/^is rejected with (.*), in words that quote nothing$|^grpc(: )/)
+      .split(/^callers file with (.*) is rejected, and the error quotes nothing from it$|^grpc(: )/)
       .filter((part) => part !== undefined && part !== "" && part !== ": ");
     for (const part of parts) {
       assert.ok(source.includes(`"${part}"`) || source.includes(`: ${part}\``), `${file} has no test "${part}"`);

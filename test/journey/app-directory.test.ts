@@ -54,10 +54,10 @@ async function startPipeline(t: TestContext, path: string, apps: object) {
   };
 }
 
-suite("a pipeline whose file of apps changes", async () => {
+suite("pipeline with an apps file that changes", async () => {
   const folder = await temporaryFolder();
 
-  test("calls the new target, while a running call stays where it is, and knows no app that is gone", async (t) => {
+  test("pipeline calls the new target, keeps a running call on the old one, and returns NOT_FOUND for a removed app", async (t) => {
     const held = createHeldEngine();
     const engine = createFakeEngine();
     const [old, other] = [await startWorker(t, held.engine), await startWorker(t, engine)];
@@ -83,7 +83,7 @@ suite("a pipeline whose file of apps changes", async () => {
     assert.deepEqual([held.engine.generations, engine.generations], [1, 2]);
   });
 
-  test("shows each app the certificate that stands there, and checks the server's name", async (t) => {
+  test("pipeline presents each app its current client certificate and checks the server's name", async (t) => {
     const authority = await createAuthority();
     const ca = await replaceFile(join(folder, "ca.crt"), authority.cert);
     const alternatives = [{ type: "dns", value: "worker.internal" }] as const;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { runBalance } from "../../bench/balance/run-balance.js";
 
-test("two pipelines keep workers of unequal speed busier than taking turns does, and none idle beside a queue", async () => {
+test("least_wait keeps workers of unequal speed busier than round_robin, and none idle beside a queue", async () => {
   // Side by side, so that a machine that is slow, or busy with other things, costs both the same. The bounds are the fake clock's test.
   const rounds = await Promise.all(
     (["least_wait", "round_robin"] as const).map((loadBalancing) =>

@@ -29,7 +29,7 @@ const codeOf = (promise: Promise<unknown>) =>
   );
 
 for (const wire of wires) {
-  test(`the same seed gives the same image, another one another, and an absent one is drawn (${wire})`, async (t) => {
+  test(`same seed gives the same image, another seed another one, and a missing seed is random (${wire})`, async (t) => {
     const mesh = await meshFor(t, { wire });
     const generate = (seed?: number) =>
       mesh.pipeline.generate({ prompt: "a red heart", options: seed === undefined ? {} : { seed } });
@@ -41,7 +41,7 @@ for (const wire of wires) {
     assert.equal(again.image?.url, drawn.image?.url);
   });
 
-  test(`a stream tells stages and steps in order, with previews where they are asked for (${wire})`, async (t) => {
+  test(`stream emits stages and steps in order, with previews when requested (${wire})`, async (t) => {
     const mesh = await meshFor(t, { wire });
     const events: string[] = [];
     const stream = mesh.pipeline.generateStream({
@@ -68,7 +68,7 @@ for (const wire of wires) {
     ]);
   });
 
-  test(`a cancelled call stops the engine before its next step and frees the place (${wire})`, async (t) => {
+  test(`cancelled call stops the engine before its next step and releases the slot (${wire})`, async (t) => {
     const held = createHeldEngine();
     const mesh = await meshFor(t, { wire, engine: held.engine, maxWaiting: 0 });
     const controller = new AbortController();
@@ -95,7 +95,7 @@ for (const wire of wires) {
     assert.equal(await codeOf(mesh.pipeline.generate({ prompt: "a" })), "OK");
   });
 
-  test(`a deadline stops the engine and says where the time went (${wire})`, async (t) => {
+  test(`deadline stops the engine and its error says where the time was spent (${wire})`, async (t) => {
     const held = createHeldEngine(3);
     const mesh = await meshFor(t, { wire, engine: held.engine });
     // Connections and validators are made with the first call; a short deadline would go into that.
@@ -113,7 +113,7 @@ for (const wire of wires) {
     assert.equal(held.engine.stepsRun - before, 2);
   });
 
-  test(`a full worker rejects with RetryInfo and makes no inference span (${wire})`, async (t) => {
+  test(`full worker rejects with RetryInfo and makes no inference span (${wire})`, async (t) => {
     const held = createHeldEngine();
     const mesh = await meshFor(t, { wire, engine: held.engine, maxWaiting: 0 });
     const first = mesh.pipeline.generate({ prompt: "a" });
@@ -129,7 +129,7 @@ for (const wire of wires) {
     await first;
   });
 
-  test(`a waiting call hears its position and then has its turn (${wire})`, async (t) => {
+  test(`waiting call receives its position and then generates (${wire})`, async (t) => {
     const held = createHeldEngine();
     const mesh = await meshFor(t, { wire, engine: held.engine });
     const first = mesh.pipeline.generate({ prompt: "a" });
@@ -147,7 +147,7 @@ for (const wire of wires) {
     await first;
   });
 
-  test(`while the engine is away calls are UNAVAILABLE, and work again when it is back (${wire})`, async (t) => {
+  test(`calls are UNAVAILABLE while the engine is down and succeed when it is back (${wire})`, async (t) => {
     const engine = createFakeEngine();
     const mesh = await meshFor(t, { wire, engine });
     engine.setAvailable(false);
@@ -158,7 +158,7 @@ for (const wire of wires) {
   });
 }
 
-test("a reader that stands still holds up nobody", async (t) => {
+test("client that stops reading blocks no other call", async (t) => {
   const mesh = await meshFor(t, { wire: "port", maxWaiting: 1 });
   const options = { numInferenceSteps: 150, previewInterval: 1, width: 2048, height: 2048 };
   const stalled = mesh.pipeline.generateStream({ request: { prompt: "a", options } })[Symbol.asyncIterator]();
@@ -172,7 +172,7 @@ test("a reader that stands still holds up nobody", async (t) => {
   assert.equal(last, "result");
 });
 
-test("those who wait while the engine dies are generated when it is back", async (t) => {
+test("requests that wait when the engine dies are generated when it is back", async (t) => {
   const lost = createHeldEngine();
   const mesh = await meshFor(t, { wire: "port", engine: lost.engine });
   const first = codeOf(mesh.pipeline.generate({ prompt: "a" }));
@@ -194,7 +194,7 @@ test("those who wait while the engine dies are generated when it is back", async
   assert.equal(waiting.at(-1), "result");
 });
 
-test("a model's own limits come back as the contract's fields", async (t) => {
+test("model-specific limit is returned with the contract's field name", async (t) => {
   const engine = createFakeEngine({
     beforeStep() {
       throw new GenerationError("unsupported", "this model takes a multiple of 32 from 32 to 256", {
@@ -211,7 +211,7 @@ test("a model's own limits come back as the contract's fields", async (t) => {
   });
 });
 
-test("with a store, the caller of the pipeline can fetch the image from the pipeline", async (t) => {
+test("image in a store can be fetched from the pipeline by its caller", async (t) => {
   const directory = await mkdtemp(join(tmpdir(), "throughline-calls-"));
   t.after(() => rm(directory, { recursive: true, force: true }));
   const mesh = await meshFor(t, { wire: "port", store: await createDirectoryStore({ directory }) });
@@ -240,7 +240,7 @@ test("with a store, the caller of the pipeline can fetch the image from the pipe
   assert.match(inline.image?.url ?? "", /^data:image\/png;base64,/);
 });
 
-test("an image that cannot be kept is INTERNAL, and the log says why with the trace id", async (t) => {
+test("image that cannot be stored is INTERNAL, and the log has the reason and the trace id", async (t) => {
   const store = { put: () => Promise.reject(new Error("no space left on the device")), get: async () => undefined };
   const log: string[] = [];
   const mesh = await meshFor(t, { wire: "port", store, onLog: (line) => log.push(line) });
@@ -254,7 +254,7 @@ test("an image that cannot be kept is INTERNAL, and the log says why with the tr
 });
 
 for (const wire of wires) {
-  test(`a full disk of images is UNAVAILABLE in words for callers, and only the log says where (${wire})`, async (t) => {
+  test(`full image disk is UNAVAILABLE with a readable message, and only the log names the folder (${wire})`, async (t) => {
     const full = new StoreFullError("no space is left in /srv/images");
     const store = { put: () => Promise.reject(full), get: async () => undefined };
     const log: string[] = [];
@@ -271,7 +271,7 @@ for (const wire of wires) {
   });
 }
 
-test("a worker that is gone is UNAVAILABLE, and the pipeline stays up", async (t) => {
+test("lost worker is UNAVAILABLE, and the pipeline keeps serving", async (t) => {
   const mesh = await meshFor(t, { wire: "port" });
   await mesh.stopWorker();
   for (let i = 0; i < 3; i++) {

@@ -34,7 +34,7 @@ for (const [name, carrier] of Object.entries({
   "a broken tracestate beside it": { traceparent: valid, tracestate: "=,;garbage" },
   "keys of strangers beside it": { traceparent: valid, "x-request-id": "1", __proto__x: "2" },
 })) {
-  test(`the carrier is the parent: ${name}`, async () => {
+  test(`trace carrier is the parent: ${name}`, async () => {
     const span = await inferenceOf(carrier);
     assert.deepEqual([span.traceId, span.parentSpanId], [traceId, spanId]);
   });
@@ -55,25 +55,25 @@ for (const [name, carrier] of Object.entries<Record<string, string>>({
     Array.from({ length: 16 }, (_, i) => [`${i}`.padEnd(256, "k"), "v".repeat(8192)]),
   ),
 })) {
-  test(`a new root: ${name}`, async () => {
+  test(`trace carrier starts a new root: ${name}`, async () => {
     const span = await inferenceOf(carrier);
     assert.notEqual(span.traceId, traceId);
     assert.equal(span.parentSpanId, "");
   });
 }
 
-test("tracestate travels to the spans below", async () => {
+test("tracestate is propagated to child spans", async () => {
   const span = await inferenceOf({ traceparent: valid, tracestate: "a=1,b=2", baggage: "user=x" });
   assert.equal(span.traceState, "a=1,b=2");
 });
 
-test("an unsampled parent means no spans", async () => {
+test("unsampled parent makes no spans", async () => {
   const before = mesh.spans().length;
   await mesh.worker.infer({ prompt: "a", traceContext: { traceparent: `00-${traceId}-${spanId}-00` } });
   assert.equal(mesh.spans().length, before);
 });
 
-test("a traceparent header is the parent only where it is trusted and the body names none", async (t) => {
+test("traceparent header is the parent only when trusted and absent from the body", async (t) => {
   const header = { traceparent: `00-${"1".repeat(32)}-${"2".repeat(16)}-01` };
   assert.equal((await inferenceOf({}, header)).parentSpanId, "");
   const trusting = await createTestMesh({ trustTraceparent: true });

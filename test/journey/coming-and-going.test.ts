@@ -51,7 +51,7 @@ async function startPipeline(t: TestContext, workerPort: number) {
   return { pipeline, client: createPipelineClient({ transport }) };
 }
 
-test("all workers are restarted one after the other under load, and no request fails", async (t) => {
+test("rolling restart of all workers under load fails no request", async (t) => {
   const { client, workers } = await startFleet(t, {
     engines: [busyEngine(), busyEngine(), busyEngine()],
     ports: [await steadyPort(), await steadyPort(), await steadyPort()],
@@ -100,7 +100,7 @@ test("all workers are restarted one after the other under load, and no request f
   assert.deepEqual(failures, []);
 });
 
-test("a pipeline that ends in mid-stream finishes the stream, and rejects new calls with UNAVAILABLE", async (t) => {
+test("pipeline that shuts down during a stream finishes it and rejects new calls with UNAVAILABLE", async (t) => {
   const held = createHeldEngine();
   const { workers } = await startFleet(t, { engines: [held.engine] });
   const { pipeline, client } = await startPipeline(t, workers[0]?.port ?? 0);

@@ -78,7 +78,7 @@ const idsOf = (...receivers: readonly OtlpReceiver[]) =>
   new Set(receivers.flatMap((receiver) => receiver.spans().map(({ spanId }) => spanId)));
 
 for (const protocol of ["grpc", "http/protobuf"] as const) {
-  test(`a collector that is gone for 60 s under ${requestsPerSecond} requests a second costs no span, over ${protocol}`, async (t) => {
+  test(`collector outage of 60 s under ${requestsPerSecond} requests a second loses no span over ${protocol}`, async (t) => {
     const port = await steadyPort();
     const before = await startOtlpReceiver({ protocol, port });
     const services = startServices(t, {
@@ -109,7 +109,7 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
   });
 }
 
-test("a shutdown delivers what waits, where the collector is back and the next try is not yet due", async (t) => {
+test("shutdown delivers queued spans when the collector is back before the next retry", async (t) => {
   const port = await steadyPort();
   const before = await startOtlpReceiver({ port });
   const services = startServices(t, { OTEL_EXPORTER_OTLP_ENDPOINT: before.endpoint });
@@ -121,7 +121,7 @@ test("a shutdown delivers what waits, where the collector is back and the next t
   assert.deepEqual(idsOf(after), services.made);
 });
 
-test("a collector that is gone for good costs what does not fit, and each span is counted in the log", async (t) => {
+test("permanent collector outage loses only what does not fit, and the log counts each lost span", async (t) => {
   const gone = await startOtlpReceiver();
   await gone.stop();
   const services = startServices(t, {
@@ -137,7 +137,7 @@ test("a collector that is gone for good costs what does not fit, and each span i
   assert.ok(lines.length <= 2 * 4, `${lines.length} lines of two services in 100 s`);
 });
 
-test("a collector that takes the connection and says nothing does not hold up a shutdown with a full queue", async (t) => {
+test("collector that accepts connections and never responds does not delay a shutdown with a full queue", async (t) => {
   const sockets = new Set<Socket>();
   const hole = createServer((socket) => {
     sockets.add(socket.on("error", () => {}));

@@ -33,7 +33,7 @@ async function pipelineTo(t: TestContext, connect: NonNullable<PipelineAppOption
   return createPipelineClient({ transport });
 }
 
-test("pipeline and worker give an image as bytes, in binary and as base64 in JSON", async (t) => {
+test("pipeline and worker return image bytes in binary and base64 in JSON", async (t) => {
   const mesh = await meshOf(t);
   const request = { prompt: "a", options: { seed: 7, delivery: Delivery.INLINE } };
   for (const { image } of [await mesh.pipeline.generate(request), await mesh.worker.infer(request)]) {
@@ -52,7 +52,7 @@ test("pipeline and worker give an image as bytes, in binary and as base64 in JSO
   }
 });
 
-test("the hop asks for bytes, and the pipeline makes the data: URI that its caller wants", async (t) => {
+test("pipeline requests bytes from the worker and makes the data: URI itself", async (t) => {
   const mesh = await meshOf(t);
   const asked: unknown[] = [];
   const inner = mesh.worker;
@@ -75,7 +75,7 @@ test("the hop asks for bytes, and the pipeline makes the data: URI that its call
   assert.equal(image?.url, direct.image?.url);
 });
 
-test("a worker of the contract's version 1 is asked for a data: URI, by the first call and at once by later ones", async (t) => {
+test("worker of contract version 1 gets DATA_URI within the first call and directly in later ones", async (t) => {
   const mesh = await meshOf(t);
   const asked: unknown[] = [];
   const pipeline = await pipelineTo(t, (_entry, interceptors) => ({
@@ -91,7 +91,7 @@ test("a worker of the contract's version 1 is asked for a data: URI, by the firs
   assert.deepEqual(asked.slice(2), [Delivery.DATA_URI]);
 });
 
-test("a stream falls back to a data: URI too", async (t) => {
+test("stream falls back to a data: URI for a worker of contract version 1", async (t) => {
   const mesh = await meshOf(t);
   const asked: unknown[] = [];
   const pipeline = await pipelineTo(t, (_entry, interceptors) => ({

@@ -40,7 +40,7 @@ const failing = () =>
 
 for (const environment of [{}, { OTEL_TRACES_SAMPLER: "always_off" }]) {
   const sampled = environment.OTEL_TRACES_SAMPLER === undefined;
-  test(`each line of a failed request has the ids of its service's span, ${sampled ? "" : "not "}sampled`, async (t) => {
+  test(`log lines of a failed request carry the ids of their service's span, ${sampled ? "" : "not "}sampled`, async (t) => {
     const { mesh, lines, ofCalls } = await loggedMesh(t, { engine: failing(), environment });
     const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     await assert.rejects(
@@ -69,7 +69,7 @@ for (const environment of [{}, { OTEL_TRACES_SAMPLER: "always_off" }]) {
   });
 }
 
-test("each call, of one answer or of a stream, has a line with the span of its service", async (t) => {
+test("unary and streaming calls each log one line with their service's span", async (t) => {
   const { mesh, ofCalls } = await loggedMesh(t, {});
   const { traceId } = await mesh.pipeline.generate({ prompt: "a" });
   for await (const _ of mesh.pipeline.generateStream({ request: { prompt: "a" } })) {
@@ -93,7 +93,7 @@ test("each call, of one answer or of a stream, has a line with the span of its s
   assert.deepEqual([lines[0]?.trace_id, lines[1]?.trace_id], [traceId, traceId]);
 });
 
-test("a request that is rejected at the door has a line of the pipeline's span, and what was sent is not in it", async (t) => {
+test("rejected request logs one line with the pipeline's span and without the request's content", async (t) => {
   const { mesh, lines, ofCalls } = await loggedMesh(t, {});
   await assert.rejects(mesh.pipeline.generate({ prompt: "CANARY".repeat(1000) }));
   const [line, ...others] = ofCalls();
@@ -103,7 +103,7 @@ test("a request that is rejected at the door has a line of the pipeline's span, 
   assert.doesNotMatch(lines.join(""), /CANARY/);
 });
 
-test("with tracing off, lines have no ids", async (t) => {
+test("log lines have no trace ids when tracing is off", async (t) => {
   const { mesh, ofCalls } = await loggedMesh(t, { environment: { ENABLE_TRACING: "false" } });
   await mesh.pipeline.generate({ prompt: "a" });
   assert.deepEqual(

@@ -14,7 +14,7 @@ import { testProgram } from "../support/test-program.js";
 const total = process.env["THOROUGH"] === "1" ? 10_000 : 2_500;
 const atOnce = 16;
 
-test(`${total} malformed requests get the code of their class and leave both services as they were`, async (t) => {
+test(`${total} malformed requests get the code of their class and leak nothing in either service`, async (t) => {
   const mesh = await startMesh(t);
   const send = createSender(t, mesh);
   const random = createRandom(20_261_122);

@@ -21,7 +21,7 @@ async function startMesh(t: TestContext, options: TestMeshOptions = {}) {
   return { mesh, read };
 }
 
-test("an image is measured at both services, and a foreign receiver gets the numbers", async (t) => {
+test("generated image is measured in both services, and a third-party receiver gets the metrics", async (t) => {
   const receiver = await startOtlpReceiver();
   t.after(() => receiver.stop());
   const { mesh, read } = await startMesh(t, {
@@ -53,7 +53,7 @@ test("an image is measured at both services, and a foreign receiver gets the num
   );
 });
 
-test("no attribute holds what a caller wrote, nor an id of a trace", async (t) => {
+test("metric attributes contain no caller text and no trace id", async (t) => {
   const { mesh } = await startMesh(t, { wire: "port" });
   const prompt = "a very particular prompt";
   const { traceId } = await mesh.pipeline.generate({ prompt, options: { negativePrompt: "secretive words" } });
@@ -64,7 +64,7 @@ test("no attribute holds what a caller wrote, nor an id of a trace", async (t) =
   }
 });
 
-test("rejected calls are measured with their codes, and unsampled and untraced ones are measured too", async (t) => {
+test("rejected, unsampled and untraced calls are measured with their codes", async (t) => {
   for (const environment of [{ OTEL_TRACES_SAMPLER: "always_off" }, { ENABLE_TRACING: "false" }]) {
     const { mesh, read } = await startMesh(t, { environment });
     await mesh.pipeline.generate({ prompt: "a red heart" });
@@ -82,7 +82,7 @@ test("rejected calls are measured with their codes, and unsampled and untraced o
   }
 });
 
-test("the queue is seen while it stands, and a cancelled generation keeps its steps", async (t) => {
+test("waiting requests show in the queue metrics, and a cancelled generation keeps its steps", async (t) => {
   const { engine, reached, release } = createHeldEngine(3);
   const { mesh, read } = await startMesh(t, { engine });
   const leave = new AbortController();
@@ -108,7 +108,7 @@ test("the queue is seen while it stands, and a cancelled generation keeps its st
   });
 });
 
-test("an engine that is away shows, and an end is no restart", async (t) => {
+test("engine restart shows in the metrics, and a shutdown is no restart", async (t) => {
   const engine = createFakeEngine();
   const { mesh, read } = await startMesh(t, { engine });
   engine.setAvailable(false);
@@ -123,7 +123,7 @@ test("an engine that is away shows, and an end is no restart", async (t) => {
   await mesh.stopWorker();
 });
 
-test("calls have no other spans for being measured", async (t) => {
+test("metrics add no spans to a call", async (t) => {
   const { mesh } = await startMesh(t, { wire: "port" });
   const { traceId } = await mesh.pipeline.generate({ prompt: "a red heart" });
   const spans = await mesh.waitForTrace(traceId, 6);

@@ -5,7 +5,7 @@ import { dumpGenerated, generated } from "../support/generated-trace.js";
 import { startOtlpReceiver } from "../support/otlp-receiver.js";
 
 for (const protocol of ["grpc", "http/protobuf"] as const) {
-  test(`a foreign receiver gets the same six spans from both services, over ${protocol}`, async (t) => {
+  test(`third-party receiver gets the same six spans from both services over ${protocol}`, async (t) => {
     const receiver = await startOtlpReceiver({ protocol });
     t.after(() => receiver.stop());
     const mesh = await createTestMesh({

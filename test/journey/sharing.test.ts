@@ -30,7 +30,7 @@ const rejection = (call: Promise<unknown>): Promise<ConnectError> =>
     (error: unknown) => ConnectError.from(error),
   );
 
-test("a caller with one request is generated before all that another caller has waiting", async (t) => {
+test("caller with one request is served before another caller's queued requests", async (t) => {
   const held = createHeldEngine();
   const mesh = await meshFor(t, { engine: held.engine, maxWaiting: 3 });
   const first = mesh.worker.infer({ prompt: "greedy 1" }, on("a"));
@@ -76,9 +76,9 @@ test("a caller with one request is generated before all that another caller has 
 
 for (const mayNameCallers of [true, undefined]) {
   const what = mayNameCallers
-    ? "is believed for whom it calls"
-    : "that is not said to name callers is one caller itself";
-  test(`with a worker that knows its callers, a pipeline ${what}`, async (t) => {
+    ? "may name its callers, and their requests are shared fairly"
+    : "without mayNameCallers counts as one caller";
+  test(`pipeline ${what} at a worker with authentication`, async (t) => {
     const key = createCallerKey();
     const pipeline = { name: "pipeline", keys: [hashCallerKey(key)], certificates: [], mayUse: () => true };
     const held = createHeldEngine();
@@ -117,7 +117,7 @@ for (const mayNameCallers of [true, undefined]) {
   });
 }
 
-test("the worker is told by the pipeline for whom it calls", async (t) => {
+test("pipeline forwards its caller's fairness key to the worker", async (t) => {
   const held = createHeldEngine();
   const mesh = await meshFor(t, { engine: held.engine, maxWaiting: 2 });
   const first = mesh.worker.infer({ prompt: "direct" });
@@ -134,7 +134,7 @@ test("the worker is told by the pipeline for whom it calls", async (t) => {
   await Promise.all(open);
 });
 
-test("what the model cannot take is rejected at once, whether the queue is full or the engine away", async (t) => {
+test("request beyond the model's limits is rejected at once, also with a full queue or no engine", async (t) => {
   const { limits } = createFakeEngine().info;
   const narrow = { ...limits.sizes.width, step: 32, maximum: 256 };
   const held = createHeldEngine(2, { ...limits, sizes: { ...limits.sizes, width: narrow } });
@@ -157,7 +157,7 @@ test("what the model cannot take is rejected at once, whether the queue is full 
   await rejected();
 });
 
-test("a call that cannot be done in time is rejected at once, with the numbers", async (t) => {
+test("call that cannot meet its deadline is rejected at once with the numbers", async (t) => {
   // 100 ms of work a step, which is what the estimates are made from.
   const engine = createFakeEngine({ beforeStep: (_step, _request, signal) => delay(100, undefined, { signal }) });
   const mesh = await meshFor(t, { engine });

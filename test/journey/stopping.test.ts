@@ -18,7 +18,7 @@ const program = testProgram("../engine/child/gated-program", import.meta.url);
 /** Each with a prompt of its own: the gate is set where a prompt is encoded, and one that was before is not. */
 const long = (prompt: string) => ({ prompt, options: { seed: 1, numInferenceSteps: 100 } });
 
-describe("a call that ends early, through the pipeline to a real engine", async () => {
+describe("call that ends early, through the pipeline to a real engine", async () => {
   const folder = await makeSdxlFolder(join(await temporaryFolder(), "model"));
   // The second UNet run of an image waits until a cancel has come into the engine's process.
   await writeFile(join(folder, "gate"), "");
@@ -55,7 +55,7 @@ describe("a call that ends early, through the pipeline to a real engine", async 
       (error: unknown) => Code[ConnectError.from(error).code],
     );
 
-  it("runs the UNet no further when the client cancels", async () => {
+  it("engine runs no further UNet step when the client cancels", async () => {
     const controller = new AbortController();
     const call = async () => {
       for await (const { event } of mesh.pipeline.generateStream(
@@ -71,12 +71,12 @@ describe("a call that ends early, through the pipeline to a real engine", async 
     assert.equal(await runsBefore(), 2);
   });
 
-  it("runs the UNet no further when the deadline has passed", async () => {
+  it("engine runs no further UNet step after the deadline", async () => {
     assert.equal(await codeOf(mesh.pipeline.generate(long("a dog"), { timeoutMs: 6_000 })), "DeadlineExceeded");
     assert.equal(await runsBefore(), 2);
   });
 
-  it("runs the UNet no further when the client's connection breaks", async () => {
+  it("engine runs no further UNet step when the client's connection breaks", async () => {
     const session: ClientHttp2Session = connect(mesh.pipelineUrl);
     session.on("error", () => {});
     const stream = session.request({
@@ -98,7 +98,7 @@ describe("a call that ends early, through the pipeline to a real engine", async 
     assert.equal(await runsBefore(), 2);
   });
 
-  it("is UNAVAILABLE when the engine's process is killed, and all comes back by itself", async () => {
+  it("call is UNAVAILABLE when the engine process is killed, and the worker recovers by itself", async () => {
     const { transport, close } = openStockTransport(Number(new URL(mesh.workerUrl).port));
     after(close);
     const health = createClient(Health, transport);

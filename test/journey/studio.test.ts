@@ -35,7 +35,7 @@ async function first<T>(watch: (options: CallOptions) => AsyncIterable<T>): Prom
   return undefined;
 }
 
-test("a trace is seen growing from its first header on, and has exactly the six spans of the contract at its end", async (t) => {
+test("studio shows a trace as it grows, and exactly the six contract spans at its end", async (t) => {
   const held = createHeldEngine();
   t.after(held.release);
   const { client, studio, store } = await startStudioMesh(t, { engine: held.engine });
@@ -77,7 +77,7 @@ test("a trace is seen growing from its first header on, and has exactly the six 
   assert.deepEqual([summary?.name, summary?.spanCount, summary?.running], ["image-pipeline", 6, false]);
 });
 
-test("the map has both apps and the call between them, and what the studio asks for makes no trace", async (t) => {
+test("service graph shows both apps and their call, and the studio's own requests make no trace", async (t) => {
   const { client, studio, store } = await startStudioMesh(t);
   const { traceId } = await client.generate({ prompt: "a red heart" });
   await store.waitForTrace(traceId, ({ length }) => length === 6, AbortSignal.timeout(30_000));
@@ -103,7 +103,7 @@ test("the map has both apps and the call between them, and what the studio asks 
   );
 });
 
-test("those who watch the requests learn of each, and nothing of what it asks for", async (t) => {
+test("request watchers receive every request without its prompt", async (t) => {
   const held = createHeldEngine();
   t.after(held.release);
   const { client, studio } = await startStudioMesh(t, { engine: held.engine });
@@ -149,7 +149,7 @@ test("those who watch the requests learn of each, and nothing of what it asks fo
   await assert.rejects(updates.next());
 });
 
-test("with the collector away the studio says so, and images are made as before", async (t) => {
+test("studio reports a collector outage as UNAVAILABLE, and images are generated as before", async (t) => {
   const { client, studio, stopCollector, away } = await startStudioMesh(t);
   const watching = first((options) => studio.watchTrace({ traceId: "a".repeat(32), idleMs: 600_000 }, options));
   const ended = codeOf(watching);
@@ -165,13 +165,13 @@ test("with the collector away the studio says so, and images are made as before"
   assert.ok((await client.generate({ prompt: "a red heart" })).image);
 });
 
-test("what the collector rejects is passed on, and so is a rule of the contract", async (t) => {
+test("studio returns the collector's and the contract's rejections", async (t) => {
   const { studio } = await startStudioMesh(t);
   assert.equal(await codeOf(first((options) => studio.watchTrace({ traceId: "x" }, options))), Code.InvalidArgument);
   assert.equal(await codeOf(studio.listTraces({ limit: 0 })), Code.InvalidArgument);
 });
 
-test("a studio that is watched does not hold up the end of its pipeline", async (t) => {
+test("watched studio does not delay its pipeline's shutdown", async (t) => {
   const { studio, pipeline, store, requests } = await startStudioMesh(t);
   const watchers = [
     codeOf(first((options) => studio.watchTrace({ traceId: "a".repeat(32), idleMs: 600_000 }, options))),
@@ -186,7 +186,7 @@ test("a studio that is watched does not hold up the end of its pipeline", async 
   assert.equal(requests.watcherCount(), 0);
 });
 
-test("where callers are known, the studio is for them alone, each with its own apps", async (t) => {
+test("studio with authentication shows each caller only its own apps", async (t) => {
   const key = createCallerKey();
   const callersFile = await replaceFile(
     join(await temporaryFolder(), "callers.yaml"),

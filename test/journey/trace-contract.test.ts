@@ -17,7 +17,7 @@ async function meshFor(t: TestContext, options: TestMeshOptions = {}): Promise<T
 const dump = (mesh: TestMesh) => dumpGenerated(mesh.spans());
 
 for (const wire of wires) {
-  test(`one unary request gives exactly the six spans (${wire})`, async (t) => {
+  test(`unary request makes exactly the six spans (${wire})`, async (t) => {
     const mesh = await meshFor(t, { wire });
     const response = await mesh.pipeline.generate({ prompt: "  a red\theart ", options: { seed: 7 } });
     await mesh.waitForTrace(response.traceId, 6);
@@ -26,7 +26,7 @@ for (const wire of wires) {
     assert.deepEqual(new Set(mesh.spans().map((span) => span.traceId)), new Set([response.traceId]));
   });
 
-  test(`one streaming request gives exactly the six spans (${wire})`, async (t) => {
+  test(`streaming request makes exactly the six spans (${wire})`, async (t) => {
     const mesh = await meshFor(t, { wire });
     let traceId = "";
     for await (const { event } of mesh.pipeline.generateStream({ request: { prompt: "❤️🚀", options: { seed: 7 } } })) {
@@ -38,7 +38,7 @@ for (const wire of wires) {
     assert.equal(dump(mesh), generated(3, 3, "InferStream", wire));
   });
 
-  test(`a rejected request is a lone image-pipeline with its code (${wire})`, async (t) => {
+  test(`rejected request makes only an image-pipeline span with its code (${wire})`, async (t) => {
     const mesh = await meshFor(t, { wire });
     await assert.rejects(mesh.pipeline.generate({ prompt: "" }), { code: Code.InvalidArgument });
     await mesh.waitForTrace(mesh.spans()[0]?.traceId ?? "", 1);
@@ -52,7 +52,7 @@ for (const wire of wires) {
   });
 }
 
-test("a prompt that is empty once it is cleaned is rejected by the pipeline", async (t) => {
+test("prompt that is empty after cleaning is rejected by the pipeline", async (t) => {
   const mesh = await meshFor(t);
   await assert.rejects(mesh.pipeline.generate({ prompt: " \t\n\u0000 " }), (error) => {
     assert.ok(error instanceof ConnectError);
@@ -66,7 +66,7 @@ test("a prompt that is empty once it is cleaned is rejected by the pipeline", as
   );
 });
 
-test("an unknown app is NOT_FOUND with the ids that are known, and an address is INVALID_ARGUMENT", async (t) => {
+test("unknown app is NOT_FOUND with the known ids, and an address is INVALID_ARGUMENT", async (t) => {
   const mesh = await meshFor(t);
   await assert.rejects(mesh.pipeline.generate({ prompt: "a", workerApp: "nobody/nothing" }), (error) => {
     assert.ok(error instanceof ConnectError);
@@ -80,7 +80,7 @@ test("an unknown app is NOT_FOUND with the ids that are known, and an address is
   }
 });
 
-test("a caller's traceparent is linked by default and is the parent when it is trusted", async (t) => {
+test("caller's traceparent is linked by default and the parent when trusted", async (t) => {
   const caller = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" };
   const headers = {
     traceparent: `00-${caller.traceId}-${caller.spanId}-01`,
@@ -112,7 +112,7 @@ test("a caller's traceparent is linked by default and is the parent when it is t
   }
 });
 
-test("an unsampled trace has an id and no spans", async (t) => {
+test("unsampled trace has an id and no spans", async (t) => {
   const mesh = await meshFor(t, { environment: { OTEL_TRACES_SAMPLER: "always_off" } });
   const { traceId } = await mesh.pipeline.generate({ prompt: "a" });
   assert.match(traceId, /^[0-9a-f]{32}$/);
@@ -120,7 +120,7 @@ test("an unsampled trace has an id and no spans", async (t) => {
 });
 
 for (const environment of [{ ENABLE_TRACING: "false" }, { OTEL_SDK_DISABLED: "true" }]) {
-  test(`with ${Object.keys(environment)} off, requests work and nothing is made`, async (t) => {
+  test(`request with ${Object.keys(environment)} off succeeds and makes no spans`, async (t) => {
     const mesh = await meshFor(t, { environment });
     const { traceId, image } = await mesh.pipeline.generate({ prompt: "a" });
     assert.equal(traceId, "");
@@ -129,7 +129,7 @@ for (const environment of [{ ENABLE_TRACING: "false" }, { OTEL_SDK_DISABLED: "tr
   });
 }
 
-test("an error while generating is on the spans it passed, and its text is on none", async (t) => {
+test("error during generation is recorded on its spans without its text", async (t) => {
   const engine = createFakeEngine({
     beforeStep(step) {
       if (step === 2) {

@@ -16,7 +16,7 @@ function outline(spans: readonly SpanRecord[], parent = "", indent = ""): string
     .join("\n");
 }
 
-test("where spans of the stages are wanted, they stand below diffusion and upload", async (t) => {
+test("stage spans, when enabled, are children of diffusion and upload", async (t) => {
   const mesh = await createTestMesh({ environment: { THROUGHLINE_STAGE_SPANS: "true" } });
   t.after(() => mesh.stop());
   const { traceId } = await mesh.pipeline.generate({ prompt: "a red heart" });

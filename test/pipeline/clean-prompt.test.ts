@@ -14,13 +14,13 @@ const cases: [name: string, raw: string, clean: string][] = [
 ];
 
 for (const [name, raw, clean] of cases) {
-  test(`cleans: ${name}`, () => {
+  test(`cleanPrompt cleans: ${name}`, () => {
     assert.equal(cleanPrompt(raw), clean);
     assert.equal(cleanPrompt(clean), clean);
   });
 }
 
-test("length counts code points", () => {
+test("codePointLength counts code points", () => {
   assert.equal(codePointLength(""), 0);
   assert.equal(codePointLength("  a red\theart "), 14);
   assert.equal(codePointLength("❤️🚀"), 3);

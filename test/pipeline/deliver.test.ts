@@ -25,7 +25,7 @@ for (const image of [
   { data: bytes, contentType: "image/svg+xml" },
   { data: bytes, contentType: "" },
 ]) {
-  test(`a worker's image cannot be ${JSON.stringify(image)}`, async () => {
+  test(`worker image ${JSON.stringify(image)} is rejected as INTERNAL`, async () => {
     await assert.rejects(given(image), (error) => {
       assert.ok(error instanceof ConnectError);
       assert.deepEqual([error.code, error.rawMessage], [Code.Internal, "the worker answered without an image"]);
@@ -35,10 +35,10 @@ for (const image of [
 }
 
 for (const url of ["http://127.0.0.1:1/x.png", "https://host/x", "data:image/png;base64,iVBORw0KGgo="]) {
-  test(`a worker's image can be ${url}`, async () => assert.equal((await given({ url })).url, url));
+  test(`worker image ${url} is accepted`, async () => assert.equal((await given({ url })).url, url));
 }
 
-test("an image reaches the caller as it asks for it, whether the worker sent bytes or a data: URI", async () => {
+test("image is delivered as requested, whether the worker sent bytes or a data: URI", async () => {
   const kept: Uint8Array[] = [];
   const store = {
     async put(image: { readonly bytes: Uint8Array }) {
@@ -68,7 +68,7 @@ test("an image reaches the caller as it asks for it, whether the worker sent byt
   );
 });
 
-test("a delivery is what the options name; without a store a URL becomes a data: URI", () => {
+test("delivery follows the options, and a URL becomes a data: URI without a store", () => {
   const target = { store: { put: async () => "", get: async () => undefined }, baseUrl: "" };
   const of = (delivery: Delivery, store?: typeof target) =>
     deliveryOf(create(GenerationOptionsSchema, { delivery }), store);

@@ -38,7 +38,7 @@ function workerWith(error: ConnectError, fallback = createInlineFallback()) {
 }
 
 for (const path of ["options.delivery", "request.options.delivery"]) {
-  test(`an app that rejects ${path} gets DATA_URI in the same call, and INLINE again after a while`, async () => {
+  test(`app that rejects ${path} gets DATA_URI in the same call, and INLINE again after the retry time`, async () => {
     let clock = 0;
     const fallback = createInlineFallback({ retryAfterMs: 1000, now: () => clock });
     const { client, asked, calls } = workerWith(invalidField(path, "value must be defined"), fallback);
@@ -52,7 +52,7 @@ for (const path of ["options.delivery", "request.options.delivery"]) {
   });
 }
 
-test("a stream falls back in the same call too", async () => {
+test("stream falls back to DATA_URI in the same call", async () => {
   const { client, asked, calls } = workerWith(invalidField("request.options.delivery", "value must be defined"));
   const models: string[] = [];
   for await (const { event } of client.inferStream({ request })) {
@@ -62,7 +62,7 @@ test("a stream falls back in the same call too", async () => {
 });
 
 for (const error of [invalidField("options.width", "no"), invalidField("delivery", "no"), unavailable("away")]) {
-  test(`a call that fails with "${error.rawMessage}" is not made again`, async () => {
+  test(`call that fails with "${error.rawMessage}" is not repeated with DATA_URI`, async () => {
     const { client, asked } = workerWith(error);
     await assert.rejects(client.infer(request), { rawMessage: error.rawMessage });
     assert.deepEqual(asked, [Delivery.INLINE]);

@@ -9,7 +9,7 @@ function told(error: unknown, signal = new AbortController().signal): ConnectErr
 }
 
 for (const code of [Code.Unauthenticated, Code.PermissionDenied, Code.Canceled]) {
-  test(`a worker's ${Code[code]} is the pipeline's own, and its words are in no log`, () => {
+  test(`worker error ${Code[code]} is the pipeline's INTERNAL, and its text is not in the cause`, () => {
     const { code: tellsCode, rawMessage, cause } = told(new ConnectError("CANARY", code));
     assert.deepEqual([tellsCode, rawMessage], [Code.Internal, "the worker did not take the pipeline's call"]);
     assert.ok(cause instanceof Error);
@@ -17,12 +17,12 @@ for (const code of [Code.Unauthenticated, Code.PermissionDenied, Code.Canceled])
   });
 }
 
-test("a caller that left has cancelled itself", () => {
+test("cancellation by the caller is returned unchanged", () => {
   const error = new ConnectError("left", Code.Canceled);
   assert.equal(told(error, AbortSignal.abort(error)), error);
 });
 
-test("other failures stay as they are, with a long text cut", () => {
+test("other worker errors are returned unchanged, with a long text cut", () => {
   const error = new ConnectError("width: no", Code.InvalidArgument);
   assert.equal(told(error), error);
   const cut = told(new ConnectError("x".repeat(5_000), Code.InvalidArgument, { told: "kept" }));

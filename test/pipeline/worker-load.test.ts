@@ -8,7 +8,7 @@ import { loadOfWorker } from "../../src/pipeline/pipeline-app.js";
 
 const generated = { timings: { queueMs: 400, totalMs: 1_000 } };
 
-test("an answer tells how long the worker generated, without the wait before", () => {
+test("response reports the worker's generation time without the wait before", () => {
   assert.deepEqual(loadOfWorker(create(InferResponseSchema, generated)), { serviceMs: 600 });
   assert.equal(loadOfWorker(create(InferResponseSchema)), undefined);
 });
@@ -26,17 +26,17 @@ const events: readonly (readonly [
 ];
 
 for (const [event, expected] of events) {
-  test(`an event tells ${JSON.stringify(expected)}: ${JSON.stringify(event)}`, () => {
+  test(`event reports ${JSON.stringify(expected)}: ${JSON.stringify(event)}`, () => {
     assert.deepEqual(loadOfWorker(create(InferStreamResponseSchema, { event })), expected);
   });
 }
 
-test("a message of another kind tells nothing", () => {
+test("message of another type reports no load", () => {
   assert.equal(loadOfWorker(create(GenerateResponseSchema)), undefined);
 });
 
 for (const totalMs of [Number.POSITIVE_INFINITY, Number.NaN, -1, 1e300]) {
-  test(`an answer that claims a generation of ${totalMs} ms tells nothing`, () => {
+  test(`response with a generation time of ${totalMs} ms reports no load`, () => {
     assert.equal(loadOfWorker(create(InferResponseSchema, { timings: { totalMs } })), undefined);
     const event = { case: "result", value: { timings: { totalMs } } } as const;
     assert.equal(loadOfWorker(create(InferStreamResponseSchema, { event })), undefined);

@@ -41,12 +41,12 @@ function turnOf(slot: Slot, signal = never) {
   };
 }
 
-test("the first request has its turn at once, without a position", async () => {
+test("first request gets its turn at once without a position", async () => {
   const place = admitted(createAdmission());
   assert.deepEqual(await turnOf(place).next(), { done: true, value: undefined });
 });
 
-test("turns come in the order of entering, and positions are told as they change", async () => {
+test("turns follow the order of arrival, and positions are reported as they change", async () => {
   const admission = createAdmission();
   const [first, second, third] = [admitted(admission), admitted(admission), admitted(admission)];
   const [waiting2, waiting3] = [turnOf(second), turnOf(third)];
@@ -60,7 +60,7 @@ test("turns come in the order of entering, and positions are told as they change
   assert.equal((await waiting3.next()).done, true);
 });
 
-test("a full queue rejects at once, with an estimate from the generations so far", async () => {
+test("full queue rejects at once with an estimate from earlier generations", async () => {
   let clock = 0;
   const admission = createAdmission({ maxWaiting: 1, now: () => clock });
   const timed = admitted(admission);
@@ -73,7 +73,7 @@ test("a full queue rejects at once, with an estimate from the generations so far
   assert.deepEqual(admission.enter(anybody), { kind: "full", retryAfterMs: 1600 });
 });
 
-test("with no waiting room, the second request is rejected and the place is free again afterwards", () => {
+test("queue of length 0 rejects a second request, and the slot is free again after release", () => {
   const admission = createAdmission({ maxWaiting: 0 });
   const place = admitted(admission);
   assert.equal(admission.enter(anybody).kind, "full");
@@ -82,7 +82,7 @@ test("with no waiting room, the second request is rejected and the place is free
   admitted(admission);
 });
 
-test("a request that is aborted while it waits throws the reason, and those behind it move up", async () => {
+test("aborted waiting request throws the reason, and later requests move up", async () => {
   const admission = createAdmission();
   admitted(admission);
   const leaver = admitted(admission);
@@ -100,17 +100,17 @@ test("a request that is aborted while it waits throws the reason, and those behi
   assert.equal(admission.waiting, 1);
 });
 
-test("a turn that comes together with the abort is not taken", async () => {
+test("turn that arrives together with the abort is not taken", async () => {
   const admission = createAdmission();
   const place = admitted(admission);
   await assert.rejects(place.turn(AbortSignal.abort(new Error("gone"))), /gone/);
 });
 
-test("a nonsense bound is rejected with the value", () => {
+test("invalid queue length is rejected with its value", () => {
   assert.throws(() => createAdmission({ maxWaiting: -1 }), /maxWaiting must be a whole number of at least 0, got -1/);
 });
 
-test("only generations that came to an image count for the estimate", async () => {
+test("only completed generations count for the estimate", async () => {
   let clock = 0;
   const admission = createAdmission({ maxWaiting: 0, now: () => clock });
   const timed = admitted(admission);
@@ -123,7 +123,7 @@ test("only generations that came to an image count for the estimate", async () =
   assert.deepEqual(admission.enter(anybody), { kind: "full", retryAfterMs: 1000 });
 });
 
-test("while it is paused nobody gets a turn, and afterwards the first in the queue does", async () => {
+test("paused admission gives no turns, and the first in the queue gets one afterwards", async () => {
   const admission = createAdmission();
   const lost = admitted(admission);
   const waiting = turnOf(admitted(admission));
@@ -135,7 +135,7 @@ test("while it is paused nobody gets a turn, and afterwards the first in the que
   assert.equal((await waiting.next()).done, true);
 });
 
-test("a long wait leaves one listener on the signal, and none afterwards", async () => {
+test("long wait keeps one listener on the signal and none afterwards", async () => {
   const admission = createAdmission({ maxWaiting: 30 });
   const places = Array.from({ length: 20 }, () => admitted(admission));
   const { signal } = new AbortController();
@@ -149,7 +149,7 @@ test("a long wait leaves one listener on the signal, and none afterwards", async
   assert.equal(getEventListeners(signal, "abort").length, 0);
 });
 
-test("a caller who comes later waits for one image, not for all that another one has waiting", async () => {
+test("new caller waits for one image, not for all images of another caller", async () => {
   let clock = 0;
   const admission = createAdmission({ now: () => clock });
   const measuring = admitted(admission);
@@ -166,7 +166,7 @@ test("a caller who comes later waits for one image, not for all that another one
   assert.equal((await modest.next()).done, true);
 });
 
-test("a request is estimated by its own work and by that of those before it", async () => {
+test("request is estimated by its own work and that of the requests before it", async () => {
   let clock = 0;
   const admission = createAdmission({ now: () => clock });
   const measuring = admitted(admission);
@@ -177,7 +177,7 @@ test("a request is estimated by its own work and by that of those before it", as
   assert.equal((await waiting.next()).value?.estimatedWaitMs, 100 * 25 * 16);
 });
 
-test("a full queue takes another caller in for the newest request of the one who has most", async () => {
+test("full queue evicts the newest request of the caller with the most for another caller", async () => {
   const admission = createAdmission({ maxWaiting: 3 });
   admitted(admission, { caller: "greedy" });
   const greedy = Array.from({ length: 3 }, () => turnOf(admitted(admission, { caller: "greedy" })));
@@ -194,7 +194,7 @@ test("a full queue takes another caller in for the newest request of the one who
   assert.equal(admission.waiting, 3);
 });
 
-test("a call that cannot be done in time is rejected at once, by estimates from at least three generations", () => {
+test("call that cannot meet its deadline is rejected at once, after at least three measured generations", () => {
   let clock = 0;
   const admission = createAdmission({ now: () => clock });
   const enter = (remainingMs: number) => admission.enter({ ...anybody, remainingMs });
@@ -213,7 +213,7 @@ test("a call that cannot be done in time is rejected at once, by estimates from 
   assert.equal(waits.deadlineMiss(700), undefined);
 });
 
-test("in random histories every position told is the number of turns to come before, if nobody comes or leaves", async () => {
+test("random histories: every reported position is the number of turns before it when nothing else changes", async () => {
   const { below } = createRandom(7);
   for (let history = 0; history < 50; history++) {
     let clock = 0;
@@ -251,7 +251,7 @@ test("in random histories every position told is the number of turns to come bef
   }
 });
 
-test("when a thousand waiting requests are cancelled together, those that stay are told once", async () => {
+test("1,000 cancelled waiting requests cause one report to those that remain", async () => {
   const count = 1000;
   const admission = createAdmission({ maxWaiting: 2 * count });
   admitted(admission);

@@ -7,7 +7,7 @@ import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
 import { createWorkerApp } from "../../src/worker/worker-app.js";
 
-it("generates the next image while the one before is encoded and stored", async () => {
+it("worker generates the next image while the previous one is encoded and stored", async () => {
   const log = pino({ level: "silent" });
   const telemetry = createTelemetry({ serviceName: "worker", environment: { ENABLE_TRACING: "false" }, log });
   const story: string[] = [];

@@ -79,7 +79,7 @@ describe("engine host", async () => {
   const host = await startHost(folder);
   const never = new AbortController().signal;
 
-  it("generates in another process, the same bytes for the same seed", async () => {
+  it("engine host generates in another process, with the same bytes for the same seed", async () => {
     assert.deepEqual([host.info.model, host.info.executionProvider], ["tiny-xl", "cpu"]);
     assert.deepEqual(host.info.limits.sizes.width, { step: 16, minimum: 16, maximum: 128, default: 64 });
     assert.ok(host.pid !== undefined && host.pid !== process.pid);
@@ -90,7 +90,7 @@ describe("engine host", async () => {
     assert.notDeepEqual((await generateOnce(host, { ...heart, seed: 2 })).pixels, first.pixels);
   });
 
-  it("passes on previews and why a request does not fit", async () => {
+  it("engine host forwards previews, and the reason for an unsupported request", async () => {
     const events = await generationEvents(host, { ...heart, previewInterval: 4 });
     const preview = events.flatMap((event) => (event.kind === "step" && event.preview ? [event.preview] : []));
     assert.deepEqual(
@@ -105,7 +105,7 @@ describe("engine host", async () => {
     });
   });
 
-  it("rejects a second image while one is generated, and generates on", async () => {
+  it("engine host rejects a second image during a generation and continues the first", async () => {
     const { signal } = new AbortController();
     const second: Promise<unknown>[] = [];
     const onEvent = ({ kind }: GenerationEvent) => {
@@ -118,7 +118,7 @@ describe("engine host", async () => {
     await Promise.all(second);
   });
 
-  it("stops for an aborted signal with its reason, and generates the next image", async () => {
+  it("engine host stops for an aborted signal with its reason and generates the next image", async () => {
     const controller = new AbortController();
     const reason = new Error("enough");
     await assert.rejects(
@@ -129,7 +129,7 @@ describe("engine host", async () => {
     await generateOnce(host, heart);
   });
 
-  it("leaves the decision about signals to its host", async () => {
+  it("engine process ignores SIGINT and SIGTERM and leaves them to its host", async () => {
     const { pid } = host;
     assert.ok(pid !== undefined);
     process.kill(pid, "SIGINT");
@@ -138,7 +138,7 @@ describe("engine host", async () => {
     assert.equal(host.pid, pid);
   });
 
-  it("loses the image when its process is killed, and generates the next one in a new process", async () => {
+  it("engine host fails the image whose process is killed and generates the next one in a new process", async () => {
     const before = await generateOnce(host, heart);
     const { pid } = host;
     assert.ok(pid !== undefined);
@@ -160,7 +160,7 @@ describe("engine host", async () => {
     assert.deepEqual((await generateOnce(host, heart)).pixels, before.pixels);
   });
 
-  it("tries again until the model loads", async () => {
+  it("engine host restarts until the model loads", async () => {
     const { pid } = host;
     assert.ok(pid !== undefined);
     const [unet, away] = [join(folder, "unet/model.onnx"), join(folder, "unet/away.onnx")];
@@ -176,7 +176,7 @@ describe("engine host", async () => {
     await generateOnce(host, heart);
   });
 
-  it("ends its process when it is closed, in the middle of an image too", async () => {
+  it("engine host ends its process on close, also during an image", async () => {
     const lifeline = nextLifeline();
     const closing = await startHost(await makeFolder(2));
     const { ended } = await lifeline;
@@ -194,7 +194,7 @@ describe("engine host", async () => {
     await closing.close();
   });
 
-  it("ends the process that it is just starting again when it is closed", async () => {
+  it("engine host ends a restarting process on close", async () => {
     const first = nextLifeline();
     const closing = await startHost(await makeFolder());
     await first;
@@ -207,7 +207,7 @@ describe("engine host", async () => {
     assert.deepEqual([closing.state, closing.pid], ["stopped", undefined]);
   });
 
-  it("does not start on a wrong folder, says why and leaves no process", async () => {
+  it("engine host rejects an invalid folder with the reason and leaves no process", async () => {
     const wrong = await makeFolder();
     await rename(join(wrong, "unet/config.json"), join(wrong, "unet/other.json"));
     const lifeline = nextLifeline();
@@ -218,7 +218,7 @@ describe("engine host", async () => {
     await (await lifeline).ended;
   });
 
-  it("can be stopped while it starts", async () => {
+  it("engine host can be stopped while it starts", async () => {
     const controller = new AbortController();
     const reason = new Error("never mind");
     held = true;
@@ -232,7 +232,7 @@ describe("engine host", async () => {
     held = false;
   });
 
-  it("leaves no engine behind when its own process is killed in the middle of an image", async () => {
+  it("engine process exits when its owner is killed during an image", async () => {
     const lifeline = nextLifeline();
     const owner = fork(testProgram("./host-program", import.meta.url), [await makeFolder(2)], { stdio: "ignore" });
     const { ended } = await lifeline;

@@ -31,7 +31,7 @@ const generate = (host: EngineHost, prompt: string) => generateOnce(host, { prom
 const lost = { name: "GenerationError", kind: "lost" };
 
 describe("engine host and a process that hangs", async () => {
-  it("kills one that is silent, and has the next one ready by itself", async () => {
+  it("engine host kills a silent process and has the next one ready without a request", async () => {
     const { host, log } = await startHost({ silenceMs: 6_000 });
     const { pid } = host;
     assert.ok(pid !== undefined);
@@ -43,14 +43,14 @@ describe("engine host and a process that hangs", async () => {
     await generate(host, "a cat");
   });
 
-  it("leaves one alone whose runs block its thread for longer than the silence", async () => {
+  it("engine host keeps a process whose runs block its thread for longer than the silence limit", async () => {
     const { host } = await startHost({ silenceMs: 6_000 });
     const { pid } = host;
     await generate(host, "block 13000");
     assert.equal(host.pid, pid);
   });
 
-  it("kills one whose run never returns, though its heart beats", async () => {
+  it("engine host kills a process whose run never returns although heartbeats arrive", async () => {
     const { host, log } = await startHost({ stallMs: 4_000 });
     const ready = nextReady(host);
     await assert.rejects(generate(host, "hang"), lost);
@@ -61,7 +61,7 @@ describe("engine host and a process that hangs", async () => {
 });
 
 describe("engine host and a process that grows", async () => {
-  it("starts it anew between two images, and says so", async () => {
+  it("engine host restarts a grown process between two images and logs it", async () => {
     const { host, log } = await startHost({ maxMemoryBytes: 400 * mebibyte });
     const { pid } = host;
     await generate(host, "a cat");
@@ -83,7 +83,7 @@ describe("engine host and a process that grows", async () => {
     await generate(host, "a cat");
   });
 
-  it("kills it in the middle of an image where it grows far over the limit", async () => {
+  it("engine host kills a process during an image when it grows far over the limit", async () => {
     const { host, log } = await startHost({ maxMemoryBytes: 300 * mebibyte });
     const ready = nextReady(host);
     // It would generate for ever after it has grown; its heartbeat tells.
@@ -92,11 +92,11 @@ describe("engine host and a process that grows", async () => {
     assert.ok(log.some((line) => /killed: its memory of \d+ bytes is over the hard limit/.test(line)));
   });
 
-  it("does not start with a limit that the loaded model exceeds", async () => {
+  it("engine host does not start with a limit below the loaded model's memory", async () => {
     await assert.rejects(startHost({ maxMemoryBytes: mebibyte }), /takes \d+ bytes of memory, more than .* 1048576$/);
   });
 
-  it("warns at its start of a limit that leaves little room for images", async () => {
+  it("engine host warns at start of a limit that leaves little memory for images", async () => {
     const rejected = await startHost({ maxMemoryBytes: mebibyte }).catch((error: unknown) => String(error));
     const loadedBytes = Number(/takes (\d+) bytes/.exec(String(rejected))?.[1]);
     const { log } = await startHost({ maxMemoryBytes: loadedBytes * 1.12 });

@@ -23,7 +23,7 @@ function runNext(queue: FairQueue<Item>): Item | undefined {
 const names = (items: readonly Item[]) => items.map(({ name }) => name).join(" ");
 
 describe("fair queue", () => {
-  it("keeps the order of coming for one caller", () => {
+  it("fair queue keeps the order of arrival for one caller", () => {
     const queue = createFairQueue<Item>();
     for (const name of ["1", "2", "3"]) {
       queue.push(item("a", 1, name));
@@ -32,7 +32,7 @@ describe("fair queue", () => {
     assert.deepEqual([runNext(queue)?.name, runNext(queue)?.name, queue.size], ["1", "2", 1]);
   });
 
-  it("gives a newcomer the next turn after what runs, however many wait", () => {
+  it("fair queue gives a new caller the next turn, however many requests wait", () => {
     const queue = createFairQueue<Item>();
     for (let i = 0; i < 16; i++) {
       queue.push(item("greedy"));
@@ -42,7 +42,7 @@ describe("fair queue", () => {
     assert.equal(names(queue.order().slice(0, 3)), "modest greedy greedy");
   });
 
-  it("shares by cost, not by number: four cheap ones against one dear one", () => {
+  it("fair queue shares by cost: four cheap requests for one expensive request", () => {
     const queue = createFairQueue<Item>();
     for (let i = 0; i < 8; i++) {
       queue.push(item("cheap", 1));
@@ -51,7 +51,7 @@ describe("fair queue", () => {
     assert.equal(names(queue.order().slice(0, 10)), "cheap dear cheap cheap cheap dear cheap cheap cheap cheap");
   });
 
-  it("charges what an item really took, not what was expected of it", () => {
+  it("fair queue charges the actual cost, not the expected one", () => {
     const queue = createFairQueue<Item>();
     for (let i = 0; i < 3; i++) {
       queue.push(item("slower than it said"));
@@ -65,7 +65,7 @@ describe("fair queue", () => {
     );
   });
 
-  it("saves up no share for somebody who was away", () => {
+  it("fair queue accumulates no share for an absent caller", () => {
     const queue = createFairQueue<Item>();
     for (let i = 0; i < 50; i++) {
       queue.push(item("busy"));
@@ -79,7 +79,7 @@ describe("fair queue", () => {
     assert.equal(names(queue.order().slice(0, 6)), "busy back busy back busy back");
   });
 
-  it("forgets all when nobody is here", () => {
+  it("fair queue resets all shares when it is empty", () => {
     const queue = createFairQueue<Item>();
     queue.push(item("early", 100));
     runNext(queue);
@@ -88,7 +88,7 @@ describe("fair queue", () => {
     assert.equal(names(queue.order()), "early late");
   });
 
-  it("gives up the newest of the caller who has most, and of equals the one who came last", () => {
+  it("fair queue evicts the newest request of the caller with the most, and among equals of the one that came last", () => {
     const queue = createFairQueue<Item>();
     for (const [caller, name] of [
       ["a", "a1"],
@@ -104,7 +104,7 @@ describe("fair queue", () => {
     assert.equal(queue.newestOfLongest()?.name, "b2");
   });
 
-  it("gives a steady caller one turn in nine at least, whatever number of new callers comes", () => {
+  it("fair queue gives a steady caller at least one turn in nine, however many new callers arrive", () => {
     const queue = createFairQueue<Item>();
     const waitingOf = (wanted: string) => queue.order().filter(({ caller }) => caller === wanted).length;
     const enter = (caller: string) => {
@@ -131,7 +131,7 @@ describe("fair queue", () => {
     assert.ok(turns >= 99, `${turns} of 900`);
   });
 
-  it("keeps its promises in random histories", () => {
+  it("fair queue keeps its guarantees in random histories", () => {
     const { below } = createRandom(20_260_401);
     for (let history = 0; history < 100; history++) {
       const queue = createFairQueue<Item>();

@@ -6,14 +6,14 @@ import { StoreFullError } from "../../src/image/store-full-error.js";
 import { hasReason } from "../../src/mesh/errors/errors.js";
 import { generationErrorToConnect, rejectionOfGenerationError } from "../../src/worker/generation-error-to-connect.js";
 
-test("a request whose engine died in the middle of it may be made once more, one that found it dead as often as any", () => {
+test("ENGINE_LOST is set only for a request during which the engine died", () => {
   for (const whileGenerating of [true, false]) {
     const error = rejectionOfGenerationError(new GenerationError("lost", "the engine died", { whileGenerating }));
     assert.deepEqual([error.code, hasReason(error, "ENGINE_LOST")], [Code.Unavailable, whileGenerating]);
   }
 });
 
-test("a worker whose disk of images is full says so without the folder, and forbids to generate it elsewhere", () => {
+test("full image disk is UNAVAILABLE without the folder's name and forbids a retry elsewhere", () => {
   const full = new StoreFullError("no space is left in /srv/images");
   const error = generationErrorToConnect(full, new AbortController().signal, () => "upload");
   assert.equal(error.message, "[unavailable] the image cannot be kept: the disk of the images is full");

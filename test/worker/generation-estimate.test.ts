@@ -17,19 +17,19 @@ function taken({ unetRuns, latentPixels }: GenerationWork) {
 }
 
 describe("generation estimate", () => {
-  it("is nothing before something was generated", () => {
+  it("estimate is 0 before the first generation", () => {
     const estimate = createGenerationEstimate();
     assert.deepEqual([estimate.generations, estimate.of(large)], [0, 0]);
   });
 
-  it("goes from one kind of image to another by their work", () => {
+  it("estimate scales from one image size to another by their work", () => {
     const estimate = createGenerationEstimate();
     estimate.learn(small, taken(small));
     assert.ok(Math.abs(estimate.of(small) - taken(small).totalMs) < 1e-9);
     assert.ok(Math.abs(estimate.of(large) - taken(large).totalMs) < 1e-6);
   });
 
-  it("does not take what small images pay for each run for a cost of every latent", () => {
+  it("estimate does not treat fixed costs per run as costs per latent pixel", () => {
     const estimate = createGenerationEstimate();
     const runs = { unetRuns: 20, latentPixels: 64 };
     for (let i = 0; i < 5; i++) {
@@ -41,7 +41,7 @@ describe("generation estimate", () => {
     assert.ok(Math.abs(estimate.of({ ...runs, latentPixels: 2048 }) - 20_000) < 1e-6);
   });
 
-  it("forgets a size that has not been generated for five minutes", () => {
+  it("estimate drops a size that was not generated for five minutes", () => {
     let clock = 0;
     const estimate = createGenerationEstimate(() => clock);
     estimate.learn(small, taken(small));
@@ -60,7 +60,7 @@ describe("generation estimate", () => {
     assert.equal(estimate.of(large), 0);
   });
 
-  it("follows a machine that has become slower, without jumping for one slow image", () => {
+  it("estimate follows a slower machine without jumping for one slow image", () => {
     const estimate = createGenerationEstimate();
     estimate.learn(small, { denoisingMs: 100, vaeDecodeMs: 0, totalMs: 100 });
     estimate.learn(small, { denoisingMs: 200, vaeDecodeMs: 0, totalMs: 200 });
@@ -71,7 +71,7 @@ describe("generation estimate", () => {
     assert.ok(Math.abs(estimate.of(small) - 200) < 1, `${estimate.of(small)}`);
   });
 
-  it("knows the work of a request: guidance doubles the runs, unless the model guides itself", () => {
+  it("estimated work doubles the runs for guidance, except for models with embedded guidance", () => {
     const { limits } = createFakeEngine().info;
     const settings = { width: 256, height: 128, steps: 10, seed: 0, scheduler: "ddim" } as const;
     const runs = (guidanceScale: number, guidance: typeof limits.guidance) =>
@@ -82,7 +82,7 @@ describe("generation estimate", () => {
   });
 });
 
-describe("a call that will be too late", () => {
+describe("deadline check", () => {
   const measured = (generations: number, ms: number) => {
     const estimate = createGenerationEstimate();
     for (let i = 0; i < generations; i++) {
@@ -91,7 +91,7 @@ describe("a call that will be too late", () => {
     return estimate;
   };
 
-  it("is one only by three generations, by more than half of what is left, and with a deadline", () => {
+  it("deadline check rejects only after three generations, beyond half of the remaining time, and with a deadline", () => {
     const request = { work: small, waitMs: 500, remainingMs: 600 };
     assert.equal(deadlineMiss(measured(2, 500), request), undefined);
     assert.equal(deadlineMiss(measured(3, 400), request), undefined);
@@ -100,7 +100,7 @@ describe("a call that will be too late", () => {
     assert.deepEqual(deadlineMiss(measured(3, 500), request), expected);
   });
 
-  it("is none for its own generation where its size was not generated three times of late", () => {
+  it("deadline check does not reject for a call's own generation unless its size was generated three times recently", () => {
     const estimate = measured(20, 2300);
     const request = { work: { unetRuns: 20, latentPixels: 1024 }, waitMs: 0, remainingMs: 100 };
     assert.equal(deadlineMiss(estimate, request), undefined);
@@ -112,7 +112,7 @@ describe("a call that will be too late", () => {
     assert.equal(deadlineMiss(estimate, request)?.evenWithoutQueue, true);
   });
 
-  it("is told the numbers: a queue that is too long may help later or elsewhere", () => {
+  it("deadline error for a long queue carries the numbers and allows a retry elsewhere", () => {
     const late = deadlineMiss(measured(3, 2000), { work: small, waitMs: 12_340, remainingMs: 5000 }) ?? assert.fail();
     const error = deadlineMissError(late);
     assert.ok(error instanceof ConnectError);
@@ -125,7 +125,7 @@ describe("a call that will be too late", () => {
     assert.equal(error.metadata.get("grpc-retry-pushback-ms"), "0");
   });
 
-  it("is told the numbers: an image that takes too long by itself helps nobody", () => {
+  it("deadline error for a long generation carries the numbers and allows no retry", () => {
     const late = deadlineMiss(measured(3, 8000), { work: small, waitMs: 0, remainingMs: 5000 }) ?? assert.fail();
     const error = deadlineMissError(late, 1500);
     assert.equal(error.code, Code.DeadlineExceeded);

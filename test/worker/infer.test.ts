@@ -48,13 +48,13 @@ async function inferOnce(emit?: (event: InferEvent) => void) {
   return { response, asked };
 }
 
-test("infer without a reader of progress asks the engine for no previews", async () => {
+test("infer without a progress reader requests no previews from the engine", async () => {
   const { response, asked } = await inferOnce();
   assert.ok(response.image?.url.startsWith("data:image/png;base64,"));
   assert.equal(asked?.previewInterval, undefined);
 });
 
-test("infer with a reader of progress emits each stage and step, with the previews that were asked for", async () => {
+test("infer with a progress reader emits each stage and step with the requested previews", async () => {
   const events: InferEvent[] = [];
   const { asked } = await inferOnce((event) => void events.push(event));
   assert.equal(asked?.previewInterval, 1);

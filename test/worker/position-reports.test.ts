@@ -20,14 +20,14 @@ async function waitersOf(count: number) {
   return { reports, further: () => made - count };
 }
 
-test("a few waiters are told of a change at once", async () => {
+test("position changes are reported at once to a few waiting requests", async () => {
   const { reports, further } = await waitersOf(20);
   reports.changed();
   await turns();
   assert.equal(further(), 20);
 });
 
-test("many waiters are told of a change after as many milliseconds, those who left meanwhile not at all", async (t) => {
+test("position changes are delayed by 1 ms per waiting request, and cancelled requests get none", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const { reports, further } = await waitersOf(100);
   reports.changed();

@@ -47,11 +47,11 @@ const idle = {
   "queue.limit{}": 16,
 };
 
-test("a worker that has done nothing has its zeros", async (t) => {
+test("idle worker exports zeros", async (t) => {
   assert.deepEqual(await setUp(t).read(), idle);
 });
 
-test("an image counts with its steps, its stages and its prompts", async (t) => {
+test("generated image counts with its steps, stages and prompts", async (t) => {
   const { generate, read, points } = setUp(t);
   const generation = generate();
   generation.event({ kind: "settings", settings });
@@ -78,7 +78,7 @@ test("an image counts with its steps, its stages and its prompts", async (t) => 
   assert.equal(units.get("throughline.diffusion.steps"), "{step}");
 });
 
-test("a generation that is cancelled has its steps and its time, so that their quotient stays right, and no image", async (t) => {
+test("cancelled generation counts its steps and their time, and no image", async (t) => {
   const { generate, read } = setUp(t);
   const generation = generate();
   generation.event({ kind: "settings", settings });
@@ -90,7 +90,7 @@ test("a generation that is cancelled has its steps and its time, so that their q
   assert.deepEqual(await read(), { ...idle, "diffusion.steps{ddim,cpu}": 1, "stage.duration{denoising}": 1 });
 });
 
-test("waits, and the queue as it is when it is read", async (t) => {
+test("queue metrics are waits and the length at the time of reading", async (t) => {
   const { metrics, read, setWaiting, points } = setUp(t);
   metrics.waited(1500);
   setWaiting(3);
@@ -99,7 +99,7 @@ test("waits, and the queue as it is when it is read", async (t) => {
   assert.deepEqual(wait?.value, { count: 1, sum: 1.5 });
 });
 
-test("an engine that goes and comes back has restarted once, however often it is said", async (t) => {
+test("engine restart counts once, however often its state is reported", async (t) => {
   const { metrics, read } = setUp(t);
   metrics.engineIs("ready");
   metrics.engineIs("restarting");

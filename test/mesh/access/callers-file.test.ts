@@ -12,7 +12,7 @@ const key = createCallerKey();
 const hash = hashCallerKey(key);
 const bearer = (each: string) => ({ authorization: `Bearer ${each}`, certificateNames: [] });
 
-suite("the file of callers", async () => {
+suite("callers file", async () => {
   const folder = await temporaryFolder();
   const path = join(folder, "callers.yaml");
   const read = async (text: string): Promise<CallerDirectory> => {
@@ -22,7 +22,7 @@ suite("the file of callers", async () => {
     return file.current;
   };
 
-  test("is YAML or JSON", async () => {
+  test("callers file is accepted as YAML and as JSON", async () => {
     const yaml = `callers:
   - name: studio
     keys: ["${hash}"]
@@ -101,7 +101,7 @@ suite("the file of callers", async () => {
     ],
   ];
   for (const [what, text, message] of cases) {
-    test(`is rejected with ${what}, in words that quote nothing`, async () => {
+    test(`callers file with ${what} is rejected, and the error quotes nothing from it`, async () => {
       await assert.rejects(read(text), (error: Error) => {
         assert.match(error.message, message);
         assert.doesNotMatch(error.message, /CANARY/);
@@ -110,7 +110,7 @@ suite("the file of callers", async () => {
     });
   }
 
-  test("takes a new key and drops an old one while the server runs; a wrong file changes nothing", async (t) => {
+  test("callers file that changes at runtime adds and revokes keys; an invalid version changes nothing", async (t) => {
     const own = join(await temporaryFolder(), "callers.yaml");
     const fileOf = (...keys: string[]) => `callers: [{ name: a, apps: ["*"], keys: [${keys.map(hashCallerKey)}] }]`;
     await writeFile(own, fileOf(key));

@@ -43,8 +43,8 @@ function errorOf(enter: () => unknown): ConnectError {
   return assert.fail("the call was let in");
 }
 
-suite("the gate", () => {
-  test("knows a caller by any of its keys, or by its certificate", () => {
+suite("authentication and rate limits", () => {
+  test("caller is identified by any of its keys or by its certificate", () => {
     const { gate } = gateOf([studio]);
     for (const known of [
       call(`Bearer ${key}`),
@@ -59,7 +59,7 @@ suite("the gate", () => {
     }
   });
 
-  test("lets no stranger in, and tells none how close it came", () => {
+  test("unknown credentials are rejected with the same UNAUTHENTICATED message, however close the guess", () => {
     const { gate } = gateOf([studio]);
     const messages = new Set<string>();
     for (const stranger of [
@@ -84,25 +84,25 @@ suite("the gate", () => {
     assert.equal(messages.size, 1);
   });
 
-  test("lets anybody ask the open services, by address", () => {
+  test("open services accept anonymous clients and count them by address", () => {
     const { gate } = gateOf([studio], { openServices: ["grpc.health.v1.Health"] });
     const { caller } = gate.enter(call(undefined, [], "grpc.health.v1.Health"));
     assert.deepEqual([caller.name, caller.countKey], [undefined, "address 192.0.2.7"]);
     assert.equal(errorOf(() => gate.enter(call())).code, Code.Unauthenticated);
   });
 
-  test("without callers lets anybody in, by address", () => {
+  test("without callers every client is accepted and counted by address", () => {
     const { caller } = createGate({}).enter(call("Bearer whatever"));
     assert.deepEqual([caller.name, caller.countKey, caller.mayUse("a/b")], [undefined, "address 192.0.2.7", true]);
   });
 
-  test("takes whoever has a certificate where that is asked", () => {
+  test("any certificate is accepted when callers are certificate holders", () => {
     const gate = createGate({ callers: reloadable(certificateHolders) });
     assert.equal(gate.enter(call(undefined, ["dns:worker", "cn:x"])).caller.name, "dns:worker");
     assert.equal(errorOf(() => gate.enter(call(`Bearer ${key}`))).code, Code.Unauthenticated);
   });
 
-  test("believes those for whom they call whose entry says so, and all where it knows nobody", () => {
+  test("only callers with mayNameCallers, or any client when no callers are configured, may name other callers", () => {
     const believed = { ...studio, name: "pipeline", keys: [], certificates: ["cn:pipeline"], mayNameCallers: true };
     const { gate } = gateOf([studio, believed], { openServices: ["open.Service"] });
     const mayName = (from: ReturnType<typeof createGate>, ...of: Parameters<typeof call>) =>
@@ -114,14 +114,14 @@ suite("the gate", () => {
     assert.equal(mayName(createGate({})), true);
   });
 
-  test("of one app lets nobody in who may not use it", () => {
+  test("server of one app rejects a caller without access to it with PERMISSION_DENIED", () => {
     assert.equal(gateOf([studio], { appId: "acme/worker" }).gate.enter(call(`Bearer ${key}`)).caller.name, "studio");
     const error = errorOf(() => gateOf([studio], { appId: "acme/other" }).gate.enter(call(`Bearer ${key}`)));
     assert.equal(error.code, Code.PermissionDenied);
     assert.doesNotMatch(error.message, /acme/);
   });
 
-  test("holds a caller to its rate, and says when there is room again", () => {
+  test("caller over its rate is rejected with RESOURCE_EXHAUSTED and the delay until the next slot", () => {
     let now = 0;
     const rate = { perSecond: 2, burst: 3, words: "2 requests a second" };
     const { gate } = gateOf(
@@ -155,7 +155,7 @@ suite("the gate", () => {
     errorOf(enter);
   });
 
-  test("holds a caller to its running calls, and frees a place once for each that ends", () => {
+  test("caller over its running calls is rejected, and each ended call releases one slot once", () => {
     const { gate } = gateOf([{ ...studio, maxConcurrent: 2 }]);
     const enter = () => gate.enter(call(`Bearer ${key}`));
     const first = enter();
@@ -169,7 +169,7 @@ suite("the gate", () => {
     errorOf(enter);
   });
 
-  test("a call that its rate rejects takes no place", () => {
+  test("call rejected by the rate limit takes no concurrency slot", () => {
     let now = 0;
     const rate = { perSecond: 1, burst: 1, words: "1 request a second" };
     const { gate } = gateOf([{ ...studio, rate, maxConcurrent: 1 }], { now: () => now });
@@ -179,7 +179,7 @@ suite("the gate", () => {
     gate.enter(call(`Bearer ${key}`));
   });
 
-  test("counts go on when the callers are read anew", () => {
+  test("running calls stay counted when the callers file is reloaded", () => {
     const { gate, directory } = gateOf([{ ...studio, maxConcurrent: 1 }]);
     const running = gate.enter(call(`Bearer ${key}`));
     const rotated = createCallerKey();

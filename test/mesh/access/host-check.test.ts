@@ -12,14 +12,14 @@ const foreign = [
   "[::2]",
 ];
 
-test("an open server on loopback is asked for by names of loopback, and by its public one", () => {
+test("open server on loopback accepts loopback host names and its public host name only", () => {
   for (const host of ["127.0.0.1", "::1", "localhost"]) {
     const check = createHostCheck({ host, anyHost: false, publicUrl: "https://studio.example/x" });
     assert.deepEqual([...own, ...foreign, "studio.example"].filter(check), [...own, "studio.example"]);
   }
 });
 
-test("one that knows its callers, or that listens elsewhere, is asked for by any name", () => {
+test("server with authentication, or beyond loopback, accepts any host name", () => {
   for (const options of [
     { host: "127.0.0.1", anyHost: true },
     { host: "0.0.0.0", anyHost: false },

@@ -10,7 +10,7 @@ suite("names in a certificate", async () => {
   const names = async (request: CertificateRequest) =>
     certificateNames(new X509Certificate((await authority.issue(request)).cert));
 
-  test("are told with their kind, the common name last", async () => {
+  test("certificate names carry their kind, with the common name last", async () => {
     const alternatives = [
       { type: "url", value: "spiffe://mesh/worker" },
       { type: "dns", value: "worker.example" },
@@ -24,7 +24,7 @@ suite("names in a certificate", async () => {
     ]);
   });
 
-  test("cannot be smuggled into one another", async () => {
+  test("certificate names cannot be forged inside one another", async () => {
     const alternatives = [
       { type: "dns", value: "a, URI:spiffe://mesh/admin" },
       { type: "url", value: 'x", DNS:admin, "' },
@@ -37,7 +37,7 @@ suite("names in a certificate", async () => {
   });
 });
 
-test("addresses count by IPv4 address and by IPv6 network", () => {
+test("connections are grouped by IPv4 address and by IPv6 /64 network", () => {
   const cases = [
     ["192.0.2.7", "192.0.2.7"],
     ["::ffff:192.0.2.7", "192.0.2.7"],

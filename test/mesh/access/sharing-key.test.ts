@@ -11,25 +11,25 @@ function call(countKey: string, header: Record<string, string> = {}, mayNameCall
 
 const told = "0123456789abcdef0123456789abcdef";
 
-describe("sharing key", () => {
-  it("is the caller's own, and does not show it", () => {
+describe("fairness key", () => {
+  it("fairness key is stable for a caller and does not reveal its address", () => {
     const direct = sharingKeyOf(call("192.0.2.7"), { trustHeader: true });
     assert.match(direct, /^[0-9a-f]{32}$/);
     assert.equal(sharingKeyOf(call("192.0.2.7"), { trustHeader: false }), direct);
     assert.notEqual(sharingKeyOf(call("192.0.2.8"), { trustHeader: true }), direct);
   });
 
-  it("is the one that a trusted header names, and only a trusted one", () => {
+  it("fairness key comes from the header of a trusted caller only", () => {
     assert.equal(sharingKeyOf(call("192.0.2.7", { [callerHeader]: told }), { trustHeader: true }), told);
     assert.notEqual(sharingKeyOf(call("192.0.2.7", { [callerHeader]: told }), { trustHeader: false }), told);
   });
 
-  it("is the caller's own where the caller may not name others", () => {
+  it("fairness key is the caller's own when the caller may not name others", () => {
     const direct = sharingKeyOf(call("192.0.2.7"), { trustHeader: true });
     assert.equal(sharingKeyOf(call("192.0.2.7", { [callerHeader]: told }, false), { trustHeader: true }), direct);
   });
 
-  it("is the caller's own where the header holds no key", () => {
+  it("fairness key is the caller's own when the header holds no valid key", () => {
     const direct = sharingKeyOf(call("192.0.2.7"), { trustHeader: true });
     for (const text of ["", "somebody", told.toUpperCase(), told.repeat(1000)]) {
       assert.equal(sharingKeyOf(call("192.0.2.7", { [callerHeader]: text }), { trustHeader: true }), direct);

@@ -26,8 +26,8 @@ const fail = (error: Error) => () => {
 const full = (retryAfterMs: number) => fail(queueFull("all places are taken", retryAfterMs));
 const lost = fail(unavailable("the engine's process died"));
 
-suite("a worker that is full", () => {
-  test("sends the call to another at once, and is asked last while its estimate runs", async (t) => {
+suite("worker with a full queue", () => {
+  test("full worker: the call goes to another replica at once, and the full one is tried last until its estimate passes", async (t) => {
     const busy = await serveWorker(t, full(60_000));
     const idle = await serveWorker(t);
     const { client, attempts, observed } = connectTo(t, targetOf(busy, idle), { loadBalancing: "pick_first" });
@@ -46,7 +46,7 @@ suite("a worker that is full", () => {
     );
   });
 
-  test("costs neither attempts nor budget: all are asked, and the caller hears the smallest estimate", async (t) => {
+  test("all workers full: each is tried without using attempts or retry budget, and the error carries the smallest delay", async (t) => {
     const workers = await Promise.all(
       [500_000, 70_000, 900_000, 800_000, 700_000, 600_000].map((ms) => serveWorker(t, full(ms))),
     );
@@ -68,7 +68,7 @@ suite("a worker that is full", () => {
     );
   });
 
-  test("is asked first again when a call of ours has ended there", async (t) => {
+  test("full worker is preferred again after one of the client's calls has ended there", async (t) => {
     const wait = waiting();
     const worker = await serveWorker(t, wait.behaviour);
     const other = await serveWorker(t);
@@ -88,7 +88,7 @@ suite("a worker that is full", () => {
   });
 });
 
-test("no word of a worker comes into why its call was made again", async (t) => {
+test("retry reasons contain no text from a worker's error", async (t) => {
   const prompt = "a red heart";
   for (const error of [queueFull(prompt, 1), unavailable(prompt), unavailableOnce(prompt)]) {
     const workers = [await serveWorker(t, fail(error)), await serveWorker(t)];
@@ -99,8 +99,8 @@ test("no word of a worker comes into why its call was made again", async (t) => 
   }
 });
 
-suite("a caller over its rate", () => {
-  test("is told so by the first worker, with its pause, and the worker stays the first for others", async (t) => {
+suite("caller over its rate limit", () => {
+  test("rate limit error of the first worker is returned with its delay, and the worker stays first for other callers", async (t) => {
     const caller = { name: "studio", keys: [], certificates: ["cn:studio"], mayUse: () => true };
     const rate = { perSecond: 0.001, burst: 1, words: "1 request in 1,000 seconds" };
     const current = createCallerDirectory([{ ...caller, rate }]);
@@ -134,8 +134,8 @@ suite("a caller over its rate", () => {
   });
 });
 
-suite("a call that may be retried", () => {
-  test("goes to another worker without a pause, with the same request", async (t) => {
+suite("retryable call", () => {
+  test("retryable call goes to another worker without backoff and with the same request", async (t) => {
     const prompts: string[] = [];
     const first = await serveWorker(t, (prompt) => {
       prompts.push(prompt);
@@ -151,7 +151,7 @@ suite("a call that may be retried", () => {
     assert.deepEqual(prompts, ["same", "same"]);
   });
 
-  test("is made again on the only worker, until the attempts are used up", async (t) => {
+  test("retryable call repeats on the only worker until its attempts are used up", async (t) => {
     const worker = await serveWorker(t, lost);
     const { client, attempts, observed } = connectTo(t, targetOf(worker));
     const error = await failure(kinds.unary(client, observed()));
@@ -168,7 +168,7 @@ suite("a call that may be retried", () => {
     );
   });
 
-  test("is made again once only where it may be what ended its worker", async (t) => {
+  test("retryable call that may have ended its worker is retried once only", async (t) => {
     const lethal = fail(unavailableOnce("the engine's process died"));
     const workers = await Promise.all([1, 2, 3, 4].map(() => serveWorker(t, lethal)));
     const { client, attempts, observed } = connectTo(t, targetOf(...workers));
@@ -180,7 +180,7 @@ suite("a call that may be retried", () => {
     assert.equal(attempts[0]?.retryReason, "the worker was lost over this call");
   });
 
-  test("is not made again when the budget is used up, and is when calls have gone well", async (t) => {
+  test("retryable call is not retried without budget, and is again after successful calls", async (t) => {
     const worker = await serveWorker(t, lost);
     const budget = { maxTokens: 4, tokenRatio: 1 };
     const { client } = connectTo(t, targetOf(worker), { ...quick, retry: { ...quick.retry, budget } });
@@ -206,7 +206,7 @@ suite("a call that may be retried", () => {
       createConnectError({ code: Code.Unavailable, message: "no", metadata: { "grpc-retry-pushback-ms": "-1" } }),
     ],
   ] as const) {
-    test(`is not made again after ${what}`, async (t) => {
+    test(`call is not retried after ${what}`, async (t) => {
       const workers = [await serveWorker(t, fail(error)), await serveWorker(t, fail(error))];
       const { client } = connectTo(t, targetOf(...workers));
       assert.equal((await failure(kinds.unary(client))).rawMessage, error.rawMessage);
@@ -214,7 +214,7 @@ suite("a call that may be retried", () => {
     });
   }
 
-  test("is not made again when its caller has left", async (t) => {
+  test("call is not retried after its caller cancels", async (t) => {
     const wait = waiting();
     const worker = await serveWorker(t, wait.behaviour);
     const { client, attempts, observed } = connectTo(t, targetOf(worker));
@@ -229,7 +229,7 @@ suite("a call that may be retried", () => {
     );
   });
 
-  test("gives a silent worker only so long for its first event", async (t) => {
+  test("retryable call moves on when a worker sends no first event in time", async (t) => {
     const wait = waiting();
     const silent = await serveWorker(t);
     const other = await serveWorker(t);
@@ -244,8 +244,8 @@ suite("a call that may be retried", () => {
   });
 });
 
-suite("a stream", () => {
-  test("is made again before its first event, and never after it", async (t) => {
+suite("stream", () => {
+  test("stream is retried before its first event and never after it", async (t) => {
     const wait = waiting();
     const dying = await serveWorker(t, wait.behaviour);
     const other = await serveWorker(t);
@@ -272,7 +272,7 @@ suite("a stream", () => {
     );
   });
 
-  test("whose caller leaves ends its attempt there and then", async (t) => {
+  test("stream whose caller cancels ends its attempt at once", async (t) => {
     const wait = waiting();
     const worker = await serveWorker(t, wait.behaviour);
     const { client, attempts, observed } = connectTo(t, targetOf(worker));
@@ -294,8 +294,8 @@ suite("a stream", () => {
   });
 });
 
-suite("a worker that is lost", () => {
-  test("before the first event costs its calls nothing: another generates them", async (t) => {
+suite("lost worker", () => {
+  test("worker lost before the first event: its calls succeed on another worker", async (t) => {
     const wait = waiting();
     const dying = await serveWorker(t, wait.behaviour);
     const other = await serveWorker(t);
@@ -307,7 +307,7 @@ suite("a worker that is lost", () => {
     assert.equal(attempts[0]?.retryReason, "the connection to the server was lost");
   });
 
-  test("gets calls again when it is back", async (t) => {
+  test("worker that was lost gets calls again after it returns", async (t) => {
     const first = await serveWorker(t, () => {}, await steadyPort());
     const other = await serveWorker(t);
     const { client } = connectTo(t, targetOf(first, other), { ...quick, loadBalancing: "pick_first" });
@@ -321,8 +321,8 @@ suite("a worker that is lost", () => {
   });
 });
 
-suite("an outlier", () => {
-  test("that fails at once draws no more calls, until it says that it is well", async (t) => {
+suite("outlier detection", () => {
+  test("outlier that fails at once gets no calls until its health is SERVING again", async (t) => {
     const failing = await serveWorker(t, fail(createConnectError({ code: Code.Internal, message: "NaN" })));
     const other = await serveWorker(t);
     const { client } = connectTo(t, targetOf(failing, other), {
@@ -345,7 +345,7 @@ suite("an outlier", () => {
     }
   });
 
-  test("is used where too many would be left out", async (t) => {
+  test("outlier is still used when ejecting it would leave too few replicas", async (t) => {
     const failing = await serveWorker(t, fail(createConnectError({ code: Code.Internal, message: "NaN" })));
     const { client } = connectTo(t, targetOf(failing), { outlierDetection: { consecutiveFailures: 1 } });
     for (let i = 0; i < 3; i++) {
@@ -355,7 +355,7 @@ suite("an outlier", () => {
 });
 
 suite("health", () => {
-  test("a worker that is not ready gets nothing new, and is used again when it is", async (t) => {
+  test("worker that is NOT_SERVING gets no new calls, and gets them again when SERVING", async (t) => {
     const resting = await serveWorker(t);
     const other = await serveWorker(t);
     const { client } = connectTo(t, targetOf(resting, other), { loadBalancing: "pick_first" });
@@ -370,7 +370,7 @@ suite("health", () => {
     }
   });
 
-  test("a loop of calls to an app that is down lets the event loop run", async (t) => {
+  test("repeated calls to an app that is down do not block the event loop", async (t) => {
     const { client } = connectTo(t, `127.0.0.1:${await steadyPort()}`, { retry: { maxAttempts: 1 } });
     assert.equal((await failure(kinds.unary(client))).code, Code.Unavailable);
     let turned = false;
@@ -383,7 +383,7 @@ suite("health", () => {
     assert.ok(turned);
   });
 
-  test("where no worker can be reached the error says how many are down or draining", async (t) => {
+  test("when no worker can be reached, the error counts those down and those draining", async (t) => {
     const [resting, down, gone] = [await serveWorker(t), await serveWorker(t), await serveWorker(t)];
     resting.health.setAll(ServingStatus.NOT_SERVING);
     await down.stop({ graceMs: 0 });
@@ -403,7 +403,7 @@ suite("health", () => {
   });
 });
 
-suite("a foreign worker", () => {
+suite("third-party worker", () => {
   /** grpc-js's own server, which has no health service. */
   async function serveForeign(t: TestContext): Promise<{ port: number; server: grpc.Server }> {
     const { input, output } = TextToImageWorkerService.method.infer;
@@ -436,7 +436,7 @@ suite("a foreign worker", () => {
     return { port, server };
   }
 
-  test("without a health service is used while it can be reached", async (t) => {
+  test("worker without a health service is used while it can be reached", async (t) => {
     const foreign = await serveForeign(t);
     const own = await serveWorker(t);
     const { client, attempts, observed } = connectTo(t, targetOf(foreign, own), {
@@ -452,8 +452,8 @@ suite("a foreign worker", () => {
   });
 });
 
-suite("a worker behind a hole", () => {
-  test("that swallows all is noticed by keepalive, and its calls go elsewhere", async (t) => {
+suite("worker behind a silent network", () => {
+  test("connection that drops all packets fails by keepalive, and its calls go to another worker", async (t) => {
     const wait = waiting();
     const silent = await serveWorker(t, wait.behaviour);
     const other = await serveWorker(t);
@@ -476,8 +476,8 @@ suite("a worker behind a hole", () => {
   });
 });
 
-suite("a deadline", () => {
-  test("that passes while no worker speaks says so", async (t) => {
+suite("deadline", () => {
+  test("deadline that passes before any worker responds is reported as such", async (t) => {
     const silent = await serveWorker(t);
     const hole = await openRelay(t, silent.port);
     const { client } = connectTo(t, targetOf(hole));
@@ -493,7 +493,7 @@ suite("a deadline", () => {
     }
   });
 
-  test("brings the words of the worker that had the call last", async (t) => {
+  test("deadline error carries the message of the last worker that had the call", async (t) => {
     const first = await serveWorker(t, lost);
     const second = await serveWorker(t, (_, { timeoutMs }) => {
       const leftMs = timeoutMs() ?? 0;
@@ -507,7 +507,7 @@ suite("a deadline", () => {
     assert.equal(error.rawMessage, "the time ran out: step 2 of 9");
   });
 
-  test("is not waited for where the pause before a retry would pass it", async (t) => {
+  test("retry whose backoff would pass the deadline fails at once", async (t) => {
     const worker = await serveWorker(t, lost);
     const retry = { initialBackoffMs: 100_000, maxBackoffMs: 100_000 };
     const { client } = connectTo(t, targetOf(worker), { retry });

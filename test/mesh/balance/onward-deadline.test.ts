@@ -8,7 +8,7 @@ import { createAppDirectory } from "../../../src/mesh/directory/app-directory.js
 import { openRelay } from "../support/relay.js";
 import { serveWorker } from "../support/workers.js";
 
-test("an onward call that runs out of time says where the time went", async (t) => {
+test("deadline error of a call to another app says where the time was spent", async (t) => {
   const silent = await serveWorker(t);
   const hole = await openRelay(t, silent.port);
   const entry = createAppDirectory({ apps: { "a/b": { target: `127.0.0.1:${hole.port}` } } }).lookUp("a/b");

@@ -3,7 +3,7 @@ import { suite, test } from "node:test";
 import { Code } from "@connectrpc/connect";
 import { createOutlierWatch } from "../../../src/mesh/balance/replica-load.js";
 
-suite("an outlier", () => {
+suite("outlier detection", () => {
   const clock = { ms: 0 };
   const create = () =>
     createOutlierWatch({
@@ -18,7 +18,7 @@ suite("an outlier", () => {
     }
   };
 
-  test("is ejected after failures in a row, and longer while it goes on failing", () => {
+  test("outlier is ejected after consecutive failures, and for longer each time", () => {
     const watch = create();
     fail(watch, 2);
     watch.ended(undefined);
@@ -39,7 +39,7 @@ suite("an outlier", () => {
     assert.equal(watch.ejected, false, "one that went well begins anew");
   });
 
-  test("is not who rejects, cancels, is asked for too much or is given no time", () => {
+  test("outlier detection ignores rejections, cancellations, invalid requests and deadlines", () => {
     const watch = create();
     for (const code of [
       Code.ResourceExhausted,

@@ -83,9 +83,9 @@ function simulate(
 
 const unequal = [1, 1, 2, 4];
 
-suite("the least wait", () => {
+suite("least_wait balancing", () => {
   for (const clients of [8, 12, 16, 24, 48]) {
-    test(`keeps two pipelines' ${clients} calls at the sum of unequal workers, and none idle beside a queue`, () => {
+    test(`least_wait keeps two pipelines with ${clients} clients at the unequal workers' full throughput, and no worker idle beside a queue`, () => {
       const { rounds, unfairMs } = simulate(unequal, 2, clients, "least_wait");
       for (const share of rounds) {
         assert.ok(
@@ -97,13 +97,13 @@ suite("the least wait", () => {
     });
   }
 
-  test("does what taking turns does not", () => {
+  test("round_robin does not reach that throughput", () => {
     const { rounds, unfairMs } = simulate(unequal, 2, 12, "round_robin");
     assert.ok(Math.min(...rounds) < 0.8);
     assert.ok(unfairMs > 0);
   });
 
-  test("prefers the fastest of those that are idle, and takes turns among equals", () => {
+  test("least_wait prefers the fastest idle worker and rotates among equals", () => {
     const choose = createChoice("least_wait");
     const workers = [300, 100, 100].map((serviceMs) => {
       const load = createReplicaLoad();
@@ -120,7 +120,7 @@ suite("the least wait", () => {
     assert.equal(new Set(chosen).size, 2);
   });
 
-  test("takes a rejection for a wait, and asks one that rejects when there is none better", () => {
+  test("least_wait counts a rejection as a wait, and tries a rejecting worker when no other is better", () => {
     const busy = createReplicaLoad();
     const call = busy.begin();
     call.report({ serviceMs: 500 });
@@ -140,7 +140,7 @@ suite("the least wait", () => {
     }
   });
 
-  test("chooses somebody whatever is known of them", () => {
+  test("every policy chooses a replica whatever values are known of them", () => {
     const odd = (ms: number) => ({
       load: { ...createReplicaLoad(), serviceMs: ms, expectedWaitMs: () => ms },
       rejectsForMs: ms,
@@ -152,7 +152,7 @@ suite("the least wait", () => {
     }
   });
 
-  test("chooses nobody where there is nobody", () => {
+  test("every policy chooses nothing when there is no replica", () => {
     for (const policy of ["least_wait", "round_robin", "pick_first"] as const) {
       assert.equal(createChoice(policy)([]), undefined);
     }

@@ -7,8 +7,8 @@ function loadAt() {
   return { clock, load: createReplicaLoad(() => clock.ms) };
 }
 
-suite("a worker's load", () => {
-  test("is nothing when it has nothing to do, whatever its speed", () => {
+suite("estimated load of a replica", () => {
+  test("idle replica has an expected wait of 0, whatever its speed", () => {
     const { clock, load } = loadAt();
     assert.equal(load.expectedWaitMs(100), 0);
     const call = load.begin();
@@ -17,7 +17,7 @@ suite("a worker's load", () => {
     assert.deepEqual([load.serviceMs, load.inFlight, load.expectedWaitMs(1)], [400, 0, 0]);
   });
 
-  test("is the calls that are there times the time of one, less what is done of the first", () => {
+  test("expected wait is the running calls times the service time, less the progress of the first", () => {
     const { clock, load } = loadAt();
     load.begin().end(false);
     const [first, second] = [load.begin(), load.begin()];
@@ -35,7 +35,7 @@ suite("a worker's load", () => {
     assert.equal(load.inFlight, 0);
   });
 
-  test("learns a worker's speed from what was served, and only from that", () => {
+  test("service time is measured from served calls only", () => {
     const { clock, load } = loadAt();
     const [first, second, third] = [load.begin(), load.begin(), load.begin()];
     clock.ms += 100;
@@ -48,7 +48,7 @@ suite("a worker's load", () => {
     assert.equal(load.serviceMs, 100);
   });
 
-  test("holds others' calls too, as far as the worker tells of them, and forgets them as they are worked off", () => {
+  test("expected wait includes other clients' reported calls, and decreases as they are served", () => {
     const { clock, load } = loadAt();
     const before = load.begin();
     before.report({ serviceMs: 100 });
@@ -63,7 +63,7 @@ suite("a worker's load", () => {
     assert.ok(load.expectedWaitMs(1) < 200);
   });
 
-  test("is not mistaken for progress when a waiting call leaves", () => {
+  test("cancelled waiting call does not count as progress", () => {
     const { clock, load } = loadAt();
     load.begin();
     const waits = load.begin();
@@ -73,7 +73,7 @@ suite("a worker's load", () => {
   });
 
   for (const untold of [Number.POSITIVE_INFINITY, Number.NaN, Number.NEGATIVE_INFINITY, -1, 1e15]) {
-    test(`takes no ${untold} ms for a time of service, but measures`, () => {
+    test(`reported service time of ${untold} ms is ignored and the measured one used`, () => {
       const { clock, load } = loadAt();
       const call = load.begin();
       call.report({ serviceMs: untold });
@@ -84,7 +84,7 @@ suite("a worker's load", () => {
     });
   }
 
-  test("is not changed by a time of service that cannot be, measured on a clock that was set back", () => {
+  test("negative service time after a clock change is ignored", () => {
     const { clock, load } = loadAt();
     const call = load.begin();
     clock.ms -= 400;

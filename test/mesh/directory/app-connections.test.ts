@@ -66,8 +66,8 @@ function start(t: TestContext, apps: Apps) {
   return { client: createClient(Health, connections.transportTo("a/b")), change, opened, closed, release, connections };
 }
 
-suite("connections of a directory that changes", () => {
-  test("an app that stays as it is keeps its connection", async (t) => {
+suite("connections when the app directory changes", () => {
+  test("unchanged app keeps its connection", async (t) => {
     const { client, change, opened, closed } = start(t, { "a/b": { target: "h:1" } });
     await client.check({});
     change({ "a/b": { target: "h:1" }, "c/d": { target: "h:2" } });
@@ -75,7 +75,7 @@ suite("connections of a directory that changes", () => {
     assert.deepEqual([opened, closed], [["h:1"], []]);
   });
 
-  test("another policy is a new connection too, and an idle old one is closed at once", async (t) => {
+  test("changed policy opens a new connection and closes an idle old one at once", async (t) => {
     const { client, change, opened, closed } = start(t, { "a/b": { target: "h:1" } });
     await client.check({});
     change({ "a/b": { target: "h:1", policies: { loadBalancing: "round_robin" } } });
@@ -84,7 +84,7 @@ suite("connections of a directory that changes", () => {
     assert.deepEqual(opened, ["h:1", "h:1"]);
   });
 
-  test("a stream keeps its old connection open until it is read to its end", async (t) => {
+  test("running stream keeps its old connection open until it ends", async (t) => {
     const { client, change, opened, closed, release } = start(t, { "a/b": { target: "h:1" } });
     const stream = client.watch({})[Symbol.asyncIterator]();
     await stream.next();
@@ -96,7 +96,7 @@ suite("connections of a directory that changes", () => {
     assert.deepEqual(closed, ["h:1"]);
   });
 
-  test("a stream that is aborted lets its old connection go, too", async (t) => {
+  test("aborted stream releases its old connection", async (t) => {
     const { client, change, closed } = start(t, { "a/b": { target: "h:1" } });
     const caller = new AbortController();
     const stream = client.watch({}, { signal: caller.signal })[Symbol.asyncIterator]();
@@ -107,7 +107,7 @@ suite("connections of a directory that changes", () => {
     assert.deepEqual(closed, ["h:1"]);
   });
 
-  test("a client of an app that is gone gets NOT_FOUND, and works again when the app is back", async (t) => {
+  test("client of a removed app gets NOT_FOUND, and works again when the app returns", async (t) => {
     const { client, change } = start(t, { "a/b": { target: "h:1" } });
     await client.check({});
     change({ "c/d": { target: "h:2" } });
@@ -116,7 +116,7 @@ suite("connections of a directory that changes", () => {
     assert.equal((await client.check({})).status, ServingStatus.SERVING);
   });
 
-  test("the end closes all, those that still drain among them", async (t) => {
+  test("close ends all connections, including those that drain", async (t) => {
     const { client, change, closed, connections, release } = start(t, { "a/b": { target: "h:1" } });
     const stream = client.watch({})[Symbol.asyncIterator]();
     await stream.next();

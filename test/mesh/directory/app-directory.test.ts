@@ -12,7 +12,7 @@ suite("lookUp", () => {
     defaultApp: "local/worker",
   });
 
-  test("finds an app by id", () => {
+  test("lookUp finds an app by id", () => {
     assert.deepEqual(directory.lookUp("acme/worker"), {
       appId: "acme/worker",
       target: "dns:///worker:50052",
@@ -20,11 +20,11 @@ suite("lookUp", () => {
     });
   });
 
-  test("takes the empty id for the default app", () => {
+  test("lookUp returns the default app for the empty id", () => {
     assert.equal(directory.lookUp("").appId, "local/worker");
   });
 
-  test("rejects the empty id where no default is set", () => {
+  test("lookUp rejects the empty id when no default is set", () => {
     const { lookUp } = createAppDirectory({ apps: { "local/worker": { target } } });
     assert.throws(
       () => lookUp(""),
@@ -32,7 +32,7 @@ suite("lookUp", () => {
     );
   });
 
-  test("names the ids known, and not the one asked for", () => {
+  test("lookUp error lists the known ids and not the requested one", () => {
     for (const unknown of ["evil.example/worker", "__proto__", "constructor", "toString"]) {
       assert.throws(
         () => directory.lookUp(unknown),
@@ -42,7 +42,7 @@ suite("lookUp", () => {
   });
 });
 
-test("a directory of a thousand apps names ten of them, and counts the others", () => {
+test("lookUp error in a directory of 1,000 apps lists ten and counts the others", () => {
   const ids = Array.from({ length: 1_000 }, (_, i) => `a/${String(i).padStart(3, "0")}`);
   const { lookUp } = createAppDirectory({ apps: Object.fromEntries(ids.map((id) => [id, { target }])) });
   const listed = `${ids.slice(0, 10).join(", ")} and 990 more`;
@@ -67,7 +67,7 @@ suite("createAppDirectory", () => {
     "unix:worker.sock",
   ];
   for (const good of targets) {
-    test(`takes the target ${good}`, () => {
+    test(`createAppDirectory accepts the target ${good}`, () => {
       assert.equal(createAppDirectory({ apps: { "a/b": { target: good } } }).lookUp("a/b").target, good);
     });
   }
@@ -85,7 +85,7 @@ suite("createAppDirectory", () => {
     " host:1",
     "host:1 ",
   ]) {
-    test(`rejects the target "${bad}" with the app's id`, () => {
+    test(`createAppDirectory rejects the target "${bad}" with the app's id`, () => {
       assert.throws(
         () => createAppDirectory({ apps: { "a/b": { target: bad } } }),
         (error: Error) => {
@@ -95,7 +95,7 @@ suite("createAppDirectory", () => {
     });
   }
 
-  test("says of xds that it is not here", () => {
+  test("createAppDirectory rejects an xds target as not supported", () => {
     const apps = { "a/b": { target: "xds:///worker" } };
     assert.throws(
       () => createAppDirectory({ apps }),
@@ -103,7 +103,7 @@ suite("createAppDirectory", () => {
     );
   });
 
-  test("takes an app's policies, and rejects a wrong one with the app's id", () => {
+  test("createAppDirectory accepts an app's policies, and rejects an invalid one with the app's id", () => {
     const apps = { "a/b": { target, policies: { retry: { maxAttempts: 1 } } } };
     assert.equal(createAppDirectory({ apps }).lookUp("a/b").policies.retry.maxAttempts, 1);
     assert.throws(
@@ -112,13 +112,13 @@ suite("createAppDirectory", () => {
     );
   });
 
-  test("rejects an id that is not owner/name", () => {
+  test("createAppDirectory rejects an id that is not owner/name", () => {
     for (const id of ["", "worker", "/worker", "a/", "a/b/c", "host:50052/x", "-a/b", "a b/c"]) {
       assert.throws(() => createAppDirectory({ apps: { [id]: { target } } }), /is not of the form owner\/name/);
     }
   });
 
-  test("rejects an unknown default and an empty directory", () => {
+  test("createAppDirectory rejects an unknown default and an empty directory", () => {
     assert.throws(
       () => createAppDirectory({ apps: { "a/b": { target } }, defaultApp: "c/d" }),
       /"c\/d" is not in the directory/,

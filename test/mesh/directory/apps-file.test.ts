@@ -19,7 +19,7 @@ apps:
     keyFile: key.txt
 `;
 
-suite("a file of apps", async () => {
+suite("apps file", async () => {
   const folder = await temporaryFolder();
   const authority = await createAuthority();
   const ca = await replaceFile(join(folder, "ca.crt"), authority.cert);
@@ -49,7 +49,7 @@ suite("a file of apps", async () => {
     return { directory, path, rejected, told };
   };
 
-  test("says of each app its target, policies and files, which lie beside it", async (t) => {
+  test("apps file sets target, policies and relative file paths of each app", async (t) => {
     const { directory } = await read(t, good);
     assert.deepEqual(directory.appIds, ["acme/worker", "local/worker"]);
     assert.deepEqual(directory.lookUp(""), {
@@ -65,7 +65,7 @@ suite("a file of apps", async () => {
     });
   });
 
-  test("may be JSON, and one app alone is the default", async (t) => {
+  test("apps file may be JSON, and a single app is the default", async (t) => {
     const { directory } = await read(
       t,
       JSON.stringify({ apps: { "a/b": { target: "h:1" } } }, undefined, "\t"),
@@ -95,12 +95,12 @@ suite("a file of apps", async () => {
     ["apps: {a/b: {target: 'h:1', keyFile: ca.crt}}", /app "a\/b": .*ca\.crt holds no key/],
   ];
   for (const [text, message] of wrong) {
-    test(`is rejected: ${text.replaceAll("\n", " ")}`, async (t) => {
+    test(`apps file is rejected: ${text.replaceAll("\n", " ")}`, async (t) => {
       await assert.rejects(read(t, text), message);
     });
   }
 
-  test("is read anew when it changes, and the old one stays when the new one is wrong or gone", async (t) => {
+  test("apps file is reloaded when it changes, and the previous one stays in use when the new one is invalid or missing", async (t) => {
     // Looking keeps no process alive.
     const alive = setInterval(() => {}, 60_000);
     t.after(() => clearInterval(alive));

@@ -14,12 +14,12 @@ import {
 } from "../../../src/mesh/errors/errors.js";
 
 suite("toClientError", () => {
-  test("keeps a ConnectError", () => {
+  test("toClientError keeps a ConnectError", () => {
     const error = new ConnectError("as it is", Code.NotFound);
     assert.equal(toClientError(error), error);
   });
 
-  test("hides what it does not know, and keeps it as the cause", () => {
+  test("toClientError masks an unknown error as INTERNAL and keeps it as the cause", () => {
     for (const thrown of [new TypeError("secret prompt"), "secret prompt", undefined, { code: 5 }]) {
       const error = toClientError(thrown);
       assert.equal(error.code, Code.Internal);
@@ -28,7 +28,7 @@ suite("toClientError", () => {
     }
   });
 
-  test("turns an AbortError into the reason of the signal", () => {
+  test("toClientError turns an AbortError into the signal's reason", () => {
     const abort = new DOMException("This operation was aborted", "AbortError");
     const deadline = deadlineExceeded("step 11 of 30");
     assert.equal(toClientError(abort, AbortSignal.abort(deadline)), deadline);
@@ -36,12 +36,12 @@ suite("toClientError", () => {
     assert.equal(toClientError(abort).code, Code.Canceled);
   });
 
-  test("turns a TimeoutError into DEADLINE_EXCEEDED", () => {
+  test("toClientError turns a TimeoutError into DEADLINE_EXCEEDED", () => {
     assert.equal(toClientError(new DOMException("late", "TimeoutError")).code, Code.DeadlineExceeded);
   });
 });
 
-test("hiddenCauseOf gives foreign causes to the log, and nothing that a server or a caller has said", () => {
+test("hiddenCauseOf returns local causes for the log, and no text from a server or caller", () => {
   const foreign = new TypeError("broken");
   assert.equal(hiddenCauseOf(internal("no", foreign)), foreign);
   const answered = Object.assign(new Error("5 NOT_FOUND: a prompt"), { code: 5, details: "a prompt", metadata: {} });
@@ -50,11 +50,11 @@ test("hiddenCauseOf gives foreign causes to the log, and nothing that a server o
   }
 });
 
-test("deadlineExceeded says where the time went", () => {
+test("deadlineExceeded message says where the time was spent", () => {
   assert.equal(deadlineExceeded("step 11 of 30").rawMessage, "the time ran out: step 11 of 30");
 });
 
-test("queueFull carries RetryInfo and asks gRPC clients to try another server now", () => {
+test("queueFull carries RetryInfo and lets gRPC clients try another server at once", () => {
   const error = queueFull("the queue is full", 2_345);
   assert.equal(error.code, Code.ResourceExhausted);
   assert.equal(retryDelayMsOf(error), 2_345);
@@ -63,7 +63,7 @@ test("queueFull carries RetryInfo and asks gRPC clients to try another server no
   assert.equal(retryDelayMsOf(new ConnectError("none")), undefined);
 });
 
-test("a delay is cut to 0 to a day, told or read", () => {
+test("retry delay is limited to between 0 and one day, written or read", () => {
   const day = 86_400_000;
   for (const told of [Number.POSITIVE_INFINITY, Number.NaN, 1e300]) {
     assert.equal(retryDelayMsOf(queueFull("", told)), day);
@@ -81,7 +81,7 @@ test("a delay is cut to 0 to a day, told or read", () => {
   }
 });
 
-test("invalidField names the field in text and in buf.validate.Violations", () => {
+test("invalidField names the field in the message and in buf.validate.Violations", () => {
   const error = invalidField("options.width", "this model takes multiples of 32");
   assert.equal(error.code, Code.InvalidArgument);
   assert.equal(error.rawMessage, "options.width: this model takes multiples of 32");

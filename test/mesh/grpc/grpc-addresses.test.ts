@@ -47,7 +47,7 @@ function registerList() {
   return list;
 }
 
-suite("the addresses of a target", () => {
+suite("addresses of a target", () => {
   for (const [target, expected] of [
     ["ipv4:10.0.0.1:1,10.0.0.2:2,10.0.0.1:1", ["10.0.0.1:1 ipv4:10.0.0.1:1", "10.0.0.2:2 ipv4:10.0.0.2:2"]],
     ["ipv6:[::1]:7", ["[::1]:7 ipv6:[::1]:7"]],
@@ -56,7 +56,7 @@ suite("the addresses of a target", () => {
     ["unix:/tmp/a.sock", ["/tmp/a.sock unix:/tmp/a.sock"]],
     ["unix:///tmp/a.sock", ["/tmp/a.sock unix:/tmp/a.sock"]],
   ] as const) {
-    test(`are found in ${target}`, async () => {
+    test(`addresses are parsed from ${target}`, async () => {
       const found = await firstOf(target);
       assert.ok(found !== "failure");
       assert.deepEqual(
@@ -66,7 +66,7 @@ suite("the addresses of a target", () => {
     });
   }
 
-  test("are looked up, and keep the name for HTTP/2 and TLS", async () => {
+  test("addresses are resolved by DNS, and keep the name for HTTP/2 and TLS", async () => {
     const found = await firstOf("localhost:50052");
     assert.ok(found !== "failure" && found.length > 0);
     for (const { port, host, grpcOptions } of found) {
@@ -79,7 +79,7 @@ suite("the addresses of a target", () => {
     }
   });
 
-  test("are not reported any more once nobody watches", async () => {
+  test("addresses are not reported after the watch is closed", async () => {
     const watch = watchAddresses(
       { target: "ipv4:127.0.0.1:1", everyMs: 60_000 },
       { onAddresses: () => assert.fail("reported"), onFailure: () => assert.fail("reported") },
@@ -90,11 +90,11 @@ suite("the addresses of a target", () => {
     await new Promise((resolve) => setImmediate(resolve));
   });
 
-  test("are a failure where the name has none", async () => {
+  test("name without addresses is a failure", async () => {
     assert.equal(await firstOf("dns:///no-such-host.invalid:1"), "failure");
   });
 
-  test("are asked for again, so that a worker that is added gets calls and one that is gone gets none", async (t) => {
+  test("addresses are resolved again: an added worker gets calls and a removed one gets none", async (t) => {
     const list = registerList();
     const [first, second] = [await serveWorker(t), await serveWorker(t)];
     list.ports = [first.port];

@@ -14,8 +14,8 @@ import { failure, kinds, transportTo, waiting } from "../support/grpc-client.js"
 import { openRelay } from "../support/relay.js";
 import { serveEcho } from "../support/serve-echo.js";
 
-suite("connections", () => {
-  test("reach a server on a Unix socket", async (t) => {
+suite("gRPC connections", () => {
+  test("connection reaches a server on a Unix socket", async (t) => {
     const { port } = await serveEcho(t);
     const folder = await mkdtemp(join(tmpdir(), "mesh-"));
     t.after(() => rm(folder, { recursive: true }));
@@ -35,7 +35,7 @@ suite("connections", () => {
     assert.equal(await kinds.unary(client), 7);
   });
 
-  test("notice by keepalive that nobody answers, though the connection stands", async (t) => {
+  test("connection without responses fails by keepalive", async (t) => {
     const wait = waiting();
     const { port } = await serveEcho(t, { behaviour: wait.behaviour });
     const hole = await openRelay(t, port);
@@ -47,7 +47,7 @@ suite("connections", () => {
     assert.equal((await failed).code, Code.Unavailable);
   });
 
-  test("are closed for good", async (t) => {
+  test("closed connection rejects every call with UNAVAILABLE", async (t) => {
     const { port } = await serveEcho(t);
     const { transport, close } = connectApp({ appId: "a/b", target: `127.0.0.1:${port}`, policies: readPolicies() });
     const client = createClient(TextToImageWorkerService, transport);
@@ -58,14 +58,14 @@ suite("connections", () => {
     }
   });
 
-  test("serve several services", async (t) => {
+  test("one connection serves several gRPC services", async (t) => {
     const { port } = await serveEcho(t);
     const transport = transportTo(t, `127.0.0.1:${port}`);
     assert.equal((await createClient(ImagePipelineService, transport).generate({ prompt: "x" })).model, "echo");
     assert.equal((await createClient(TextToImageWorkerService, transport).infer({ prompt: "x" })).model, "");
   });
 
-  test("reject a target that cannot be parsed", async (t) => {
+  test("connection to a target that cannot be parsed fails", async (t) => {
     const client = createClient(TextToImageWorkerService, transportTo(t, ""));
     await assert.rejects(kinds.unary(client));
   });

@@ -9,7 +9,7 @@ import { connectTo, quick } from "../support/workers.js";
 const one = { ...quick, retry: { maxAttempts: 1 } };
 const target = ({ port }: { readonly port: number }) => `127.0.0.1:${port}`;
 
-suite("what is no gRPC answer", () => {
+suite("HTTP response that is not gRPC", () => {
   // https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
   const table: readonly (readonly [status: number, code: Code])[] = [
     [400, Code.Internal],
@@ -23,7 +23,7 @@ suite("what is no gRPC answer", () => {
     [504, Code.Unavailable],
   ];
   for (const [status, code] of table) {
-    test(`HTTP ${status} is ${Code[code]}, which alone decides whether it is retried`, async (t) => {
+    test(`HTTP ${status} is ${Code[code]}, and only its status decides whether it is retried`, async (t) => {
       const server = await serveRaw(t, (stream) => {
         stream.respond({ ":status": status, "content-type": "text/html", "content-length": 4, "x-proxy": "yes" });
         stream.end("oops");
@@ -38,8 +38,8 @@ suite("what is no gRPC answer", () => {
   }
 });
 
-suite("what a server says", () => {
-  test("is kept where a lone replica without health service answers UNAVAILABLE, after all attempts", async (t) => {
+suite("status from a server", () => {
+  test("UNAVAILABLE message of a single replica without health service is returned after all attempts", async (t) => {
     const server = await serveRaw(t, (stream) =>
       trailersOnly(stream, { "grpc-status": "14", "grpc-message": "being moved", "x-where": "eu" }),
     );
@@ -54,7 +54,7 @@ suite("what a server says", () => {
     );
   });
 
-  test("about a deadline is kept, whether the caller has one or not", async (t) => {
+  test("DEADLINE_EXCEEDED message of a server is kept, with or without a deadline of the caller", async (t) => {
     const server = await serveRaw(t, (stream) =>
       trailersOnly(stream, { "grpc-status": "4", "grpc-message": "my own budget" }),
     );
@@ -65,7 +65,7 @@ suite("what a server says", () => {
     }
   });
 
-  test("in headers before it failed reaches the error, with the trailers and without HTTP's fields", async (t) => {
+  test("error carries the server's headers and trailers without the HTTP fields", async (t) => {
     const server = await serveRaw(t, (stream) =>
       answerWith(stream, { "x-header": "1", date: "now" }, [], {
         "grpc-status": "9",
@@ -87,7 +87,7 @@ suite("what a server says", () => {
     }
   });
 
-  test("is kept while it goes away", async (t) => {
+  test("status of a server that sends GOAWAY is kept", async (t) => {
     const server = await serveRaw(t, (stream) => {
       stream.session?.goaway(constants.NGHTTP2_NO_ERROR);
       answerWith(stream, {}, [], { "grpc-status": "14", "grpc-message": "shutting down" });
@@ -98,7 +98,7 @@ suite("what a server says", () => {
     }
   });
 
-  test("with numbers that are no codes is UNKNOWN, and details that cannot be read are left out", async (t) => {
+  test("unknown status number is UNKNOWN, and unreadable details are dropped", async (t) => {
     let status = "0";
     const server = await serveRaw(t, (stream) =>
       trailersOnly(stream, { "grpc-status": status, "grpc-message": "odd", "grpc-status-details-bin": "////" }),
@@ -111,8 +111,8 @@ suite("what a server says", () => {
   });
 });
 
-suite("a stream without a status", () => {
-  test("is UNAVAILABLE where its connection is lost, and else INTERNAL", async (t) => {
+suite("stream without a status", () => {
+  test("stream without a status is UNAVAILABLE when its connection is lost, and otherwise INTERNAL", async (t) => {
     let isLost = true;
     const server = await serveRaw(t, (stream) => {
       if (isLost) {
@@ -134,7 +134,7 @@ suite("a stream without a status", () => {
     assert.equal(reset.code, Code.Internal);
   });
 
-  test("is DEADLINE_EXCEEDED where the server resets it at the deadline", async (t) => {
+  test("stream that the server resets at the deadline is DEADLINE_EXCEEDED", async (t) => {
     const server = await serveRaw(t, (stream, headers) => {
       const timeoutMs = Number.parseInt(String(headers["grpc-timeout"]), 10);
       assert.ok(timeoutMs > 0);
@@ -149,8 +149,8 @@ suite("a stream without a status", () => {
   });
 });
 
-suite("answers that break the protocol", () => {
-  test("with an unknown compression are INTERNAL", async (t) => {
+suite("responses that break the protocol", () => {
+  test("response with an unknown compression is INTERNAL", async (t) => {
     const server = await serveRaw(t, (stream) => {
       stream.respond({ ":status": 200, "content-type": "application/grpc", "grpc-encoding": "snow" });
       stream.end(envelope(Buffer.from("x"), true));
@@ -159,7 +159,7 @@ suite("answers that break the protocol", () => {
     assert.equal((await failure(kinds.unary(client))).code, Code.Internal);
   });
 
-  test("with a message that cannot be decoded are INTERNAL, with two or none UNIMPLEMENTED", async (t) => {
+  test("undecodable response message is INTERNAL; two messages or none are UNIMPLEMENTED", async (t) => {
     let messages: readonly Buffer[] = [Buffer.from("ffffff", "hex")];
     const server = await serveRaw(t, (stream) => answerWith(stream, {}, messages, { "grpc-status": "0" }));
     const { client } = connectTo(t, target(server), one);

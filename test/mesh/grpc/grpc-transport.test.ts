@@ -11,8 +11,8 @@ import { clientOf, failure, kinds, transportTo, waiting } from "../support/grpc-
 import { serveEcho } from "../support/serve-echo.js";
 
 for (const [kind, call] of Object.entries(kinds)) {
-  suite(`a ${kind} call`, () => {
-    test("carries messages, headers and trailers", async (t) => {
+  suite(`${kind} call`, () => {
+    test("call carries messages, headers and trailers", async (t) => {
       let seen: Headers | undefined;
       const client = await clientOf(t, (_, context) => {
         seen = context.requestHeader;
@@ -40,7 +40,7 @@ for (const [kind, call] of Object.entries(kinds)) {
       assert.equal(trailer?.get("x-bytes-bin"), "AAEC");
     });
 
-    test("keeps a server's code, message, details and metadata", async (t) => {
+    test("call error keeps the server's code, message, details and metadata", async (t) => {
       const thrown = createConnectError({
         code: Code.ResourceExhausted,
         message: "the queue is full \u{1f496} 100 %",
@@ -56,7 +56,7 @@ for (const [kind, call] of Object.entries(kinds)) {
       assert.deepEqual([...error.metadata], [["x-queue", "4"]]);
     });
 
-    test("ends at its deadline, which the server knows too", async (t) => {
+    test("call ends at its deadline, which the server also receives", async (t) => {
       const wait = waiting();
       let behaviour: Behaviour = () => {};
       const client = await clientOf(t, (...called) => behaviour(...called));
@@ -69,7 +69,7 @@ for (const [kind, call] of Object.entries(kinds)) {
       assert.match(Code[(await wait.ended).code] ?? "", /DeadlineExceeded|Canceled/);
     });
 
-    test("has the deadline that it brings, and else none", async (t) => {
+    test("call has the deadline of its caller and otherwise none", async (t) => {
       let remaining: number | undefined;
       const behaviour: Behaviour = (_, { timeoutMs }) => {
         remaining = timeoutMs();
@@ -84,7 +84,7 @@ for (const [kind, call] of Object.entries(kinds)) {
       assert.equal(inSeconds(), undefined);
     });
 
-    test("is cancelled on both sides when its signal aborts", async (t) => {
+    test("call is cancelled on both sides when its signal aborts", async (t) => {
       const wait = waiting();
       const client = await clientOf(t, wait.behaviour);
       const caller = new AbortController();
@@ -95,7 +95,7 @@ for (const [kind, call] of Object.entries(kinds)) {
       assert.equal((await wait.ended).code, Code.Canceled);
     });
 
-    test("is cancelled however soon after its beginning its signal aborts", async (t) => {
+    test("call is cancelled however soon after its start the signal aborts", async (t) => {
       const client = await clientOf(t, waiting().behaviour);
       for (let turns = 0; turns < 40; turns++) {
         const abort = new AbortController();
@@ -108,7 +108,7 @@ for (const [kind, call] of Object.entries(kinds)) {
       }
     });
 
-    test("does not begin when its signal has aborted", async (t) => {
+    test("call does not start when its signal has already aborted", async (t) => {
       let calls = 0;
       const client = await clientOf(t, () => void calls++);
       const reason = createConnectError({ code: Code.Aborted, message: "my reason" });
@@ -116,7 +116,7 @@ for (const [kind, call] of Object.entries(kinds)) {
       assert.equal(calls, 0);
     });
 
-    test("passes through interceptors", async (t) => {
+    test("call passes through interceptors", async (t) => {
       const seen: string[] = [];
       const interceptor: Interceptor = (next) => (request) => {
         seen.push(`${request.service.typeName}/${request.method.name} ${request.stream ? "stream" : "unary"}`);
@@ -133,7 +133,7 @@ for (const [kind, call] of Object.entries(kinds)) {
       assert.equal(seen.length, 1);
     });
 
-    test("is UNAVAILABLE in plain words where nobody listens", async (t) => {
+    test("call to an address without a server is UNAVAILABLE with a readable message", async (t) => {
       const port = await steadyPort();
       for (const target of [`127.0.0.1:${port}`, `dns:///localhost:${port}`, "unix:/nonexistent/worker.sock"]) {
         const client = createClient(TextToImageWorkerService, transportTo(t, target));
@@ -142,7 +142,7 @@ for (const [kind, call] of Object.entries(kinds)) {
       }
     });
 
-    test("is UNAVAILABLE in plain words when the server is lost", async (t) => {
+    test("call is UNAVAILABLE with a readable message when the server is lost", async (t) => {
       const wait = waiting();
       const { port, stop } = await serveEcho(t, { behaviour: wait.behaviour });
       const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${port}`));
@@ -152,21 +152,21 @@ for (const [kind, call] of Object.entries(kinds)) {
       assert.equal((await failed).message, "[unavailable] the connection to the server was lost");
     });
 
-    test("rejects an answer that is too large", async (t) => {
+    test("call rejects a response over the size limit with RESOURCE_EXHAUSTED", async (t) => {
       const { port } = await serveEcho(t);
       const transport = transportTo(t, `127.0.0.1:${port}`, { policies: { messages: { maxReceiveBytes: 10 } } });
       const error = await failure(call(createClient(TextToImageWorkerService, transport)));
       assert.equal(error.code, Code.ResourceExhausted);
     });
 
-    test("rejects to send a request that is too large", async (t) => {
+    test("call rejects a request over the size limit with RESOURCE_EXHAUSTED", async (t) => {
       const { port } = await serveEcho(t);
       const transport = transportTo(t, `127.0.0.1:${port}`, { policies: { messages: { maxSendBytes: 2 } } });
       const error = await failure(call(createClient(TextToImageWorkerService, transport)));
       assert.equal(error.code, Code.ResourceExhausted);
     });
 
-    test("may wait for a server that comes later", async (t) => {
+    test("call can wait for a server that starts later", async (t) => {
       const port = await steadyPort();
       const policies = { reconnect: { initialBackoffMs: 50 } };
       const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${port}`, { policies }));
@@ -179,7 +179,7 @@ for (const [kind, call] of Object.entries(kinds)) {
 }
 
 suite("streams", () => {
-  test("deliver messages as they come, and stop when the caller has seen enough", async (t) => {
+  test("stream delivers messages as they arrive and stops when the caller breaks off", async (t) => {
     const wait = waiting();
     const client = await clientOf(t, wait.behaviour);
     const caller = new AbortController();
@@ -195,7 +195,7 @@ suite("streams", () => {
     assert.equal((await wait.ended).code, Code.Canceled);
   });
 
-  test("fail with what went before them", async (t) => {
+  test("stream that fails delivers the earlier messages first", async (t) => {
     const client = await clientOf(t, () => Promise.reject(createConnectError({ code: Code.Internal, message: "NaN" })));
     const cases: (string | undefined)[] = [];
     const error = await failure(
@@ -209,7 +209,7 @@ suite("streams", () => {
     assert.equal(error.message, "[internal] NaN");
   });
 
-  test("go both ways", async (t) => {
+  test("stream is bidirectional", async (t) => {
     const { port } = await serveEcho(t);
     const client = createClient(ServerReflection, transportTo(t, `127.0.0.1:${port}`));
     let answered: () => void = () => {};
@@ -229,7 +229,7 @@ suite("streams", () => {
     assert.equal(count, 3);
   });
 
-  test("fail when their own requests do", async (t) => {
+  test("stream fails when its request iterable fails", async (t) => {
     const { port } = await serveEcho(t);
     const client = createClient(ServerReflection, transportTo(t, `127.0.0.1:${port}`));
     // biome-ignore lint/correctness/useYield: it fails before it has anything to send

@@ -5,7 +5,7 @@ import { failure } from "../support/grpc-client.js";
 import { answerWith, envelope, serveRaw } from "../support/raw-grpc-server.js";
 import { connectTo } from "../support/workers.js";
 
-test("more calls than a connection has streams for are all held at once, on several connections", async (t) => {
+test("calls beyond one connection's stream limit run at once on several connections", async (t) => {
   const count = 350;
   let open = 0;
   let allOpen = () => {};
@@ -47,7 +47,7 @@ test("more calls than a connection has streams for are all held at once, on seve
   assert.equal((await connection.workers?.("throughline.v1.TextToImageWorkerService"))?.[0]?.inFlight, 0);
 });
 
-test("cancelled calls use up no connection on which another call runs", async (t) => {
+test("cancelled calls do not close a connection on which another call runs", async (t) => {
   let held: unknown;
   let finish = () => {};
   const server = await serveRaw(t, (stream) => {

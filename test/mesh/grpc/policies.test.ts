@@ -3,8 +3,8 @@ import { readFile } from "node:fs/promises";
 import { suite, test } from "node:test";
 import { readPolicies } from "../../../src/mesh/grpc/policies.js";
 
-suite("policies", () => {
-  test("are complete without a word", () => {
+suite("retry and balancing policy", () => {
+  test("policy has a default for every field", () => {
     const policies = readPolicies();
     assert.equal(policies.loadBalancing, "least_wait");
     assert.deepEqual(policies.keepalive, { timeMs: 10_000, timeoutMs: 5_000 });
@@ -12,12 +12,12 @@ suite("policies", () => {
     assert.deepEqual(readPolicies({}), policies);
   });
 
-  test("keep what is said and fill in the rest", () => {
+  test("policy keeps given values and fills in the defaults", () => {
     const { retry } = readPolicies({ retry: { maxAttempts: 2, budget: { tokenRatio: 0.1 } } });
     assert.deepEqual([retry.maxAttempts, retry.budget], [2, { maxTokens: 100, tokenRatio: 0.1 }]);
   });
 
-  test("are all in the documentation, with their defaults", async () => {
+  test("every policy field is documented with its default", async () => {
     const text = await readFile(new URL("../../../docs/mesh.md", import.meta.url), "utf8");
     const documented = [...text.matchAll(/^\| `([\w.]+)` \| (?:`(\w+[.\w]*)`|no limit) \|/gm)].map(
       ([, path, value]) => [path, value],
@@ -71,7 +71,7 @@ suite("policies", () => {
     [null, /^policies: /],
   ];
   for (const [value, message] of rejected) {
-    test(`reject ${JSON.stringify(value)} by name`, () => {
+    test(`policy ${JSON.stringify(value)} is rejected by name`, () => {
       assert.throws(() => readPolicies(value), { message });
     });
   }

@@ -10,7 +10,7 @@ import { envelope } from "../support/raw-http.js";
 for (const [kind, call] of Object.entries(kinds)) {
   for (const encoding of ["zip-zap", undefined]) {
     const how = encoding === undefined ? "whose compression is not named" : "in an unknown compression";
-    test(`a ${kind} response ${how} is INTERNAL`, async (t) => {
+    test(`${kind} response ${how} is INTERNAL`, async (t) => {
       const server = http2.createServer();
       t.after(() => server.close());
       server.on("stream", (stream, headers) => {

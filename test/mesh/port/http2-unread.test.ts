@@ -56,7 +56,7 @@ async function framesUntilReset(frames: AsyncGenerator<Frame>, stream: number): 
 
 suite("RST_STREAM(NO_ERROR) after an unread request", () => {
   for (const [ending, handler] of Object.entries(handlers)) {
-    test(`follows a response that ends with ${ending}`, async (t) => {
+    test(`RST_STREAM follows a response that ends with ${ending}`, async (t) => {
       const { port } = await open(t, { handler });
       const socket = await connectTcp(t, port);
       const frames = framesOf(socket);
@@ -74,7 +74,7 @@ suite("RST_STREAM(NO_ERROR) after an unread request", () => {
     });
   }
 
-  test("follows each of 200 responses of one connection", async (t) => {
+  test("RST_STREAM follows each of 200 responses of one connection", async (t) => {
     const { port } = await open(t, {
       handler(_, response) {
         response.addTrailers({ "grpc-status": "5" });

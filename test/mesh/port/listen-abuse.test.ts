@@ -7,8 +7,8 @@ import { clientPreface, frame, frameFlag, frameType } from "../support/http2-fra
 import { open } from "../support/open-port.js";
 import { connectHttp2, connectTcp, http1, http2Request, readToEnd } from "../support/raw-http.js";
 
-suite("a port under abuse", () => {
-  test("connections of one address beyond the limit are closed as they come", async (t) => {
+suite("port under abuse", () => {
+  test("connections of one address beyond the limit are closed on arrival", async (t) => {
     const { port, url } = await open(t, { maxConnectionsPerAddress: 1 });
     const first = await connectTcp(t, port);
     const second = await connectTcp(t, port);
@@ -21,7 +21,7 @@ suite("a port under abuse", () => {
     }
   });
 
-  test("a path beyond the limit is answered 414", async (t) => {
+  test("path beyond the limit is answered 414", async (t) => {
     const { url } = await open(t, { maxUrlBytes: 100 });
     const long = `/${"x".repeat(100)}`;
     const session = connectHttp2(t, url);
@@ -31,7 +31,7 @@ suite("a port under abuse", () => {
     assert.equal((await http2Request(session, "/short")).status, 200);
   });
 
-  test("a stalled HTTP/2 stream is reset beside others that move, and a slow one is not", async (t) => {
+  test("stalled HTTP/2 stream is reset beside active ones, and a slow one is not", async (t) => {
     let waiting: (() => void) | undefined;
     let isReset = false;
     function* pieces(slowly: boolean): Generator<Buffer> {
@@ -76,7 +76,7 @@ suite("a port under abuse", () => {
     assert.equal(session.destroyed, false);
   });
 
-  test("an HTTP/2 client that opens and resets streams in a flood is cut off, and others are served", async (t) => {
+  test("HTTP/2 client that opens and resets streams in a flood is disconnected, and others are served", async (t) => {
     let calls = 0;
     const { port, url } = await open(t, {
       keepaliveTimeMs: 50,

@@ -6,8 +6,8 @@ import { listen } from "../../../src/mesh/port/listen.js";
 import { echo, emptySettings, holdingHandler, open } from "../support/open-port.js";
 import { connectHttp2, connectTcp, http1, http2Request, readToEnd } from "../support/raw-http.js";
 
-suite("limits", () => {
-  test("a client that does not say what it speaks is closed", async (t) => {
+suite("port limits", () => {
+  test("client that sends no complete preface in time is closed", async (t) => {
     const { port } = await open(t, { prefaceTimeoutMs: 50 });
     const silent = await connectTcp(t, port);
     const partial = await connectTcp(t, port);
@@ -15,7 +15,7 @@ suite("limits", () => {
     assert.deepEqual(await Promise.all([readToEnd(silent), readToEnd(partial)]), ["", ""]);
   });
 
-  test("slow headers are answered 408, and so is a slow body", async (t) => {
+  test("slow headers and a slow body are answered 408", async (t) => {
     const { port } = await open(t, { headersTimeoutMs: 150, requestTimeoutMs: 300 });
     const slowHeaders = await connectTcp(t, port);
     slowHeaders.write("GET / HTTP/1.1\r\nhost:");
@@ -26,7 +26,7 @@ suite("limits", () => {
     assert.match(body, /^HTTP\/1\.1 408 /);
   });
 
-  test("large headers are answered 431, on HTTP/2 too", async (t) => {
+  test("large headers are answered 431, or reset on HTTP/2", async (t) => {
     const { url } = await open(t, { maxHeaderBytes: 1_024 });
     const headers = { "x-large": "x".repeat(2_000) };
     assert.equal((await http1(url, "/", { headers })).status, 431);
@@ -35,7 +35,7 @@ suite("limits", () => {
     await assert.rejects(http2Request(session, "/", { headers }), { code: "ERR_HTTP2_STREAM_ERROR" });
   });
 
-  test("large headers that an HTTP/2 client sends before it has read SETTINGS reset the stream", async (t) => {
+  test("large headers sent before an HTTP/2 client has read SETTINGS reset the stream", async (t) => {
     const { url } = await open(t, {});
     const session = connectHttp2(t, url);
     const headers = { "x-large": "x".repeat(17_000) };
@@ -43,7 +43,7 @@ suite("limits", () => {
     assert.equal((await http2Request(session, "/")).status, 200);
   });
 
-  test("an HTTP/1.1 connection without a request outlives the 60 s of load balancers, or has the time of its limit", async (t) => {
+  test("idle HTTP/1.1 connection is kept beyond the 60 s of load balancers, or for the configured time", async (t) => {
     for (const [limits, header] of [
       [{}, "timeout=75"],
       [{ keepAliveTimeoutMs: 120_000 }, "timeout=120"],
@@ -56,7 +56,7 @@ suite("limits", () => {
     }
   });
 
-  test("HTTP/1.1 requests beyond the limit of unanswered ones get 503", async (t) => {
+  test("HTTP/1.1 requests beyond the pipelining limit get 503", async (t) => {
     const hold = holdingHandler();
     const { port } = await open(t, { handler: hold.handler, maxPipelinedRequests: 2 });
     const socket = await connectTcp(t, port);
@@ -68,7 +68,7 @@ suite("limits", () => {
     assert.deepEqual((await received).match(/HTTP\/1\.1 \d+/g), ["HTTP/1.1 200", "HTTP/1.1 200", "HTTP/1.1 503"]);
   });
 
-  test("HTTP/2 streams beyond the limit wait for their turn", async (t) => {
+  test("HTTP/2 streams beyond the limit wait for a free one", async (t) => {
     const hold = holdingHandler();
     const { url } = await open(t, { handler: hold.handler, maxConcurrentStreams: 1 });
     const session = connectHttp2(t, url);
@@ -86,7 +86,7 @@ suite("limits", () => {
     assert.equal((await second).text, "done");
   });
 
-  test("connections beyond the limit are closed as they come", async (t) => {
+  test("connections beyond the limit are closed on arrival", async (t) => {
     const { port, url } = await open(t, { maxConnections: 1 });
     const first = await connectTcp(t, port);
     const second = await connectTcp(t, port);
@@ -102,7 +102,7 @@ suite("limits", () => {
     }
   });
 
-  test("an idle HTTP/2 connection gets a GOAWAY, one with a running call does not", async (t) => {
+  test("idle HTTP/2 connection gets a GOAWAY; one with a running call does not", async (t) => {
     const hold = holdingHandler();
     const { url } = await open(t, { handler: hold.handler, idleSessionTimeoutMs: 1_500 });
     const idle = connectHttp2(t, url);
@@ -117,7 +117,7 @@ suite("limits", () => {
     await once(busy, "close");
   });
 
-  test("a silent HTTP/2 connection is pinged, and cut when it does not answer", async (t) => {
+  test("silent HTTP/2 connection is pinged, and closed when it does not answer", async (t) => {
     const { port, url } = await open(t, { keepaliveTimeMs: 30, keepaliveTimeoutMs: 2_000 });
     const answering = connectHttp2(t, url);
     await once(answering, "connect");
@@ -129,7 +129,7 @@ suite("limits", () => {
     assert.equal((await http2Request(answering, "/")).status, 200);
   });
 
-  test("an HTTP/2 connection is not cut for the time that the server itself slept", async (t) => {
+  test("HTTP/2 connection is not closed for time in which the server itself was suspended", async (t) => {
     const { port } = await open(t, { keepaliveTimeMs: 30, keepaliveTimeoutMs: 900 });
     const socket = await connectTcp(t, port);
     socket.write(Buffer.from(`PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${emptySettings}`, "latin1"));
@@ -156,7 +156,7 @@ suite("limits", () => {
     await nextPing();
   });
 
-  test("an HTTP/2 connection that broke the protocol is closed soon, whatever its client does", async (t) => {
+  test("HTTP/2 connection that broke the protocol is closed soon, whatever its client does", async (t) => {
     const { port } = await open(t, { keepaliveTimeMs: 30, keepaliveTimeoutMs: 60_000 });
     const oversizeFrame = "\xff\xff\xff\0\0\0\0\0\0";
     const socket = await connectTcp(t, port);
@@ -164,7 +164,7 @@ suite("limits", () => {
     assert.match(await readToEnd(socket), /too large frame size/);
   });
 
-  test("a client that does not read is cut, one that waits is not", async (t) => {
+  test("client that does not read is disconnected; one that waits is not", async (t) => {
     const hold = holdingHandler();
     let cut: () => void = () => {};
     const closed = new Promise<void>((resolve) => (cut = resolve));
@@ -190,7 +190,7 @@ suite("limits", () => {
     assert.equal((await waiting).text, "done");
   });
 
-  test("an HTTP/2 client that answers PINGs but gives no window is cut, one that waits is not", async (t) => {
+  test("HTTP/2 client that answers PINGs but opens no window is disconnected; one that waits is not", async (t) => {
     const hold = holdingHandler();
     const { url } = await open(t, {
       keepaliveTimeMs: 20,
@@ -215,7 +215,7 @@ suite("limits", () => {
     assert.equal((await waiting).text, "done");
   });
 
-  test("nonsense is rejected by name", async () => {
+  test("invalid limit is rejected by name", async () => {
     for (const maxConnections of [0, -1, 1.5, Number.NaN]) {
       await assert.rejects(listen({ handler: echo, port: 0, maxConnections }), {
         name: "RangeError",

@@ -7,7 +7,7 @@ import { echo, emptySettings, holdingHandler, open } from "../support/open-port.
 import { connectHttp2, connectTcp, http1, http2Request, readToEnd } from "../support/raw-http.js";
 
 suite("one port", () => {
-  test("speaks HTTP/1.1 and HTTP/2", async (t) => {
+  test("port serves HTTP/1.1 and HTTP/2", async (t) => {
     const { url, port, host } = await open(t);
     assert.equal(url, `http://127.0.0.1:${port}`);
     assert.equal(host, "127.0.0.1");
@@ -15,7 +15,7 @@ suite("one port", () => {
     assert.equal((await http2Request(connectHttp2(t, url), "/", { body: "four" })).text, "2.0 POST 4");
   });
 
-  test("answers requests that come byte by byte", async (t) => {
+  test("port answers requests that arrive byte by byte", async (t) => {
     const { port } = await open(t);
     const socket = await connectTcp(t, port);
     const received = readToEnd(socket);
@@ -36,7 +36,7 @@ suite("one port", () => {
     assert.equal(bytes[3], 0x04, "the answer begins with a SETTINGS frame");
   });
 
-  test("answers pipelined HTTP/1.1 requests in order", async (t) => {
+  test("port answers pipelined HTTP/1.1 requests in order", async (t) => {
     const { port } = await open(t);
     const socket = await connectTcp(t, port);
     const get = (path: string, rest = "") => `GET /${path} HTTP/1.1\r\nhost: x\r\n${rest}\r\n`;
@@ -44,7 +44,7 @@ suite("one port", () => {
     assert.equal((await readToEnd(socket)).match(/1\.1 GET 0/g)?.length, 3);
   });
 
-  test("ends all pipelined requests when the client leaves", async (t) => {
+  test("port ends all pipelined requests when the client disconnects", async (t) => {
     const hold = holdingHandler();
     const { port, stop } = await open(t, { handler: hold.handler });
     const socket = await connectTcp(t, port);
@@ -56,14 +56,14 @@ suite("one port", () => {
     await stop({ graceMs: 60_000 });
   });
 
-  test("answers an HTTP/1.1 client that has closed its own side", async (t) => {
+  test("port answers an HTTP/1.1 client that has closed its sending side", async (t) => {
     const { port } = await open(t);
     const socket = await connectTcp(t, port);
     socket.end("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
     assert.match(await readToEnd(socket), /1\.1 GET 0/);
   });
 
-  test("cuts a call off whose HTTP/1.1 client closes its own side while it waits", async (t) => {
+  test("port cancels a call whose HTTP/1.1 client closes its sending side while waiting", async (t) => {
     const hold = holdingHandler();
     const { port } = await open(t, { handler: hold.handler });
     const socket = await connectTcp(t, port);
@@ -76,7 +76,7 @@ suite("one port", () => {
     assert.deepEqual(await hold.answered(), [false]);
   });
 
-  test("answers 400 to what is neither", async (t) => {
+  test("port answers 400 to bytes that are neither HTTP/1.1 nor HTTP/2", async (t) => {
     const { port } = await open(t);
     const tlsHello = Buffer.from("16030100c8010000c40303", "hex");
     for (const bytes of [
@@ -91,7 +91,7 @@ suite("one port", () => {
     }
   });
 
-  test("closes connections that end or break before they say anything", async (t) => {
+  test("port closes connections that end or break before their first byte", async (t) => {
     const { port, url } = await open(t);
     const ended = await connectTcp(t, port);
     ended.end();
@@ -100,12 +100,12 @@ suite("one port", () => {
     assert.equal((await http1(url, "/")).status, 200);
   });
 
-  test("rejects where the port is taken", async (t) => {
+  test("listen rejects with EADDRINUSE when the port is in use", async (t) => {
     const { port } = await open(t);
     await assert.rejects(listen({ handler: echo, port }), { code: "EADDRINUSE" });
   });
 
-  test("gives a wildcard address as loopback, and IPv6 in brackets", async (t) => {
+  test("listen returns loopback for a wildcard address, and IPv6 in brackets", async (t) => {
     const wildcard = await open(t, { host: "0.0.0.0" });
     assert.equal(wildcard.url, `http://127.0.0.1:${wildcard.port}`);
     const ipv6 = await open(t, { host: "::1" });
@@ -115,7 +115,7 @@ suite("one port", () => {
 });
 
 suite("stop", () => {
-  test("closes idle connections of both kinds at once", async (t) => {
+  test("stop closes idle HTTP/1.1 and HTTP/2 connections at once", async (t) => {
     const { url, port, stop } = await open(t);
     const agent = new http.Agent({ keepAlive: true });
     t.after(() => agent.destroy());
@@ -131,7 +131,7 @@ suite("stop", () => {
     await assert.rejects(http1(url, "/"), { code: "ECONNREFUSED" });
   });
 
-  test("lets running calls finish, and takes no new ones", async (t) => {
+  test("stop lets running calls finish and accepts no new ones", async (t) => {
     const hold = holdingHandler();
     const { url, stop } = await open(t, { handler: hold.handler });
     const session = connectHttp2(t, url);
@@ -157,7 +157,7 @@ suite("stop", () => {
     assert.deepEqual(await hold.answered(), [true, true]);
   });
 
-  test("closes a keep-alive connection whose response had begun before the drain", async (t) => {
+  test("stop closes a keep-alive connection whose response had begun before the drain", async (t) => {
     const calls: http.ServerResponse[] = [];
     const { url, stop } = await open(t, {
       handler(_, response) {
@@ -177,7 +177,7 @@ suite("stop", () => {
     await stopped;
   });
 
-  test("cancels after the grace, and then cuts off", async (t) => {
+  test("stop cancels calls after the grace period and then closes their connections", async (t) => {
     const hold = holdingHandler();
     const { url, stop } = await open(t, { handler: hold.handler });
     const arrivals = Promise.all([hold.arrival(), hold.arrival()]);
@@ -191,7 +191,7 @@ suite("stop", () => {
     assert.equal((await outcomes)[0]?.status, "rejected");
   });
 
-  test("what is cancelled may still answer", async (t) => {
+  test("cancelled call may still answer during stop", async (t) => {
     const hold = holdingHandler();
     const { url, stop } = await open(t, { handler: hold.handler });
     const arrived = hold.arrival();
@@ -201,7 +201,7 @@ suite("stop", () => {
     assert.equal((await call).text, "done");
   });
 
-  test("does not call cancel where nothing runs", async (t) => {
+  test("stop does not call cancel when nothing runs", async (t) => {
     const { stop } = await open(t);
     await stop({ graceMs: 0, cancel: () => assert.fail("cancelled") });
   });

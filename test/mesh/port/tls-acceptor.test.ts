@@ -36,7 +36,7 @@ suite("one port with TLS", async () => {
     return openTls(t, material, options);
   };
 
-  test("speaks HTTP/1.1 and HTTP/2 by ALPN, HTTP/1.1 to who does not say", async (t) => {
+  test("TLS port serves HTTP/1.1 and HTTP/2 by ALPN, and HTTP/1.1 without ALPN", async (t) => {
     const { url, port } = await open(t);
     assert.equal(url, `https://127.0.0.1:${port}`);
     assert.equal((await get(url, { ca })).text, "1.1 GET 0");
@@ -46,7 +46,7 @@ suite("one port with TLS", async () => {
     assert.equal(session.alpnProtocol, "h2");
   });
 
-  test("takes TLS 1.3 and 1.2 with forward secrecy, and nothing older or weaker", async (t) => {
+  test("TLS port accepts TLS 1.3 and 1.2 with forward secrecy, and nothing older or weaker", async (t) => {
     const { port } = await open(t);
     const connect = async (options: tls.ConnectionOptions) => {
       const socket = tls.connect({ port, host: "127.0.0.1", ca, ...options });
@@ -67,7 +67,7 @@ suite("one port with TLS", async () => {
     }
   });
 
-  test("closes connections that are not TLS, or say nothing", async (t) => {
+  test("TLS port closes connections that are not TLS or stay silent", async (t) => {
     const { port, url } = await open(t, { prefaceTimeoutMs: 3_000 });
     const plain = await connectTcp(t, port);
     plain.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
@@ -77,7 +77,7 @@ suite("one port with TLS", async () => {
     assert.equal((await get(url, { ca })).text, "1.1 GET 0");
   });
 
-  test("stops with calls, idle connections and a handshake under way", async (t) => {
+  test("TLS port stops with running calls, idle connections and an unfinished handshake", async (t) => {
     const hold = holdingHandler();
     const { port, url, stop } = await open(t, { handler: hold.handler });
     const session = connectH2(t, url, { ca });
@@ -99,7 +99,7 @@ suite("one port with TLS", async () => {
     assert.deepEqual(await hold.answered(), [true, true]);
   });
 
-  test("cuts calls off after the grace", async (t) => {
+  test("TLS port closes running calls after the grace period", async (t) => {
     const hold = holdingHandler();
     const { url, stop } = await open(t, { handler: hold.handler });
     const arrived = hold.arrival();
@@ -110,7 +110,7 @@ suite("one port with TLS", async () => {
     assert.deepEqual(await hold.answered(), [false]);
   });
 
-  test("gives new connections a changed certificate, and drops no open one", async (t) => {
+  test("TLS port uses a changed certificate for new connections and closes no open one", async (t) => {
     const folder = await temporaryFolder();
     const watched = watchMaterial(t, await serverFiles(folder, authority, { name: "first" }));
     const hold = holdingHandler();
@@ -133,7 +133,7 @@ suite("one port with TLS", async () => {
     assert.equal((await http2Request(session, "/")).text, "ok");
   });
 
-  test("keeps the old certificate where the new one is wrong, and says why", async (t) => {
+  test("TLS port keeps the old certificate when the new one is invalid, and reports why", async (t) => {
     const folder = await temporaryFolder();
     const watched = watchMaterial(t, await serverFiles(folder, authority, { name: "first" }));
     const { url } = await openTls(t, watched.material);
@@ -148,7 +148,7 @@ suite("one port with TLS", async () => {
   });
 });
 
-suite("clients' certificates", async () => {
+suite("client certificates", async () => {
   const authority = await createAuthority();
   const stranger = await createAuthority();
   const known = await authority.issue({ name: "worker" });
@@ -164,7 +164,7 @@ suite("clients' certificates", async () => {
     });
   };
 
-  test("where one is required, only who has one of the authority's gets through", async (t) => {
+  test("required client certificate: only a valid one of the authority is accepted", async (t) => {
     const { url } = await open(t, "required");
     assert.equal((await get(url, { ca, ...known })).text, "true");
     const session = connectH2(t, url, { ca, ...known });
@@ -177,7 +177,7 @@ suite("clients' certificates", async () => {
     }
   });
 
-  test("where one is optional, a wrong one is as good as none", async (t) => {
+  test("optional client certificate: an invalid one counts as none", async (t) => {
     const { url } = await open(t, "optional");
     assert.equal((await get(url, { ca, ...known })).text, "true");
     for (const credentials of [{}, unknown, expired]) {

@@ -15,7 +15,7 @@ const generateStream = "/throughline.v1.ImagePipelineService/GenerateStream";
 const infer = "/throughline.v1.TextToImageWorkerService/Infer";
 
 suite("JSON", () => {
-  test("takes both spellings, answers in snake_case with implicit fields", async (t) => {
+  test("JSON accepts both field spellings, and responses use snake_case with implicit fields", async (t) => {
     const { url } = await serveEcho(t);
     for (const key of ["worker_app", "workerApp"]) {
       const body = JSON.stringify({ prompt: "a\u{1f496}", [key]: "a/b", options: { width: 64 } });
@@ -32,7 +32,7 @@ suite("JSON", () => {
     }
   });
 
-  test("rejects fields that the contract does not have, and ignores them where that is wanted", async (t) => {
+  test("unknown JSON field is rejected by default, and ignored with ignoreUnknownFields", async (t) => {
     const strict = await serveEcho(t);
     const lenient = await serveEcho(t, { ignoreUnknownFields: true });
     const body = '{"prompt":"x","sed":1}';
@@ -42,14 +42,14 @@ suite("JSON", () => {
     assert.equal((await postJson(lenient.url, generate, body)).status, 200);
   });
 
-  test("takes a carrier as the body's map", async (t) => {
+  test("JSON body carries the trace context as a map", async (t) => {
     const { url } = await serveEcho(t);
     const body = '{"prompt":"x","trace_context":{"traceparent":"00-1-2-01","TraceState":"a=b"}}';
     assert.match((await postJson(url, infer, body)).text, /"model":"TraceState,traceparent"/);
   });
 });
 
-suite("the handler's signal", () => {
+suite("signal of a handler", () => {
   /** Serves calls that wait for their signal, and tells its reason. */
   async function serveWaiting(t: TestContext, shutdownSignal?: AbortSignal) {
     let began: (context: HandlerContext) => void = () => {};
@@ -70,7 +70,7 @@ suite("the handler's signal", () => {
     return { ...server, started, reason };
   }
 
-  test("aborts with CANCELED when an HTTP/1.1 client leaves", async (t) => {
+  test("signal aborts with CANCELED when an HTTP/1.1 client disconnects", async (t) => {
     const { port, started, reason } = await serveWaiting(t);
     const socket = await connectTcp(t, port);
     const body = '{"prompt":"x"}';
@@ -82,7 +82,7 @@ suite("the handler's signal", () => {
     assert.equal((await reason).code, Code.Canceled);
   });
 
-  test("aborts with CANCELED for every pipelined call when an HTTP/1.1 client leaves", async (t) => {
+  test("signal aborts with CANCELED for every pipelined call when an HTTP/1.1 client disconnects", async (t) => {
     const count = 5;
     let allStarted = () => {};
     const started = new Promise<void>((resolve) => (allStarted = resolve));
@@ -107,7 +107,7 @@ suite("the handler's signal", () => {
     }
   });
 
-  test("aborts with CANCELED when an HTTP/2 client resets its stream, or loses its connection", async (t) => {
+  test("signal aborts with CANCELED when an HTTP/2 client resets its stream or loses its connection", async (t) => {
     for (const leave of ["reset", "lose"] as const) {
       const { url, started, reason } = await serveWaiting(t);
       const session = connectHttp2(t, url);
@@ -128,14 +128,14 @@ suite("the handler's signal", () => {
     }
   });
 
-  test("aborts with DEADLINE_EXCEEDED when the time runs out", async (t) => {
+  test("signal aborts with DEADLINE_EXCEEDED at the deadline", async (t) => {
     const { url, reason } = await serveWaiting(t);
     const response = await postJson(url, generate, '{"prompt":"x"}', { "connect-timeout-ms": "2000" });
     assert.equal((await reason).code, Code.DeadlineExceeded);
     assert.equal(errorOf(response).code, Code.DeadlineExceeded);
   });
 
-  test("aborts with the server's reason when it shuts down", async (t) => {
+  test("signal aborts with the server's reason at shutdown", async (t) => {
     const shutdown = new AbortController();
     const { url, started } = await serveWaiting(t, shutdown.signal);
     const call = postJson(url, generate, '{"prompt":"x"}');
@@ -147,8 +147,8 @@ suite("the handler's signal", () => {
   });
 });
 
-suite("an error that is not for clients", () => {
-  test("is INTERNAL for them, and whole for interceptors", async (t) => {
+suite("internal error", () => {
+  test("internal error is masked for clients and complete for interceptors", async (t) => {
     const thrown = new TypeError("CANARY is not a function");
     const failures: InternalFailure[] = [];
     const { url } = await serveEcho(t, {
@@ -172,7 +172,7 @@ suite("an error that is not for clients", () => {
     ]);
   });
 
-  test("may come from an interceptor", async (t) => {
+  test("internal error from an interceptor is masked too", async (t) => {
     const thrown = new Error("CANARY");
     const failures: InternalFailure[] = [];
     const { url } = await serveEcho(t, {
@@ -184,10 +184,10 @@ suite("an error that is not for clients", () => {
   });
 });
 
-suite("an INTERNAL error with words for clients", () => {
+suite("INTERNAL error with a message for clients", () => {
   const causes = [new RangeError("CANARY cannot be converted"), "CANARY"];
   for (const cause of causes) {
-    test(`hides its cause: ${typeof cause}`, async (t) => {
+    test(`INTERNAL error does not reveal its cause: ${typeof cause}`, async (t) => {
       const failures: InternalFailure[] = [];
       const thrown = internal("the image cannot be kept", cause);
       const { url } = await serveEcho(t, {
@@ -202,7 +202,7 @@ suite("an INTERNAL error with words for clients", () => {
     });
   }
 
-  test("hides nothing where it has no cause, or a server's answer is the cause", async (t) => {
+  test("INTERNAL error without a cause, or caused by a server's response, has nothing to mask", async (t) => {
     for (const cause of [undefined, internal("CANARY")]) {
       const failures: InternalFailure[] = [];
       const { url } = await serveEcho(t, {
@@ -218,7 +218,7 @@ suite("an INTERNAL error with words for clients", () => {
 });
 
 suite("other requests", () => {
-  test("other paths go to the fallback, or get 404", async (t) => {
+  test("other paths go to the fallback handler or get 404", async (t) => {
     const plain = await serveEcho(t);
     assert.equal((await http1(plain.url, "/images/x.png", { method: "GET" })).status, 404);
     assert.equal(
@@ -232,7 +232,7 @@ suite("other requests", () => {
     assert.equal((await http2Request(connectHttp2(t, url), "/", { method: "GET" })).text, "fallback /");
   });
 
-  test("an unknown gRPC method is UNIMPLEMENTED in HTTP 200", async (t) => {
+  test("unknown gRPC method is UNIMPLEMENTED in HTTP 200", async (t) => {
     const { url } = await serveEcho(t);
     const session = connectHttp2(t, url);
     for (const path of ["/throughline.v1.ImagePipelineService/Nope", "/acme.v1.Nothing/Do", "/"]) {
@@ -243,7 +243,7 @@ suite("other requests", () => {
     }
   });
 
-  test("other methods on an RPC get 405, other types 415", async (t) => {
+  test("RPC path answers 405 to other methods and 415 to other content types", async (t) => {
     const { url } = await serveEcho(t);
     for (const method of ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"]) {
       const response = await http1(url, `${generate}?message={}`, { method });
@@ -258,7 +258,7 @@ suite("other requests", () => {
     assert.equal((await postJson(url, generateStream, "{}")).status, 415);
   });
 
-  test("a host that is no host gets 400, none at all is taken", async (t) => {
+  test("invalid Host header gets 400, and a missing one is accepted", async (t) => {
     const { port } = await serveEcho(t);
     const withHost = (host: string) => `POST $ HTTP/1.1\r\nhost: ${host}\r\nconnection: close\r\n`;
     for (const [lines, status] of [
@@ -275,7 +275,7 @@ suite("other requests", () => {
     }
   });
 
-  test("an HTTP/2 authority that is no host gets 400", async (t) => {
+  test("invalid HTTP/2 authority gets 400", async (t) => {
     const { url } = await serveEcho(t);
     const headers = { ":authority": "user@x", "content-type": "application/json" };
     const answer = http2Request(connectHttp2(t, url), generate, { headers, body: '{"prompt":"x"}' });
@@ -287,7 +287,7 @@ suite("other requests", () => {
     assert.match(said, /^(?:400 the request's host is not valid\n|ERR_HTTP2_STREAM_ERROR)$/);
   });
 
-  test("gRPC works over HTTP/1.1 too, as far as a client can read trailers", async (t) => {
+  test("gRPC works over HTTP/1.1 for a client that reads trailers", async (t) => {
     const { url } = await serveEcho(t);
     const message = toBinary(GenerateRequestSchema, create(GenerateRequestSchema, { prompt: "x" }));
     const headers = { "content-type": "application/grpc" };

@@ -11,14 +11,14 @@ suite("CORS", () => {
     headers: { origin, "access-control-request-method": "POST", "access-control-request-headers": "content-type" },
   });
 
-  test("is off by default", async (t) => {
+  test("CORS is off by default", async (t) => {
     const { url } = await serveEcho(t);
     const response = await http1(url, generate, preflight("http://localhost:5173"));
     assert.equal(response.status, 405);
     assert.equal(response.headers["access-control-allow-origin"], undefined);
   });
 
-  test("lets the listed origins in, and says what they may send and see", async (t) => {
+  test("CORS allows the listed origins and the headers that they may send and read", async (t) => {
     const { url } = await serveEcho(t, { cors: { origins: ["https://studio.example", "http://localhost:*"] } });
     for (const origin of ["https://studio.example", "http://localhost:5173", "http://localhost"]) {
       const asked = await http1(url, generate, preflight(origin));
@@ -41,7 +41,7 @@ suite("CORS", () => {
     }
   });
 
-  test("lets any origin in where that is wanted, and covers the fallback", async (t) => {
+  test("CORS allows any origin when configured, including for the fallback handler", async (t) => {
     const { url } = await serveEcho(t, { cors: { origins: ["*"] } });
     const response = await http1(url, "/images/x.png", {
       method: "GET",

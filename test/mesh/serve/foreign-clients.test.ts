@@ -33,7 +33,7 @@ suite("buf curl", () => {
       ["a schema", schema],
       ["reflection", []],
     ] as const) {
-      test(`${protocol} with ${by}`, async (t) => {
+      test(`buf curl calls ${protocol} with ${by}`, async (t) => {
         const { url } = await serveEcho(t);
         const flags = ["--protocol", protocol, "--http2-prior-knowledge", ...args];
         const unary = await bufCurl([
@@ -55,7 +55,7 @@ suite("buf curl", () => {
       });
     }
 
-    test(`${protocol} shows a rejection with its details`, async (t) => {
+    test(`buf curl over ${protocol} shows a rejection with its details`, async (t) => {
       const { url } = await serveEcho(t);
       const flags = ["--protocol", protocol, "--http2-prior-knowledge", ...schema];
       const { status, stderr } = await bufCurl([...flags, "-d", "{}", `${url}/${pipeline}/Generate`]);
@@ -64,14 +64,14 @@ suite("buf curl", () => {
     });
   }
 
-  test("over HTTP/1.1", async (t) => {
+  test("buf curl calls over HTTP/1.1", async (t) => {
     const { url } = await serveEcho(t);
     const { status, stdout } = await bufCurl([...schema, "-d", '{"prompt":"x"}', `${url}/${pipeline}/Generate`]);
     assert.equal(status, 0);
     assert.equal(JSON.parse(stdout).model, "echo");
   });
 
-  test("lists services and methods", async (t) => {
+  test("buf curl lists services and methods", async (t) => {
     const { url } = await serveEcho(t);
     const services = await bufCurl(["--http2-prior-knowledge", "--list-services", url]);
     assert.deepEqual(services.stdout.trim().split("\n"), [
@@ -85,7 +85,7 @@ suite("buf curl", () => {
   });
 });
 
-suite("a grpc-js client that has only the .proto files", () => {
+suite("grpc-js client with only the .proto files", () => {
   async function clientOf(t: TestContext, ...options: Parameters<typeof serveEcho>) {
     const { port } = await serveEcho(...options);
     const includeDirs = [`${root}proto`, `${root}third_party/proto`];
@@ -108,7 +108,7 @@ suite("a grpc-js client that has only the .proto files", () => {
     });
   }
 
-  test("calls", async (t) => {
+  test("grpc-js client calls", async (t) => {
     const client = await clientOf(t, t);
     const { response } = await generate(client, {
       prompt: "\u{1f496}x",
@@ -118,7 +118,7 @@ suite("a grpc-js client that has only the .proto files", () => {
     assert.deepEqual(Object(response?.["image"]).url, "echo:2");
   });
 
-  test("streams", async (t) => {
+  test("grpc-js client streams", async (t) => {
     const client = await clientOf(t, t);
     const call: grpc.ClientReadableStream<object> = client["generateStream"]?.({ request: { prompt: "x" } });
     const events: string[] = [];
@@ -128,7 +128,7 @@ suite("a grpc-js client that has only the .proto files", () => {
     assert.deepEqual(events, ["queued", "progress", "result"]);
   });
 
-  test("gets codes and details", async (t) => {
+  test("grpc-js client receives codes and details", async (t) => {
     const client = await clientOf(t, t);
     const { error } = await generate(client, { prompt: "" });
     assert.equal(error?.code, grpc.status.INVALID_ARGUMENT);
@@ -143,7 +143,7 @@ suite("a grpc-js client that has only the .proto files", () => {
     assert.equal(unknown?.code, grpc.status.UNIMPLEMENTED);
   });
 
-  test("meets its deadline", async (t) => {
+  test("grpc-js client ends at its deadline", async (t) => {
     // The server's time is over before the client's.
     const behaviour: Behaviour = (_, { signal }) => once(signal, "abort").then(() => Promise.reject(signal.reason));
     const client = await clientOf(t, t, { behaviour });
@@ -151,7 +151,7 @@ suite("a grpc-js client that has only the .proto files", () => {
     assert.equal(error?.code, grpc.status.DEADLINE_EXCEEDED);
   });
 
-  test("cancels, and the server hears of it", async (t) => {
+  test("grpc-js client's cancellation reaches the server", async (t) => {
     let began: () => void = () => {};
     const started = new Promise<void>((resolve) => {
       began = resolve;
@@ -175,7 +175,7 @@ suite("a grpc-js client that has only the .proto files", () => {
     assert.equal(ConnectError.from(await reason).code, Code.Canceled);
   });
 
-  test("sends compressed messages", async (t) => {
+  test("grpc-js client sends compressed messages", async (t) => {
     const { port } = await serveEcho(t, { behaviour: (prompt) => assert.equal(prompt.length, 2_000) });
     const includeDirs = [`${root}proto`, `${root}third_party/proto`];
     const service = (await load("throughline/v1/pipeline.proto", { includeDirs }))[pipeline];
@@ -191,7 +191,7 @@ suite("a grpc-js client that has only the .proto files", () => {
   });
 });
 
-suite("a browser's clients, over fetch", () => {
+suite("browser clients over fetch", () => {
   for (const [name, create] of [
     ["Connect", createConnectTransport],
     ["gRPC-Web", createGrpcWebTransport],
@@ -214,7 +214,7 @@ suite("a browser's clients, over fetch", () => {
     });
   }
 
-  test("plain fetch with JSON", async (t) => {
+  test("plain fetch with JSON gets a response", async (t) => {
     const { url } = await serveEcho(t);
     const response = await fetch(`${url}/${pipeline}/Generate`, {
       method: "POST",

@@ -229,7 +229,7 @@ function outcomeOf(response: RawResponse): string {
   return isOk ? "ok" : (Code[code] ?? String(code));
 }
 
-test(`${count} malformed requests each get the code of their class, and nothing of a decoded one is quoted`, async (t) => {
+test(`${count} malformed requests each get the code of their class, and no decoded one is quoted`, async (t) => {
   const random = createRandom(7);
   const internal: unknown[] = [];
   const { url, stop } = await serveEcho(t, {
@@ -264,7 +264,7 @@ test(`${count} malformed requests each get the code of their class, and nothing 
   await stop({ graceMs: 120_000, cancel: () => assert.fail("a call was left running") });
 });
 
-test("connections that break anywhere leave nothing behind", async (t) => {
+test("connections that break at any byte leave no resources behind", async (t) => {
   const random = createRandom(11);
   const internal: unknown[] = [];
   const { url, port, stop } = await serveEcho(t, {

@@ -24,16 +24,16 @@ async function collect<T>(items: AsyncIterable<T>): Promise<readonly T[]> {
   return all;
 }
 
-suite("bytes that come one by one", () => {
+suite("body that arrives byte by byte", () => {
   const bytes = Uint8Array.from({ length: 100_000 }, (_, i) => i % 251);
   const limits = () => ({ readMaxBytes: bytes.length, bodyTimeoutMs: 60_000, memory: createBodyMemory(1_000_000) });
   const stream = (content: Uint8Array) => Readable.from(oneByOne(content));
 
-  test("are read as a whole body", async () => {
+  test("body that arrives byte by byte is read completely", async () => {
     assert.equal(Buffer.compare(await readBody(stream(bytes), limits(), false), bytes), 0);
   });
 
-  test("are split into messages, in time that does not grow with the square", { timeout: 30_000 }, async () => {
+  test("body that arrives byte by byte is split into messages in linear time", { timeout: 30_000 }, async () => {
     const messages = [bytes, new Uint8Array(), bytes.subarray(0, 7)];
     const body = Buffer.concat(messages.map((message, i) => envelope(message, i)));
     const read = await collect(readEnvelopes(stream(body), limits(), new Headers({ "grpc-encoding": "gzip" })));
@@ -48,7 +48,7 @@ suite("bytes that come one by one", () => {
   });
 });
 
-test("a message that announces too much is rejected before it arrives", async () => {
+test("message with an announced size over the limit is rejected before it arrives", async () => {
   const limits = { readMaxBytes: 1_048_576, bodyTimeoutMs: 60_000, memory: createBodyMemory(1_000_000) };
   const expected = {
     code: Code.ResourceExhausted,
@@ -63,8 +63,8 @@ test("a message that announces too much is rejected before it arrives", async ()
   await assert.rejects(collect(readEnvelopes(announcing(), limits, new Headers())), expected);
 });
 
-suite("the memory that bodies share", () => {
-  test("is given back by bodies that end, break off or are too large", async () => {
+suite("memory shared by bodies", () => {
+  test("memory is released by bodies that end, break off or are too large", async () => {
     const memory = createBodyMemory(100_000);
     const read = (body: AsyncIterable<Uint8Array>) =>
       readBody(Readable.from(body), { readMaxBytes: 100_000, bodyTimeoutMs: 60_000, memory }, false);
@@ -86,7 +86,7 @@ suite("the memory that bodies share", () => {
     }
   });
 
-  test("is held by slow bodies: other large ones are rejected, small ones are not", async (t) => {
+  test("memory held by slow bodies rejects other large ones and accepts small ones", async (t) => {
     const { url } = await serveEcho(t, { bodyMemoryBytes: 150_000, ignoreUnknownFields: true });
     const session = connectHttp2(t, url);
     const headers = { "content-type": "application/grpc+json", te: "trailers" };

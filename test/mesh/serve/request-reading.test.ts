@@ -31,7 +31,7 @@ function recorder(): { readonly calls: string[]; readonly interceptor: Intercept
   };
 }
 
-suite("a request that cannot be read", () => {
+suite("unreadable request", () => {
   const broken: readonly (readonly [json: string, message: RegExp])[] = [
     ['{"prompt":"x', /JSON/],
     ['{"prompt":"x"} x', /JSON/],
@@ -55,7 +55,7 @@ suite("a request that cannot be read", () => {
   for (const [name, type, path, wrap] of protocols) {
     const seen =
       path === generateStream ? "is seen by interceptors" : "is reported with its code, and seen by no interceptor";
-    test(`is INVALID_ARGUMENT with Connect's message, and ${seen}: ${name}`, async (t) => {
+    test(`unreadable request is INVALID_ARGUMENT with Connect's message, and ${seen}: ${name}`, async (t) => {
       const { calls, interceptor } = recorder();
       const unread: string[] = [];
       const internal: unknown[] = [];
@@ -85,7 +85,7 @@ suite("a request that cannot be read", () => {
     });
   }
 
-  test("compressed data that breaks off, or is none, is INVALID_ARGUMENT", async (t) => {
+  test("truncated or invalid compressed data is INVALID_ARGUMENT", async (t) => {
     const { url } = await serveEcho(t);
     const json = '{"prompt":"CANARY"}';
     for (const [name, whole] of [
@@ -100,7 +100,7 @@ suite("a request that cannot be read", () => {
     }
   });
 
-  test("binary that does not decode is INVALID_ARGUMENT in every protocol", async (t) => {
+  test("undecodable binary is INVALID_ARGUMENT in every protocol", async (t) => {
     const unread: string[] = [];
     const { url } = await serveEcho(t, { onUnread: (method, code) => unread.push(`${method.name} ${Code[code]}`) });
     const session = connectHttp2(t, url);
@@ -119,7 +119,7 @@ suite("a request that cannot be read", () => {
     assert.deepEqual(unread, Array(3).fill("Generate InvalidArgument"));
   });
 
-  test("one envelope, whole and alone", async (t) => {
+  test("unary request must be exactly one complete envelope", async (t) => {
     const { url } = await serveEcho(t);
     const session = connectHttp2(t, url);
     const message = toBinary(GenerateRequestSchema, create(GenerateRequestSchema, { prompt: "x" }));
@@ -153,7 +153,7 @@ suite("a request that cannot be read", () => {
     assert.match(errorOf(response).rawMessage, /list_services.*expected string/);
   });
 
-  test("an unknown compression is UNIMPLEMENTED, naming those that are served", async (t) => {
+  test("unknown compression is UNIMPLEMENTED and the error lists the supported ones", async (t) => {
     const { url } = await serveEcho(t);
     const response = await postJson(url, generate, "{}", { "content-encoding": "CANARY" });
     assert.match(errorOf(response).rawMessage, /^unknown compression .*: supported encodings are gzip,br$/);
@@ -162,11 +162,11 @@ suite("a request that cannot be read", () => {
   });
 });
 
-suite("size", () => {
+suite("request size", () => {
   const limit = 4_194_304;
   const prompt = (length: number) => `{"prompt":"${"x".repeat(length - 13)}"}`;
 
-  test("4 MiB is read, and rejected by its rule; one byte more is RESOURCE_EXHAUSTED", async (t) => {
+  test("request of 4 MiB is read and validated; one byte more is RESOURCE_EXHAUSTED", async (t) => {
     const { url } = await serveEcho(t);
     const session = connectHttp2(t, url);
     const headers = { "content-type": "application/json" };
@@ -182,7 +182,7 @@ suite("size", () => {
     }
   });
 
-  test("what is far too large is rejected before it is all read, and the connection lives on", async (t) => {
+  test("request far over the limit is rejected before it is read completely, and the connection stays open", async (t) => {
     const { url } = await serveEcho(t, { readMaxBytes: 1_000 });
     const session = connectHttp2(t, url);
     const body = Buffer.alloc(20_000_000, "x");
@@ -213,7 +213,7 @@ suite("size", () => {
     assert.equal((await postJson(url, generate, '{"prompt":"x"}')).status, 200);
   });
 
-  test("a small body that unpacks to a large message is RESOURCE_EXHAUSTED", async (t) => {
+  test("small body that unpacks to a large message is RESOURCE_EXHAUSTED", async (t) => {
     const { url } = await serveEcho(t);
     const body = gzipSync(prompt(50_000_000));
     assert.ok(body.length < 100_000);
@@ -222,8 +222,8 @@ suite("size", () => {
   });
 });
 
-suite("time", () => {
-  test("a time limit that is not valid is INVALID_ARGUMENT", async (t) => {
+suite("request timeouts", () => {
+  test("invalid timeout header is INVALID_ARGUMENT", async (t) => {
     const { url } = await serveEcho(t);
     const connect = await postJson(url, generate, '{"prompt":"x"}', { "connect-timeout-ms": "CANARY" });
     assert.equal(errorOf(connect).code, Code.InvalidArgument);
@@ -232,7 +232,7 @@ suite("time", () => {
     assert.equal(errorOf(grpc).code, Code.InvalidArgument);
   });
 
-  test("a very long one does not end at once", async (t) => {
+  test("very long timeout does not expire at once", async (t) => {
     const { url } = await serveEcho(t, {
       behaviour: (_, context) => assert.ok(!context.signal.aborted && (context.timeoutMs() ?? 0) > 2_000_000_000),
     });
@@ -243,7 +243,7 @@ suite("time", () => {
     assert.equal(response.trailers["grpc-status"], "0");
   });
 
-  test("a body that does not arrive is DEADLINE_EXCEEDED, by the server's time or the caller's", async (t) => {
+  test("body that does not arrive is DEADLINE_EXCEEDED by the server's timeout or the caller's", async (t) => {
     const { url } = await serveEcho(t, { bodyTimeoutMs: 50 });
     const patient = await serveEcho(t);
     for (const [server, headers] of [

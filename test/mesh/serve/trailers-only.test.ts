@@ -13,12 +13,12 @@ const headers = { "content-type": "application/grpc+json", te: "trailers" };
 const generate = "/throughline.v1.ImagePipelineService/Generate";
 const generateStream = "/throughline.v1.ImagePipelineService/GenerateStream";
 
-suite("on the wire", () => {
+suite("frames of a response", () => {
   const fail = () => {
     throw queueFull("the queue is full", 1_500);
   };
 
-  test("a gRPC call that fails before its first message is one HEADERS frame", async (t) => {
+  test("gRPC call that fails before its first message is one HEADERS frame", async (t) => {
     const { url } = await serveEcho(t, { behaviour: fail });
     const session = connectHttp2(t, url);
     const response = await http2Request(session, generate, { headers, body: envelope('{"prompt":"x"}') });
@@ -35,7 +35,7 @@ suite("on the wire", () => {
     assert.equal(rejected.headers["grpc-status"], "3");
   });
 
-  test("headers that a handler set before it failed have a frame of their own", async (t) => {
+  test("headers set by a handler before it failed have a frame of their own", async (t) => {
     const { url } = await serveEcho(t, {
       behaviour(_, context) {
         context.responseHeader.set("x-set-before", "yes");
@@ -55,7 +55,7 @@ suite("on the wire", () => {
     }
   });
 
-  test("a gRPC call that fails later, or does not fail, ends with trailers", async (t) => {
+  test("gRPC call that fails later, or succeeds, ends with trailers", async (t) => {
     const { url } = await serveEcho(t, { behaviour: (prompt) => (prompt === "fail" ? fail() : undefined) });
     const session = connectHttp2(t, url);
     const failed = await http2Request(session, generateStream, {
@@ -70,7 +70,7 @@ suite("on the wire", () => {
     assert.equal(fine.trailers["grpc-status"], "0");
   });
 
-  test("gRPC-Web and Connect keep their own form", async (t) => {
+  test("gRPC-Web and Connect errors keep their own form", async (t) => {
     const { url } = await serveEcho(t, { behaviour: fail });
     const session = connectHttp2(t, url);
     const body = envelope('{"prompt":"x"}');
@@ -87,7 +87,7 @@ suite("on the wire", () => {
   });
 });
 
-suite("a gRPC client's retries", () => {
+suite("retries of a gRPC client", () => {
   const serviceConfig = JSON.stringify({
     loadBalancingConfig: [{ pick_first: {} }],
     methodConfig: [
@@ -104,7 +104,7 @@ suite("a gRPC client's retries", () => {
     ],
   });
 
-  test("happen, until one succeeds or the attempts are used up", async (t) => {
+  test("gRPC client retries until one attempt succeeds or the attempts are used up", async (t) => {
     let failures = 0;
     let calls = 0;
     const { port } = await serveEcho(t, {
@@ -141,7 +141,7 @@ suite("a gRPC client's retries", () => {
   });
 });
 
-suite("a plain grpc-js client", () => {
+suite("plain grpc-js client", () => {
   /** Makes one call without anything of Connect on the client's side, and gives its status. */
   function call(
     t: TestContext,
@@ -179,7 +179,7 @@ suite("a plain grpc-js client", () => {
     ["a unary call", generate],
     ["a stream", generateStream],
   ] as const) {
-    test(`tries ${what} that a full server rejects at once again, and one after its first message never`, async (t) => {
+    test(`grpc-js client retries ${what} that a full server rejects, and never after its first message`, async (t) => {
       let calls = 0;
       const reject = (times: number) => {
         if (++calls <= times) {
@@ -212,7 +212,7 @@ suite("a plain grpc-js client", () => {
   }
 });
 
-test("a full queue's RetryInfo reaches a typed client", async (t) => {
+test("RetryInfo of a full queue reaches a typed client", async (t) => {
   const { port } = await serveEcho(t, {
     behaviour() {
       throw queueFull("the queue is full", 1_500);

@@ -38,7 +38,7 @@ const options = (init: MessageInitShape<typeof GenerationOptionsSchema>) => gene
 suite("prompt", () => {
   const heart = "\u{1f496}";
   for (const call of [generate, infer]) {
-    test(`1 to 2,000 code points (${call.name})`, async () => {
+    test(`prompt has 1 to 2,000 code points (${call.name})`, async () => {
       assert.equal(await call({ prompt: "x" }), undefined);
       assert.equal(await call({ prompt: "x".repeat(2_000) }), undefined);
       assert.equal(await call({ prompt: heart.repeat(2_000) }), undefined);
@@ -48,7 +48,7 @@ suite("prompt", () => {
     });
   }
 
-  test("in a stream's request, which has to be there", async () => {
+  test("prompt in a stream's request is validated, and the request is required", async () => {
     const first = (request: { request?: { prompt: string } }) =>
       rejected(pipeline.generateStream(request)[Symbol.asyncIterator]().next());
     assert.equal(await first({ request: { prompt: "x" } }), undefined);
@@ -68,7 +68,7 @@ suite("worker_app", () => {
     "127.0.0.1/x",
     `a/${"b".repeat(126)}`,
   ]) {
-    test(`takes "${good.slice(0, 40)}"`, async () => {
+    test(`worker_app "${good.slice(0, 40)}" is accepted`, async () => {
       assert.equal(await generate({ prompt: "x", workerApp: good }), undefined);
     });
   }
@@ -90,7 +90,7 @@ suite("worker_app", () => {
     `a/${"b".repeat(127)}`,
   ];
   for (const bad of addresses) {
-    test(`rejects ${JSON.stringify(bad.slice(0, 40))} without quoting it`, async () => {
+    test(`worker_app ${JSON.stringify(bad.slice(0, 40))} is rejected without being quoted`, async () => {
       const text = await generate({ prompt: "x", workerApp: bad });
       assert.match(
         text ?? "",
@@ -103,7 +103,7 @@ suite("worker_app", () => {
 
 suite("options", () => {
   for (const side of ["width", "height"] as const) {
-    test(`${side}: multiples of 8 from 64 to 2,048`, async () => {
+    test(`options.${side} accepts multiples of 8 from 64 to 2,048`, async () => {
       for (const good of [64, 72, 1_024, 2_048]) {
         assert.equal(await options({ [side]: good }), undefined);
       }
@@ -113,7 +113,7 @@ suite("options", () => {
     });
   }
 
-  test("num_inference_steps: 1 to 150", async () => {
+  test("options.num_inference_steps accepts 1 to 150", async () => {
     for (const good of [1, 150]) {
       assert.equal(await options({ numInferenceSteps: good }), undefined);
     }
@@ -122,7 +122,7 @@ suite("options", () => {
     }
   });
 
-  test("guidance_scale: 0 to 30, and a number", async () => {
+  test("options.guidance_scale accepts 0 to 30 and no NaN", async () => {
     for (const good of [0, -0, 7.5, 30]) {
       assert.equal(await options({ guidanceScale: good }), undefined);
     }
@@ -131,27 +131,27 @@ suite("options", () => {
     }
   });
 
-  test("negative_prompt: up to 2,000 code points, and may be empty", async () => {
+  test("options.negative_prompt accepts 0 to 2,000 code points", async () => {
     for (const good of ["", "\u{1f496}".repeat(2_000)]) {
       assert.equal(await options({ negativePrompt: good }), undefined);
     }
     assert.match((await options({ negativePrompt: "x".repeat(2_001) })) ?? "", /^options\.negative_prompt: /);
   });
 
-  test("seed: the whole of uint32", async () => {
+  test("options.seed accepts all of uint32", async () => {
     for (const good of [0, 4_294_967_295]) {
       assert.equal(await options({ seed: good }), undefined);
     }
   });
 
-  test("preview_interval: 0 to 150", async () => {
+  test("options.preview_interval accepts 0 to 150", async () => {
     for (const good of [0, 150]) {
       assert.equal(await options({ previewInterval: good }), undefined);
     }
     assert.match((await options({ previewInterval: 151 })) ?? "", /^options\.preview_interval: /);
   });
 
-  test("enums: values that the contract defines", async () => {
+  test("enum options accept only values of the contract", async () => {
     assert.equal(
       await options({ scheduler: Scheduler.LCM, format: ImageFormat.WEBP, delivery: Delivery.URL }),
       undefined,
@@ -165,13 +165,13 @@ suite("options", () => {
 suite("trace_context", () => {
   const carrier = (traceContext: Record<string, string>) => infer({ prompt: "x", traceContext });
 
-  test("at most 16 pairs", async () => {
+  test("trace_context accepts at most 16 pairs", async () => {
     const pairs = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, i) => [`k${i}`, ""]));
     assert.equal(await carrier(pairs(16)), undefined);
     assert.match((await carrier(pairs(17))) ?? "", /^trace_context: /);
   });
 
-  test("keys up to 256 bytes, values up to 8,192", async () => {
+  test("trace_context accepts keys up to 256 bytes and values up to 8,192", async () => {
     assert.equal(await carrier({ ["k".repeat(256)]: "v".repeat(8_192) }), undefined);
     assert.equal(await carrier({ ["é".repeat(128)]: "é".repeat(4_096) }), undefined);
     assert.match((await carrier({ ["k".repeat(257)]: "" })) ?? "", /^trace_context \(key\): /);
@@ -179,11 +179,11 @@ suite("trace_context", () => {
     assert.match((await carrier({ k: "v".repeat(8_193) })) ?? "", /^trace_context: /);
   });
 
-  test("never fails for what it says, however wrong", async () => {
+  test("trace_context with invalid content within the limits is accepted", async () => {
     assert.equal(await carrier({ traceparent: "garbage", TraceState: ",,,=", baggage: "\u0000", "": "" }), undefined);
   });
 
-  test("its keys are not quoted: they are the caller's text", async () => {
+  test("trace_context errors do not quote the caller's keys", async () => {
     const error = await worker
       .infer({ prompt: "x", traceContext: { CANARY: "v".repeat(9_000) } })
       .catch(ConnectError.from);
@@ -192,7 +192,7 @@ suite("trace_context", () => {
   });
 });
 
-test("many violations are counted, not listed", async () => {
+test("many violations are counted beyond the first 20", async () => {
   const traceContext = Object.fromEntries(Array.from({ length: 2_000 }, (_, i) => [`k${i}`, "v".repeat(8_193)]));
   const error = await worker.infer({ prompt: "", traceContext }).catch(ConnectError.from);
   assert.ok(error instanceof ConnectError);
@@ -200,7 +200,7 @@ test("many violations are counted, not listed", async () => {
   assert.equal(error.findDetails(ViolationsSchema)[0]?.violations.length, 20);
 });
 
-test("a rule that cannot be evaluated is not the caller's fault", async () => {
+test("rule that cannot be evaluated is INTERNAL and not the caller's fault", async () => {
   const broken = createValidationInterceptor({
     validator: {
       validate: (_, message) => ({ kind: "error", message, error: new RangeError("bad rule"), violations: undefined }),

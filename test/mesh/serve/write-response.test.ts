@@ -10,7 +10,7 @@ import { serveEcho } from "../support/serve-echo.js";
 
 const generateStream = "/throughline.v1.ImagePipelineService/GenerateStream";
 
-test("a stream that a proxy passes on as HTTP/1.1 tells it not to buffer, one over gRPC has no such field", async (t) => {
+test("Connect and gRPC-Web streams set x-accel-buffering: no, and gRPC streams do not", async (t) => {
   const { url } = await serveEcho(t);
   for (const [type, buffering] of [
     ["application/connect+json", "no"],
@@ -27,10 +27,10 @@ test("a stream that a proxy passes on as HTTP/1.1 tells it not to buffer, one ov
   }
 });
 
-suite("a stream whose client does not read", () => {
+suite("stream whose client does not read", () => {
   const types = ["application/grpc+json", "application/connect+json"];
   for (const [version, type] of [2, 1].flatMap((version) => types.map((type) => [version, type] as const))) {
-    test(`is held back, and ends when the client leaves (HTTP/${version}, ${type})`, async (t) => {
+    test(`stream is held back while its client does not read, and ends when it disconnects (HTTP/${version}, ${type})`, async (t) => {
       let sent = 0;
       let end: (how: string) => void = () => {};
       const ended = new Promise<string>((resolve) => {

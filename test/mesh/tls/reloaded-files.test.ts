@@ -6,7 +6,7 @@ import { reloadFiles } from "../../../src/mesh/tls/reloaded-files.js";
 import { temporaryFolder } from "../../fixtures/temporary-folder.js";
 import { replaceFile } from "../../support/certificates.js";
 
-test("half of a pair is no mistake where the other half has come by the next look", async (t) => {
+test("half-updated key pair is no error when the other half arrives by the next check", async (t) => {
   const folder = await temporaryFolder();
   const [first, second] = [join(folder, "first"), join(folder, "second")];
   await replaceFile(first, "old");

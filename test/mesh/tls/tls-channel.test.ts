@@ -13,7 +13,7 @@ import { transportTo } from "../support/grpc-client.js";
 import { serveEcho } from "../support/serve-echo.js";
 import { serverFiles, watchMaterial } from "../support/tls-port.js";
 
-suite("a channel with TLS", async () => {
+suite("TLS channel", async () => {
   const authority = await createAuthority();
   const stranger = await createAuthority();
   const folder = await temporaryFolder();
@@ -30,13 +30,13 @@ suite("a channel with TLS", async () => {
     return { ...watched, worker: createClient(TextToImageWorkerService, transportTo(t, target, { credentials })) };
   };
 
-  test("calls a server of its authority", async (t) => {
+  test("TLS channel calls a server of its authority", async (t) => {
     const { port } = await serve(t, "none");
     const { worker } = clientOf(t, `localhost:${port}`, { ca });
     assert.equal((await worker.infer({ prompt: "x", options: { seed: 7 } })).seed, 7);
   });
 
-  test("a server with another authority's certificate, or another name's, gets no call", async (t) => {
+  test("TLS channel sends no call to a server with another authority's certificate or another name", async (t) => {
     const { port } = await serve(t, "none");
     const wrongAuthority = clientOf(t, `localhost:${port}`, { ca: strangersCa });
     await assert.rejects(wrongAuthority.worker.infer({ prompt: "x" }), { code: Code.Unavailable });
@@ -51,7 +51,7 @@ suite("a channel with TLS", async () => {
     await assert.rejects(wrongName.worker.infer({ prompt: "x" }), { code: Code.Unavailable });
   });
 
-  test("shows its certificate, and a changed one to the next connection", async (t) => {
+  test("TLS channel presents its client certificate, and a changed one on the next connection", async (t) => {
     const own = await temporaryFolder();
     const server = await serve(t, "required");
     const wrong = await writeCertificate(own, "client", await stranger.issue());

@@ -20,7 +20,7 @@ suite("TLS files", async () => {
     "-----BEGIN CERTIFICATE-----\nQ0FOQVJZ\n-----END CERTIFICATE-----\n",
   );
 
-  test("that are right are read", (t) => {
+  test("valid TLS files are read", (t) => {
     const { material } = watchMaterial(t, good);
     assert.match(String(material.current.cert), /BEGIN CERTIFICATE/);
     assert.match(String(material.current.key), /BEGIN PRIVATE KEY/);
@@ -40,7 +40,7 @@ suite("TLS files", async () => {
     ["expired authorities", { ca: expired.cert }, /expired\.crt holds no authority's certificate that is valid now/],
   ];
   for (const [what, files, message] of cases) {
-    test(`${what} is rejected by name, without a word of the file`, () => {
+    test(`TLS files: ${what} is rejected by name, and the error quotes nothing from the file`, () => {
       assert.throws(
         () => reloadTlsMaterial(files, { onRejected: () => {} }),
         (error: Error) => {
@@ -52,7 +52,7 @@ suite("TLS files", async () => {
     });
   }
 
-  test("a mistake is told once, and so is the next one", async (t) => {
+  test("TLS file error is reported once, and so is the next one", async (t) => {
     const own = await temporaryFolder();
     const files = await serverFiles(own, authority);
     const { rejection, change, rejected } = watchMaterial(t, files);
