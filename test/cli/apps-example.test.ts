@@ -8,7 +8,7 @@ import { createAuthority, replaceFile, writeCertificate } from "../support/certi
 
 const page = readFileSync(new URL("../../docs/deployment.md", import.meta.url), "utf8");
 
-test("the documented apps file is valid", async (t) => {
+test("documented apps file is valid", async (t) => {
   const example = /<!-- apps-file -->\s*```yaml\n([\s\S]*?)```/.exec(page)?.[1];
   assert.ok(example);
   const folder = await temporaryFolder();

@@ -56,7 +56,7 @@ async function list(...args: readonly string[]): Promise<string> {
 suite("throughline apps", async () => {
   const folder = await temporaryFolder();
 
-  test("asks the workers of a file of apps for their health", async (t) => {
+  test("apps checks the health of the workers in an apps file", async (t) => {
     const { apps, addresses } = await startApps(t);
     const [busy, idle, rejecting] = addresses;
     const file = await replaceFile(join(folder, "apps.json"), JSON.stringify({ default: "a/first", apps }));
@@ -79,7 +79,7 @@ suite("throughline apps", async () => {
     });
   });
 
-  test("asks a running pipeline for the figures of its calls, as a caller that may use the apps", async (t) => {
+  test("apps shows a running pipeline's call statistics to a caller that may use the apps", async (t) => {
     const { apps, addresses, held } = await startApps(t);
     const [busy, idle, rejecting] = addresses;
     const keys = { all: createCallerKey(), second: createCallerKey() };
@@ -143,7 +143,7 @@ suite("throughline apps", async () => {
     });
   });
 
-  test("says what a pipeline that does not tell of its apps has to be told", async (t) => {
+  test("apps names the missing option of a pipeline that does not show its apps", async (t) => {
     const telemetry = testTelemetry(t, pipelineName);
     const directory = createAppDirectory({ apps: { "a/b": { target: "127.0.0.1:1" } } });
     const pipeline = await createPipelineApp({ directory, telemetry, logger }).serve({ port: 0 });
@@ -151,7 +151,7 @@ suite("throughline apps", async () => {
     await assert.rejects(list("--pipeline", pipeline.url), /it does not tell of its apps; it does with --show-apps$/);
   });
 
-  test("takes a file of apps alone, and says what is wrong with one", async () => {
+  test("apps accepts one apps file and reports errors in it", async () => {
     const file = await replaceFile(join(folder, "wrong.yaml"), "apps: {a/b: {target: nowhere}}");
     await assert.rejects(list("--apps", file), /wrong\.yaml: target "nowhere" of app "a\/b" is not a gRPC target/);
     await assert.rejects(list("--apps", file, "--worker", "a/b=h:1"), /--apps excludes --worker and --default-app/);

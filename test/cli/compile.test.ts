@@ -5,7 +5,7 @@ import { join } from "node:path";
 import test from "node:test";
 import { compile, isStale } from "../../scripts/compile.mjs";
 
-test("a checkout is compiled without its page, and is stale once a source is newer", async (t) => {
+test("checkout is compiled without its page, and is stale when a source is newer", async (t) => {
   const root = mkdtempSync(join(tmpdir(), "throughline-checkout-"));
   t.after(() => rmSync(root, { recursive: true }));
   mkdirSync(join(root, "src/page"), { recursive: true });

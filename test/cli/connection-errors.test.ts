@@ -8,7 +8,7 @@ import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { runInProcess } from "./support/run-in-process.js";
 import { startCollector } from "./support/start-collector.js";
 
-suite("a pipeline that cannot be called", async () => {
+suite("errors for a pipeline that cannot be called", async () => {
   const out = join(await temporaryFolder(), "heart.png");
   const messageFor = async (server: string): Promise<string> => {
     const { code, message } = await runInProcess(["generate", "a heart", "--server", server, "--out", out]);
@@ -22,14 +22,14 @@ suite("a pipeline that cannot be called", async () => {
     return listening.url;
   };
 
-  test("because nothing listens: the error says how to start one", async () => {
+  test("error when nothing listens says how to start a pipeline", async () => {
     assert.match(
       await messageFor("http://127.0.0.1:1"),
       /^cannot reach http:\/\/127\.0\.0\.1:1: .*ECONNREFUSED.* \(start one with `throughline dev`; --server names its URL\)$/,
     );
   });
 
-  test("because that is a worker or a collector: the error says that it is not a pipeline", async (t) => {
+  test("error for a worker or a collector says that it is not a pipeline", async (t) => {
     for (const url of [await startWorker(t), (await startCollector(t)).url]) {
       assert.match(
         await messageFor(url),
@@ -38,7 +38,7 @@ suite("a pipeline that cannot be called", async () => {
     }
   });
 
-  test("because it has no TLS: the error says to use http", async (t) => {
+  test("error for a server without TLS says to use http", async (t) => {
     const url = (await startWorker(t)).replace("http:", "https:");
     assert.match(await messageFor(url), /\(the server has no TLS: use http:\/\/ instead of https:\/\/\)$/);
   });

@@ -22,7 +22,7 @@ suite("throughline demo", { concurrency: 2 }, async () => {
     return made;
   };
 
-  test("generates, and prints the image and all six spans as JSON, whatever variables the shell has", async (t) => {
+  test("demo prints the image and all six spans as JSON, whatever variables the shell has", async (t) => {
     const out = join(await emptyFolder("json"), "heart.png");
     const args = ["demo", " a red\theart ", "--model", model, "--steps", "2", "--seed", "7", "--out", out, "--json"];
     const { code, stdout, stderr } = await runCommand(t, args, {
@@ -84,7 +84,7 @@ suite("throughline demo", { concurrency: 2 }, async () => {
     }
   });
 
-  test("shows a person the image's file and the trace as a tree, and leaves no process", async (t) => {
+  test("demo shows the image file and the trace tree on a terminal and leaves no process", async (t) => {
     const out = join(await emptyFolder("tree"), "heart.png");
     const demo = startCommand(t, ["demo", "--model", model, "--steps", "1", "--seed", "5", "--out", out]);
     assert.deepEqual(await demo.ended, { code: 0, signal: null });
@@ -106,7 +106,7 @@ image-pipeline             image-pipeline TIME
     assert.match(demo.stderr, /^starting the services\n.*denoising\n/s);
   });
 
-  test("Ctrl-C in mid-run ends it with 130 and leaves neither process nor file", async (t) => {
+  test("demo exits with 130 at Ctrl-C during a generation and leaves no process or file", async (t) => {
     const made = await emptyFolder("interrupted");
     const demo = startCommand(t, ["demo", "--model", slowModel, "--steps", "150", "--out", join(made, "heart.png")]);
     await demo.waitFor(/denoising/);
@@ -117,7 +117,7 @@ image-pipeline             image-pipeline TIME
     assert.doesNotMatch(demo.stderr, /throughline:|Error|\n\s+at /);
   });
 
-  test("SIGTERM while it starts ends it with 143 and leaves no process", async (t) => {
+  test("demo exits with 143 at SIGTERM during its start and leaves no process", async (t) => {
     const demo = startCommand(t, ["demo", "--model", model, "--out", join(folder, "never.png")]);
     await demo.waitFor(/starting the services/);
     demo.kill("SIGTERM");
@@ -125,7 +125,7 @@ image-pipeline             image-pipeline TIME
     assert.deepEqual(demo.living(), []);
   });
 
-  test("SIGKILL leaves no process either", async (t) => {
+  test("demo killed by SIGKILL leaves no process", async (t) => {
     const made = await emptyFolder("killed");
     const demo = startCommand(t, ["demo", "--model", slowModel, "--steps", "150", "--out", join(made, "heart.png")]);
     await demo.waitFor(/denoising/);
@@ -136,7 +136,7 @@ image-pipeline             image-pipeline TIME
     assert.deepEqual(await readdir(made), []);
   });
 
-  test("says what is wrong with a model folder, and leaves no process", async (t) => {
+  test("demo reports an invalid model folder and leaves no process", async (t) => {
     const empty = await emptyFolder("no model");
     const demo = startCommand(t, ["demo", "--model", empty, "--json", "--out", join(empty, "heart.png")]);
     assert.deepEqual(await demo.ended, { code: 1, signal: null });
@@ -145,7 +145,7 @@ image-pipeline             image-pipeline TIME
     assert.match(demo.stderr, /^throughline: .* model folder .*no model: model_index\.json: .*\n$/);
   });
 
-  test("says at once that there is no place for the image", async (t) => {
+  test("demo reports a missing output folder before it starts", async (t) => {
     const { code, stderr } = await runCommand(t, ["demo", "--out", join(folder, "none", "heart.png")]);
     assert.equal(code, 1);
     assert.match(stderr, /^throughline: cannot write .*heart\.png: its folder does not exist\n$/);

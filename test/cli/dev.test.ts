@@ -24,7 +24,7 @@ suite("throughline dev", async () => {
     return folders.map((name) => join(tmpdir(), name)).find((folder) => existsSync(join(folder, fileName)));
   };
 
-  test("prints commands that work, and ends all when one of the three dies", async (t) => {
+  test("dev prints commands that work, and ends all services when one dies", async (t) => {
     const dev = startFromCheckout(t, args);
     await dev.waitFor(/Ctrl-C/);
     const run = async (line: RegExp, traceId = "", more = "") => {
@@ -66,7 +66,7 @@ suite("throughline dev", async () => {
     assert.equal(existsSync(folder), false);
   });
 
-  test("tells programs in JSON what it runs, and each request with its trace, which generate and trace show too", async (t) => {
+  test("dev --json prints its services and each request with its trace, which generate and trace show too", async (t) => {
     const dev = startCommand(t, [...args, "--json", "--log-level", "info"]);
     await dev.waitFor(/"kind":"ready".*\n/);
     const { kind, pipeline, worker, collector, studio } = JSON.parse(dev.stdout);
@@ -103,7 +103,7 @@ suite("throughline dev", async () => {
   });
 
   for (const signal of ["SIGINT", "SIGHUP", "SIGQUIT"] as const) {
-    test(`ends with 0 at the terminal's ${signal}, and leaves neither process nor folder`, async (t) => {
+    test(`dev exits with 0 at ${signal} and leaves no process or folder`, async (t) => {
       const temporary = await temporaryFolder();
       const dev = startCommand(t, args, { TMPDIR: temporary });
       await dev.waitFor(/Ctrl-C/);
@@ -121,7 +121,7 @@ suite("throughline dev", async () => {
     });
   }
 
-  test("--images with a folder that cannot be created ends it before anything starts", async (t) => {
+  test("dev with an --images folder that cannot be created fails before anything starts", async (t) => {
     const { code, stderr, stdout } = await runCommand(t, [...args, "--images", "/dev/null/images"]);
     assert.deepEqual([code, stdout], [1, ""]);
     assert.match(stderr, /^throughline: cannot create the folder of --images, \/dev\/null\/images: .*\n$/);

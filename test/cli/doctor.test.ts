@@ -33,7 +33,7 @@ suite("throughline doctor", { concurrency: 2 }, async () => {
   const model = await makeSdxlFolder(join(await temporaryFolder(), "tiny-xl"));
   const ports = ["--pipeline-port", "0", "--worker-port", "0", "--collector-port", "0"];
 
-  test("generates on a good machine, and says what ran where", async (t) => {
+  test("doctor generates on a working machine and prints the nodes per provider", async (t) => {
     const { code, stdout } = await runCommand(t, ["doctor", "--model", model, "--device", "cpu", ...ports]);
     assert.equal(code, 0);
     assert.match(stdout, /^ok +node +\d+\.\d+\.\d+ on /m);
@@ -48,7 +48,7 @@ suite("throughline doctor", { concurrency: 2 }, async () => {
     assert.doesNotMatch(stdout, /^warning/m);
   });
 
-  test("has no warning for a device that auto does without", async (t) => {
+  test("doctor does not warn about devices that auto skips", async (t) => {
     const { code, stdout } = await runCommand(t, ["doctor", "--model", model, "--device", "auto", "--json", ...ports]);
     assert.equal(code, 0);
     const { findings } = JSON.parse(stdout);
@@ -58,7 +58,7 @@ suite("throughline doctor", { concurrency: 2 }, async () => {
     );
   });
 
-  test("names the file of a wrong model, and cannot generate; what does not hinder it is a warning", async (t) => {
+  test("doctor names the file of an invalid model, cannot generate, and warns about the rest", async (t) => {
     const wrong = await makeSdxlFolder(join(await temporaryFolder(), "broken"));
     await rm(join(wrong, "unet/model.onnx"));
     const collector = `http://127.0.0.1:${await steadyPort()}`;
@@ -78,28 +78,28 @@ suite("throughline doctor", { concurrency: 2 }, async () => {
     assert.match(stdout, /unet\/model\.onnx: expected a file/);
   });
 
-  test("says why a device that was named cannot be used, and what to do", async (t) => {
+  test("doctor explains why a named device cannot be used and what to do", async (t) => {
     const device = process.platform === "darwin" ? "dml" : "coreml";
     const { code, stdout } = await runCommand(t, ["doctor", "--model", model, "--device", device, ...ports]);
     assert.equal(code, 1);
     assert.match(stdout, new RegExp(`^WRONG +image +device ${device} cannot be used: .*backend not found.*only`, "m"));
   });
 
-  test("rejects a device that does not exist", async (t) => {
+  test("doctor rejects an unknown device", async (t) => {
     const { code, stderr } = await runCommand(t, ["doctor", "--device", "gpu"]);
     assert.equal(code, 2);
     assert.match(stderr, /--device must be auto, cpu, cuda.*got "gpu"/);
   });
 });
 
-test("a port in use is a warning", async (t) => {
+test("port in use is a warning", async (t) => {
   const port = await takenPort(t);
   const { state, found } = await checkPort("worker", "127.0.0.1", port);
   assert.deepEqual([state, found], ["warning", `127.0.0.1:${port}: in use`]);
   assert.equal((await checkPort("worker", "127.0.0.1", 0)).state, "ok");
 });
 
-test("a collector is reachable, away or not asked for", async (t) => {
+test("collector is reachable, down or not configured", async (t) => {
   const there = `http://127.0.0.1:${await takenPort(t)}`;
   const away = `127.0.0.1:${await steadyPort()}`;
   assert.equal((await checkCollector({ OTEL_EXPORTER_OTLP_ENDPOINT: there })).state, "ok");
@@ -110,7 +110,7 @@ test("a collector is reachable, away or not asked for", async (t) => {
   assert.match((await checkCollector({})).found, /^none/);
 });
 
-test("an image store that cannot be written is a warning", async () => {
+test("image store that is not writable is a warning", async () => {
   const folder = await temporaryFolder();
   assert.equal((await checkImageStore(folder)).state, "ok");
   assert.match((await checkImageStore(join(folder, "a/b"))).found, /b will be made$/);
@@ -125,20 +125,20 @@ test("an image store that cannot be written is a warning", async () => {
   }
 });
 
-test("a Hub that is away is a warning", async () => {
+test("unreachable Hub is a warning", async () => {
   const { state, found } = await checkHub(`http://127.0.0.1:${await steadyPort()}`, {});
   assert.equal(state, "warning");
   assert.match(found, /ECONNREFUSED/);
 });
 
-test("an old Node is wrong", () => {
+test("Node version below the minimum is an error", () => {
   assert.equal(checkNode("18.20.1").state, "wrong");
   assert.equal(checkNode("20.18.0").state, "wrong");
   assert.equal(checkNode("20.19.0").state, "ok");
   assert.equal(checkNode("24.1.0").state, "ok");
 });
 
-test("a node that ran twice counts once, under the provider that ran it", async () => {
+test("profiled node that ran twice counts once, for the provider that ran it", async () => {
   const folder = await temporaryFolder();
   const kernel = (index: number, provider: string) => ({
     name: `Conv_${index}_kernel_time`,
@@ -163,7 +163,7 @@ test("a node that ran twice counts once, under the provider that ran it", async 
   );
 });
 
-test("the report is aligned, and colored only where it is asked to be", () => {
+test("report is aligned, and colored only when requested", () => {
   const findings = [
     { name: "node", state: "ok", found: "20.20.2" },
     { name: "collector", state: "warning", found: "away", remedy: "start it" },

@@ -44,8 +44,8 @@ const interrupt = new AbortController().signal;
 /** Longer than any test may take. */
 const forever = 3_600_000;
 
-suite("a trace that is waited for", () => {
-  test("is taken, and the call left, as soon as it is whole: what ran has ended, and what was told again counts once", async (t) => {
+suite("fetchTrace with a wait", () => {
+  test("fetchTrace returns when all spans have ended, counts repeated spans once, and closes the call", async (t) => {
     const running = names.map((name) => span(name, name === "inference" ? 0n : 2n));
     const source = await startEndless(t, [...running, span("further")], [span("inference", 3n)]);
     const spans = await fetchTrace({ ...source, traceId, idleMs: 1000, waitMs: forever, interrupt });
@@ -56,7 +56,7 @@ suite("a trace that is waited for", () => {
     }
   });
 
-  test("is taken as it is when the time is over", async (t) => {
+  test("fetchTrace returns the available spans when its time is over", async (t) => {
     const source = await startEndless(t, [span("image-pipeline")]);
     const spans = await fetchTrace({ ...source, traceId, idleMs: 1000, waitMs: 2000, interrupt });
     assert.deepEqual(
@@ -65,7 +65,7 @@ suite("a trace that is waited for", () => {
     );
   });
 
-  test("is not waited for after an interrupt", async (t) => {
+  test("fetchTrace stops at an interrupt", async (t) => {
     const source = await startEndless(t, [span("image-pipeline")]);
     const ending = new AbortController();
     const waiting = fetchTrace({ ...source, traceId, idleMs: 1000, waitMs: forever, interrupt: ending.signal });
@@ -74,7 +74,7 @@ suite("a trace that is waited for", () => {
     await assert.rejects(waiting, reason);
   });
 
-  test("holds attributes of any kind that a span can have", async (t) => {
+  test("fetchTrace keeps attributes of every type", async (t) => {
     const values = {
       text: "x",
       number: 1.5,

@@ -49,7 +49,7 @@ async function startPipeline(t: TestContext, answer: () => MessageInitShape<type
   };
 }
 
-suite("throughline generate, whatever the server says", async () => {
+suite("throughline generate with any server response", async () => {
   const folder = await temporaryFolder();
   let runs = 0;
 
@@ -70,7 +70,7 @@ suite("throughline generate, whatever the server says", async () => {
     return pipeline;
   };
 
-  test("an image of the server is fetched", async (t) => {
+  test("generate fetches an image from the server", async (t) => {
     const { url, paths } = await startWith(t);
     const { out, stdout, stderr } = await generate(url);
     assert.deepEqual(await readFile(out), png);
@@ -79,7 +79,7 @@ suite("throughline generate, whatever the server says", async () => {
     assert.match(stdout, new RegExp(`image/png, 28 bytes, seed 0\ntrace ${traceId}\n$`));
   });
 
-  test("an image of another server is fetched with a warning", async (t) => {
+  test("generate fetches an image from another server with a warning", async (t) => {
     const other = await startWith(t);
     const { url } = await startWith(t, { url: `${other.url}/elsewhere.png` });
     const { out, stderr } = await generate(url, "--quiet");
@@ -87,7 +87,7 @@ suite("throughline generate, whatever the server says", async () => {
     assert.equal(stderr, `throughline: the image is fetched from ${other.url}, not from ${url}\n`);
   });
 
-  test("a redirect is not followed", async (t) => {
+  test("generate follows no redirect", async (t) => {
     const other = await startWith(t);
     const { url, serve } = await startWith(t);
     serve((_request, response) => {
@@ -99,7 +99,7 @@ suite("throughline generate, whatever the server says", async () => {
     assert.deepEqual(other.paths, []);
   });
 
-  test("only http and https URLs are fetched", async (t) => {
+  test("generate fetches http and https URLs only", async (t) => {
     for (const [told, shown] of [
       ["file:///etc/hostname", "file:///etc/hostname"],
       ["blob:http://x/1", "blob:http://x/1"],
@@ -111,7 +111,7 @@ suite("throughline generate, whatever the server says", async () => {
     }
   });
 
-  test("what does not begin like its type is not written", async (t) => {
+  test("generate writes no file whose first bytes do not match its type", async (t) => {
     const page = Buffer.from("<html>a page</html>");
     for (const contentType of ["image/png", "image/jpeg", "image/webp"]) {
       const { url, serve } = await startWith(t, { contentType, fileSize: page.length });
@@ -123,7 +123,7 @@ suite("throughline generate, whatever the server says", async () => {
     assert.deepEqual(paths, []);
   });
 
-  test("an image that is longer than it should be is not read to its end", async (t) => {
+  test("generate stops reading an image that is longer than announced", async (t) => {
     const { url, serve } = await startWith(t);
     const left = new Promise<void>((resolve) => {
       serve((_request, response) => {
@@ -142,20 +142,20 @@ suite("throughline generate, whatever the server says", async () => {
     await left;
   });
 
-  test("an image that would be too large is not asked for", async (t) => {
+  test("generate does not fetch an image over the size limit", async (t) => {
     const { url, paths } = await startWith(t, { fileSize: 64 * 1024 * 1024 + 1 });
     const message = "the image should have 67108865 bytes, and 67108864 are the most";
     assert.equal((await generate(url)).message, message);
     assert.deepEqual(paths, []);
   });
 
-  test("the time of a request covers its image", async (t) => {
+  test("generate applies the request timeout to the image", async (t) => {
     const { url, serve } = await startWith(t);
     serve((_request, response: Writable) => void response.write(png.subarray(0, 9)));
     assert.match((await generate(url, "--timeout", "5")).message, /: the time for the request is over$/);
   });
 
-  test("a message that announces more than an image needs is not read", async (t) => {
+  test("generate rejects a response message over the size limit unread", async (t) => {
     const server = createServer((_request, response) => {
       response.writeHead(200, { "content-type": "application/connect+proto" });
       // The head of a message of 200 MiB.
@@ -172,7 +172,7 @@ suite("throughline generate, whatever the server says", async () => {
     assert.match((await generate(`http://127.0.0.1:${address.port}`)).message, /RESOURCE_EXHAUSTED/);
   });
 
-  test("what it says of a failure and of the trace cannot steer the terminal", async (t) => {
+  test("generate removes control characters from errors and traces", async (t) => {
     const failing = await startPipeline(t, () => {
       throw new ConnectError(`\u001b]0;owned\u0007\u009b2J\u202e${"x".repeat(5000)}`, Code.InvalidArgument);
     });
@@ -203,7 +203,7 @@ suite("throughline generate, whatever the server says", async () => {
     "upload",
   ].map((name) => makeSpan({ traceId, name, endMs: 10 }));
 
-  test("the trace is shown where a collector has it, and told as JSON where the collector was named", async (t) => {
+  test("generate shows the trace of a collector, as JSON with --collector and --json", async (t) => {
     const { url } = await startWith(t);
     const collector = await startCollector(t, contractSpans);
     const shown = await generate(url, "--collector", collector.url);
@@ -219,7 +219,7 @@ suite("throughline generate, whatever the server says", async () => {
     assert.deepEqual(Object.keys(JSON.parse((await generate(url, "--json")).stdout)), ["traceId", "seed", "image"]);
   });
 
-  test("a trace that comes only in part, or not at all, holds nothing up for long", async (t) => {
+  test("generate waits only briefly for an incomplete or missing trace", async (t) => {
     const { url } = await startWith(t);
     const collector = await startCollector(t, contractSpans.slice(0, 2));
     const { code, stdout } = await generate(url, "--collector", collector.url);
@@ -231,7 +231,7 @@ suite("throughline generate, whatever the server says", async () => {
     assert.match(away.stderr, /^throughline: there is no trace: cannot reach http:\/\/127\.0\.0\.1:1: .*\n$/);
   });
 
-  test("the image is shown on a terminal that can, byte by byte, and on no other", async (t) => {
+  test("generate shows the image inline on terminals that support it only", async (t) => {
     const { url } = await startWith(t, { width: 64, height: 64 });
     const data = `${png.toString("base64")}`;
     const terminal = { isTTY: true, environment: { TERM: "xterm-kitty", NO_COLOR: "1" } };
@@ -251,7 +251,7 @@ suite("throughline generate, whatever the server says", async () => {
     }
   });
 
-  test("--quiet and --json write nothing on stderr, also on a terminal, and JSON alone on stdout", async (t) => {
+  test("generate --quiet and --json write nothing to stderr, and only JSON to stdout", async (t) => {
     const { url } = await startWith(t);
     const terminal = { isTTY: true, environment: { FORCE_COLOR: "1" } };
     assert.equal((await generateWith(terminal, url, "--quiet")).stderr, "");

@@ -8,12 +8,12 @@ import { startHub } from "../support/hub-server.js";
 import { runCommand, startCommand } from "./support/run-command.js";
 
 // Two at a time: most of it is waiting for processes to load.
-suite("--model with a model of the Hub", { concurrency: 2 }, async () => {
+suite("--model with a Hub model", { concurrency: 2 }, async () => {
   const home = await temporaryFolder();
   const repository = join(home, "repository");
   before(() => makeSdxlFolder(repository, { dataFile: "model.onnx_data" }));
 
-  test("is fetched by demo, generated with, and loaded under its id the next time without a network", async (t) => {
+  test("demo downloads a Hub model, generates, and loads it offline under its id the next time", async (t) => {
     const token = "hf_very_secret";
     const hub = await startHub({ folder: repository, token });
     const environment = {
@@ -38,7 +38,7 @@ suite("--model with a model of the Hub", { concurrency: 2 }, async () => {
     await worker.ended;
   });
 
-  test("is fetched by a worker, whose log says how far it is", async (t) => {
+  test("worker downloads a Hub model and logs the progress", async (t) => {
     const hub = await startHub({ folder: repository });
     const worker = startCommand(t, ["worker", "--port", "0"], {
       THROUGHLINE_MODEL: `acme/tiny-xl@${hub.commit}`,
@@ -56,7 +56,7 @@ suite("--model with a model of the Hub", { concurrency: 2 }, async () => {
     assert.deepEqual(await worker.ended, { code: 0, signal: null });
   });
 
-  test("that cannot be had ends the command with the id and the remedy", async (t) => {
+  test("command with an unavailable Hub model ends with its id and the remedy", async (t) => {
     const environment = { HF_HOME: join(home, "none"), HF_HUB_OFFLINE: "1" };
     await mkdir(environment.HF_HOME);
     const [demo, worker, neither] = await Promise.all([

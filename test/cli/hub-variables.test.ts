@@ -7,7 +7,7 @@ import { CliError } from "../../src/cli/errors.js";
 import { readHubVariables } from "../../src/cli/options/model-options.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 
-test("the Hub's variables mean what they mean for Python's huggingface_hub", () => {
+test("Hub variables have the meaning of Python's huggingface_hub", () => {
   const cacheOf = (environment: Record<string, string>) => readHubVariables(environment).cacheFolder;
   assert.equal(cacheOf({}), join(homedir(), ".cache/huggingface/hub"));
   assert.equal(cacheOf({ HF_HOME: "" }), join(homedir(), ".cache/huggingface/hub"));
@@ -22,7 +22,7 @@ test("the Hub's variables mean what they mean for Python's huggingface_hub", () 
   assert.deepEqual([endpoint, token], ["https://hub.example.com", "hf_a"]);
 });
 
-test("the token is HF_TOKEN, HUGGING_FACE_HUB_TOKEN, or that of `hf auth login`", async () => {
+test("Hub token is HF_TOKEN, HUGGING_FACE_HUB_TOKEN or that of `hf auth login`", async () => {
   const home = await temporaryFolder();
   const tokenOf = (environment: Record<string, string>) => readHubVariables({ HF_HOME: home, ...environment }).token;
   assert.equal(tokenOf({}), undefined);
@@ -41,7 +41,7 @@ test("the token is HF_TOKEN, HUGGING_FACE_HUB_TOKEN, or that of `hf auth login`"
   );
 });
 
-test("an endpoint that is no URL is rejected", () => {
+test("Hub endpoint that is no URL is rejected", () => {
   assert.throws(
     () => readHubVariables({ HF_ENDPOINT: "hub.example.com" }),
     (error) => error instanceof CliError && /^HF_ENDPOINT must be .* got "hub\.example\.com"$/.test(error.message),

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { imageFileName } from "../../src/cli/commands/image-file.js";
 
-test("the file name of an image is made from its prompt: never a path, never a name that Windows reserves, and different for different emoji", () => {
+test("image file name is made from the prompt: no path, no reserved Windows name, and distinct for distinct emoji", () => {
   const cases = [
     ["a red heart", "a-red-heart.png"],
     ["  A Red\tHeart! ", "a-red-heart.png"],

@@ -12,12 +12,12 @@ import { temporaryFolder } from "../fixtures/temporary-folder.js";
 
 const file = new PassThrough();
 
-suite("the file of an image", async () => {
+suite("file of an image", async () => {
   const folder = await temporaryFolder();
   const targetOf = (out: string, format?: "png" | "jpeg" | "webp") =>
     imageTargetOf({ out, format, json: false }, "a heart", file);
 
-  test("--out sets the format by its extension, or has none and takes --format", () => {
+  test("--out sets the format by its extension, or uses --format without one", () => {
     for (const [name, format] of [
       ["x.jpg", "jpeg"],
       ["x.JPEG", "jpeg"],
@@ -31,12 +31,12 @@ suite("the file of an image", async () => {
     assert.equal(targetOf(join(folder, "x.data"), "webp").format, "webp");
   });
 
-  test("--out with the extension of another format than --format, or of no known one, is an error", () => {
+  test("--out with an unknown extension, or one that contradicts --format, is an error", () => {
     assert.throws(() => targetOf(join(folder, "x.jpg"), "png"), /x\.jpg is a jpeg file and --format is png: leave out/);
     assert.throws(() => targetOf(join(folder, "x.gif")), /\.gif is no format of images here; rename it to \.png/);
   });
 
-  test("--out - is stdout, unless that is a terminal or has the JSON", () => {
+  test("--out - writes to stdout unless that is a terminal or carries JSON", () => {
     assert.deepEqual(targetOf("-", "jpeg"), { path: toStdout, format: "jpeg" });
     const how = { out: "-", format: undefined };
     assert.throws(() => imageTargetOf({ ...how, json: true }, "", file), /--out - and --json both write to stdout/);
@@ -45,8 +45,8 @@ suite("the file of an image", async () => {
   });
 });
 
-suite("a folder for images", async () => {
-  test("that cannot be created is an error at once, also below /proc", async () => {
+suite("folder for images", async () => {
+  test("image folder that cannot be created is an immediate error, also below /proc", async () => {
     const folder = await temporaryFolder();
     for (const path of [...(process.platform === "linux" ? ["/proc/none/images"] : []), "/dev/null/images"]) {
       await assert.rejects(makeImageFolder(path), (error) => {
@@ -62,7 +62,7 @@ suite("a folder for images", async () => {
     await makeImageFolder(join(folder, "a/b/c"));
   });
 
-  test("of a process that has ended goes at the next start, and that of a running one stays", async (t) => {
+  test("image folder of an ended process is deleted at the next start, and that of a running one is kept", async (t) => {
     const folder = await temporaryFolder();
     const before = process.env["TMPDIR"];
     process.env["TMPDIR"] = folder;
@@ -85,7 +85,7 @@ suite("a folder for images", async () => {
   });
 });
 
-test("threads follow the tightest CPU quota of the control groups, of version 2 and 1", async () => {
+test("threads follow the lowest cgroup CPU quota, version 1 and 2", async () => {
   const quotaOf = (files: Record<string, string>) =>
     readCpuQuota(async (name) => files[name] ?? Promise.reject(new Error("ENOENT")));
   assert.equal(await quotaOf({}), undefined);
@@ -101,7 +101,7 @@ test("threads follow the tightest CPU quota of the control groups, of version 2 
   assert.equal(await quotaOf({ ...one, "/sys/fs/cgroup/cpu/x/cpu.cfs_quota_us": "-1\n" }), undefined);
 });
 
-test("without a home folder an error says to set HF_HOME, and with HF_HOME none is needed", () => {
+test("error without a home folder says to set HF_HOME, which is then enough", () => {
   const none = () => {
     throw new Error("uv_os_homedir returned ENOENT");
   };

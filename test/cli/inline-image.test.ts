@@ -16,8 +16,8 @@ function readKitty(sequence: string) {
   return { controls: chunks.map(([, control]) => control), data, bytes: Buffer.from(data.join(""), "base64") };
 }
 
-suite("an image on the terminal", () => {
-  test("goes by kitty's protocol in chunks that together are the image", () => {
+suite("inline image on the terminal", () => {
+  test("inline image by kitty's protocol is sent in chunks that make up the image", () => {
     const { controls, data, bytes } = readKitty(inlineImage(png, "kitty", 80));
     assert.deepEqual(bytes, png.bytes);
     assert.deepEqual(controls, ["a=T,f=100,q=2,r=16,m=1", "m=1", "m=1", "m=0"]);
@@ -27,7 +27,7 @@ suite("an image on the terminal", () => {
     assert.deepEqual(small.controls, ["a=T,f=100,q=2,r=16,m=0"]);
   });
 
-  test("goes by iTerm2's protocol in one piece", () => {
+  test("inline image by iTerm2's protocol is sent in one piece", () => {
     for (const image of [png, jpeg]) {
       // biome-ignore lint/suspicious/noControlCharactersInRegex: terminals are steered by them.
       const pattern = /^\u001b\]1337;File=inline=1;size=10000;height=16;preserveAspectRatio=1:([^\u0007]*)\u0007\n$/;
@@ -36,7 +36,7 @@ suite("an image on the terminal", () => {
     }
   });
 
-  test("is no wider than the terminal", () => {
+  test("inline image is no wider than the terminal", () => {
     const rows = (columns: number, width: number, height: number) =>
       /r=(\d+)/.exec(inlineImage({ ...png, width, height }, "kitty", columns))?.[1];
     assert.equal(rows(32, 128, 128), "16");
@@ -46,7 +46,7 @@ suite("an image on the terminal", () => {
     assert.equal(rows(1, 64, 64), "1");
   });
 
-  test("is left out where the protocol does not take it", () => {
+  test("inline image is omitted for types and sizes that the protocol does not support", () => {
     assert.equal(inlineImage(jpeg, "kitty", 80), "");
     const webp = { ...png, contentType: "image/webp" };
     const large = { ...png, bytes: new Uint8Array(8 * 1024 * 1024 + 1) };
@@ -56,7 +56,7 @@ suite("an image on the terminal", () => {
     }
   });
 
-  test("goes to the terminals that say that they can, and within no multiplexer", () => {
+  test("inline image protocol is detected by the terminal's variables, and none within a multiplexer", () => {
     const cases: [Record<string, string>, ImageProtocol | undefined][] = [
       [{}, undefined],
       [{ TERM: "xterm-256color" }, undefined],
@@ -81,7 +81,7 @@ suite("an image on the terminal", () => {
     }
   });
 
-  test("is shown on a terminal alone, and neither where it is unwanted nor to machines", () => {
+  test("inline image is shown on terminals only, and not when turned off or with JSON", () => {
     const terminal = Object.assign(new PassThrough(), { isTTY: true, columns: 80 });
     const settings = { inline: "auto", quiet: false, json: false } as const;
     const environment = { TERM: "xterm-kitty" };

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { localEnvironment } from "../../src/cli/services/local-system.js";
 
-test("the services of a local system make spans and have no other collector, whatever the shell says", () => {
+test("services of a local system make spans and use no other collector, whatever the shell sets", () => {
   const shell = {
     PATH: "/bin",
     OTEL_RESOURCE_ATTRIBUTES: "team=a",

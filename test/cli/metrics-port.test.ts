@@ -59,7 +59,7 @@ function parseProm(text: string) {
   return { types, samples };
 }
 
-test("the metrics are text that Prometheus reads, with and without numbers of an app", async (t) => {
+test("metrics port serves Prometheus text with and without metrics of the app", async (t) => {
   const { url, meter } = await open(t);
   const response = await fetch(url);
   assert.equal(response.status, 200);
@@ -77,7 +77,7 @@ test("the metrics are text that Prometheus reads, with and without numbers of an
   assert.equal(samples.get("rpc_server_call_duration_sum{}"), 45);
 });
 
-test("other paths and methods are rejected", async (t) => {
+test("metrics port rejects other paths and methods", async (t) => {
   const { url } = await open(t);
   assert.equal((await fetch(new URL("/", url))).status, 404);
   assert.equal((await fetch(url, { method: "POST", body: "x" })).status, 405);
@@ -85,21 +85,21 @@ test("other paths and methods are rejected", async (t) => {
   assert.deepEqual([head.status, await head.text()], [200, ""]);
 });
 
-test("a scrape after the end of the telemetry is told so", async (t) => {
+test("scrape after telemetry shutdown is answered 503", async (t) => {
   const { url, shutdown } = await open(t);
   await shutdown();
   assert.equal((await fetch(url)).status, 503);
 });
 
-test("beyond loopback it is as closed as the app", async (t) => {
+test("metrics port beyond loopback needs the authentication of the app", async (t) => {
   await assert.rejects(open(t, {}, "0.0.0.0"), OpenServerError);
 });
 
-suite("services with a port for Prometheus", { concurrency: 2 }, () => {
+suite("services with a Prometheus port", { concurrency: 2 }, () => {
   const scraped = /"url":"(http:\/\/127\.0\.0\.1:\d+\/metrics)"/;
   const worker = ["--worker", "local/text-to-image-worker=127.0.0.1:1"];
 
-  test("a pipeline has one of its own where it is asked for", async (t) => {
+  test("pipeline serves metrics on a separate port when configured", async (t) => {
     const pipeline = startCommand(t, ["pipeline", "--port", "0", ...worker], {
       THROUGHLINE_PIPELINE_METRICS_PORT: "0",
     });
@@ -111,7 +111,7 @@ suite("services with a port for Prometheus", { concurrency: 2 }, () => {
     assert.deepEqual(await pipeline.ended, { code: 0, signal: null });
   });
 
-  test("a port that is taken ends the start, and says which one", async (t) => {
+  test("metrics port in use ends the start and is named", async (t) => {
     const server = createServer().listen(0, "127.0.0.1");
     await once(server, "listening");
     t.after(() => server.close());

@@ -7,7 +7,7 @@ import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { runCommand } from "./support/run-command.js";
 
 // onnxruntime is loaded by the engine's process, and by doctor in its own too.
-suite("an engine that ran leaves nothing in the home and the temporary folder of its user", {
+suite("engine leaves nothing in the home and temporary folders of its user", {
   concurrency: 2,
 }, async () => {
   const folder = await temporaryFolder();

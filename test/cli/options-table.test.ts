@@ -8,7 +8,7 @@ import { telemetryVariables } from "../../src/trace/telemetry/environment.js";
 const settingsPage = new URL("../../docs/settings.md", import.meta.url);
 
 suite("settings table", () => {
-  test("holds every flag and every variable, and settings that commands share once", () => {
+  test("settings table has every flag and variable, with shared settings once", () => {
     const table = renderOptionsTable();
     visitCommands(({ options }) => {
       for (const { long, envVar: variable } of Object.values(options)) {
@@ -26,13 +26,13 @@ suite("settings table", () => {
     assert.equal(table.match(/`--steps <number>`/g)?.length, 1);
   });
 
-  test("is a Markdown table with the same cells in each row", () => {
+  test("settings table is Markdown with the same number of cells in each row", () => {
     for (const row of renderOptionsTable().trimEnd().split("\n")) {
       assert.equal(row.split(/(?<!\\)\|/).length, 7, row);
     }
   });
 
-  test("stands in docs/settings.md as the code makes it", () => {
+  test("settings table in docs/settings.md is generated from the code", () => {
     const [, embedded] =
       /<!-- settings -->\n+([\s\S]*?)\n*<!-- \/settings -->/.exec(readFileSync(settingsPage, "utf8")) ?? [];
     assert.equal(

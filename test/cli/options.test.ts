@@ -28,24 +28,24 @@ function read<Group extends OptionGroup>(
 }
 
 suite("options", () => {
-  test("a flag beats its variable, a variable beats the default", () => {
+  test("flag has priority over its variable, and the variable over the default", () => {
     const environment = { THROUGHLINE_WORKER_PORT: "1111" };
     assert.equal(read(workerOptions, {}, {}).port, 50_052);
     assert.equal(read(workerOptions, {}, environment).port, 1111);
     assert.equal(read(workerOptions, { port: "2222" }, environment).port, 2222);
   });
 
-  test("an empty variable counts as absent", () => {
+  test("empty variable is unset", () => {
     assert.equal(read(workerOptions, {}, { THROUGHLINE_APP: "" }).app, "local/text-to-image-worker");
     assert.equal(read(workerOptions, {}, { THROUGHLINE_MODEL: "" }).model, undefined);
   });
 
-  test("an empty flag is taken as it is", () => {
+  test("empty flag is used as given", () => {
     assert.equal(read(generateOptions, { negative: "" }, {}).negative, "");
     assert.throws(() => read(workerOptions, { model: "" }, {}), rejected('--model must not be empty, got ""'));
   });
 
-  test("a switch is off, on by its flag, or as its variable says", () => {
+  test("switch is off by default, on by its flag, or set by its variable", () => {
     const trusts = (flags: { "trust-traceparent"?: true | string }, value = "") =>
       read(pipelineOptions, flags, { THROUGHLINE_PIPELINE_TRUST_TRACEPARENT: value }).trustTraceparent;
     assert.equal(trusts({}), false);
@@ -60,7 +60,7 @@ suite("options", () => {
     );
   });
 
-  test("nonsense is rejected with the flag's or the variable's name and the value", () => {
+  test("invalid value is rejected with its flag or variable and the value", () => {
     const wholePort = "must be a whole number from 0 to 65535";
     for (const value of ["abc", "-1", "65536", "1e3", "0x10", " 80", "80.5", "９"]) {
       assert.throws(
@@ -96,7 +96,7 @@ suite("options", () => {
     }
   });
 
-  test("workers are named by a repeated flag or a list", () => {
+  test("workers are set by a repeated flag or a list", () => {
     const a = "local/a=127.0.0.1:1";
     const b = "local/b=ipv4:10.0.0.1:2,10.0.0.2:3";
     const expected = { "local/a": "127.0.0.1:1", "local/b": "ipv4:10.0.0.1:2,10.0.0.2:3" };
@@ -113,7 +113,7 @@ suite("options", () => {
     }
   });
 
-  test("one error names every wrong option", () => {
+  test("one error names every invalid option", () => {
     assert.throws(
       () => read(generateOptions, { width: "100", height: "4096" }, { THROUGHLINE_TIMEOUT: "never" }),
       rejected(
@@ -124,7 +124,7 @@ suite("options", () => {
     );
   });
 
-  test("every default passes its own check, and names are used once in a command", () => {
+  test("every default passes its own check, and names are unique within a command", () => {
     visitCommands(({ name, options }) => {
       const values = read(options);
       const all = Object.values(options);

@@ -4,8 +4,8 @@ import { suite, test } from "node:test";
 import { observeService } from "../../src/cli/services/serve-app.js";
 import { runInProcess } from "./support/run-in-process.js";
 
-suite("the program", () => {
-  test("prints help and version and ends with 0", async () => {
+suite("throughline program", () => {
+  test("program prints help and version and exits with 0", async () => {
     const help = await runInProcess(["--help"]);
     assert.equal(help.code, 0);
     for (const command of ["demo", "dev", "worker", "pipeline", "collector", "generate"]) {
@@ -19,13 +19,13 @@ suite("the program", () => {
     assert.match((await runInProcess(["--version"])).stdout, /^\d+\.\d+\.\d+\n$/);
   });
 
-  test("prints the settings", async () => {
+  test("program prints the settings", async () => {
     const { code, stdout } = await runInProcess(["settings"]);
     assert.equal(code, 0);
     assert.match(stdout, /^\| Flag \| Variable \|/);
   });
 
-  test("rejects what it does not know with 2", async () => {
+  test("program exits with 2 for unknown commands and options", async () => {
     const cases: [string[], RegExp][] = [
       [["draw"], /^unknown command 'draw'/],
       [["demos"], /^unknown command 'demos'\n\(Did you mean demo\?\)/],
@@ -43,7 +43,7 @@ suite("the program", () => {
     }
   });
 
-  test("rejects nonsense with 2, naming the flag or the variable and the value", async () => {
+  test("program exits with 2 for an invalid value and names its flag or variable", async () => {
     const cases: [string[], Record<string, string>, string][] = [
       [["worker", "--port", "x"], {}, '--port must be a whole number from 0 to 65535, got "x"'],
       [
@@ -74,7 +74,7 @@ suite("the program", () => {
     }
   });
 
-  test("warns of variables that nothing reads, with the nearest name", async () => {
+  test("program warns about unknown variables with the nearest name", async () => {
     const { code, stderr } = await runInProcess(["keys"], {
       environment: {
         THROUGHLINE_PIPELINE_PROT: "1",
@@ -91,7 +91,7 @@ suite("the program", () => {
     ]);
   });
 
-  test("warns in the log of a service that OTEL_SERVICE_NAME has no effect", () => {
+  test("service logs a warning that OTEL_SERVICE_NAME has no effect", () => {
     const stderr = new PassThrough({ encoding: "utf8" });
     observeService("image-pipeline", "warn", { environment: { OTEL_SERVICE_NAME: "mine" }, stderr }, undefined);
     assert.match(

@@ -54,18 +54,18 @@ function startBar(t: TestContext, columns = 80) {
 const screen = (terminal: FakeTerminal) => terminal.screen().map((line) => line.replace(/ [⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]/, " *"));
 
 suite("progress", () => {
-  test("is a line for each phase where no terminal is, nor one that can redraw, nor anybody who looks", () => {
+  test("progress is one line per phase without an interactive terminal", () => {
     assert.equal(write(file(), {}), linesOfOneRequest);
     assert.equal(write(terminalStream(), { TERM: "dumb" }), linesOfOneRequest);
     assert.equal(write(terminalStream(), { TERM: "xterm", CI: "true" }), linesOfOneRequest);
   });
 
-  test("is nothing when it shall be quiet", () => {
+  test("progress is silent when quiet", () => {
     assert.equal(write(terminalStream(), {}, true), "a warning\n");
     assert.equal(write(file(), {}, true), "a warning\n");
   });
 
-  test("is a bar on a terminal, with stage, step and time left by the pace of the steps", (t) => {
+  test("progress is a bar on a terminal, with stage, step and estimated time left", (t) => {
     const { terminal, progress, pass } = startBar(t);
     progress.phase("starting the services");
     assert.deepEqual(screen(terminal), ["starting the services  *"]);
@@ -100,7 +100,7 @@ suite("progress", () => {
     assert.deepEqual(screen(terminal), []);
   });
 
-  test("tells of the worker's estimate while it waits, and of a download's own unit", (t) => {
+  test("progress shows the worker's estimate while waiting, and a download's unit", (t) => {
     const { terminal, progress, pass } = startBar(t);
     queued(progress, 3, 125_000);
     pass(50);
@@ -118,7 +118,7 @@ suite("progress", () => {
     progress.end();
   });
 
-  test("fits a terminal of any width, which may change, and leaves what stands above as it is", (t) => {
+  test("progress fits a terminal of any width, also when it changes, and keeps the lines above", (t) => {
     const { terminal, progress, pass } = startBar(t);
     terminal.write("$ throughline\n");
     staged(progress, Stage.DENOISING, 0, 20);
@@ -143,7 +143,7 @@ suite("progress", () => {
     assert.deepEqual(screen(terminal), ["$ throughline", "a warning"]);
   });
 
-  test("is drawn a few times a second, however fast the steps come, and changes no mode of the terminal", (t) => {
+  test("progress redraws at a limited rate and changes no terminal mode", (t) => {
     const { terminal, progress, pass } = startBar(t);
     for (let step = 0; step <= 1000; step++) {
       staged(progress, Stage.DENOISING, step, 1000);
@@ -159,7 +159,7 @@ suite("progress", () => {
     assert.deepEqual(screen(terminal), []);
   });
 
-  test("says that something goes on where a newer pipeline names an unknown stage", () => {
+  test("progress shows `working` for an unknown stage of a newer pipeline", () => {
     const output = file();
     const progress = createProgress({ stderr: output, environment: {} }, false);
     // Progress { stage: 99 }

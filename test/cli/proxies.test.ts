@@ -39,7 +39,7 @@ const jsonLines = (stderr: string): { readonly msg: string; readonly level: stri
     .split("\n")
     .map((line) => JSON.parse(line));
 
-suite("where the environment names a proxy", { concurrency: 2 }, async () => {
+suite("proxy variables in the environment", { concurrency: 2 }, async () => {
   const home = await temporaryFolder();
   const model = join(home, "model");
   const repository = join(home, "repository");
@@ -48,7 +48,7 @@ suite("where the environment names a proxy", { concurrency: 2 }, async () => {
     await makeSdxlFolder(repository, { dataFile: "model.onnx_data" });
   });
 
-  test("demo reaches its own services without it", async (t) => {
+  test("demo reaches its own services without the proxy", async (t) => {
     const dead = `http://127.0.0.1:${await steadyPort()}`;
     const { code, stdout, stderr } = await runCommand(
       t,
@@ -67,7 +67,7 @@ suite("where the environment names a proxy", { concurrency: 2 }, async () => {
     assert.equal(JSON.parse(stdout).spans.length, 6);
   });
 
-  test("a service exports to a collector on loopback without it, and to another one through it", async (t) => {
+  test("service exports to a loopback collector directly and to another one through the proxy", async (t) => {
     const receiver = await startOtlpReceiver();
     t.after(() => receiver.stop());
     const port = portOf(receiver.endpoint);
@@ -89,7 +89,7 @@ suite("where the environment names a proxy", { concurrency: 2 }, async () => {
     }
   });
 
-  test("that does not answer, what grpc-js says of it is a line of the service's log, and said once", async (t) => {
+  test("grpc-js error of an unreachable proxy is logged once by the service", async (t) => {
     const worker = startCommand(t, ["worker", "--port", "0", "--model", model], {
       http_proxy: `http://127.0.0.1:${await steadyPort()}`,
       OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector.test:4317",
@@ -107,7 +107,7 @@ suite("where the environment names a proxy", { concurrency: 2 }, async () => {
     assert.match(lines[0]?.msg ?? "", /^Failed to connect to proxy 127\.0\.0\.1:\d+ with error /);
   });
 
-  test("a model of the Hub comes through HTTPS_PROXY, by a tunnel", async (t) => {
+  test("Hub model is downloaded through HTTPS_PROXY by a tunnel", async (t) => {
     const hub = await startHub({ folder: repository });
     const authority = await createAuthority();
     const issued = await authority.issue({ name: "hub.test", alternatives: [{ type: "dns", value: "hub.test" }] });
@@ -143,7 +143,7 @@ suite("where the environment names a proxy", { concurrency: 2 }, async () => {
     assert.match(stdout, /^warning +hub +https:\/\/hub\.test is not reachable: it answers 404$/m);
   });
 
-  test("a Hub without TLS is asked through HTTP_PROXY, request by request; one on loopback without it", async (t) => {
+  test("Hub without TLS is requested through HTTP_PROXY, and one on loopback directly", async (t) => {
     const hub = await startHub({ folder: repository });
     const proxy = await startHttpProxy(t, new Map([["hub.test:80", portOf(hub.url)]]));
     const fetched = async (name: string, endpoint: string) => {
@@ -165,7 +165,7 @@ suite("where the environment names a proxy", { concurrency: 2 }, async () => {
     }
   });
 
-  test("that is none, a download says which variable is wrong and does not quote it", async () => {
+  test("download with an invalid proxy names the variable without its value", async () => {
     const { code, message } = await runInProcess(["demo", "--model", "acme/tiny-xl", "--out", join(home, "none.png")], {
       environment: { HTTPS_PROXY: "socks5://me:secret@proxy:1080", HF_HOME: join(home, "none") },
     });
@@ -174,7 +174,7 @@ suite("where the environment names a proxy", { concurrency: 2 }, async () => {
   });
 });
 
-test("loopback is added to what is reached without a proxy, and nothing is taken away", () => {
+test("loopback is added to the no-proxy list and nothing is removed", () => {
   const added = (environment: Record<string, string>) => {
     exemptLoopbackFromProxies(environment);
     return environment;
@@ -191,7 +191,7 @@ test("loopback is added to what is reached without a proxy, and nothing is taken
   assert.deepEqual(added({ ...once }), once);
 });
 
-test("what NO_PROXY lists is reached without the proxy", async (t) => {
+test("hosts in NO_PROXY are reached without the proxy", async (t) => {
   const hub = await startHub({ folder: await makeSdxlFolder(join(await temporaryFolder(), "model")) });
   const proxy = await startHttpProxy(t, new Map());
   const ask = async (environment: Record<string, string>, url: string) => {
@@ -209,7 +209,7 @@ test("what NO_PROXY lists is reached without the proxy", async (t) => {
   assert.equal(proxy.asked.length, 1);
 });
 
-test("an error of grpc-js is written again after a minute, and another one at once", () => {
+test("repeated grpc-js error is logged after a minute, and a different one at once", () => {
   const lines: string[] = [];
   const log = (level: string) => (_: object, message: string) => void lines.push(`${level} ${message}`);
   let now = 0;

@@ -49,7 +49,7 @@ const flags: readonly (readonly [string, string, keyof GenerationOptions, unknow
   ["preview-interval", "2", "previewInterval", 2],
 ];
 
-suite("the flags of a request", async () => {
+suite("request flags", async () => {
   const folder = await temporaryFolder();
 
   /** Runs `generate` against a pipeline that keeps what it was asked for. */
@@ -100,7 +100,7 @@ suite("the flags of a request", async () => {
     });
   }
 
-  test("are there for every field of the options, in demo for all but how the image comes", () => {
+  test("every field of the options has a flag in generate, and in demo except for the delivery", () => {
     const fields = new Map(flags.map(([flag, _, field]) => [field, flag]));
     const flagsOf = (settings: OptionGroup) => Object.values(settings).map(({ long }: Option) => long?.slice(2));
     for (const { localName } of GenerationOptionsSchema.fields) {
@@ -110,7 +110,7 @@ suite("the flags of a request", async () => {
     }
   });
 
-  test("a side that is no multiple of 8 is rejected before any request", async () => {
+  test("side that is no multiple of 8 is rejected before any request", async () => {
     for (const side of ["width", "height"]) {
       const { code, message } = await runInProcess(["generate", "a heart", "--out", out, `--${side}`, "100"]);
       assert.equal(code, 2);
@@ -118,7 +118,7 @@ suite("the flags of a request", async () => {
     }
   });
 
-  test("a preview is written beside the image", async () => {
+  test("preview is written beside the image", async () => {
     await generate("--out", join(folder, "heart.png"), "--preview-interval", "2");
     assert.deepEqual(await readFile(join(folder, "heart-step-2.png")), png);
   });

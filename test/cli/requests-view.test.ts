@@ -31,8 +31,8 @@ function startDisplay(t: TestContext, columns = 79) {
 /** What a person sees, with a star for any frame of a spinner. */
 const screen = (terminal: FakeTerminal) => terminal.screen().map((line) => line.replace(/ [⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]/, " *"));
 
-suite("the requests that a person sees", () => {
-  test("run as lines of their own, below what has ended and what the services say", (t) => {
+suite("requests view", () => {
+  test("running requests have a line each, below ended ones and the services' log", (t) => {
     const { terminal, display, pass } = startDisplay(t);
     terminal.write("the services' URLs\n");
     display.began(first);
@@ -70,7 +70,7 @@ suite("the requests that a person sees", () => {
     assert.deepEqual(screen(terminal).at(-1), "a last line");
   });
 
-  test("fit a narrow terminal, however many they are", (t) => {
+  test("running requests fit a narrow terminal, however many there are", (t) => {
     const { terminal, display, pass } = startDisplay(t, 30);
     const requests = Array.from({ length: 30 }, (_, i) => request(String(10 + i)));
     for (const running of requests) {
@@ -86,7 +86,7 @@ suite("the requests that a person sees", () => {
     assert.deepEqual(screen(terminal), []);
   });
 
-  test("are a line each where no terminal is, and a line of JSON each for programs", () => {
+  test("ended requests are one line each without a terminal, and one JSON line with --json", () => {
     for (const [how, expected] of [
       [
         { json: false, quiet: false },

@@ -7,7 +7,7 @@ import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { createAuthority, replaceFile, writeCertificate } from "../support/certificates.js";
 import { runCommand, startCommand } from "./support/run-command.js";
 
-suite("a secured service as a process", { concurrency: 2 }, async () => {
+suite("secured service as a process", { concurrency: 2 }, async () => {
   const folder = await temporaryFolder();
   const authority = await createAuthority();
   const ca = await replaceFile(join(folder, "ca.crt"), authority.cert);
@@ -15,7 +15,7 @@ suite("a secured service as a process", { concurrency: 2 }, async () => {
   const expired = await writeCertificate(folder, "expired", await authority.issue({ fromHours: -9, untilHours: -8 }));
   const tls = ["--tls-cert", server.cert, "--tls-key", server.key];
 
-  test("an open server beyond loopback starts only where that is said, and says so loudly", async (t) => {
+  test("open server beyond loopback starts only with --insecure, and logs a warning", async (t) => {
     for (const command of ["pipeline", "collector"]) {
       const args = [command, "--host", "0.0.0.0", "--port", "0"];
       const rejected = await runCommand(t, args);
@@ -32,7 +32,7 @@ suite("a secured service as a process", { concurrency: 2 }, async () => {
     }
   });
 
-  test("a wrong certificate, and settings that do not go together, are one clear line", async (t) => {
+  test("invalid certificate or contradictory settings end the start with one line", async (t) => {
     const start = (...flags: string[]) => runCommand(t, ["pipeline", "--port", "0", ...flags]);
     const cases = [
       [
@@ -51,7 +51,7 @@ suite("a secured service as a process", { concurrency: 2 }, async () => {
     }
   });
 
-  test("keys makes a key that gets its caller in, over TLS, and no other", async (t) => {
+  test("keys creates a key that admits its caller over TLS, and no other key works", async (t) => {
     const { key, hash } = JSON.parse((await runCommand(t, ["keys", "--json"])).stdout);
     assert.equal(hash, hashCallerKey(key));
     const shown = await runCommand(t, ["keys", "--name", "studio"]);

@@ -33,7 +33,7 @@ suite("services as processes", { concurrency: 2 }, async () => {
     return { worker, pipeline, url };
   };
 
-  test("generate for a client: by data URI, by URL, the same seed the same bytes", async (t) => {
+  test("services generate by data URI and by URL, with the same bytes for the same seed", async (t) => {
     const images = join(folder, "images");
     const { worker, pipeline, url } = await startBoth(t, model, ["--images", images]);
     assert.match(worker.stdout, /^acme\/worker is ready at http:\/\/127\.0\.0\.1:\d+\n$/);
@@ -101,7 +101,7 @@ suite("services as processes", { concurrency: 2 }, async () => {
   };
   const unavailable = (error: unknown) => ConnectError.from(error).code === Code.Unavailable;
 
-  test("a running call outlives SIGTERM to both", async (t) => {
+  test("running call completes after SIGTERM to both services", async (t) => {
     const { worker, pipeline, url } = await startBoth(t, slowModel);
     const { result } = await startCall(url, 12);
     worker.kill("SIGTERM");
@@ -114,7 +114,7 @@ suite("services as processes", { concurrency: 2 }, async () => {
     }
   });
 
-  test("a worker that is killed in mid-run is UNAVAILABLE for the client, and the pipeline stays up", async (t) => {
+  test("worker killed during a call is UNAVAILABLE for the client, and the pipeline keeps running", async (t) => {
     const { worker, pipeline, url } = await startBoth(t, slowModel);
     const { client, result } = await startCall(url, 150);
     worker.kill("SIGKILL");
@@ -125,7 +125,7 @@ suite("services as processes", { concurrency: 2 }, async () => {
     assert.deepEqual(await pipeline.ended, { code: 0, signal: null });
   });
 
-  test("a second signal ends a draining worker at once, its engine too", async (t) => {
+  test("second signal ends a draining worker and its engine at once", async (t) => {
     const { worker, url } = await startBoth(t, slowModel);
     const { result } = await startCall(url, 150);
     worker.killGroup("SIGINT");
@@ -139,7 +139,7 @@ suite("services as processes", { concurrency: 2 }, async () => {
     await worker.gone();
   });
 
-  test("a start that fails is one clear line and exit code 1, and leaves no process", async (t) => {
+  test("failed start prints one line, exits with 1 and leaves no process", async (t) => {
     const empty = join(folder, "no model");
     await mkdir(empty);
     const quiet = ["--log-level", "silent"];

@@ -15,7 +15,7 @@ const settings = [...all.matchAll(/^\| (.*?) \| (.*?) \|/gm)]
   .filter((names) => names.length > 0);
 
 suite("topics of docs/settings.md", () => {
-  test("name each setting of the table, and the variables of one signal by those of all", () => {
+  test("topics name each setting of the table, and per-signal variables by the common name", () => {
     const named = new Set(namesIn(topics));
     const ofAllSignals = (name: string) => name.replace(/^(OTEL_EXPORTER_OTLP_)(?:TRACES|METRICS|LOGS)_/, "$1");
     const missing = settings.filter((names) => !names.some((name) => named.has(name) || named.has(ofAllSignals(name))));
@@ -23,7 +23,7 @@ suite("topics of docs/settings.md", () => {
     assert.deepEqual(missing, []);
   });
 
-  test("name no setting that is not in the table", () => {
+  test("topics name no setting that is missing from the table", () => {
     const known = new Set(settings.flat());
     const byTopic = topics.slice(0, topics.indexOf("### Your own apps"));
     const rows = [...byTopic.matchAll(/^\| [^|]*\| ([^|]*) \|$/gm)].map(([, cell = ""]) => cell);

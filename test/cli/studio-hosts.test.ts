@@ -35,7 +35,7 @@ async function askByHttp2(url: string, authority: string) {
   return headers[":status"];
 }
 
-test("a page whose name a browser was led to loopback by reads nothing of the studio", async (t) => {
+test("page that uses DNS rebinding to reach loopback reads nothing from the studio", async (t) => {
   const collector = startCommand(t, ["collector", "--port", "0"]);
   const [, collectorUrl = ""] = await collector.waitFor(readyAt);
   const pipeline = startCommand(t, [

@@ -14,12 +14,12 @@ const parts = {
   logger: { warn() {} },
 };
 
-test("the studio is off by default", async () => {
+test("studio is off by default", async () => {
   assert.equal(await studioOf(valuesOf({}), parts), undefined);
   assert.ok(await studioOf(valuesOf({ THROUGHLINE_STUDIO: "true" }), parts));
 });
 
-test("the URL of a trace holds the id's place after the host, and is http or https", () => {
+test("trace URL needs {traceId} after the host and http or https", () => {
   for (const value of [
     "http://localhost:16686/trace/{traceId}",
     "https://ui.example/explore?trace={traceId}&x=1",
@@ -40,7 +40,7 @@ test("the URL of a trace holds the id's place after the host, and is http or htt
   }
 });
 
-test("options of a studio that is off, or that exclude each other, are rejected", async () => {
+test("studio options are rejected when the studio is off or when they exclude each other", async () => {
   for (const environment of [
     { THROUGHLINE_STUDIO_COLLECTOR: "http://localhost:4317" },
     { THROUGHLINE_TRACE_URL: "http://localhost/{traceId}" },

@@ -7,8 +7,8 @@ import { makeSpan } from "../support/make-span.js";
 const file = new PassThrough();
 const terminal = Object.assign(new PassThrough(), { isTTY: true, columns: 80 });
 
-suite("a terminal", () => {
-  test("shows colors unless it is told otherwise, and a file shows none unless it is told to", () => {
+suite("terminal", () => {
+  test("terminal shows colors by default and a file none, unless configured otherwise", () => {
     const cases: [NodeJS.WritableStream, Record<string, string>, boolean][] = [
       [terminal, {}, true],
       [terminal, { TERM: "xterm" }, true],
@@ -30,7 +30,7 @@ suite("a terminal", () => {
     }
   });
 
-  test("is one that a person looks at, and that can move its cursor", () => {
+  test("terminal is interactive without CI and with cursor movement", () => {
     assert.equal(isInteractive(terminal, {}), true);
     assert.equal(isInteractive(terminal, { CI: "false" }), true);
     assert.equal(isInteractive(terminal, { CI: "1" }), false);
@@ -38,13 +38,13 @@ suite("a terminal", () => {
     assert.equal(isInteractive(file, {}), false);
   });
 
-  test("keeps its last column free, and has 80 where it does not say", () => {
+  test("terminal keeps its last column free, and has 80 columns by default", () => {
     assert.equal(columnsOf(terminal), 79);
     assert.equal(columnsOf(file), 79);
     assert.equal(columnsOf(Object.assign(new PassThrough(), { columns: 0 })), 79);
   });
 
-  test("gets a trace in colors and as wide as it is; a file gets it plain", () => {
+  test("trace is colored and fitted on a terminal and plain in a file", () => {
     const root = makeSpan({ name: "root", endMs: 10 });
     const spans = [root, makeSpan({ name: "below", service: "worker", parentSpanId: root.spanId, endMs: 10 })];
     const plain = `root       image-pipeline   10.0 ms  ${"█".repeat(30)}

@@ -24,7 +24,7 @@ const spans = [root, below];
 const nowhere = "http://127.0.0.1:1";
 
 suite("throughline trace", () => {
-  test("prints a trace as a tree, in whatever case its id is written", async (t) => {
+  test("trace prints a tree for an id in any case", async (t) => {
     const { url } = await startCollector(t, spans);
     const { code, stdout, stderr } = await runInProcess(["trace", traceId.toUpperCase(), "--collector", url]);
     assert.equal(code, 0);
@@ -38,7 +38,7 @@ suite("throughline trace", () => {
     );
   });
 
-  test("prints attributes and events too when it is asked", async (t) => {
+  test("trace -v prints attributes and events", async (t) => {
     const { url } = await startCollector(t, spans);
     for (const flag of ["-v", "--verbose"]) {
       const { stdout } = await runInProcess(["trace", traceId, flag], { environment: { THROUGHLINE_COLLECTOR: url } });
@@ -49,7 +49,7 @@ suite("throughline trace", () => {
     }
   });
 
-  test("prints a trace as JSON", async (t) => {
+  test("trace --json prints the spans as JSON", async (t) => {
     const { url } = await startCollector(t, spans);
     const { stdout } = await runInProcess(["trace", traceId, "--collector", url, "--json"]);
     const { traceId: told, spans: shown } = JSON.parse(stdout);
@@ -76,7 +76,7 @@ suite("throughline trace", () => {
     ]);
   });
 
-  test("fits the terminal, and what a service calls its spans does not steer it", async (t) => {
+  test("trace fits the terminal and removes control characters from span names", async (t) => {
     const rogue = {
       ...below,
       name: "\u001b[2J\u001b]0;owned\u0007",
@@ -99,7 +99,7 @@ suite("throughline trace", () => {
     assert.equal(stripVTControlCharacters(stdout), colorless);
   });
 
-  test("says that the collector does not have it, with 1", async (t) => {
+  test("trace of an unknown id exits with 1 and says that the collector has none", async (t) => {
     const { url } = await startCollector(t, spans);
     const { code, stdout, message } = await runInProcess(["trace", otherId, "--collector", url]);
     assert.equal(code, 1);
@@ -107,7 +107,7 @@ suite("throughline trace", () => {
     assert.match(message, new RegExp(`^${url} has no trace ${otherId} \\(.*throughline traces lists them`));
   });
 
-  test("rejects what is no trace id with 2", async () => {
+  test("trace rejects an invalid trace id with 2", async () => {
     for (const id of ["x", traceId.slice(1), `${traceId}0`, "\u001b[2J"]) {
       const { code, message } = await runInProcess(["trace", id, "--collector", nowhere]);
       assert.equal(code, 2);
@@ -119,7 +119,7 @@ suite("throughline trace", () => {
 });
 
 suite("throughline traces", () => {
-  test("lists the newest traces, newest first", async (t) => {
+  test("traces lists the newest traces first", async (t) => {
     const minutes = 3 * 60_000;
     const now = BigInt(Date.now() - minutes) * 1_000_000n;
     const running = { ...root, traceId: otherId, name: "\u001b[2Jother", startUnixNano: now, endUnixNano: now + 1n };
@@ -139,7 +139,7 @@ suite("throughline traces", () => {
     );
   });
 
-  test("lists them as JSON, as many as are asked for", async (t) => {
+  test("traces --json lists as many as requested", async (t) => {
     const { url } = await startCollector(t, [{ ...root, traceId: otherId }, ...spans]);
     const { stdout } = await runInProcess(["traces", "--collector", url, "--json", "--limit", "1"]);
     assert.deepEqual(JSON.parse(stdout), {
@@ -158,13 +158,13 @@ suite("throughline traces", () => {
     });
   });
 
-  test("says that there are none yet", async (t) => {
+  test("traces says that there are none yet", async (t) => {
     const { url } = await startCollector(t);
     assert.equal((await runInProcess(["traces", "--collector", url])).stdout, "no traces yet\n");
     assert.equal((await runInProcess(["traces", "--collector", url, "--json"])).stdout, '{"traces":[]}\n');
   });
 
-  test("both say what to do where no collector answers", async (t) => {
+  test("trace and traces explain what to do when no collector answers", async (t) => {
     const other = await listen({ port: 0, handler: (_, response) => respondPlain(response, 404, "nothing here") });
     t.after(() => other.stop({ graceMs: 0 }));
     for (const args of [["traces"], ["trace", traceId]]) {

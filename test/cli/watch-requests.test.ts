@@ -88,8 +88,8 @@ async function watch(t: TestContext) {
 const startUnixNano = 5_000_000n;
 const started = (method: string) => ({ case: "started", value: { method } }) as const;
 
-suite("the requests of a pipeline", () => {
-  test("are told from their beginning to their end, several at a time, each with its trace", async (t) => {
+suite("watch requests of a pipeline", () => {
+  test("watched requests are shown from start to end, several at a time, each with its trace", async (t) => {
     const { say, seen, ended, stop, done } = await watch(t);
     say({ traceId, startUnixNano, event: started("GenerateStream") });
     say({ traceId: otherId, startUnixNano, event: started("Generate") });
@@ -122,7 +122,7 @@ suite("the requests of a pipeline", () => {
     await done;
   });
 
-  test("are told again after the same id began anew, and have no trace where tracing is off", async (t) => {
+  test("watched requests are shown again after a restart with the same id, and without a trace when tracing is off", async (t) => {
     const { say, seen, stop, done } = await watch(t);
     for (const start of [1n, 2n]) {
       say({ traceId: "", startUnixNano: start, event: started("Generate") });
@@ -133,7 +133,7 @@ suite("the requests of a pipeline", () => {
     await done;
   });
 
-  test("are told no longer when the pipeline says no more, with its words", async (t) => {
+  test("watch ends with the pipeline's message when the pipeline ends it", async (t) => {
     const { say, done } = await watch(t);
     say(new ConnectError("no more", Code.ResourceExhausted));
     await assert.rejects(done, (error) => {

@@ -6,7 +6,7 @@ import { after, before, suite, test } from "node:test";
 import { checkOutputPath, writeFileWhole } from "../../src/cli/commands/image-file.js";
 import { CliError } from "../../src/cli/errors.js";
 
-suite("writing a file whole", () => {
+suite("atomic file write", () => {
   let folder: string;
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), "throughline-test-"));
@@ -20,7 +20,7 @@ suite("writing a file whole", () => {
     return true;
   };
 
-  test("replaces an older file and leaves nothing else", async () => {
+  test("file write replaces an older file and leaves nothing else", async () => {
     const path = join(folder, "heart.png");
     await writeFile(path, "older and longer");
     writeFileWhole(path, Buffer.from("new"));
@@ -28,7 +28,7 @@ suite("writing a file whole", () => {
     assert.deepEqual(await readdir(folder), ["heart.png"]);
   });
 
-  test("leaves no draft when the place cannot be taken", async () => {
+  test("failed file write leaves no temporary file", async () => {
     const path = join(folder, "is-a-folder");
     await mkdir(path);
     await writeFile(join(path, "kept"), "");
@@ -39,7 +39,7 @@ suite("writing a file whole", () => {
     );
   });
 
-  test("says early that there is no place", async () => {
+  test("output path without a usable folder is rejected early", async () => {
     await mkdir(join(folder, "taken"));
     await writeFile(join(folder, "file"), "");
     assert.throws(() => checkOutputPath(join(folder, "none", "x.png")), failure(/its folder does not exist$/));

@@ -29,7 +29,7 @@ const golden = await readGolden(
 
 describe("CLIP tokenizer", () => {
   for (const { pad, text, ids, untruncatedLength } of golden.cases) {
-    it(`cuts ${JSON.stringify(text.slice(0, 40))} as transformers does, padding with ${pad}`, () => {
+    it(`tokenizer splits ${JSON.stringify(text.slice(0, 40))} like transformers, padding with ${pad}`, () => {
       const tokenized = makeTokenizer(pad)(text);
       assert.equal(tokenized.ids.length, 77);
       assert.deepEqual(tokenized.ids.slice(0, ids.length), ids);
@@ -42,7 +42,7 @@ describe("CLIP tokenizer", () => {
     });
   }
 
-  it("cuts 508 odd strings as transformers does, special tokens in any case among them", async () => {
+  it("tokenizer splits 508 unusual strings like transformers, including special tokens in any case", async () => {
     const odd = await readGolden(
       "engine/clip-odd-tokens.json",
       z.object({ cases: z.array(z.object({ text: z.string(), ids: z.tuple([z.string(), z.string()]) })) }),
@@ -57,7 +57,7 @@ describe("CLIP tokenizer", () => {
     }
   });
 
-  it("rejects a vocabulary without the special tokens", () => {
+  it("tokenizer rejects a vocabulary without the special tokens", () => {
     const specialTokens = {
       start: startToken,
       end: endToken,

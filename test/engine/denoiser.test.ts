@@ -58,7 +58,7 @@ const options: DenoiserOptions = {
 const guided = Float32Array.from(latents, (x) => 1.5 * x + 7 + 5 * 1.5 * x);
 
 describe("denoiser", () => {
-  it("runs the UNet once a step without guidance, on the latents as they are", async () => {
+  it("denoiser without guidance runs the UNet once a step on unchanged latents", async () => {
     const { unet, runs } = fakeUnet();
     const denoise = createDenoiser(unet, { ...options, negative: undefined, batchGuidance: true });
     assert.deepEqual(
@@ -70,7 +70,7 @@ describe("denoiser", () => {
     assert.deepEqual(runs[0]?.["time_ids"], { data: Float32Array.of(32, 16, 0, 0, 32, 16), shape: [1, 6] });
   });
 
-  it("guides with two runs, first without the prompt", async () => {
+  it("denoiser guides with two runs, first without the prompt", async () => {
     const { unet, runs } = fakeUnet();
     assert.deepEqual(await createDenoiser(unet, options)(latents, 7, signal), guided);
     assert.deepEqual(
@@ -82,7 +82,7 @@ describe("denoiser", () => {
     );
   });
 
-  it("guides with one batch of two where that is wanted, to the same result", async () => {
+  it("denoiser guides with one batch of two when enabled, with the same result", async () => {
     const { unet, runs } = fakeUnet();
     const denoise = createDenoiser(unet, { ...options, batchGuidance: true });
     assert.deepEqual(await denoise(latents, 7, signal), guided);
@@ -99,13 +99,13 @@ describe("denoiser", () => {
     assert.equal(runs[0]?.["encoder_hidden_states"], runs[1]?.["encoder_hidden_states"], "put together once");
   });
 
-  it("gives each image its timestep where the graph wants one for each", async () => {
+  it("denoiser passes one timestep per image when the graph requires it", async () => {
     const { unet, runs } = fakeUnet({ timestep: ["batch_size"] });
     assert.deepEqual(await createDenoiser(unet, { ...options, batchGuidance: true })(latents, 7, signal), guided);
     assert.deepEqual(runs[0]?.["timestep"], { data: [7, 7], shape: [2] });
   });
 
-  it("makes two runs of a graph that takes one image at a time", async () => {
+  it("denoiser makes two runs of a graph for one image at a time", async () => {
     const { unet, runs } = fakeUnet({ batch: 1 });
     assert.deepEqual(await createDenoiser(unet, { ...options, batchGuidance: true })(latents, 7, signal), guided);
     assert.equal(runs.length, 2);

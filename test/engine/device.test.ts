@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { parseDevice, placementsFor, remedyFor } from "../../src/engine/device.js";
 
 describe("placementsFor", () => {
-  it("tries what the platform has, the fastest first and the CPU last", () => {
+  it("auto tries the platform's devices, fastest first and CPU last", () => {
     const tried = (...listed: string[]) => placementsFor("auto", listed).map(({ provider }) => provider);
     assert.deepEqual(tried("cpu", "webgpu", "cuda", "tensorrt"), ["cuda", "webgpu", "cpu"]);
     assert.deepEqual(tried("cpu", "webgpu", "coreml"), ["coreml", "webgpu", "cpu"]);
@@ -12,7 +12,7 @@ describe("placementsFor", () => {
     assert.deepEqual(tried(), ["cpu"]);
   });
 
-  it("tries nothing but a named device, whether it is listed or not", () => {
+  it("named device is the only one tried, listed or not", () => {
     assert.deepEqual(placementsFor("tensorrt", ["cpu"]), [{ provider: "tensorrt" }]);
     assert.deepEqual(placementsFor("cuda:1", ["cpu", "cuda"]), [{ provider: "cuda", index: 1 }]);
     assert.deepEqual(placementsFor("cpu", ["cpu", "cuda"]), [{ provider: "cpu" }]);
@@ -20,7 +20,7 @@ describe("placementsFor", () => {
 });
 
 describe("parseDevice", () => {
-  it("takes names, and numbers where onnxruntime takes them", () => {
+  it("parseDevice accepts names, and numbers for devices that support them", () => {
     for (const text of ["auto", "cpu", "cuda", "cuda:0", "cuda:12", "tensorrt:1", "webgpu", "coreml", "dml:2"]) {
       assert.equal(parseDevice(text), text);
     }
@@ -31,7 +31,7 @@ describe("parseDevice", () => {
 });
 
 describe("remedyFor", () => {
-  it("does not send anybody to install what the platform cannot have", () => {
+  it("remedyFor suggests no installation that the platform does not have", () => {
     assert.match(remedyFor("cuda", "linux"), /ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild onnxruntime-node/);
     assert.doesNotMatch(remedyFor("cuda", "darwin"), /install/);
     assert.match(remedyFor("coreml", "linux"), /macOS only/);

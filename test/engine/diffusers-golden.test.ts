@@ -89,7 +89,7 @@ function distance(actual: Iterable<number>, expected: Iterable<number>): number 
   return theirs.reduce((most, value, i) => Math.max(most, Math.abs(value - (ours[i] ?? Number.NaN))), 0);
 }
 
-describe("the embedded model, against diffusers", async () => {
+describe("embedded model compared with diffusers", async () => {
   /** What the sub-models were fed last. */
   const fed = new Map<string, InputTensor>();
   const open = createSessionOpener();
@@ -115,14 +115,14 @@ describe("the embedded model, against diffusers", async () => {
     Float32Array.from(fed.get("vae_decoder.latent_sample")?.data ?? [], (value) => value * model.vae.scaling_factor);
 
   for (const { prompt, ...expected } of tokens.prompts) {
-    it(`cuts ${JSON.stringify(prompt.slice(0, 40))} into the same tokens`, () => {
+    it(`tokens of ${JSON.stringify(prompt.slice(0, 40))} are the same`, () => {
       assert.deepEqual(model.tokenizers[0](prompt).ids, expected.tokenizer);
       assert.deepEqual(model.tokenizers[1](prompt).ids, expected.tokenizer_2);
     });
   }
 
   for (const { config, steps, ...expected } of schedules.schedules) {
-    it(`has the same noise levels: ${steps} steps of ${JSON.stringify(config)}`, () => {
+    it(`noise levels are the same: ${steps} steps of ${JSON.stringify(config)}`, () => {
       const schedule = eulerSchedule(
         eulerDiscreteConfig.parse(config === "shipped" ? schedules.shipped : config),
         steps,
@@ -134,7 +134,7 @@ describe("the embedded model, against diffusers", async () => {
     });
   }
 
-  it("begins from the same noise", () => {
+  it("initial noise is the same", () => {
     for (const { seed, n, first, last } of noise.values) {
       const values = createTorchGenerator(seed).randn(n);
       assert.ok(distance(values.subarray(0, first.length), first) <= 1e-6, `seed ${seed}, ${n} values`);
@@ -150,7 +150,7 @@ describe("the embedded model, against diffusers", async () => {
   });
 
   for (const { prompt, prompt_embeds, pooled } of embeddings.embeddings) {
-    it(`encodes ${JSON.stringify(prompt)} into the same embeddings`, async () => {
+    it(`embeddings of ${JSON.stringify(prompt)} are the same`, async () => {
       await generateOnce(engine, { prompt, seed: 0, steps: 1, guidanceScale: 1 });
       for (const [name, expected] of [
         ["encoder_hidden_states", prompt_embeds],
@@ -168,7 +168,7 @@ describe("the embedded model, against diffusers", async () => {
     });
   }
 
-  it("generates the same image for the same seed", async () => {
+  it("image for a seed is the same", async () => {
     const file = fileURLToPath(new URL(`../golden/diffusers/${image.file}`, import.meta.url));
     const expected = await sharp(file).removeAlpha().raw().toBuffer();
     const { pixels } = await generateOnce(engine, request);
@@ -182,7 +182,7 @@ describe("the embedded model, against diffusers", async () => {
     assert.ok(otherLikeness < likeness - 20, `${otherLikeness} dB`);
   });
 
-  it("generates another image for another seed where the prompt leaves the choice", async () => {
+  it("image differs for another seed when the prompt is open", async () => {
     const open = { prompt: "", guidanceScale: 1 };
     const first = await generateOnce(engine, { ...open, seed: image.seed });
     const other = await generateOnce(engine, { ...open, seed: image.seed + 1 });
@@ -190,7 +190,7 @@ describe("the embedded model, against diffusers", async () => {
     assert.ok(likeness < 25, `${likeness} dB`);
   });
 
-  it("reaches the same latents without guidance, and with a negative prompt", async () => {
+  it("latents are the same without guidance and with a negative prompt", async () => {
     const { no_guidance: plain, negative_prompt: negative } = image;
     await generateOnce(engine, { ...request, steps: plain.steps, guidanceScale: plain.guidance_scale });
     assert.ok(distance(latents(), floatsFromBase64(plain.float32)) <= 1e-3);

@@ -22,7 +22,7 @@ describe("defaults of distilled models", () => {
     });
   }
 
-  it("come from a file's metadata, from a UNet with a guidance embedding, and from the scheduler too", () => {
+  it("distilled model is detected by a file's metadata, a UNet with guidance embedding, and its scheduler", () => {
     assert.equal(distilledKind({ name: "x", metadata: { "modelspec.title": "My Lightning merge" } }), "Lightning");
     const embedded = distilledDefaults({ ...plain, name: "x", guidanceEmbedding: true });
     assert.deepEqual([embedded?.steps, embedded?.guidanceScale], [4, 8]);

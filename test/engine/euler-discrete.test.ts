@@ -43,7 +43,7 @@ describe("Euler discrete scheduler", () => {
   for (const { name, config, steps, loop, ...expected } of golden.cases) {
     const parsed = eulerDiscreteConfig.parse(config);
 
-    it(`has diffusers' timesteps and noise levels: ${name}, ${steps} steps`, () => {
+    it(`timesteps and noise levels are those of diffusers: ${name}, ${steps} steps`, () => {
       const schedule = eulerSchedule(parsed, steps);
       assertClose(schedule.timesteps, floatsFromBase64(expected.timesteps), 1e-6, "timesteps");
       assertClose(schedule.sigmas, floatsFromBase64(expected.sigmas), 1e-6, "sigmas");
@@ -56,7 +56,7 @@ describe("Euler discrete scheduler", () => {
     });
 
     if (loop !== undefined) {
-      it(`goes diffusers' way from noise to latents: ${name}`, () => {
+      it(`denoising follows diffusers from noise to latents: ${name}`, () => {
         // Latents come down from the first noise level, and keep the error that they have there.
         const start = floatsFromBase64(expected.initNoiseSigma)[0];
         const noise = createTorchGenerator(loop.seed).randn(16);
@@ -87,7 +87,7 @@ describe("Euler discrete scheduler", () => {
     }
   }
 
-  it("keeps no state: two samplings do not disturb each other, and a step can be taken twice", () => {
+  it("scheduler is stateless: samplings do not affect each other, and a step can be repeated", () => {
     const scheduler = createEulerDiscrete(eulerDiscreteConfig.parse({}));
     const noise = createTorchGenerator(0).randn(16);
     const before = Float32Array.from(noise);
@@ -100,7 +100,7 @@ describe("Euler discrete scheduler", () => {
     assert.deepEqual(noise, before);
   });
 
-  it("makes as many steps as asked for where numpy's rounding would make one more", () => {
+  it("number of steps is the requested one where numpy's rounding makes one more", () => {
     const config = eulerDiscreteConfig.parse({ timestep_spacing: "trailing" });
     for (let steps = 1; steps <= 150; steps++) {
       const { timesteps, sigmas } = eulerSchedule(config, steps);
@@ -113,7 +113,7 @@ describe("Euler discrete scheduler", () => {
     }
   });
 
-  it("rejects a configuration that it would generate wrongly", () => {
+  it("configuration that would generate wrong images is rejected", () => {
     for (const config of [
       { interpolation_type: "log_linear" },
       { use_beta_sigmas: true },

@@ -5,12 +5,12 @@ import { decodeFloat16, encodeFloat16 } from "../../src/engine/floating-point.js
 const one = (value: number): number => encodeFloat16(Float32Array.of(value))[0] ?? -1;
 
 describe("float16", () => {
-  it("gives back the bits of every number", () => {
+  it("float16 round trip keeps the bits of every number", () => {
     const all = Uint16Array.from({ length: 0x10000 }, (_, bits) => bits).filter((bits) => (bits & 0x7fff) <= 0x7c00);
     assert.deepEqual(encodeFloat16(decodeFloat16(all)), all);
   });
 
-  it("rounds to nearest, ties to even, and overflows to infinity", () => {
+  it("float16 rounds to nearest, ties to even, and overflows to infinity", () => {
     assert.equal(one(1), 0x3c00);
     assert.equal(one(1 + 2 ** -11), 0x3c00);
     assert.equal(one(1 + 2 ** -11 + 2 ** -20), 0x3c01);
@@ -23,7 +23,7 @@ describe("float16", () => {
     assert.equal(one(-0), 0x8000);
   });
 
-  it("keeps NaN", () => {
+  it("float16 keeps NaN", () => {
     assert.ok(Number.isNaN(decodeFloat16(encodeFloat16(Float32Array.of(Number.NaN)))[0]));
   });
 });

@@ -21,7 +21,7 @@ async function load(modelFolder: string): Promise<SdxlEngine> {
 const make = async (options: SdxlFolderOptions): Promise<string> =>
   makeSdxlFolder(join(await temporaryFolder(), "variant"), options);
 
-describe("an SDXL folder", () => {
+describe("SDXL folder", () => {
   let usual: Uint8Array;
   before(async () => {
     usual = (await generateOnce(await load(await make({})), heart)).pixels.data;
@@ -41,7 +41,7 @@ describe("an SDXL folder", () => {
   );
   for (const variant of typeVariants) {
     const words = `${variant.floatType} weights, ${variant.idType} ids, ${variant.timestepType} timesteps of rank ${variant.timestepRank}`;
-    it(`with ${words} generates the same image, as far as its precision goes`, async () => {
+    it(`folder with ${words} generates the same image within its precision`, async () => {
       const folder = await make(variant);
       const { pixels } = await generateOnce(await load(folder), heart);
       if (variant.floatType === "float32") {
@@ -52,7 +52,7 @@ describe("an SDXL folder", () => {
     });
   }
 
-  it("with a half-precision UNet and a decoder in float32 generates", async () => {
+  it("folder with a half-precision UNet and a float32 decoder generates", async () => {
     const mixed = await load(await make({ floatType: "float16", decoderFloatType: "float32" }));
     assert.ok(psnr((await generateOnce(mixed, heart)).pixels.data, usual) > 40);
   });
@@ -68,12 +68,12 @@ describe("an SDXL folder", () => {
     ],
   ];
   for (const [what, options] of same) {
-    it(`with ${what} generates the same image`, async () => {
+    it(`folder with ${what} generates the same image`, async () => {
       assert.deepEqual((await generateOnce(await load(await make(options)), heart)).pixels.data, usual);
     });
   }
 
-  it("with CRLF line ends and byte order marks generates the same image", async () => {
+  it("folder with CRLF line ends and byte order marks generates the same image", async () => {
     const folder = await make({});
     for (const tokenizer of ["tokenizer", "tokenizer_2"]) {
       for (const name of ["merges.txt", "vocab.json"]) {
@@ -85,7 +85,7 @@ describe("an SDXL folder", () => {
     assert.deepEqual((await generateOnce(await load(folder), heart)).pixels.data, usual);
   });
 
-  it("with special tokens that are null generates the same image", async () => {
+  it("folder with null special tokens generates the same image", async () => {
     const folder = await make({});
     const file = join(folder, "tokenizer/special_tokens_map.json");
     const content: unknown = JSON.parse(await readFile(file, "utf8"));
@@ -94,7 +94,7 @@ describe("an SDXL folder", () => {
     assert.deepEqual((await generateOnce(await load(folder), heart)).pixels.data, usual);
   });
 
-  it("without special_tokens_map.json pads with what tokenizer_config.json says", async () => {
+  it("folder without special_tokens_map.json pads as tokenizer_config.json defines", async () => {
     const leaveOut = ["tokenizer/special_tokens_map.json", "tokenizer_2/special_tokens_map.json"];
     const bare = await load(await make({ bareConfigs: true, leaveOut }));
     // The scheduler's spacing is another without its key; that of the class is diffusers' default.
@@ -103,7 +103,7 @@ describe("an SDXL folder", () => {
   });
 
   for (const dataFile of [undefined, "model.onnx_data"]) {
-    it(`in the cache of the Hub, graphs and ${dataFile ?? "no data"} as links into blobs, generates under its id`, async () => {
+    it(`folder in the Hub cache, graphs and ${dataFile ?? "no data"} as links into blobs, generates under its id`, async () => {
       const folder = await make({ dataFile });
       const snapshot = await putIntoHubCache(folder, await temporaryFolder(), "acme/tiny-xl--small");
       const engine = await load(snapshot);
@@ -161,7 +161,7 @@ const descendants: readonly {
   },
 ];
 
-describe("a descendant of SDXL", () => {
+describe("derivative of SDXL", () => {
   for (const { name, options, scheduler, steps, guidanceScale } of descendants) {
     it(`${name}, generates with its own scheduler and one UNet run a step`, async () => {
       const throughline = { defaultSteps: steps[0], defaultGuidanceScale: guidanceScale };

@@ -17,18 +17,18 @@ const limits: GenerationLimits = {
 const heart: GenerationRequest = { prompt: "a heart", seed: 7 };
 
 describe("settings of a request", () => {
-  it("are the model's defaults where nothing is said, of the scheduler that is asked for", () => {
+  it("unset settings are the model's defaults for the requested scheduler", () => {
     const own = { width: 128, height: 64, steps: 20, guidanceScale: 4, seed: 7, scheduler: "dpmpp-2m" };
     assert.deepEqual(resolveSettings(heart, limits), own);
     assert.deepEqual(resolveSettings({ ...heart, scheduler: "lcm" }, limits), { ...own, steps: 12, scheduler: "lcm" });
   });
 
-  it("are the request's own where the limits allow it, after a way as plain data too", () => {
+  it("settings of a request are used within the limits, also after serialization of the limits", () => {
     const own = { width: 256, height: 32, steps: 12, guidanceScale: 0, seed: 0, scheduler: "lcm" } as const;
     assert.deepEqual(resolveSettings({ prompt: "", ...own }, JSON.parse(JSON.stringify(limits))), own);
   });
 
-  it("name the field and what it can be where the model cannot take it", () => {
+  it("setting beyond the model's limits is rejected with its field and limit", () => {
     const rejected: [Partial<GenerationRequest>, string, RegExp][] = [
       [{ width: 72 }, "width", /a multiple of 32 from 32 to 256$/],
       [{ height: 288 }, "height", /a multiple of 32 from 32 to 256$/],
@@ -44,7 +44,7 @@ describe("settings of a request", () => {
     }
   });
 
-  it("say when the UNet is run twice a step", () => {
+  it("needsSecondRun is true for guidance above 1 without an embedding", () => {
     const runsTwice = (guidanceScale: number, guidance: GenerationLimits["guidance"]) =>
       needsSecondRun({ guidanceScale }, { ...limits, guidance });
     assert.deepEqual(

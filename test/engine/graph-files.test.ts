@@ -29,26 +29,26 @@ describe("chooseGraphs", () => {
   const both = [...plain, ...half];
   const mixed = [...half.slice(0, 3), plainDecoder];
 
-  it("takes half precision on a GPU and the plain export on the CPU", async () => {
+  it("chooseGraphs uses half precision on a GPU and the plain export on the CPU", async () => {
     assert.deepEqual(await choose(both, { provider: "cuda", forceUpcast: false }), half);
     assert.deepEqual(await choose(both, { provider: "webgpu", forceUpcast: false }), half);
     assert.deepEqual(await choose(both, { provider: "cpu", forceUpcast: false }), plain);
   });
 
-  it("keeps a VAE that overflows in float32 beside a UNet in half precision", async () => {
+  it("chooseGraphs keeps a VAE that overflows in float32 beside a half-precision UNet", async () => {
     assert.deepEqual(await choose(both, { provider: "cuda" }), mixed);
     assert.deepEqual(await choose(both, { provider: "cpu", precision: "float16" }), mixed);
     assert.deepEqual(await choose(half, { provider: "cuda" }), half);
   });
 
-  it("takes the other where only one is there", async () => {
+  it("chooseGraphs uses the other precision when only one exists", async () => {
     assert.deepEqual(await choose(half, { provider: "cpu" }), half);
     assert.deepEqual(await choose(plain, { provider: "cuda" }), plain);
     const expected = [plain[0], plain[1], halfUnet, plainDecoder];
     assert.deepEqual(await choose([...plain, halfUnet], { provider: "cuda" }), expected);
   });
 
-  it("does what was asked for, or says what is missing", async () => {
+  it("chooseGraphs follows the requested precision or names the missing file", async () => {
     assert.deepEqual(await choose(both, { provider: "cuda", precision: "float32" }), plain);
     const missing = (file: string) => (error: unknown) =>
       error instanceof ModelFolderError && error.fault.file === file;

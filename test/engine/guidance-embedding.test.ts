@@ -9,9 +9,9 @@ const golden = await readGolden(
   z.object({ cases: z.array(z.object({ scale: z.number(), width: z.number(), values: z.string() })) }),
 );
 
-describe("guidance embedding, against diffusers", () => {
+describe("guidance embedding compared with diffusers", () => {
   for (const { scale, width, values } of golden.cases) {
-    it(`of scale ${scale}, ${width} wide`, () => {
+    it(`guidance embedding of scale ${scale} and width ${width} is the same`, () => {
       const expected = floatsFromBase64(values);
       const actual = guidanceEmbedding(scale, width);
       assert.equal(actual.length, expected.length);

@@ -14,7 +14,7 @@ describe("image size", async () => {
     vae: { ...tiny.vae, block_out_channels: [128, 256, 512, 512] },
   };
 
-  it("of SDXL is a multiple of 32 up to 2048, 1024 by default", () => {
+  it("SDXL image size is a multiple of 32 up to 2048 and 1024 by default", () => {
     const { width, height, vaeFactor } = sizeRules(sdxl, { type: "float32", shape: ["batch", 4, "height", "width"] });
     assert.deepEqual(width, { step: 32, minimum: 32, maximum: 2048, default: 1024 });
     assert.deepEqual(height, width);
@@ -33,7 +33,7 @@ describe("image size", async () => {
     }
   });
 
-  it("is the one of a graph that was exported for one size", () => {
+  it("image size of a graph exported for one size is fixed", () => {
     const { width, height } = sizeRules(sdxl, { type: "float16", shape: [1, 4, 64, 96] });
     assert.equal(describeRule(height), "512");
     assert.deepEqual([width.default, height.default], [768, 512]);

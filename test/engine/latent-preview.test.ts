@@ -12,7 +12,7 @@ function firstPixel(preview: ReturnType<typeof createLatentPreview>, latent: rea
 }
 
 describe("latent preview", () => {
-  it("is the linear one of SDXL's own VAE where the folder has no factors", () => {
+  it("preview uses SDXL's linear factors when the folder has none", () => {
     const preview = createLatentPreview(sdxlVae, {});
     // ((bias + latent · factors) + 1) / 2, of 255.
     const red = (0.1084 + 0.3651 * 0.5 - 0.2533 * -0.25 + 0.1076 * 1 - 0.3165 * -0.125 + 1) * 127.5;
@@ -21,12 +21,12 @@ describe("latent preview", () => {
     assert.deepEqual(firstPixel(preview, [0.5, -0.25, 1, -0.125]), Uint8Array.of(red + 0.5, green + 0.5, blue + 0.5));
   });
 
-  it("does not take another VAE for SDXL's", () => {
+  it("preview does not use SDXL's factors for another VAE", () => {
     assert.equal(createLatentPreview({ ...sdxlVae, scaling_factor: 0.18215 }, {}), undefined);
     assert.equal(createLatentPreview({ ...sdxlVae, latent_channels: 8 }, {}), undefined);
   });
 
-  it("takes the folder's factors before all others, for any number of channels", () => {
+  it("preview prefers the folder's factors for any number of channels", () => {
     const previewFactors: [number, number, number][] = [
       [1, 0, 0],
       [0, -1, 0.5],
@@ -36,7 +36,7 @@ describe("latent preview", () => {
     assert.deepEqual(firstPixel(preview, [9, 9]), Uint8Array.of(255, 0, 255));
   });
 
-  it("lays the pixels out row by row", () => {
+  it("preview stores the pixels row by row", () => {
     const preview = createLatentPreview(sdxlVae, { previewFactors: [[1, 1, 1]] });
     const image = preview?.({ data: Float32Array.of(-1, 1, 0, 1, -1, 0), shape: [1, 1, 2, 3] });
     assert.deepEqual([image?.width, image?.height], [3, 2]);

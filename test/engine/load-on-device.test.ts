@@ -64,13 +64,13 @@ describe("loadOnDevice", async () => {
     return { executionProvider, tried: failures.map(({ device: failed, reason }) => `${failed}: ${reason}`) };
   }
 
-  it("takes the first place that there is, and reports it", async () => {
+  it("loadOnDevice uses the first available device and reports it", async () => {
     assert.deepEqual(await load("auto"), { executionProvider: "cuda", tried: [] });
     assert.deepEqual(await load("cpu"), { executionProvider: "cpu", tried: [] });
     assert.deepEqual(await load("cuda:1", { cuda: "open" }), { executionProvider: "cuda", tried: [] });
   });
 
-  it("goes on from what cannot be opened, and from what opens and cannot run, each with its reason", async () => {
+  it("loadOnDevice skips devices that cannot be opened or cannot run, with each reason", async () => {
     assert.deepEqual(await load("auto", { cuda: "open" }), {
       executionProvider: "webgpu",
       tried: ["cuda: cuda has no memory for unet"],
@@ -81,7 +81,7 @@ describe("loadOnDevice", async () => {
     assert.equal(open, 0, "sessions of a place given up are released");
   });
 
-  it("does not fall back from a device that was named", async () => {
+  it("loadOnDevice does not fall back from a named device", async () => {
     const expected =
       /^Error: device cuda:1 cannot be used: cuda:1 has no memory for unet; .*--device (?:cpu|webgpu|dml)/;
     await assert.rejects(load("cuda:1", { "cuda:1": "open" }), expected);
@@ -92,7 +92,7 @@ describe("loadOnDevice", async () => {
     assert.equal(open, 0);
   });
 
-  it("says what is wrong with onnxruntime's own words where the platform has no such provider", async () => {
+  it("loadOnDevice reports onnxruntime's message for a provider that the platform does not have", async () => {
     for (const device of process.platform === "linux" ? (["coreml", "dml"] as const) : (["tensorrt"] as const)) {
       await assert.rejects(loadOnDevice({ modelFolder, device }), (error) => {
         assert.ok(error instanceof Error);
@@ -102,7 +102,7 @@ describe("loadOnDevice", async () => {
     }
   });
 
-  it("blames the folder, not the device, for what is wrong with the folder", async () => {
+  it("loadOnDevice reports an invalid folder as such and not as a device failure", async () => {
     const wrong = await makeSdxlFolder(await temporaryFolder());
     await rm(join(wrong, "vae_decoder/model.onnx"));
     const failures: DeviceFailure[] = [];
@@ -115,7 +115,7 @@ describe("loadOnDevice", async () => {
     assert.equal(open, 0);
   });
 
-  it("runs the exports in half precision on a GPU, all but the VAE", async () => {
+  it("loadOnDevice runs half-precision exports on a GPU except for the VAE", async () => {
     const folder = await makeSdxlFolder(await temporaryFolder());
     const other = await makeSdxlFolder(await temporaryFolder(), { floatType: "float16" });
     for (const subModel of subModelFolders) {
@@ -130,7 +130,7 @@ describe("loadOnDevice", async () => {
     assert.deepEqual(await graphsOn("cpu"), ["unet/model.onnx", "vae_decoder/model.onnx"]);
   });
 
-  it("writes a profile of each session, complete when it is released", async () => {
+  it("loadOnDevice writes a profile per session, complete after release", async () => {
     const profileFolder = await temporaryFolder();
     const { engine } = await loadOnDevice({ modelFolder, threads: 1, profileFolder });
     await engine.release();

@@ -43,7 +43,7 @@ describe("schedulers of a model folder", () => {
     ["lcm", { _class_name: "LCMScheduler", original_inference_steps: 100 }],
   ];
   for (const [name, config] of own) {
-    it(`are led by ${name} for ${JSON.stringify(config)}, and each of them generates`, async () => {
+    it(`${name} is the first scheduler for ${JSON.stringify(config)}, and each scheduler generates`, async () => {
       const engine = await load(await fixture(config));
       const images = new Map<string, SchedulerName>();
       for (const scheduler of names) {
@@ -59,7 +59,7 @@ describe("schedulers of a model folder", () => {
     });
   }
 
-  it("are those that the configuration makes sense for; the others are rejected by their field", async () => {
+  it("schedulers that do not fit the configuration are rejected by their field", async () => {
     const engine = await load(await fixture({ prediction_type: "sample" }));
     await generateOnce(engine, { ...heart, scheduler: "ddim" });
     await assert.rejects(generationEvents(engine, { ...heart, scheduler: "euler-ancestral" }), (error) => {
@@ -70,7 +70,7 @@ describe("schedulers of a model folder", () => {
     });
   });
 
-  it("take at most the steps that the algorithm has", async () => {
+  it("schedulers accept at most the steps of their algorithm", async () => {
     const engine = await load(await fixture({ original_inference_steps: 8 }));
     await assert.rejects(
       generationEvents(engine, { ...heart, steps: 9, scheduler: "lcm" }),
@@ -80,7 +80,7 @@ describe("schedulers of a model folder", () => {
     assert.equal(settings?.kind === "settings" && settings.settings.steps, 8);
   });
 
-  it("are read from a file as Python writes it, with infinities", async () => {
+  it("scheduler configuration written by Python is read with infinities", async () => {
     const folder = await fixture({
       _class_name: "DPMSolverMultistepScheduler",
       lambda_min_clipped: 0,
@@ -110,7 +110,7 @@ describe("schedulers of a model folder", () => {
     ],
   ];
   for (const [config, fault] of rejected) {
-    it(`cannot be loaded where the folder's own would be generated wrongly: ${JSON.stringify(config)}`, async () => {
+    it(`schedulers are rejected when the folder's own would generate wrong images: ${JSON.stringify(config)}`, async () => {
       const model = await readModel(await fixture(config));
       assert.throws(
         () => loadSchedulers(model),

@@ -98,7 +98,7 @@ const wrongFiles: readonly [file: string, changes: Readonly<Record<string, unkno
 ];
 
 describe("model folder", () => {
-  it("is read with what it says", async () => {
+  it("folder is read with its settings", async () => {
     const folder = await makeSdxlFolder(join(await temporaryFolder(), "tiny-xl"), {
       latentChannels: 6,
       forceZerosForEmptyPrompt: false,
@@ -116,7 +116,7 @@ describe("model folder", () => {
     assert.equal(second("red").ids.at(-1), 0, "the second tokenizer pads with !");
   });
 
-  it("may have tokenizer.json in place of vocab.json and merges.txt", async () => {
+  it("folder may have tokenizer.json in place of vocab.json and merges.txt", async () => {
     const folder = await fixture();
     const before = (await readModel(folder)).tokenizers[0]("a red heart");
     const vocab: unknown = JSON.parse(await readFile(join(folder, "tokenizer/vocab.json"), "utf8"));
@@ -130,7 +130,7 @@ describe("model folder", () => {
   });
 
   for (const file of files) {
-    it(`without ${file} is rejected by its name`, async () => {
+    it(`folder without ${file} is rejected with the file's name`, async () => {
       const folder = await fixture();
       await rm(join(folder, file));
       assert.equal(await faultOf(folder), `${file}: expected a file, found none`);
@@ -138,14 +138,14 @@ describe("model folder", () => {
   }
 
   for (const file of [...files, ...mayBeAbsent, ...ofSdxlSize].filter((name) => name.endsWith(".json"))) {
-    it(`with broken JSON in ${file} is rejected by its name`, async () => {
+    it(`folder with broken JSON in ${file} is rejected with the file's name`, async () => {
       const folder = await fixture();
       await writeFile(join(folder, file), "{ not json");
       assert.equal(await faultOf(folder), `${file}: expected JSON, found text that is not JSON`);
     });
   }
 
-  it(`without ${mayBeAbsent.join(", ")} takes SDXL's own values, and notes it`, async () => {
+  it(`folder without ${mayBeAbsent.join(", ")} uses SDXL's own values and notes it`, async () => {
     const folder = await fixture();
     for (const file of mayBeAbsent) {
       await rm(join(folder, file));
@@ -156,7 +156,7 @@ describe("model folder", () => {
     await engine.release();
   });
 
-  it("without tokenizers takes CLIP's", async () => {
+  it("folder without tokenizers uses CLIP's", async () => {
     const folder = await fixture();
     await rm(join(folder, "tokenizer"), { recursive: true });
     await rm(join(folder, "tokenizer_2"), { recursive: true });
@@ -167,7 +167,7 @@ describe("model folder", () => {
   });
 
   for (const file of ofSdxlSize) {
-    it(`without ${file} is rejected where SDXL's own values do not go with the rest`, async () => {
+    it(`folder without ${file} is rejected when SDXL's own values do not fit the rest`, async () => {
       const folder = await fixture();
       await rm(join(folder, file));
       assert.match(
@@ -177,14 +177,14 @@ describe("model folder", () => {
     });
   }
 
-  it("whose graphs have other widths than its configurations is rejected", async () => {
+  it("folder whose graphs have other widths than its configurations is rejected", async () => {
     const folder = await fixture();
     await change(folder, "text_encoder_2/config.json", { projection_dim: 1280 });
     assert.match(await faultOf(folder), /^unet\/model\.onnx: expected text_embeds of width 1280, found 24$/);
   });
 
   for (const file of graphs) {
-    it(`is rejected without ${file} and with another graph in its place`, async () => {
+    it(`folder without ${file}, or with another graph in its place, is rejected`, async () => {
       const folder = await fixture();
       const other = graphs[(graphs.indexOf(file) + 2) % graphs.length] ?? "";
       await writeFile(join(folder, file), await readFile(join(folder, other)));
@@ -200,7 +200,7 @@ describe("model folder", () => {
   }
 
   for (const [file, changes, fault] of wrongFiles) {
-    it(`is rejected when ${file} says ${JSON.stringify(changes)}`, async () => {
+    it(`folder is rejected when ${file} contains ${JSON.stringify(changes)}`, async () => {
       const folder = await fixture();
       await change(folder, file, changes);
       assert.match(await faultOf(folder), fault);
@@ -221,13 +221,13 @@ describe("model folder", () => {
       /^throughline.json: expected a default width that is a multiple of 16 from 16 to 128, found 72$/,
     ],
   ] as const) {
-    it(`is rejected when throughline.json says ${JSON.stringify(throughline)}`, async () => {
+    it(`folder is rejected when throughline.json contains ${JSON.stringify(throughline)}`, async () => {
       const folder = await makeSdxlFolder(await temporaryFolder(), { throughline });
       assert.match(await faultOf(folder), fault);
     });
   }
 
-  it("that is none at all is rejected", async () => {
+  it("missing or empty folder is rejected", async () => {
     assert.equal(
       await faultOf(join(await temporaryFolder(), "nowhere")),
       "model_index.json: expected a file, found no such folder",

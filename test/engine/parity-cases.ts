@@ -43,7 +43,7 @@ const leastPsnr = 45;
 
 /** Generates the cases with the embedded model, and compares latents and images with those of diffusers: training/goldens.py made them. */
 export function testParity(cases: readonly ParityCase[]): void {
-  describe("the embedded model, against diffusers' pipeline", async () => {
+  describe("embedded model compared with diffusers' pipeline", async () => {
     let decoded: Float32Array = new Float32Array(0);
     const open = createSessionOpener();
     const openSession: OpenSession = async (graph) => {

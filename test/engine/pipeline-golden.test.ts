@@ -39,10 +39,10 @@ const golden = await readGolden(
  * diffusers' own `StableDiffusionXLPipeline` over the same graphs. Both were seen to give the same bytes on x86-64; one step
  * of 255 is allowed, because the graphs may run on other processors and versions of onnxruntime.
  */
-describe("the whole way from prompt to pixels", () => {
+describe("pipeline from prompt to pixels", () => {
   for (const { request, width, height, pixels } of golden.cases) {
     const { schedulerConfig = {}, guidanceWidth = 0, ...generate } = request;
-    it(`is diffusers' way: ${JSON.stringify(request)}`, async () => {
+    it(`pixels are those of diffusers: ${JSON.stringify(request)}`, async () => {
       const folder = join(await temporaryFolder(), "model");
       await makeSdxlFolder(folder, { schedulerConfig, guidanceWidth });
       const engine = await loadSdxlEngine({ modelFolder: folder });

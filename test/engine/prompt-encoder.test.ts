@@ -34,7 +34,7 @@ function countingEncoder(options?: PromptEncoderOptions) {
 }
 
 describe("prompt encoder", () => {
-  it("puts the hidden states of both encoders side by side, and takes the summary of the second", async () => {
+  it("prompt encoder concatenates the hidden states of both encoders and uses the pooled output of the second", async () => {
     const { context, pooled, cached } = await countingEncoder().encode("a cat");
     assert.deepEqual([...context.data.subarray(0, 7)], [1, 1, 2, 2, 2, 1, 1]);
     assert.deepEqual(
@@ -43,7 +43,7 @@ describe("prompt encoder", () => {
     );
   });
 
-  it("encodes once what the model sees as one text", async () => {
+  it("prompt encoder encodes equivalent texts once", async () => {
     const { encode, runs } = countingEncoder();
     const first = await encode("a red  HEART");
     const again = await encode(" A red heart");
@@ -54,14 +54,14 @@ describe("prompt encoder", () => {
     assert.equal(runs(), 4);
   });
 
-  it("counts the tokens that did not fit of each text of its own", async () => {
+  it("prompt encoder counts the truncated tokens of each text", async () => {
     const { encode, runs } = countingEncoder();
     assert.equal((await encode("red ".repeat(80))).truncatedTokens, 5);
     const longer = await encode("red ".repeat(90));
     assert.deepEqual([longer.truncatedTokens, longer.cached, runs()], [15, true, 2]);
   });
 
-  it("keeps the embeddings that were used last, in so many bytes", async () => {
+  it("prompt encoder caches the most recently used embeddings within a byte limit", async () => {
     const { encode } = countingEncoder({ cacheBytes: 2 * embeddingBytes });
     await encode("red");
     await encode("heart");
@@ -70,13 +70,13 @@ describe("prompt encoder", () => {
     assert.deepEqual([(await encode("red")).cached, (await encode("heart")).cached], [true, false]);
   });
 
-  it("keeps nothing of a text whose encoding was stopped", async () => {
+  it("prompt encoder caches nothing for an aborted text", async () => {
     const { encoder, encode } = countingEncoder();
     await assert.rejects(encoder.encode("red", AbortSignal.abort(new Error("enough"))), /enough/);
     assert.equal((await encode("red")).cached, false);
   });
 
-  it("makes zeros of an embedding's shapes once", async () => {
+  it("prompt encoder creates zeros of an embedding's shapes once", async () => {
     const { encoder, encode } = countingEncoder();
     const embedding = await encode("red");
     const zeros = encoder.zerosLike(embedding);

@@ -26,10 +26,10 @@ async function likeness(engine: SdxlEngine, golden: "image" | "v_prediction" | "
   return psnr(pixels.data, Buffer.from(graphGoldens[golden].pixels, "base64"));
 }
 
-describe("a model of safetensors", async () => {
+describe("safetensors model", async () => {
   const home = await temporaryFolder();
 
-  it("in a diffusers folder gives diffusers' image, also read-only, as links of the Hub's cache, under a name beyond ASCII", async () => {
+  it("diffusers folder of safetensors gives diffusers' image, also read-only, from the Hub cache and under a non-ASCII name", async () => {
     const folder = await makeSafetensorsFolder(join(home, "größe 日本 xl"), { type: "F16", variant: "fp16" });
     const snapshot = await putIntoHubCache(folder, join(home, "hub cache"), "acme/tiny-xl");
     await chmod(folder, 0o555);
@@ -43,7 +43,7 @@ describe("a model of safetensors", async () => {
     await chmod(folder, 0o755);
   });
 
-  it("in one file gives diffusers' image, with SDXL's configurations and CLIP's tokenizer", async () => {
+  it("single file gives diffusers' image with SDXL's configurations and CLIP's tokenizer", async () => {
     const engine = await load(await makeSingleFile(join(home, "my checkpoint.safetensors"), { type: "BF16" }));
     assert.ok((await likeness(engine, "image")) >= 60);
     assert.equal(engine.info.model, "my checkpoint");
@@ -55,7 +55,7 @@ describe("a model of safetensors", async () => {
     assert.deepEqual([limits.defaultGuidanceScale, limits.schedulers["euler-discrete"]?.defaultSteps], [5, 50]);
   });
 
-  it("in one file with the tensors v_pred and ztsnr predicts v from pure noise on, as diffusers does", async () => {
+  it("single file with the tensors v_pred and ztsnr predicts v from pure noise, like diffusers", async () => {
     const flag = { shape: [0], values: new Float32Array(0) };
     const velocity = await makeSingleFile(join(home, "v.safetensors"), {
       type: "F16",
@@ -71,7 +71,7 @@ describe("a model of safetensors", async () => {
     assert.match(engine.notes.assumptions.join(), /with v-prediction and zero terminal SNR$/);
   });
 
-  it("in one file whose name says what it was distilled for has that kind's scheduler, steps and guidance", async () => {
+  it("single file of a distilled model, by its name, has that kind's scheduler, steps and guidance", async () => {
     const file = await makeSingleFile(join(home, "base.safetensors"), { type: "F16" });
     const kinds = [
       ["dreamshaperXL_turbo.safetensors", "euler-ancestral", 4, 0],

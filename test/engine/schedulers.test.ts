@@ -47,7 +47,7 @@ const largest = (values: Float32Array): number => values.reduce((most, value) =>
 /** Of the largest value, or of the noise at the start: latents come down from there, and keep the error they have there. */
 const tolerance = 1e-6;
 
-describe("sampling algorithms over a folder's configuration, against diffusers' from_config", () => {
+describe("schedulers over a folder's configuration, compared with diffusers' from_config", () => {
   for (const { scheduler, config, steps, initNoiseSigma, ...expected } of golden.cases) {
     it(`${scheduler}, ${steps} steps, ${config === null ? "class defaults" : JSON.stringify(config)}`, () => {
       const entry = schedulers.find(({ name }) => name === scheduler);
@@ -78,10 +78,10 @@ describe("sampling algorithms over a folder's configuration, against diffusers' 
   }
 });
 
-describe("sampling algorithms", () => {
+describe("scheduler algorithms", () => {
   for (const entry of schedulers) {
     for (const timestep_spacing of ["leading", "trailing", "linspace"]) {
-      it(`take every number of steps up to their most: ${entry.name}, ${timestep_spacing}`, () => {
+      it(`scheduler accepts every number of steps up to its maximum: ${entry.name}, ${timestep_spacing}`, () => {
         const raw = { ...golden.folder, num_train_timesteps: 100, timestep_spacing, ...entry.fixed };
         const sampler = entry.create((schema) => schema.parse(raw));
         const noise = createTorchGenerator(golden.seed).randn(latentCount);

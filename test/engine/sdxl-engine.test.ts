@@ -21,11 +21,11 @@ const heart: GenerationRequest = { prompt: "a red heart", seed: 1, steps: 4 };
 describe("SDXL engine", async () => {
   const engine = await load();
 
-  it("is named after its folder", () => {
+  it("engine has the name of its folder", () => {
     assert.deepEqual([engine.info.model, engine.info.executionProvider], ["tiny-xl", "cpu"]);
   });
 
-  it("tells its story in order", async () => {
+  it("engine emits its events in order", async () => {
     const events: GenerationEvent[] = [];
     const { signal } = new AbortController();
     const onEvent = (event: GenerationEvent) => void events.push(event);
@@ -44,13 +44,13 @@ describe("SDXL engine", async () => {
     }
   });
 
-  it("generates the same bytes for the same request", async () => {
+  it("engine generates the same bytes for the same request", async () => {
     const [first, second] = [await generateOnce(engine, heart), await generateOnce(await load(), heart)];
     assert.deepEqual(first.pixels, second.pixels);
     assert.ok(new Set(first.pixels.data).size > 50, "it is an image");
   });
 
-  it("generates another image for another seed, prompt, negative prompt, guidance, number of steps, size", async () => {
+  it("engine generates another image for another seed, prompt, negative prompt, guidance, number of steps or size", async () => {
     const { pixels } = await generateOnce(engine, heart);
     const others: Partial<GenerationRequest>[] = [
       { seed: 2 },
@@ -70,19 +70,19 @@ describe("SDXL engine", async () => {
     assert.deepEqual([wide.pixels.width, wide.pixels.height, wide.pixels.data.length], [96, 32, 96 * 32 * 3]);
   });
 
-  it("encodes an absent negative prompt as an empty one where the model does not force zeros", async () => {
+  it("engine encodes a missing negative prompt as an empty one when the model does not force zeros", async () => {
     const encoding = await load({ forceZerosForEmptyPrompt: false });
     const absent = await generateOnce(encoding, heart);
     assert.deepEqual(absent.pixels, (await generateOnce(encoding, { ...heart, negativePrompt: "" })).pixels);
     assert.deepEqual(absent.pixels, (await generateOnce(engine, { ...heart, negativePrompt: "" })).pixels);
   });
 
-  it("takes the number of latent channels from the model", async () => {
+  it("engine takes the number of latent channels from the model", async () => {
     const { pixels } = await generateOnce(await load({ latentChannels: 8 }), heart);
     assert.equal(pixels.data.length, 64 * 64 * 3);
   });
 
-  it("fills in the model's own defaults", async () => {
+  it("engine uses the model's own defaults", async () => {
     const throughline = { defaultSteps: 3, defaultGuidanceScale: 2.5, defaultWidth: 32, defaultHeight: 48 };
     const [settings] = await generationEvents(await load({ throughline }), { prompt: "a cat", seed: 7 });
     assert.deepEqual(settings, {
@@ -94,7 +94,7 @@ describe("SDXL engine", async () => {
     assert.deepEqual([usual.settings.width, usual.settings.height, usual.settings.guidanceScale], [64, 64, 5]);
   });
 
-  it("runs the UNet once a step for so small an image, and the text encoders no more than needed", async () => {
+  it("engine batches guidance for a small image and runs the text encoders no more than needed", async () => {
     const runs: string[] = [];
     const counting = await load(
       {},
@@ -120,7 +120,7 @@ describe("SDXL engine", async () => {
     );
   });
 
-  it("encodes no text twice, and says what it had", async () => {
+  it("engine encodes no text twice and reports its cache hits", async () => {
     const runs: string[] = [];
     const counting = await load(
       { forceZerosForEmptyPrompt: false },
@@ -142,7 +142,7 @@ describe("SDXL engine", async () => {
     assert.deepEqual(unguided, { hits: 1, misses: 0, encoderRuns: 0 });
   });
 
-  it("runs the UNet twice a step where a CPU is full with half a step", async () => {
+  it("engine runs the UNet twice a step when half a step fills the CPU", async () => {
     const runs: string[] = [];
     const counting = await load(
       { throughline: { maximumSize: 256 } },
@@ -152,7 +152,7 @@ describe("SDXL engine", async () => {
     assert.equal(runs.filter((run) => run === "unet").length, 8);
   });
 
-  it("guides with one run a step where another device than the CPU generates, to nearly the same image", async () => {
+  it("engine guides with one run a step on another device than the CPU, with nearly the same image", async () => {
     const throughline = { maximumSize: 256 };
     const modelFolder = await makeSdxlFolder(join(await temporaryFolder(), "tiny-xl"), { throughline });
     const runs: string[] = [];
@@ -167,7 +167,7 @@ describe("SDXL engine", async () => {
     assert.ok(psnr(pixels.data, (await generateOnce(single, large)).pixels.data) > 55);
   });
 
-  it("hands the guidance scale to a UNet that guides itself, and runs it once a step", async () => {
+  it("engine passes the guidance scale to a UNet with guidance embedding and runs it once a step", async () => {
     const runs: string[] = [];
     const selfGuiding = await load(
       { guidanceWidth: 16 },
@@ -184,12 +184,12 @@ describe("SDXL engine", async () => {
     assert.notDeepEqual(await image(1), eight);
   });
 
-  it("says how many tokens of the prompt did not fit", async () => {
+  it("engine reports the truncated tokens of the prompt", async () => {
     assert.equal((await generateOnce(engine, { ...heart, prompt: "red ".repeat(75) })).truncatedTokens, 0);
     assert.equal((await generateOnce(engine, { ...heart, prompt: "red ".repeat(80) })).truncatedTokens, 5);
   });
 
-  it("sends a preview every so many steps, one pixel a latent", async () => {
+  it("engine sends a preview at the requested interval, one pixel per latent", async () => {
     const previews = async (options: SdxlFolderOptions) => {
       const events = await generationEvents(await load(options), { ...heart, steps: 5, previewInterval: 2 });
       return events.flatMap((event) => (event.kind === "step" ? [event.preview] : []));
@@ -222,7 +222,7 @@ describe("SDXL engine", async () => {
     [{ guidanceScale: Number.NaN }, "guidanceScale", /a finite number$/],
   ];
   for (const [change, field, message] of rejected) {
-    it(`rejects ${JSON.stringify(change)} before anything runs`, async () => {
+    it(`engine rejects ${JSON.stringify(change)} before any run`, async () => {
       await assert.rejects(generationEvents(engine, { ...heart, ...change }), (error) => {
         assert.ok(error instanceof GenerationError);
         assert.deepEqual([error.kind, error.field], ["unsupported", field]);
@@ -232,12 +232,12 @@ describe("SDXL engine", async () => {
     });
   }
 
-  it("takes the largest size from throughline.json", async () => {
+  it("engine takes the maximum size from throughline.json", async () => {
     const small = await load({ throughline: { maximumSize: 70 } });
     await assert.rejects(generationEvents(small, { ...heart, width: 80 }), /a multiple of 16 from 16 to 64$/);
   });
 
-  it("names the remedy when the decoder overflows", async () => {
+  it("engine names the remedy when the decoder overflows", async () => {
     await assert.rejects(generationEvents(await load({ brokenDecoder: true }), heart), (error) => {
       assert.ok(error instanceof GenerationError);
       assert.equal(error.kind, "failed");
@@ -246,7 +246,7 @@ describe("SDXL engine", async () => {
     });
   });
 
-  it("calls a run that fails a failed generation, with the cause for the log only", async () => {
+  it("engine reports a failed run as a failed generation, with the cause for the log only", async () => {
     const cause = new Error("bad allocation at /somewhere");
     const failing = await load(
       {},
@@ -261,7 +261,7 @@ describe("SDXL engine", async () => {
     });
   });
 
-  it("stops before the next run of a sub-model when it is aborted, and throws the signal's reason", async () => {
+  it("engine stops before the next sub-model run when aborted and throws the signal's reason", async () => {
     for (const abortAt of ["text_encoder", "text_encoder_2", "unet"]) {
       const controller = new AbortController();
       const reason = new Error("changed my mind");
@@ -281,7 +281,7 @@ describe("SDXL engine", async () => {
     }
   });
 
-  it("runs nothing when it is aborted already", async () => {
+  it("engine runs nothing for an aborted signal", async () => {
     const reason = new Error("too late");
     await assert.rejects(generationEvents(engine, heart, AbortSignal.abort(reason)), reason);
   });

@@ -27,7 +27,7 @@ function exactly(a: number, b: number, c: number): number {
 }
 
 describe("fused multiply-add", () => {
-  it("rounds once where double precision lands on a midpoint", () => {
+  it("fused multiply-add rounds once where double precision meets a midpoint", () => {
     // 1 + 2^-24 is the midpoint between 1 and its successor; the tiny rest decides.
     const tiny = 2 ** -60;
     assert.equal(fusedMultiplyAdd(2 ** -24, 1 + 2 ** -23, 1), 1 + 2 ** -23);
@@ -37,7 +37,7 @@ describe("fused multiply-add", () => {
     assert.equal(fusedMultiplyAdd(-1 - 2 ** -20, 2 ** -24, -1), -1 - 2 ** -23);
   });
 
-  it("equals exact arithmetic on 20000 numbers, a fifth of them near a midpoint", () => {
+  it("fused multiply-add equals exact arithmetic on 20000 numbers, a fifth of them near a midpoint", () => {
     const next = createMersenneTwister(11);
     const float = () => Math.fround((next() / 2 ** 31 - 1) * 2 ** ((next() % 20) - 10));
     for (let i = 0; i < 20000; i++) {
@@ -56,7 +56,7 @@ describe("fused multiply-add", () => {
 });
 
 describe("polynomials", () => {
-  it("are near the true functions", () => {
+  it("polynomials are close to the true functions", () => {
     for (let i = 1; i <= 1000; i++) {
       const x = Math.fround(i / 1000);
       assert.ok(Math.abs(logarithm(x) - Math.log(x)) <= 1e-6 * Math.max(1, Math.abs(Math.log(x))), `log ${x}`);

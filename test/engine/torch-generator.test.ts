@@ -15,7 +15,7 @@ const golden = await readGolden(
 
 describe("torch generator", () => {
   for (const { seed, draws } of golden.cases) {
-    it(`draws torch's bits for seed ${seed}: ${draws.map(({ shape }) => shape.join("×")).join(", then ")}`, () => {
+    it(`generator returns torch's bits for seed ${seed}: ${draws.map(({ shape }) => shape.join("×")).join(", then ")}`, () => {
       const generator = createTorchGenerator(seed);
       for (const { values } of draws) {
         const expected = floatsFromBase64(values);
@@ -25,11 +25,11 @@ describe("torch generator", () => {
     });
   }
 
-  it("draws other noise for another seed", () => {
+  it("generator returns other noise for another seed", () => {
     assert.notDeepEqual(createTorchGenerator(1).randn(64), createTorchGenerator(2).randn(64));
   });
 
-  it("rejects what is no 32-bit seed", () => {
+  it("generator rejects a seed that is not a 32-bit integer", () => {
     for (const seed of [-1, 0.5, 2 ** 32, Number.NaN]) {
       assert.throws(() => createTorchGenerator(seed), RangeError);
     }

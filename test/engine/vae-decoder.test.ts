@@ -25,14 +25,14 @@ async function decode(keys: object, latents: readonly number[]): Promise<number[
 }
 
 describe("VAE decoding", () => {
-  it("puts channels side by side, clamps, and rounds half to even", async () => {
+  it("decoder interleaves channels, clamps, and rounds half to even", async () => {
     const row = (value: number) => [value, -value];
     const bytes = await decode({ scaling_factor: 1 }, [...row(1), ...row(0), ...row(9), ...row(0)]);
     // 127.5 is a tie between 127 and 128.
     assert.deepEqual(bytes, [255, 128, 255, 0, 128, 0]);
   });
 
-  it("brings latents into the decoder's scale, as the configuration says", async () => {
+  it("decoder scales latents by the configuration", async () => {
     assert.deepEqual(await decode({ scaling_factor: 0.5 }, [0.5, 0.25, -0.25, 0]), [255, 191, 64]);
     assert.deepEqual(await decode({ scaling_factor: 0.5, shift_factor: -0.5 }, [0.5, 0.25, 0, 0]), [191, 128, 64]);
     const normalized = { scaling_factor: 0.5, latents_mean: [0, 0.5, -1, 0], latents_std: [1, 2, 1, 1] };
@@ -40,7 +40,7 @@ describe("VAE decoding", () => {
     assert.deepEqual(await decode({}, [0.13025, 0, 0, 0]), [255, 128, 128], "SDXL's own factor where there is none");
   });
 
-  it("rejects latents that are no numbers", async () => {
+  it("decoder rejects latents that are NaN", async () => {
     await assert.rejects(decode({}, [Number.NaN, 0, 0, 0]), {
       name: "GenerationError",
       kind: "failed",

@@ -83,9 +83,9 @@ const mistakes: readonly [what: string, make: (folder: string) => Promise<void>,
 
 const lfsPointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${"0".repeat(64)}\nsize 10265846332\n`;
 
-describe("in place of an SDXL folder", () => {
+describe("invalid SDXL folder", () => {
   for (const [what, spoil, fault] of mistakes) {
-    it(`${what}: rejected in words`, async () => {
+    it(`${what} is rejected with a ModelFolderError`, async () => {
       const folder = await makeSdxlFolder(join(await temporaryFolder(), "model"), { dataFile: "model.onnx_data" });
       await spoil(folder);
       await assert.rejects(loadSdxlEngine({ modelFolder: folder }), (error) => {

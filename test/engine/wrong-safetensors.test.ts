@@ -42,7 +42,7 @@ const entry = (dtype: string, shape: readonly number[], from: number, to: number
   data_offsets: [from, to],
 });
 
-describe("the header of a safetensors file", () => {
+describe("header of a safetensors file", () => {
   const files: readonly (readonly [what: string, bytes: Buffer, fault: RegExp])[] = [
     ["of no bytes", Buffer.alloc(0), /expected a safetensors file, found 0 bytes/],
     [
@@ -98,7 +98,7 @@ describe("the header of a safetensors file", () => {
     ],
   ];
   for (const [what, bytes, fault] of files) {
-    it(`${what} is rejected`, async () => {
+    it(`safetensors file: ${what} is rejected`, async () => {
       const path = join(await temporaryFolder(), "a.safetensors");
       await writeFile(path, bytes);
       await assert.rejects(readSafetensors(path, "a.safetensors"), (error) => {
@@ -110,7 +110,7 @@ describe("the header of a safetensors file", () => {
   }
 });
 
-describe("a diffusers folder of safetensors", async () => {
+describe("diffusers folder of safetensors", async () => {
   const unetFile = "unet/diffusion_pytorch_model.safetensors";
   const folder = await makeSafetensorsFolder(join(await temporaryFolder(), "xl"), { type: "F16" });
 
@@ -130,7 +130,7 @@ describe("a diffusers folder of safetensors", async () => {
     }
   }
 
-  it("whose download was cut is rejected by the file's name", async () => {
+  it("truncated download is rejected with the file's name", async () => {
     for (const file of [unetFile, "vae/diffusion_pytorch_model.safetensors", "text_encoder_2/model.safetensors"]) {
       await withFile(
         file,
@@ -140,7 +140,7 @@ describe("a diffusers folder of safetensors", async () => {
     }
   });
 
-  it("without a part, or with weights that can hold programs, is rejected", async () => {
+  it("folder without a part, or with pickled weights, is rejected", async () => {
     await withFile(
       "text_encoder_2/model.safetensors",
       (path) => rm(path),
@@ -208,7 +208,7 @@ describe("a diffusers folder of safetensors", async () => {
     ["model_index.json", { _class_name: "StableDiffusion3Pipeline" }, /found StableDiffusion3Pipeline$/],
   ];
   for (const [file, changes, fault] of configs) {
-    it(`with ${JSON.stringify(changes)} in ${file} is rejected`, async () => {
+    it(`folder with ${JSON.stringify(changes)} in ${file} is rejected`, async () => {
       await withFile(
         file,
         async (path) => {
@@ -264,19 +264,19 @@ describe("weights that do not fit", async () => {
     ],
   ];
   for (const [what, change, fault] of changes) {
-    it(`and ${what} are rejected by the tensor's name`, async () => {
+    it(`weights: ${what} are rejected with the tensor's name`, async () => {
       await withUnet(change, async () => assert.match(await faultOf(folder), fault));
     });
   }
 
-  it("in a type that the engine does not read are rejected by the type's name", async () => {
+  it("weights of an unsupported type are rejected with the type's name", async () => {
     const bytes = await readFile(vae);
     await writeFile(vae, Buffer.from(bytes.toString("latin1").replaceAll('"F16"', '"I16"'), "latin1"));
     assert.match(await faultOf(folder), /^vae\/.* of type F32, F16, BF16, found I16$/);
     await writeFile(vae, bytes);
   });
 
-  it("and hold NaN or infinities are rejected at the warm-up, by the tensor's name", async () => {
+  it("weights with NaN or infinities are rejected at warm-up with the tensor's name", async () => {
     for (const value of [Number.NaN, Number.POSITIVE_INFINITY]) {
       const change = (tensors: Map<string, FixtureTensor>) =>
         void tensors.set("conv_out.bias", { shape: [4], values: Float32Array.of(0, value, 0, 0) });
@@ -295,7 +295,7 @@ describe("weights that do not fit", async () => {
     }
   });
 
-  it("and are replaced while they are opened are rejected", async () => {
+  it("weights replaced while they are opened are rejected", async () => {
     const open = createSessionOpener({ threads: 1 });
     const fault = await faultOf(folder, async (graph) => {
       const session = await open(graph);
@@ -309,7 +309,7 @@ describe("weights that do not fit", async () => {
   });
 
   // The last, since it spoils the folder.
-  it("and are cut off while the engine's process has them open cost that process at most", async () => {
+  it("weights truncated during use fail the engine process at most", async () => {
     const engine = await startEngineProcess({ modelFolder: folder, precision: "float16", threads: 1 });
     await truncate(unet, 4096);
     const request = { prompt: "a", seed: 1, steps: 1, width: 32, height: 32 };
@@ -322,7 +322,7 @@ describe("weights that do not fit", async () => {
   });
 });
 
-describe("a single .safetensors file", () => {
+describe("single .safetensors file", () => {
   const others: readonly (readonly [what: string, tensors: readonly string[], fault: RegExp])[] = [
     ["a LoRA of kohya", ["lora_unet_mid_block.lora_down.weight", "lora_unet_mid_block.alpha"], /found a LoRA/],
     ["a LoRA of PEFT", ["unet.mid_block.attentions.0.to_q.lora_A.weight"], /found a LoRA/],
@@ -357,7 +357,7 @@ describe("a single .safetensors file", () => {
     ["something else", ["some.tensor"], /tensors that no SDXL checkpoint has, such as some\.tensor/],
   ];
   for (const [what, names, fault] of others) {
-    it(`that is ${what} is rejected as such`, async () => {
+    it(`file that is ${what} is rejected as such`, async () => {
       const path = join(await temporaryFolder(), "given.safetensors");
       await writeSafetensors(path, new Map(names.map((name) => [name, tensor(4)])));
       const found = await faultOf(path);
@@ -366,7 +366,7 @@ describe("a single .safetensors file", () => {
     });
   }
 
-  it("of SDXL without its VAE, for inpainting, or with a tensor too many is rejected", async () => {
+  it("SDXL file without its VAE, for inpainting, or with an extra tensor is rejected", async () => {
     const home = await temporaryFolder();
     const faultWith = async (change: (tensors: Map<string, FixtureTensor>) => void): Promise<string> =>
       faultOf(await makeSingleFile(join(home, "given.safetensors"), { type: "F16", change }));

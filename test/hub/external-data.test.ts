@@ -6,14 +6,14 @@ import { externalDataFiles } from "../../src/hub/sdxl-files.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 
-it("a graph names the files that hold its weights", async () => {
+it("external data files of a graph are listed", async () => {
   const folder = await makeSdxlFolder(await temporaryFolder(), { dataFile: "parts/weights.pb", leaveOut: [] });
   const namesOf = async (file: string) => [...(await externalDataFiles(join(folder, file), file))];
   assert.deepEqual(await namesOf("unet/model.onnx"), ["unet/parts/weights.pb"]);
   assert.deepEqual(await namesOf("text_encoder/model.onnx"), [], "its weights are inside");
 });
 
-it("what is no whole graph is rejected", async () => {
+it("truncated or invalid graph is rejected", async () => {
   const folder = await makeSdxlFolder(await temporaryFolder());
   const file = join(folder, "vae_decoder/model.onnx");
   const bytes = await readFile(file);
@@ -23,7 +23,7 @@ it("what is no whole graph is rejected", async () => {
   await assert.rejects(externalDataFiles(file, "vae_decoder/model.onnx"), /no protobuf message|ends too early/);
 });
 
-it("a graph that wants its weights outside its folder is rejected", async () => {
+it("graph with weights outside its folder is rejected", async () => {
   const folder = await temporaryFolder();
   const file = join(folder, "model.onnx");
   const field = (number: number, content: Buffer): Buffer =>

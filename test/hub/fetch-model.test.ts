@@ -14,7 +14,7 @@ const patience = { attempts: 3, retryMs: 1, staleMs: 250 };
 const model = { name: "acme/tiny-xl", revision: "main" };
 const weights = "unet/model.onnx_data";
 
-describe("a model of the Hub", async () => {
+describe("Hub model", async () => {
   const home = await temporaryFolder();
   const repository = join(home, "repository");
   let folders = 0;
@@ -44,7 +44,7 @@ describe("a model of the Hub", async () => {
     return error;
   }
 
-  it("comes with the files that an SDXL folder needs, in the layout of the standard cache", async () => {
+  it("download contains the files of an SDXL folder in the layout of the standard cache", async () => {
     const server = await hub();
     const cache = newCache();
     const progress: DownloadProgress[] = [];
@@ -74,7 +74,7 @@ describe("a model of the Hub", async () => {
     assert.ok(progress.every(({ totalBytes }) => totalBytes === total));
   });
 
-  it("needs no network the second time, by its revision or its commit", async () => {
+  it("cached model needs no network, by revision or commit", async () => {
     const server = await hub();
     const cache = newCache();
     const folder = await fetchFrom(server, cache);
@@ -86,7 +86,7 @@ describe("a model of the Hub", async () => {
     }
   });
 
-  it("is taken from the cache as far as it is there: a snapshot that lacks weights is completed", async () => {
+  it("snapshot without its weights is completed from the Hub, reusing cached files", async () => {
     const server = await hub();
     const cache = newCache();
     const folder = await fetchFrom(server, cache);
@@ -107,7 +107,7 @@ describe("a model of the Hub", async () => {
     }
   });
 
-  it("is rejected without network where the cache does not have it", async () => {
+  it("offline download of a model that is not cached is rejected", async () => {
     const server = await hub();
     const error = await failure(fetchFrom(server, newCache(), { offline: true }));
     assert.equal(error.kind, "offline");
@@ -134,7 +134,7 @@ describe("a model of the Hub", async () => {
   const rangesOf = (requests: readonly HubRequest[]): string[] =>
     requests.flatMap(({ host, range }) => (host === "storage" && range !== undefined ? [range] : []));
 
-  it("goes on where a connection was cut", async () => {
+  it("download resumes after a broken connection", async () => {
     const server = await hub({ intercept: cut(4) });
     const folder = await fetchFrom(server, newCache());
     assert.deepEqual(await readFile(join(folder, weights)), await repositoryFile(weights));
@@ -142,7 +142,7 @@ describe("a model of the Hub", async () => {
     assert.ok(rangesOf(server.requests).every((range) => /^bytes=[1-9]\d*-\d+$/.test(range)));
   });
 
-  it("goes on where another start was given up, and does not show what is not whole", async () => {
+  it("download resumes after an interrupted run, and an incomplete snapshot is not visible", async () => {
     const rejecting: { intercept: HubServerOptions["intercept"]; cuts: number } = { intercept: cut(1), cuts: 0 };
     const server = await hub({
       intercept(request, response, body) {
@@ -168,7 +168,7 @@ describe("a model of the Hub", async () => {
     assert.ok((await blobsOf(cache)).every((name) => !name.endsWith(".part")));
   });
 
-  it("begins a file again where a host knows no ranges", async () => {
+  it("download restarts a file when the host does not support ranges", async () => {
     const half = cut(1);
     const server = await hub({
       intercept(request, response, body) {
@@ -190,7 +190,7 @@ describe("a model of the Hub", async () => {
     [weights, "storage"],
     ["unet/config.json", "hub"],
   ] as const) {
-    it(`is rejected when a byte of ${file} is another, and its bytes are thrown away`, async () => {
+    it(`download with a changed byte in ${file} is rejected and its bytes are deleted`, async () => {
       const spoilt = await repositoryFile(file);
       const server = await hub({
         intercept(request, response, body) {
@@ -215,7 +215,7 @@ describe("a model of the Hub", async () => {
     });
   }
 
-  it("shows the token to the Hub alone, whatever the storage host says", async () => {
+  it("token is sent to the Hub only, whatever the storage host answers", async () => {
     const token = "hf_very_secret";
     const server = await hub({ token });
     const progress: string[] = [];
@@ -229,7 +229,7 @@ describe("a model of the Hub", async () => {
     assert.doesNotMatch(progress.join(), /secret/);
   });
 
-  it("does not show the token to a host that a page of the listing leads to", async () => {
+  it("token is not sent to another host named by a listing page", async () => {
     const token = "hf_very_secret";
     const other = await hub();
     const server = await hub({
@@ -278,7 +278,7 @@ describe("a model of the Hub", async () => {
     ["busy", 429, "", undefined, "unreachable", /answers with status 429; try again later/],
   ];
   for (const [what, status, code, token, kind, message] of answers) {
-    it(`that is ${what} is rejected with the remedy`, async () => {
+    it(`model that is ${what} is rejected with the remedy`, async () => {
       const server = await hub({
         intercept(_, response) {
           response.writeHead(status, { "x-error-code": code, "content-type": "application/json" });
@@ -293,7 +293,7 @@ describe("a model of the Hub", async () => {
     });
   }
 
-  it("that is gated only for its files names the file", async () => {
+  it("model with gated files only names the file", async () => {
     const server = await hub({
       intercept({ path }, response) {
         const gated = path.includes("/resolve/");
@@ -307,12 +307,12 @@ describe("a model of the Hub", async () => {
     assert.match(message, /^model acme\/tiny-xl: throughline\.json: it is gated; ask for access at /);
   });
 
-  it("has no revision that the Hub does not know", async () => {
+  it("unknown revision is rejected by name", async () => {
     const error = await failure(fetchFrom(await hub(), newCache(), { model: { ...model, revision: "v9" } }));
     assert.match(error.message, /it has no revision v9; leave @v9 out/);
   });
 
-  it("cannot be had from a Hub that is away, or is none", async () => {
+  it("unreachable or invalid Hub is reported", async () => {
     const server = await hub();
     await server.close();
     const away = await failure(fetchFrom(server, newCache()));
@@ -325,7 +325,7 @@ describe("a model of the Hub", async () => {
     assert.match((await failure(fetchFrom(other, newCache()))).message, /HF_ENDPOINT/);
   });
 
-  it("that has no ONNX form is rejected before anything is fetched", async () => {
+  it("model without an ONNX form is rejected before any download", async () => {
     const folder = join(home, "safetensors");
     await makeSdxlFolder(folder, { leaveOut: ["unet/model.onnx"] });
     await writeFile(join(folder, "unet/diffusion_pytorch_model.safetensors"), Buffer.alloc(50_000));
@@ -339,7 +339,7 @@ describe("a model of the Hub", async () => {
     assert.ok(server.requests.every(({ path }) => path.startsWith("/api/")));
   });
 
-  it("that is larger than the disk is rejected before anything is fetched", async () => {
+  it("model larger than the free disk space is rejected before any download", async () => {
     const server = await hub({ sizes: { "vae_decoder/model.onnx": 1e16, "unet/model.onnx": 1e16 } });
     const error = await failure(fetchFrom(server, newCache()));
     assert.equal(error.kind, "disk");
@@ -347,7 +347,7 @@ describe("a model of the Hub", async () => {
     assert.ok(server.requests.every(({ path }) => path.startsWith("/api/")));
   });
 
-  it("tells of a disk that is full, and of a folder that cannot be written", async () => {
+  it("full disk and read-only cache folder are reported", async () => {
     const server = await hub();
     const whole = newCache();
     const [, hash = ""] = /blobs\/(.*)$/.exec(await readlink(join(await fetchFrom(server, whole), weights))) ?? [];
@@ -364,7 +364,7 @@ describe("a model of the Hub", async () => {
     assert.match((await failure(fetchFrom(server, join(file, "below")))).message, /cannot be written .*; set HF_HOME/);
   });
 
-  it("is fetched once by two who want it at the same time", async () => {
+  it("two concurrent downloads of a model fetch it once", async () => {
     const cache = newCache();
     let finish = () => {};
     let began = () => {};
@@ -403,7 +403,7 @@ describe("a model of the Hub", async () => {
     assert.ok((await blobsOf(cache)).every((name) => !name.endsWith(".part")));
   });
 
-  it("is fetched once, and whole for each, by many who begin in one moment", async () => {
+  it("many downloads that start together fetch the model once, complete for each", async () => {
     const server = await hub();
     const cache = newCache();
     const fetched = await Promise.all(Array.from({ length: 5 }, () => fetchFrom(server, cache)));
@@ -423,7 +423,7 @@ describe("a model of the Hub", async () => {
     "a\\b",
     "a\0b",
   ]) {
-    it(`whose listing names ${JSON.stringify(name)} is rejected before anything is fetched`, async () => {
+    it(`listing with the name ${JSON.stringify(name)} is rejected before any download`, async () => {
       const server = await hub({ names: { [weights]: name } });
       const cache = newCache();
       const error = await failure(fetchFrom(server, cache));
@@ -434,14 +434,14 @@ describe("a model of the Hub", async () => {
     });
   }
 
-  it("writes no file outside its snapshot, whatever it is asked", async () => {
+  it("cache writes no file outside its snapshot", async () => {
     const cache = newCache();
     const outside = createModelCache(cache, model.name).link(hubCommit, "../../../../escaped", "f".repeat(40));
     await assert.rejects(outside, /would lie outside its folder/);
     await assert.rejects(lstat(join(home, "escaped")), { code: "ENOENT" });
   });
 
-  it("whose file is longer than listed is given up at that length, and the connection is ended", async () => {
+  it("file longer than listed is aborted at that length and its connection closed", async () => {
     const sent = (await repositoryFile(weights)).length;
     let ended: Promise<unknown> | undefined;
     const server = await hub({
@@ -480,7 +480,7 @@ describe("a model of the Hub", async () => {
     ],
   ];
   for (const [what, page, message] of endless) {
-    it(`whose listing has ever more ${what} is rejected`, async () => {
+    it(`listing with endless ${what} is rejected`, async () => {
       const server = await hub({
         intercept({ path }, response) {
           if (!path.includes("/tree/")) {
@@ -500,7 +500,7 @@ describe("a model of the Hub", async () => {
     });
   }
 
-  it("is given up with the signal's reason", async () => {
+  it("download is aborted with the signal's reason", async () => {
     const controller = new AbortController();
     const reason = new Error("interrupted");
     const server = await hub({

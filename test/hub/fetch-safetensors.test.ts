@@ -32,7 +32,7 @@ const besides = [
   "README.md",
 ];
 
-describe("a repository with safetensors", () => {
+describe("repository with safetensors", () => {
   async function repository(
     files: readonly string[],
     contents: Readonly<Record<string, string>> = {},
@@ -71,7 +71,7 @@ describe("a repository with safetensors", () => {
     return error;
   }
 
-  it("gives its half-precision safetensors and nothing else, and needs no network the second time", async () => {
+  it("half-precision safetensors are downloaded alone, and need no network the second time", async () => {
     const server = await startHub({
       folder: await repository([...small, ...weights(""), ...weights(".fp16"), ...besides]),
     });
@@ -89,7 +89,7 @@ describe("a repository with safetensors", () => {
     assert.match(error.message, /vae\/config\.json missing in/);
   });
 
-  it("gives the full precision where there is no other, and the shards that an index names", async () => {
+  it("full precision is downloaded when it is the only one, with the shards of an index", async () => {
     const index = "unet/diffusion_pytorch_model.safetensors.index.json";
     const shards = ["unet/part-1.safetensors", "unet/part-2.safetensors"];
     const files = [...small, ...weights("").filter((file) => !file.startsWith("unet")), index, ...shards];
@@ -105,7 +105,7 @@ describe("a repository with safetensors", () => {
     assert.match(error.message, /unet\/part-2\.safetensors missing in/);
   });
 
-  it("whose index leads out of its folder is rejected", async () => {
+  it("index that leads out of its folder is rejected", async () => {
     const index = "unet/diffusion_pytorch_model.safetensors.index.json";
     const files = [...small, ...weights("").filter((file) => !file.startsWith("unet")), index];
     const map = JSON.stringify({ weight_map: { a: "../../../etc/passwd.safetensors" } });
@@ -115,7 +115,7 @@ describe("a repository with safetensors", () => {
     assert.match(error.message, /wants weights outside its folder/);
   });
 
-  it("gives one of its files where the id names it, with a revision or without", async () => {
+  it("single file named in the id is downloaded, with and without a revision", async () => {
     const server = await startHub({ folder: await repository([...besides, "sub folder/x.safetensors"]) });
     const cache = await temporaryFolder();
     for (const id of [
@@ -135,14 +135,14 @@ describe("a repository with safetensors", () => {
     );
   });
 
-  it("of single files alone is rejected with the names that it has", async () => {
+  it("repository of single files is rejected with their names", async () => {
     const server = await startHub({ folder: await repository(["juggernaut.safetensors", "README.md"]) });
     const error = await failure(fetched(server, "acme/tiny-xl", await temporaryFolder()));
     assert.equal(error.kind, "unusable");
     assert.match(error.message, /name one of its checkpoints, as in acme\/tiny-xl:juggernaut\.safetensors/);
   });
 
-  it("cannot be told to write outside the cache by a file's name", () => {
+  it("file name in a model id cannot lead outside the cache", () => {
     for (const id of ["a/b:../c.safetensors", "a/b:/c.safetensors", "a/b:c\\d.safetensors", "a/b:c.onnx", "a/b:"]) {
       assert.equal(parseModelId(id), undefined, id);
     }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { it } from "node:test";
 import { parseModelId } from "../../src/hub/model-id.js";
 
-it("a model's id is owner/name, with a revision or without", () => {
+it("model id is owner/name with an optional revision", () => {
   const sdxl = "stabilityai/stable-diffusion-xl-base-1.0";
   assert.deepEqual(parseModelId(sdxl), { name: sdxl, revision: "main" });
   assert.deepEqual(parseModelId(`${sdxl}@462165984030d82259a11f4367a4eed129e94a7b`), {
@@ -12,7 +12,7 @@ it("a model's id is owner/name, with a revision or without", () => {
   assert.deepEqual(parseModelId("a/b_c@refs/pr/1"), { name: "a/b_c", revision: "refs/pr/1" });
 });
 
-it("anything else is none, above all what would lead out of the cache", () => {
+it("invalid model ids are rejected, above all paths out of the cache", () => {
   const others = [
     "",
     "model",

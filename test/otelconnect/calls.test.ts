@@ -101,7 +101,7 @@ for (const there of wires) {
   const possible = kinds.filter((kind) => there.wire !== "connect" || kind !== "bidiStream");
 
   for (const kind of possible) {
-    test(`${kind} over ${there.wire}: a call that goes well is a CLIENT span and its SERVER child`, async (t) => {
+    test(`${kind} over ${there.wire}: successful call makes a CLIENT span with a SERVER child`, async (t) => {
       const mesh = await pingMesh(
         t,
         echo(() => {}),
@@ -111,7 +111,7 @@ for (const there of wires) {
       assert.equal(await mesh.dump(2), expected(kind, there, there.system === "grpc" ? { status: "OK" } : {}));
     });
 
-    test(`${kind} over ${there.wire}: a failure of the server is an ERROR at both ends`, async (t) => {
+    test(`${kind} over ${there.wire}: server failure is an ERROR at both ends`, async (t) => {
       const fail = () => {
         throw new ConnectError("no worker", Code.Unavailable);
       };
@@ -126,7 +126,7 @@ for (const there of wires) {
       );
     });
 
-    test(`${kind} over ${there.wire}: a mistake of the caller is an ERROR of the client only`, async (t) => {
+    test(`${kind} over ${there.wire}: client error is an ERROR of the client span only`, async (t) => {
       const reject = () => {
         throw new ConnectError("no such thing", Code.NotFound);
       };
@@ -138,7 +138,7 @@ for (const there of wires) {
       assert.equal(await mesh.dump(2), expected(kind, there, { status, clientError, event }));
     });
 
-    test(`${kind} over ${there.wire}: what a handler throws by mistake keeps its text to itself`, async (t) => {
+    test(`${kind} over ${there.wire}: text of an unexpected handler error is not recorded`, async (t) => {
       const slip = () => {
         throw new TypeError("canary");
       };
@@ -152,7 +152,7 @@ for (const there of wires) {
   }
 }
 
-test("the whole dump of one failed call, as it is read", async (t) => {
+test("complete span dump of one failed call", async (t) => {
   const fail = () => {
     throw new ConnectError("plain words", Code.DataLoss);
   };

@@ -72,7 +72,7 @@ async function* oneThenSilence(signal: AbortSignal): AsyncGenerator<Text> {
 }
 
 for (const wire of wires) {
-  test(`a unary call that its client leaves is cancelled at both ends (${wire})`, async (t) => {
+  test(`unary call cancelled by its client is cancelled at both ends (${wire})`, async (t) => {
     const leaving = new AbortController();
     const mesh = await pingMesh(
       t,
@@ -89,7 +89,7 @@ for (const wire of wires) {
     await noMore(mesh, 2);
   });
 
-  test(`a server that answers CANCELLED by itself makes an ERROR of the client's span (${wire})`, async (t) => {
+  test(`server that answers CANCELLED makes an ERROR of the client span (${wire})`, async (t) => {
     const cancel = () => {
       throw new ConnectError("stopped", Code.Canceled);
     };
@@ -115,14 +115,14 @@ for (const wire of wires) {
     assert.equal(await ends(mesh, 2), "client error canceled\nserver unset canceled");
   });
 
-  test(`a unary call whose time runs out is late at both ends (${wire})`, async (t) => {
+  test(`unary call over its deadline is DEADLINE_EXCEEDED at both ends (${wire})`, async (t) => {
     const mesh = await pingMesh(t, { unary: (_request, { signal }) => untilAborted(signal) }, { wire });
     await assert.rejects(mesh.client.unary({}, { timeoutMs: 1_500 }), { code: Code.DeadlineExceeded });
     assert.match(await ends(mesh, 2), late);
     await noMore(mesh, 2);
   });
 
-  test(`a stream that its reader aborts is cancelled at both ends (${wire})`, async (t) => {
+  test(`stream aborted by its reader is cancelled at both ends (${wire})`, async (t) => {
     const mesh = await pingMesh(t, { serverStream: (_request, { signal }) => oneThenSilence(signal) }, { wire });
     const leaving = new AbortController();
     const read = async () => {
@@ -135,7 +135,7 @@ for (const wire of wires) {
     await noMore(mesh, 2);
   });
 
-  test(`a stream whose time runs out is late at the client, with its exception (${wire})`, async (t) => {
+  test(`stream over its deadline is DEADLINE_EXCEEDED at the client, with its exception (${wire})`, async (t) => {
     const mesh = await pingMesh(t, { serverStream: (_request, { signal }) => oneThenSilence(signal) }, { wire });
     const read = async () => {
       for await (const _message of mesh.client.serverStream({}, { timeoutMs: 1_500 })) {
@@ -151,7 +151,7 @@ for (const wire of wires) {
     await noMore(mesh, 2);
   });
 
-  test(`a reader that breaks off and aborts later ends the client's span then (${wire})`, async (t) => {
+  test(`reader that breaks off and aborts later ends the client span at the abort (${wire})`, async (t) => {
     const mesh = await pingMesh(t, { serverStream: (_request, { signal }) => oneThenSilence(signal) }, { wire });
     const leaving = new AbortController();
     for await (const _message of mesh.client.serverStream({}, { signal: leaving.signal })) {
@@ -165,7 +165,7 @@ for (const wire of wires) {
     await noMore(mesh, seen);
   });
 
-  test(`a writer that never finishes ends with the answer (${wire})`, async (t) => {
+  test(`request stream that never ends is closed with the response (${wire})`, async (t) => {
     const mesh = await pingMesh(
       t,
       {
@@ -186,7 +186,7 @@ for (const wire of wires) {
     await noMore(mesh, 2);
   });
 
-  test(`a writer that fails ends the call (${wire})`, async (t) => {
+  test(`request stream that fails ends the call (${wire})`, async (t) => {
     const mesh = await pingMesh(
       t,
       {
@@ -209,7 +209,7 @@ for (const wire of wires) {
     await noMore(mesh, 2);
   });
 
-  test(`a server that answers while the writer waits for it, and the other way round (${wire})`, async (t) => {
+  test(`bidirectional stream with alternating messages ends OK at both ends (${wire})`, async (t) => {
     const mesh = await pingMesh(
       t,
       {
@@ -241,7 +241,7 @@ for (const wire of wires) {
 }
 
 for (const wire of wires) {
-  test(`a stream that its reader forgets ends when it is collected as garbage (${wire})`, async (t) => {
+  test(`abandoned stream ends when it is garbage-collected (${wire})`, async (t) => {
     const mesh = await pingMesh(t, { serverStream: (_request, { signal }) => oneThenSilence(signal) }, { wire });
     const readOne = async () => {
       for await (const _message of mesh.client.serverStream({})) {
@@ -257,7 +257,7 @@ for (const wire of wires) {
   });
 }
 
-test("a stream that is read slowly is not taken for a forgotten one", async (t) => {
+test("slowly read stream is not treated as abandoned", async (t) => {
   const mesh = await pingMesh(t, {
     async *serverStream() {
       for (let i = 0; i < 4; i++) {
@@ -280,13 +280,13 @@ const throwing: Interceptor = () => () => {
   throw new ConnectError("rejected on the way", Code.PermissionDenied);
 };
 
-test("a call rejected by a later interceptor of the server is a span at both ends", async (t) => {
+test("call rejected by a later server interceptor has a span at both ends", async (t) => {
   const mesh = await pingMesh(t, { unary: () => ({}) }, { serverInterceptors: [throwing] });
   await assert.rejects(mesh.client.unary({}), { code: Code.PermissionDenied });
   assert.equal(await ends(mesh, 2), "client error permission_denied\nserver unset permission_denied");
 });
 
-test("a call rejected by a later interceptor of the client is a CLIENT span alone", async (t) => {
+test("call rejected by a later client interceptor has a CLIENT span only", async (t) => {
   const mesh = await pingMesh(t, { unary: () => ({}) }, { clientInterceptors: [throwing] });
   await assert.rejects(mesh.client.unary({}), { code: Code.PermissionDenied });
   assert.equal(
@@ -303,7 +303,7 @@ test("a call rejected by a later interceptor of the client is a CLIENT span alon
   );
 });
 
-test("a foreign error of a later interceptor is what Connect makes of it", async (t) => {
+test("unexpected error of a later interceptor has the code that Connect gives it", async (t) => {
   const slip: Interceptor = () => () => {
     throw new RangeError("canary");
   };
@@ -312,7 +312,7 @@ test("a foreign error of a later interceptor is what Connect makes of it", async
   assert.equal(await ends(mesh, 1), "client error unknown");
 });
 
-test("a server that is not there makes a CLIENT span without the network's words", async (t) => {
+test("unreachable server makes a CLIENT span without the network's error text", async (t) => {
   const { tracer, collector } = testTelemetry(t, "caller");
   // Nothing listens on the port of a server that has closed.
   const server = createServer().listen(0, "127.0.0.1");

@@ -19,7 +19,7 @@ function metadata(): grpc.Metadata {
   return headers;
 }
 
-test("a client of grpc-js sends its trace, and a server that trusts goes on with it, in each kind of call", async (t) => {
+test("grpc-js client sends its trace, and a trusting server continues it in each kind of call", async (t) => {
   const mesh = await pingMesh(
     t,
     {
@@ -69,7 +69,7 @@ test("a client of grpc-js sends its trace, and a server that trusts goes on with
   );
 });
 
-test("a server of grpc-js gets the client's trace as a W3C header", async (t) => {
+test("grpc-js server receives the client's trace as a W3C header", async (t) => {
   const server = new grpc.Server();
   t.after(() => server.forceShutdown());
   let traceparent: unknown;

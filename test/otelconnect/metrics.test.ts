@@ -38,7 +38,7 @@ function testMetrics(t: TestContext) {
   };
 }
 
-test("every call is measured once at each end, by method and code", async (t) => {
+test("each call is measured once at each end, by method and code", async (t) => {
   const seen = testMetrics(t);
   const { meterProvider } = seen;
   let code: Code | undefined;
@@ -81,7 +81,7 @@ test("every call is measured once at each end, by method and code", async (t) =>
   ]);
 });
 
-test("the metric has the buckets of the conventions, in seconds, under the module's name", async (t) => {
+test("metric has the convention's buckets in seconds and the module's scope", async (t) => {
   const seen = testMetrics(t);
   const mesh = await pingMesh(t, { unary: () => ({}) }, { server: { meterProvider: seen.meterProvider } });
   await mesh.client.unary({});
@@ -100,7 +100,7 @@ test("the metric has the buckets of the conventions, in seconds, under the modul
   assert.ok(Math.abs(value.sum - spanSeconds) < 1, `${value.sum} s measured, ${spanSeconds} s on the span`);
 });
 
-test("calls are measured without tracing, unsampled ones too, and the filters count", async (t) => {
+test("calls are measured without tracing and sampling, and filters apply", async (t) => {
   const seen = testMetrics(t);
   const mesh = await pingMesh(
     t,
@@ -127,7 +127,7 @@ test("calls are measured without tracing, unsampled ones too, and the filters co
   assert.deepEqual(await seen.lines(), ["rpc.server.call.duration s 1 rpc.method=test.v1.PingService/ServerStream"]);
 });
 
-test("calls that are only measured keep the context, the headers and the links as they are", async (t) => {
+test("calls with metrics only keep context, headers and links unchanged", async (t) => {
   const seen = testMetrics(t);
   const { meterProvider } = seen;
   const { tracer } = testTelemetry(t, "caller");

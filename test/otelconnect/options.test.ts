@@ -7,7 +7,7 @@ import { text } from "../support/dump-spans.js";
 import { testTelemetry } from "../support/telemetry.js";
 import { pingMesh } from "./ping-mesh.js";
 
-test("a call that is filtered out passes untouched: no span, no header", async (t) => {
+test("filtered call is unchanged: no span and no header", async (t) => {
   let traceparent: string | null = "";
   const mesh = await pingMesh(
     t,
@@ -33,7 +33,7 @@ test("a call that is filtered out passes untouched: no span, no header", async (
   assert.equal(mesh.collector.spans().length, 2);
 });
 
-test("name, system, attributes, headers, trailers and the last word on the span", async (t) => {
+test("name, system, attributes, headers, trailers and the final hook apply to the span", async (t) => {
   const mesh = await pingMesh(
     t,
     {
@@ -75,7 +75,7 @@ test("name, system, attributes, headers, trailers and the last word on the span"
   );
 });
 
-test("headers and trailers of a failed call stand on the client's span too", async (t) => {
+test("headers and trailers of a failed call are recorded on the client span", async (t) => {
   const mesh = await pingMesh(
     t,
     {
@@ -104,7 +104,7 @@ test("headers and trailers of a failed call stand on the client's span too", asy
   assert.match(await mesh.dump(1), /rpc.response.header.x-model=\["emoji"\]\n {4}rpc.response.trailer.x-cost=\["3"\]/);
 });
 
-test("each message is an event with its size, where that is wanted", async (t) => {
+test("each message is an event with its size when enabled", async (t) => {
   const messageEvents = { messageEvents: true, attributeFilter: () => false };
   const mesh = await pingMesh(
     t,
@@ -155,7 +155,7 @@ test("each message is an event with its size, where that is wanted", async (t) =
   );
 });
 
-test("a server that knows its network's peer says it", async (t) => {
+test("network peer known to the server is recorded", async (t) => {
   const knows: Interceptor = (next) => (request) => {
     request.contextValues.set(networkPeer, { address: "10.0.0.7", port: 40_000 });
     return next(request);
@@ -175,7 +175,7 @@ test("a server that knows its network's peer says it", async (t) => {
   assert.deepEqual([address, port], ["10.0.0.7", 40_000]);
 });
 
-test("with nobody to tell, the very request goes on, and the very answer comes back", async (t) => {
+test("without tracer and meter, request and response objects pass unchanged", async (t) => {
   const off = { tracer: new ProxyTracerProvider().getTracer("none"), meter: createNoopMeter() };
   const seen: unknown[] = [];
   const look: Interceptor = (next) => async (request) => {

@@ -27,7 +27,7 @@ const policies: readonly {
 ];
 
 for (const { remoteParent, parent, links, passedOn } of policies) {
-  test(`what a caller's headers mean: ${remoteParent ?? "by default"}`, async (t) => {
+  test(`caller's trace headers, remoteParent ${remoteParent ?? "by default"}`, async (t) => {
     let seen: unknown;
     const mesh = await pingMesh(
       t,
@@ -52,7 +52,7 @@ for (const { remoteParent, parent, links, passedOn } of policies) {
   });
 }
 
-test("headers that say nothing sensible make a root", async (t) => {
+test("invalid trace headers make a root span", async (t) => {
   for (const traceparent of [
     "",
     "00-zz",
@@ -72,7 +72,7 @@ test("headers that say nothing sensible make a root", async (t) => {
   }
 });
 
-test("a propagator that throws fails no call", async (t) => {
+test("propagator that throws fails no call", async (t) => {
   const propagator = {
     fields: () => [],
     inject: () => {},
@@ -85,7 +85,7 @@ test("a propagator that throws fails no call", async (t) => {
   assert.equal(mesh.collector.spans().find(({ kind }) => kind === "SERVER")?.parentSpanId, "");
 });
 
-test("an active span is the parent, unless the server is told not to nest", async (t) => {
+test("active span is the parent unless nesting is off", async (t) => {
   for (const nestInActiveSpan of [true, false]) {
     const mesh = await pingMesh(
       t,
@@ -100,7 +100,7 @@ test("an active span is the parent, unless the server is told not to nest", asyn
   }
 });
 
-test("a second interceptor of another kind nests in the first, and the handler sees the inner span", async (t) => {
+test("second interceptor of another kind nests in the first, and the handler has the inner span", async (t) => {
   const inner = testTelemetry(t, "inner");
   let seen = "";
   const mesh = await pingMesh(
@@ -125,7 +125,7 @@ test("a second interceptor of another kind nests in the first, and the handler s
   assert.equal(seen, outer?.traceId);
 });
 
-test("one interceptor that stands twice in a chain makes one span", async (t) => {
+test("interceptor used twice in a chain makes one span", async (t) => {
   const { tracer, collector } = testTelemetry(t, "callee");
   const twice = createServerInterceptor({ tracer });
   const between: Interceptor = (next) => async (request) => next({ ...request });
@@ -148,7 +148,7 @@ test("one interceptor that stands twice in a chain makes one span", async (t) =>
   );
 });
 
-test("an interceptor that retries makes a span per attempt where it stands before, and one where it stands behind", async (t) => {
+test("retrying interceptor makes a span per attempt when placed before, and one when placed after", async (t) => {
   const retry: Interceptor = (next) => async (request) => {
     try {
       return await next(request);
@@ -175,7 +175,7 @@ test("an interceptor that retries makes a span per attempt where it stands befor
   assert.deepEqual(kinds, ["SERVER ERROR", "SERVER UNSET", "CLIENT UNSET"]);
 });
 
-test("a client's parent is the active span, or what the call says", async (t) => {
+test("client's parent is the active span or the call's own", async (t) => {
   const mesh = await pingMesh(t, { unary: () => ({}) }, { server: { filter: () => false } });
   const { tracer } = testTelemetry(t, "page");
   const active = tracer.startSpan("active", {}, ROOT_CONTEXT);
@@ -193,7 +193,7 @@ test("a client's parent is the active span, or what the call says", async (t) =>
   );
 });
 
-test("the call's span is active in a handler's generator and in the generator that writes, at every step", async (t) => {
+test("call span is active in the handler's generator and in the request generator at every step", async (t) => {
   const mesh = await pingMesh(
     t,
     {
@@ -225,7 +225,7 @@ test("the call's span is active in a handler's generator and in the generator th
   assert.deepEqual(seen, [line, line, line, `end ${server}`]);
 });
 
-test("a parent of the request's own, where the server knows one, comes before all others", async (t) => {
+test("parent in the request's own context has priority", async (t) => {
   const parent = trace.setSpanContext(ROOT_CONTEXT, { traceId: "a".repeat(32), spanId: "b".repeat(16), traceFlags: 1 });
   const mesh = await pingMesh(
     t,

@@ -34,14 +34,14 @@ function memoryStore(...first: HistoryEntry[]): HistoryStore & { readonly kept: 
 
 const ids = (entries: readonly HistoryEntry[]) => entries.map(({ id }) => id);
 
-test("the newest comes first, from the store too", async () => {
+test("history is sorted newest first, also from the store", async () => {
   const history = await openHistory({ store: memoryStore(entry(1), entry(3), entry(2)) });
   assert.deepEqual(ids(history.entries.value), ["3", "2", "1"]);
   await history.add(entry(4));
   assert.deepEqual(ids(history.entries.value), ["4", "3", "2", "1"]);
 });
 
-test("the oldest go where there are too many, from the store too", async () => {
+test("history drops the oldest entries over its number limit, also in the store", async () => {
   const store = memoryStore(entry(1), entry(2));
   const history = await openHistory({ store, bounds: { maxEntries: 2, maxBytes: 1000 } });
   await history.add(entry(3));
@@ -49,7 +49,7 @@ test("the oldest go where there are too many, from the store too", async () => {
   assert.deepEqual([...store.kept.keys()], ["2", "3"]);
 });
 
-test("the oldest go where they are too large together, but never the newest", async () => {
+test("history drops the oldest entries over its byte limit, and never the newest", async () => {
   const history = await openHistory({ store: memoryStore(), bounds: { maxEntries: 10, maxBytes: 25 } });
   await history.add(entry(1, 10));
   await history.add(entry(2, 10));
@@ -59,14 +59,14 @@ test("the oldest go where they are too large together, but never the newest", as
   assert.deepEqual(ids(history.entries.value), ["4"]);
 });
 
-test("clearing leaves nothing", async () => {
+test("clear empties history and store", async () => {
   const store = memoryStore(entry(1), entry(2));
   const history = await openHistory({ store });
   await history.clear();
   assert.deepEqual([history.entries.value.length, store.kept.size], [0, 0]);
 });
 
-test("a browser that keeps nothing has a history all the same", async () => {
+test("history works in a browser without storage", async () => {
   const reject = () => Promise.reject(new Error("not in a private window"));
   const history = await openHistory({ store: { load: reject, save: reject, remove: reject } });
   await history.add(entry(1));

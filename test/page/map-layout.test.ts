@@ -9,7 +9,7 @@ const lay = (names: string[], edges: string[], direction: MapDirection = "across
   layOutMap(names, calls(...edges), direction, sizes);
 const at = (layout: ReturnType<typeof lay>, name: string) => layout.nodes.find((node) => node.name === name);
 
-test("a caller stands before the app that it calls", () => {
+test("caller is placed before the app that it calls", () => {
   const layout = lay(["pipeline", "worker"], ["pipeline>worker"]);
   assert.deepEqual(at(layout, "pipeline"), { name: "pipeline", x: 0, y: 0 });
   assert.deepEqual(at(layout, "worker"), { name: "worker", x: 160, y: 0 });
@@ -18,13 +18,13 @@ test("a caller stands before the app that it calls", () => {
   assert.deepEqual([layout.edges[0]?.labelX, layout.edges[0]?.labelY], [130, 20]);
 });
 
-test("the same map reads downwards too", () => {
+test("graph can be laid out downwards", () => {
   const layout = lay(["pipeline", "worker"], ["pipeline>worker"], "down");
   assert.deepEqual(at(layout, "worker"), { name: "worker", x: 0, y: 100 });
   assert.deepEqual([layout.width, layout.height], [100, 140]);
 });
 
-test("an app stands after the last of its callers", () => {
+test("app is placed after the last of its callers", () => {
   const layout = lay(["a", "b", "c"], ["a>b", "b>c", "a>c"]);
   assert.deepEqual(
     ["a", "b", "c"].map((name) => at(layout, name)?.x),
@@ -32,7 +32,7 @@ test("an app stands after the last of its callers", () => {
   );
 });
 
-test("a layer is centred, and ordered as its callers are", () => {
+test("layer is centered and ordered by its callers", () => {
   const layout = lay(["top", "left", "right", "x", "y"], ["top>left", "top>right", "left>y", "right>x"]);
   const ys = (name: string) => at(layout, name)?.y ?? -1;
   assert.equal(ys("top"), 30);
@@ -40,7 +40,7 @@ test("a layer is centred, and ordered as its callers are", () => {
   assert.ok(ys("y") < ys("x"), "the callee of the upper one stands above");
 });
 
-test("circles, an app's calls of itself and calls of unknown apps do no harm", () => {
+test("layout handles cycles, self calls and calls of unknown apps", () => {
   const layout = lay(["a", "b", "c"], ["a>b", "b>a", "c>c", "a>away"]);
   assert.equal(layout.nodes.length, 3);
   assert.deepEqual(
@@ -50,7 +50,7 @@ test("circles, an app's calls of itself and calls of unknown apps do no harm", (
   assert.notEqual(layout.edges[0]?.path, layout.edges[1]?.path);
 });
 
-test("no two of eight apps lie on each other, and all lie inside", () => {
+test("eight apps do not overlap and are within the layout", () => {
   const names = [..."abcdefgh"];
   for (const direction of ["across", "down"] as const) {
     const layout = lay(names, ["a>b", "a>c", "a>d", "b>e", "c>e", "d>f", "e>g", "f>g", "g>b"], direction);
@@ -62,6 +62,6 @@ test("no two of eight apps lie on each other, and all lie inside", () => {
   }
 });
 
-test("no apps, no map", () => {
+test("layout without apps is empty", () => {
   assert.deepEqual(lay([], []), { nodes: [], edges: [], width: 0, height: 0 });
 });

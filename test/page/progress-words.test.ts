@@ -23,14 +23,14 @@ const at = (stage: Stage, step = 0, totalSteps = 0): Running => ({
   totalSteps,
 });
 
-test("a request that waits says where it stands and for how long, as far as that is known", () => {
+test("waiting request shows its position and the estimated wait when known", () => {
   assert.equal(phaseLabel(queued(2, 0)), "Waiting: 2 before you");
   assert.equal(phaseLabel(queued(0, 0)), "Waiting: next in line");
   assert.equal(progressDetail(queued(2, 0), undefined), "");
   assert.equal(progressDetail(queued(2, 3400), undefined), "begins in about 3 s");
 });
 
-test("a generation says its step and the time that is left", () => {
+test("generation shows its step and the remaining time", () => {
   assert.equal(phaseLabel(at(Stage.DENOISING, 5, 20)), "Generation");
   assert.equal(progressDetail(at(Stage.DENOISING, 5, 20), undefined), "step 5 of 20");
   assert.equal(progressDetail(at(Stage.DENOISING, 5, 20), 2600), "step 5 of 20, about 3 s left");
@@ -38,7 +38,7 @@ test("a generation says its step and the time that is left", () => {
   assert.equal(phaseLabel(at(99 as Stage)), "Working", "a stage of a newer service");
 });
 
-test("a screen reader hears three things of a generation on its way", () => {
+test("screen reader announces three phases of a generation", () => {
   const heard = [
     sent,
     queued(1, 0),

@@ -3,7 +3,7 @@ import test from "node:test";
 import { Delivery, Scheduler } from "../../src/contracts/contracts.js";
 import { checkForm, emptyForm, fieldFor, numberRules, requestOf } from "../../src/page/request/request-form.js";
 
-test("an empty field is left to the model, and the image comes inside the answer", () => {
+test("empty field is omitted, and the image is delivered in the response", () => {
   assert.deepEqual(requestOf({ ...emptyForm, prompt: "a red heart" }), {
     prompt: "a red heart",
     workerApp: "",
@@ -11,7 +11,7 @@ test("an empty field is left to the model, and the image comes inside the answer
   });
 });
 
-test("what is said is sent, 0 too", () => {
+test("filled fields are sent, including 0", () => {
   const form = {
     prompt: "a red heart",
     negativePrompt: "blue",
@@ -40,7 +40,7 @@ test("what is said is sent, 0 too", () => {
   });
 });
 
-test("each field that the contract would reject is named, with what it takes", () => {
+test("each field that the contract would reject is marked with its limits", () => {
   const wrong = checkForm({
     ...emptyForm,
     prompt: " ",
@@ -62,16 +62,16 @@ test("each field that the contract would reject is named, with what it takes", (
   });
 });
 
-test("a form at the limits can be sent", () => {
+test("form at the limits is valid", () => {
   const form = { ...emptyForm, prompt: "😀".repeat(2000), width: "64", height: "2048", steps: "150", guidance: "7.5" };
   assert.equal(checkForm({ ...form, seed: String(numberRules.seed.max) }).size, 0);
 });
 
-test("what is no number is rejected", () => {
+test("text that is no number is rejected", () => {
   assert.deepEqual([...checkForm({ ...emptyForm, prompt: "x", steps: "many", seed: "NaN" }).keys()], ["steps", "seed"]);
 });
 
-test("a path of the contract leads to its field", () => {
+test("field path of the contract maps to its form field", () => {
   assert.equal(fieldFor("request.options.num_inference_steps"), "steps");
   assert.equal(fieldFor("options.width"), "width");
   assert.equal(fieldFor("prompt"), "prompt");

@@ -58,11 +58,11 @@ const optionOf = {
 
 for (const name of ["width", "height", "steps", "guidance", "seed"] as const) {
   const rule = ruleOf(optionOf[name]);
-  test(`the form takes of ${name} what the contract takes`, () => assert.deepEqual(numberRules[name], rule));
-  test(`--${name} takes what the contract takes`, () => assertTakes(name, rule));
+  test(`form field ${name} has the contract's limits`, () => assert.deepEqual(numberRules[name], rule));
+  test(`--${name} has the contract's limits`, () => assertTakes(name, rule));
 }
 
-test("--preview-interval takes what the contract takes; its 0 is said by leaving the flag away", () =>
+test("--preview-interval has the contract's limits except 0, which is its absence", () =>
   assertTakes("previewInterval", { ...ruleOf("previewInterval"), min: 1 }));
 
 /** Whether the command line accepts a value of a flag. */
@@ -83,19 +83,19 @@ function assertTakes(name: keyof typeof optionOf | "previewInterval", { min, max
   assert.deepEqual(wrong.filter(takes), []);
 }
 
-test("the form and --scheduler know each scheduler of the contract", () => {
+test("form and --scheduler offer every scheduler of the contract", () => {
   const known = SchedulerSchema.values.filter(({ number }) => number !== 0).map(({ number }) => number);
   assert.deepEqual(Array.from(schedulers.values(), ({ value }) => value).sort(), known.sort());
   const takes = (word: string) => acceptsFlag("scheduler", word);
   assert.deepEqual([...schedulers.keys()].filter(takes), [...schedulers.keys()]);
 });
 
-test("prompts of the form are as long as the contract takes", () => {
+test("form's prompt length is the contract's", () => {
   assert.equal(maxPromptLength, longest(GenerateRequestSchema, "prompt"));
   assert.equal(maxPromptLength, longest(GenerationOptionsSchema, "negativePrompt"));
 });
 
-test("a prompt that cleaning makes longer is held to the same length", async (t) => {
+test("prompt that grows when cleaned has the same length limit", async (t) => {
   const most = longest(GenerateRequestSchema, "prompt");
   // NFC writes U+0958 as two code points.
   const doubled = "\u0958".repeat(most / 2);

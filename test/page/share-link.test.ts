@@ -14,22 +14,22 @@ const form = {
   scheduler: "ddim",
 };
 
-test("a link gives back the form that it was made from", () => {
+test("share link restores its form", () => {
   assert.deepEqual(formFromFragment(shareFragment(form)), form);
   assert.deepEqual(formFromFragment(new URL(`http://127.0.0.1/${shareFragment(form)}`).hash), form);
 });
 
-test("what the model decides does not stand in a link", () => {
+test("share link omits default values", () => {
   assert.equal(shareFragment({ ...emptyForm, prompt: "a red heart", seed: "7" }), "#prompt=a+red+heart&seed=7");
 });
 
-test("a fragment that asks for nothing is none", () => {
+test("fragment without form fields is ignored", () => {
   assert.equal(formFromFragment(""), undefined);
   assert.equal(formFromFragment("#image"), undefined);
   assert.equal(formFromFragment("#constructor=1&__proto__=2"), undefined);
 });
 
-test("long values are cut by code points", () => {
+test("long values in a share link are cut by code points", () => {
   const read = formFromFragment(`#prompt=${"😀".repeat(3000)}&steps=${"9".repeat(1000)}`);
   assert.equal([...(read?.prompt ?? "")].length, 2000);
   assert.equal(read?.steps.length, 128);

@@ -43,7 +43,7 @@ function when<T>(signal: ReadonlySignal<T>, fits: (value: T) => boolean): Promis
   });
 }
 
-test("an image is told as it forms, and is kept with its seed and its trace", async () => {
+test("studio shows an image's progress and keeps it with its seed and trace", async () => {
   const studio = await studioOver((router) => {
     router.service(ImagePipelineService, {
       async *generateStream(_, { responseHeader }) {
@@ -128,7 +128,7 @@ test("cancel ends the service's call", async () => {
   assert.equal(studio.generation.state.value.kind, "cancelled");
 });
 
-test("a collector that is away is not told as a lost service", async () => {
+test("collector outage is not shown as a lost service", async () => {
   const studio = await studioOver((router) => {
     router.service(StudioService, {
       getStudio: () => ({ hasTraces: true }),
@@ -144,7 +144,7 @@ test("a collector that is away is not told as a lost service", async () => {
   studio.connection.stop();
 });
 
-test("a request that failed because the service was away is forgotten when it is back, and can be dismissed", async () => {
+test("error for a lost service is cleared when it is back, and can be dismissed", async () => {
   let away = true;
   const studio = await studioOver((router) => {
     router.service(ImagePipelineService, {
@@ -179,7 +179,7 @@ test("a request that failed because the service was away is forgotten when it is
   studio.connection.stop();
 });
 
-test("a service that ends a request without an image is a trouble that is told", async () => {
+test("request that ends without an image is shown as an error", async () => {
   const studio = await studioOver((router) => {
     router.service(ImagePipelineService, {
       async *generateStream() {
@@ -195,7 +195,7 @@ test("a service that ends a request without an image is a trouble that is told",
   assert.notEqual(state.trouble.advice, "");
 });
 
-test("a form that the contract would reject is not sent, and its words go when it is mended", async () => {
+test("invalid form is not sent, and its errors disappear when corrected", async () => {
   const studio = await studioOver(() => {});
   studio.edit("width", "100");
   studio.generate();
@@ -231,7 +231,7 @@ test("again keeps the seed of an image, vary does not, and lock keeps it for the
   assert.deepEqual(seeds, [undefined, 99, undefined]);
 });
 
-test("the newest traces are listed with each updates of the map", async () => {
+test("trace list is reloaded with each graph update", async () => {
   const limits: (number | undefined)[] = [];
   let changeMap = () => {};
   const mapChanged = new Promise<void>((resolve) => {
@@ -264,7 +264,7 @@ test("the newest traces are listed with each updates of the map", async () => {
   studio.connection.stop();
 });
 
-test("a chosen span stays chosen while its trace grows, and not beside another trace", async () => {
+test("selected span stays selected while its trace grows, and not in another trace", async () => {
   let grow = () => {};
   const grown = new Promise<void>((resolve) => {
     grow = resolve;
@@ -297,7 +297,7 @@ test("a chosen span stays chosen while its trace grows, and not beside another t
   studio.connection.stop();
 });
 
-test("a connection that is lost comes back, at once where a person asks for it", async () => {
+test("lost connection is retried, and at once on request", async () => {
   let down = true;
   const studio = await studioOver((router) => {
     router.service(StudioService, {
@@ -318,7 +318,7 @@ test("a connection that is lost comes back, at once where a person asks for it",
   studio.connection.stop();
 });
 
-test("a service that wants a key is asked again when there is one", async () => {
+test("service that requires a key is called again when one is set", async () => {
   let keyed = false;
   const check = () => {
     if (!keyed) {

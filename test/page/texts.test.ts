@@ -17,7 +17,7 @@ import {
   valueText,
 } from "../../src/page/shell/format.js";
 
-test("durations have three digits, guesses and ages are whole", () => {
+test("durations have three digits, and estimates and ages are whole numbers", () => {
   assert.deepEqual([0.4142, 41.42, 414.2, 1534, 75_000, 125_000].map(formatDuration), [
     "0.41 ms",
     "41.4 ms",
@@ -38,20 +38,20 @@ test("durations have three digits, guesses and ages are whole", () => {
   ]);
 });
 
-test("a file name says the prompt and the seed, and is never a path", () => {
+test("image file name contains the prompt and seed and is no path", () => {
   assert.equal(imageFileName("A red heart, 3D!", 7, "image/png"), "a-red-heart-3d-seed-7.png");
   assert.equal(imageFileName("../../etc/passwd", 0, "image/webp"), "etc-passwd-seed-0.webp");
   assert.equal(imageFileName("😀", 1, "image/jpeg"), "image-cb31c4b8-seed-1.jpg");
   assert.equal(imageFileName("word ".repeat(400), 1, "image/png").length <= 60 + "-seed-1.png".length, true);
 });
 
-test("a data URI gives its bytes, another URL none", () => {
+test("data URI is decoded, and another URL is not", () => {
   const read = bytesOfDataUri("data:image/png;base64,AAH/");
   assert.deepEqual([read?.contentType, ...(read?.bytes ?? [])], ["image/png", 0, 1, 255]);
   assert.equal(bytesOfDataUri("http://127.0.0.1/images/a.png"), undefined);
 });
 
-test("pauses between tries grow to fifteen seconds, a fifth more or less", () => {
+test("backoff grows to fifteen seconds with 20 % jitter", () => {
   assert.deepEqual(
     [1, 2, 3, 20].map((failures) => backOffMs(failures, 0.5)),
     [1000, 1600, 2560, 15_000],
@@ -59,7 +59,7 @@ test("pauses between tries grow to fifteen seconds, a fifth more or less", () =>
   assert.deepEqual([backOffMs(1, 0), backOffMs(1, 1)], [800, 1200]);
 });
 
-test("a service has its colour wherever it is drawn", () => {
+test("service has the same color everywhere", () => {
   assert.deepEqual(["image-pipeline", "text-to-image-worker"].map(serviceColour), [0, 1]);
   for (const name of ["upscaler", "", "captioner", "ünïcode"]) {
     const colour = serviceColour(name);
@@ -69,7 +69,7 @@ test("a service has its colour wherever it is drawn", () => {
   assert.notEqual(serviceColour("upscaler"), serviceColour("captioner"));
 });
 
-test("attributes are text, whatever they hold", () => {
+test("attribute values of every type become text", () => {
   const text = (value: Parameters<typeof create<typeof ValueSchema>>[1]) => valueText(create(ValueSchema, value));
   assert.equal(text({ kind: { case: "numberValue", value: 0 } }), "0");
   assert.equal(text({ kind: { case: "boolValue", value: false } }), "false");
@@ -79,7 +79,7 @@ test("attributes are text, whatever they hold", () => {
   assert.equal(text({}), "");
 });
 
-test("the trace of a request is read from its header", () => {
+test("trace id is read from the response header", () => {
   const id = "4e59a70947e16460dd0641a9b92f3047";
   assert.equal(traceIdOf(`00-${id}-00f067aa0ba902b7-01`), id);
   assert.equal(traceIdOf(`00-${"0".repeat(32)}-00f067aa0ba902b7-01`), undefined);
@@ -87,7 +87,7 @@ test("the trace of a request is read from its header", () => {
   assert.equal(traceIdOf(null), undefined);
 });
 
-test("figures in words leave out what is none", () => {
+test("statistics text omits zero values", () => {
   const figures = { count: 4, errorCount: 0, perMinute: 0.8, medianMs: 1200, p95Ms: 1600, running: 0 };
   const told = (more: object) => figuresText(create(CallFiguresSchema, { ...figures, ...more }));
   assert.deepEqual(told({}), { rate: "0.8 per min", latency: "1.20 s, p95 1.60 s", errors: "", running: "" });

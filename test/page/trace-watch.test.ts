@@ -71,28 +71,28 @@ async function* whole(): Updates {
   yield { spans: [{ traceId, spanId: "c" }] };
 }
 
-test("spans stay while the watching begins anew, until there is updates", async (t) => {
+test("trace watch keeps spans while it reconnects, until an update arrives", async (t) => {
   const { watch } = watchOver(t, [lost, away, whole]);
   assert.deepEqual(await shownBy(watch), [" …", "a,b …", "a …", "a,c …", "a,c"]);
 });
 
-test("spans stay where the collector that came back knows nothing of them", async (t) => {
+test("trace watch keeps spans that a restarted collector does not have", async (t) => {
   const { watch } = watchOver(t, [lost, async function* (): Updates {}]);
   assert.deepEqual(await shownBy(watch), [" …", "a,b …", "a,b"]);
 });
 
-test("five failures in a row end the watching", async (t) => {
+test("trace watch ends after five consecutive failures", async (t) => {
   const { watch, calls } = watchOver(t, [away, away, away, away, away]);
   assert.deepEqual(await shownBy(watch), [" …", ""]);
   assert.equal(calls(), 5);
 });
 
-test("updates between failures begins their count anew", async (t) => {
+test("trace watch counts failures from the last update", async (t) => {
   const { watch } = watchOver(t, [away, away, away, away, lost, away, away, away, whole]);
   assert.deepEqual(await shownBy(watch), [" …", "a,b …", "a …", "a,c …", "a,c"]);
 });
 
-test("a key that is not taken ends the watching at once", async (t) => {
+test("trace watch ends at once for a rejected key", async (t) => {
   const rejected = () => {
     throw new ConnectError("no key", Code.Unauthenticated);
   };
@@ -101,7 +101,7 @@ test("a key that is not taken ends the watching at once", async (t) => {
   assert.equal(calls(), 1);
 });
 
-test("the services' clock may be ahead by a minute; a span that says more is not believed", async (t) => {
+test("trace watch follows a service clock up to a minute ahead and ignores larger offsets", async (t) => {
   const ends = (...endsMs: readonly bigint[]): (() => Updates) =>
     async function* () {
       yield { spans: endsMs.map((ms) => ({ traceId, spanId: String(ms), endUnixNano: ms * 1_000_000n })) };
@@ -111,7 +111,7 @@ test("the services' clock may be ahead by a minute; a span that says more is not
   assert.equal(watch.aheadMs.value, 250);
 });
 
-test("a trace without updates from the service does not grow on, and does not claim to run", () => {
+test("trace without updates from the service is not shown as running", () => {
   const ended = create(SpanSchema, { spanId: "a", endUnixNano: 2n });
   const open = create(SpanSchema, { spanId: "b" });
   const grows = (watching: boolean, isLive: boolean) => isGrowing({ traceId, spans: [ended, open], watching }, isLive);

@@ -5,7 +5,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { RetryInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
 import { userErrorOf } from "../../src/page/request/user-error.js";
 
-test("a broken rule is shown at its field", () => {
+test("violation is shown at its field", () => {
   const violation = (path: string, message: string) => ({
     field: { elements: path.split(".").map((fieldName) => ({ fieldName })) },
     message,
@@ -24,7 +24,7 @@ test("a broken rule is shown at its field", () => {
   assert.equal(trouble.detail, "", "the banner does not repeat the paths of the contract");
 });
 
-test("a full queue says when there is room, another limit does not", () => {
+test("full queue shows when to retry, and another limit does not", () => {
   const value = { retryDelay: { seconds: 3n, nanos: 500_000_000 } };
   const full = userErrorOf(
     new ConnectError("full", Code.ResourceExhausted, undefined, [{ desc: RetryInfoSchema, value }]),
@@ -34,12 +34,12 @@ test("a full queue says when there is room, another limit does not", () => {
   assert.equal(userErrorOf(new ConnectError("too large", Code.ResourceExhausted)).retryAfterMs, undefined);
 });
 
-test("a missing key asks for one, and nothing else does", () => {
+test("missing key requests one, and no other error does", () => {
   assert.equal(userErrorOf(new ConnectError("", Code.Unauthenticated)).needsKey, true);
   assert.equal(userErrorOf(new ConnectError("", Code.PermissionDenied)).needsKey, false);
 });
 
-test("a service that is gone is told from one that has no worker", () => {
+test("lost service is distinguished from one without a worker", () => {
   const gone = userErrorOf(ConnectError.from(new TypeError("Failed to fetch"), Code.Internal));
   assert.match(gone.title, /could not be reached/);
   assert.equal(gone.connectionLost, true);
@@ -48,7 +48,7 @@ test("a service that is gone is told from one that has no worker", () => {
   assert.match(userErrorOf(new ConnectError("no worker", Code.Unavailable)).title, /No worker/);
 });
 
-test("every code has its words, with what to do and what the service said", () => {
+test("every code has a title, advice and the service's message", () => {
   for (const code of Object.values(Code).filter((each) => typeof each === "number")) {
     const { title, advice, detail } = userErrorOf(new ConnectError("the service's own words", code));
     assert.ok(title.length > 10 && !title.endsWith("."), Code[code]);
@@ -57,6 +57,6 @@ test("every code has its words, with what to do and what the service said", () =
   }
 });
 
-test("what is no error of a call is told too", () => {
+test("error that is no call error is shown", () => {
   assert.match(userErrorOf(new Error("surprise")).title, /failed/);
 });

@@ -35,7 +35,7 @@ const image = [
   span("preprocess", "root", 1, 2),
 ];
 
-test("parents stand before their children, children in the order of their beginnings", () => {
+test("waterfall places parents before children, and children by start time", () => {
   const { rows, durationMs, running } = layOutWaterfall(image, startMs + 100);
   assert.deepEqual(
     rows.map(({ span: { name }, depth, place, places, parentRow }) => [name, depth, `${place}/${places}`, parentRow]),
@@ -61,7 +61,7 @@ test("bars and events are to scale", () => {
   assert.deepEqual(diffusion.events, [{ name: "denoising", share: 0.2, atMs: 20 }]);
 });
 
-test("a span that runs ends now, and never before it began", () => {
+test("running span ends now and never before its start", () => {
   const spans = [span("root", "", 0, undefined), span("child", "root", 40, undefined)];
   const later = layOutWaterfall(spans, startMs + 80);
   assert.deepEqual(
@@ -75,13 +75,13 @@ test("a span that runs ends now, and never before it began", () => {
   assert.equal(layOutWaterfall(spans, startMs - 500).rows[1]?.durationMs, 0);
 });
 
-test("the axis of a trace starts with its first span, also when the clock was read before", () => {
+test("time axis starts with the first span, also for an earlier clock", () => {
   const { durationMs, rows } = layOutWaterfall([span("root", "", 0, 4)], startMs - 4_500);
   assert.equal(durationMs, 4);
   assert.deepEqual([rows[0]?.startShare, rows[0]?.widthShare], [0, 1]);
 });
 
-test("of two that began in the same millisecond the one that ended first stands first", () => {
+test("of two spans that start in the same millisecond the one that ended first is first", () => {
   const spans = [span("a-long", "root", 1, 90), span("b-short", "root", 1, 2), span("root", "", 0, 100)];
   assert.deepEqual(
     layOutWaterfall(spans, startMs).rows.map((row) => row.span.name),
@@ -89,13 +89,13 @@ test("of two that began in the same millisecond the one that ended first stands 
   );
 });
 
-test("no span is lost: not one whose parent is away, and not a circle", () => {
+test("spans with missing parents or parent cycles are not lost", () => {
   const spans = [span("orphan", "away", 5, 6), span("a", "b", 1, 2), span("b", "a", 1, 3)];
   const { rows } = layOutWaterfall(spans, startMs);
   assert.deepEqual(rows.map((row) => row.span.name).sort(), ["a", "b", "orphan"]);
 });
 
-test("the page and the command line tell the same tree, also of what began in the same millisecond", () => {
+test("page and command line draw the same tree, also for spans of the same millisecond", () => {
   const id = (index: number) => index.toString(16).padStart(16, "0");
   let drawn = 1;
   const draw = (below: number) => {
@@ -129,7 +129,7 @@ test("the page and the command line tell the same tree, also of what began in th
   }
 });
 
-test("a call stands before what it caused in another service, and what runs after what ended", () => {
+test("call is placed before its effects in another service, and running spans after ended ones", () => {
   const spans = [
     span("inference", "root", 1, 90, { service: "worker", kind: "SERVER" }),
     span("call", "root", 1, 99, { service: "pipeline", kind: "CLIENT" }),
@@ -143,7 +143,7 @@ test("a call stands before what it caused in another service, and what runs afte
   );
 });
 
-test("the axis has round numbers, five at most after the 0", () => {
+test("time axis has at most five round numbers after 0", () => {
   const words = (durationMs: number) =>
     layOutWaterfall([span("root", "", 0, durationMs)], startMs).axis.map((tick) => tick.words);
   assert.deepEqual(words(100), ["0", "20 ms", "40 ms", "60 ms", "80 ms", "100 ms"]);
@@ -152,7 +152,7 @@ test("the axis has round numbers, five at most after the 0", () => {
   assert.deepEqual(layOutWaterfall([], startMs).axis, []);
 });
 
-test("a trace may be as deep as it has spans, and so may a circle", () => {
+test("trace and cycle may be as deep as the number of spans", () => {
   const depth = 20_000;
   const chain = (parentOfFirst: string) =>
     Array.from({ length: depth }, (_, index) =>

@@ -18,7 +18,7 @@ async function startCollector(t: TestContext) {
 }
 
 for (const compression of ["none", "gzip"]) {
-  test(`one port takes exports by gRPC and by HTTP, compression ${compression}`, async (t) => {
+  test(`collector accepts gRPC and HTTP exports on one port, compression ${compression}`, async (t) => {
     const { url, store } = await startCollector(t);
     for (const protocol of ["grpc", "http/protobuf"]) {
       const telemetry = createTelemetry({
@@ -40,7 +40,7 @@ for (const compression of ["none", "gzip"]) {
   });
 }
 
-test("OTLP/HTTP works over HTTP/2 too", async (t) => {
+test("OTLP/HTTP works over HTTP/2", async (t) => {
   const { url } = await startCollector(t);
   const session = connect(url);
   t.after(() => session.destroy());

@@ -44,7 +44,7 @@ async function startCollector(t: TestContext, protocol: "grpc" | "http/protobuf"
 
 for (const protocol of ["grpc", "http/protobuf"] as const) {
   for (const compression of ["none", "gzip"]) {
-    test(`takes what the SDK exports: ${protocol}, compression ${compression}`, async (t) => {
+    test(`collector stores SDK exports: ${protocol}, compression ${compression}`, async (t) => {
       const { url, store } = await startCollector(t, protocol);
       const telemetry = createTelemetry({
         serviceName: "image-pipeline",
@@ -122,7 +122,7 @@ function post(
   return fetch(`${url}/v1/traces`, { method: "POST", body, headers });
 }
 
-test("takes OTLP's JSON, whose ids are hexadecimal", async (t) => {
+test("collector accepts OTLP JSON with hexadecimal ids", async (t) => {
   const { url, store } = await startCollector(t, "http/protobuf");
   for (const body of [JSON.stringify(exportOf(span)), gzipSync(JSON.stringify(exportOf(span)))]) {
     const response = await post(url, body, {
@@ -148,7 +148,7 @@ test("takes OTLP's JSON, whose ids are hexadecimal", async (t) => {
   assert.equal(spans[0]?.startUnixNano, 1_760_000_000_000_000_001n);
 });
 
-test("spans without valid ids are left out, and the sender is told", async (t) => {
+test("collector drops spans without valid ids and reports their number", async (t) => {
   const { url, store } = await startCollector(t, "http/protobuf");
   const broken = [
     { ...span, traceId: "" },
@@ -163,7 +163,7 @@ test("spans without valid ids are left out, and the sender is told", async (t) =
   assert.deepEqual(store.traceIds(), [traceId]);
 });
 
-test("names, texts and lists that are too long are cut", async (t) => {
+test("collector cuts long names, texts and lists", async (t) => {
   const { url, store } = await startCollector(t, "http/protobuf");
   const long = "x".repeat(20_000);
   const text = { stringValue: long };
@@ -195,8 +195,8 @@ const protobufType = { "content-type": "application/x-protobuf" };
 const jsonType = { "content-type": "application/json" };
 
 for (const { what, body, headers, status } of [
-  { what: "JSON that is none", body: "{", headers: jsonType, status: 400 },
-  { what: "JSON of another kind", body: '{"resourceSpans": 5}', headers: jsonType, status: 400 },
+  { what: "invalid JSON", body: "{", headers: jsonType, status: 400 },
+  { what: "JSON of another message", body: '{"resourceSpans": 5}', headers: jsonType, status: 400 },
   {
     what: "ids in base64",
     body: JSON.stringify(exportOf({ ...span, traceId: "CvdlGRbNQ92ESOshHIAxnA==" })),
@@ -205,18 +205,18 @@ for (const { what, body, headers, status } of [
   },
   { what: "JSON nested without end", body: "[".repeat(500_000), headers: jsonType, status: 400 },
   { what: "bytes that are no message", body: Buffer.from([0xff, 0xff, 0xff]), headers: protobufType, status: 400 },
-  { what: "gzip that is none", body: "{}", headers: { ...jsonType, "content-encoding": "gzip" }, status: 400 },
+  { what: "invalid gzip", body: "{}", headers: { ...jsonType, "content-encoding": "gzip" }, status: 400 },
   { what: "another compression", body: "{}", headers: { ...jsonType, "content-encoding": "br" }, status: 415 },
   { what: "another content type", body: "{}", headers: { "content-type": "text/plain" }, status: 415 },
-  { what: "a body that is too large", body: " ".repeat(1_000_001), headers: jsonType, status: 413 },
+  { what: "a body over the size limit", body: " ".repeat(1_000_001), headers: jsonType, status: 413 },
   {
-    what: "a body that is too large unzipped",
+    what: "a body over the size limit when unzipped",
     body: gzipSync(" ".repeat(1_000_001)),
     headers: { ...jsonType, "content-encoding": "gzip" },
     status: 413,
   },
 ]) {
-  test(`rejected, and the next export goes well: ${what}`, async (t) => {
+  test(`collector rejects ${what}, and accepts the next export`, async (t) => {
     const { url, store } = await startCollector(t, "http/protobuf", 1_000_000);
     const response = await post(url, body, headers);
     assert.equal(response.status, status);
@@ -231,7 +231,7 @@ for (const { what, body, headers, status } of [
   });
 }
 
-test("an empty export in Protobuf is answered in Protobuf", async (t) => {
+test("empty Protobuf export is answered in Protobuf", async (t) => {
   const { url } = await startCollector(t, "http/protobuf");
   const response = await post(url, Buffer.alloc(0), protobufType);
   assert.equal(response.status, 200);
@@ -240,14 +240,14 @@ test("an empty export in Protobuf is answered in Protobuf", async (t) => {
   assert.equal(message.partialSuccess, undefined);
 });
 
-test("other paths and methods", async (t) => {
+test("collector rejects other paths and methods", async (t) => {
   const { url } = await startCollector(t, "http/protobuf");
   assert.equal((await fetch(`${url}/v1/profiles`, { method: "POST", body: "{}", headers: jsonType })).status, 404);
   assert.equal((await fetch(url)).status, 404);
   assert.equal((await fetch(`${url}/v1/traces`)).status, 405);
 });
 
-test("a client that leaves in the middle of its request does no harm", async (t) => {
+test("client that disconnects during a request does not affect the next one", async (t) => {
   const { url } = await startCollector(t, "http/protobuf");
   const socket = connect(Number(new URL(url).port), "127.0.0.1");
   socket.write("POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{");

@@ -40,7 +40,7 @@ const request = (startMs: number, endMs: number, failed = false) =>
     { name: "diffusion", spanId: id("4"), parentSpanId: id("3"), service: "worker", startMs, endMs: endMs - 20 },
   );
 
-test("an app is counted by what it was asked to do, and a call by its callee's span", () => {
+test("app is counted by its SERVER spans, and a call by its callee's span", () => {
   const { entities, calls } = entityMapOf([request(0, 100), request(1000, 1300, true), request(0, 200)], options());
   assert.deepEqual(entities, [
     {
@@ -58,7 +58,7 @@ test("an app is counted by what it was asked to do, and a call by its callee's s
   ]);
 });
 
-test("rates are per minute of the window; the median of an even number lies between, and the 95th percentile is one of them", () => {
+test("rates are per minute of the window, and median and 95th percentile follow their definitions", () => {
   const many = Array.from({ length: 20 }, (_, i) => trace({ spanId: id("1"), kind: "SERVER", endMs: i + 1 }));
   const [entity] = entityMapOf(many, options({ windowSeconds: 300 })).entities;
   assert.deepEqual(entity?.figures, {
@@ -71,7 +71,7 @@ test("rates are per minute of the window; the median of an even number lies betw
   });
 });
 
-test("what ended before the window does not count, and the map says when the next one leaves it", () => {
+test("spans that ended before the window do not count, and the graph reports when the next one leaves it", () => {
   const traces = [request(0, 1000), request(4000, 5000)];
   const counts = (nowMs: number) => {
     const { entities, calls, changesAfterMs } = entityMapOf(traces, options({ nowUnixNano: at(nowMs) }));
@@ -84,7 +84,7 @@ test("what ended before the window does not count, and the map says when the nex
   assert.deepEqual(counts(65_000), [[], [], undefined]);
 });
 
-test("what runs counts apart, and what is lost not at all", () => {
+test("running spans count separately, and lost ones not at all", () => {
   const running = trace(
     { spanId: id("1"), kind: "SERVER", runs: true },
     { spanId: id("3"), parentSpanId: id("1"), service: "worker", runs: true },
@@ -101,7 +101,7 @@ test("what runs counts apart, and what is lost not at all", () => {
   assert.deepEqual(entityMapOf([running], options({ isRunning: () => false })).entities, []);
 });
 
-test("a span whose parent is not there was asked for by somebody else, or waits for it", () => {
+test("span without its parent counts as called from outside", () => {
   const child = { parentSpanId: id("9") };
   const traces = [
     trace({ spanId: id("1"), kind: "SERVER", ...child }, { spanId: id("2"), kind: "INTERNAL", ...child }),
@@ -115,7 +115,7 @@ test("a span whose parent is not there was asked for by somebody else, or waits 
   assert.deepEqual(calls, []);
 });
 
-test("what an app does by itself is nothing that it was asked for", () => {
+test("internal spans of an app count as no request", () => {
   const traces = [
     trace({ name: "load-model", spanId: id("1") }, { spanId: id("2"), parentSpanId: id("1") }),
     trace({ spanId: id("1"), kind: "CLIENT" }, { spanId: id("2"), parentSpanId: id("1"), runs: true }),
@@ -129,7 +129,7 @@ test("what an app does by itself is nothing that it was asked for", () => {
   assert.deepEqual(calls, []);
 });
 
-test("an app that only calls has a place too", () => {
+test("app that only calls others is in the graph", () => {
   const traces = [
     trace(
       { spanId: id("1"), service: "a", startMs: -100_000, endMs: -90_000 },
@@ -146,7 +146,7 @@ test("an app that only calls has a place too", () => {
   );
 });
 
-test("a flood of made-up names makes no map that nobody can hold", () => {
+test("service graph is limited to 256 apps", () => {
   const flood = Array.from({ length: 3000 }, (_, i) =>
     trace(
       { spanId: id("1"), service: `caller ${i % 300}` },

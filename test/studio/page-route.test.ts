@@ -49,7 +49,7 @@ async function pageFolder() {
   return folder;
 }
 
-test("/ is index.html, and each file has its type, its policy and its tag", async (t) => {
+test("/ is index.html, and each file has its type, policy and ETag", async (t) => {
   const get = await servePage(t, await pageFolder());
   const index = await get("/");
   assert.equal(index.status, 200);
@@ -70,7 +70,7 @@ test("/ is index.html, and each file has its type, its policy and its tag", asyn
   }
 });
 
-test("a browser that has the file is told so", async (t) => {
+test("browser with a current file gets 304", async (t) => {
   const get = await servePage(t, await pageFolder());
   const { headers } = await get("/studio.js");
   const again = await get("/studio.js", { headers: { "if-none-match": `"other", ${headers.etag}` } });
@@ -78,7 +78,7 @@ test("a browser that has the file is told so", async (t) => {
   assert.equal((await get("/studio.js", { headers: { "if-none-match": '"other"' } })).status, 200);
 });
 
-test("what a browser can unpack comes packed", async (t) => {
+test("files are compressed for browsers that accept it", async (t) => {
   const get = await servePage(t, await pageFolder());
   for (const [accepted, encoding, unpack] of [
     ["gzip, deflate, br, zstd", "br", brotliDecompressSync],
@@ -130,7 +130,7 @@ test("no path leads to anything but the page's own files", async (t) => {
   assert.equal(await statusOf(port, "/studio.js"), 200);
 });
 
-test("where the page is not built, / says how it is made, and other paths are left to others", async (t) => {
+test("/ explains the build when the page is not built, and other paths are not handled", async (t) => {
   const get = await servePage(t, join(await temporaryFolder(), "missing"));
   const { status, body } = await get("/");
   assert.equal(status, 404);

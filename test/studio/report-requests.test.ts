@@ -5,7 +5,7 @@ import { createClient, createRouterTransport } from "@connectrpc/connect";
 import { ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
 import { createRequestReporter, createRunningRequests, type RequestUpdate } from "../../src/studio/running-requests.js";
 
-test("an interceptor reports each call's progress without previews or results, and how it ended", async () => {
+test("interceptor reports each call's progress and outcome without previews or results", async () => {
   const requests = createRunningRequests();
   const heard: RequestUpdate[] = [];
   const leaving = new AbortController();

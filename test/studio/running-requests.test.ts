@@ -33,7 +33,7 @@ function reader(requests: RunningRequests) {
   };
 }
 
-test("a watcher is told of what runs already, and then of each change, until it leaves", async () => {
+test("watcher receives running requests and then each change until it disconnects", async () => {
   const requests = createRunningRequests();
   const a = begin(requests, "a");
   a.tell({ case: "queued", value: { position: 1 } });
@@ -52,7 +52,7 @@ test("a watcher is told of what runs already, and then of each change, until it 
   assert.equal(requests.watcherCount(), 0);
 });
 
-test("a slow watcher is told the latest of each request, and the end of each that it heard of", async () => {
+test("slow watcher receives the latest state of each request and the end of each known one", async () => {
   const requests = createRunningRequests({ maxRequests: 10 });
   const a = begin(requests, "a");
   const slow = reader(requests);
@@ -74,7 +74,7 @@ test("a slow watcher is told the latest of each request, and the end of each tha
   assert.ok(rest.length <= 2 * (2 * 10) + 2, `${rest.length}: what it never heard of is forgotten`);
 });
 
-test("requests and watchers beyond the limits are not let in, and places become free again", async () => {
+test("requests and watchers over the limits are rejected, and slots become free again", async () => {
   const requests = createRunningRequests({ maxRequests: 1, maxWatchers: 1 });
   const first = begin(requests, "first");
   begin(requests, "too many").end("OK");
@@ -90,7 +90,7 @@ test("requests and watchers beyond the limits are not let in, and places become 
   assert.deepEqual(await reader(requests).next(1), ["second started"]);
 });
 
-test("requests without trace ids can be told apart by when they began", async () => {
+test("requests without trace ids differ by their start time", async () => {
   const requests = createRunningRequests();
   for (let i = 0; i < 100; i++) {
     begin(requests);

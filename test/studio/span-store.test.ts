@@ -10,7 +10,7 @@ const span = (trace: string, id: number, name = "work") =>
   makeSpan({ traceId: traceId(trace), spanId: id.toString(16).padStart(16, "0"), name });
 const never = new AbortController().signal;
 
-test("spans are kept by trace; one that comes again replaces itself", () => {
+test("spans are stored by trace, and a repeated span replaces itself", () => {
   const store = createSpanStore();
   store.add([span("a", 1), span("b", 1), span("a", 2)]);
   store.add([span("a", 1, "again")]);
@@ -23,7 +23,7 @@ test("spans are kept by trace; one that comes again replaces itself", () => {
   assert.deepEqual(store.traceIds(), [traceId("a"), traceId("b")]);
 });
 
-test("the traces that were longest without a new span are forgotten", () => {
+test("traces without a new span for longest are evicted", () => {
   const store = createSpanStore({ maxSpans: 4 });
   store.add([span("a", 1), span("a", 2), span("b", 1)]);
   store.add([span("a", 3)]);
@@ -33,7 +33,7 @@ test("the traces that were longest without a new span are forgotten", () => {
   assert.deepEqual(store.traceIds(), [traceId("d"), traceId("c")], "a trace goes as a whole");
 });
 
-test("a store stays within its bounds, whatever comes", () => {
+test("store stays within its limits for any sequence of spans", () => {
   const store = createSpanStore({ maxSpans: 50, maxSpansPerTrace: 20 });
   let random = 7;
   const next = (below: number) => {
@@ -49,7 +49,7 @@ test("a store stays within its bounds, whatever comes", () => {
   assert.ok(total <= 50 && total > 30, `${total}`);
 });
 
-test("one trace alone cannot outgrow the store", () => {
+test("single trace cannot outgrow the store", () => {
   const store = createSpanStore({ maxSpans: 100, maxSpansPerTrace: 10 });
   store.add(Array.from({ length: 30 }, (_, i) => span("a", i + 1)));
   assert.equal(store.spansOf(traceId("a")).length, 10);
@@ -57,7 +57,7 @@ test("one trace alone cannot outgrow the store", () => {
   assert.equal(store.spansOf(traceId("a"))[0]?.name, "again");
 });
 
-test("a store is bounded in bytes too, and a trace that outgrows its share loses its last spans", () => {
+test("store has a byte limit, and a trace over its share loses its last spans", () => {
   const large = (trace: string, id: number) => span(trace, id, "x".repeat(10_000));
   const store = createSpanStore({ maxBytes: 100_000, maxBytesPerTrace: 50_000 });
   store.add([large("a", 1), large("b", 1), large("b", 2), large("b", 3)]);
@@ -75,13 +75,13 @@ test("a store is bounded in bytes too, and a trace that outgrows its share loses
   assert.deepEqual(store.traceIds(), ["d", "c", "b"].map(traceId), "what alone is too large leaves no trace");
 });
 
-test("a trace cannot outgrow the store's bytes where its own share is larger", () => {
+test("trace cannot exceed the store's byte limit when its own share is larger", () => {
   const store = createSpanStore({ maxBytes: 30_000, maxBytesPerTrace: 1_000_000 });
   store.add([1, 2, 3].map((id) => span("a", id, "x".repeat(10_000))));
   assert.equal(store.spansOf(traceId("a")).length, 1);
 });
 
-test("a list, an event and a link count by what they hold", () => {
+test("byte size of a span includes lists, events and links", () => {
   const text = "x".repeat(1000);
   const plain = spanBytes(span("a", 1));
   const attributes = { text, list: [text, text], number: 1 };
@@ -98,7 +98,7 @@ test("a list, an event and a link count by what they hold", () => {
   assert.equal(bytesWith({ status: { code: "ERROR", message: text } }), 2000);
 });
 
-test("waiting for a trace ends with the export that makes it whole", async () => {
+test("waitForTrace ends with the export that completes the trace", async () => {
   const store = createSpanStore();
   const asked: number[] = [];
   const two = store.waitForTrace(
@@ -117,13 +117,13 @@ test("waiting for a trace ends with the export that makes it whole", async () =>
   assert.deepEqual(asked, [0, 1, 2], "asked after its own trace's exports only, and not when it is over");
 });
 
-test("a trace that is there already is not waited for", async () => {
+test("waitForTrace returns a stored trace at once", async () => {
   const store = createSpanStore();
   store.add([span("a", 1)]);
   assert.equal((await store.waitForTrace(traceId("a"), (spans) => spans.length === 1, never)).length, 1);
 });
 
-test("waiting ends with the reason of its signal", async () => {
+test("waitForTrace ends with its signal's reason", async () => {
   const store = createSpanStore();
   const leaving = new AbortController();
   const waiting = store.waitForTrace(traceId("a"), () => false, leaving.signal);
@@ -139,7 +139,7 @@ test("waiting ends with the reason of its signal", async () => {
 
 const running = (trace: string, id: number, name = "work") => ({ ...span(trace, id, name), endUnixNano: 0n });
 
-test("a running span gives way to the ended one, and never the other way round", () => {
+test("ended span replaces a running one and never the reverse", () => {
   const store = createSpanStore();
   store.add([running("a", 1), running("a", 2), span("a", 3)]);
   assert.equal(store.runningSpansOf(traceId("a")).length, 2);
@@ -152,7 +152,7 @@ test("a running span gives way to the ended one, and never the other way round",
   );
 });
 
-test("what waits for a trace waits for spans that have ended", async () => {
+test("waitForTrace counts ended spans only", async () => {
   const store = createSpanStore();
   const whole = store.waitForTrace(traceId("a"), (spans) => spans.length === 1, never);
   store.add([running("a", 1), running("a", 2)]);
@@ -163,7 +163,7 @@ test("what waits for a trace waits for spans that have ended", async () => {
   );
 });
 
-test("a running span that is not heard of again is lost", () => {
+test("running span without updates is lost after a time", () => {
   let nowMs = 0;
   const store = createSpanStore({ now: () => nowMs, lostAfterMs: 100 });
   store.add([running("a", 1), running("a", 2)]);
@@ -176,7 +176,7 @@ test("a running span that is not heard of again is lost", () => {
   assert.deepEqual(store.runningSpansOf(traceId("a")), [two]);
 });
 
-test("listeners hear what was taken, are counted, and no more of them are let in than the limit says", () => {
+test("listeners receive stored spans, are counted and limited in number", () => {
   const store = createSpanStore({ maxListeners: 2, maxSpansPerTrace: 1 });
   const heard: string[] = [];
   const listener = (spans: readonly SpanRecord[]) => void heard.push(spans.map(({ name }) => name).join(" "));

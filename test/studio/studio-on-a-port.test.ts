@@ -29,7 +29,7 @@ async function startCollector(t: TestContext) {
   return { url: listening.url, store };
 }
 
-test("a foreign gRPC client watches a trace, and frees its place when it leaves", async (t) => {
+test("third-party gRPC client watches a trace and releases its slot when it disconnects", async (t) => {
   const { url, store } = await startCollector(t);
   const definition = loadSync("throughline/studio/v1/studio.proto", {
     includeDirs: [`${root}/proto`, `${root}/third_party/proto`],
@@ -72,7 +72,7 @@ const transports: Readonly<Record<string, (baseUrl: string) => Transport>> = {
 
 for (const [name, transportTo] of Object.entries(transports)) {
   // Not Node 20's own fetch, which can lose the abort that this is about.
-  test(`a watcher that disconnects releases its slot: ${name}`, async (t) => {
+  test(`watcher that disconnects releases its slot: ${name}`, async (t) => {
     const { url, store } = await startCollector(t);
     const studio = createClient(StudioService, transportTo(url));
     const leaving = new AbortController();

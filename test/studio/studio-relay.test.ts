@@ -9,7 +9,7 @@ import { studioRelayRoutes } from "../../src/studio/studio-relay.js";
 import { makeSpan } from "../support/make-span.js";
 import { createWatchedStore } from "../support/watched-store.js";
 
-test("streams beyond the 128th are rejected: they would wait for a place on the collector's connection", async () => {
+test("relay rejects streams over 128 instead of queueing them on the collector's connection", async () => {
   const store = createWatchedStore();
   const traceId = "a".repeat(32);
   store.add([makeSpan({ traceId })]);

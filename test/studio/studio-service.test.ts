@@ -52,7 +52,7 @@ function watching(studio: Client<typeof StudioService>, idleMs?: number, traceId
 }
 
 suite("WatchTrace", () => {
-  test("tells the spans that are there at once, and then each as it begins and as it ends", async () => {
+  test("WatchTrace sends stored spans at once and then each start and end", async () => {
     const { store, studio } = setUp();
     store.add([running({ name: "root" }), span({ name: "first" })]);
     const trace = watching(studio, 600_000);
@@ -66,7 +66,7 @@ suite("WatchTrace", () => {
     await store.listeners(0);
   });
 
-  test("waits for a trace that is not known yet", async () => {
+  test("WatchTrace waits for an unknown trace", async () => {
     const { store, studio } = setUp();
     const trace = watching(studio, 600_000);
     const first = trace.next();
@@ -78,7 +78,7 @@ suite("WatchTrace", () => {
     await store.listeners(0);
   });
 
-  test("goes on while a span runs, and ends when the trace has been still for so long", async () => {
+  test("WatchTrace continues while a span runs and ends when the trace is idle for the given time", async () => {
     const { store, studio } = setUp();
     store.add([running({ name: "root" })]);
     const trace = watching(studio, 1);
@@ -94,7 +94,7 @@ suite("WatchTrace", () => {
     assert.equal(store.listenerCount(), 0);
   });
 
-  test("ends though a span runs when its process is gone", async () => {
+  test("WatchTrace ends for a running span whose process is lost", async () => {
     let nowMs = 0;
     const store = createWatchedStore({ now: () => nowMs, lostAfterMs: 100 });
     const { routes } = createCollector({ store });
@@ -105,7 +105,7 @@ suite("WatchTrace", () => {
     assert.equal(await trace.next(), undefined);
   });
 
-  test("gives what is there and no more with 0", async () => {
+  test("WatchTrace with an idle time of 0 sends the stored spans and ends", async () => {
     const { store, studio } = setUp();
     store.add([running({ name: "root" })]);
     const trace = watching(studio, 0);
@@ -114,7 +114,7 @@ suite("WatchTrace", () => {
     assert.equal(await watching(studio, 0, b).next(), undefined);
   });
 
-  test("tells a slow reader the latest state of each span, in messages of a bounded size", async () => {
+  test("WatchTrace sends a slow reader the latest state of each span in messages of limited size", async () => {
     const { store, studio } = setUp();
     const many = Array.from({ length: 250 }, (_, i) => running({ name: "s", spanId: String(i).padStart(16, "0") }));
     store.add(many);
@@ -132,7 +132,7 @@ suite("WatchTrace", () => {
     assert.equal(told.flat().filter((name) => name === "s").length, 250);
   });
 
-  test("tells all of a span that the contract has", async () => {
+  test("WatchTrace sends every field of a span", async () => {
     const { store, studio } = setUp();
     const said = {
       name: "diffusion",
@@ -191,7 +191,7 @@ suite("WatchTrace", () => {
     );
   });
 
-  test("rejects what is no trace id, and one watcher too many", async () => {
+  test("WatchTrace rejects an invalid trace id and watchers over the limit", async () => {
     const { studio } = setUp();
     assert.equal(await codeOf(all(studio.watchTrace({ traceId: "x" }))), Code.InvalidArgument);
     assert.equal(await codeOf(all(studio.watchTrace({ traceId: a, idleMs: 600_001 }))), Code.InvalidArgument);
@@ -207,7 +207,7 @@ suite("WatchEntityMap", () => {
   const counts = ({ entities }: WatchEntityMapResponse) =>
     entities.map(({ name, figures }) => [name, figures?.count, figures?.running]);
 
-  test("tells the map at once, after a change, and when the window has moved on", async () => {
+  test("WatchEntityMap sends the graph at once, after a change and when the window moves", async () => {
     const { store, studio } = setUp();
     const leaving = new AbortController();
     const maps = studio.watchEntityMap({ windowSeconds: 2 }, { signal: leaving.signal })[Symbol.asyncIterator]();
@@ -223,7 +223,7 @@ suite("WatchEntityMap", () => {
     await store.listeners(0);
   });
 
-  test("has 32 watchers at most, and a place again when one leaves", async () => {
+  test("WatchEntityMap accepts 32 watchers, and another one after one disconnects", async () => {
     const { store, studio } = setUp();
     const watch = async () => {
       const leaving = new AbortController();
@@ -243,7 +243,7 @@ suite("WatchEntityMap", () => {
     await store.listeners(0);
   });
 
-  test("comes four times a second at most, whatever happens", async () => {
+  test("WatchEntityMap sends at most four graphs a second", async () => {
     const { store, studio } = setUp();
     const leaving = new AbortController();
     const maps = studio.watchEntityMap({}, { signal: leaving.signal })[Symbol.asyncIterator]();
@@ -265,7 +265,7 @@ suite("WatchEntityMap", () => {
   });
 });
 
-test("ListTraces gives the newest first, each in a line", async () => {
+test("ListTraces returns a summary of each trace, newest first", async () => {
   const { store, studio } = setUp();
   store.add([
     span({ name: "child", parentSpanId: "00000000000000a1", service: "worker", startMs: 0, endMs: 5 }),
@@ -296,7 +296,7 @@ test("ListTraces gives the newest first, each in a line", async () => {
   }
 });
 
-test("a collector alone has traces, and knows of no apps and no requests", async () => {
+test("standalone collector has traces and no apps or requests", async () => {
   const { studio } = setUp();
   const { hasTraces, workerApps, traceUrlTemplate } = await studio.getStudio({});
   assert.deepEqual([hasTraces, workerApps, traceUrlTemplate], [true, [], ""]);

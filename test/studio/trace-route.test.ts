@@ -39,7 +39,7 @@ suite("GET /traces/<id>", () => {
     return { status: response.status, type: response.headers.get("content-type"), text: await response.text() };
   };
 
-  test("answers at once with what is there", async () => {
+  test("trace route returns the stored spans at once", async () => {
     const { status, type, text } = await get(`/traces/${traceId}`);
     assert.equal(status, 200);
     assert.equal(type, "application/json");
@@ -50,13 +50,13 @@ suite("GET /traces/<id>", () => {
     assert.equal((await get(`/traces/${otherId}`)).text, '{"spans":[]}\n');
   });
 
-  test("draws the tree as text", async () => {
+  test("trace route draws the tree as text", async () => {
     const { type, text } = await get(`/traces/${traceId}?format=text`);
     assert.equal(type, "text/plain; charset=utf-8");
     assert.match(text, /^root {2}a +\d.*█\n$/);
   });
 
-  test("waits until so many spans are there", async () => {
+  test("trace route waits for the given number of spans", async () => {
     const waiting = get(`/traces/${otherId}?spans=2&wait=60000`);
     await once(asked, "asked");
     store.add([makeSpan({ traceId: otherId, spanId: "00000000000000b1" })]);
@@ -64,11 +64,11 @@ suite("GET /traces/<id>", () => {
     assert.equal(JSON.parse((await waiting).text).spans.length, 2);
   });
 
-  test("answers with what is there when the wait is over", async () => {
+  test("trace route returns the stored spans when the wait ends", async () => {
     assert.equal(JSON.parse((await get(`/traces/${traceId}?spans=9&wait=20`)).text).spans.length, 1);
   });
 
-  test("rejects nonsense, and leaves other paths to others", async () => {
+  test("trace route rejects invalid requests and ignores other paths", async () => {
     const cases = [
       ["/traces/", 404],
       ["/traces/0AF7651916CD43DD8448EB211C80319C", 404],
@@ -86,7 +86,7 @@ suite("GET /traces/<id>", () => {
     assert.equal((await get(`/traces/${traceId}`, { method: "POST" })).status, 405);
   });
 
-  test("a trace that cannot be written is a failure of that request alone", async (t) => {
+  test("trace that cannot be written fails only its own request", async (t) => {
     const causes: unknown[] = [];
     const broken = new Error("broken");
     const spansOf = () => {

@@ -43,7 +43,7 @@ function names(nodes: readonly TraceNode[]): unknown[] {
   return nodes.flatMap(({ span, children }) => (children.length === 0 ? [span.name] : [span.name, names(children)]));
 }
 
-test("the tree of a request, whatever the order in which its spans came", () => {
+test("trace tree is the same for any order of spans", () => {
   const expected = [
     "image-pipeline",
     ["preprocess-prompt", "call-inference-worker", "inference", ["diffusion", "upload"]],
@@ -52,7 +52,7 @@ test("the tree of a request, whatever the order in which its spans came", () => 
   assert.deepEqual(names(buildTraceTree(trace.toReversed())), expected);
 });
 
-test("the tree as text, to scale", () => {
+test("trace tree as text is to scale", () => {
   assert.equal(
     formatTrace(trace, { barWidth: 20 }),
     [
@@ -66,7 +66,7 @@ test("the tree as text, to scale", () => {
   );
 });
 
-test("the tree in the columns that there are: first the services go, then the bars, and then the names are cut", () => {
+test("trace tree in few columns drops the services, then the bars, and then cuts names", () => {
   const shown = (columns: number) => formatTrace(trace, { columns }).split("\n");
   assert.equal(shown(79)[0], `image-pipeline             image-pipeline          1.53 s  ${"█".repeat(20)}`);
   assert.equal(shown(200)[0], `image-pipeline             image-pipeline          1.53 s  ${"█".repeat(60)}`);
@@ -81,7 +81,7 @@ test("the tree in the columns that there are: first the services go, then the ba
   }
 });
 
-test("the tree in colours: one for each service, red for what failed, dim for figures", () => {
+test("trace tree has a color for each service, red for failures and dim numbers", () => {
   const failed = { ...upload, status: { code: "ERROR", message: "INTERNAL" } } as const;
   const style = (format: string, text: string) => (text.trim() === "" ? text : `<${format} ${text.trim()}>`);
   assert.equal(
@@ -95,7 +95,7 @@ test("the tree in colours: one for each service, red for what failed, dim for fi
   );
 });
 
-test("the tree with attributes, and events with the time since the span began", () => {
+test("trace tree with details shows attributes, and events with their time in the span", () => {
   const attributes = { "model.name": "x", list: ["a", "b"], steps: 2, "evil\u001b[2J": "two\nlines\u202e" };
   const events = [
     { name: "denoising", timeUnixNano: diffusion.startUnixNano + 12_000_000n, attributes: { "a.b": true } },
@@ -117,7 +117,7 @@ test("the tree with attributes, and events with the time since the span began", 
   );
 });
 
-test("a span that is still running has a bar to the end of what is known", () => {
+test("running span has a bar to the end of the known time", () => {
   const running = { endUnixNano: 0n };
   assert.equal(
     formatTrace([{ ...root, ...running }, preprocess, { ...call, ...running }, upload], {
@@ -132,7 +132,7 @@ test("a span that is still running has a bar to the end of what is known", () =>
   );
 });
 
-test("a span that failed says so", () => {
+test("failed span shows its status", () => {
   const failed = { ...root, status: { code: "ERROR", message: "UNAVAILABLE" } } as const;
   assert.equal(
     formatTrace([failed], { barWidth: 4 }),
@@ -140,7 +140,7 @@ test("a span that failed says so", () => {
   );
 });
 
-test("spans by a clock that is off are drawn at the edge of the root's time", () => {
+test("spans outside the root's time are drawn at its edge", () => {
   const parentSpanId = root.spanId;
   const before = makeSpan({ name: "before", parentSpanId, startMs: -9000, endMs: -8000 });
   const after = makeSpan({ name: "after", parentSpanId, startMs: 8000, endMs: 9000 });
@@ -158,24 +158,24 @@ test("spans by a clock that is off are drawn at the edge of the root's time", ()
   );
 });
 
-test("a span whose parent is not there is a root, and a later one does not hide the rest", () => {
+test("span without its parent is a root, and a later root does not hide the rest", () => {
   const orphans = [inference, diffusion, preprocess];
   assert.deepEqual(names(buildTraceTree(orphans)), ["preprocess-prompt", "inference", ["diffusion"]]);
 });
 
-test("parents that go in a circle lose no span and hang nothing", () => {
+test("parent cycles lose no span and end", () => {
   const one = makeSpan({ name: "one", spanId: "1".repeat(16), parentSpanId: "2".repeat(16) });
   const two = makeSpan({ name: "two", spanId: "2".repeat(16), parentSpanId: "1".repeat(16), endMs: 1 });
   const self = makeSpan({ name: "self", spanId: "3".repeat(16), parentSpanId: "3".repeat(16), endMs: 2 });
   assert.deepEqual(names(buildTraceTree([one, two, self, root])).flat(), ["image-pipeline", "one", "two", "self"]);
 });
 
-test("what could steer a terminal is not printed", () => {
+test("trace tree contains no control characters", () => {
   const rogue = makeSpan({ name: "\u001b[2Jwork\nmore", service: "\u202eevil", endMs: 1 });
   assert.equal(formatTrace([rogue], { barWidth: 1 }), "\ufffd[2Jwork\ufffdmore  \ufffdevil   1.00 ms  █");
 });
 
-test("a name, a service and a message are cut where they would fill the terminal", () => {
+test("long names, services and messages are cut", () => {
   const status = { code: "ERROR", message: "m".repeat(15_000_000) } as const;
   const long = makeSpan({ name: "n".repeat(15_000_000), service: "s".repeat(15_000_000), status });
   const others = Array.from({ length: 59 }, (_, i) => makeSpan({ name: `short${i}` }));
@@ -185,7 +185,7 @@ test("a name, a service and a message are cut where they would fill the terminal
   assert.match(lines.find((line) => line.startsWith("n")) ?? "", /^n{119}… {2}s{119}… /);
 });
 
-test("a chain of spans may be as long as a trace may be", () => {
+test("chain of spans may be as long as a trace", () => {
   const id = (i: number) => i.toString(16).padStart(16, "0");
   const chain = Array.from({ length: 10_000 }, (_, i) =>
     makeSpan({ name: `span ${i}`, spanId: id(i + 1), parentSpanId: i === 0 ? "" : id(i), startMs: i }),
@@ -203,7 +203,7 @@ test("a chain of spans may be as long as a trace may be", () => {
   );
 });
 
-test("no spans, no text", () => {
+test("trace without spans has no text", () => {
   assert.equal(formatTrace([]), "");
   assert.deepEqual(traceToJson([]), { spans: [] });
 });
@@ -222,7 +222,7 @@ for (const [ns, expected] of [
   test(`${ns} ns are ${expected}`, () => assert.equal(formatDuration(ns), expected));
 }
 
-test("the trace for programs: parents first, milliseconds with fractions", () => {
+test("trace as JSON has parents first and milliseconds with fractions", () => {
   const { spans } = traceToJson(trace);
   assert.deepEqual(
     spans.map(({ name }) => name),

@@ -5,7 +5,7 @@ import { listen } from "../../src/mesh/port/listen.js";
 import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { createCollector } from "../../src/studio/collector.js";
 
-test("a collector takes metrics and logs, by gRPC and by HTTP, and says nothing of it", async (t) => {
+test("collector accepts metrics and logs by gRPC and HTTP and discards them", async (t) => {
   const { routes, interceptors, httpHandler } = createCollector();
   const { url, stop } = await listen({
     port: 0,

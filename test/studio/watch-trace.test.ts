@@ -4,7 +4,7 @@ import { createSpanStore } from "../../src/studio/span-store.js";
 import { watchTrace } from "../../src/studio/studio-service.js";
 import { makeSpan } from "../support/make-span.js";
 
-test("for a reader who does not read, the newest 2,000 spans are kept and no more", async () => {
+test("newest 2,000 spans are kept for a stalled reader", async () => {
   const store = createSpanStore({ maxSpansPerTrace: 10_000 });
   const traceId = "a".repeat(32);
   const spanOf = (n: number) => makeSpan({ traceId, spanId: n.toString(16).padStart(16, "0"), name: `${n}` });

@@ -60,7 +60,7 @@ function twoApps(t: TestContext, handlers: Handlers = {}) {
   };
 }
 
-test("a call's span is a child of the context that is given for it, and so travels that", async (t) => {
+test("call span is a child of the given context and propagates it", async (t) => {
   const { worker, spans, tracer } = twoApps(t);
   const root = tracer.startSpan("front", {}, ROOT_CONTEXT);
   const parent = trace.setSpan(ROOT_CONTEXT, root);
@@ -70,7 +70,7 @@ test("a call's span is a child of the context that is given for it, and so trave
 });
 
 for (const code of [Code.InvalidArgument, Code.Unavailable]) {
-  test(`a stream that fails with ${Code[code]} is an error of the client's span, and its exception stands there`, async (t) => {
+  test(`stream that fails with ${Code[code]} is an error of the client span with its exception`, async (t) => {
     const { worker, inFront, spans } = twoApps(t, {
       async *events() {
         yield {};
@@ -104,13 +104,13 @@ const tree = (method: string, code: string, error = "") => text`
     worker SERVER worker
 `;
 
-test("a unary call carries the trace in its request's body, and the called app's span is a sibling of the call's", async (t) => {
+test("unary call carries the trace in its request body, and the called app's span is a sibling of the call span", async (t) => {
   const { worker, inFront, spans } = twoApps(t);
   await inFront(() => worker.infer({ prompt: "a" }));
   assert.equal(dumpSpans(spans()), tree("Infer", "OK"));
 });
 
-test("a stream does so too, in the request that it wraps", async (t) => {
+test("stream carries the trace in the request that it wraps", async (t) => {
   const { worker, inFront, spans } = twoApps(t, {
     async *events() {
       yield {};
@@ -127,14 +127,14 @@ test("a stream does so too, in the request that it wraps", async (t) => {
   assert.equal(dumpSpans(spans()), tree("InferStream", "OK"));
 });
 
-test("a carrier that the caller wrote itself stays as it is", async (t) => {
+test("carrier set by the caller is not changed", async (t) => {
   const { worker, inFront, carriers } = twoApps(t);
   const own = { tracestate: "vendor=1" };
   await inFront(() => worker.infer({ prompt: "a", traceContext: own }));
   assert.deepEqual(carriers, [own]);
 });
 
-test("a stream that is ended by its signal ends its span", async (t) => {
+test("stream that ends by its signal ends its span", async (t) => {
   const controller = new AbortController();
   const { worker, inFront, spans } = twoApps(t, {
     async *events() {
@@ -154,7 +154,7 @@ test("a stream that is ended by its signal ends its span", async (t) => {
   assert.deepEqual(call.status, { code: "UNSET", message: "" });
 });
 
-test("a call that fails says its code on the span, and throws on", async (t) => {
+test("failed call records its code on the span and rethrows", async (t) => {
   const { worker, inFront, spans } = twoApps(t, {
     infer() {
       throw new ConnectError("full", Code.ResourceExhausted);

@@ -11,13 +11,13 @@ const inBody = { traceId: "c".repeat(32), spanId: "d".repeat(16) };
 const traceparent = ({ traceId, spanId }: typeof inHeader) => `00-${traceId}-${spanId}-01`;
 const header = new Headers({ traceparent: traceparent(inHeader), tracestate: "vendor=1", baggage: "tenant=t1" });
 
-test("link: a root that links to the caller; tracestate and baggage end here", () => {
+test("policy link: root span links to the caller, and tracestate and baggage are dropped", () => {
   const { parent, links } = readCallerContext({ propagator, header, policy: "link" });
   assert.equal(parent, ROOT_CONTEXT);
   assert.deepEqual(links, [{ context: { ...inHeader, traceFlags: 1, isRemote: true } }]);
 });
 
-test("link: no link without a valid header", () => {
+test("policy link: no link without a valid header", () => {
   for (const value of ["", "garbage", `${traceparent(inHeader)}, ${traceparent(inHeader)}`]) {
     const headers = new Headers({ traceparent: value, baggage: "tenant=t1" });
     assert.deepEqual(readCallerContext({ propagator, header: headers, policy: "link" }), {
@@ -27,7 +27,7 @@ test("link: no link without a valid header", () => {
   }
 });
 
-test("trust: the caller is the parent, with tracestate and baggage", () => {
+test("policy trust: the caller is the parent, with tracestate and baggage", () => {
   const { parent, links } = readCallerContext({ propagator, header, policy: "trust" });
   assert.equal(traceIdOf(parent), inHeader.traceId);
   assert.equal(trace.getSpanContext(parent)?.traceState?.get("vendor"), "1");
@@ -35,11 +35,11 @@ test("trust: the caller is the parent, with tracestate and baggage", () => {
   assert.deepEqual(links, []);
 });
 
-test("none: headers are not read", () => {
+test("policy ignore: headers are not read", () => {
   assert.deepEqual(readCallerContext({ propagator, header, policy: "ignore" }), { parent: ROOT_CONTEXT, links: [] });
 });
 
-test("a valid carrier of the body wins over headers", () => {
+test("valid carrier in the body has priority over headers", () => {
   for (const policy of ["link", "trust", "ignore"] as const) {
     const { parent, links } = readCallerContext({
       propagator,
@@ -53,7 +53,7 @@ test("a valid carrier of the body wins over headers", () => {
   }
 });
 
-test("where the carrier names no valid parent, the headers count as the policy says", () => {
+test("without a valid parent in the carrier, headers count by the policy", () => {
   const carrier = { traceparent: "garbage", baggage: "from=body" };
   const trusted = readCallerContext({ propagator, header, policy: "trust", carrier });
   assert.equal(traceIdOf(trusted.parent), inHeader.traceId);
@@ -65,7 +65,7 @@ test("where the carrier names no valid parent, the headers count as the policy s
   assert.equal(propagation.getBaggage(root.parent)?.getEntry("from")?.value, "body");
 });
 
-test("with tracing off nothing is read", () => {
+test("nothing is read when tracing is off", () => {
   for (const policy of ["link", "trust", "ignore"] as const) {
     const carrier = { traceparent: traceparent(inBody) };
     const caller = readCallerContext({ propagator: createSilentPropagator(), header, policy, carrier });

@@ -11,7 +11,7 @@ const spanId = "b7ad6b7169203331";
 const traceparent = `00-${traceId}-${spanId}-01`;
 const propagator = createPropagator();
 
-test("what is injected in one service is extracted in another: trace, tracestate and baggage", async (t) => {
+test("injected trace, tracestate and baggage are extracted in another service", async (t) => {
   const { tracer } = testTelemetry(t, "image-pipeline");
   const caller = extractCarrier(propagator, {
     traceparent,
@@ -35,11 +35,11 @@ test("what is injected in one service is extracted in another: trace, tracestate
   });
 });
 
-test("no trace, no carrier", () => {
+test("no trace gives an empty carrier", () => {
   assert.deepEqual(injectCarrier(propagator, ROOT_CONTEXT), {});
 });
 
-test("the silent propagator writes nothing and reads nothing", () => {
+test("silent propagator writes and reads nothing", () => {
   const silent = createSilentPropagator();
   const base = extractCarrier(propagator, { traceparent });
   assert.deepEqual(injectCarrier(silent, base), {});
@@ -50,7 +50,7 @@ for (const carrier of [
   { Traceparent: traceparent, TraceState: "vendor=1", BAGGAGE: "tenant=t1" },
   { TRACEPARENT: traceparent, TRACESTATE: "vendor=1", Baggage: "tenant=t1" },
 ]) {
-  test(`keys match case-insensitively: ${Object.keys(carrier)}`, () => {
+  test(`carrier keys match case-insensitively: ${Object.keys(carrier)}`, () => {
     const scope = extractCarrier(propagator, carrier);
     assert.equal(traceIdOf(scope), traceId);
     assert.equal(trace.getSpanContext(scope)?.traceState?.serialize(), "vendor=1");
@@ -58,7 +58,7 @@ for (const carrier of [
   });
 }
 
-test("where several spell a key, lower case wins, else the first", () => {
+test("of several spellings of a key, lower case has priority, then the first", () => {
   const other = `00-${traceId.replace("0af7", "ffff")}-${spanId}-01`;
   assert.equal(traceIdOf(extractCarrier(propagator, { Traceparent: other, traceparent })), traceId);
   assert.equal(traceIdOf(extractCarrier(propagator, { traceparent, TRACEPARENT: other })), traceId);
@@ -86,7 +86,7 @@ const garbage: Record<string, Record<string, string>> = {
 };
 
 for (const [what, carrier] of Object.entries(garbage)) {
-  test(`garbage leaves the base as it was: ${what}`, () => {
+  test(`invalid carrier leaves the base context unchanged: ${what}`, () => {
     const base = extractCarrier(propagator, { traceparent: `00-${"1".repeat(32)}-${"2".repeat(16)}-01` });
     assert.equal(extractCarrier(propagator, carrier, base), base);
     assert.equal(extractCarrier(propagator, carrier), ROOT_CONTEXT);
@@ -100,7 +100,7 @@ for (const [what, pairs] of Object.entries({
   "a tracestate beyond its limits": { traceparent, tracestate: "a=b,".repeat(2000) },
   "a broken baggage": { traceparent, baggage: "a=%" },
 })) {
-  test(`a parent is read in spite of ${what}`, () => {
+  test(`parent is read despite ${what}`, () => {
     const scope = extractCarrier(propagator, pairs);
     assert.equal(traceIdOf(scope), traceId);
     const { tracestate = "" } = injectCarrier(propagator, scope);
@@ -108,7 +108,7 @@ for (const [what, pairs] of Object.entries({
   });
 }
 
-test("a propagator that throws does not fail the request", () => {
+test("propagator that throws does not fail the request", () => {
   const broken: TextMapPropagator = {
     inject() {},
     extract() {
@@ -119,7 +119,7 @@ test("a propagator that throws does not fail the request", () => {
   assert.equal(extractCarrier(broken, { traceparent }), ROOT_CONTEXT);
 });
 
-test("the trace id is known also when the trace is not sampled", () => {
+test("trace id is available when the trace is not sampled", () => {
   assert.equal(traceIdOf(extractCarrier(propagator, { traceparent: `00-${traceId}-${spanId}-00` })), traceId);
   assert.equal(traceIdOf(ROOT_CONTEXT), "");
 });

@@ -43,7 +43,7 @@ const rejected = text`
 const post = (url: string, type: string, body: string | Buffer) =>
   fetch(url, { method: "POST", body, headers: { "content-type": type } });
 
-test("a unary request that breaks a rule is a lone span with its code, and quotes nothing", async (t) => {
+test("unary request that breaks a rule makes one span with its code and no request text", async (t) => {
   const { url, collector } = await serve(t);
   const response = await post(url, "application/json", JSON.stringify({ prompt: canary.repeat(1000) }));
   assert.equal(response.status, 400);
@@ -57,13 +57,13 @@ for (const [what, body] of Object.entries({
   "an unknown field": JSON.stringify({ prompt: canary, [canary]: canary }),
   "a key twice": `{"prompt": "${canary}", "prompt": "${canary}"}`,
 })) {
-  test(`a unary request that cannot be decoded makes no span: ${what}`, async (t) => {
+  test(`unary request that cannot be decoded makes no span: ${what}`, async (t) => {
     const { url, collector } = await serve(t);
     assert.equal((await post(url, "application/json", body)).status, 400);
     assert.deepEqual(collector.spans(), []);
   });
 
-  test(`a streaming request that cannot be decoded is a lone span with its code: ${what}`, async (t) => {
+  test(`streaming request that cannot be decoded makes one span with its code: ${what}`, async (t) => {
     const { url, collector } = await serve(t);
     const response = await post(`${url}Stream`, "application/connect+json", envelope(`{"request": ${body}}`));
     assert.match(await response.text(), /"code":"invalid_argument"/);
@@ -71,7 +71,7 @@ for (const [what, body] of Object.entries({
   });
 }
 
-test("a valid request to the same server is one span without a code", async (t) => {
+test("valid request to the same server makes one span without a code", async (t) => {
   const { url, collector } = await serve(t);
   assert.equal((await post(url, "application/json", JSON.stringify({ prompt: canary }))).status, 200);
   assert.equal(dumpSpans(collector.spans()), "image-pipeline SERVER image-pipeline");

@@ -88,7 +88,7 @@ async function listen(t: TestContext, server: Http2Server): Promise<string> {
 
 const pipeline = (transport: Transport) => createClient(ImagePipelineService, transport);
 
-test("a unary call is one SERVER span, active in the handler, with the handler's attributes", async (t) => {
+test("unary call makes one SERVER span, active in the handler, with the handler's attributes", async (t) => {
   const { transport, collector } = await serve(t, {
     async generate({ values }) {
       await Promise.resolve();
@@ -102,7 +102,7 @@ test("a unary call is one SERVER span, active in the handler, with the handler's
   assert.equal(dumpSpans(collector.spans()), "image-pipeline SERVER image-pipeline\n    prompt.length=11");
 });
 
-test("a stream is one SERVER span, and its handler sees the trace after any number of messages", async (t) => {
+test("stream makes one SERVER span, and its handler has the trace after any number of messages", async (t) => {
   const { transport, collector } = await serve(t, {
     async *generateStream() {
       for (let i = 0; i < 4; i++) {
@@ -122,7 +122,7 @@ test("a stream is one SERVER span, and its handler sees the trace after any numb
   assert.equal(dumpSpans(collector.spans()), "image-pipeline SERVER image-pipeline");
 });
 
-test("calls at the same time do not mix their spans", async (t) => {
+test("concurrent calls do not mix their spans", async (t) => {
   const { transport } = await serve(t, {
     async *generateStream() {
       for (let i = 0; i < 5; i++) {
@@ -146,7 +146,7 @@ test("calls at the same time do not mix their spans", async (t) => {
   assert.equal(new Set(traceIds).size, 10);
 });
 
-test("other services on the same server get no span", async (t) => {
+test("other services on the same server make no span", async (t) => {
   const { transport, collector } = await serve(t, {});
   await createClient(Health, transport).check({});
   assert.deepEqual(collector.spans(), []);
@@ -172,7 +172,7 @@ const policies: { policy: RemoteParent | undefined; expected: string; baggage: s
 ];
 
 for (const { policy, expected, baggage } of policies) {
-  test(`a caller's headers, policy ${policy ?? "by default"}`, async (t) => {
+  test(`caller's trace headers, policy ${policy ?? "by default"}`, async (t) => {
     let seenBaggage: string | undefined;
     const { transport, collector } = await serve(
       t,
@@ -200,7 +200,7 @@ const errorCodes = new Set([
   Code.DataLoss,
 ]);
 
-test("the span of a failed call has its code, and is an ERROR only where the server failed", async (t) => {
+test("span of a failed call has its code, and is an ERROR only for server failures", async (t) => {
   let code = Code.Unknown;
   const { transport, collector } = await serve(t, {
     async generate() {
@@ -221,7 +221,7 @@ test("the span of a failed call has its code, and is an ERROR only where the ser
   assert.equal(codes.length, 16);
 });
 
-test("a request rejected by a later interceptor is a lone span with its code", async (t) => {
+test("request rejected by a later interceptor makes one span with its code", async (t) => {
   const reject: Interceptor = () => () => {
     throw new ConnectError(`prompt: ${canary}`, Code.InvalidArgument);
   };
@@ -237,7 +237,7 @@ test("a request rejected by a later interceptor is a lone span with its code", a
   );
 });
 
-test("a stream that fails after some messages makes a failed span", async (t) => {
+test("stream that fails after some messages makes a failed span", async (t) => {
   const { transport, collector } = await serve(t, {
     async *generateStream() {
       yield "1";
@@ -281,7 +281,7 @@ const late = text`
       event exception exception.message="the operation timed out" exception.type="ConnectError"
 `;
 
-test("a client that leaves a unary call makes a cancelled span and no error", async (t) => {
+test("client that cancels a unary call makes a cancelled span without an error", async (t) => {
   const leaving = new AbortController();
   const { transport, collector } = await serve(t, {
     async generate({ signal }) {
@@ -295,7 +295,7 @@ test("a client that leaves a unary call makes a cancelled span and no error", as
 });
 
 for (const waiting of [true, false]) {
-  test(`a client that leaves a stream ${waiting ? "that waits" : "that flows"} makes a cancelled span`, async (t) => {
+  test(`client that cancels a stream ${waiting ? "that waits" : "that flows"} makes a cancelled span`, async (t) => {
     const { transport, collector } = await serve(t, {
       async *generateStream({ signal }) {
         for (let i = 0; ; i++) {
@@ -326,7 +326,7 @@ for (const waiting of [true, false]) {
 /** A deadline that only the server's clock watches, so that the client's does not come first. */
 const serverTimeout = { "grpc-timeout": "1500m" };
 
-test("a deadline that passes makes a failed span, unary and streaming", async (t) => {
+test("passed deadline makes a failed span, unary and streaming", async (t) => {
   const { transport, collector } = await serve(t, {
     async generate({ signal }) {
       await untilAborted(signal);
@@ -354,7 +354,7 @@ test("a deadline that passes makes a failed span, unary and streaming", async (t
   );
 });
 
-test("JSON that cannot be read leaves nothing of itself on the span of a stream", async (t) => {
+test("unreadable JSON leaves no request text on the span of a stream", async (t) => {
   const { baseUrl, collector } = await serve(t, {});
   const session = connect(baseUrl);
   t.after(() => session.destroy());
@@ -379,14 +379,14 @@ test("JSON that cannot be read leaves nothing of itself on the span of a stream"
   );
 });
 
-test("an unsampled trace has an id and no spans", async (t) => {
+test("unsampled trace has an id and no spans", async (t) => {
   const { transport, collector } = await serve(t, {}, { environment: { OTEL_TRACES_SAMPLER: "always_off" } });
   const response = await pipeline(transport).generate({});
   assert.match(response.traceId, /^[0-9a-f]{32}$/);
   assert.deepEqual(collector.spans(), []);
 });
 
-test("an unsampled trusted parent makes an unsampled trace with its id", async (t) => {
+test("unsampled trusted parent makes an unsampled trace with its id", async (t) => {
   const { transport, collector } = await serve(t, {}, { parent: "trust" });
   const headers = { traceparent: `00-${traceId}-${spanId}-00` };
   const response = await pipeline(transport).generate({}, { headers });
@@ -394,14 +394,14 @@ test("an unsampled trusted parent makes an unsampled trace with its id", async (
   assert.deepEqual(collector.spans(), []);
 });
 
-test("an unsampled caller that is not trusted does not keep the server from sampling", async (t) => {
+test("unsampled untrusted caller does not prevent sampling", async (t) => {
   const { transport, collector } = await serve(t, {});
   await pipeline(transport).generate({}, { headers: { traceparent: `00-${traceId}-${spanId}-00` } });
   assert.equal(dumpSpans(collector.spans()), `image-pipeline SERVER image-pipeline\n    link ${traceId}-${spanId}`);
 });
 
 for (const environment of [{ ENABLE_TRACING: "false" }, { OTEL_SDK_DISABLED: "true" }]) {
-  test(`with ${Object.entries(environment).join(" ")} requests work the same, without spans and without a trace id`, async (t) => {
+  test(`requests with ${Object.entries(environment).join(" ")} succeed without spans and trace id`, async (t) => {
     const { transport, collector } = await serve(
       t,
       {

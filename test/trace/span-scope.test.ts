@@ -6,7 +6,7 @@ import { withSpan } from "../../src/trace/span-scope.js";
 import { dumpSpans, text } from "../support/dump-spans.js";
 import { testTelemetry } from "../support/telemetry.js";
 
-test("a span is active across awaits, is the parent of what is started in it, and ends once", async (t) => {
+test("span is active across awaits, is the parent of its child spans, and ends once", async (t) => {
   const { tracer, collector } = testTelemetry(t, "studio");
   const result = await withSpan(
     tracer,
@@ -35,7 +35,7 @@ test("a span is active across awaits, is the parent of what is started in it, an
   );
 });
 
-test("the parent is what is said, not what is active", async (t) => {
+test("span's parent is the given one and not the active one", async (t) => {
   const { tracer, collector } = testTelemetry(t, "studio");
   await withSpan(tracer, "active", { parent: ROOT_CONTEXT }, () =>
     withSpan(tracer, "root", { parent: ROOT_CONTEXT }, () => {}),
@@ -43,7 +43,7 @@ test("the parent is what is said, not what is active", async (t) => {
   assert.equal(dumpSpans(collector.spans()), "active INTERNAL studio\nroot INTERNAL studio");
 });
 
-test("an exception is recorded on the innermost span only, also when it is mapped on its way up", async (t) => {
+test("exception is recorded on the innermost span only, also when it is mapped on the way up", async (t) => {
   const { tracer, collector } = testTelemetry(t, "studio");
   const work = withSpan(tracer, "outer", { parent: ROOT_CONTEXT, kind: SpanKind.SERVER }, async (_outer, scope) => {
     try {

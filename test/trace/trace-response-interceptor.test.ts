@@ -18,7 +18,7 @@ function hearing() {
 }
 
 for (const wire of ["memory", "port"] as const) {
-  test(`an answer says its trace in a header (${wire})`, async (t) => {
+  test(`response carries its trace in a header (${wire})`, async (t) => {
     const mesh = await meshFor(t, { wire });
     const { heard, options } = hearing();
     const { traceId } = await mesh.pipeline.generate({ prompt: "a red heart" }, options);
@@ -27,7 +27,7 @@ for (const wire of ["memory", "port"] as const) {
     assert.deepEqual(heard, [`00-${traceId}-${root?.spanId}-01`]);
   });
 
-  test(`a stream says its trace while it runs (${wire})`, async (t) => {
+  test(`stream carries its trace in a header while it runs (${wire})`, async (t) => {
     const held = createHeldEngine();
     const mesh = await meshFor(t, { wire, engine: held.engine });
     const { heard, options } = hearing();
@@ -45,7 +45,7 @@ for (const wire of ["memory", "port"] as const) {
     );
   });
 
-  test(`a rejected call says its trace too (${wire})`, async (t) => {
+  test(`rejected call carries its trace (${wire})`, async (t) => {
     const mesh = await meshFor(t, { wire });
     const error = await mesh.pipeline.generate({ prompt: "" }).catch((thrown: unknown) => ConnectError.from(thrown));
     assert.ok(error instanceof ConnectError);
@@ -54,7 +54,7 @@ for (const wire of ["memory", "port"] as const) {
   });
 }
 
-test("with tracing switched off there is no such header, and an unsampled trace says so", async (t) => {
+test("header is absent with tracing off, and marks an unsampled trace", async (t) => {
   for (const [environment, expected] of [
     [{ ENABLE_TRACING: "false" }, /^none$/],
     [{ OTEL_SAMPLE_RATE: "0" }, /^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/],

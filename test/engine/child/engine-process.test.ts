@@ -42,7 +42,7 @@ const short: GenerationRequest = { prompt: "a cat", seed: 1, steps: 1, guidanceS
 describe("engine process whose second UNet run waits for a cancel", async () => {
   const { engine, takeUnetRuns } = await startWatched({ unetWork: 0, gated: true });
 
-  it("runs the UNet no more than once after an abort, and throws the signal's reason", async () => {
+  it("engine process runs at most one more UNet step after an abort and throws the signal's reason", async () => {
     const controller = new AbortController();
     const reason = new Error("enough");
     const { signal } = controller;
@@ -53,7 +53,7 @@ describe("engine process whose second UNet run waits for a cancel", async () => 
     assert.ok(runs === 1 || runs === 2, `${runs} runs`);
   });
 
-  it("is killed when it does not end when asked to", async () => {
+  it("engine process is killed when it does not exit on request", async () => {
     process.kill(engine.pid, "SIGSTOP");
     await engine.stop({ graceMs: 100 });
     assert.equal(await engine.exited, "signal SIGKILL");
@@ -63,7 +63,7 @@ describe("engine process whose second UNet run waits for a cancel", async () => 
 describe("engine process with a slow model", async () => {
   const { engine, takeUnetRuns } = await startWatched({ unetWork: 40, gated: false });
 
-  it("takes a cancel in between two runs", async () => {
+  it("engine process handles a cancel between two runs", async () => {
     const controller = new AbortController();
     const { signal } = controller;
     const onEvent = ({ kind }: GenerationEvent) => void (kind === "step" && controller.abort());
@@ -75,7 +75,7 @@ describe("engine process with a slow model", async () => {
     assert.ok(runs >= 1 && runs < everyRun, `${runs} runs`);
   });
 
-  it("ends when it is asked to, in the middle of an image too", async () => {
+  it("engine process exits on request, also during an image", async () => {
     const { signal } = new AbortController();
     const onEvent = (event: GenerationEvent) =>
       void (event.kind === "step" && event.step === 1 && engine.stop({ graceMs: 60_000 }));

@@ -17,7 +17,7 @@ function watched(t: TestContext) {
   return { watch, pass, stalls };
 }
 
-test("each event gives the generating its whole time again, and its end all of it", (t) => {
+test("watchdog restarts its time at each event and stops at the end", (t) => {
   const { watch, pass } = watched(t);
   watch.begin();
   assert.equal(pass(599), 0);
@@ -28,7 +28,7 @@ test("each event gives the generating its whole time again, and its end all of i
   assert.equal(pass(1_000_000), 0);
 });
 
-test("no updates for too long is a stall", (t) => {
+test("watchdog reports a stall after too long without an event", (t) => {
   const { watch, pass, stalls } = watched(t);
   watch.begin();
   watch.event({ width: 1024, height: 1024 });
@@ -38,7 +38,7 @@ test("no updates for too long is a stall", (t) => {
   assert.deepEqual(stalls, ["no progress for 600 ms"]);
 });
 
-test("a larger image has more time, as attention takes more", (t) => {
+test("watchdog allows more time for a larger image", (t) => {
   const { watch, pass } = watched(t);
   watch.begin();
   watch.event({ width: 2048, height: 2048 });
@@ -46,7 +46,7 @@ test("a larger image has more time, as attention takes more", (t) => {
   assert.equal(pass(1), 1);
 });
 
-test("a slow machine has more time, once it has shown that it is slow", (t) => {
+test("watchdog allows more time on a machine that was slow before", (t) => {
   const { watch, pass } = watched(t);
   watch.begin();
   watch.event({ width: 2048, height: 2048 });

@@ -129,7 +129,7 @@ async function folderSources(folder: string, half = false): Promise<Sources> {
   };
 }
 
-describe("graphs built over safetensors, against torch", async () => {
+describe("graphs built over safetensors, compared with torch", async () => {
   const home = await temporaryFolder();
 
   // The UNet takes most of the time to open, and has no kind of weight that the others do not have.
@@ -149,17 +149,17 @@ describe("graphs built over safetensors, against torch", async () => {
     });
   }
 
-  it("a checkpoint of one file gives torch's values", async () => {
+  it("single-file checkpoint gives torch's values", async () => {
     const file = await makeSingleFile(join(home, "single.safetensors"), { type: "F16" });
     await compare((await readSingleFile(file)).weights, allParts);
   });
 
-  it("graphs that compute in half precision give torch's values as far as that goes", async () => {
+  it("half-precision graphs give torch's values within their precision", async () => {
     const folder = await makeSafetensorsFolder(join(home, "half"), { type: "F16" });
     await compare(await folderSources(folder), allParts, 2e-2, "float16");
   });
 
-  it("text encoders without the prefix text_model, as transformers 5 saves the first one, give torch's values", async () => {
+  it("text encoders without the prefix text_model (transformers 5) give torch's values", async () => {
     const folder = await makeSafetensorsFolder(join(home, "plain"), {
       change(part, tensors) {
         if (part === "text_encoder") {
@@ -173,7 +173,7 @@ describe("graphs built over safetensors, against torch", async () => {
     await compare(await folderSources(folder), ["text_encoder"]);
   });
 
-  it("a VAE with the older names of its attention gives torch's values", async () => {
+  it("VAE with the older attention names gives torch's values", async () => {
     const older: Readonly<Record<string, string>> = {
       to_q: "query",
       to_k: "key",
@@ -195,7 +195,7 @@ describe("graphs built over safetensors, against torch", async () => {
   });
 
   for (const [name, { config, output }] of Object.entries(graphGoldens.variants)) {
-    it(`a UNet of the form ${name} gives torch's values`, async () => {
+    it(`UNet of the form ${name} gives torch's values`, async () => {
       const file = join(home, `${name}.safetensors`);
       await writeSafetensors(file, partTensors(name));
       const read = await readSafetensors(file, name);

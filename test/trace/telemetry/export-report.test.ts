@@ -16,7 +16,7 @@ function setUp(kind = spans) {
 const loss = "spans could not be exported";
 const wait = "spans wait for the collector";
 
-test("a loss is told at once, later ones together once a minute, the last of them too", () => {
+test("first loss is logged at once, and later ones together once a minute, including the last", () => {
   const { clock, lines, report } = setUp();
   report.lost(0, "rejected", "none");
   report.lost(2, "rejected", "14 UNAVAILABLE:\n no connection");
@@ -34,7 +34,7 @@ test("a loss is told at once, later ones together once a minute, the last of the
   assert.deepEqual(clock.due(), [], "no timer runs where nothing happens");
 });
 
-test("waiting is told as it is when the line is due, and not after a recovery", () => {
+test("waiting spans are logged with the current count when the line is due, and not after a recovery", () => {
   const { clock, lines, report } = setUp();
   report.waiting(512, "rejected");
   report.waiting(1024, "rejected");
@@ -51,7 +51,7 @@ test("waiting is told as it is when the line is due, and not after a recovery", 
   ]);
 });
 
-test("closing tells what is owed, at once", () => {
+test("close logs outstanding losses at once", () => {
   const { clock, lines, report } = setUp();
   report.lost(1, "rejected", "rejected");
   report.lost(2, "rejected", "rejected");
@@ -64,7 +64,7 @@ test("closing tells what is owed, at once", () => {
   assert.deepEqual(clock.due(), []);
 });
 
-test("what a collector answers is cut", () => {
+test("text of a collector's response is cut", () => {
   const { lines, report } = setUp();
   report.lost(1, "rejected", "<html>".repeat(1000));
   report.remark("<html>".repeat(1000));
@@ -74,14 +74,14 @@ test("what a collector answers is cut", () => {
   );
 });
 
-test("a pino logger is a log", () => {
+test("pino logger is accepted as the log", () => {
   const lines: string[] = [];
   const log = pino({ base: null, timestamp: false }, { write: (line) => lines.push(line) });
   createExportReport(spans, log, createFakeClock()).lost(1, "rejected", "rejected");
   assert.deepEqual(JSON.parse(lines.join("")), { level: 40, lostSpans: 1, reason: "rejected", msg: loss });
 });
 
-test("where problems are reported once, one is reported again only after an export has succeeded", () => {
+test("with once, a problem is logged again only after a successful export", () => {
   const { clock, lines, report } = setUp({ name: "metrics", field: "DataPoints", hint: "none", once: true });
   for (const recovers of [false, false, true, false]) {
     report.lost(3, "rejected", "12 UNIMPLEMENTED");

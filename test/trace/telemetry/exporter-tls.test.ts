@@ -40,7 +40,7 @@ suite("export over mutual TLS", async () => {
       return warnings.join("\n");
     };
 
-    test(`${protocol}: shows its certificate, and reaches the collector of its authority`, async (t) => {
+    test(`${protocol}: presents its certificate and reaches the collector of its authority`, async (t) => {
       const receiver = await startOtlpReceiver({ protocol, tls: { ...server, ca: authority.cert } });
       t.after(receiver.stop);
       assert.equal(await exportSpan(receiver.endpoint, { ca, ...client }), "");
@@ -48,7 +48,7 @@ suite("export over mutual TLS", async () => {
       assert.equal(receiver.exports[0]?.headers["authorization"], "Bearer CANARY");
     });
 
-    test(`${protocol}: a renewed certificate is shown by the next try, and a broken file is passed over`, async (t) => {
+    test(`${protocol}: next attempt presents a renewed certificate, and a broken file is skipped`, async (t) => {
       const port = await steadyPort();
       const start = () => startOtlpReceiver({ protocol, port, tls: { ...server, ca: authority.cert } });
       let receiver = await start();
@@ -81,7 +81,7 @@ suite("export over mutual TLS", async () => {
       assert.equal(await send(), "delivered");
     });
 
-    test(`${protocol}: sends nothing to a collector of another authority, and gets into none with another's certificate`, async (t) => {
+    test(`${protocol}: sends nothing to a collector of another authority, and is rejected with a certificate of another authority`, async (t) => {
       const receiver = await startOtlpReceiver({ protocol, tls: { ...server, ca: authority.cert } });
       t.after(receiver.stop);
       for (const files of [

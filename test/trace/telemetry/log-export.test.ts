@@ -26,7 +26,7 @@ function observed(t: TestContext, environment: Record<string, string>) {
 }
 
 for (const protocol of ["grpc", "http/protobuf"] as const) {
-  test(`a foreign receiver gets the lines of the log with their spans, by ${protocol}`, async (t) => {
+  test(`third-party receiver gets log lines with their spans by ${protocol}`, async (t) => {
     const { endpoint, headers, waitFor } = await receiver(t, protocol);
     const { logger, telemetry, lines } = observed(t, {
       OTEL_LOGS_EXPORTER: "otlp",
@@ -72,7 +72,7 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
   });
 }
 
-test("what waits for a batch leaves with a shutdown", async (t) => {
+test("queued log records are exported at shutdown", async (t) => {
   const { endpoint, records } = await receiver(t, "grpc");
   const { logger, telemetry } = observed(t, { OTEL_LOGS_EXPORTER: "otlp", OTEL_EXPORTER_OTLP_ENDPOINT: endpoint });
   logger.info("the last words");
@@ -88,7 +88,7 @@ for (const environment of [
   { OTEL_LOGS_EXPORTER: "none" },
   { OTEL_LOGS_EXPORTER: "otlp", OTEL_SDK_DISABLED: "true" },
 ]) {
-  test(`nothing is exported with ${JSON.stringify(environment)}`, async (t) => {
+  test(`no log is exported with ${JSON.stringify(environment)}`, async (t) => {
     const { endpoint, records } = await receiver(t, "grpc");
     const { logger, telemetry } = observed(t, { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, ...environment });
     logger.error("for stderr alone");
@@ -97,7 +97,7 @@ for (const environment of [
   });
 }
 
-test("with tracing off the log is exported where that is wanted", async (t) => {
+test("log is exported with tracing off when enabled", async (t) => {
   const { endpoint, records } = await receiver(t, "grpc");
   const { logger, telemetry } = observed(t, {
     OTEL_LOGS_EXPORTER: "otlp",
@@ -112,7 +112,7 @@ test("with tracing off the log is exported where that is wanted", async (t) => {
   );
 });
 
-test("lines that nobody takes are counted in one line of the log", async (t) => {
+test("log records that cannot be exported are counted in one log line", async (t) => {
   const { logger, telemetry, lines } = observed(t, {
     OTEL_LOGS_EXPORTER: "otlp",
     OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${await steadyPort()}`,
@@ -127,7 +127,7 @@ test("lines that nobody takes are counted in one line of the log", async (t) => 
   );
 });
 
-test("a line is a record by what it has; what is no JSON object is none", () => {
+test("log line becomes a record of its fields, and text that is no JSON object becomes none", () => {
   for (const line of ["", "plain words", "null", "7", "[1]", '{"msg":']) {
     assert.equal(logRecordOfLine(line), undefined, line);
   }

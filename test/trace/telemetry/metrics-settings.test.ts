@@ -19,11 +19,11 @@ function settingsOf(environment: Environment, prometheusPort?: number) {
   return settings;
 }
 
-test("without an endpoint, and without a port for Prometheus, there are no metrics", () => {
+test("metrics are off without an endpoint and a Prometheus port", () => {
   assert.deepEqual(settingsOf({}), { otlp: undefined, prometheus: undefined });
 });
 
-test("metrics go where the endpoint is, by the specification's defaults", () => {
+test("metrics go to the OTLP endpoint with the specification's defaults", () => {
   assert.deepEqual(settingsOf(endpoint).otlp, {
     exporter: {
       signal: "metrics",
@@ -40,7 +40,7 @@ test("metrics go where the endpoint is, by the specification's defaults", () => 
   });
 });
 
-test("metrics have an endpoint, a protocol, headers and a schedule of their own", () => {
+test("metrics have an endpoint, protocol, headers and interval of their own", () => {
   const { otlp } = settingsOf({
     ...endpoint,
     OTEL_EXPORTER_OTLP_HEADERS: "a=1,b=1",
@@ -63,7 +63,7 @@ test("metrics have an endpoint, a protocol, headers and a schedule of their own"
   assert.equal(onlyTraces.otlp, undefined);
 });
 
-test("a port for Prometheus is wanted by the exporter's name or by the port", () => {
+test("Prometheus port is enabled by the exporter's name or by the port", () => {
   const named = { ...endpoint, OTEL_METRICS_EXPORTER: "prometheus" };
   assert.deepEqual(settingsOf(named).prometheus, { host: undefined, port: 9464 });
   assert.equal(settingsOf(named).otlp, undefined);
@@ -75,7 +75,7 @@ test("a port for Prometheus is wanted by the exporter's name or by the port", ()
   assert.deepEqual(settingsOf({ OTEL_METRICS_EXPORTER: "none" }, 1).prometheus, { host: undefined, port: 1 });
 });
 
-test("what switches metrics off, and what only tracing", () => {
+test("settings that turn metrics off differ from those that turn only tracing off", () => {
   assert.equal(settingsOf({ ...endpoint, OTEL_METRICS_EXPORTER: "none" }).otlp, undefined);
   assert.deepEqual(settingsOf({ ...endpoint, OTEL_SDK_DISABLED: "true", OTEL_METRICS_EXPORTER: "?" }, 9464), {
     otlp: undefined,
@@ -104,6 +104,6 @@ for (const [variable, value] of [
   });
 }
 
-test("none switches metrics off whatever stands beside it", () => {
+test("none turns metrics off beside any other exporter", () => {
   assert.equal(settingsOf({ ...endpoint, OTEL_METRICS_EXPORTER: "otlp,none" }).otlp, undefined);
 });

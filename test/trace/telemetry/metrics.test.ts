@@ -24,7 +24,7 @@ async function receiver(t: TestContext, options: Parameters<typeof startOtlpRece
 }
 
 for (const protocol of ["grpc", "http/protobuf"] as const) {
-  test(`a foreign receiver gets the numbers by ${protocol}, again and again and at the end`, async (t) => {
+  test(`third-party receiver gets metrics by ${protocol} at each interval and at shutdown`, async (t) => {
     const collector = await receiver(t, { protocol });
     const { meter, tracer, shutdown, lines } = setUp(t, {
       OTEL_EXPORTER_OTLP_ENDPOINT: collector.endpoint,
@@ -75,7 +75,7 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
     assert.deepEqual(lines, []);
   });
 
-  test(`a backend that takes no metrics by ${protocol} is told of once, and traces go there all the same`, async (t) => {
+  test(`backend that rejects metrics by ${protocol} is reported once, and still gets traces`, async (t) => {
     const backend = await receiver(t, { protocol, takesMetrics: false });
     const { tracer, shutdown, lines } = setUp(t, {
       OTEL_EXPORTER_OTLP_ENDPOINT: backend.endpoint,
@@ -93,7 +93,7 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
   });
 }
 
-test("what a collector rejects of the metrics is reported once", async (t) => {
+test("metrics rejected by a collector are reported once", async (t) => {
   const server = createServer((incoming, response) => {
     // partial_success { rejected_data_points: 2, error_message: "old" }
     const body = Buffer.from([0x0a, 7, 0x08, 2, 0x12, 3, ...Buffer.from("old")]);
@@ -117,7 +117,7 @@ test("what a collector rejects of the metrics is reported once", async (t) => {
   assert.deepEqual(reasons, [["rejected by the collector: old", 2]]);
 });
 
-test("delta numbers count from the last export", async (t) => {
+test("delta metrics count from the last export", async (t) => {
   const collector = await receiver(t);
   const { meter, shutdown } = setUp(t, {
     OTEL_EXPORTER_OTLP_ENDPOINT: collector.endpoint,
@@ -137,7 +137,7 @@ test("delta numbers count from the last export", async (t) => {
   assert.ok(seen.every(({ temporality }) => temporality === "AGGREGATION_TEMPORALITY_DELTA"));
 });
 
-test("spans that are lost with the collector gone for good are counted, by what they were lost to", async (t) => {
+test("spans lost to a permanent collector outage are counted by reason", async (t) => {
   const clock = createFakeClock();
   const { tracer, prometheus, lines } = setUp(
     t,
@@ -174,7 +174,7 @@ test("spans that are lost with the collector gone for good are counted, by what 
   assert.ok(lines.includes("spans could not be exported"));
 });
 
-test("what the collector takes, and what it rejects, is counted too", async (t) => {
+test("exported and rejected spans are counted", async (t) => {
   const collector = await receiver(t);
   const { tracer, prometheus } = setUp(
     t,
@@ -199,7 +199,7 @@ for (const [words, environment, prometheusPort] of [
   ["OTEL_SDK_DISABLED", { OTEL_SDK_DISABLED: "true" }, 0],
   ["ENABLE_TRACING=false", { ENABLE_TRACING: "false" }, undefined],
 ] as const) {
-  test(`nothing is measured and nothing leaves: ${words}`, async (t) => {
+  test(`metrics are neither measured nor exported: ${words}`, async (t) => {
     const collector = await receiver(t);
     const needed = words === "nobody asks for metrics" ? {} : { OTEL_EXPORTER_OTLP_ENDPOINT: collector.endpoint };
     const { meter, prometheus, shutdown } = setUp(t, { ...needed, ...environment }, { prometheusPort });
@@ -210,14 +210,14 @@ for (const [words, environment, prometheusPort] of [
   });
 }
 
-test("metrics can be had without tracing", async (t) => {
+test("metrics work without tracing", async (t) => {
   const { meter, enabled, prometheus } = setUp(t, { ENABLE_TRACING: "false" }, { prometheusPort: 0 });
   meter.createCounter("images").add(1);
   assert.equal(enabled, false);
   assert.match((await prometheus?.scrape()) ?? "", /^images_total 1$/m);
 });
 
-test("after the end there is nothing to scrape", async (t) => {
+test("scrape after shutdown is rejected", async (t) => {
   const { prometheus, shutdown } = setUp(t, {}, { prometheusPort: 0 });
   await shutdown();
   await assert.rejects(async () => prometheus?.scrape());

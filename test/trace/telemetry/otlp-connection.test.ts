@@ -75,7 +75,7 @@ async function portOf(server: ReturnType<typeof createServer>): Promise<number> 
   return address.port;
 }
 
-test("gRPC: RetryInfo, rejections and partial successes of the collector arrive", async (t) => {
+test("gRPC: RetryInfo, rejections and partial successes of the collector are returned", async (t) => {
   const names: string[][] = [];
   const agents: unknown[] = [];
   const metadata = new grpc.Metadata();
@@ -115,7 +115,7 @@ test("gRPC: RetryInfo, rejections and partial successes of the collector arrive"
   assert.match(String(agents[0]), /^throughline .*OTel-OTLP-Exporter-JavaScript/);
 });
 
-test("gRPC: the try after a failed connection connects at once", async (t) => {
+test("gRPC: attempt after a failed connection connects at once", async (t) => {
   const port = await steadyPort();
   const connect = grpcTo(port);
   for (let i = 0; i < 8; i++) {
@@ -130,7 +130,7 @@ test("gRPC: the try after a failed connection connects at once", async (t) => {
   assert.equal((await closedAfter(t, connect(10_000)).export(batch)).kind, "delivered");
 });
 
-test("HTTP: statuses and partial successes arrive", async (t) => {
+test("HTTP: statuses and partial successes are returned", async (t) => {
   const answers: { status: number; headers?: Record<string, string>; body?: Uint8Array }[] = [
     { status: 400 },
     { status: 500 },
@@ -161,7 +161,7 @@ test("HTTP: statuses and partial successes arrive", async (t) => {
   assert.deepEqual(got, Array(count).fill("POST /v1/traces application/x-protobuf"));
 });
 
-test("HTTP: a Retry-After within the time-out is honoured by the official exporter", async (t) => {
+test("HTTP: official exporter follows a Retry-After within the timeout", async (t) => {
   let tries = 0;
   const port = await httpCollector(t, (incoming, response) => {
     tries++;
@@ -173,7 +173,7 @@ test("HTTP: a Retry-After within the time-out is honoured by the official export
   assert.deepEqual([outcome.kind, tries], ["delivered", 2]);
 });
 
-test("HTTP: an answer without end is abandoned", async (t) => {
+test("HTTP: endless response is aborted", async (t) => {
   const port = await httpCollector(t, (incoming, response) => {
     const drip = setInterval(() => response.write("x"), 20);
     response.on("close", () => clearInterval(drip));
@@ -184,7 +184,7 @@ test("HTTP: an answer without end is abandoned", async (t) => {
   connection.close();
 });
 
-test("HTTP: a closed connection is not opened again by the official exporter's own retries", async (t) => {
+test("HTTP: official exporter's retries do not reopen a closed connection", async (t) => {
   let tries = 0;
   const port = await httpCollector(t, (incoming, response) => {
     tries++;
@@ -196,7 +196,7 @@ test("HTTP: a closed connection is not opened again by the official exporter's o
 });
 
 for (const [name, to] of Object.entries({ gRPC: grpcTo, HTTP: httpTo })) {
-  test(`${name}: a collector that is away or does not answer is tried again`, async (t) => {
+  test(`${name}: outcome is retry when the collector is down or does not answer`, async (t) => {
     const rejected = await closedAfter(t, to(await steadyPort())(700)).export(batch);
     assert.ok(rejected.kind === "retry" && /ECONNREFUSED/.test(rejected.reason), JSON.stringify(rejected));
 
@@ -226,14 +226,14 @@ const retryable = ["CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", 
 
 for (const [name, code] of Object.entries(grpc.status)) {
   if (typeof code === "number" && name !== "OK") {
-    test(`gRPC ${name} ${retryable.includes(name) ? "is tried again" : "is not tried again"}`, () => {
+    test(`gRPC ${name} ${retryable.includes(name) ? "is retried" : "is not retried"}`, () => {
       const expected = retryable.includes(name) ? { kind: "retry" } : { kind: "final", cause: "rejected" };
       assert.deepEqual(outcomeOf(1, failure(code)), { ...expected, reason: `${code} said` });
     });
   }
 }
 
-test("RESOURCE_EXHAUSTED is tried again where RetryInfo says when", () => {
+test("RESOURCE_EXHAUSTED is retried only with RetryInfo", () => {
   const { RESOURCE_EXHAUSTED, UNAVAILABLE, INVALID_ARGUMENT } = grpc.status;
   const judged = (code: number, delayMs: number) => outcomeOf(1, failure(code, retryStatus(code, delayMs)));
   const later = { kind: "retry", reason: "8 said", delayMs: 2500 };
@@ -243,7 +243,7 @@ test("RESOURCE_EXHAUSTED is tried again where RetryInfo says when", () => {
   assert.deepEqual(judged(INVALID_ARGUMENT, 1000), { kind: "final", cause: "rejected", reason: "3 said" });
 });
 
-test("details that cannot be read leave the decision to the code", () => {
+test("unreadable status details leave the decision to the code", () => {
   const { RESOURCE_EXHAUSTED, UNAVAILABLE } = grpc.status;
   const rubbish = Buffer.from([0xff, 0xff, 0xff]);
   assert.equal(outcomeOf(1, failure(UNAVAILABLE, rubbish)).kind, "retry");

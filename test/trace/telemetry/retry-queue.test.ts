@@ -79,7 +79,7 @@ function setUp({ maxItems = 100, maxBytes = 1_000_000, random = () => 0.5, logCl
   };
 }
 
-test("batches go out one at a time, in their order", async () => {
+test("batches are exported one at a time and in order", async () => {
   const { send, answer, names, queue, lost } = setUp();
   send("a", "b");
   send("c");
@@ -95,7 +95,7 @@ test("batches go out one at a time, in their order", async () => {
   assert.deepEqual([queue.exported(), queue.waiting()], [4, 1]);
 });
 
-test("a batch that fails is tried again after longer and longer pauses, and the others wait behind it", async () => {
+test("failed batch is retried with growing backoff, and later batches wait behind it", async () => {
   const { send, answer, names, clock, lines, lost } = setUp();
   send("a");
   await answer(retry);
@@ -122,7 +122,7 @@ test("a batch that fails is tried again after longer and longer pauses, and the 
   assert.deepEqual(lost(), {});
 });
 
-test("a wait that is over by the time it may be told is not told", async () => {
+test("wait that ends before its log line is due is not logged", async () => {
   const { send, answer, names, clock, lines } = setUp();
   send("a");
   await answer(retry);
@@ -137,7 +137,7 @@ test("a wait that is over by the time it may be told is not told", async () => {
   assert.deepEqual(lines, [{ waitingSpans: 1, reason: "away" }]);
 });
 
-test("the pause is the collector's where it asks for one", async () => {
+test("backoff is the collector's delay when it gives one", async () => {
   const { send, answer, names, clock } = setUp();
   send("a");
   await answer({ ...retry, delayMs: 40_000 });
@@ -149,7 +149,7 @@ test("the pause is the collector's where it asks for one", async () => {
   assert.deepEqual(names(), ["a", "a"]);
 });
 
-test("what is rejected is lost, and does not hold up the rest", async () => {
+test("rejected batch is lost and does not delay the rest", async () => {
   const { send, answer, names, lines, lost } = setUp();
   send("a", "b");
   send("c");
@@ -160,7 +160,7 @@ test("what is rejected is lost, and does not hold up the rest", async () => {
   assert.deepEqual(lost(), { rejected: 2 });
 });
 
-test("a partial success is told, and not sent again", async () => {
+test("partial success is reported and not sent again", async () => {
   const { send, answer, names, lines, lost, queue } = setUp();
   send("a", "b", "c");
   await answer({ kind: "delivered", rejected: 2, remark: "old" });
@@ -174,7 +174,7 @@ test("a partial success is told, and not sent again", async () => {
   assert.deepEqual(names(), ["abc", "d", "e"]);
 });
 
-test("with the collector gone the queue keeps its bound, drops the oldest and counts them", async () => {
+test("queue of a lost collector keeps its limit, drops the oldest and counts them", async () => {
   const { send, answer, tries, clock, lines, queue, lost } = setUp({ maxItems: 10 });
   for (let i = 0; i < 1000; i++) {
     send(`${i}`, `${i}`);
@@ -201,7 +201,7 @@ test("with the collector gone the queue keeps its bound, drops the oldest and co
   );
 });
 
-test("the bound is one of bytes too", async () => {
+test("queue has a byte limit too", async () => {
   const { send, answer, lost } = setUp({ maxBytes: 10_000 });
   const long = "x".repeat(1500);
   for (let i = 0; i < 20; i++) {
@@ -212,7 +212,7 @@ test("the bound is one of bytes too", async () => {
   assert.equal(dropped, 14);
 });
 
-test("a shutdown ends the back-off and delivers what is queued, the oldest first", async () => {
+test("shutdown ends the backoff and delivers the queue, oldest first", async () => {
   const { send, answer, names, queue, connections, clock, tries, lines } = setUp();
   send("a");
   await answer(retry);
@@ -240,7 +240,7 @@ test("a shutdown ends the back-off and delivers what is queued, the oldest first
   assert.deepEqual(clock.due(), []);
 });
 
-test("a shutdown gives up at the first failure that only a later try could mend, and tells what is lost", async () => {
+test("shutdown stops at the first retryable failure and reports the loss", async () => {
   const { send, answer, names, queue, lines } = setUp();
   send("a");
   send("b", "c");
@@ -260,7 +260,7 @@ test("a shutdown gives up at the first failure that only a later try could mend,
   ]);
 });
 
-test("an idle queue shuts down at once; what comes afterwards is counted as lost", async () => {
+test("idle queue shuts down at once, and later spans count as lost", async () => {
   const { send, queue, tries, lost } = setUp();
   await Promise.all([queue.shutdown(), queue.shutdown()]);
   send("a");
@@ -268,7 +268,7 @@ test("an idle queue shuts down at once; what comes afterwards is counted as lost
   assert.deepEqual(tries, []);
 });
 
-test("the exporter is made anew after a failure that may pass, and kept otherwise", async () => {
+test("exporter is recreated after a retryable failure and otherwise kept", async () => {
   const { send, answer, clock, connections } = setUp();
   send("a");
   await answer(delivered);
@@ -283,7 +283,7 @@ test("the exporter is made anew after a failure that may pass, and kept otherwis
   assert.deepEqual(connections(), { made: 2, closed: 1 });
 });
 
-test("a batch that fails goes back to the head of the queue, and is the oldest there", async () => {
+test("failed batch returns to the head of the queue as its oldest", async () => {
   const { send, answer, lost, queue, names } = setUp({ maxItems: 10 });
   send("a", "a", "a", "a");
   send("b", "b", "b");
@@ -299,7 +299,7 @@ test("a batch that fails goes back to the head of the queue, and is the oldest t
   assert.deepEqual(names(), ["aaaa"]);
 });
 
-test("a batch that cannot be encoded is lost, and does not hold up the rest", async () => {
+test("batch that cannot be encoded is lost and does not delay the rest", async () => {
   const { send, answer, lost, names } = setUp();
   send("a");
   send("unencodable");
@@ -323,7 +323,7 @@ async function pauses(tries: number, options: SetUpOptions, outcome = retry): Pr
   return waited;
 }
 
-test("pauses grow from 1 s by 1.6 to 30 s, a fifth more or less at random", async () => {
+test("backoff grows from 1 s by 1.6 to 30 s with 20 % jitter", async () => {
   const grown = [1000, 1600, 2560, 4096, 6554, 10_486, 16_777, 26_844, 30_000, 30_000];
   assert.deepEqual(await pauses(10, {}), grown);
   assert.deepEqual(await pauses(1, { random: () => 0 }), [800]);
@@ -332,14 +332,14 @@ test("pauses grow from 1 s by 1.6 to 30 s, a fifth more or less at random", asyn
   assert.ok(byChance.every((ms) => ms >= 800 && ms <= 1200) && new Set(byChance).size > 1);
 });
 
-test("a delay that the collector asks for is the least, with at most a fifth more; 0 is not asked", async () => {
+test("collector's delay is a minimum with at most 20 % more, and 0 is ignored", async () => {
   assert.deepEqual(await pauses(1, { random: () => 0 }, { ...retry, delayMs: 45_000 }), [45_000]);
   assert.deepEqual(await pauses(1, {}, { ...retry, delayMs: 5000 }), [5500]);
   assert.deepEqual(await pauses(1, {}, { ...retry, delayMs: 0 }), [1000]);
   assert.deepEqual(await pauses(1, {}, { ...retry, delayMs: 1e15 }), [2 ** 31 - 1], "the most that a timer can wait");
 });
 
-test("closing in the middle of a try counts it and what is queued as lost, once", async () => {
+test("close during an attempt counts its batch and the queue as lost once", async () => {
   const { send, answer, queue, lost } = setUp();
   send("a", "b");
   send("c");

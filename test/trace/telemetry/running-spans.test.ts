@@ -34,7 +34,7 @@ function setUp(answer: () => Promise<ExportOutcome> = async () => ({ kind: "deli
   return { clock, sent, advance, processor, tracer: provider.getTracer("test"), closes: () => closes };
 }
 
-test("a span that still runs after 100 ms is exported without an end, and one that has ended is left out", async () => {
+test("span that runs for 100 ms is exported without an end, and an ended one is not", async () => {
   const { tracer, sent, advance, clock } = setUp();
   const slow = tracer.startSpan("slow");
   tracer.startSpan("quick").end();
@@ -49,7 +49,7 @@ test("a span that still runs after 100 ms is exported without an end, and one th
   assert.deepEqual([sent, clock.due()], [["slow"], []], "nothing runs, and nothing is looked at");
 });
 
-test("it is exported again with a new event, with a new attribute, and every 10 s", async () => {
+test("running span is exported again for a new event, a new attribute and every 10 s", async () => {
   const { tracer, sent, advance } = setUp();
   const span = tracer.startSpan("diffusion");
   await advance(100);
@@ -65,7 +65,7 @@ test("it is exported again with a new event, with a new attribute, and every 10 
   assert.equal(sent.length, 4, "so that the collector knows that it still runs");
 });
 
-test("a span that is not sampled is not exported", async () => {
+test("unsampled running span is not exported", async () => {
   const { tracer, sent, advance, clock } = setUp();
   const parent = trace.setSpanContext(ROOT_CONTEXT, {
     traceId: "a".repeat(32),
@@ -77,7 +77,7 @@ test("a span that is not sampled is not exported", async () => {
   assert.deepEqual([sent, clock.due()], [[], []]);
 });
 
-test("one export is on its way at a time; what fails is not tried again", async () => {
+test("running spans have one export at a time, and a failed one is not retried", async () => {
   let settle = (_outcome: ExportOutcome) => {};
   const { tracer, sent, advance } = setUp(() => new Promise((resolve) => (settle = resolve)));
   tracer.startSpan("one");
@@ -91,7 +91,7 @@ test("one export is on its way at a time; what fails is not tried again", async 
   assert.deepEqual(sent, ["one", "two"]);
 });
 
-test("it knows of so many spans and no more", async () => {
+test("running spans are tracked up to a limit", async () => {
   const { tracer, sent, advance } = setUp();
   const spans = Array.from({ length: 3000 }, () => tracer.startSpan("s"));
   for (let i = 0; i < 10; i++) {
@@ -109,7 +109,7 @@ test("it knows of so many spans and no more", async () => {
   assert.equal(sent.at(-1), "next");
 });
 
-test("a shutdown waits for nothing, and nothing is exported after it", async () => {
+test("shutdown does not wait for running spans, and nothing is exported afterwards", async () => {
   const { tracer, sent, advance, processor, clock, closes } = setUp(() => new Promise(() => {}));
   tracer.startSpan("one");
   await advance(100);
@@ -119,7 +119,7 @@ test("a shutdown waits for nothing, and nothing is exported after it", async () 
   assert.deepEqual([sent, clock.due(), closes()], [["one"], [], 1]);
 });
 
-test("switched on, a service exports a span as running and then as ended; else as ended alone", async (t) => {
+test("service exports a span as running and as ended when enabled, and otherwise as ended only", async (t) => {
   for (const [switchedOn, expected] of [
     ["true", ["work 0", "work ended"]],
     ["false", ["work ended"]],

@@ -43,7 +43,7 @@ async function rejectingEndpoint(t: TestContext): Promise<string> {
 const names = z.array(z.string());
 const result = z.object({ late: names, keptAliveBy: names, warnings: names });
 
-test("a shutdown is over within 4 s whatever the collector does, and the process then ends by itself", async (t) => {
+test("shutdown ends within 4 s whatever the collector does, and the process then exits by itself", async (t) => {
   const grpc = await startOtlpReceiver();
   const http = await startOtlpReceiver({ protocol: "http/protobuf" });
   t.after(() => Promise.all([grpc.stop(), http.stop()]));

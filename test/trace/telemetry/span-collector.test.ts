@@ -4,7 +4,7 @@ import { ROOT_CONTEXT, SpanKind, SpanStatusCode } from "@opentelemetry/api";
 import { createSpanCollector } from "../../../src/trace/telemetry/collectors.js";
 import { testTelemetry } from "../../support/telemetry.js";
 
-test("a span as plain data", (t) => {
+test("collector returns a span as plain data", (t) => {
   const { tracer, collector } = testTelemetry(t, "image-pipeline");
   const link = { traceId: "1".repeat(32), spanId: "2".repeat(16), traceFlags: 1 };
   const span = tracer.startSpan(
@@ -35,7 +35,7 @@ test("a span as plain data", (t) => {
   assert.equal(resource["service.name"], "image-pipeline");
 });
 
-test("waiting ends with the span that is waited for, or with the reason of the signal", async (t) => {
+test("waitFor ends with the awaited span or with the signal's reason", async (t) => {
   const { tracer, collector } = testTelemetry(t, "image-pipeline");
   const leaving = new AbortController();
   const waiting = collector.waitFor((spans) => spans.some(({ name }) => name === "two"), leaving.signal);

@@ -17,7 +17,7 @@ function settingsOf(environment: Environment) {
 
 const exporterOf = (environment: Environment) => settingsOf(environment)?.exporter;
 
-test("the defaults", () => {
+test("defaults of the tracing settings", () => {
   assert.deepEqual(settingsOf({}), {
     exporter: undefined,
     stageSpans: false,
@@ -38,7 +38,7 @@ test("the defaults", () => {
   });
 });
 
-test("an empty variable is an absent one, and white space around a value does not count", () => {
+test("empty variable is unset, and surrounding white space is ignored", () => {
   const empty = {
     OTEL_EXPORTER_OTLP_ENDPOINT: " ",
     OTEL_TRACES_SAMPLER: "",
@@ -78,12 +78,12 @@ for (const { value, grpc, http } of [
   });
 }
 
-test("a timeout may be shorter than the most, not longer", () => {
+test("timeout may be below the maximum and not above it", () => {
   assert.equal(exporterOf({ ...endpoint, OTEL_EXPORTER_OTLP_TIMEOUT: "500" })?.timeoutMs, 500);
   assert.equal(exporterOf({ ...endpoint, OTEL_EXPORTER_OTLP_TIMEOUT: "10000" })?.timeoutMs, 3000);
 });
 
-test("a small queue makes small batches", () => {
+test("small queue makes small batches", () => {
   assert.equal(settingsOf({ OTEL_BSP_MAX_QUEUE_SIZE: "100" })?.batch.maxExportBatchSize, 100);
   const larger = { OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "4096" };
   assert.equal(settingsOf(larger)?.batch.maxExportBatchSize, 2048, "a batch is no larger than the queue");
@@ -111,7 +111,7 @@ for (const { environment, sampler } of [
     sampler: { parentBased: true, ratio: 0.25 },
   },
 ]) {
-  test(`sampling with ${JSON.stringify(environment)}`, () => {
+  test(`sampler with ${JSON.stringify(environment)}`, () => {
     assert.deepEqual(settingsOf(environment)?.sampler, sampler);
   });
 }
@@ -132,7 +132,7 @@ for (const { variable, value, more } of [
   { variable: "THROUGHLINE_RETRY_QUEUE_SPANS", value: "100", more: { OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "101" } },
   { variable: "THROUGHLINE_RETRY_QUEUE_BYTES", value: "1000" },
 ]) {
-  test(`a service does not start with ${variable}=${value}`, () => {
+  test(`service does not start with ${variable}=${value}`, () => {
     const environment = { ...more, [variable]: value };
     assert.throws(
       () => createTelemetry({ serviceName: "image-pipeline", environment, log: { warn() {} } }),
@@ -179,7 +179,7 @@ for (const [variable, value] of [
   });
 }
 
-test("enumerations are read in any case", () => {
+test("enumerations are case-insensitive", () => {
   const settings = settingsOf({
     ...endpoint,
     OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "GRPC",
@@ -193,7 +193,7 @@ test("enumerations are read in any case", () => {
 });
 
 for (const value of ["secret", "=secret", "ok=1,secret", "key=%secret"]) {
-  test(`headers are rejected without being shown: ${value}`, () => {
+  test(`invalid headers are rejected without being quoted: ${value}`, () => {
     const environment = { ...endpoint, OTEL_EXPORTER_OTLP_HEADERS: value };
     assert.throws(
       () => createTelemetry({ serviceName: "image-pipeline", environment, log: { warn() {} } }),
@@ -217,6 +217,6 @@ for (const protocol of ["grpc", "http/protobuf"]) {
   }
 }
 
-test("nonsense does not matter where tracing is off", () => {
+test("invalid settings are ignored when tracing is off", () => {
   assert.equal(settingsOf({ ENABLE_TRACING: "off", OTEL_TRACES_SAMPLER: "sometimes" }), undefined);
 });

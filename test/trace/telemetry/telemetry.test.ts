@@ -39,7 +39,7 @@ const expected = text`
 
 for (const protocol of ["grpc", "http/protobuf"] as const) {
   for (const compression of ["none", "gzip"]) {
-    test(`spans of two services go out by OTLP, ${protocol}, compression ${compression}`, async (t) => {
+    test(`spans of two services are exported by OTLP, ${protocol}, compression ${compression}`, async (t) => {
       const { endpoint, waitFor, exports } = await receiver(t, protocol);
       const environment = {
         ...(protocol === "grpc" ? {} : { OTEL_EXPORTER_OTLP_PROTOCOL: protocol }),
@@ -73,7 +73,7 @@ for (const protocol of ["grpc", "http/protobuf"] as const) {
   }
 }
 
-test("the variables for traces win, and the HTTP endpoint for traces is taken as it is", async (t) => {
+test("variables for traces have priority, and the HTTP endpoint for traces is used unchanged", async (t) => {
   const { endpoint, waitFor, exports } = await receiver(t, "http/protobuf");
   const made = telemetry(t, {
     OTEL_EXPORTER_OTLP_PROTOCOL: "grpc",
@@ -87,7 +87,7 @@ test("the variables for traces win, and the HTTP endpoint for traces is taken as
   assert.equal(exports[0]?.path, "/custom");
 });
 
-test("an endpoint without a scheme is plain text where INSECURE says so", async (t) => {
+test("endpoint without a scheme is plain text with INSECURE", async (t) => {
   const { endpoint, waitFor } = await receiver(t, "grpc");
   const made = telemetry(t, {
     OTEL_EXPORTER_OTLP_ENDPOINT: endpoint.replace("http://", ""),
@@ -98,7 +98,7 @@ test("an endpoint without a scheme is plain text where INSECURE says so", async 
   await waitFor((spans) => spans.length === 1);
 });
 
-test("spans go out after the schedule's delay, without a shutdown, in batches of the size that is set", async (t) => {
+test("spans are exported after the schedule delay in batches of the configured size", async (t) => {
   const { endpoint, waitFor, exports } = await receiver(t, "grpc");
   const made = telemetry(t, {
     OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
@@ -113,7 +113,7 @@ test("spans go out after the schedule's delay, without a shutdown, in batches of
   assert.ok(exports.length >= 3);
 });
 
-test("spans that do not fit into the queue are dropped", async (t) => {
+test("spans beyond the queue limit are dropped", async (t) => {
   const { endpoint, waitFor } = await receiver(t, "grpc");
   const made = telemetry(t, { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_BSP_MAX_QUEUE_SIZE: "3" });
   for (let i = 0; i < 10; i++) {
@@ -161,7 +161,7 @@ for (const { sampler, arg, root, sampledParent, unsampledParent } of [
   });
 }
 
-test("a share of a half samples about half of the traces", (t) => {
+test("ratio of 0.5 samples about half of the traces", (t) => {
   const { tracer } = telemetry(t, { OTEL_TRACES_SAMPLER: "traceidratio", OTEL_TRACES_SAMPLER_ARG: "0.5" });
   const sampled = Array.from({ length: 2000 }, () => tracer.startSpan("work").spanContext().traceFlags === 1);
   const count = sampled.filter(Boolean).length;
@@ -169,13 +169,13 @@ test("a share of a half samples about half of the traces", (t) => {
   assert.ok(count > 800 && count < 1200, `${count} of 2000`);
 });
 
-test("without an endpoint there are spans and trace ids, and nothing is sent", async (t) => {
+test("without an endpoint spans and trace ids exist and nothing is exported", async (t) => {
   const made = telemetry(t, {});
   await withSpan(made.tracer, "work", { parent: ROOT_CONTEXT }, (span) => assert.ok(span.isRecording()));
   assert.equal(made.enabled, true);
 });
 
-test("OTEL_TRACES_EXPORTER=none sends nothing to the endpoint that is set", async (t) => {
+test("OTEL_TRACES_EXPORTER=none exports nothing to a configured endpoint", async (t) => {
   const { endpoint, spans } = await receiver(t, "grpc");
   const made = telemetry(t, { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_TRACES_EXPORTER: "none" });
   await withSpan(made.tracer, "work", { parent: ROOT_CONTEXT }, () => {});
@@ -190,7 +190,7 @@ for (const environment of [
   { OTEL_SDK_DISABLED: "true" },
   { OTEL_SDK_DISABLED: "TRUE", ENABLE_TRACING: "true" },
 ]) {
-  test(`switched off by ${JSON.stringify(environment)}: no span, no trace id, nothing sent`, async (t) => {
+  test(`tracing off by ${JSON.stringify(environment)}: no span, no trace id, no export`, async (t) => {
     const { endpoint, spans } = await receiver(t, "grpc");
     const made = telemetry(t, { ...environment, OTEL_EXPORTER_OTLP_ENDPOINT: endpoint });
     assert.equal(made.enabled, false);
@@ -206,10 +206,10 @@ for (const environment of [
 }
 
 for (const environment of [{}, { ENABLE_TRACING: "yes" }, { ENABLE_TRACING: "" }, { OTEL_SDK_DISABLED: "false" }]) {
-  test(`on with ${JSON.stringify(environment)}`, (t) => assert.equal(telemetry(t, environment).enabled, true));
+  test(`tracing on with ${JSON.stringify(environment)}`, (t) => assert.equal(telemetry(t, environment).enabled, true));
 }
 
-test("no tracer provider and no propagator becomes global; a context manager does, once", async (t) => {
+test("telemetry registers no global tracer provider or propagator, and one context manager", async (t) => {
   telemetry(t, {});
   telemetry(t, {});
   assert.equal(trace.getTracer("any").startSpan("work").isRecording(), false);
