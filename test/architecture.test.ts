@@ -75,7 +75,7 @@ const allowed: Record<string, readonly string[]> = {
   hub: [],
 };
 
-test("imports point one way", () => {
+test("imports between folders of src have one direction", () => {
   for (const file of files) {
     const may = allowed[file.part];
     assert.ok(may, `${file.path}: the part ${file.part} has no place in the house`);
@@ -98,7 +98,7 @@ const allowedInMesh: Record<string, readonly string[]> = {
   directory: ["balance", "grpc", "access", "tls", "errors", "app-id.ts"],
 };
 
-test("the rooms of the mesh open one way too", () => {
+test("imports between folders of the mesh have one direction", () => {
   const room = (path: string, house: string) => path.slice(house.length).split("/")[0] ?? "";
   for (const { path, files: imported } of files.filter(({ part }) => part === "mesh")) {
     const may = allowedInMesh[room(path, "mesh/")];
@@ -110,7 +110,7 @@ test("the rooms of the mesh open one way too", () => {
   }
 });
 
-test("no file imports itself by a detour", () => {
+test("imports have no cycle", () => {
   const byPath = new Map(files.map((file) => [file.path, file]));
   const done = new Set<string>();
   const visit = (path: string, way: readonly string[]): void => {
@@ -127,7 +127,7 @@ test("no file imports itself by a detour", () => {
   }
 });
 
-test("files are small, and none is a drawer for odds and ends", () => {
+test("files are small, and none is named as a collection of utilities", () => {
   const sizes = files.map((file) => file.lines).sort((a, b) => a - b);
   const median = sizes[Math.floor(sizes.length / 2)] ?? 0;
   assert.ok(median <= 120, `the median file has ${median} lines`);
@@ -137,7 +137,7 @@ test("files are small, and none is a drawer for odds and ends", () => {
   }
 });
 
-test("only the engine's sessions know onnxruntime, and only trace/telemetry/sdk.ts an OpenTelemetry SDK", () => {
+test("only the engine's sessions import onnxruntime, and only trace/telemetry/sdk.ts an OpenTelemetry SDK", () => {
   for (const { path, packages, files: imported } of files) {
     for (const name of packages) {
       if (name.startsWith("onnxruntime")) {
@@ -151,7 +151,7 @@ test("only the engine's sessions know onnxruntime, and only trace/telemetry/sdk.
   }
 });
 
-test("OpenTelemetry for Connect stands on its own, and runs where there is no Node; health and reflection need Connect alone", () => {
+test("otelconnect depends on its peers only and on no Node module; health and reflection depend on Connect only", () => {
   const needed = new Set(["@bufbuild/protobuf", "@connectrpc/connect", "@opentelemetry/api"]);
   for (const { path, part, packages } of files) {
     if (part === "otelconnect") {
@@ -171,7 +171,7 @@ test("OpenTelemetry for Connect stands on its own, and runs where there is no No
   }
 });
 
-test("only the command line reads the environment, and the engine sets the one variable that onnxruntime wants", () => {
+test("only the command line reads the environment, and the engine sets the one variable that onnxruntime reads", () => {
   const telemetry = "engine/onnxruntime-telemetry.ts";
   for (const { path, code, packages } of files) {
     if (path === telemetry) {
@@ -183,7 +183,7 @@ test("only the command line reads the environment, and the engine sets the one v
   }
 });
 
-test("nothing inherits but errors, and nothing is exported by default", () => {
+test("only errors use inheritance, and there are no default exports", () => {
   for (const { path, text, code } of files) {
     for (const [, base] of code.matchAll(/\bclass\s+\w+\s+extends\s+(\w+)/g)) {
       assert.equal(base, "Error", `${path}: a class extends ${base}`);

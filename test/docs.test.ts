@@ -49,7 +49,7 @@ function anchorsOf(page: string): ReadonlySet<string> {
   return new Set([...ofHeadings, ...[...text.matchAll(/<a id="([^"]+)">/g)].map((match) => match[1] ?? "")]);
 }
 
-test("no link of the documentation is dead", () => {
+test("documentation has no dead links", () => {
   const dead = pages.flatMap((page) =>
     linksOf(page)
       .filter(({ path, anchor }) => !leadsSomewhere(path, anchor))
@@ -65,7 +65,7 @@ function leadsSomewhere(path: string, anchor: string | undefined): boolean {
   return anchor === undefined || statSync(join(root, path)).isDirectory() || anchorsOf(path).has(anchor);
 }
 
-test("what a person is told to run by npx is this package's, or names the package that has it", () => {
+test("documented npx commands run this package, or name the package that has them", () => {
   // `npx buf` would fetch and run a package of somebody else's wherever buf is not installed.
   const known = /^(?:throughline|--no-install throughline|-p @bufbuild\/buf buf)\b/;
   const told = [...pages, ...filesBelow("src").filter((path) => /\.(?:tsx?|html)$/.test(path)), ...filesBelow("proto")];
@@ -78,7 +78,7 @@ test("what a person is told to run by npx is this package's, or names the packag
   assert.deepEqual(unknown, []);
 });
 
-test("docs/README.md links each page of docs/, and each image is shown", () => {
+test("docs/README.md links every page of docs/, and every image is used", () => {
   const isListed = (path: string) => path.startsWith("docs/") && !/^docs\/(?:README\.md$|api\/(?!README))/.test(path);
   const linked = new Set(
     linksOf("docs/README.md")
@@ -97,7 +97,7 @@ test("docs/README.md links each page of docs/, and each image is shown", () => {
 /** Generated references. */
 const longLines = /^docs\/(?:api\/|contract\.md$)/;
 
-test("no line of the documentation has more than 160 characters, outside tables and code", () => {
+test("documentation has no line over 160 characters outside tables and code", () => {
   const long = pages
     .filter((page) => !longLines.test(page))
     .flatMap((page) =>

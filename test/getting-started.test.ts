@@ -18,7 +18,7 @@ function withOther(text: string, documented: string, other: string): string {
   return text.replace(documented, other);
 }
 
-test("the call of Getting started writes an image", async (t) => {
+test("call in Getting started writes an image", async (t) => {
   const mesh = await createTestMesh({ wire: "port" });
   t.after(() => mesh.stop());
   const image = join(await temporaryFolder(), "heart.png");
@@ -31,14 +31,14 @@ test("the call of Getting started writes an image", async (t) => {
   assert.equal((await readFile(image)).toString("latin1", 1, 4), "PNG");
 });
 
-test("the error example of Getting started prints the code, the field and the limit", async (t) => {
+test("error example in Getting started prints the code, field and limit", async (t) => {
   const mesh = await createTestMesh({ wire: "port" });
   t.after(() => mesh.stop());
   const code = withOther(block("errors"), "http://127.0.0.1:8080", mesh.pipelineUrl);
   assert.match(await runCommand(process.execPath, snippetArguments(code)), /^InvalidArgument: .*width.*multiple of 8/m);
 });
 
-test("the server of Getting started generates with the embedded model and ends on SIGTERM", async (t) => {
+test("server in Getting started generates with the embedded model and exits on SIGTERM", async (t) => {
   const code = withOther(withOther(block("server"), "port: 50053", "port: 0"), "port: 8081", "port: 0");
   const { url, stop } = await serving(t, code);
   const pipeline = createPipelineClient({ baseUrl: url });
@@ -78,7 +78,7 @@ async function serving(t: TestContext, code: string) {
   };
 }
 
-test("the test of Getting started passes", async () => {
+test("test in Getting started passes", async () => {
   const output = await runCommand(process.execPath, ["--test-reporter=tap", ...snippetArguments(block("test"))]);
   assert.match(output, /^# pass 1$/m);
 });

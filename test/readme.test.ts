@@ -17,7 +17,7 @@ async function pipelineUrl(t: TestContext): Promise<string> {
 
 for (const name of ["buf-curl", "curl"]) {
   const missing = name === "curl" && spawnSync("curl", ["--version"]).error !== undefined;
-  test(`the README's ${name} call returns an image`, { skip: missing && "curl is not installed" }, async (t) => {
+  test(`${name} call in the README returns an image`, { skip: missing && "curl is not installed" }, async (t) => {
     const command = block(name);
     assert.ok(command.includes(documented));
     const answer = JSON.parse(await runCommand("bash", ["-c", command.replace(documented, await pipelineUrl(t))]));
@@ -26,19 +26,19 @@ for (const name of ["buf-curl", "curl"]) {
   });
 }
 
-test("the README's client snippet prints each step and the image", async (t) => {
+test("client snippet in the README prints each step and the image", async (t) => {
   const output = await runSnippet(block("client").replace(documented, await pipelineUrl(t)));
   assert.deepEqual(output.match(/^step .*/gm), ["step 1 of 4", "step 2 of 4", "step 3 of 4", "step 4 of 4"]);
   assert.match(output, /data:image\/png;base64,\S+ \d+ [0-9a-f]{32}/);
 });
 
-test("the README's testing snippet prints six spans of both services", async () => {
+test("testing snippet in the README prints six spans of both services", async () => {
   const output = await runSnippet(block("testing"));
   assert.match(output, /image\/png/);
   assert.equal(output.match(/'(?:image-pipeline|text-to-image-worker): [\w-]+'/g)?.length, 6);
 });
 
-test("README names what the package exports", () => {
+test("README names the exports of the package", () => {
   const { exports } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
   const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
   const named = [...readme.matchAll(/^\| `throughline(\/[\w-]+)` \|/gm)].map((match) => `.${match[1]}`);

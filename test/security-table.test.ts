@@ -8,7 +8,7 @@ import { defaultBodyMemoryBytes, defaultBodyTimeoutMs } from "../src/mesh/serve/
 
 const page = readFileSync(new URL("../SECURITY.md", import.meta.url), "utf8");
 
-test("every test that SECURITY.md names exists", () => {
+test("every test named in SECURITY.md exists", () => {
   const named = [...page.matchAll(/\| `(test\/[\w/.-]+\.test\.ts)`: (.+) \|$/gm)];
   assert.ok(named.length > 25, `${named.length} tests are named`);
   for (const [, file = "", name = ""] of named) {
@@ -23,7 +23,7 @@ test("every test that SECURITY.md names exists", () => {
   }
 });
 
-test("the limits in SECURITY.md are those of the code", () => {
+test("limits in SECURITY.md are those of the code", () => {
   const limits = defaultListenLimits;
   const count = (value: number) => value.toLocaleString("en");
   const seconds = (ms: number) => `${ms / 1000} s`;

@@ -73,7 +73,7 @@ async function post(url: string, content: object) {
 const text = { "@type": "type.googleapis.com/boxes.v1.Text", words: "hello" };
 const duration = { "@type": "type.googleapis.com/google.protobuf.Duration", value: "1.500s" };
 
-test("an app takes and answers google.protobuf.Any in JSON with the types of its own services", async (t) => {
+test("app accepts and returns google.protobuf.Any in JSON with the types of its own services", async (t) => {
   const url = await serveBoxes(t);
 
   assert.deepEqual(await post(url, text), { status: 200, body: { content: text } });
@@ -81,7 +81,7 @@ test("an app takes and answers google.protobuf.Any in JSON with the types of its
   assert.equal(status, 400, "a type that no file of the services knows");
 });
 
-test("an app's registry option names the types that google.protobuf.Any may hold in JSON", async (t) => {
+test("registry option sets the types that google.protobuf.Any may contain in JSON", async (t) => {
   const url = await serveBoxes(t, { registry: createRegistry(DurationSchema, file_google_protobuf_duration) });
 
   assert.deepEqual(await post(url, duration), { status: 200, body: { content: duration } });

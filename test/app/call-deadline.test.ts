@@ -10,7 +10,7 @@ const call = (timeoutMs: number | undefined, signal = new AbortController().sign
   values: createContextValues(),
 });
 
-test("a server gives up 5 % or 20 ms before its caller, whichever is more", (t) => {
+test("server deadline is 5 % or 20 ms before its caller's, whichever is more", (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   for (const [given, taken] of [
     [10_000, 9_500],
@@ -27,7 +27,7 @@ test("a server gives up 5 % or 20 ms before its caller, whichever is more", (t) 
   }
 });
 
-test("a call over the wire has the server's time already", () => {
+test("deadline of a call over the wire is already the server's", () => {
   const own = call(9_500.7);
   own.values.set(isServerTime, true);
   const { signal } = own;
@@ -48,18 +48,18 @@ for (const [name, given, limited, taken] of [
   });
 }
 
-test("without a deadline the call's own signal holds", () => {
+test("call without a deadline keeps its own signal", () => {
   const own = call(undefined);
   const { signal } = own;
   assert.deepEqual(callDeadline(own), { signal, remainingMs: undefined, onward: { signal } });
 });
 
-test("the calls that it leads to have the deadline as their time limit, not as a signal", () => {
+test("onward calls have the deadline as their timeout and not as a signal", () => {
   const own = call(10_000);
   assert.deepEqual(callDeadline(own).onward, { signal: own.signal, timeoutMs: 9_500 });
 });
 
-test("the call's own end comes through, and stops the timer", (t) => {
+test("abort of the call is propagated and stops the timer", (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const controller = new AbortController();
   const { signal } = callDeadline(call(1_000, controller.signal));

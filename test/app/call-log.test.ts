@@ -62,7 +62,7 @@ const infer = "throughline.v1.TextToImageWorkerService/Infer";
 const inferStream = "throughline.v1.TextToImageWorkerService/InferStream";
 const common = { service: "worker", trace_flags: "01" };
 
-test("a call is one line with its span, whether it is answered whole or as a stream", async (t) => {
+test("unary and streaming calls each log one line with their span", async (t) => {
   const { client, told, lines, spans } = worker(t, () => {});
   await client.infer({ prompt: "CANARY" });
   for await (const _ of client.inferStream({ request: { prompt: "CANARY" } })) {
@@ -82,27 +82,27 @@ test("a call is one line with its span, whether it is answered whole or as a str
 
 for (const { what, thrown, line } of [
   {
-    what: "the caller's failure is no trouble of the server, and its cause is not told",
+    what: "caller's error is logged as info without its cause",
     thrown: new ConnectError("bad", Code.InvalidArgument, undefined, undefined, new Error("CANARY")),
     line: { level: "info", code: "INVALID_ARGUMENT" },
   },
   {
-    what: "the server's failure without a cause is a warning",
+    what: "server error without a cause is logged as a warning",
     thrown: unavailable("no worker can be reached"),
     line: { level: "warn", code: "UNAVAILABLE", reason: "no worker can be reached" },
   },
   {
-    what: "that the time ran out is a warning, and the abort behind it says nothing more",
+    what: "exceeded deadline is logged as a warning without the abort behind it",
     thrown: deadlineExceeded("step 3 of 20", new DOMException("aborted", "AbortError")),
     line: { level: "warn", code: "DEADLINE_EXCEEDED", reason: "the time ran out: step 3 of 20" },
   },
   {
-    what: "a cause that nobody else is told makes it an error",
+    what: "masked cause makes a server error an error in the log",
     thrown: internal("the image cannot be kept", new RangeError("no space")),
     line: { level: "error", code: "INTERNAL", reason: "the image cannot be kept", err: "RangeError: no space" },
   },
   {
-    what: "whatever is thrown is such a cause",
+    what: "any thrown value is logged as a masked cause",
     thrown: new TypeError("x is not a function"),
     line: { level: "error", code: "INTERNAL", err: "TypeError: x is not a function" },
   },
@@ -126,7 +126,7 @@ for (const { what, thrown, line } of [
   });
 }
 
-test("calls of other services are told of at debug, and their failures as all", async (t) => {
+test("calls of other services are logged at debug, and their failures at the usual level", async (t) => {
   let fail = false;
   const behaviour = () => {
     if (fail) {
@@ -143,7 +143,7 @@ test("calls of other services are told of at debug, and their failures as all", 
   );
 });
 
-test("a caller that has a name is named", async () => {
+test("named caller is in the log line", async () => {
   const lines: string[] = [];
   const log = createCallLog({
     logger: createLogger({ service: "worker", level: "info", write: (line) => lines.push(line) }),
@@ -168,7 +168,7 @@ test("a caller that has a name is named", async () => {
   assert.equal(JSON.parse(lines[0] ?? "").trace_id, undefined, "there is no span");
 });
 
-test("what is logged while a span is active has its ids, and what is logged after its end has none", async (t) => {
+test("log lines during a span have its ids, and later ones have none", async (t) => {
   const { logger, lines, client, spans } = worker(t, () => {
     logger.info("inside");
     void afterwards.then(() => logger.info("long after"));
@@ -187,7 +187,7 @@ test("what is logged while a span is active has its ids, and what is logged afte
 });
 
 for (const ofMessage of [false, true]) {
-  test(`a client that resets a bidi stream ${ofMessage ? "inside a message" : "between two messages"} has CANCELLED it, without a stack in the log`, async (t) => {
+  test(`reset of a bidi stream ${ofMessage ? "inside a message" : "between two messages"} is logged as CANCELLED without a stack`, async (t) => {
     let wrote: (line: string) => void = () => {};
     const line = new Promise<string>((resolve) => {
       wrote = resolve;

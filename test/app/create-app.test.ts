@@ -58,7 +58,7 @@ async function probe(url: string, path: string) {
   return `${response.status} ${(await response.text()).trim()}`;
 }
 
-test("health and probes tell the app's state from its first moment to its last", async (t) => {
+test("health and probes report the app's state from start to shutdown", async (t) => {
   const port = await steadyPort();
   const ready = deferred();
   let setAvailable = (_available: boolean) => {};
@@ -118,7 +118,7 @@ test("health and probes tell the app's state from its first moment to its last",
   await stopped;
 });
 
-test("probes are answered over HTTP/2 too, by GET and HEAD alone", async (t) => {
+test("probes are answered over HTTP/2, for GET and HEAD only", async (t) => {
   const { app } = appOf(t);
   const running = await app.serve({ port: 0 });
   t.after(() => running.stop());
@@ -132,7 +132,7 @@ test("probes are answered over HTTP/2 too, by GET and HEAD alone", async (t) => 
   assert.equal((await fetch(`${running.url}/elsewhere`)).status, 404);
 });
 
-test("probes need no key where calls do", async (t) => {
+test("probes need no key on an app with authentication", async (t) => {
   const { app } = appOf(t);
   const running = await app.serve({ port: 0, callers: { current: certificateHolders, onChange() {}, close() {} } });
   t.after(() => running.stop());
@@ -140,7 +140,7 @@ test("probes need no key where calls do", async (t) => {
   await assert.rejects(clientsOf(t, running).worker.infer({ prompt: "a" }), { code: Code.Unauthenticated });
 });
 
-test("each call has one SERVER span, whose parent is the request's own carrier", async (t) => {
+test("each call makes one SERVER span whose parent is the request's carrier", async (t) => {
   const { app, collector } = appOf(t);
   const running = await app.serve({ port: 0 });
   t.after(() => running.stop());
@@ -171,7 +171,7 @@ test("each call has one SERVER span, whose parent is the request's own carrier",
   );
 });
 
-test("a setup that fails frees what it took, and its error is the one that is told", async (t) => {
+test("failed setup runs the teardown and rejects with its own error", async (t) => {
   let freed = false;
   const failure = new Error("no model");
   const { app } = appOf(t, {

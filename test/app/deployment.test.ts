@@ -38,7 +38,7 @@ const manifest = z.object({
   }),
 });
 
-test("the manifest gives an app all the time that its shutdown may take, and names settings that exist", () => {
+test("Kubernetes manifest allows the full shutdown time and uses existing settings", () => {
   const { terminationGracePeriodSeconds, containers } = manifest.parse(parse(read("kubernetes/worker.yaml"))).spec
     .template.spec;
   const [{ env, lifecycle }] = containers;
@@ -54,7 +54,7 @@ test("the manifest gives an app all the time that its shutdown may take, and nam
   assert.equal(terminationGracePeriodSeconds, needed);
 });
 
-test("docs/deployment.md has the code's numbers", () => {
+test("docs/deployment.md has the numbers of the code", () => {
   const { keepalive } = readPolicies();
   for (const said of [
     `GET ${livenessPath}`,

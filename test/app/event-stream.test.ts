@@ -33,7 +33,7 @@ async function rest({ next }: Pick<ReturnType<typeof stream>, "next">): Promise<
   return all;
 }
 
-test("a stalled reader gets every step, but only the newest eight previews", async () => {
+test("stalled reader receives every step and only the newest eight previews", async () => {
   const reader = stream();
   for (let step = 1; step <= 20; step++) {
     reader.emit(progress(step, true));
@@ -45,7 +45,7 @@ test("a stalled reader gets every step, but only the newest eight previews", asy
   );
 });
 
-test("a stalled reader gets only the newest of the positions in a row", async () => {
+test("stalled reader receives only the newest of consecutive positions", async () => {
   const reader = stream();
   for (const value of [3, 2, 1]) {
     reader.emit({ case: "queued", value });
@@ -54,21 +54,21 @@ test("a stalled reader gets only the newest of the positions in a row", async ()
   assert.deepEqual(await rest(reader), ["queued 1", "progress 1", "result -1"]);
 });
 
-test("a failure comes after the events before it", async () => {
+test("failure is delivered after the events before it", async () => {
   const reader = stream(Promise.reject(new Error("broken")));
   reader.emit(progress(1));
   assert.equal(await reader.next(), "progress 1");
   await assert.rejects(reader.next(), /broken/);
 });
 
-test("a waiting reader gets an event when it is emitted", async () => {
+test("waiting reader receives an event when it is emitted", async () => {
   const reader = stream(new Promise(() => {}));
   const next = reader.next();
   reader.emit(progress(1));
   assert.equal(await next, "progress 1");
 });
 
-test("what waits is bounded, whatever is emitted", async () => {
+test("number of queued events is limited", async () => {
   const reader = stream();
   for (let step = 1; step <= 5_000; step++) {
     reader.emit(progress(step));
@@ -78,7 +78,7 @@ test("what waits is bounded, whatever is emitted", async () => {
   assert.deepEqual([all.length, all[0], all.at(-1)], [1_001, "progress 4001", "result -1"]);
 });
 
-test("after its reader has gone a stream keeps nothing", async () => {
+test("closed stream keeps no events", async () => {
   const reader = stream(new Promise(() => {}));
   reader.emit(progress(1));
   await reader.iterator.return?.();

@@ -6,7 +6,7 @@ import { startOtelCollector } from "./support/otel-collector.js";
 import { quickGeneration, startServices } from "./support/start-services.js";
 
 for (const protocol of ["grpc", "http/protobuf"] as const) {
-  test(`the OpenTelemetry Collector gets the lines of a request with the ids of its spans, by ${protocol}`, async (t) => {
+  test(`OpenTelemetry Collector receives the log lines of a request with its span ids by ${protocol}`, async (t) => {
     const collector = await startOtelCollector(t);
     const baseUrl = await startServices(t, {
       OTEL_LOGS_EXPORTER: "otlp",

@@ -10,7 +10,7 @@ const outageMs = 20_000;
 const aroundMs = 5_000;
 
 for (const protocol of ["grpc", "http/protobuf"] as const) {
-  test(`no span is lost while the OpenTelemetry Collector is stopped for 20 s, by ${protocol}`, async (t) => {
+  test(`OpenTelemetry Collector outage of 20 s loses no span by ${protocol}`, async (t) => {
     const collector = await startOtelCollector(t);
     const mesh = await createTestMesh({
       wire: "port",

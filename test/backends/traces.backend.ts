@@ -16,8 +16,8 @@ const backends: Record<string, StartBackend> = {
 
 for (const [name, start] of Object.entries(backends)) {
   for (const protocol of ["grpc", "http/protobuf"] as const) {
-    suite(`${name}, by ${protocol}`, () => {
-      test("gives back the traces that the services made, whole", async (t) => {
+    suite(`${name} by ${protocol}`, () => {
+      test("backend returns the complete traces of the services", async (t) => {
         const backend = await start(t);
         const baseUrl = await startServices(t, {
           OTEL_EXPORTER_OTLP_ENDPOINT: backend.endpoints[protocol],

@@ -10,10 +10,10 @@ const { values } = parseArgs({ options: { screenshots: { type: "string" } } });
 const browser = await openBrowser();
 const screenshot = createScreenshots(values.screenshots);
 
-await test("the studio in a browser", async (t) => {
+await test("studio in a browser", async (t) => {
   t.after(() => browser.close());
-  await t.test("before services that are held at a moment", (inner) =>
+  await t.test("with scripted services", (inner) =>
     testScriptedServices(inner, { browser, screenshot }),
   );
-  await t.test("before the real system", (inner) => testRealSystem(inner, { browser, screenshot }));
+  await t.test("with the real system", (inner) => testRealSystem(inner, { browser, screenshot }));
 });

@@ -23,7 +23,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
   const url = (await dev.waitFor(/^(?:studio|pipeline) +(http:\/\/\S+)/m))[1] ?? assert.fail("no URL");
   const pipeline = createPipelineClient({ baseUrl: url });
 
-  await t.test("the first load is small, and keeps its own policy", async (t) => {
+  await t.test("first load is small and keeps its content security policy", async (t) => {
     const { page, complaints } = await openStudioPage(t, tools, "about:blank");
     const session = await page.context().newCDPSession(page);
     await session.send("Network.enable");
@@ -41,7 +41,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
     assert.deepEqual(complaints, []);
   });
 
-  await t.test("an image forms, and its trace grows beside it", async (t) => {
+  await t.test("image progress is shown, and its trace grows beside it", async (t) => {
     const studio = await openStudioPage(t, tools, url, { reducedMotion: "no-preference" });
     const { page } = studio;
     await page.getByText("Connected").waitFor();
@@ -84,7 +84,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
     assert.deepEqual(studio.complaints, []);
   });
 
-  await t.test("the map shows the apps and their calls, as a table too", async (t) => {
+  await t.test("service graph shows the apps and their calls, also as a table", async (t) => {
     const { page } = await openStudioPage(t, tools, url);
     await page.getByRole("img", { name: /^2 apps/ }).waitFor();
     await page.getByText("As a table").click();
@@ -92,7 +92,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
     assert.match((await row.textContent()) ?? "", /per min.*p95/);
   });
 
-  await t.test("history outlives the page, and an image can be had again, varied, shared and downloaded", async (t) => {
+  await t.test("history survives a reload, and an image can be generated again, varied, shared and downloaded", async (t) => {
     const studio = await openStudioPage(t, tools, url);
     const { page } = studio;
     await page.getByLabel("Seed").fill("7");
@@ -140,7 +140,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
     assert.equal((await downloading).suggestedFilename(), "a-slice-of-pizza-seed-7.png");
   });
 
-  await t.test("Escape ends the generation, at the service too", async (t) => {
+  await t.test("Escape cancels the generation, also in the service", async (t) => {
     const studio = await openStudioPage(t, tools, url);
     const { page } = studio;
     await page.getByLabel("Steps", { exact: true }).first().fill("150");
@@ -159,7 +159,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
     assert.equal(await page.getByRole("alert").count(), 0);
   });
 
-  await t.test("traces of other callers are there to look at", async (t) => {
+  await t.test("traces of other callers can be opened", async (t) => {
     const { page } = await openStudioPage(t, tools, url);
     await page.getByText("Connected").waitFor();
     const { traceId } = await pipeline.generate({ prompt: "a red heart", options: { numInferenceSteps: 2 } });
@@ -171,7 +171,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
     assert.equal(await page.locator(".trace-id").textContent(), traceId);
   });
 
-  await t.test("everything can be done with the keyboard alone", async (t) => {
+  await t.test("page can be used with the keyboard only", async (t) => {
     const { page } = await openStudioPage(t, tools, url);
     const focused = () => page.evaluate<string>("(document.activeElement.id || document.activeElement.textContent)");
     const tabTo = async (wanted: RegExp) => {
@@ -204,7 +204,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
   });
 
   for (const colorScheme of ["light", "dark"] as const) {
-    await t.test(`it is readable, ${colorScheme}, on a desk and on a phone`, async (t) => {
+    await t.test(`page is readable with ${colorScheme} colors on desktop and phone`, async (t) => {
       for (const [name, viewport] of [
         ["desktop", { width: 1440, height: 900 }],
         ["phone", { width: 360, height: 780 }],
@@ -234,7 +234,7 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
     });
   }
 
-  await t.test("a person can choose dark or light, and it stays", async (t) => {
+  await t.test("theme can be set to dark or light and is kept", async (t) => {
     const { page } = await openStudioPage(t, tools, url, { colorScheme: "light" });
     const paper = () => page.evaluate<string>("getComputedStyle(document.body).backgroundColor");
     const light = await paper();

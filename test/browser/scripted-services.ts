@@ -18,7 +18,7 @@ import { type BrowserTools, openStudioPage } from "./studio-page.js";
 
 /** Moments that the real system has too rarely: full queues, rejections, services that go, and a map of many apps. */
 export async function testScriptedServices(t: TestContext, tools: BrowserTools): Promise<void> {
-  await t.test("a request that waits says for whom, and a full queue says what to do", async (t) => {
+  await t.test("waiting request shows its position, and a full queue shows what to do", async (t) => {
     const { engine, reached, release } = createHeldEngine();
     const mesh = await createTestMesh({ engine, maxWaiting: 2 });
     t.after(async () => {
@@ -76,7 +76,7 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     assert.equal(engine.stepsRun, 2);
   });
 
-  await t.test("what the service does not take is said at its field", async (t) => {
+  await t.test("field that the service rejects is marked", async (t) => {
     const mesh = await createTestMesh();
     t.after(() => mesh.stop());
     const server = await serve(t, { routes: passTo(mesh) });
@@ -96,7 +96,7 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     await tools.screenshot(page, "rejected");
   });
 
-  await t.test("a service that wants a key gets it with each call of this tab, and of no other", async (t) => {
+  await t.test("service with authentication gets the key with each call of this tab only", async (t) => {
     const key = "correct-horse-battery";
     const check = (header: Headers) => {
       if (header.get("authorization") !== `Bearer ${key}`) {
@@ -125,7 +125,7 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     await other.getByText("The service wants a key.").waitFor();
   });
 
-  await t.test("a service that is gone is missed, and taken up when it is back", async (t) => {
+  await t.test("lost service is reported, and used again when it returns", async (t) => {
     const routes = (router: ConnectRouter) => {
       router.service(ImagePipelineService, {});
     };
@@ -145,7 +145,7 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     await page.getByRole("region", { name: "Failure" }).getByRole("button", { name: "Generate again" }).waitFor();
   });
 
-  await t.test("apps can be chosen where there are some, and a trace opened in its backend", async (t) => {
+  await t.test("app can be chosen when there are several, and a trace opened in its backend", async (t) => {
     const asked: string[] = [];
     const server = await serve(t, {
       routes: (router) =>
@@ -173,7 +173,7 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     assert.equal(await link.getAttribute("href"), `http://127.0.0.1:16686/trace/${traceId}`);
   });
 
-  await t.test("a map of eight apps is readable, on a phone too", async (t) => {
+  await t.test("service graph of eight apps is readable, also on a phone", async (t) => {
     const server = await serve(t, { routes: () => {}, map: manyApps });
     for (const [name, viewport] of [
       ["map", { width: 1440, height: 900 }],

@@ -63,32 +63,32 @@ const unknownField = (prompt: string) => Buffer.concat([Buffer.of(0xa2, 0x1f, pr
 const kinds: readonly Kind[] = [
   { name: "an image", codes: ["ok"], bytes: plain },
   {
-    name: "a width that no image has",
+    name: "an invalid width",
     codes: ["invalid_argument"],
     bytes: ofRequest((prompt) => ({ prompt, options: { width: 65 } })),
   },
   {
-    name: "a width that the model does not take",
+    name: "a width that the model does not support",
     codes: ["invalid_argument"],
     bytes: ofRequest((prompt) => ({ prompt, options: { width: 72 } })),
   },
   {
-    name: "a prompt that is too long",
+    name: "a prompt over the length limit",
     codes: ["invalid_argument"],
     bytes: ofRequest((prompt) => ({ prompt: prompt.repeat(200) })),
   },
   {
-    name: "a negative prompt that is too long",
+    name: "a negative prompt over the length limit",
     codes: ["invalid_argument"],
     bytes: ofRequest((prompt) => ({ prompt, options: { negative_prompt: prompt.repeat(200) } })),
   },
   {
-    name: "more than a message may hold",
+    name: "a message over the size limit",
     codes: ["resource_exhausted"],
     bytes: ofRequest((prompt) => ({ prompt: prompt.repeat(60_000) })),
   },
   {
-    name: "a field that nobody knows",
+    name: "an unknown field",
     codes: ["invalid_argument"],
     only: json,
     bytes: textOf((prompt) => `{"prompt":"${prompt}","${prompt}":"${prompt}"}`),
@@ -100,57 +100,57 @@ const kinds: readonly Kind[] = [
     bytes: textOf((prompt) => `{"prompt":{"text":"${prompt}"}}`),
   },
   {
-    name: "an enum's value that is none",
+    name: "an unknown enum value",
     codes: ["invalid_argument"],
     only: json,
     bytes: textOf((prompt) => `{"prompt":"x","options":{"scheduler":"${prompt}"}}`),
   },
   {
-    name: "a number that is none",
+    name: "an invalid number",
     codes: ["invalid_argument"],
     only: json,
     bytes: textOf((prompt) => `{"prompt":"x","options":{"width":"${prompt}"}}`),
   },
   {
-    name: "JSON that is cut short",
+    name: "truncated JSON",
     codes: ["invalid_argument"],
     only: json,
     bytes: textOf((prompt) => `{"prompt":"${prompt}","options":{`),
   },
-  { name: "JSON that is none", codes: ["invalid_argument"], only: json, bytes: (prompt) => Buffer.from(prompt) },
+  { name: "invalid JSON", codes: ["invalid_argument"], only: json, bytes: (prompt) => Buffer.from(prompt) },
   {
-    name: "binary with a field that nobody knows",
+    name: "binary with an unknown field",
     codes: ["ok"],
     only: binary,
     bytes: (prompt, rpc, wire) => Buffer.concat([plain(prompt, rpc, wire), unknownField(prompt)]),
   },
   {
-    name: "binary that is cut short",
+    name: "truncated binary",
     codes: ["invalid_argument"],
     only: binary,
     bytes: (prompt, rpc, wire) => plain(prompt, rpc, wire).subarray(0, -3),
   },
-  { name: "binary that is none", codes: ["invalid_argument"], only: binary, bytes: (prompt) => Buffer.from(prompt) },
+  { name: "invalid binary", codes: ["invalid_argument"], only: binary, bytes: (prompt) => Buffer.from(prompt) },
   {
-    name: "text that is no UTF-8",
+    name: "invalid UTF-8",
     codes: ["invalid_argument"],
     only: binary,
     bytes: (prompt, rpc, wire) => spoilt(plain(prompt, rpc, wire), prompt),
   },
   {
-    name: "an app that nobody knows",
+    name: "an unknown app",
     codes: ["not_found"],
     only: isPipelines,
     bytes: ofRequest((prompt) => ({ prompt, worker_app: `nobody/${prompt}` })),
   },
   {
-    name: "an address for an app",
+    name: "an address as app",
     codes: ["invalid_argument"],
     only: isPipelines,
     bytes: ofRequest((prompt) => ({ prompt, worker_app: `${prompt}:80` })),
   },
   {
-    name: "an app whose worker is away",
+    name: "an app whose worker is down",
     codes: ["unavailable"],
     only: isPipelines,
     bytes: ofRequest((prompt) => ({ prompt, worker_app: apps.gone })),
@@ -164,7 +164,7 @@ function spoilt(bytes: Uint8Array, prompt: string): Uint8Array {
   return spoiling;
 }
 
-suite("a marked prompt is found nowhere but with its sender", async () => {
+suite("marked prompt is found only with its sender", async () => {
   const folder = await temporaryFolder();
   let mesh: Awaited<ReturnType<typeof startWatchedMesh>>;
   const cleanUps: (() => void)[] = [];
@@ -248,7 +248,7 @@ suite("a marked prompt is found nowhere but with its sender", async () => {
   });
 
   for (const rpc of rpcs) {
-    test(`${rpc.parent.name}/${rpc.name}: each kind of request, by each protocol and encoding`, async () => {
+    test(`${rpc.parent.name}/${rpc.name}: prompt does not leak, for each kind of request, protocol and encoding`, async () => {
       for (const wire of wires) {
         for (const { name, codes, bytes, only } of kinds) {
           if (only?.(rpc, wire) !== false) {
@@ -259,7 +259,7 @@ suite("a marked prompt is found nowhere but with its sender", async () => {
       }
     });
 
-    test(`${rpc.parent.name}/${rpc.name}: its deadline, a caller that leaves, a full queue, and the death of the engine`, async () => {
+    test(`${rpc.parent.name}/${rpc.name}: prompt does not leak at a deadline, a cancellation, a full queue and an engine loss`, async () => {
       for (const wire of wires) {
         // Behind another request it might be rejected at once, for the estimated wait.
         await untilFree();
@@ -281,7 +281,7 @@ suite("a marked prompt is found nowhere but with its sender", async () => {
     });
   }
 
-  test("what the mesh tells of all that: logs, spans, metrics, the studio, and every other answer", async () => {
+  test("prompts are in no logs, spans, metrics, studio data and other responses", async () => {
     for (const url of [mesh.pipelineUrl, mesh.workerUrl, mesh.collectorUrl]) {
       for (const path of ["/apps", "/healthz", "/readyz", "/", "/traces", `/${nextPrompt()}`]) {
         seen.push(await (await fetch(`${url}${path}`)).text());
@@ -329,7 +329,7 @@ suite("a marked prompt is found nowhere but with its sender", async () => {
   });
 });
 
-test("an error of the engine's is told without the prompt too", async (t) => {
+test("engine error is returned without the prompt", async (t) => {
   const lines: string[] = [];
   const mesh = await createTestMesh({
     wire: "port",
@@ -356,7 +356,7 @@ test("an error of the engine's is told without the prompt too", async (t) => {
   }
 });
 
-test("a mark is found in every form that it may have", () => {
+test("marked prompt is found in every encoding", () => {
   for (const padding of ["", "a", "ab"]) {
     const text = `${padding}${markedPrompt(7)} and more`;
     for (const encoding of ["utf8", "hex", "base64", "base64url"] as const) {

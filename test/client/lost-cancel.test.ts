@@ -40,8 +40,8 @@ async function startWaiting(t: Parameters<typeof serveEcho>[0]) {
 /** Milliseconds after which a cancel counts as lost: Node 20's fetch forgets a signal whose request is collected. */
 const timeout = 60_000;
 
-suite("a client by base URL cancels after a garbage collection, and the server hears it", () => {
-  test("50 streams that have begun", { timeout }, async (t) => {
+suite("client by base URL cancels after a garbage collection, and the server is notified", () => {
+  test("50 started streams are cancelled", { timeout }, async (t) => {
     const { client, nextCall } = await startWaiting(t);
     for (let call = 0; call < 50; call++) {
       const { cancelled } = nextCall();
@@ -57,7 +57,7 @@ suite("a client by base URL cancels after a garbage collection, and the server h
     }
   });
 
-  test("10 unary calls", { timeout }, async (t) => {
+  test("10 unary calls are cancelled", { timeout }, async (t) => {
     const { client, nextCall } = await startWaiting(t);
     for (let call = 0; call < 10; call++) {
       const { begun, cancelled } = nextCall();

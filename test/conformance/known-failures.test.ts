@@ -14,7 +14,7 @@ import {
 const passed = (...names: string[]) => names.map((name) => ({ name }));
 const failed = (...names: string[]) => names.map((name) => ({ name, error: "wrong" }));
 
-suite("a pattern of conformance cases", () => {
+suite("pattern of conformance cases", () => {
   for (const [pattern, name, matches] of [
     ["a/b", "a/b", true],
     ["a/b", "a/b/c", false],
@@ -29,12 +29,12 @@ suite("a pattern of conformance cases", () => {
     ["a/(x.y)", "a/(x.y)", true],
     ["a/(x.y)", "a/(xzy)", false],
   ] as const) {
-    test(`${pattern} ${matches ? "matches" : "does not match"} ${name}`, () => {
+    test(`pattern ${pattern} ${matches ? "matches" : "does not match"} ${name}`, () => {
       assert.equal(casePattern(pattern)(name), matches);
     });
   }
 
-  test("is widened as far as no passing case matches", () => {
+  test("pattern is widened as far as no passing case matches", () => {
     const failing = ["s/H:1/TLS:true/x", "s/H:2/TLS:true/x", "s/H:1/TLS:false/y"];
     const passing = ["s/H:1/TLS:false/x", "s/H:1/TLS:true/y"];
 
@@ -42,10 +42,10 @@ suite("a pattern of conformance cases", () => {
   });
 });
 
-suite("a list of known failures", () => {
+suite("list of known failures", () => {
   const text = "# First.\n# Of two lines.\na/x\na/y\n\n# Second.\nb/**\n";
 
-  test("keeps its reasons and patterns when read and written", () => {
+  test("known failures keep their reasons and patterns when read and written", () => {
     const list = parseKnownFailures(text);
     assert.deepEqual(list, [
       { reason: "First.\nOf two lines.", patterns: ["a/x", "a/y"] },
@@ -55,7 +55,7 @@ suite("a list of known failures", () => {
     assert.throws(() => parseKnownFailures("a/x\n"), /a\/x has no reason/);
   });
 
-  test("tells new failures, surprise passes and patterns without a case", () => {
+  test("comparison reports new failures, unexpected passes and patterns without a case", () => {
     const list = parseKnownFailures(`${text}# Flaky: by turns.\nc/*\n`);
     const outcomes = [...failed("a/x", "b/1", "c/1", "new"), ...passed("b/2", "c/2", "fine")];
 
@@ -68,13 +68,13 @@ suite("a list of known failures", () => {
     });
   });
 
-  test("leaves flaky cases out of the comparison with a reference", () => {
+  test("comparison with a reference ignores flaky cases", () => {
     const list = parseKnownFailures("# Flaky: by turns.\nc/*\n# Always.\na/*\n");
 
     assert.deepEqual(worseThan(failed("a/x", "b", "c/1"), [...passed("a/x", "c/1"), ...failed("b")], list), ["a/x"]);
   });
 
-  test("keeps a reason for what still fails when it is updated", () => {
+  test("updated list keeps the reason for each remaining failure", () => {
     const list = parseKnownFailures(`${text}# Flaky: by turns.\nc/*\n`);
     const outcomes = [...failed("a/x", "b/1/z", "b/2/z", "new"), ...passed("b/2/y", "c/2", "a/new")];
     const updated = updateKnownFailures(outcomes, list);
@@ -90,7 +90,7 @@ suite("a list of known failures", () => {
   });
 });
 
-test("every checked-in list of known failures can be read and has a reason for each pattern", () => {
+test("checked-in lists of known failures are readable and have a reason for each pattern", () => {
   const folder = new URL("known/", import.meta.url);
   for (const name of readdirSync(folder)) {
     for (const { reason, patterns } of parseKnownFailures(readFileSync(new URL(name, folder), "utf8"))) {

@@ -7,7 +7,7 @@ import { Health as HealthService } from "../../src/gen/grpc/health/v1/health_pb.
 const { NOT_SERVING, SERVICE_UNKNOWN, SERVING } = ServingStatus;
 const clientOf = (health: Health) => createClient(HealthService, createRouterTransport(health.routes));
 
-test("a server says NOT_SERVING until it is told otherwise", async () => {
+test("health is NOT_SERVING until it is set", async () => {
   const health = createHealth({ services: ["a.B"] });
   const client = clientOf(health);
   assert.equal((await client.check({})).status, NOT_SERVING);
@@ -21,7 +21,7 @@ test("Check of an unknown service is NOT_FOUND", async () => {
   await assert.rejects(clientOf(createHealth()).check({ service: "x.Y" }), expected);
 });
 
-test("List tells of all", async () => {
+test("List returns every service", async () => {
   const health = createHealth({ services: ["a.B"] });
   health.setAll(SERVING);
   const { statuses } = await clientOf(health).list({});
@@ -40,7 +40,7 @@ suite("Watch", () => {
     return async () => (await iterator.next()).value?.status;
   };
 
-  test("tells the status now and each change, once", async () => {
+  test("Watch sends the current status and each change once", async () => {
     const health = createHealth({ services: ["a.B"] });
     const next = watch(health, "a.B");
     assert.equal(await next(), NOT_SERVING);
@@ -49,7 +49,7 @@ suite("Watch", () => {
     assert.equal(await next(), SERVING);
   });
 
-  test("tells SERVICE_UNKNOWN of a service that it does not know, and goes on", async () => {
+  test("Watch sends SERVICE_UNKNOWN for an unknown service and continues", async () => {
     const health = createHealth();
     const next = watch(health, "x.Y");
     assert.equal(await next(), SERVICE_UNKNOWN);
@@ -59,7 +59,7 @@ suite("Watch", () => {
     assert.equal(await end, undefined);
   });
 
-  test("says NOT_SERVING and ends when the server drains, and nothing changes that", async () => {
+  test("Watch sends NOT_SERVING and ends when the server drains, and later changes have no effect", async () => {
     const health = createHealth();
     health.setAll(SERVING);
     const next = watch(health, "");
@@ -71,7 +71,7 @@ suite("Watch", () => {
     assert.equal((await clientOf(health).check({})).status, NOT_SERVING);
   });
 
-  test("ends when its client leaves", async () => {
+  test("Watch ends when its client disconnects", async () => {
     const health = createHealth();
     const client = new AbortController();
     const next = watch(health, "", client.signal);
@@ -82,7 +82,7 @@ suite("Watch", () => {
   });
 });
 
-test("one service changes alone, and one that the server does not have is an error", async () => {
+test("status of one service changes alone, and setting an unknown service is an error", async () => {
   const health = createHealth({ services: ["a.B", "c.D"] });
   const client = clientOf(health);
   health.set("c.D", SERVING);

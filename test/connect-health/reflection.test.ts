@@ -39,7 +39,7 @@ for (const service of [ServerReflection, ServerReflectionAlpha]) {
       return file.reverse().map(({ name }) => name);
     }
 
-    test("lists the services and itself", async () => {
+    test("reflection lists the services and itself", async () => {
       const answer = await ask({ case: "listServices", value: "" });
       assert.ok(answer.case === "listServicesResponse");
       assert.deepEqual(
@@ -60,7 +60,7 @@ for (const service of [ServerReflection, ServerReflectionAlpha]) {
       "throughline.v1.GenerateRequest.prompt",
     ];
     for (const value of symbols) {
-      test(`gives the file of ${value} first, and all that it needs`, async () => {
+      test(`reflection returns the file of ${value} first and then its dependencies`, async () => {
         const names = await fileNames({ case: "fileContainingSymbol", value });
         assert.equal(names[0], "throughline/v1/pipeline.proto");
         for (const needed of [
@@ -73,17 +73,17 @@ for (const service of [ServerReflection, ServerReflectionAlpha]) {
       });
     }
 
-    test("gives the file of an enum value", async () => {
+    test("reflection returns the file of an enum value", async () => {
       const names = await fileNames({ case: "fileContainingSymbol", value: "throughline.v1.Scheduler.SCHEDULER_DDIM" });
       assert.equal(names[0], "throughline/v1/image.proto");
     });
 
-    test("gives a file by name", async () => {
+    test("reflection returns a file by name", async () => {
       const [name] = await fileNames({ case: "fileByFilename", value: "throughline/v1/image.proto" });
       assert.equal(name, "throughline/v1/image.proto");
     });
 
-    test("knows extensions", async () => {
+    test("reflection finds extensions", async () => {
       const containingType = "google.protobuf.FieldOptions";
       const numbers = await ask({ case: "allExtensionNumbersOfType", value: containingType });
       assert.ok(numbers.case === "allExtensionNumbersResponse");
@@ -96,7 +96,7 @@ for (const service of [ServerReflection, ServerReflectionAlpha]) {
       assert.equal(names[0], "buf/validate/validate.proto");
     });
 
-    test("says NOT_FOUND and INVALID_ARGUMENT in its answer", async () => {
+    test("reflection returns NOT_FOUND and INVALID_ARGUMENT in its response", async () => {
       const unknown: Request[] = [
         { case: "fileByFilename", value: "x.proto" },
         { case: "fileContainingSymbol", value: "x.Y" },

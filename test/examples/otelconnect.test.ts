@@ -9,7 +9,7 @@ import { startOtlpReceiver } from "../support/otlp-receiver.js";
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const fromSources = ["--conditions=throughline-source", "--import", "tsx"];
 
-test("the otelconnect example gives one trace of three spans of two services", async (t) => {
+test("otelconnect example makes one trace of three spans of two services", async (t) => {
   const receiver = await startOtlpReceiver();
   t.after(() => receiver.stop());
   const options = {

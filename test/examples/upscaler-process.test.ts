@@ -88,7 +88,7 @@ const below = (dump: string) => dump.split("\n").map((line) => `  ${line}`);
 /** A real engine generates here, of which other tests tell. */
 const withoutEngine = (dump: string) => dump.replace(/^ *(?:model\.name|diffusion\.\w+)=.*\n/gm, "");
 
-test("three apps as processes give a gRPC client its image, and the collector one trace below the client's own", async (t) => {
+test("three apps as processes return the image to a gRPC client, and their spans form one trace below the client's", async (t) => {
   const model = join(await temporaryFolder(), "quick");
   await makeSdxlFolder(model);
   const collector = await startOtlpReceiver();
@@ -130,7 +130,7 @@ test("three apps as processes give a gRPC client its image, and the collector on
   assert.doesNotMatch(output, /red heart/);
 });
 
-test("a caller gets in only where its apps name this one", async (t) => {
+test("upscaler accepts a caller only when its apps include the upscaler's id", async (t) => {
   const keys = { upscaler: createCallerKey(), other: createCallerKey() };
   const callers = await replaceFile(
     join(await temporaryFolder(), "callers.json"),
@@ -153,7 +153,7 @@ test("a caller gets in only where its apps name this one", async (t) => {
   await assert.rejects(upscaleAs(keys.upscaler), { code: grpc.status.INVALID_ARGUMENT });
 });
 
-test("an app id that no file of callers could name is rejected at the start", async (t) => {
+test("app id that is not owner/name is rejected at start", async (t) => {
   const program = `
     import { runApp } from "throughline/run";
     await runApp({ name: "worker", app: "worker", port: 0, create() { throw new Error("it was made"); } });`;
@@ -161,7 +161,7 @@ test("an app id that no file of callers could name is rejected at the start", as
   assert.deepEqual(rejected, { code: 1, output: `worker: app id "worker" is not of the form owner/name\n` });
 });
 
-test("a variable that makes no sense is one line and exit code 2, a port in use one line and 1", async (t) => {
+test("invalid variable exits with 2 and a port in use with 1, each with one line", async (t) => {
   const wrong = await startUpscaler(t, { THROUGHLINE_APPS: "nonsense" }).ended;
   assert.deepEqual(wrong.code, 2);
   assert.match(wrong.output, /^upscaler: THROUGHLINE_APPS must be of the form owner\/name=host:port.*\n$/);

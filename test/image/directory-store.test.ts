@@ -20,7 +20,7 @@ async function folder(t: TestContext): Promise<string> {
 const image = (fill: number, size = 100) =>
   ({ bytes: new Uint8Array(size).fill(fill), format: "png", width: 1, height: 1 }) as const;
 
-test("equal images share a name made from their content, and come back whole", async (t) => {
+test("equal images share a name made from their content and are returned unchanged", async (t) => {
   const directory = await folder(t);
   const store = await createDirectoryStore({ directory });
   const name = await store.put(image(1));
@@ -47,7 +47,7 @@ test("no name leads out of the folder", async (t) => {
   }
 });
 
-test("the image asked for least recently goes when the bytes run out", async (t) => {
+test("least recently used image is deleted over the byte limit", async (t) => {
   const directory = await folder(t);
   const store = await createDirectoryStore({ directory, maxBytes: 250 });
   const first = await store.put(image(1));
@@ -59,7 +59,7 @@ test("the image asked for least recently goes when the bytes run out", async (t)
   await assert.rejects(store.put(image(4, 251)), /251 bytes does not fit into a store of 250/);
 });
 
-test("an expired image is gone, also after a restart, and a crash's draft is cleared away", async (t) => {
+test("expired image is deleted, also after a restart, and temporary files of a crash are removed", async (t) => {
   const directory = await folder(t);
   const before = await createDirectoryStore({ directory });
   const old = await before.put(image(1));
@@ -77,7 +77,7 @@ test("an expired image is gone, also after a restart, and a crash's draft is cle
   assert.ok(!names.some((name) => name.endsWith(".tmp")));
 });
 
-test("nothing is left behind when an image cannot be written", async (t) => {
+test("failed write leaves no file", async (t) => {
   const directory = await folder(t);
   const store = await createDirectoryStore({ directory });
   await rm(directory, { recursive: true });
@@ -85,7 +85,7 @@ test("nothing is left behind when an image cannot be written", async (t) => {
   await assert.rejects(store.put(image(1)), /ENOTDIR|EEXIST/);
 });
 
-test("a full disk is told as such, leaves nothing behind, and the next image is kept when there is room", async (t) => {
+test("full disk is reported as StoreFullError, leaves no file, and later images are stored", async (t) => {
   const directory = await folder(t);
   const store = await createDirectoryStore({ directory });
   const file = await open(join(directory, "any"), "w");
@@ -103,7 +103,7 @@ test("a full disk is told as such, leaves nothing behind, and the next image is 
   assert.ok(await store.get(await store.put(image(1))));
 });
 
-test("a folder that was removed is made again", async (t) => {
+test("deleted folder is created again", async (t) => {
   const directory = await folder(t);
   const store = await createDirectoryStore({ directory });
   await rm(directory, { recursive: true });
@@ -111,7 +111,7 @@ test("a folder that was removed is made again", async (t) => {
   assert.ok(await store.get(name));
 });
 
-test("what only looks like an image stops no start and is not served", async (t) => {
+test("files that are no valid images do not prevent the start and are not served", async (t) => {
   const directory = await folder(t);
   const names = ["0", "1", "2", "3"].map((digit) => `${digit.repeat(32)}.png`);
   const [empty = "", link = "", broken = "", sub = ""] = names;
@@ -130,7 +130,7 @@ test("what only looks like an image stops no start and is not served", async (t)
   assert.equal(await store.get(own), undefined);
 });
 
-test("an image that is put again while it has to go stays", async (t) => {
+test("image that is stored again while it is evicted remains", async (t) => {
   const store = await createDirectoryStore({ directory: await folder(t), maxBytes: 250 });
   for (let round = 0; round < 50; round++) {
     const names = await Promise.all([1, 2, 3, 1, 2, 3].map((fill) => store.put(image(fill))));
@@ -139,7 +139,7 @@ test("an image that is put again while it has to go stays", async (t) => {
   }
 });
 
-test("nonsense bounds are rejected with the value", async (t) => {
+test("invalid limits are rejected with their value", async (t) => {
   const directory = await folder(t);
   await assert.rejects(
     createDirectoryStore({ directory, maxBytes: 0 }),
@@ -148,7 +148,7 @@ test("nonsense bounds are rejected with the value", async (t) => {
   await assert.rejects(createDirectoryStore({ directory, maxAgeMs: Number.NaN }), /maxAgeMs .* got NaN/);
 });
 
-test("the route serves images only", async (t) => {
+test("image route serves images only", async (t) => {
   const directory = await folder(t);
   const store = await createDirectoryStore({ directory });
   const name = await store.put(image(7));

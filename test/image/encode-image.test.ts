@@ -22,7 +22,7 @@ function gradient() {
   return { data, width, height };
 }
 
-test("a PNG gives back every pixel, and the same bytes each time", async () => {
+test("PNG keeps every pixel and is the same each time", async () => {
   const pixels = gradient();
   const first = await encodeImage(pixels, "png");
   const { data, info } = await sharp(first.bytes).raw().toBuffer({ resolveWithObject: true });
@@ -32,7 +32,7 @@ test("a PNG gives back every pixel, and the same bytes each time", async () => {
 });
 
 for (const format of ["jpeg", "webp"] as const) {
-  test(`a ${format} is of that type and near the pixels`, async () => {
+  test(`${format} image has its type and is close to the pixels`, async () => {
     const pixels = gradient();
     const encoded = await encodeImage(pixels, format);
     assert.equal((await sharp(encoded.bytes).metadata()).format, format);
@@ -49,7 +49,7 @@ test("pixels of the wrong length are rejected with the numbers", async () => {
   );
 });
 
-test("a data URI goes there and back, and nothing else is read as one", async () => {
+test("data URI round trip keeps the image, and other text is rejected", async () => {
   const image = await encodeImage(gradient(), "webp");
   const uri = toDataUri(image);
   assert.match(uri, /^data:image\/webp;base64,[A-Za-z0-9+/]+=*$/);
@@ -68,7 +68,7 @@ test("a data URI goes there and back, and nothing else is read as one", async ()
   }
 });
 
-test("formats and media types name each other", () => {
+test("formats and media types map to each other", () => {
   for (const format of ["png", "jpeg", "webp"] as const) {
     assert.equal(formatOfContentType(contentTypeOf(format)), format);
   }

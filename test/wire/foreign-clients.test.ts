@@ -56,7 +56,7 @@ for (const protocol of ["connect", "grpc", "grpcweb"]) {
   }
 }
 
-test("@grpc/grpc-js, with the contract loaded from its text", async () => {
+test("grpc-js client with the contract loaded from its text generates", async () => {
   const definition = loadSync("throughline/v1/pipeline.proto", {
     includeDirs: [`${root}/proto`, `${root}/third_party/proto`],
     keepCase: true,
@@ -98,7 +98,7 @@ test("@grpc/grpc-js, with the contract loaded from its text", async () => {
   client.close();
 });
 
-test("plain JSON over HTTP/1.1, in snake_case both ways", async () => {
+test("plain JSON over HTTP/1.1 uses snake_case in requests and responses", async () => {
   const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
   const post = async (url: string, body: object) => {
     const response = await fetch(url, {
@@ -131,7 +131,7 @@ test("plain JSON over HTTP/1.1, in snake_case both ways", async () => {
   assert.deepEqual([snake.status, camel.status], [400, 400]);
 });
 
-test("the browser's clients: Connect and gRPC-Web over fetch", async () => {
+test("browser clients generate by Connect and gRPC-Web over fetch", async () => {
   for (const options of [
     { baseUrl: mesh.pipelineUrl },
     { transport: createGrpcWebTransport({ baseUrl: mesh.pipelineUrl }) },
@@ -146,7 +146,7 @@ test("the browser's clients: Connect and gRPC-Web over fetch", async () => {
   }
 });
 
-test("a fetch that leaves stops the engine and frees its place", async (t) => {
+test("aborted fetch stops the engine and releases its slot", async (t) => {
   const held = createHeldEngine();
   const own = await createTestMesh({ wire: "port", engine: held.engine, maxWaiting: 0 });
   t.after(() => own.stop());

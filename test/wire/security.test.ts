@@ -46,7 +46,7 @@ async function post(
 
 const bearer = (key: string) => ({ headers: { authorization: `Bearer ${key}` } });
 
-suite("a mesh with TLS and callers", async () => {
+suite("mesh with TLS and authentication", async () => {
   const mesh = await startSecureMesh();
   const { ca, keys } = mesh;
   const url = `${mesh.pipeline.url}${generatePath}`;
@@ -85,7 +85,7 @@ suite("a mesh with TLS and callers", async () => {
   };
   const tls = grpc.credentials.createSsl(Buffer.from(ca));
 
-  test("generates for a caller with a key: @grpc/grpc-js, node:https, node:http2 and buf curl", async (t) => {
+  test("caller with a key generates by @grpc/grpc-js, node:https, node:http2 and buf curl", async (t) => {
     assert.equal(await callByGrpc(tls, keys.studio), "image/png");
     const answer = await post(url, { ca, ...bearer(keys.studio) });
     assert.equal(answer.status, 200);
@@ -111,7 +111,7 @@ suite("a mesh with TLS and callers", async () => {
     }
   });
 
-  test("generates for a caller with a certificate, and knows it by its name", async () => {
+  test("caller with a certificate generates and is identified by its name", async () => {
     const known = await mesh.authority.issue({ name: "studio" });
     assert.equal((await post(url, { ca, ...known })).status, 200);
     const credentials = grpc.credentials.createSsl(Buffer.from(ca), Buffer.from(known.key), Buffer.from(known.cert));
@@ -120,7 +120,7 @@ suite("a mesh with TLS and callers", async () => {
     assert.equal((await post(url, { ca, ...other })).status, 401);
   });
 
-  test("answers UNAUTHENTICATED to a stranger, whatever the protocol", async () => {
+  test("unauthenticated client gets UNAUTHENTICATED by every protocol", async () => {
     for (const key of [undefined, "tl_wrong", `${keys.studio}x`]) {
       await assert.rejects(callByGrpc(tls, key), { code: grpc.status.UNAUTHENTICATED });
       const answer = await post(url, { ca, ...(key !== undefined && bearer(key)) });
@@ -130,12 +130,12 @@ suite("a mesh with TLS and callers", async () => {
     }
   });
 
-  test("does not read a stranger's body", async () => {
+  test("body of an unauthenticated request is not read", async () => {
     const answer = await post(url, { ca, body: `{"prompt": "${"x".repeat(2_000_000)}` });
     assert.equal(answer.status, 401);
   });
 
-  test("answers PERMISSION_DENIED for an app that is not the caller's, and names no app", async () => {
+  test("app without access is PERMISSION_DENIED, and the error names no app", async () => {
     for (const request of [
       { prompt: "x" },
       { prompt: "x", worker_app: securedApp },
@@ -151,7 +151,7 @@ suite("a mesh with TLS and callers", async () => {
     await assert.rejects(own, { code: grpc.status.UNAVAILABLE });
   });
 
-  test("answers RESOURCE_EXHAUSTED with RetryInfo above a caller's rate", async () => {
+  test("caller over its rate gets RESOURCE_EXHAUSTED with RetryInfo", async () => {
     assert.equal((await post(url, { ca, ...bearer(keys.slow) })).status, 200);
     const answer = await post(url, { ca, ...bearer(keys.slow) });
     assert.equal(answer.status, 429);
@@ -159,7 +159,7 @@ suite("a mesh with TLS and callers", async () => {
     await assert.rejects(callByGrpc(tls, keys.slow), { code: grpc.status.RESOURCE_EXHAUSTED });
   });
 
-  test("lets anybody ask for health, and nobody else for reflection", async () => {
+  test("health is open to every client, and reflection needs authentication", async () => {
     const health = await post(`${mesh.pipeline.url}/grpc.health.v1.Health/Check`, { ca, body: "{}" });
     assert.equal(health.status, 200);
     const session = http2.connect(mesh.pipeline.url, { ca });
@@ -169,14 +169,14 @@ suite("a mesh with TLS and callers", async () => {
     assert.equal(reflection.headers["grpc-status"], String(grpc.status.UNAUTHENTICATED));
   });
 
-  test("the worker takes no connection without a certificate of its authority", async () => {
+  test("worker accepts no connection without a certificate of its authority", async () => {
     const worker = `${mesh.worker.url}/throughline.v1.TextToImageWorkerService/Infer`;
     await assert.rejects(post(worker, { ca, ...bearer(keys.studio) }));
     const known = await mesh.authority.issue({ name: "pipeline" });
     assert.equal((await post(worker, { ca, ...known })).status, 200);
   });
 
-  test("says nothing secret in logs, spans and answers", async () => {
+  test("logs, spans and responses contain no keys and no request text", async () => {
     const wrong = "tl_CANARY-KEY";
     const answers = [
       await post(url, { ca, ...bearer(keys.studio) }),
@@ -213,7 +213,7 @@ suite("a mesh with TLS and callers", async () => {
   });
 });
 
-test("a caller's running calls are counted until they end", async () => {
+test("caller's running calls are counted until they end", async () => {
   const held = createHeldEngine();
   const mesh = await startSecureMesh({ engine: held.engine });
   const options = { ca: mesh.ca, ...bearer(mesh.keys.studio) };
