@@ -41,7 +41,7 @@ const mistakes: readonly [what: string, make: (folder: string) => Promise<void>,
     /^unet\/model\.onnx_data: expected the file itself, found a pointer of Git LFS/,
   ],
   [
-    "a graph that was cut off",
+    "a truncated graph",
     async (folder) => {
       const file = join(folder, "vae_decoder/model.onnx");
       const bytes = await readFile(file);
@@ -55,7 +55,7 @@ const mistakes: readonly [what: string, make: (folder: string) => Promise<void>,
     /^unet\/model\.onnx: expected a graph that onnxruntime loads, found .*model\.onnx_data/,
   ],
   [
-    "weights that were cut off",
+    "truncated weights",
     async (folder) => {
       const file = join(folder, "unet/model.onnx_data");
       const bytes = await readFile(file);
@@ -64,7 +64,7 @@ const mistakes: readonly [what: string, make: (folder: string) => Promise<void>,
     /^unet\/model\.onnx: expected a graph that onnxruntime loads, found .*External initializer: .* out of bounds/,
   ],
   [
-    "a configuration that cannot be read",
+    "an unreadable configuration",
     async (folder) => {
       await rm(join(folder, "unet/config.json"));
       await mkdir(join(folder, "unet/config.json"));

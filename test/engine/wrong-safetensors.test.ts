@@ -51,7 +51,7 @@ describe("header of a safetensors file", () => {
       /found a header of 2147483648 bytes, above the format's limit/,
     ],
     [
-      "that the file ends in",
+      "cut off by the end of the file",
       Buffer.from([255, 0, 0, 0, 0, 0, 0, 0, 0x7b]),
       /a header of 255 bytes in a file of 9: the file is cut off/,
     ],
@@ -98,7 +98,7 @@ describe("header of a safetensors file", () => {
     ],
   ];
   for (const [what, bytes, fault] of files) {
-    it(`safetensors file: ${what} is rejected`, async () => {
+    it(`safetensors header ${what} is rejected`, async () => {
       const path = join(await temporaryFolder(), "a.safetensors");
       await writeFile(path, bytes);
       await assert.rejects(readSafetensors(path, "a.safetensors"), (error) => {
@@ -264,7 +264,7 @@ describe("weights that do not fit", async () => {
     ],
   ];
   for (const [what, change, fault] of changes) {
-    it(`weights: ${what} are rejected with the tensor's name`, async () => {
+    it(`weights that ${what} are rejected with the tensor's name`, async () => {
       await withUnet(change, async () => assert.match(await faultOf(folder), fault));
     });
   }

@@ -30,9 +30,9 @@ async function inferenceOf(
 for (const [name, carrier] of Object.entries({
   plain: { traceparent: valid },
   "capital letters in the key": { TraceParent: valid },
-  "a future version with more after it": { traceparent: `cc-${traceId}-${spanId}-01-later` },
+  "a future version with a tail": { traceparent: `cc-${traceId}-${spanId}-01-later` },
   "a broken tracestate beside it": { traceparent: valid, tracestate: "=,;garbage" },
-  "keys of strangers beside it": { traceparent: valid, "x-request-id": "1", __proto__x: "2" },
+  "unknown keys beside it": { traceparent: valid, "x-request-id": "1", __proto__x: "2" },
 })) {
   test(`trace carrier is the parent: ${name}`, async () => {
     const span = await inferenceOf(carrier);
@@ -49,9 +49,9 @@ for (const [name, carrier] of Object.entries<Record<string, string>>({
   "upper-case hexadecimal": { traceparent: valid.toUpperCase() },
   "version ff": { traceparent: `ff-${traceId}-${spanId}-01` },
   "a part missing": { traceparent: `00-${traceId}-01` },
-  "version 00 with more after it": { traceparent: `${valid}-more` },
-  "a key that is nobody's": { parent: valid },
-  "the largest that the contract takes": Object.fromEntries(
+  "version 00 with a tail": { traceparent: `${valid}-more` },
+  "an unknown key": { parent: valid },
+  "the largest that the contract accepts": Object.fromEntries(
     Array.from({ length: 16 }, (_, i) => [`${i}`.padEnd(256, "k"), "v".repeat(8192)]),
   ),
 })) {

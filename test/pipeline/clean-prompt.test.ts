@@ -10,7 +10,7 @@ const cases: [name: string, raw: string, clean: string][] = [
   ["composed form", "cafe\u0301", "café"],
   ["other white space is collapsed", "a\u00a0\u2003b\u3000c\ufeff", "a b c"],
   ["a control character between spaces", "a \u0001 b", "a b"],
-  ["nothing is left", " \t\u0000\n ", ""],
+  ["empty result", " \t\u0000\n ", ""],
 ];
 
 for (const [name, raw, clean] of cases) {

@@ -79,10 +79,10 @@ const garbage: Record<string, Record<string, string>> = {
   "two parents": { traceparent: `${traceparent}, ${traceparent}` },
   "a line break": { traceparent: `${traceparent}\r\nx: y` },
   "a long value": { traceparent: "0".repeat(8192) },
-  "a tracestate alone": { tracestate: "vendor=1" },
+  "a tracestate without a traceparent": { tracestate: "vendor=1" },
   "other keys": { "": "", prompt: "a red heart", constructor: "x", toString: "y", "🔥": traceparent },
   "a broken percent-encoding in the baggage": { baggage: "a=%E0%A4%A" },
-  "a baggage of nonsense": { baggage: ";;;===,,," },
+  "an invalid baggage": { baggage: ";;;===,,," },
 };
 
 for (const [what, carrier] of Object.entries(garbage)) {
@@ -94,9 +94,9 @@ for (const [what, carrier] of Object.entries(garbage)) {
 }
 
 for (const [what, pairs] of Object.entries({
-  "a version to come, with a tail": { traceparent: `01-${traceId}-${spanId}-01-tail` },
+  "a future version with a tail": { traceparent: `01-${traceId}-${spanId}-01-tail` },
   "a space on each side": { traceparent: ` ${traceparent} ` },
-  "a tracestate of nonsense": { traceparent, tracestate: "=,=;;\u0000" },
+  "an invalid tracestate": { traceparent, tracestate: "=,=;;\u0000" },
   "a tracestate beyond its limits": { traceparent, tracestate: "a=b,".repeat(2000) },
   "a broken baggage": { traceparent, baggage: "a=%" },
 })) {

@@ -55,7 +55,7 @@ for (const [what, body] of Object.entries({
   "broken JSON": `{"prompt": "${canary}`,
   "a wrong type": JSON.stringify({ prompt: { [canary]: canary } }),
   "an unknown field": JSON.stringify({ prompt: canary, [canary]: canary }),
-  "a key twice": `{"prompt": "${canary}", "prompt": "${canary}"}`,
+  "a repeated key": `{"prompt": "${canary}", "prompt": "${canary}"}`,
 })) {
   test(`unary request that cannot be decoded makes no span: ${what}`, async (t) => {
     const { url, collector } = await serve(t);

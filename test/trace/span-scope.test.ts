@@ -69,10 +69,10 @@ test("exception is recorded on the innermost span only, also when it is mapped o
 const canary = "canary prompt";
 
 for (const { what, error, event } of [
-  { what: "a foreign error", error: new TypeError(canary), event: 'exception.type="TypeError"' },
-  { what: "no error at all", error: canary, event: 'exception.type="string"' },
+  { what: "an unexpected error", error: new TypeError(canary), event: 'exception.type="TypeError"' },
+  { what: "a thrown string", error: canary, event: 'exception.type="string"' },
   {
-    what: "a copy of a foreign error's text",
+    what: "a copy of an unexpected error's text",
     error: ConnectError.from(new SyntaxError(`Unexpected token in "${canary}"`), Code.Internal),
     event: 'exception.type="ConnectError"',
   },

@@ -140,7 +140,7 @@ describe("graphs built over safetensors, compared with torch", async () => {
     ["bfloat16", { type: "BF16" }, smallParts],
     ["three shards", { type: "F16", shards: 3 }, allParts],
     ["three shards of the fp16 variant", { type: "F16", shards: 3, variant: "fp16" }, smallParts],
-    ["values at odd places", { type: "F16", padding: 3 }, smallParts],
+    ["unaligned values", { type: "F16", padding: 3 }, smallParts],
   ] as const;
   for (const [what, options, parts] of forms) {
     it(`${what} of a diffusers folder give torch's values`, async () => {

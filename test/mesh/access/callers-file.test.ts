@@ -56,8 +56,8 @@ suite("callers file", async () => {
   const one = (fields: string) => `callers: [{ name: studio, apps: ["*"], ${fields} }]`;
   const keyed = `keys: ["${hash}"]`;
   const cases: readonly (readonly [what: string, text: string, message: RegExp])[] = [
-    ["no YAML", "callers: [CANARY", /callers\.yaml is neither YAML nor JSON: see line 1$/],
-    ["a bomb of aliases", "a: &a [x]\nb: [*a, *a]", /neither YAML nor JSON/],
+    ["invalid YAML", "callers: [CANARY", /callers\.yaml is neither YAML nor JSON: see line 1$/],
+    ["an alias bomb", "a: &a [x]\nb: [*a, *a]", /neither YAML nor JSON/],
     ["another shape", "CANARY", /callers\.yaml: the file must be object/],
     ["no list", "callers: CANARY", /: callers must be a list/],
     ["an unknown field", one(`${keyed}, CANARY: 1`), /: callers\.0 takes callers' fields only: name, keys,/],
@@ -65,7 +65,7 @@ suite("callers file", async () => {
     ["a certificate without its kind", one('certificates: ["CANARY"]'), /: callers\.0\.certificates\.0 must be a name/],
     ["neither key nor certificate", one("maxConcurrent: 1"), /: callers\.0 needs keys or certificates/],
     [
-      "a bad name",
+      "an invalid name",
       `callers: [{ name: "CANARY CANARY", apps: ["*"], ${keyed} }]`,
       /: callers\.0\.name must be up to 64/,
     ],
@@ -75,27 +75,27 @@ suite("callers file", async () => {
       `callers: [{ name: a, apps: [], ${keyed} }]`,
       /: callers\.0\.apps must name at least one/,
     ],
-    ["a bad app", `callers: [{ name: a, apps: ["CANARY"], ${keyed} }]`, /: callers\.0\.apps\.0 must be an app id/],
+    ["an invalid app", `callers: [{ name: a, apps: ["CANARY"], ${keyed} }]`, /: callers\.0\.apps\.0 must be an app id/],
     [
       "two rates",
       one(`${keyed}, requestsPerMinute: 1, requestsPerSecond: 1`),
       /: callers\.0 takes requestsPerSecond or/,
     ],
     ["a rate of 0", one(`${keyed}, requestsPerMinute: 0`), /: callers\.0\.requestsPerMinute must be a number above 0/],
-    ["a burst alone", one(`${keyed}, burst: 3`), /: callers\.0 takes burst only with/],
+    ["a burst without a rate", one(`${keyed}, burst: 3`), /: callers\.0 takes burst only with/],
     [
-      "a belief that is none",
+      "an invalid mayNameCallers",
       one(`${keyed}, mayNameCallers: CANARY`),
       /: callers\.0\.mayNameCallers must be true or f/,
     ],
-    ["half a place", one(`${keyed}, maxConcurrent: 0.5`), /: callers\.0\.maxConcurrent must be a whole number/],
+    ["a fractional maxConcurrent", one(`${keyed}, maxConcurrent: 0.5`), /: callers\.0\.maxConcurrent must be a whole number/],
     [
-      "a name twice",
+      "a repeated name",
       `callers: [{ name: a, apps: ["*"], ${keyed} }, { name: a, apps: ["*"], certificates: ["cn:x"] }]`,
       /has the same name twice, the second time at name 2/,
     ],
     [
-      "a key twice",
+      "a repeated key",
       `callers: [{ name: a, apps: ["*"], ${keyed} }, { name: b, apps: ["*"], ${keyed} }]`,
       /has the same key twice, the second time at key 2/,
     ],

@@ -199,10 +199,10 @@ suite("retryable call", () => {
 
   for (const [what, error] of [
     ["a message over the size limit", createConnectError({ code: Code.ResourceExhausted, message: "too large" })],
-    ["a mistake of the caller", invalidArgument("no")],
-    ["a failure inside", createConnectError({ code: Code.Internal, message: "NaN" })],
+    ["an error of the caller", invalidArgument("no")],
+    ["an internal failure", createConnectError({ code: Code.Internal, message: "NaN" })],
     [
-      "a worker that forbids it",
+      "a rejection that forbids retries",
       createConnectError({ code: Code.Unavailable, message: "no", metadata: { "grpc-retry-pushback-ms": "-1" } }),
     ],
   ] as const) {

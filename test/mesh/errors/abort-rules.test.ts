@@ -13,14 +13,14 @@ const because = (code: Code) => AbortSignal.abort(new ConnectError("why", code))
 const ends: readonly (readonly [what: string, thrown: unknown, signal: AbortSignal | undefined, code: Code])[] = [
   ["a ConnectError", new ConnectError("no", Code.NotFound), because(Code.Canceled), Code.NotFound],
   ["an AbortError without a signal", abort, undefined, Code.Canceled],
-  ["an AbortError of something else", abort, running, Code.Canceled],
+  ["an unrelated AbortError", abort, running, Code.Canceled],
   ["an AbortError at the deadline", abort, because(Code.DeadlineExceeded), Code.DeadlineExceeded],
   ["an AbortError at a shutdown", abort, because(Code.Unavailable), Code.Unavailable],
-  ["an AbortError of a signal that gives no ConnectError", abort, AbortSignal.abort("why"), Code.Canceled],
+  ["an AbortError of a signal without a ConnectError", abort, AbortSignal.abort("why"), Code.Canceled],
   ["a TimeoutError", late, undefined, Code.DeadlineExceeded],
-  ["a TimeoutError after another end", late, because(Code.Unavailable), Code.DeadlineExceeded],
-  ["a foreign error", new TypeError("secret"), because(Code.Canceled), Code.Internal],
-  ["what only has the name", { name: "AbortError" }, because(Code.Canceled), Code.Internal],
+  ["a TimeoutError after another abort", late, because(Code.Unavailable), Code.DeadlineExceeded],
+  ["an unexpected error", new TypeError("secret"), because(Code.Canceled), Code.Internal],
+  ["an object with only the name AbortError", { name: "AbortError" }, because(Code.Canceled), Code.Internal],
   ["nothing", undefined, undefined, Code.Internal],
 ];
 

@@ -29,13 +29,13 @@ suite("TLS files", async () => {
 
   const cases: readonly (readonly [what: string, files: TlsFiles, message: RegExp])[] = [
     ["a missing file", { ...good, cert: join(folder, "none") }, /none cannot be read \(ENOENT\)/],
-    ["half of a pair", { cert: good.cert }, /belong together/],
+    ["a certificate without its key", { cert: good.cert }, /belong together/],
     ["no certificate", { ...good, cert: nonsense }, /nonsense holds no PEM certificate/],
     ["a broken certificate", { ...good, cert: broken }, /certificate 1 in .*broken is broken/],
     ["no key", { ...good, key: nonsense }, /nonsense holds no PEM private key without a passphrase/],
-    ["another's key", { ...good, key: other.key }, /other\.key does not belong to the certificate in .*server\.crt/],
+    ["a key of another certificate", { ...good, key: other.key }, /other\.key does not belong to the certificate in .*server\.crt/],
     ["an expired certificate", expired, /the certificate in .*expired\.crt expired on .* GMT/],
-    ["a certificate that does not hold yet", early, /the certificate in .*early\.crt is not valid before .* GMT/],
+    ["a certificate that is not yet valid", early, /the certificate in .*early\.crt is not valid before .* GMT/],
     ["no authority", { ca: nonsense }, /nonsense holds no PEM certificate/],
     ["expired authorities", { ca: expired.cert }, /expired\.crt holds no authority's certificate that is valid now/],
   ];

@@ -194,14 +194,14 @@ test("exported and rejected spans are counted", async (t) => {
 
 const noop = createNoopMeter();
 for (const [words, environment, prometheusPort] of [
-  ["nobody asks for metrics", {}, undefined],
+  ["no exporter is configured", {}, undefined],
   ["OTEL_METRICS_EXPORTER=none", { OTEL_METRICS_EXPORTER: "none" }, undefined],
   ["OTEL_SDK_DISABLED", { OTEL_SDK_DISABLED: "true" }, 0],
   ["ENABLE_TRACING=false", { ENABLE_TRACING: "false" }, undefined],
 ] as const) {
   test(`metrics are neither measured nor exported: ${words}`, async (t) => {
     const collector = await receiver(t);
-    const needed = words === "nobody asks for metrics" ? {} : { OTEL_EXPORTER_OTLP_ENDPOINT: collector.endpoint };
+    const needed = words === "no exporter is configured" ? {} : { OTEL_EXPORTER_OTLP_ENDPOINT: collector.endpoint };
     const { meter, prometheus, shutdown } = setUp(t, { ...needed, ...environment }, { prometheusPort });
     assert.equal(meter.createCounter("images"), noop.createCounter("images"));
     assert.equal(prometheus, undefined);
