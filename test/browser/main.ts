@@ -12,8 +12,6 @@ const screenshot = createScreenshots(values.screenshots);
 
 await test("studio in a browser", async (t) => {
   t.after(() => browser.close());
-  await t.test("with scripted services", (inner) =>
-    testScriptedServices(inner, { browser, screenshot }),
-  );
+  await t.test("with scripted services", (inner) => testScriptedServices(inner, { browser, screenshot }));
   await t.test("with the real system", (inner) => testRealSystem(inner, { browser, screenshot }));
 });

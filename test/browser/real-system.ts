@@ -92,53 +92,56 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
     assert.match((await row.textContent()) ?? "", /per min.*p95/);
   });
 
-  await t.test("history survives a reload, and an image can be generated again, varied, shared and downloaded", async (t) => {
-    const studio = await openStudioPage(t, tools, url);
-    const { page } = studio;
-    await page.getByLabel("Seed").fill("7");
-    await page.getByLabel("Steps", { exact: true }).first().fill("6");
-    await studio.generate("a slice of pizza");
-    assert.equal(await studio.done(), 7);
-    const pixels = () => page.evaluate<string>(imagePixels);
-    const first = await pixels();
-    await page.reload();
-    await page
-      .getByText(/^6 spans/)
-      .first()
-      .waitFor();
-    await page.getByRole("button", { name: "a slice of pizza, seed 7" }).click();
-    await page
-      .getByText(/^6 spans/)
-      .first()
-      .waitFor();
-    assert.equal(await pixels(), first);
+  await t.test(
+    "history survives a reload, and an image can be generated again, varied, shared and downloaded",
+    async (t) => {
+      const studio = await openStudioPage(t, tools, url);
+      const { page } = studio;
+      await page.getByLabel("Seed").fill("7");
+      await page.getByLabel("Steps", { exact: true }).first().fill("6");
+      await studio.generate("a slice of pizza");
+      assert.equal(await studio.done(), 7);
+      const pixels = () => page.evaluate<string>(imagePixels);
+      const first = await pixels();
+      await page.reload();
+      await page
+        .getByText(/^6 spans/)
+        .first()
+        .waitFor();
+      await page.getByRole("button", { name: "a slice of pizza, seed 7" }).click();
+      await page
+        .getByText(/^6 spans/)
+        .first()
+        .waitFor();
+      assert.equal(await pixels(), first);
 
-    await page.getByRole("button", { name: "Again" }).click();
-    assert.equal(await studio.done(), 7);
-    await page.getByText("2 images").waitFor();
-    assert.equal(await pixels(), first);
-    await page.getByRole("button", { name: "Vary" }).click();
-    await page.getByText("3 images").waitFor();
-    assert.notEqual(await pixels(), first);
+      await page.getByRole("button", { name: "Again" }).click();
+      assert.equal(await studio.done(), 7);
+      await page.getByText("2 images").waitFor();
+      assert.equal(await pixels(), first);
+      await page.getByRole("button", { name: "Vary" }).click();
+      await page.getByText("3 images").waitFor();
+      assert.notEqual(await pixels(), first);
 
-    await page.getByRole("button", { name: "a slice of pizza, seed 7" }).first().click();
-    await page.getByRole("button", { name: "Copy Link" }).click();
-    const link = await page.evaluate<string>("navigator.clipboard.readText()");
-    const shared = await openStudioPage(t, tools, link);
-    assert.equal(await shared.page.getByLabel("Prompt", { exact: true }).inputValue(), "a slice of pizza");
-    assert.equal(await shared.page.getByLabel("Seed").inputValue(), "7");
-    await shared.page.getByText("Connected").waitFor();
-    assert.equal(
-      await shared.page.getByRole("button", { name: "Cancel" }).count(),
-      0,
-      "a link does not generate by itself",
-    );
-    assert.equal(await shared.page.locator(".frame img").count(), 0);
+      await page.getByRole("button", { name: "a slice of pizza, seed 7" }).first().click();
+      await page.getByRole("button", { name: "Copy Link" }).click();
+      const link = await page.evaluate<string>("navigator.clipboard.readText()");
+      const shared = await openStudioPage(t, tools, link);
+      assert.equal(await shared.page.getByLabel("Prompt", { exact: true }).inputValue(), "a slice of pizza");
+      assert.equal(await shared.page.getByLabel("Seed").inputValue(), "7");
+      await shared.page.getByText("Connected").waitFor();
+      assert.equal(
+        await shared.page.getByRole("button", { name: "Cancel" }).count(),
+        0,
+        "a link does not generate by itself",
+      );
+      assert.equal(await shared.page.locator(".frame img").count(), 0);
 
-    const downloading = page.waitForEvent("download");
-    await page.getByRole("link", { name: "Download" }).click();
-    assert.equal((await downloading).suggestedFilename(), "a-slice-of-pizza-seed-7.png");
-  });
+      const downloading = page.waitForEvent("download");
+      await page.getByRole("link", { name: "Download" }).click();
+      assert.equal((await downloading).suggestedFilename(), "a-slice-of-pizza-seed-7.png");
+    },
+  );
 
   await t.test("Escape cancels the generation, also in the service", async (t) => {
     const studio = await openStudioPage(t, tools, url);

@@ -274,7 +274,14 @@ describe("Hub model", async () => {
       /it is gated; ask for access at http\S+\/acme\/tiny-xl, and set/,
     ],
     ["gated for others", 403, "GatedRepo", "hf_mine", "forbidden", /it is gated; ask for access/],
-    ["rejected for an invalid token", 401, "", "hf_mine", "forbidden", /rejects it \(status 401\); set HF_TOKEN to a token/],
+    [
+      "rejected for an invalid token",
+      401,
+      "",
+      "hf_mine",
+      "forbidden",
+      /rejects it \(status 401\); set HF_TOKEN to a token/,
+    ],
     ["busy", 429, "", undefined, "unreachable", /answers with status 429; try again later/],
   ];
   for (const [what, status, code, token, kind, message] of answers) {

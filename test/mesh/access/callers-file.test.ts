@@ -88,7 +88,11 @@ suite("callers file", async () => {
       one(`${keyed}, mayNameCallers: CANARY`),
       /: callers\.0\.mayNameCallers must be true or f/,
     ],
-    ["a fractional maxConcurrent", one(`${keyed}, maxConcurrent: 0.5`), /: callers\.0\.maxConcurrent must be a whole number/],
+    [
+      "a fractional maxConcurrent",
+      one(`${keyed}, maxConcurrent: 0.5`),
+      /: callers\.0\.maxConcurrent must be a whole number/,
+    ],
     [
       "a repeated name",
       `callers: [{ name: a, apps: ["*"], ${keyed} }, { name: a, apps: ["*"], certificates: ["cn:x"] }]`,

@@ -33,7 +33,11 @@ suite("TLS files", async () => {
     ["no certificate", { ...good, cert: nonsense }, /nonsense holds no PEM certificate/],
     ["a broken certificate", { ...good, cert: broken }, /certificate 1 in .*broken is broken/],
     ["no key", { ...good, key: nonsense }, /nonsense holds no PEM private key without a passphrase/],
-    ["a key of another certificate", { ...good, key: other.key }, /other\.key does not belong to the certificate in .*server\.crt/],
+    [
+      "a key of another certificate",
+      { ...good, key: other.key },
+      /other\.key does not belong to the certificate in .*server\.crt/,
+    ],
     ["an expired certificate", expired, /the certificate in .*expired\.crt expired on .* GMT/],
     ["a certificate that is not yet valid", early, /the certificate in .*early\.crt is not valid before .* GMT/],
     ["no authority", { ca: nonsense }, /nonsense holds no PEM certificate/],
