@@ -1,7 +1,17 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { GenerationLimits, GenerationRequest } from "../../src/engine/engine.js";
-import { needsSecondRun, resolveSettings } from "../../src/engine/generation-limits.js";
+import {
+  describeRule,
+  fitsRule,
+  needsSecondRun,
+  resolveSettings,
+  sizeRules,
+} from "../../src/engine/generation-limits.js";
+import { distilledDefaults, distilledKind } from "../../src/engine/model-description.js";
+import { readModel } from "../../src/engine/model-folder.js";
+import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
 
 const side = { step: 32, minimum: 32, maximum: 256, default: 128 };
 const limits: GenerationLimits = {
@@ -51,5 +61,71 @@ describe("settings of a request", () => {
       [runsTwice(1, "second-run"), runsTwice(1.1, "second-run"), runsTwice(5, "embedded")],
       [false, true, false],
     );
+  });
+});
+
+describe("image size", async () => {
+  const tiny = await readModel(await makeSdxlFolder(await temporaryFolder()));
+  // The shape of Stability's SDXL base 1.0.
+  const sdxl = {
+    ...tiny,
+    unet: { ...tiny.unet, sample_size: 128, block_out_channels: [320, 640, 1280] },
+    vae: { ...tiny.vae, block_out_channels: [128, 256, 512, 512] },
+  };
+
+  it("SDXL image size is a multiple of 32 up to 2048 and 1024 by default", () => {
+    const { width, height, vaeFactor } = sizeRules(sdxl, { type: "float32", shape: ["batch", 4, "height", "width"] });
+    assert.deepEqual(width, { step: 32, minimum: 32, maximum: 2048, default: 1024 });
+    assert.deepEqual(height, width);
+    assert.equal(vaeFactor, 8);
+    assert.equal(describeRule(width), "a multiple of 32 from 32 to 2048");
+    for (const [length, fits] of [
+      [1024, true],
+      [2048, true],
+      [2080, false],
+      [1000, false],
+      [0, false],
+      [-32, false],
+      [32.5, false],
+    ] as const) {
+      assert.equal(fitsRule(length, width), fits, `${length}`);
+    }
+  });
+
+  it("image size of a graph exported for one size is fixed", () => {
+    const { width, height } = sizeRules(sdxl, { type: "float16", shape: [1, 4, 64, 96] });
+    assert.equal(describeRule(height), "512");
+    assert.deepEqual([width.default, height.default], [768, 512]);
+    assert.equal(fitsRule(1024, width), false);
+  });
+});
+
+const plain = { metadata: {}, schedulerClass: "EulerDiscreteScheduler", guidanceEmbedding: false };
+
+describe("defaults of distilled models", () => {
+  const names: readonly (readonly [name: string, steps: number | undefined, guidanceScale: number | undefined])[] = [
+    ["stabilityai/sdxl-turbo", 4, 0],
+    ["sd_xl_turbo_1.0_fp16", 4, 0],
+    ["ByteDance/SDXL-Lightning:sdxl_lightning_4step.safetensors", 4, 0],
+    ["sdxl_lightning_2step", 2, 0],
+    ["latent-consistency/lcm-lora-merged", 4, 1],
+    ["juggernautXL_v9", undefined, undefined],
+    ["stabilityai/stable-diffusion-xl-base-1.0", undefined, undefined],
+    ["realcmodel-xl", undefined, undefined],
+  ];
+  for (const [name, steps, guidanceScale] of names) {
+    it(`${name}: ${steps ?? "the usual"} steps at guidance ${guidanceScale ?? "5"}`, () => {
+      const defaults = distilledDefaults({ ...plain, name });
+      assert.deepEqual([defaults?.steps, defaults?.guidanceScale], [steps, guidanceScale]);
+    });
+  }
+
+  it("distilled model is detected by a file's metadata, a UNet with guidance embedding, and its scheduler", () => {
+    assert.equal(distilledKind({ name: "x", metadata: { "modelspec.title": "My Lightning merge" } }), "Lightning");
+    const embedded = distilledDefaults({ ...plain, name: "x", guidanceEmbedding: true });
+    assert.deepEqual([embedded?.steps, embedded?.guidanceScale], [4, 8]);
+    const scheduled = distilledDefaults({ ...plain, name: "x", schedulerClass: "LCMScheduler" });
+    assert.deepEqual([scheduled?.steps, scheduled?.guidanceScale], [4, 1]);
+    assert.match(scheduled?.reason ?? "", /LCMScheduler/);
   });
 });

@@ -1,15 +1,59 @@
 import assert from "node:assert/strict";
-import { copyFile, readdir, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { copyFile, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { before, describe, it } from "node:test";
-import { type Device, describePlacement } from "../../src/engine/device.js";
+import {
+  type Device,
+  describePlacement,
+  type ExecutionProvider,
+  parseDevice,
+  placementsFor,
+  remedyFor,
+} from "../../src/engine/device.js";
 import { ModelFolderError } from "../../src/engine/folder-reader.js";
-import { subModelFolders } from "../../src/engine/graph-files.js";
+import { chooseGraphs, type Precision, subModelFolders } from "../../src/engine/graph-files.js";
 import { type DeviceFailure, type DeviceLoadOptions, loadOnDevice } from "../../src/engine/load-on-device.js";
 import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { generateOnce } from "./generate-once.js";
+
+describe("placementsFor", () => {
+  it("auto tries the platform's devices, fastest first and CPU last", () => {
+    const tried = (...listed: string[]) => placementsFor("auto", listed).map(({ provider }) => provider);
+    assert.deepEqual(tried("cpu", "webgpu", "cuda", "tensorrt"), ["cuda", "webgpu", "cpu"]);
+    assert.deepEqual(tried("cpu", "webgpu", "coreml"), ["coreml", "webgpu", "cpu"]);
+    assert.deepEqual(tried("cpu", "dml", "webgpu"), ["dml", "webgpu", "cpu"]);
+    assert.deepEqual(tried("cpu"), ["cpu"]);
+    assert.deepEqual(tried(), ["cpu"]);
+  });
+
+  it("named device is the only one tried, listed or not", () => {
+    assert.deepEqual(placementsFor("tensorrt", ["cpu"]), [{ provider: "tensorrt" }]);
+    assert.deepEqual(placementsFor("cuda:1", ["cpu", "cuda"]), [{ provider: "cuda", index: 1 }]);
+    assert.deepEqual(placementsFor("cpu", ["cpu", "cuda"]), [{ provider: "cpu" }]);
+  });
+});
+
+describe("parseDevice", () => {
+  it("parseDevice accepts names, and numbers for devices that support them", () => {
+    for (const text of ["auto", "cpu", "cuda", "cuda:0", "cuda:12", "tensorrt:1", "webgpu", "coreml", "dml:2"]) {
+      assert.equal(parseDevice(text), text);
+    }
+    for (const text of ["", "gpu", "CPU", "cpu:0", "webgpu:1", "cuda:", "cuda:-1", "cuda:1.5", "cuda:123", "auto:1"]) {
+      assert.equal(parseDevice(text), undefined, text);
+    }
+  });
+});
+
+describe("remedyFor", () => {
+  it("remedyFor suggests no installation that the platform does not have", () => {
+    assert.match(remedyFor("cuda", "linux"), /ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild onnxruntime-node/);
+    assert.doesNotMatch(remedyFor("cuda", "darwin"), /install/);
+    assert.match(remedyFor("coreml", "linux"), /macOS only/);
+    assert.match(remedyFor("dml", "darwin"), /Windows only/);
+  });
+});
 
 const heart = { prompt: "a red heart", seed: 7, steps: 1 };
 /** What is open and not released. */
@@ -136,5 +180,56 @@ describe("loadOnDevice", async () => {
     await engine.release();
     const files = (await readdir(profileFolder)).map((name) => name.replace(/_\d{4}-.*$/, ""));
     assert.deepEqual(files.sort(), [...subModelFolders].sort());
+  });
+});
+
+const plain = subModelFolders.map((folder) => `${folder}/model.onnx`);
+const half = subModelFolders.map((folder) => `${folder}/model_fp16.onnx`);
+const [halfUnet = "", plainDecoder = ""] = [half[2], plain[3]];
+
+/** What is chosen of a folder of empty files: their names alone decide. */
+async function choose(
+  files: readonly string[],
+  options: { readonly provider: ExecutionProvider; readonly precision?: Precision; readonly forceUpcast?: boolean },
+): Promise<string[]> {
+  const path = await temporaryFolder();
+  for (const file of files) {
+    await mkdir(join(path, dirname(file)), { recursive: true });
+    await writeFile(join(path, file), "");
+  }
+  const { provider, precision = "auto", forceUpcast = true } = options;
+  return Object.values(await chooseGraphs({ path, vae: { force_upcast: forceUpcast } }, { provider, precision }));
+}
+
+describe("chooseGraphs", () => {
+  const both = [...plain, ...half];
+  const mixed = [...half.slice(0, 3), plainDecoder];
+
+  it("chooseGraphs uses half precision on a GPU and the plain export on the CPU", async () => {
+    assert.deepEqual(await choose(both, { provider: "cuda", forceUpcast: false }), half);
+    assert.deepEqual(await choose(both, { provider: "webgpu", forceUpcast: false }), half);
+    assert.deepEqual(await choose(both, { provider: "cpu", forceUpcast: false }), plain);
+  });
+
+  it("chooseGraphs keeps a VAE that overflows in float32 beside a half-precision UNet", async () => {
+    assert.deepEqual(await choose(both, { provider: "cuda" }), mixed);
+    assert.deepEqual(await choose(both, { provider: "cpu", precision: "float16" }), mixed);
+    assert.deepEqual(await choose(half, { provider: "cuda" }), half);
+  });
+
+  it("chooseGraphs uses the other precision when only one exists", async () => {
+    assert.deepEqual(await choose(half, { provider: "cpu" }), half);
+    assert.deepEqual(await choose(plain, { provider: "cuda" }), plain);
+    const expected = [plain[0], plain[1], halfUnet, plainDecoder];
+    assert.deepEqual(await choose([...plain, halfUnet], { provider: "cuda" }), expected);
+  });
+
+  it("chooseGraphs follows the requested precision or names the missing file", async () => {
+    assert.deepEqual(await choose(both, { provider: "cuda", precision: "float32" }), plain);
+    const missing = (file: string) => (error: unknown) =>
+      error instanceof ModelFolderError && error.fault.file === file;
+    await assert.rejects(choose(half, { provider: "cuda", precision: "float32" }), missing("text_encoder/model.onnx"));
+    await assert.rejects(choose(plain, { provider: "cpu", precision: "float16" }), missing("unet/model_fp16.onnx"));
+    await assert.rejects(choose(plain.slice(0, 2), { provider: "cpu" }), missing("unet/model.onnx"));
   });
 });

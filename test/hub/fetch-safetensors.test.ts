@@ -5,6 +5,8 @@ import { describe, it } from "node:test";
 import { type FetchModelOptions, fetchModel } from "../../src/hub/fetch-model.js";
 import { HubError } from "../../src/hub/hub-fetch.js";
 import { parseModelId } from "../../src/hub/model-id.js";
+import { externalDataFiles } from "../../src/hub/sdxl-files.js";
+import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { type HubServer, startHub } from "../support/hub-server.js";
 
@@ -147,4 +149,64 @@ describe("repository with safetensors", () => {
       assert.equal(parseModelId(id), undefined, id);
     }
   });
+});
+
+it("model id is owner/name with an optional revision", () => {
+  const sdxl = "stabilityai/stable-diffusion-xl-base-1.0";
+  assert.deepEqual(parseModelId(sdxl), { name: sdxl, revision: "main" });
+  assert.deepEqual(parseModelId(`${sdxl}@462165984030d82259a11f4367a4eed129e94a7b`), {
+    name: sdxl,
+    revision: "462165984030d82259a11f4367a4eed129e94a7b",
+  });
+  assert.deepEqual(parseModelId("a/b_c@refs/pr/1"), { name: "a/b_c", revision: "refs/pr/1" });
+});
+
+it("invalid model ids are rejected, above all paths out of the cache", () => {
+  const others = [
+    "",
+    "model",
+    "a/b/c",
+    "a/../b",
+    "../b",
+    "a/b@",
+    "a/b@../c",
+    "a/b@/c",
+    "a--b/c",
+    "a/.b",
+    "-a/b",
+    "a b/c",
+    "a/b@c@d",
+  ];
+  for (const text of others) {
+    assert.equal(parseModelId(text), undefined, text);
+  }
+});
+
+it("external data files of a graph are listed", async () => {
+  const folder = await makeSdxlFolder(await temporaryFolder(), { dataFile: "parts/weights.pb", leaveOut: [] });
+  const namesOf = async (file: string) => [...(await externalDataFiles(join(folder, file), file))];
+  assert.deepEqual(await namesOf("unet/model.onnx"), ["unet/parts/weights.pb"]);
+  assert.deepEqual(await namesOf("text_encoder/model.onnx"), [], "its weights are inside");
+});
+
+it("truncated or invalid graph is rejected", async () => {
+  const folder = await makeSdxlFolder(await temporaryFolder());
+  const file = join(folder, "vae_decoder/model.onnx");
+  const bytes = await readFile(file);
+  await writeFile(file, bytes.subarray(0, bytes.length - 100));
+  await assert.rejects(externalDataFiles(file, "vae_decoder/model.onnx"), /ends too early/);
+  await writeFile(file, "version https://git-lfs.github.com/spec/v1\n");
+  await assert.rejects(externalDataFiles(file, "vae_decoder/model.onnx"), /no protobuf message|ends too early/);
+});
+
+it("graph with weights outside its folder is rejected", async () => {
+  const folder = await temporaryFolder();
+  const file = join(folder, "model.onnx");
+  const field = (number: number, content: Buffer): Buffer =>
+    Buffer.concat([Buffer.from([number * 8 + 2, content.length]), content]);
+  for (const location of ["../model.onnx_data", "/etc/weights", "..\\weights", "a//b", "a\0b", ""]) {
+    const entry = field(13, Buffer.concat([field(1, Buffer.from("location")), field(2, Buffer.from(location))]));
+    await writeFile(file, field(7, field(5, entry)));
+    await assert.rejects(externalDataFiles(file, "unet/model.onnx"), /wants weights outside its folder, at "/);
+  }
 });
