@@ -49,6 +49,18 @@ function anchorsOf(page: string): ReadonlySet<string> {
   return new Set([...ofHeadings, ...[...text.matchAll(/<a id="([^"]+)">/g)].map((match) => match[1] ?? "")]);
 }
 
+test("files that documentation names in code exist", () => {
+  const named = /`((?:src|test|scripts|bench|docs|proto|examples|training|models)\/[\w./-]+\.\w+)`/g;
+  const missing = pages.flatMap((page) =>
+    [...withoutCode(page).matchAll(named)]
+      .map(([, path = ""]) => path)
+      // A page of an example names files of its own folder.
+      .filter((path) => !existsSync(join(root, path)) && !existsSync(join(root, dirname(page), path)))
+      .map((path) => `${page}: ${path}`),
+  );
+  assert.deepEqual(missing, []);
+});
+
 test("documentation has no dead links", () => {
   const dead = pages.flatMap((page) =>
     linksOf(page)

@@ -15,7 +15,7 @@ suite("secured service as a process", { concurrency: 2 }, async () => {
   const expired = await writeCertificate(folder, "expired", await authority.issue({ fromHours: -9, untilHours: -8 }));
   const tls = ["--tls-cert", server.cert, "--tls-key", server.key];
 
-  test("open server beyond loopback starts only with --insecure, and logs a warning", async (t) => {
+  test("open server beyond loopback starts only with --insecure-open, and logs a warning", async (t) => {
     for (const command of ["pipeline", "collector"]) {
       const args = [command, "--host", "0.0.0.0", "--port", "0"];
       const rejected = await runCommand(t, args);

@@ -34,13 +34,15 @@ export const modelOptions = {
 
 /** Variables of Hugging Face's own tools with the same meaning here, with one line of help each. */
 export const hubVariables = {
-  HF_HOME: "folder of Hugging Face's tools; models are kept in `hub` below it; default `~/.cache/huggingface`",
-  HF_HUB_CACHE: "folder in which models are kept, instead of `hub` below `HF_HOME`",
+  HF_HOME:
+    "folder of Hugging Face's tools; models are kept in `hub` below it; default `huggingface` in `XDG_CACHE_HOME`, or `~/.cache/huggingface`",
+  HF_HUB_CACHE:
+    "folder in which models are kept, instead of `hub` below `HF_HOME`; `HUGGINGFACE_HUB_CACHE` is its older name",
   HF_ENDPOINT: "base URL of the Hub; default `https://huggingface.co`",
   HF_TOKEN:
     "access token for private and gated models, sent to the Hub alone; default is `HUGGING_FACE_HUB_TOKEN`, then the token of `hf auth login`",
   HF_TOKEN_PATH: "file with the token of `hf auth login`; default `token` in `HF_HOME`",
-  HF_HUB_OFFLINE: "`1` or `true` takes what is cached and uses no network",
+  HF_HUB_OFFLINE: "`1`, `true`, `yes` or `on` takes what is cached and uses no network",
 } as const;
 
 /**
