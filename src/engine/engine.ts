@@ -147,29 +147,36 @@ export interface SizeRules {
 
 /**
  * Why a generation failed, as the caller may see it:
- * `unsupported`: the model cannot take this request; `field` names what, and the message says which values it takes.
+ * `unsupported`: the model cannot take this request; `violations` name every wrong field and the values that it can have.
  * `lost`: the engine process died; the same request may succeed elsewhere.
  * `failed`: the model ran and its result is unusable, or it ran out of memory.
  */
 export type GenerationErrorKind = "unsupported" | "lost" | "failed";
 
+/** A field of the request that the model cannot take. */
+export interface FieldViolation {
+  readonly field: keyof GenerationRequest;
+  /** The values that the field can have, such as `this model takes a multiple of 32 from 64 to 256`. */
+  readonly message: string;
+}
+
 /** The one error of the worker. Its message is fit for callers: no prompt, no path. The cause is for the log. */
 export class GenerationError extends Error {
   override readonly name = "GenerationError";
   readonly kind: GenerationErrorKind;
-  /** Request field that does not fit, such as `width`; only with kind `unsupported`. */
-  readonly field: keyof GenerationRequest | undefined;
+  /** Every field that does not fit; empty unless the kind is `unsupported`. */
+  readonly violations: readonly FieldViolation[];
   /** Whether the process died while it generated this very request, which may be why; only with kind `lost`. */
   readonly whileGenerating: boolean;
 
   constructor(
     kind: GenerationErrorKind,
     message: string,
-    options: ErrorOptions & { field?: keyof GenerationRequest; whileGenerating?: boolean } = {},
+    options: ErrorOptions & { violations?: readonly FieldViolation[]; whileGenerating?: boolean } = {},
   ) {
     super(message, options);
     this.kind = kind;
-    this.field = options.field;
+    this.violations = options.violations ?? [];
     this.whileGenerating = options.whileGenerating ?? false;
   }
 }

@@ -1,4 +1,5 @@
 import {
+  type FieldViolation,
   GenerationError,
   type GenerationLimits,
   type GenerationRequest,
@@ -15,35 +16,42 @@ import type { InputSpec } from "./sessions.js";
 /**
  * Fills in the model's defaults. It needs no model, only its limits, so a request can be checked before an engine is free for it.
  *
- * @throws GenerationError `unsupported`, naming the field and what it can be, when the model cannot take the request.
+ * @throws GenerationError `unsupported`, naming each wrong field and the values that it can have, when the model cannot take the request.
  */
 export function resolveSettings(request: GenerationRequest, limits: GenerationLimits): GenerationSettings {
   const { sizes, schedulers, ownScheduler } = limits;
   const { width = sizes.width.default, height = sizes.height.default, seed, scheduler = ownScheduler } = request;
+  const { maximumSteps, defaultSteps } = schedulers[scheduler] ?? { maximumSteps: undefined, defaultSteps: 1 };
+  const { steps = defaultSteps, guidanceScale = limits.defaultGuidanceScale } = request;
+  const violations: FieldViolation[] = [];
+  const violate = (field: FieldViolation["field"], values: string) =>
+    violations.push({ field, message: `this model takes ${values}` });
   for (const [field, length] of [
     ["width", width],
     ["height", height],
   ] as const) {
     if (!fitsRule(length, sizes[field])) {
-      throw unsupported(field, describeRule(sizes[field]));
+      violate(field, describeRule(sizes[field]));
     }
   }
-  const stepLimits = schedulers[scheduler];
-  if (stepLimits === undefined) {
-    const reason = "that algorithm does not fit this model's configuration; an absent one means the model's own";
-    throw new GenerationError("unsupported", reason, { field: "scheduler" });
+  if (maximumSteps === undefined) {
+    const message = "this model's configuration does not fit that scheduler; leave it out for the model's own";
+    violations.push({ field: "scheduler", message });
+  } else if (!Number.isInteger(steps) || steps < 1 || steps > maximumSteps) {
+    violate("steps", `a whole number from 1 to ${maximumSteps}`);
   }
-  const { maximumSteps, defaultSteps } = stepLimits;
-  const steps = request.steps ?? defaultSteps;
-  if (!Number.isInteger(steps) || steps < 1 || steps > maximumSteps) {
-    throw unsupported("steps", `a whole number from 1 to ${maximumSteps}`);
-  }
-  const guidanceScale = request.guidanceScale ?? limits.defaultGuidanceScale;
   if (!Number.isFinite(guidanceScale)) {
-    throw unsupported("guidanceScale", "a finite number");
+    violate("guidanceScale", "a finite number");
   }
   if (!Number.isInteger(seed) || seed < 0 || seed > 0xffffffff) {
-    throw unsupported("seed", "a whole number from 0 to 4294967295");
+    violations.push({
+      field: "seed",
+      message: "a seed is a whole number from 0 to 4294967295; leave it out for a random one",
+    });
+  }
+  if (violations.length > 0) {
+    const message = violations.map(({ field, message }) => `${field}: ${message}`).join("; ");
+    throw new GenerationError("unsupported", message, { violations });
   }
   return { width, height, steps, guidanceScale, seed, scheduler };
 }
@@ -54,10 +62,6 @@ export function needsSecondRun(
   limits: GenerationLimits,
 ): boolean {
   return guidanceScale > 1 && limits.guidance === "second-run";
-}
-
-function unsupported(field: keyof GenerationRequest, values: string): GenerationError {
-  return new GenerationError("unsupported", `this model takes ${values}`, { field });
 }
 
 /**
@@ -89,7 +93,22 @@ export function fitsRule(length: number, { step, minimum, maximum }: SideRule): 
   return length % step === 0 && length >= minimum && length <= maximum;
 }
 
-/** The rule in words, such as `a multiple of 32 from 32 to 2048`. */
+/** Narrows the sides to those from `minimum` to `maximum` pixels. The model's own default stays possible. */
+export function limitSizes(limits: GenerationLimits, minimum: number, maximum: number): GenerationLimits {
+  const narrow = (rule: SideRule): SideRule => {
+    const least = Math.ceil(minimum / rule.step) * rule.step;
+    const most = Math.floor(maximum / rule.step) * rule.step;
+    return {
+      ...rule,
+      minimum: Math.min(Math.max(rule.minimum, least), rule.default),
+      maximum: Math.max(Math.min(rule.maximum, most), rule.default),
+    };
+  };
+  const { width, height, vaeFactor } = limits.sizes;
+  return { ...limits, sizes: { width: narrow(width), height: narrow(height), vaeFactor } };
+}
+
+/** The rule as text, such as `a multiple of 32 from 64 to 2048`. */
 export function describeRule({ step, minimum, maximum }: SideRule): string {
   return minimum === maximum ? `${minimum}` : `a multiple of ${step} from ${minimum} to ${maximum}`;
 }

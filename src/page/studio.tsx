@@ -6,7 +6,7 @@ import { openHistory } from "./image/history.js";
 import { HistoryStrip, ImageStage } from "./image/image-stage.js";
 import { EntityMap } from "./map/entity-map.js";
 import { GenerationForm } from "./request/generation-form.js";
-import { formFromFragment, shareFragment } from "./request/request-form.js";
+import { formFromFragment, shareFragment, traceFromFragment } from "./request/request-form.js";
 import { createClients } from "./service/clients.js";
 import {
   type CallerKey,
@@ -28,20 +28,22 @@ const studio = createStudio({
   ...createClients({ baseUrl: new URL(".", location.href).href, key: () => callerKey.current.value }),
   history: await openHistory({ store: createIndexedHistory(indexedDB) }),
   form: formFromFragment(location.hash) ?? formFromFragment(sessionStorage.getItem(formKey) ?? ""),
+  traceId: traceFromFragment(location.hash),
   now: Date.now,
   random: Math.random,
   makeThumbnail,
 });
 
-// What was typed is there again after a reload, in this tab.
+// Keeps the form over a reload, in this tab.
 effect(() => sessionStorage.setItem(formKey, shareFragment(studio.form.value)));
 
-// A link that is opened in a page that is open already says what to generate as well.
+// A page that is open already follows a link too.
 addEventListener("hashchange", () => {
   const form = formFromFragment(location.hash);
   if (form !== undefined) {
     studio.form.value = form;
   }
+  studio.lookAt(traceFromFragment(location.hash) ?? "");
 });
 const watchWhileSeen = () => (document.hidden ? studio.connection.stop() : studio.connection.start());
 document.addEventListener("visibilitychange", watchWhileSeen);

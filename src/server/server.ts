@@ -25,7 +25,7 @@ export type {
   SizeRules,
   StepLimits,
 } from "../engine/engine.js";
-export { GenerationError, type GenerationErrorKind } from "../engine/engine.js";
+export { type FieldViolation, GenerationError, type GenerationErrorKind } from "../engine/engine.js";
 export type { Precision } from "../engine/graph-files.js";
 export { createDirectoryStore, type DirectoryStoreOptions } from "../image/directory-store.js";
 export type { EncodedImage, ImageFormat } from "../image/encode-image.js";

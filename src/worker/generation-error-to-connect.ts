@@ -4,7 +4,7 @@ import { StoreFullError } from "../image/store-full-error.js";
 import {
   deadlineExceeded,
   internal,
-  invalidField,
+  invalidFields,
   queueFull,
   storeFull,
   toClientError,
@@ -53,9 +53,9 @@ export function generationErrorToConnect(error: unknown, signal: AbortSignal, pr
 export function rejectionOfGenerationError(error: GenerationError): ConnectError {
   switch (error.kind) {
     case "unsupported":
-      return error.field === undefined
+      return error.violations.length === 0
         ? new ConnectError(error.message, Code.InvalidArgument)
-        : invalidField(contractFields[error.field], error.message);
+        : invalidFields(error.violations.map(({ field, message }) => ({ path: contractFields[field], message })));
     case "lost":
       return error.whileGenerating ? unavailableOnce(error.message, error) : unavailable(error.message, error);
     case "failed":

@@ -5,7 +5,7 @@ import {
   type GenerationSettings,
   type SchedulerName,
 } from "../engine/engine.js";
-import { resolveSettings } from "../engine/generation-limits.js";
+import { limitSizes, resolveSettings } from "../engine/generation-limits.js";
 import { Delivery, type GenerationOptions, ImageFormat, Scheduler } from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest } from "../gen/throughline/v1/worker_pb.js";
 import type { ImageDelivery, ImageTarget } from "../image/delivery.js";
@@ -23,11 +23,15 @@ export interface Job {
   readonly options: GenerationOptions | undefined;
 }
 
+/** Pixels of a side that the contract's rules accept: an error names no size that they reject. */
+const contractSides = { minimum: 64, maximum: 2048 };
+
 /**
  * @param withPreviews whether anybody reads previews.
- * @throws ConnectError INVALID_ARGUMENT, naming the field and what the model takes.
+ * @throws ConnectError INVALID_ARGUMENT, naming every wrong field and what the model takes.
  */
-export function jobOf({ prompt, options }: InferRequest, { info: { limits } }: Engine, withPreviews: boolean): Job {
+export function jobOf({ prompt, options }: InferRequest, { info }: Engine, withPreviews: boolean): Job {
+  const limits = limitSizes(info.limits, contractSides.minimum, contractSides.maximum);
   const request = generationRequestOf({ prompt, seed: seedOf(options), options, withPreviews });
   try {
     const settings = resolveSettings(request, limits);

@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:https";
 import { join } from "node:path";
 import { suite, type TestContext, test } from "node:test";
 import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
 import { listen } from "../../src/mesh/port/listen.js";
 import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { createAuthority } from "../support/certificates.js";
 import { runInProcess } from "./support/run-in-process.js";
 import { startCollector } from "./support/start-collector.js";
 
@@ -36,6 +39,17 @@ suite("errors for a pipeline that cannot be called", async () => {
         /answered UNIMPLEMENTED: .* \(that is not a pipeline: --server names its URL\)$/,
       );
     }
+  });
+
+  test("because it has TLS: the error says to use https", async (t) => {
+    const { cert, key } = await (await createAuthority()).issue();
+    const server = createServer({ cert, key }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    t.after(() => server.close());
+    const address = server.address();
+    assert.ok(address !== null && typeof address === "object");
+    const url = `http://127.0.0.1:${address.port}`;
+    assert.match(await messageFor(url), /\(if the server has TLS, use https:\/\/ instead of http:\/\/\)$/);
   });
 
   test("error for a server without TLS says to use http", async (t) => {

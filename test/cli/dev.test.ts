@@ -7,10 +7,18 @@ import { join } from "node:path";
 import { before, suite, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify, stripVTControlCharacters } from "node:util";
+import { describeDevice } from "../../src/cli/commands/dev.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { runCommand, startCommand, startFromCheckout } from "./support/run-command.js";
 import { runInProcess } from "./support/run-in-process.js";
+
+test("dev names the device in use, and where to look up why auto did not take a better one", () => {
+  assert.match(describeDevice("cpu", "auto", ["cuda", "webgpu"]), /^running on cpu \(`.* doctor` says why no GPU\)\n$/);
+  assert.match(describeDevice("webgpu", "auto", ["cuda"]), /^running on webgpu \(`.* doctor` says why not cuda\)\n$/);
+  assert.equal(describeDevice("cuda", "auto", []), "running on cuda\n");
+  assert.equal(describeDevice("cpu", "cpu", []), "running on cpu\n");
+});
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -108,12 +116,10 @@ suite("throughline dev", async () => {
       const dev = startCommand(t, args, { TMPDIR: temporary });
       await dev.waitFor(/Ctrl-C/);
       assert.match((await readdir(temporary)).join(), /throughline-images-\d+-/);
-      // The studio comes first, and what GPUs lack is one line.
+      // The studio comes first, and the device in use is one line.
       assert.match(dev.stdout, /^\nstudio {5}http:\/\/127\.0\.0\.1:\d+\/\n/);
       assert.doesNotMatch(dev.stderr, /"remedy"/);
-      if (dev.stderr.includes("running without")) {
-        assert.match(dev.stderr, /^running without [a-z]+(?: and [a-z]+)* \(`\S.* doctor` says why\)$/m);
-      }
+      assert.match(dev.stderr, /^running on (?:cpu \(`\S.* doctor` says why no GPU\)|[a-z]+(?: \(`.*\))?)$/m);
       dev.killGroup(signal);
       assert.deepEqual(await dev.ended, { code: 0, signal: null });
       assert.deepEqual(dev.living(), []);

@@ -8,10 +8,11 @@ import type { Writable } from "node:stream";
 import { suite, type TestContext, test } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
 import type { ImageSchema } from "../../src/gen/throughline/v1/image_pb.js";
 import { type GenerateResponseSchema, ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
 import { listen } from "../../src/mesh/port/listen.js";
-import type { NodeHandler } from "../../src/mesh/port/node-handler.js";
+import { type NodeHandler, respondPlain } from "../../src/mesh/port/node-handler.js";
 import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { makeSpan } from "../support/make-span.js";
@@ -22,17 +23,29 @@ const png = Buffer.concat([Buffer.from("89504e470d0a1a0a", "hex"), Buffer.from("
 const traceId = "0af7651916cd43dd8448eb211c80319c";
 
 /** A pipeline that answers what a test says, and serves what a test says. */
-async function startPipeline(t: TestContext, answer: () => MessageInitShape<typeof GenerateResponseSchema>) {
+async function startPipeline(
+  t: TestContext,
+  answer: () => MessageInitShape<typeof GenerateResponseSchema>,
+  studio?: { readonly hasTraces: boolean },
+) {
   const paths: string[] = [];
   let files: NodeHandler = (_request, response) => void response.end(png);
   const handler = createConnectHandler({
-    routes: ({ service }) =>
-      void service(ImagePipelineService, {
+    routes({ service }) {
+      service(ImagePipelineService, {
         async *generateStream() {
           yield { event: { case: "result", value: answer() } };
         },
-      }),
+      });
+      if (studio !== undefined) {
+        service(StudioService, { getStudio: () => studio });
+      }
+    },
     fallback(request, response) {
+      if (request.url?.startsWith("/throughline.studio.")) {
+        respondPlain(response, 404, "no studio");
+        return;
+      }
       paths.push(request.url ?? "");
       files(request, response);
     },
@@ -77,6 +90,30 @@ suite("throughline generate with any server response", async () => {
     assert.deepEqual(paths, ["/image.png"]);
     assert.equal(stderr, "");
     assert.match(stdout, new RegExp(`image/png, 28 bytes, seed 0\ntrace ${traceId}\n$`));
+  });
+
+  test("--out - writes the image alone to stdout", async (t) => {
+    const { url } = await startWith(t);
+    const args = ["generate", "a heart", "--server", url, "--out", "-"];
+    const { code, stdout } = await runInProcess(args, { encoding: "latin1" });
+    assert.equal(code, 0);
+    assert.deepEqual(Buffer.from(stdout, "latin1"), png);
+    const shown = await runInProcess(args, { isTTY: true });
+    assert.equal(shown.code, 2, "a terminal is no place for an image's bytes");
+    assert.equal(shown.stdout, "");
+  });
+
+  test("the trace has a link into the studio that the pipeline serves, and none where it has no traces", async (t) => {
+    for (const hasTraces of [true, false]) {
+      const answer = () => ({
+        traceId,
+        image: { data: png, contentType: "image/png", fileSize: png.length },
+      });
+      const { url } = await startPipeline(t, answer, { hasTraces });
+      const link = hasTraces ? `${url}/#trace=${traceId}\n` : "";
+      const { stdout } = await generate(url);
+      assert.ok(stdout.endsWith(`, seed 0\ntrace ${traceId}\n${link}`), stdout);
+    }
   });
 
   test("generate fetches an image from another server with a warning", async (t) => {

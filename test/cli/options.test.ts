@@ -84,7 +84,12 @@ suite("options", () => {
         "http://localhost:1/page",
         "must be * or origins such as http://localhost:5173 or http://localhost:*, without a path",
       ],
-      [generateOptions, "seed", "4294967296", "must be a whole number from 0 to 4294967295"],
+      [
+        generateOptions,
+        "seed",
+        "4294967296",
+        "must be a whole number from 0 to 4294967295; leave it out for a random one",
+      ],
       [generateOptions, "guidance", "NaN", "must be a number from 0 to 30"],
       [generateOptions, "steps", "0", "must be a whole number from 1 to 150"],
     ];
@@ -134,7 +139,7 @@ suite("options", () => {
       for (const option of all) {
         const hasDefault = option.defaultValue !== undefined;
         assert.notEqual(hasDefault, option.defaultValueDescription !== undefined, `${name} ${option.long}`);
-        assert.match(option.envVar ?? "THROUGHLINE_X", /^THROUGHLINE_[A-Z_]+$/);
+        assert.match(option.envVar ?? "THROUGHLINE_X", /^THROUGHLINE_[A-Z0-9_]+$/);
         if (hasDefault && !option.isBoolean()) {
           const flag = { [option.long?.slice(2) ?? ""]: String(option.defaultValue) };
           assert.deepEqual(read(options, flag), values, `${name} ${option.long}`);

@@ -35,7 +35,8 @@ suite("services as processes", { concurrency: 2 }, async () => {
 
   test("services generate by data URI and by URL, with the same bytes for the same seed", async (t) => {
     const images = join(folder, "images");
-    const { worker, pipeline, url } = await startBoth(t, model, ["--images", images]);
+    const { worker, pipeline, url } = await startBoth(t, model, ["--images", images, "--http1-keepalive", "120"]);
+    assert.equal((await fetch(`${url}/readyz`)).headers.get("keep-alive"), "timeout=120");
     assert.match(worker.stdout, /^acme\/worker is ready at http:\/\/127\.0\.0\.1:\d+\n$/);
     const generate = (seed: number, out: string) =>
       runCommand(t, ["generate", "a red heart", "--seed", String(seed), "--steps", "2", "--out", out, "--json"], {

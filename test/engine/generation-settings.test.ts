@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { GenerationLimits, GenerationRequest } from "../../src/engine/engine.js";
+import { GenerationError, type GenerationLimits, type GenerationRequest } from "../../src/engine/engine.js";
 import {
   describeRule,
   fitsRule,
+  limitSizes,
   needsSecondRun,
   resolveSettings,
   sizeRules,
@@ -44,14 +45,34 @@ describe("settings of a request", () => {
       [{ height: 288 }, "height", /a multiple of 32 from 32 to 256$/],
       [{ steps: 13, scheduler: "lcm" }, "steps", /a whole number from 1 to 12$/],
       [{ steps: 0 }, "steps", /a whole number from 1 to 1000$/],
-      [{ scheduler: "ddim" }, "scheduler", /does not fit this model/],
+      [
+        { scheduler: "ddim" },
+        "scheduler",
+        /^scheduler: this model's configuration does not fit that scheduler; leave it out/,
+      ],
       [{ guidanceScale: Number.NaN }, "guidanceScale", /a finite number$/],
-      [{ seed: 2 ** 32 }, "seed", /from 0 to 4294967295$/],
+      [{ seed: 2 ** 32 }, "seed", /from 0 to 4294967295; leave it out for a random one$/],
     ];
     for (const [request, field, message] of rejected) {
-      const expected = { name: "GenerationError", kind: "unsupported", field, message };
-      assert.throws(() => resolveSettings({ ...heart, ...request }, limits), expected);
+      const expected = { name: "GenerationError", kind: "unsupported", message };
+      const resolve = () => resolveSettings({ ...heart, ...request }, limits);
+      assert.throws(resolve, expected);
+      assert.deepEqual(violatedFields(resolve), [field]);
     }
+  });
+
+  it("name every wrong field at once, each with its values", () => {
+    const wrong: Partial<GenerationRequest> = { width: 72, height: 288, steps: 0, guidanceScale: Number.NaN, seed: -1 };
+    const resolve = () => resolveSettings({ ...heart, ...wrong }, limits);
+    assert.deepEqual(violatedFields(resolve), ["width", "height", "steps", "guidanceScale", "seed"]);
+    assert.throws(resolve, { message: /^width: .* from 32 to 256; height: .*; steps: .*; guidanceScale: .*; seed: / });
+  });
+
+  it("can be narrowed to sides that are possible elsewhere, but never below the model's own default", () => {
+    const { sizes } = limitSizes(limits, 65, 200);
+    assert.deepEqual(sizes.width, { step: 32, minimum: 96, maximum: 192, default: 128 });
+    assert.deepEqual([sizes.height.minimum, sizes.height.maximum], [64, 192]);
+    assert.doesNotThrow(() => resolveSettings(heart, limitSizes(limits, 256, 256)));
   });
 
   it("needsSecondRun is true for guidance above 1 without an embedding", () => {
@@ -129,3 +150,13 @@ describe("defaults of distilled models", () => {
     assert.match(scheduled?.reason ?? "", /LCMScheduler/);
   });
 });
+
+function violatedFields(resolve: () => unknown): string[] {
+  try {
+    resolve();
+    return [];
+  } catch (error) {
+    assert.ok(error instanceof GenerationError);
+    return error.violations.map(({ field }) => field);
+  }
+}

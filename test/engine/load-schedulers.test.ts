@@ -64,8 +64,8 @@ describe("schedulers of a model folder", () => {
     await generateOnce(engine, { ...heart, scheduler: "ddim" });
     await assert.rejects(generationEvents(engine, { ...heart, scheduler: "euler-ancestral" }), (error) => {
       assert.ok(error instanceof GenerationError);
-      assert.deepEqual([error.kind, error.field], ["unsupported", "scheduler"]);
-      assert.match(error.message, /does not fit this model's configuration/);
+      assert.deepEqual([error.kind, ...error.violations.map(({ field }) => field)], ["unsupported", "scheduler"]);
+      assert.match(error.message, /this model's configuration does not fit that scheduler/);
       return true;
     });
   });

@@ -213,19 +213,19 @@ describe("SDXL engine", async () => {
   });
 
   const rejected: readonly [Partial<GenerationRequest>, string, RegExp][] = [
-    [{ width: 72 }, "width", /^this model takes a multiple of 16 from 16 to 128$/],
-    [{ height: 144 }, "height", /^this model takes a multiple of 16 from 16 to 128$/],
+    [{ width: 72 }, "width", /^width: this model takes a multiple of 16 from 16 to 128$/],
+    [{ height: 144 }, "height", /^height: this model takes a multiple of 16 from 16 to 128$/],
     [{ width: 0 }, "width", /multiple of 16/],
-    [{ steps: 1001 }, "steps", /^this model takes a whole number from 1 to 1000$/],
+    [{ steps: 1001 }, "steps", /^steps: this model takes a whole number from 1 to 1000$/],
     [{ steps: 0 }, "steps", /from 1 to 1000$/],
-    [{ seed: -1 }, "seed", /from 0 to 4294967295$/],
+    [{ seed: -1 }, "seed", /from 0 to 4294967295; leave it out for a random one$/],
     [{ guidanceScale: Number.NaN }, "guidanceScale", /a finite number$/],
   ];
   for (const [change, field, message] of rejected) {
     it(`engine rejects ${JSON.stringify(change)} before any run`, async () => {
       await assert.rejects(generationEvents(engine, { ...heart, ...change }), (error) => {
         assert.ok(error instanceof GenerationError);
-        assert.deepEqual([error.kind, error.field], ["unsupported", field]);
+        assert.deepEqual([error.kind, ...error.violations.map((each) => each.field)], ["unsupported", field]);
         assert.match(error.message, message);
         return true;
       });

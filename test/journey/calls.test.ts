@@ -197,9 +197,8 @@ test("requests that wait when the engine dies are generated when it is back", as
 test("model-specific limit is returned with the contract's field name", async (t) => {
   const engine = createFakeEngine({
     beforeStep() {
-      throw new GenerationError("unsupported", "this model takes a multiple of 32 from 32 to 256", {
-        field: "guidanceScale",
-      });
+      const message = "this model takes a multiple of 32 from 32 to 256";
+      throw new GenerationError("unsupported", message, { violations: [{ field: "guidanceScale", message }] });
     },
   });
   const mesh = await meshFor(t, { engine });

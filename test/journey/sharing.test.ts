@@ -136,7 +136,8 @@ test("pipeline forwards its caller's fairness key to the worker", async (t) => {
 
 test("request beyond the model's limits is rejected at once, also with a full queue or no engine", async (t) => {
   const { limits } = createFakeEngine().info;
-  const narrow = { ...limits.sizes.width, step: 32, maximum: 256 };
+  // The contract takes no side below 64 pixels, whatever the model could do.
+  const narrow = { ...limits.sizes.width, step: 32, minimum: 32, maximum: 256 };
   const held = createHeldEngine(2, { ...limits, sizes: { ...limits.sizes, width: narrow } });
   const mesh = await meshFor(t, { engine: held.engine, maxWaiting: 0 });
   const wide = { prompt: "b", options: { width: 512 } };

@@ -58,7 +58,7 @@ test("each field that the contract would reject is marked with its limits", () =
     height: "A multiple of 8 from 64 to 2048.",
     steps: "A whole number from 1 to 150.",
     guidance: "A number from 0 to 30.",
-    seed: "A whole number from 0 to 4294967295.",
+    seed: "A whole number from 0 to 4294967295. Leave it empty for a random one.",
   });
 });
 

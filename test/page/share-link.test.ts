@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { emptyForm, formFromFragment, shareFragment } from "../../src/page/request/request-form.js";
+import { emptyForm, formFromFragment, shareFragment, traceFromFragment } from "../../src/page/request/request-form.js";
 
 const form = {
   prompt: "ein Herz & 100 % 'rot' <b>#1</b> 😀",
@@ -27,6 +27,18 @@ test("fragment without form fields is ignored", () => {
   assert.equal(formFromFragment(""), undefined);
   assert.equal(formFromFragment("#image"), undefined);
   assert.equal(formFromFragment("#constructor=1&__proto__=2"), undefined);
+});
+
+test("a link to a trace gives its id, and no form", () => {
+  const traceId = "4e59a70947e16460dd0641a9b92f3047";
+  assert.equal(traceFromFragment(`#trace=${traceId}`), traceId);
+  assert.equal(formFromFragment(`#trace=${traceId}`), undefined);
+  assert.deepEqual(["", "#trace=", `#trace=${traceId}0`, "#prompt=a"].map(traceFromFragment), [
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+  ]);
 });
 
 test("long values in a share link are cut by code points", () => {

@@ -100,7 +100,7 @@ describe("engine host", async () => {
     await assert.rejects(generateOnce(host, { ...heart, width: 72 }), {
       name: "GenerationError",
       kind: "unsupported",
-      field: "width",
+      violations: [{ field: "width", message: "this model takes a multiple of 16 from 16 to 128" }],
       message: /a multiple of 16 from 16 to 128$/,
     });
   });

@@ -1,6 +1,7 @@
 import { rm } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
+import type { Device } from "../../engine/device.js";
 import type { CommandContext } from "../command.js";
 import { CliError, exitCodes, messageOf } from "../errors.js";
 import { defaultCollectorUrl, defaultServerUrl } from "../options/client-options.js";
@@ -106,13 +107,23 @@ async function start(
       interrupt,
     });
     progress.end();
-    if (failedDevices.length > 0 && !settings.json) {
-      stderr.write(`running without ${failedDevices.join(" and ")} (\`${commandPrefix} doctor\` says why)\n`);
+    if (!settings.quiet && !settings.json) {
+      stderr.write(describeDevice(system.worker.device, device, failedDevices));
     }
     return system;
   } finally {
     progress.end();
   }
+}
+
+/** A line with the device in use, and where to look up why `auto` did not take a better one. */
+export function describeDevice(used: string | undefined, asked: Device, failed: readonly string[]): string {
+  if (used === undefined) {
+    return "";
+  }
+  const missing = used === "cpu" ? "no GPU" : `not ${failed.join(" or ")}`;
+  const isSecondChoice = asked === "auto" && (used === "cpu" || failed.length > 0);
+  return `running on ${used}${isSecondChoice ? ` (\`${commandPrefix} doctor\` says why ${missing})` : ""}\n`;
 }
 
 const deviceFailure = z.object({ device: z.string(), reason: z.string(), remedy: z.string() });

@@ -12,7 +12,7 @@ import { createProgress } from "../terminal/progress.js";
 import { jsonLine, renderTrace } from "../terminal/terminal.js";
 import { describeImage, imageTargetOf, saveImage, savePreviewsOf, toStdout } from "./image-file.js";
 import { requestImage } from "./request-image.js";
-import { connectStudio, fetchTrace } from "./studio-client.js";
+import { connectStudio, fetchTrace, studioLinkOf } from "./studio-client.js";
 
 type GenerateSettings = OptionValues<typeof generateOptions>;
 
@@ -55,8 +55,11 @@ export async function runGenerate(
     }
     stdout.write(`${renderImage({ ...image, bytes }, settings, context)}${describeImage(image, seed)}\n`);
     if (traceId !== "") {
-      const spans = await traceOf(traceId, settings, context);
-      stdout.write(`${spans.length === 0 ? "" : "\n"}trace ${traceId}\n`);
+      const [spans, link] = await Promise.all([
+        traceOf(traceId, settings, context),
+        studioLinkOf(connectStudio(server, access), traceId, interrupt),
+      ]);
+      stdout.write(`${spans.length === 0 ? "" : "\n"}trace ${traceId}\n${link === undefined ? "" : `${link}\n`}`);
       stdout.write(spans.length === 0 ? "" : renderTrace(spans, context));
     }
   } finally {

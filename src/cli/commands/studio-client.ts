@@ -89,6 +89,28 @@ export function connectStudio(server: string, access?: Access): StudioSource {
   return { server, studio: createClient(StudioService, createServerTransport({ server, access, maxMessageBytes })) };
 }
 
+/** Milliseconds to wait for a pipeline's answer whether it has a studio. */
+const studioLinkWaitMs = 1000;
+
+/**
+ * URL of a trace in the studio that a pipeline serves; undefined if it serves none, or one without traces.
+ *
+ * @throws the reason of `interrupt`.
+ */
+export async function studioLinkOf(
+  { server, studio }: StudioSource,
+  traceId: string,
+  interrupt: AbortSignal,
+): Promise<string | undefined> {
+  try {
+    const { hasTraces } = await studio.getStudio({}, { signal: interrupt, timeoutMs: studioLinkWaitMs });
+    return hasTraces ? `${server.replace(/\/*$/, "/")}#trace=${traceId}` : undefined;
+  } catch {
+    interrupt.throwIfAborted();
+    return undefined;
+  }
+}
+
 /** The error of a failed call to a collector. */
 export function collectorFailure(server: string, cause: unknown): CliError {
   return new CliError(describeCallFailure(server, cause, "collector"), { cause });

@@ -16,7 +16,7 @@ export async function runWorker(
   settings: OptionValues<typeof workerOptions>,
   context: CommandContext,
 ): Promise<number> {
-  const { app: appId, device, precision } = settings;
+  const { app: appId, precision } = settings;
   const threads = await threadsOf(settings.threads);
   const { maxWaiting, publicUrl, trustTraceparent, engineMemory, engineStall } = settings;
   const observed = observeService(workerName, settings.logLevel, context, settings.metricsPort);
@@ -27,18 +27,22 @@ export async function runWorker(
       name: appId,
       portSetting: "--worker-port",
       async start() {
+        let device: string | undefined;
         const worker = createWorkerApp({
-          startEngine: async () =>
-            createEngineHost({
+          async startEngine() {
+            const engine = await createEngineHost({
               modelFolder: await fetchedModel(settings.model, context, logger),
-              device,
+              device: settings.device,
               precision,
               ...(threads !== undefined && { threads }),
               ...(engineMemory > 0 && { maxMemoryBytes: engineMemory * 2 ** 20 }),
               stallMs: engineStall * 1000,
               logger,
               signal: context.interrupt,
-            }),
+            });
+            device = engine.info.executionProvider;
+            return engine;
+          },
           store: await imageStoreOf(settings, logger),
           publicUrl,
           maxWaiting,
@@ -46,7 +50,7 @@ export async function runWorker(
           telemetry,
           logger,
         });
-        return serveApp(worker, { settings, appId, telemetry, logger });
+        return { ...(await serveApp(worker, { settings, appId, telemetry, logger })), device };
       },
       finish: () => telemetry.shutdown(),
     },

@@ -1,6 +1,6 @@
 import { schedulersByName } from "../../client/scheduler-names.js";
 import { flag, option } from "./option.js";
-import { anyText, decimalNumber, httpUrl, nonEmpty, oneOf, wholeNumber } from "./values.js";
+import { anyText, decimalNumber, httpUrl, nonEmpty, oneOf, seed, wholeNumber } from "./values.js";
 
 const schedulerNames = [...schedulersByName.keys()];
 
@@ -70,7 +70,7 @@ export const requestOptions = {
     absent: "the model's own",
   }),
   seed: option("--seed <number>", "Seed of the noise, 0 to 4294967295; the same seed generates the same image", {
-    parse: wholeNumber(0, 2 ** 32 - 1),
+    parse: seed,
     absent: "random",
   }),
   steps: option("--steps <number>", "Denoising steps, 1 to 150", {

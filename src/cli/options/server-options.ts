@@ -1,5 +1,6 @@
 import { defaultGraceMs } from "../../app/lifecycle.js";
 import { defaultMaxAgeMs, defaultMaxBytes } from "../../image/directory-store.js";
+import { defaultListenLimits } from "../../mesh/port/listen-limits.js";
 import { flag, option } from "./option.js";
 import { decimalNumber, host, httpUrl, nonEmpty, oneOf, port, traceUrl, wholeNumber } from "./values.js";
 
@@ -92,6 +93,15 @@ export const appServerOptions = {
     parse: decimalNumber(0, 86_400),
     default: defaultGraceMs / 1000,
   }),
+  http1Keepalive: option(
+    "--http1-keepalive <seconds>",
+    "Seconds that an idle HTTP/1.1 connection stays open; longer than the idle time of the proxy in front",
+    {
+      env: "THROUGHLINE_HTTP1_KEEPALIVE",
+      parse: wholeNumber(1, 86_400),
+      default: defaultListenLimits.keepAliveTimeoutMs / 1000,
+    },
+  ),
   logLevel: logLevelOption(),
 };
 

@@ -15,6 +15,12 @@ export function wholeNumber(minimum: number, maximum: number, multipleOf = 1): P
   };
 }
 
+/** A 32-bit unsigned seed. */
+export const seed: Parse<number> = (text) => {
+  const value = wholeNumber(0, 2 ** 32 - 1)(text);
+  return value instanceof Invalid ? new Invalid(`${value.expected}; leave it out for a random one`) : value;
+};
+
 /** A decimal number of a range, both ends included. */
 export function decimalNumber(minimum: number, maximum: number): Parse<number> {
   return (text) => {

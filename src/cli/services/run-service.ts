@@ -7,6 +7,8 @@ import { rejectWhenAborted, whenAborted } from "./lifecycle.js";
 export interface RunningService {
   /** Base URL, such as `http://127.0.0.1:50052`. */
   readonly url: string;
+  /** Device that runs the model, such as `cpu`; undefined for a service without a model. */
+  readonly device?: string | undefined;
   /** Lets running calls finish within the grace, then shuts down. */
   stop(): Promise<void>;
 }
@@ -34,7 +36,7 @@ export async function runService(options: ServiceOptions, context: CommandContex
   try {
     const service = await startService(options, context);
     stdout.write(`${options.name} is ready at ${service.url}\n`);
-    await supervisor?.report({ kind: "ready", url: service.url });
+    await supervisor?.report({ kind: "ready", url: service.url, device: service.device });
     await whenAborted(interrupt);
     await service.stop();
   } finally {

@@ -34,7 +34,8 @@ export interface ServeAppOptions {
  */
 export async function serveApp(app: App, options: ServeAppOptions): Promise<RunningService> {
   const { settings, appId, telemetry, logger } = options;
-  const { host, port, reflection, ignoreUnknownFields, grace } = settings;
+  const { host, port, reflection, ignoreUnknownFields, grace, http1Keepalive } = settings;
+  const limits = { keepAliveTimeoutMs: http1Keepalive * 1000 };
   const protection = protectionOf(settings, logger);
   const metrics =
     telemetry.prometheus &&
@@ -42,7 +43,7 @@ export async function serveApp(app: App, options: ServeAppOptions): Promise<Runn
       throw startFailure("the metrics endpoint", error, "--metrics-port");
     }));
   try {
-    const running = await app.serve({ host, port, appId, reflection, ignoreUnknownFields, ...protection });
+    const running = await app.serve({ host, port, appId, reflection, ignoreUnknownFields, limits, ...protection });
     return {
       url: running.url,
       async stop() {

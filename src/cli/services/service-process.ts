@@ -25,6 +25,8 @@ export interface ServiceProcess {
   readonly command: string;
   /** Base URL, such as `http://127.0.0.1:50052`. */
   readonly url: string;
+  /** Device that runs the model, such as `cpu`; undefined for a service without a model. */
+  readonly device: string | undefined;
   /** Resolves when the process is gone, with a description of its end. */
   readonly ended: Promise<string>;
   /** Sends SIGTERM, and SIGKILL after 10 seconds; resolves when the process is gone. */
@@ -70,7 +72,7 @@ export async function startServiceProcess(options: ServiceProcessOptions): Promi
     if (report.kind === "failed") {
       throw new CliError(report.message);
     }
-    return { command, url: report.url, ended, stop };
+    return { command, url: report.url, device: report.device, ended, stop };
   } catch (error) {
     await stop();
     interrupt.throwIfAborted();
@@ -111,11 +113,17 @@ export interface ServiceOrders {
 
 /** Report of a supervised service to the process that started it, once. */
 export type ServiceReport =
-  | { readonly kind: "ready" /** Base URL, such as `http://127.0.0.1:50052`. */; readonly url: string }
+  | {
+      readonly kind: "ready";
+      /** Base URL, such as `http://127.0.0.1:50052`. */
+      readonly url: string;
+      /** Device that runs the model, such as `cpu`; undefined for a service without a model. */
+      readonly device?: string | undefined;
+    }
   | { readonly kind: "failed" /** One line for the user. */; readonly message: string };
 
 const serviceReport: z.ZodType<ServiceReport> = z.discriminatedUnion("kind", [
-  z.object({ kind: z.literal("ready"), url: z.string() }),
+  z.object({ kind: z.literal("ready"), url: z.string(), device: z.string().optional() }),
   z.object({ kind: z.literal("failed"), message: z.string() }),
 ]);
 

@@ -85,9 +85,9 @@ export function generateInProcess({ child, exited, send, ...stall }: GeneratingP
   };
 }
 
-function toGenerationError({ kind, message, field, cause }: GenerationFailure): GenerationError {
+function toGenerationError({ kind, message, violations, cause }: GenerationFailure): GenerationError {
   return new GenerationError(kind, message, {
-    ...(field !== undefined && { field }),
+    violations,
     ...(cause !== undefined && { cause: new Error(cause) }),
   });
 }

@@ -1,5 +1,12 @@
 import type { Device } from "../device.js";
-import type { EngineInfo, GeneratedImage, GenerationErrorKind, GenerationEvent, GenerationRequest } from "../engine.js";
+import type {
+  EngineInfo,
+  FieldViolation,
+  GeneratedImage,
+  GenerationErrorKind,
+  GenerationEvent,
+  GenerationRequest,
+} from "../engine.js";
 import type { ModelFolderFault } from "../folder-reader.js";
 import type { GraphFiles, Precision } from "../graph-files.js";
 import type { DeviceFailure } from "../load-on-device.js";
@@ -75,7 +82,7 @@ export interface StartUpTimes {
 export interface GenerationFailure {
   readonly kind: GenerationErrorKind;
   readonly message: string;
-  readonly field?: keyof GenerationRequest;
+  readonly violations: readonly FieldViolation[];
   /** Text of the cause, with its stack: for the log only. */
   readonly cause?: string;
 }

@@ -104,12 +104,12 @@ function loadFailure(error: unknown): LoadFailedMessage {
 
 function generationFailure(error: unknown): GenerationFailure {
   if (!(error instanceof GenerationError)) {
-    return { kind: "failed", message: "the engine failed", cause: describe(error) };
+    return { kind: "failed", message: "the engine failed", violations: [], cause: describe(error) };
   }
   return {
     kind: error.kind,
     message: error.message,
-    ...(error.field !== undefined && { field: error.field }),
+    violations: error.violations,
     ...(error.cause !== undefined && { cause: describe(error.cause) }),
   };
 }

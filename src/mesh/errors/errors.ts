@@ -80,11 +80,19 @@ export function invalidArgument(message: string, cause?: unknown): ConnectError 
  * @param message says which values are taken, without quoting the one that was sent.
  */
 export function invalidField(path: string, message: string): ConnectError {
-  const elements = path.split(".").map((fieldName) => ({ fieldName }));
+  return invalidFields([{ path, message }]);
+}
+
+/** INVALID_ARGUMENT for several fields at once; see {@link invalidField}. */
+export function invalidFields(fields: readonly { readonly path: string; readonly message: string }[]): ConnectError {
+  const violations = fields.map(({ path, message }) => ({
+    field: { elements: path.split(".").map((fieldName) => ({ fieldName })) },
+    message,
+  }));
   return createConnectError({
     code: Code.InvalidArgument,
-    message: `${path}: ${message}`,
-    details: [{ desc: ViolationsSchema, value: { violations: [{ field: { elements }, message }] } }],
+    message: fields.map(({ path, message }) => `${path}: ${message}`).join("; "),
+    details: [{ desc: ViolationsSchema, value: { violations } }],
   });
 }
 

@@ -69,7 +69,7 @@ export const numberRules = {
 /** Code points that a prompt, and a negative prompt, may have. */
 export const maxPromptLength = 2000;
 
-/** What is wrong with the form, in words by field; empty where it can be sent. A model may still take less. */
+/** A message for each wrong field; empty where the form can be sent. A model may still take less. */
 export function checkForm(form: RequestForm): ReadonlyMap<FieldName, string> {
   const wrong = new Map<FieldName, string>();
   if (form.prompt.trim() === "") {
@@ -82,9 +82,9 @@ export function checkForm(form: RequestForm): ReadonlyMap<FieldName, string> {
     }
   }
   for (const [name, rule] of Object.entries(numberRules) as [keyof typeof numberRules, NumberRule][]) {
-    const words = checkNumber(form[name], rule);
-    if (words !== undefined) {
-      wrong.set(name, words);
+    const message = checkNumber(form[name], rule);
+    if (message !== undefined) {
+      wrong.set(name, name === "seed" ? `${message} Leave it empty for a random one.` : message);
     }
   }
   return wrong;
@@ -200,6 +200,11 @@ export function formFromFragment(fragment: string): RequestForm | undefined {
     return value === null ? [] : [[field, [...value].slice(0, maxLength).join("")] as const];
   });
   return given.length === 0 ? undefined : { ...emptyForm, ...Object.fromEntries(given) };
+}
+
+/** The trace id of a fragment such as `#trace=4e59a70947e16460dd0641a9b92f3047`; undefined for any other. */
+export function traceFromFragment(fragment: string): string | undefined {
+  return /^#trace=([0-9a-f]{32})$/.exec(fragment)?.[1];
 }
 
 const extensions: ReadonlyMap<string, string> = new Map([

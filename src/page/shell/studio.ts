@@ -44,6 +44,8 @@ export interface StudioOptions extends Clients {
   readonly history: History;
   /** The form to begin with. */
   readonly form: RequestForm | undefined;
+  /** The trace to begin with, as a link names it. */
+  readonly traceId?: string | undefined;
   /** Milliseconds since 1970. */
   readonly now: () => number;
   /** 0 to 1. */
@@ -127,6 +129,16 @@ export function createStudio(options: StudioOptions): Studio {
     selectedSpan.value = undefined;
   });
 
+  // A link to a trace wins over the trace of the newest image.
+  effect(() => {
+    if (
+      options.traceId !== undefined &&
+      connection.offer.value?.hasTraces === true &&
+      traces.trace.peek() === undefined
+    ) {
+      traces.select(options.traceId);
+    }
+  });
   // The image that is there when the page opens has its trace beside it too, where the collector still has it.
   effect(() => {
     const traceId = shown.value?.traceId;

@@ -37,14 +37,16 @@ export interface ProgramRun {
   readonly environment?: Readonly<Record<string, string>>;
   /** Whether both streams are terminals. @default false */
   readonly isTTY?: boolean;
+  /** Of both streams. @default utf8 */
+  readonly encoding?: BufferEncoding;
   /** @default 80 */
   readonly columns?: number;
 }
 
 /** Runs the command line in this process. */
 export async function runInProcess(args: readonly string[], run: ProgramRun = {}): Promise<ProgramEnd> {
-  const { environment = {}, isTTY = false, columns = 80 } = run;
-  const open = () => Object.assign(new PassThrough({ encoding: "utf8" }), isTTY ? { isTTY, columns } : {});
+  const { environment = {}, isTTY = false, columns = 80, encoding = "utf8" } = run;
+  const open = () => Object.assign(new PassThrough({ encoding }), isTTY ? { isTTY, columns } : {});
   const [stdout, stderr] = [open(), open()];
   const interrupt = new AbortController().signal;
   const context = { environment, stdout, stderr, interrupt, supervisor: undefined };
