@@ -1,0 +1,165 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { suite, type TestContext, test } from "node:test";
+import type { ServiceImpl } from "@connectrpc/connect";
+import { ImagePipelineService, Stage } from "../../src/contracts/contracts.js";
+import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
+import { invalidFields } from "../../src/mesh/errors/errors.js";
+import { startPageServer } from "../browser/page-server.js";
+import { bundlePage, type OpenPage, openPage } from "./support/open-page.js";
+
+const traceId = "4e59a70947e16460dd0641a9b92f3047";
+const otherTraceId = "0af7651916cd43dd8448eb211c80319c";
+const image = { url: "data:image/png;base64,AAAA", width: 64, height: 64 };
+const result = { case: "result", value: { image, seed: 7, traceId, model: "fake" } } as const;
+const startUnixNano = 1_760_000_000_000_000_000n;
+
+type Pipeline = Partial<ServiceImpl<typeof ImagePipelineService>>;
+
+suite("the studio's page", async () => {
+  const bundle = await bundlePage();
+  /** Closed before their server. */
+  const pages: OpenPage[] = [];
+
+  /** Serves a pipeline that a test makes up, beside a studio with three traces. */
+  const serve = async (t: TestContext, pipeline: Pipeline): Promise<string> => {
+    const end = new AbortController();
+    const server = await startPageServer((router) => {
+      router.service(ImagePipelineService, pipeline);
+      router.service(StudioService, {
+        getStudio: () => ({ hasTraces: true }),
+        async *watchEntityMap(_, { signal }) {
+          yield {};
+          await once(AbortSignal.any([signal, end.signal]), "abort");
+        },
+        listTraces: () => ({
+          traces: [
+            { traceId, name: "image-pipeline", service: "image-pipeline", startUnixNano, spanCount: 6 },
+            { traceId: otherTraceId, name: "image-pipeline", startUnixNano, spanCount: 3, errorCount: 2 },
+            { traceId: "b".repeat(32), name: "image-pipeline", startUnixNano, spanCount: 2, running: true },
+          ],
+        }),
+        async *watchTrace(request) {
+          yield {
+            spans: [{ traceId: request.traceId, spanId: "a", name: "root", startUnixNano: 1n, endUnixNano: 2n }],
+          };
+        },
+      });
+    });
+    t.after(async () => {
+      await Promise.all(pages.splice(0).map((page) => page.close()));
+      end.abort();
+      await server.stop();
+    });
+    return server.url;
+  };
+  const open = async (url: string, storage?: Readonly<Record<string, string>>) => {
+    const page = await openPage(bundle, url, storage);
+    pages.push(page);
+    return page;
+  };
+  const done = {
+    async *generateStream() {
+      yield { event: result };
+    },
+  };
+
+  test("prompts and captions take their direction from their text, and a caption has three lines at most", async (t) => {
+    const page = await open(await serve(t, done));
+    assert.equal(page.find("#prompt").getAttribute("dir"), "auto");
+    assert.equal(page.find("#negativePrompt").getAttribute("dir"), "auto");
+    const prompt = "לב אדום ".repeat(100).trim();
+    page.type("prompt", prompt);
+    page.click("button.primary");
+    await page.until(() => page.all(".caption").length > 0);
+    const caption = page.find(".caption");
+    assert.deepEqual([caption.getAttribute("dir"), caption.getAttribute("title")], ["auto", prompt]);
+    // Without a browser no line-clamp is computed.
+    const [rule = ""] = page.rulesOf(caption).filter((text) => text.includes("line-clamp"));
+    assert.match(rule, /overflow: hidden;.* line-clamp: 3;/);
+  });
+
+  test("the form is there again after a reload", async (t) => {
+    const url = await serve(t, done);
+    const before = await openPage(bundle, url);
+    before.type("prompt", "a red heart & more");
+    before.type("width", "128");
+    await before.close();
+    const after = await open(url, before.storage());
+    const textOf = (id: string) => Reflect.get(after.find(`#${id}`), "value");
+    assert.deepEqual(["prompt", "width", "seed"].map(textOf), ["a red heart & more", "128", ""]);
+  });
+
+  for (const [totalSteps, isPlain] of [
+    [40, false],
+    [41, true],
+  ] as const) {
+    test(`the bar of ${totalSteps} steps ${isPlain ? "is plain" : "has a notch for each"}; a cancel is no error`, async (t) => {
+      const url = await serve(t, {
+        async *generateStream(_: unknown, { signal }: { readonly signal: AbortSignal }) {
+          yield { event: { case: "progress", value: { stage: Stage.DENOISING, step: 5, totalSteps } } } as const;
+          await once(signal, "abort");
+        },
+      });
+      const page = await open(url);
+      page.type("prompt", "a red heart");
+      page.click("button.primary");
+      await page.until(() => page.all("[role=progressbar][aria-valuenow='5']").length > 0);
+      assert.equal(page.find("[role=progressbar]").classList.contains("is-plain"), isPlain);
+      page.click("button.primary");
+      await page.until(() => page.all("[role=progressbar]").length === 0);
+      assert.match(page.find("#image").textContent, new RegExp(`Cancelled at step 5 of ${totalSteps}\\.`));
+      assert.deepEqual(page.all("[role=alert], .is-error, .wrong"), []);
+    });
+  }
+
+  test("every field that the model cannot take is marked, with its message", async (t) => {
+    const url = await serve(t, {
+      // biome-ignore lint/correctness/useYield: it rejects
+      async *generateStream() {
+        throw invalidFields([
+          { path: "options.width", message: "this model takes a multiple of 32 from 64 to 256" },
+          { path: "options.num_inference_steps", message: "this model takes a whole number from 1 to 50" },
+        ]);
+      },
+    });
+    const page = await open(url);
+    page.type("prompt", "a red heart");
+    page.click("button.primary");
+    await page.until(() => page.all("[aria-invalid=true]").length > 0);
+    assert.deepEqual(
+      page.all("[aria-invalid=true]").map(({ id }) => [id, page.find(`#${id}-wrong`).textContent]),
+      [
+        ["width", "This model takes a multiple of 32 from 64 to 256."],
+        ["steps", "This model takes a whole number from 1 to 50."],
+      ],
+    );
+    assert.doesNotMatch(page.find("#studio").textContent, /options\./);
+  });
+
+  test("recent traces show their state, their time, and the image that this browser has", async (t) => {
+    const page = await open(await serve(t, done));
+    page.type("prompt", "a red heart");
+    page.click("button.primary");
+    await page.until(() => page.all(".recent img.trace-thumbnail").length > 0);
+    const rows = page.all(".recent li");
+    assert.deepEqual(
+      rows.map((row) => [
+        /6 spans|2 errors|running/.exec(row.textContent)?.[0],
+        row.querySelector("time")?.getAttribute("datetime"),
+        row.querySelectorAll("img.trace-thumbnail").length,
+      ]),
+      [
+        ["6 spans", "2025-10-09T08:53:20.000Z", 1],
+        ["2 errors", "2025-10-09T08:53:20.000Z", 0],
+        ["running", "2025-10-09T08:53:20.000Z", 0],
+      ],
+    );
+  });
+
+  test("a link to a trace opens it", async (t) => {
+    const page = await open(`${await serve(t, done)}/#trace=${otherTraceId}`);
+    await page.until(() => page.all("[role=treeitem]").length > 0);
+    assert.equal(page.find(".trace-id").textContent, otherTraceId);
+  });
+});
