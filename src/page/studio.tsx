@@ -55,7 +55,7 @@ if (root !== null) {
   render(<Page studio={studio} callerKey={callerKey} theme={theme} />, root);
 }
 
-/** The whole page: the request, its image, its trace, and what all requests come to. */
+/** The page: form, image, history, trace, service graph and recent traces. */
 export function Page({ studio, callerKey, theme }: { studio: Studio; callerKey: CallerKey; theme: Signal<Theme> }) {
   useEffect(() => {
     const onKeyDown = (event: KeyboardEvent) => {
@@ -101,7 +101,7 @@ export function Page({ studio, callerKey, theme }: { studio: Studio; callerKey: 
   );
 }
 
-/** On a phone the image is below the form: where generation begins it comes into sight. */
+/** Scrolls to the image when generation starts: on a phone it is below the form. */
 function useImageInSight(running: boolean): void {
   useEffect(() => {
     const image = document.getElementById("image");

@@ -107,10 +107,10 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     t.after(() => mesh.stop());
     const server = await serve(t, { routes: passTo(mesh, check), check });
     const { page, generate, done } = await openStudioPage(t, tools, server.url);
-    await page.getByText("The service wants a key.").waitFor();
+    await page.getByText("The service needs a key.").waitFor();
     await assertAccessible(page);
     await tools.screenshot(page, "key");
-    await page.getByLabel(/The service wants a key/).fill("wrong");
+    await page.getByLabel(/The service needs a key/).fill("wrong");
     await page.keyboard.press("Enter");
     await page.getByText("The service does not take this key.").waitFor();
     await page.getByLabel(/does not take this key/).fill(key);
@@ -122,7 +122,7 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     assert.doesNotMatch(kept, /correct-horse/);
     const other = await page.context().newPage();
     await other.goto(server.url);
-    await other.getByText("The service wants a key.").waitFor();
+    await other.getByText("The service needs a key.").waitFor();
   });
 
   await t.test("lost service is reported, and used again when it returns", async (t) => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { Stage } from "../../src/contracts/contracts.js";
 import type { Running } from "../../src/page/request/generation.js";
-import { phaseLabel, progressDetail, progressText } from "../../src/page/request/progress-words.js";
+import { phaseLabel, progressDetail, progressText } from "../../src/page/request/progress-text.js";
 
 const sent: Running = {
   kind: "running",

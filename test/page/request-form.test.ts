@@ -52,7 +52,7 @@ test("each field that the contract would reject is marked with its limits", () =
     seed: "-1",
   });
   assert.deepEqual(Object.fromEntries(wrong), {
-    prompt: "Say what to generate.",
+    prompt: "Enter a prompt.",
     negativePrompt: "2001 characters are too many: at most 2000 are taken.",
     width: "A multiple of 8 from 64 to 2048.",
     height: "A multiple of 8 from 64 to 2048.",

@@ -168,7 +168,7 @@ test("error for a lost service is cleared when it is back, and can be dismissed"
   studio.edit("prompt", "a red heart");
   studio.generate();
   const failed = await when(studio.generation.state, ({ kind }) => kind === "failed");
-  assert.ok(failed.kind === "failed" && failed.trouble.connectionLost);
+  assert.ok(failed.kind === "failed" && failed.problem.connectionLost);
   away = false;
   studio.connection.retry();
   await when(studio.generation.state, ({ kind }) => kind === "idle");
@@ -191,8 +191,8 @@ test("request that ends without an image is shown as an error", async () => {
   studio.generate();
   const state = await when(studio.generation.state, ({ kind }) => kind !== "running");
   assert.ok(state.kind === "failed", state.kind);
-  assert.match(state.trouble.title, /without an image/);
-  assert.notEqual(state.trouble.advice, "");
+  assert.match(state.problem.title, /without an image/);
+  assert.notEqual(state.problem.advice, "");
 });
 
 test("invalid form is not sent, and its errors disappear when corrected", async () => {

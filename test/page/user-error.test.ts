@@ -16,12 +16,12 @@ test("violation is shown at its field", () => {
       violation("options.delivery", "no"),
     ],
   };
-  const trouble = userErrorOf(
+  const problem = userErrorOf(
     new ConnectError("width: …", Code.InvalidArgument, undefined, [{ desc: ViolationsSchema, value }]),
   );
-  assert.deepEqual([...trouble.fields], [["width", "Value must be a multiple of 8."]]);
-  assert.match(trouble.advice, /marked fields/);
-  assert.equal(trouble.detail, "", "the banner does not repeat the paths of the contract");
+  assert.deepEqual([...problem.fields], [["width", "Value must be a multiple of 8."]]);
+  assert.match(problem.advice, /marked fields/);
+  assert.equal(problem.detail, "", "the banner does not repeat the paths of the contract");
 });
 
 test("full queue shows when to retry, and another limit does not", () => {

@@ -145,7 +145,7 @@ test("call is placed before its effects in another service, and running spans af
 
 test("time axis has at most five round numbers after 0", () => {
   const words = (durationMs: number) =>
-    layOutWaterfall([span("root", "", 0, durationMs)], startMs).axis.map((tick) => tick.words);
+    layOutWaterfall([span("root", "", 0, durationMs)], startMs).axis.map((tick) => tick.label);
   assert.deepEqual(words(100), ["0", "20 ms", "40 ms", "60 ms", "80 ms", "100 ms"]);
   assert.deepEqual(words(1530), ["0", "500 ms", "1 s", "1.5 s"]);
   assert.deepEqual(words(7.5), ["0", "2 ms", "4 ms", "6 ms"]);

@@ -6,7 +6,7 @@ const images = "images";
 /** A history in the browser's IndexedDB, which holds images as they are. */
 export function createIndexedHistory(factory: IDBFactory): HistoryStore {
   const opened = open(factory);
-  // A failure to open is told by each use.
+  // Each use rejects with the failure to open.
   opened.catch(() => {});
   return {
     async load() {

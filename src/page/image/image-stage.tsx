@@ -1,7 +1,7 @@
 import { useMemo } from "preact/hooks";
 import { Stage } from "../../contracts/contracts.js";
 import { type Running, timeLeftMs } from "../request/generation.js";
-import { phaseLabel, progressDetail, progressText } from "../request/progress-words.js";
+import { phaseLabel, progressDetail, progressText } from "../request/progress-text.js";
 import { imageFileName, shareFragment } from "../request/request-form.js";
 import { formatDuration } from "../shell/format.js";
 import { CopyButton, useNow, useObjectUrl } from "../shell/hooks.js";
@@ -11,7 +11,7 @@ import type { HistoryEntry } from "./history.js";
 /** Prompts that every model understands, and the embedded one too. */
 const examples = ["a red heart", "a smiling face", "a slice of pizza"];
 
-/** The image: as it forms, or as it is. */
+/** The image: the preview while it is generated, then the result. */
 export function ImageStage({ studio }: { studio: Studio }) {
   const state = studio.generation.state.value;
   const running = state.kind === "running" ? state : undefined;
@@ -74,7 +74,7 @@ function Frame({
     <div class="frame">
       {imageUrl === undefined || entry === undefined ? (
         <div class="invitation">
-          <p class="muted">Say what to generate, and press Generate. The image forms here, and its trace beside it.</p>
+          <p class="muted">Enter a prompt and press Generate. The image appears here, and its trace beside it.</p>
           <p class="buttons">
             <span class="muted">Try:</span>
             {examples.map((example) => (
@@ -91,7 +91,7 @@ function Frame({
   );
 }
 
-/** Steps above which their notches are too close to be told apart. */
+/** Steps above which the bar has no notches: they would be too close. */
 const mostNotches = 40;
 
 function ProgressBar({ running, tailMs }: { running: Running; tailMs: number }) {
@@ -102,7 +102,7 @@ function ProgressBar({ running, tailMs }: { running: Running; tailMs: number }) 
   const { step, totalSteps } = running;
   return (
     <div class="progress">
-      <div class="progress-words">
+      <div class="progress-text">
         <span>{phaseLabel(running)}</span>
         <span class="muted figures">{detail}</span>
       </div>

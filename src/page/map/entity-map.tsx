@@ -9,7 +9,7 @@ import { useWidth } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
 import { layOutMap, type MapDirection, type MapSizes, type PlacedEdge, type PlacedNode } from "./map-layout.js";
 
-/** Beyond them a drawing takes seconds to lay out, and shows nobody anything. */
+/** A larger graph takes seconds to lay out and is unreadable. */
 const mostEntities = 40;
 const mostCalls = 150;
 
@@ -71,7 +71,7 @@ function Drawing({ map, width }: { map: WatchEntityMapResponse; width: number })
       width={box.width}
       height={box.height}
       role="img"
-      aria-label={`${map.entities.length} apps and the calls between them; the table below says the same`}
+      aria-label={`${map.entities.length} apps and the calls between them; the table below has the same figures`}
     >
       <defs>
         <marker
@@ -129,10 +129,10 @@ const lineOffsets = { across: [-8, 17, 32], down: [-4, 12, 28] };
 function Edge({ edge, call, across }: { edge: PlacedEdge; call: EntityCall | undefined; across: boolean }) {
   const { rate, latency, errors, running } = figuresText(call?.figures);
   const lines = [
-    { words: rate, kind: "" },
-    { words: latency, kind: "" },
-    { words: [errors, running].filter(Boolean).join(", "), kind: errors === "" ? "is-running" : "is-error" },
-  ].filter(({ words }) => words !== "");
+    { label: rate, kind: "" },
+    { label: latency, kind: "" },
+    { label: [errors, running].filter(Boolean).join(", "), kind: errors === "" ? "is-running" : "is-error" },
+  ].filter(({ label }) => label !== "");
   const perMinute = call?.figures?.perMinute ?? 0;
   return (
     <g class={`call${running === "" ? "" : " is-running"}${errors === "" ? "" : " is-error"}`}>
@@ -141,15 +141,15 @@ function Edge({ edge, call, across }: { edge: PlacedEdge; call: EntityCall | und
         style={{ strokeWidth: `${1.25 + Math.min(2, Math.log10(1 + perMinute))}px` }}
         marker-end="url(#arrow)"
       />
-      {lines.map(({ words, kind }, index) => (
+      {lines.map(({ label, kind }, index) => (
         <text
-          key={words}
+          key={label}
           x={edge.labelX + (across ? 0 : 9)}
           y={edge.labelY + ((across ? lineOffsets.across : lineOffsets.down)[index] ?? 0)}
           class={`small ${kind}`}
           text-anchor={across ? "middle" : "start"}
         >
-          {words}
+          {label}
         </text>
       ))}
     </g>

@@ -217,7 +217,7 @@ function levelsOf(names: readonly string[], calls: readonly Call[]): ReadonlyMap
       visit(callee, level + 1, new Set([...way, name]));
     }
   };
-  // Those that nobody calls come first; what is left then is called in a circle only.
+  // Those without callers come first; what is left then is called in a circle only.
   for (const name of [...names.filter((each) => !called.has(each)), ...names]) {
     if (!levels.has(name)) {
       visit(name, 0, new Set());

@@ -51,7 +51,7 @@ export function GenerationForm({ studio }: { studio: Studio }) {
       </div>
       {wrong.value.size > 0 && (
         <p class="wrong" role="alert">
-          {wrong.value.size === 1 ? "A field wants another value." : `${wrong.value.size} fields want other values.`}
+          {wrong.value.size === 1 ? "1 field is wrong." : `${wrong.value.size} fields are wrong.`}
         </p>
       )}
       <Options wrong={[...wrong.value.keys()].some((name) => name !== "prompt")}>
@@ -85,9 +85,9 @@ export function GenerationForm({ studio }: { studio: Studio }) {
               onChange={(event) => studio.edit("scheduler", event.currentTarget.value)}
             >
               <option value="">The model’s own</option>
-              {[...schedulers].map(([name, { words }]) => (
+              {[...schedulers].map(([name, { label }]) => (
                 <option key={name} value={name}>
-                  {words}
+                  {label}
                 </option>
               ))}
             </select>
@@ -175,19 +175,19 @@ interface FieldProps {
 
 /** A label, its field, and what is wrong with it. */
 function Field({ studio, name, label, wide = false, children }: FieldProps) {
-  const words = studio.wrong.value.get(name);
+  const message = studio.wrong.value.get(name);
   const messageId = `${name}-wrong`;
   return (
     <div class={wide ? "field wide" : "field"}>
       <label for={name}>{label}</label>
       {children({
         id: name,
-        "aria-invalid": words !== undefined,
-        "aria-describedby": words === undefined ? undefined : messageId,
+        "aria-invalid": message !== undefined,
+        "aria-describedby": message === undefined ? undefined : messageId,
       })}
-      {words !== undefined && (
+      {message !== undefined && (
         <p class="wrong" id={messageId}>
-          {words}
+          {message}
         </p>
       )}
     </div>

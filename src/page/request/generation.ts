@@ -26,7 +26,7 @@ export type GenerationState =
   | Running
   | { readonly kind: "done"; readonly response: GenerateResponse; readonly elapsedMs: number }
   | { readonly kind: "cancelled"; readonly running: Running }
-  | { readonly kind: "failed"; readonly trouble: UserError };
+  | { readonly kind: "failed"; readonly problem: UserError };
 
 /** Generates, one image at a time. */
 export interface Generation {
@@ -46,9 +46,9 @@ export interface GenerationOptions {
   readonly client: Client<typeof ImagePipelineService>;
   /** Milliseconds by a clock that only goes forward. */
   readonly now: () => number;
-  /** Told the trace of the request, as soon as it is known. */
+  /** Called with the trace id of the request, as soon as it is known. */
   readonly onTrace: (traceId: string) => void;
-  /** Told the finished image with the form that asked for it. */
+  /** Called with the finished image and the form of its request. */
   readonly onDone: (form: RequestForm, response: GenerateResponse, elapsedMs: number) => void;
 }
 
@@ -71,7 +71,7 @@ export function createGeneration({ client, now, onTrace, onDone }: GenerationOpt
     const startedAt = now();
     let running = sent;
     const show = (updates: GenerationState) => {
-      // What an older request still has to say is nobody's affair any more.
+      // A newer request has replaced this one.
       if (!signal.aborted) {
         state.value = updates;
       }
@@ -119,12 +119,12 @@ export function createGeneration({ client, now, onTrace, onDone }: GenerationOpt
         await run(form, mine.signal);
       } catch (error) {
         if (!mine.signal.aborted) {
-          state.value = { kind: "failed", trouble: userErrorOf(error) };
+          state.value = { kind: "failed", problem: userErrorOf(error) };
         }
       }
       // A service that ends the stream without a result, and without an error, breaks the contract.
       if (mine === current && state.value.kind === "running") {
-        state.value = { kind: "failed", trouble: noImage };
+        state.value = { kind: "failed", problem: noImage };
       }
     },
     cancel() {
@@ -174,7 +174,7 @@ export interface StepMark {
 const paceSteps = 8;
 
 /**
- * Milliseconds until the image is there, told from the pace of the last steps; undefined until two marks are there.
+ * Estimated milliseconds until the image is complete, from the pace of the last steps; undefined before the second mark.
  *
  * @param marks of this generation, in order.
  * @param tailMs what comes after the last step: decoding and encoding.

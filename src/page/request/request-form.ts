@@ -3,7 +3,7 @@ import { promptSlug } from "../../client/prompt-slug.js";
 import { schedulersByName } from "../../client/scheduler-names.js";
 import { Delivery, type GenerateRequestSchema, type Scheduler } from "../../contracts/contracts.js";
 
-/** What stands in the fields of the form, as text. An empty one means the model's own default; an empty seed is drawn at random. */
+/** The form's fields as text. An empty field means the model's default; an empty seed means a random one. */
 export interface RequestForm {
   readonly prompt: string;
   readonly negativePrompt: string;
@@ -21,7 +21,7 @@ export interface RequestForm {
 /** A field of the form. */
 export type FieldName = keyof RequestForm;
 
-/** A form in which nothing is said. */
+/** A form with all defaults. */
 export const emptyForm: RequestForm = {
   prompt: "",
   negativePrompt: "",
@@ -34,7 +34,7 @@ export const emptyForm: RequestForm = {
   scheduler: "",
 };
 
-/** What people call them, where that is not the name itself. */
+/** Usual names, where they differ from the contract's. */
 const schedulerLabels: Readonly<Record<string, string>> = {
   "euler-discrete": "Euler",
   "euler-ancestral": "Euler ancestral",
@@ -45,8 +45,8 @@ const schedulerLabels: Readonly<Record<string, string>> = {
 };
 
 /** The sampling algorithms by the name that stands in links, with their labels. */
-export const schedulers: ReadonlyMap<string, { readonly words: string; readonly value: Scheduler }> = new Map(
-  [...schedulersByName].map(([name, value]) => [name, { words: schedulerLabels[name] ?? name, value }]),
+export const schedulers: ReadonlyMap<string, { readonly label: string; readonly value: Scheduler }> = new Map(
+  [...schedulersByName].map(([name, value]) => [name, { label: schedulerLabels[name] ?? name, value }]),
 );
 
 /** What a number field takes: the contract's limits. */
@@ -73,7 +73,7 @@ export const maxPromptLength = 2000;
 export function checkForm(form: RequestForm): ReadonlyMap<FieldName, string> {
   const wrong = new Map<FieldName, string>();
   if (form.prompt.trim() === "") {
-    wrong.set("prompt", "Say what to generate.");
+    wrong.set("prompt", "Enter a prompt.");
   }
   for (const name of ["prompt", "negativePrompt"] as const) {
     const length = [...form[name]].length;
@@ -136,7 +136,7 @@ function numberOf<Name extends string>(name: Name, text: string): { readonly [ke
   return given;
 }
 
-/** About thirty previews of a generation are as many as an eye wants. */
+/** About thirty previews of an image. */
 function previewIntervalOf(steps: number): number {
   return Math.max(1, Math.round(steps / 30));
 }
@@ -190,7 +190,7 @@ export function shareFragment(form: RequestForm): string {
 
 /**
  * The form that a fragment of {@link shareFragment} asks for; undefined where it asks for none. Whatever else stands in it is ignored, long
- * values are cut, and what the contract does not take is left for the form's check to say.
+ * values are cut, and what the contract does not take is left to the form's check.
  */
 export function formFromFragment(fragment: string): RequestForm | undefined {
   const parameters = new URLSearchParams(fragment.replace(/^#/, ""));
@@ -213,7 +213,7 @@ const extensions: ReadonlyMap<string, string> = new Map([
   ["image/webp", "webp"],
 ]);
 
-/** A file name that says what the image is and how to get it again, such as `a-red-heart-seed-7.png`; see {@link promptSlug}. */
+/** A file name from the prompt and the seed, such as `a-red-heart-seed-7.png`; see {@link promptSlug}. */
 export function imageFileName(prompt: string, seed: number, contentType: string): string {
   return `${promptSlug(prompt)}-seed-${seed}.${extensions.get(contentType) ?? "png"}`;
 }

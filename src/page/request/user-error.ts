@@ -4,25 +4,25 @@ import { RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { roughDuration } from "../shell/format.js";
 import { type FieldName, fieldFor } from "./request-form.js";
 
-/** A failure in words. */
+/** A failure as the page shows it. */
 export interface UserError {
   /** What happened. */
   readonly title: string;
   /** What to do about it. */
   readonly advice: string;
-  /** What the service itself says; empty where that adds nothing. */
+  /** The service's own message; empty if it adds nothing. */
   readonly detail: string;
-  /** What is wrong with which field of the form. */
+  /** A message for each wrong field of the form. */
   readonly fields: ReadonlyMap<FieldName, string>;
-  /** Milliseconds after which the service asks for another try. */
+  /** Milliseconds after which the service accepts a retry. */
   readonly retryAfterMs: number | undefined;
-  /** Whether the service wants a caller's key, or another one. */
+  /** Whether the service needs an API key, or another one. */
   readonly needsKey: boolean;
   /** Whether the service could not be reached, or was lost on the way. */
   readonly connectionLost: boolean;
 }
 
-/** Tells a failed call in words. A call that the page itself cancelled is no failure, and nothing for this function. */
+/** Describes a failed call. A call that the page cancelled is not a failure. */
 export function userErrorOf(error: unknown): UserError {
   const failure = ConnectError.from(error);
   const detail = failure.rawMessage;
@@ -34,8 +34,8 @@ export function userErrorOf(error: unknown): UserError {
     case Code.InvalidArgument: {
       const fields = violatedFields(failure);
       const advice =
-        fields.size > 0 ? "Mend the marked fields and generate again." : "Change the request and generate again.";
-      // The marked fields say it in the form's own names.
+        fields.size > 0 ? "Correct the marked fields and generate again." : "Change the request and generate again.";
+      // The marked fields have the messages.
       return {
         ...none,
         title: "The service does not take this request",
@@ -62,7 +62,7 @@ export function userErrorOf(error: unknown): UserError {
     case Code.Unauthenticated:
       return {
         ...none,
-        title: "The service wants a key",
+        title: "The service needs a key",
         advice: "Enter the key that you were given for it. It is kept in this tab only.",
         needsKey: true,
       };
@@ -71,10 +71,10 @@ export function userErrorOf(error: unknown): UserError {
   }
 }
 
-/** A call that ended well, and brought no image. */
+/** A call that ended with OK but without an image. */
 export const noImage: UserError = {
   title: "The service ended the request without an image",
-  advice: "Its log may say why, beside the trace id. Generate again; another version of the service may be needed.",
+  advice: "Search its log for the trace id. Generate again; another version of the service may be needed.",
   detail: "",
   fields: new Map(),
   retryAfterMs: undefined,
@@ -90,12 +90,12 @@ export function isConnectionLost({ cause, rawMessage }: ConnectError): boolean {
 
 const connectionLost = {
   title: "The service could not be reached",
-  advice: "Look whether it runs, with `throughline dev` for instance.",
+  advice: "Check that it runs; `throughline dev` starts one.",
 };
 
 const unknownFailure = {
   title: "The service failed",
-  advice: "Its log says why, beside the trace id. Generate again; another seed or fewer steps may pass.",
+  advice: "Search its log for the trace id. Generate again; another seed or fewer steps may work.",
 };
 
 const plainText: ReadonlyMap<Code, { readonly title: string; readonly advice: string }> = new Map([
@@ -110,7 +110,7 @@ const plainText: ReadonlyMap<Code, { readonly title: string; readonly advice: st
     Code.Unavailable,
     {
       title: "No worker can take the request now",
-      advice: "A worker is starting, restarting or away. Look whether one runs, and generate again in a moment.",
+      advice: "A worker is starting, restarting or down. Check that one runs, and generate again in a moment.",
     },
   ],
   [
@@ -129,7 +129,7 @@ const plainText: ReadonlyMap<Code, { readonly title: string; readonly advice: st
     Code.Unimplemented,
     {
       title: "The service does not know this call",
-      advice: "It is another version than this page. Load the page anew.",
+      advice: "The page and the service have different versions. Reload the page.",
     },
   ],
 ]);
@@ -147,8 +147,8 @@ function violatedFields(error: ConnectError): ReadonlyMap<FieldName, string> {
   return fields;
 }
 
-function sentence(words: string): string {
-  return `${words.slice(0, 1).toUpperCase()}${words.slice(1).replace(/\.$/, "")}.`;
+function sentence(message: string): string {
+  return `${message.slice(0, 1).toUpperCase()}${message.slice(1).replace(/\.$/, "")}.`;
 }
 
 function retryAfterOf(error: ConnectError): number | undefined {

@@ -17,7 +17,7 @@ export interface ClientsOptions {
   readonly key: () => string | undefined;
 }
 
-/** Makes both clients, over one transport that says who calls. */
+/** Creates both clients over one transport that sends the API key. */
 export function createClients({ baseUrl, key }: ClientsOptions): Clients {
   const withKey: Interceptor = (next) => (request) => {
     const current = key();

@@ -8,7 +8,7 @@ import type {
 } from "../../gen/throughline/studio/v1/studio_pb.js";
 import { isConnectionLost, type UserError, userErrorOf } from "../request/user-error.js";
 
-/** How the page and its service stand. */
+/** State of the connection to the service. */
 export type ConnectionState =
   | { readonly kind: "connecting" }
   | { readonly kind: "live" }
@@ -16,24 +16,24 @@ export type ConnectionState =
   | {
       readonly kind: "lost";
       readonly part: "service" | "collector";
-      readonly trouble: UserError;
+      readonly problem: UserError;
       readonly retryAtMs: number;
     }
   /** A caller's key is missing or not taken. Goes on with {@link Connection.retry}. */
   | { readonly kind: "locked" };
 
-/** What the page knows of its service, kept up to date. */
+/** State of the service, kept up to date. */
 export interface Connection {
   readonly state: ReadonlySignal<ConnectionState>;
   /** What the service offers; undefined until it has answered. */
   readonly offer: ReadonlySignal<GetStudioResponse | undefined>;
-  /** The map as it was told last. */
+  /** The newest service graph. */
   readonly map: ReadonlySignal<WatchEntityMapResponse | undefined>;
   /** The newest traces, newest first. */
   readonly traces: ReadonlySignal<readonly TraceSummary[]>;
   /** Begins to watch. */
   start(): void;
-  /** Ends the watching, such as while nobody sees the page: a browser has six connections for all of its tabs. */
+  /** Ends the watching, such as while the page is hidden: a browser has six connections for all of its tabs. */
   stop(): void;
   /** Tries again now. */
   retry(): void;
@@ -96,7 +96,7 @@ export function createConnection({ client, now, random }: ConnectionOptions): Co
           failures++;
           const pauseMs = backOffMs(failures, random());
           const part = isCollectorLost(failure) ? "collector" : "service";
-          state.value = { kind: "lost", part, trouble: watchError(failure), retryAtMs: now() + pauseMs };
+          state.value = { kind: "lost", part, problem: watchError(failure), retryAtMs: now() + pauseMs };
           await new Promise<void>((resolve) => pause(resolve, pauseMs, signal));
         }
       }
@@ -138,19 +138,19 @@ function isCollectorLost(failure: ConnectError): boolean {
 
 /** The failure of a watcher, which is not that of a request. */
 function watchError(failure: ConnectError): UserError {
-  const trouble = userErrorOf(failure);
+  const problem = userErrorOf(failure);
   if (isConnectionLost(failure)) {
     return {
-      ...trouble,
+      ...problem,
       title: "The service cannot be reached",
-      advice: `${trouble.advice} This page goes on as soon as it is back.`,
+      advice: `${problem.advice} This page goes on as soon as it is back.`,
     };
   }
   if (!isCollectorLost(failure)) {
-    return trouble;
+    return problem;
   }
   return {
-    ...trouble,
+    ...problem,
     title: "The collector cannot be reached",
     advice: "Images can be generated; traces and the map come back with it.",
   };

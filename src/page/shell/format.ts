@@ -93,7 +93,7 @@ export function serviceColour(service: string): number {
   return own.size + (hash % (colours - own.size));
 }
 
-/** What the map says of calls, line by line. */
+/** Labels of a call in the map. */
 export interface FiguresText {
   /** Such as `12 per min`; empty where nothing has ended. */
   readonly rate: string;
@@ -105,7 +105,7 @@ export interface FiguresText {
   readonly running: string;
 }
 
-/** Tells figures in words; those that are absent are none. */
+/** Formats the figures of a call; absent ones count as 0. */
 export function figuresText(figures: CallFigures | undefined): FiguresText {
   const { count = 0, errorCount = 0, perMinute = 0, medianMs = 0, p95Ms = 0, running = 0 } = figures ?? {};
   return {
@@ -116,7 +116,7 @@ export function figuresText(figures: CallFigures | undefined): FiguresText {
   };
 }
 
-/** What was asked of an app, in a few words: what is wrong or running before how often and how long. */
+/** Label of an app in the map: errors and running requests, else rate and median. */
 export function askedText(figures: CallFigures | undefined): string {
   const { rate, latency, errors, running } = figuresText(figures);
   const urgent = [errors, running].filter((each) => each !== "").join(", ");

@@ -6,7 +6,7 @@ import { roughDuration } from "./format.js";
 import { useNow } from "./hooks.js";
 import type { Studio } from "./studio.js";
 
-/** The page's first line: what it is, how it stands with its service, how it looks. */
+/** The page's header: name, connection, theme. */
 export function Header({ connection, theme }: { connection: Connection; theme: Signal<Theme> }) {
   return (
     <header class="top">
@@ -32,11 +32,11 @@ export function Header({ connection, theme }: { connection: Connection; theme: S
   );
 }
 
-const words: Readonly<Record<ConnectionState["kind"], string>> = {
+const labels: Readonly<Record<ConnectionState["kind"], string>> = {
   connecting: "Connecting",
   live: "Connected",
   lost: "Connection lost",
-  locked: "Key wanted",
+  locked: "Key needed",
 };
 
 function ConnectionMessage({ connection }: { connection: Connection }) {
@@ -45,12 +45,12 @@ function ConnectionMessage({ connection }: { connection: Connection }) {
   return (
     <p class={`connection is-${kind}`} role="status">
       <span class="dot" aria-hidden="true" />{" "}
-      {state.kind === "lost" && state.part === "collector" ? "Collector away" : words[kind]}
+      {state.kind === "lost" && state.part === "collector" ? "Collector away" : labels[kind]}
     </p>
   );
 }
 
-/** What is to be said while the service, or its collector, is away. */
+/** A banner while the service or its collector does not answer. */
 export function ConnectionBanner({ connection }: { connection: Connection }) {
   const state = connection.state.value;
   const now = useNow(state.kind === "lost", 500);
@@ -61,7 +61,7 @@ export function ConnectionBanner({ connection }: { connection: Connection }) {
   return (
     <section class="notice is-warning" aria-label="Connection">
       <div>
-        <strong role="alert">{state.trouble.title}.</strong> <Advice text={state.trouble.advice} />{" "}
+        <strong role="alert">{state.problem.title}.</strong> <Advice text={state.problem.advice} />{" "}
         <span class="muted">Next try {seconds === 0 ? "now" : `in ${seconds} s`}.</span>
       </div>
       <button type="button" onClick={connection.retry}>
@@ -71,12 +71,12 @@ export function ConnectionBanner({ connection }: { connection: Connection }) {
   );
 }
 
-/** A sentence in which what stands between backquotes is to be typed. */
+/** A sentence; text between backquotes is code. */
 export function Advice({ text }: { text: string }) {
   return <>{text.split("`").map((part, index) => (index % 2 === 1 ? <code key={part}>{part}</code> : part))}</>;
 }
 
-/** Asks for a caller's key where the service wants one. */
+/** Asks for an API key if the service needs one. */
 export function KeyForm({ studio, callerKey }: { studio: Studio; callerKey: CallerKey }) {
   const input = useRef<HTMLInputElement>(null);
   const wanted = studio.needsKey.value;
@@ -101,7 +101,7 @@ export function KeyForm({ studio, callerKey }: { studio: Studio; callerKey: Call
     >
       <div>
         <label for="caller-key">
-          <strong>{rejected ? "The service does not take this key." : "The service wants a key."}</strong> Enter the one
+          <strong>{rejected ? "The service does not take this key." : "The service needs a key."}</strong> Enter the one
           that you were given for it; it is kept in this tab only.
         </label>
         <input id="caller-key" ref={input} type="password" autoComplete="off" spellcheck={false} required />
@@ -114,11 +114,11 @@ export function KeyForm({ studio, callerKey }: { studio: Studio; callerKey: Call
 /** Why there is no image, and what to do. */
 export function ErrorNotice({ studio }: { studio: Studio }) {
   const state = studio.generation.state.value;
-  if (state.kind !== "failed" || state.trouble.needsKey) {
+  if (state.kind !== "failed" || state.problem.needsKey) {
     return null;
   }
-  const { title, advice, detail, connectionLost } = state.trouble;
-  // The connection's own banner says it already.
+  const { title, advice, detail, connectionLost } = state.problem;
+  // The connection's banner shows it already.
   if (connectionLost && studio.connection.state.value.kind === "lost") {
     return null;
   }
@@ -129,7 +129,7 @@ export function ErrorNotice({ studio }: { studio: Studio }) {
         {detail !== "" && <p class="detail">{detail}</p>}
       </div>
       <div class="buttons">
-        <GenerateAgain studio={studio} trouble={state.trouble} />
+        <GenerateAgain studio={studio} problem={state.problem} />
         <button type="button" class="quiet" onClick={studio.generation.forget}>
           Dismiss
         </button>
@@ -138,12 +138,12 @@ export function ErrorNotice({ studio }: { studio: Studio }) {
   );
 }
 
-/** The button, which counts down where the service said when there is room. */
-function GenerateAgain({ studio, trouble }: { studio: Studio; trouble: UserError }) {
+/** The button, with a countdown if the service sent a retry delay. */
+function GenerateAgain({ studio, problem }: { studio: Studio; problem: UserError }) {
   const [failedAtMs, setFailedAtMs] = useState(Date.now());
-  useEffect(() => setFailedAtMs(Date.now()), [trouble]);
-  const now = useNow(trouble.retryAfterMs !== undefined, 500);
-  const leftMs = trouble.retryAfterMs === undefined ? 0 : failedAtMs + trouble.retryAfterMs - now;
+  useEffect(() => setFailedAtMs(Date.now()), [problem]);
+  const now = useNow(problem.retryAfterMs !== undefined, 500);
+  const leftMs = problem.retryAfterMs === undefined ? 0 : failedAtMs + problem.retryAfterMs - now;
   return (
     <button type="button" onClick={studio.generate}>
       Generate again{leftMs > 0 && <span class="muted"> (room in {roughDuration(leftMs)})</span>}
@@ -151,13 +151,13 @@ function GenerateAgain({ studio, trouble }: { studio: Studio; trouble: UserError
   );
 }
 
-/** What a person wants: as the system is, or one of the two. */
+/** The chosen theme. */
 export type Theme = "system" | "light" | "dark";
 
 const themes: readonly Theme[] = ["system", "light", "dark"];
 const themeKey = "throughline.theme";
 
-/** The theme, kept in this browser and told to the style sheet. */
+/** The theme, stored in this browser and set for the style sheet. */
 export function createTheme(root: HTMLElement, storage: Storage): Signal<Theme> {
   const theme = createSignal(themes.find((each) => each === storage.getItem(themeKey)) ?? "system");
   effect(() => {

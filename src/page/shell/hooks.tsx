@@ -1,6 +1,6 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
-/** A button that copies a text, and says so. `before` stands before its label for those who do not see where it stands. */
+/** A button that copies a text and confirms it. Screen readers read `before` before its label. */
 export function CopyButton({ text, label, before = "" }: { text: () => string; label: string; before?: string }) {
   const [said, setSaid] = useState<string>();
   useEffect(() => {
@@ -42,7 +42,7 @@ export function useObjectUrl(blob: Blob | undefined): string | undefined {
   return url;
 }
 
-/** Renders again every so many milliseconds while `active`; told the time since 1970. */
+/** Renders again every so many milliseconds while `active`; returns milliseconds since 1970. */
 export function useNow(active: boolean, everyMs: number): number {
   const [now, setNow] = useState(Date.now());
   useEffect(() => {
@@ -56,7 +56,7 @@ export function useNow(active: boolean, everyMs: number): number {
   return active ? Math.max(now, Date.now()) : now;
 }
 
-/** Renders with each frame while `active`, or four times a second where there is much to render or a person wants less motion. */
+/** Renders with each frame while `active`, or four times a second with much to render or with reduced motion. */
 export function useFrames(active: boolean, much: boolean): number {
   const calm = much || matchMedia("(prefers-reduced-motion: reduce)").matches;
   const [now, setNow] = useState(Date.now());

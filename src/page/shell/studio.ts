@@ -7,10 +7,10 @@ import type { Clients } from "../service/clients.js";
 import { type Connection, createConnection } from "../service/connection.js";
 import { createTraceWatch, type TraceWatch } from "../trace/trace-watch.js";
 
-/** All that the page shows and does, without how it looks. */
+/** State and actions of the page, without its rendering. */
 export interface Studio {
   readonly form: Signal<RequestForm>;
-  /** What is wrong with which field: of the form as it was last sent, without what was changed since. */
+  /** A message for each wrong field of the form as it was last sent, without the fields changed since. */
   readonly wrong: ReadonlySignal<ReadonlyMap<FieldName, string>>;
   readonly generation: Generation;
   readonly connection: Connection;
@@ -20,7 +20,7 @@ export interface Studio {
   readonly shown: ReadonlySignal<HistoryEntry | undefined>;
   /** Id of the span whose details are shown. */
   readonly selectedSpan: Signal<string | undefined>;
-  /** Whether the service wants a key. */
+  /** Whether the service needs an API key. */
   readonly needsKey: ReadonlySignal<boolean>;
   /** Changes a field. */
   edit(field: FieldName, value: string): void;
@@ -35,11 +35,11 @@ export interface Studio {
   lockSeed(locked: boolean): void;
   /** Looks at a trace. */
   lookAt(traceId: string): void;
-  /** A key was entered: everything that waited for it goes on. */
+  /** Continues with a new API key. */
   keyChanged(): void;
 }
 
-/** What the studio needs of its surroundings. */
+/** Options of {@link createStudio}. */
 export interface StudioOptions extends Clients {
   readonly history: History;
   /** The form to begin with. */
@@ -53,7 +53,7 @@ export interface StudioOptions extends Clients {
   readonly makeThumbnail: (image: Blob) => Promise<Blob>;
 }
 
-/** The studio's state and what can be done with it. */
+/** Creates the studio's state. */
 export function createStudio(options: StudioOptions): Studio {
   const { pipeline, studio, history, now, random, makeThumbnail } = options;
   const form = createSignal(options.form ?? emptyForm);
@@ -107,22 +107,22 @@ export function createStudio(options: StudioOptions): Studio {
     },
   });
 
-  // What the service finds wrong stands at its fields, like what the page itself finds.
+  // Violations that the service reports are marked at their fields, like the page's own.
   effect(() => {
     const state = generation.state.value;
     if (state.kind === "failed") {
-      wrong.value = state.trouble.fields;
+      wrong.value = state.problem.fields;
     }
   });
-  // Once the service is back, a request that failed because it was away is no updates.
+  // Once the service is back, the failure of a request that could not reach it is out of date.
   effect(() => {
     const isLive = connection.state.value.kind === "live";
     const state = generation.state.peek();
-    if (isLive && state.kind === "failed" && state.trouble.connectionLost) {
+    if (isLive && state.kind === "failed" && state.problem.connectionLost) {
       generation.forget();
     }
   });
-  // Another trace has other spans; updates of the same one leaves the choice as it is.
+  // Another trace has other spans; an update of the same trace keeps the choice.
   const watchedId = computed(() => traces.trace.value?.traceId);
   effect(() => {
     watchedId.value;
@@ -168,7 +168,7 @@ export function createStudio(options: StudioOptions): Studio {
     needsKey: computed(
       () =>
         connection.state.value.kind === "locked" ||
-        (generation.state.value.kind === "failed" && generation.state.value.trouble.needsKey),
+        (generation.state.value.kind === "failed" && generation.state.value.problem.needsKey),
     ),
     edit(field, value) {
       form.value = { ...form.value, [field]: value };
@@ -193,7 +193,7 @@ export function createStudio(options: StudioOptions): Studio {
     lookAt,
     keyChanged() {
       connection.retry();
-      if (generation.state.value.kind === "failed" && generation.state.value.trouble.needsKey) {
+      if (generation.state.value.kind === "failed" && generation.state.value.problem.needsKey) {
         send(form.value);
       }
     },

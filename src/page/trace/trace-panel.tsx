@@ -81,7 +81,7 @@ function TraceBody({ studio, trace }: { studio: Studio; trace: WatchedTrace }) {
         <span class="muted figures">
           {waterfall.rows.length === 1 ? "1 span" : `${waterfall.rows.length} spans`} ·{" "}
           {formatDuration(waterfall.durationMs)}
-          {{ yes: " · running", unknown: " · not heard of any more", no: "" }[growth]}
+          {{ yes: " · running", unknown: " · no updates", no: "" }[growth]}
         </span>
       </p>
       <WaterfallTree waterfall={waterfall} selected={studio.selectedSpan} />
@@ -101,7 +101,7 @@ function startOf({ spans }: WatchedTrace): bigint {
   );
 }
 
-/** All that a span says. */
+/** Facts, attributes and events of a span. */
 export function SpanDetails({ row, traceStartNano }: { row: WaterfallRow; traceStartNano: bigint }) {
   const { span, durationMs, running } = row;
   const sinceStart = (nano: bigint) => formatDuration(Number(nano - traceStartNano) / 1e6);
@@ -208,7 +208,7 @@ export function RecentTraces({ studio }: { studio: Studio }) {
   );
 }
 
-/** The image that the trace made, where this browser has it. */
+/** Thumbnail of the image that the request made, if this browser has it. */
 function TraceThumbnail({ entry }: { entry: HistoryEntry | undefined }) {
   const url = useObjectUrl(entry?.thumbnail);
   return url === undefined ? <span /> : <img class="trace-thumbnail" src={url} alt="" loading="lazy" />;

@@ -15,15 +15,15 @@ export interface WatchedTrace {
 /** Looks at one trace at a time. */
 export interface TraceWatch {
   readonly trace: ReadonlySignal<WatchedTrace | undefined>;
-  /** How far the services' clock is ahead of this one, in milliseconds, as far as it can be told: 0 or more. */
+  /** How far the services' clock is ahead of this one, as far as the spans show, in milliseconds: 0 or more. */
   readonly aheadMs: ReadonlySignal<number>;
   /** Looks at this trace from now on. One that is looked at already stays as it is. */
   select(traceId: string): void;
 }
 
 /**
- * Whether spans of a trace run: `yes`; `unknown` while the service or its collector does not answer, or once the collector has not heard of
- * them for long, as after a crash; `no`.
+ * Whether spans of a trace run: `yes`; `unknown` while the service or its collector does not answer, or once the collector has had no
+ * update of them for 30 s, as after a crash; `no`.
  */
 export function isGrowing({ spans, watching }: WatchedTrace, isLive: boolean): "yes" | "no" | "unknown" {
   if (spans.every(({ endUnixNano }) => endUnixNano !== 0n)) {
@@ -44,7 +44,7 @@ export interface TraceWatchOptions {
 /** Failures in a row after which a trace that cannot be watched is given up. */
 const mostFailures = 5;
 
-/** More than that no clock is ahead: a span says a time that cannot be, and bars that run are not to be drawn by it. */
+/** A larger difference is a wrong time in a span, not a clock that is ahead. */
 const mostAheadMs = 60_000;
 
 /** Follows traces as they grow. */
@@ -58,7 +58,7 @@ export function createTraceWatch({ client, now, random }: TraceWatchOptions): Tr
     for await (const updates of client.watchTrace({ traceId }, { signal })) {
       for (const span of updates.spans) {
         spans.set(span.spanId, span);
-        // What has happened has happened: by the services' clock it is at least that late.
+        // The services' clock has reached each time that a span contains.
         const seenMs = Number(span.endUnixNano > span.startUnixNano ? span.endUnixNano : span.startUnixNano) / 1e6;
         const seenAheadMs = seenMs - now();
         if (seenAheadMs <= mostAheadMs) {
@@ -74,7 +74,7 @@ export function createTraceWatch({ client, now, random }: TraceWatchOptions): Tr
 
   const keepFollowing = async (traceId: string, signal: AbortSignal): Promise<void> => {
     trace.value = { traceId, spans: [], watching: true };
-    // In a row: updates says that the service is well again.
+    // In a row: an update resets the count.
     let failures = 0;
     let goesOn = true;
     while (goesOn && !signal.aborted) {

@@ -38,9 +38,9 @@ export function WaterfallTree({ waterfall, selected }: { waterfall: Waterfall; s
     <div class="waterfall">
       <div class="axis" aria-hidden="true">
         <div>
-          {axis.map(({ share, words }) => (
-            <span key={words} style={{ left: `${100 * share}%` }}>
-              {words}
+          {axis.map(({ share, label }) => (
+            <span key={label} style={{ left: `${100 * share}%` }}>
+              {label}
             </span>
           ))}
         </div>

@@ -30,7 +30,7 @@ export interface EventTick {
 /** A mark of the axis. */
 export interface AxisTick {
   readonly share: number;
-  readonly words: string;
+  readonly label: string;
 }
 
 /** A trace, drawn to scale. */
@@ -153,7 +153,7 @@ function axisOf(durationMs: number): AxisTick[] {
   const count = Math.floor(durationMs / apart);
   return Array.from({ length: count + 1 }, (_, index) => ({
     share: (index * apart) / durationMs,
-    words: index === 0 ? "0" : shortDuration(index * apart),
+    label: index === 0 ? "0" : shortDuration(index * apart),
   }));
 }
 

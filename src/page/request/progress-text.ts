@@ -9,7 +9,7 @@ const stageLabel: ReadonlyMap<Stage, string> = new Map([
   [Stage.UPLOAD, "Encoding the image"],
 ]);
 
-/** What goes on, in two or three words. */
+/** Label of the current phase. */
 export function phaseLabel({ phase }: Running): string {
   switch (phase.kind) {
     case "sent":
@@ -17,12 +17,12 @@ export function phaseLabel({ phase }: Running): string {
     case "queued":
       return phase.position === 0 ? "Waiting: next in line" : `Waiting: ${phase.position} before you`;
     case "stage":
-      // A newer pipeline may know stages that this page does not.
+      // A newer pipeline may have other stages.
       return stageLabel.get(phase.stage) ?? "Working";
   }
 }
 
-/** Step and time left beside the words, such as `step 5 of 20, about 3 s left`; empty where nothing is known. */
+/** Step and time left, such as `step 5 of 20, about 3 s left`; empty if unknown. */
 export function progressDetail(running: Running, leftMs: number | undefined): string {
   const { phase } = running;
   if (phase.kind === "queued") {
