@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect } from "node:http2";
-import { type TestContext, test } from "node:test";
+import { describe, type TestContext, test } from "node:test";
 import { Code, type ConnectRouter, createClient } from "@connectrpc/connect";
 import { pino } from "pino";
 import { type AppOptions, createApp, type RunningApp } from "../../src/app/create-app.js";
+import { type EndAppOptions, endApp, teardownMs } from "../../src/app/lifecycle.js";
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "../../src/gen/grpc/health/v1/health_pb.js";
 import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
 import { certificateHolders } from "../../src/mesh/access/caller-directory.js";
@@ -183,4 +184,47 @@ test("failed setup runs the teardown and rejects with its own error", async (t) 
   });
   await assert.rejects(app.serve({ port: 0 }), failure);
   assert.ok(freed);
+});
+
+describe("end of an app", () => {
+  function ending(options: Pick<EndAppOptions, "teardown">) {
+    const logged: unknown[] = [];
+    let flushed = false;
+    const ended = endApp({
+      ...options,
+      name: "worker",
+      telemetry: {
+        async shutdown() {
+          flushed = true;
+        },
+      },
+      logger: { error: (fields: unknown) => logged.push(fields) },
+    });
+    return { ended, logged, flushed: () => flushed };
+  }
+
+  test("teardown that never ends is abandoned after the last spans are exported", async (t) => {
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    let over = false;
+    const { ended, logged, flushed } = ending({ teardown: () => new Promise(() => {}) });
+    void ended.then(() => {
+      over = true;
+    });
+    t.mock.timers.tick(teardownMs - 1);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual([over, flushed(), logged.length], [false, true, 0]);
+    t.mock.timers.tick(1);
+    await ended;
+    assert.match(
+      JSON.stringify(logged, (_, value) => (value instanceof Error ? value.message : value)),
+      /3000 ms/,
+    );
+  });
+
+  test("failed teardown is logged and does not fail the shutdown", async () => {
+    const failure = new Error("the device is gone");
+    const { ended, logged, flushed } = ending({ teardown: () => Promise.reject(failure) });
+    await ended;
+    assert.deepEqual([flushed(), logged], [true, [{ err: failure }]]);
+  });
 });

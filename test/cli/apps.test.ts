@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { suite, type TestContext, test } from "node:test";
@@ -9,11 +10,12 @@ import { createPipelineClient } from "../../src/client/client.js";
 import { createCallerKey, hashCallerKey } from "../../src/mesh/access/caller-keys.js";
 import { reloadCallersFile } from "../../src/mesh/access/callers-file.js";
 import { createAppDirectory } from "../../src/mesh/directory/app-directory.js";
+import { reloadAppsFile } from "../../src/mesh/directory/apps-file.js";
 import { createPipelineApp, pipelineName } from "../../src/pipeline/pipeline-app.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../../src/worker/worker-app.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
-import { replaceFile } from "../support/certificates.js";
+import { createAuthority, replaceFile, writeCertificate } from "../support/certificates.js";
 import { createHeldEngine } from "../support/held-engine.js";
 import { testTelemetry } from "../support/telemetry.js";
 
@@ -156,4 +158,25 @@ suite("throughline apps", async () => {
     await assert.rejects(list("--apps", file), /wrong\.yaml: target "nowhere" of app "a\/b" is not a gRPC target/);
     await assert.rejects(list("--apps", file, "--worker", "a/b=h:1"), /--apps excludes --worker and --default-app/);
   });
+});
+
+const page = readFileSync(new URL("../../docs/deployment.md", import.meta.url), "utf8");
+
+test("documented apps file is valid", async (t) => {
+  const example = /<!-- apps-file -->\s*```yaml\n([\s\S]*?)```/.exec(page)?.[1];
+  assert.ok(example);
+  const folder = await temporaryFolder();
+  const authority = await createAuthority();
+  const { cert, key } = await writeCertificate(folder, "issued", await authority.issue());
+  await replaceFile(join(folder, "ca.pem"), authority.cert);
+  await replaceFile(join(folder, "pipeline.pem"), readFileSync(cert, "utf8"));
+  await replaceFile(join(folder, "pipeline.key"), readFileSync(key, "utf8"));
+  await replaceFile(join(folder, "sdxl-key.txt"), "a-key");
+  const file = await replaceFile(join(folder, "apps.yaml"), example);
+  const directory = reloadAppsFile(file, { onRejected: (error) => assert.fail(String(error)) });
+  t.after(directory.close);
+  assert.equal(directory.lookUp("").appId, "local/text-to-image-worker");
+  const { policies, security } = directory.lookUp("acme/sdxl");
+  assert.deepEqual([policies.loadBalancing, policies.retry.maxAttempts], ["least_wait", 3]);
+  assert.deepEqual([security?.tls?.ca, security?.tls?.serverName], [join(folder, "ca.pem"), "sdxl.internal"]);
 });

@@ -1,9 +1,16 @@
 import assert from "node:assert/strict";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
-import { suite, test } from "node:test";
-import { imageTargetOf, toStdout } from "../../src/cli/commands/image-file.js";
+import { after, before, describe, suite, test } from "node:test";
+import {
+  checkOutputPath,
+  imageFileName,
+  imageTargetOf,
+  toStdout,
+  writeFileWhole,
+} from "../../src/cli/commands/image-file.js";
 import { CliError } from "../../src/cli/errors.js";
 import { expandHome, readHubVariables } from "../../src/cli/options/model-options.js";
 import { makeImageFolder, makeTemporaryImageFolder } from "../../src/cli/services/image-folder.js";
@@ -110,4 +117,73 @@ test("error without a home folder says to set HF_HOME, which is then enough", ()
     /^CliError: cannot find ~\/\.cache\/huggingface\/hub: this user has no home folder\. Set HF_HOME to a folder for models, or HOME$/,
   );
   assert.equal(expandHome(readHubVariables({ HF_HOME: "/hf" }).cacheFolder, none), "/hf/hub");
+});
+
+describe("image file names", () => {
+  test("image file name is made from the prompt: no path, no reserved Windows name, and distinct for distinct emoji", () => {
+    const cases = [
+      ["a red heart", "a-red-heart.png"],
+      ["  A Red\tHeart! ", "a-red-heart.png"],
+      ["../../etc/passwd", "etc-passwd.png"],
+      [".hidden", "hidden.png"],
+      ["--out x", "out-x.png"],
+      ["un cœur d’été", "un-cœur-d-été.png"],
+      ["❤️", "image-090f3234.png"],
+      ["🐈🌙", "image-d2324377.png"],
+      ["con", "con-image.png"],
+      ["NUL!", "nul-image.png"],
+      ["COM1", "com1-image.png"],
+      ["con artist", "con-artist.png"],
+      ["", "image.png"],
+      ["a\0b", "a-b.png"],
+      ["x".repeat(500), `${"x".repeat(60)}.png`],
+      [`start ${"y".repeat(60)}`, "start.png"],
+    ] as const;
+    for (const [prompt, name] of cases) {
+      assert.equal(imageFileName(prompt), name);
+    }
+  });
+});
+
+suite("atomic file write", () => {
+  let folder: string;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), "throughline-test-"));
+  });
+  after(() => rm(folder, { recursive: true }));
+
+  const failure = (message: RegExp) => (error: unknown) => {
+    assert.ok(error instanceof CliError);
+    assert.match(error.message, message);
+    assert.equal(error.exitCode, 1);
+    return true;
+  };
+
+  test("file write replaces an older file and leaves nothing else", async () => {
+    const path = join(folder, "heart.png");
+    await writeFile(path, "older and longer");
+    writeFileWhole(path, Buffer.from("new"));
+    assert.equal(await readFile(path, "utf8"), "new");
+    assert.deepEqual(await readdir(folder), ["heart.png"]);
+  });
+
+  test("failed file write leaves no temporary file", async () => {
+    const path = join(folder, "is-a-folder");
+    await mkdir(path);
+    await writeFile(join(path, "kept"), "");
+    assert.throws(() => writeFileWhole(path, Buffer.from("x")), failure(/^cannot write .*is-a-folder/));
+    assert.deepEqual(
+      (await readdir(folder)).filter((name) => name.endsWith(".tmp")),
+      [],
+    );
+  });
+
+  test("output path without a usable folder is rejected early", async () => {
+    await mkdir(join(folder, "taken"));
+    await writeFile(join(folder, "file"), "");
+    assert.throws(() => checkOutputPath(join(folder, "none", "x.png")), failure(/its folder does not exist$/));
+    assert.throws(() => checkOutputPath(join(folder, "file", "x.png")), failure(/file is not a folder$/));
+    assert.throws(() => checkOutputPath(join(folder, "taken")), failure(/it is a folder$/));
+    checkOutputPath(join(folder, "new.png"));
+  });
 });

@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { suite, test } from "node:test";
 import { visitCommands } from "../../src/cli/commands.js";
 import { CliError } from "../../src/cli/errors.js";
 import { directoryOptions } from "../../src/cli/options/app-options.js";
 import { generateOptions, pipelineOptions, workerOptions } from "../../src/cli/options/command-options.js";
 import { type OptionGroup, type OptionValues, parseOptions } from "../../src/cli/options/option.js";
+import { renderOptionsTable } from "../../src/cli/options/options-table.js";
 import { directoryOf } from "../../src/cli/services/directory.js";
+import { telemetryVariables } from "../../src/trace/telemetry/environment.js";
 import { withVariables } from "./support/run-in-process.js";
 
 const rejected = (message: string) => (error: unknown) => {
@@ -146,5 +149,75 @@ suite("options", () => {
         }
       }
     });
+  });
+});
+
+const settingsPage = new URL("../../docs/settings.md", import.meta.url);
+
+suite("settings table", () => {
+  test("settings table has every flag and variable, with shared settings once", () => {
+    const table = renderOptionsTable();
+    visitCommands(({ options }) => {
+      for (const { long, envVar: variable } of Object.values(options)) {
+        assert.match(table, new RegExp(`^\\| \`${long}[\` ]`, "m"));
+        assert.ok(variable === undefined || table.includes(`\`${variable}\``), variable);
+      }
+    });
+    for (const variable of Object.keys(telemetryVariables)) {
+      assert.ok(table.includes(`| \`${variable}\` |`), variable);
+    }
+    assert.match(
+      table,
+      /^\| `--host <host>` \| `THROUGHLINE_HOST` \| `127\.0\.0\.1` \| worker, pipeline, collector \|/m,
+    );
+    assert.equal(table.match(/`--steps <number>`/g)?.length, 1);
+  });
+
+  test("settings table is Markdown with the same number of cells in each row", () => {
+    for (const row of renderOptionsTable().trimEnd().split("\n")) {
+      assert.equal(row.split(/(?<!\\)\|/).length, 7, row);
+    }
+  });
+
+  test("settings table in docs/settings.md is generated from the code", () => {
+    const [, embedded] =
+      /<!-- settings -->\n+([\s\S]*?)\n*<!-- \/settings -->/.exec(readFileSync(settingsPage, "utf8")) ?? [];
+    assert.equal(
+      embedded,
+      renderOptionsTable().trimEnd(),
+      "run `npm run throughline -- settings` and put the table in",
+    );
+  });
+});
+
+const page = readFileSync(new URL("../../docs/settings.md", import.meta.url), "utf8");
+const [topics = "", all = ""] = page.split("## All settings");
+
+/** Names of the flags and variables in the cells of a table, such as `--port` and `HF_HOME`. */
+const namesIn = (text: string): readonly string[] =>
+  [...text.matchAll(/`(--[a-z][a-z-]*|[A-Z][A-Z_]+)[^`]*`/g)].map(([, name = ""]) => name);
+
+/** Flags and variables of each row of the table of all settings. */
+const settings = [...all.matchAll(/^\| (.*?) \| (.*?) \|/gm)]
+  .map(([, flag = "", variable = ""]) => namesIn(`${flag} ${variable}`))
+  .filter((names) => names.length > 0);
+
+suite("topics of docs/settings.md", () => {
+  test("topics name each setting of the table, and per-signal variables by the common name", () => {
+    const named = new Set(namesIn(topics));
+    const ofAllSignals = (name: string) => name.replace(/^(OTEL_EXPORTER_OTLP_)(?:TRACES|METRICS|LOGS)_/, "$1");
+    const missing = settings.filter((names) => !names.some((name) => named.has(name) || named.has(ofAllSignals(name))));
+    assert.ok(settings.length > 100, `${settings.length} settings`);
+    assert.deepEqual(missing, []);
+  });
+
+  test("topics name no setting that is missing from the table", () => {
+    const known = new Set(settings.flat());
+    const byTopic = topics.slice(0, topics.indexOf("### Your own apps"));
+    const rows = [...byTopic.matchAll(/^\| [^|]*\| ([^|]*) \|$/gm)].map(([, cell = ""]) => cell);
+    assert.deepEqual(
+      namesIn(rows.join("\n")).filter((name) => !known.has(name)),
+      [],
+    );
   });
 });

@@ -1,8 +1,18 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:https";
+import { join } from "node:path";
 import { PassThrough } from "node:stream";
-import { suite, test } from "node:test";
+import { suite, type TestContext, test } from "node:test";
+import { localEnvironment } from "../../src/cli/services/local-system.js";
 import { observeService } from "../../src/cli/services/serve-app.js";
+import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
+import { listen } from "../../src/mesh/port/listen.js";
+import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { createAuthority } from "../support/certificates.js";
 import { runInProcess } from "./support/run-in-process.js";
+import { startCollector } from "./support/start-collector.js";
 
 suite("throughline program", () => {
   test("program prints help and version and exits with 0", async () => {
@@ -98,5 +108,97 @@ suite("throughline program", () => {
       String(stderr.read()),
       /OTEL_SERVICE_NAME has no effect: the service name is always image-pipeline; service\.namespace/,
     );
+  });
+});
+
+test("services of a local system make spans and use no other collector, whatever the shell sets", () => {
+  const shell = {
+    PATH: "/bin",
+    OTEL_RESOURCE_ATTRIBUTES: "team=a",
+    ENABLE_TRACING: "false",
+    OTEL_SDK_DISABLED: "true",
+    OTEL_TRACES_EXPORTER: "none",
+    OTEL_METRICS_EXPORTER: "otlp,prometheus",
+    OTEL_TRACES_SAMPLER: "always_off",
+    OTEL_EXPORTER_OTLP_ENDPOINT: "https://elsewhere:4317",
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "https://elsewhere:4318/v1/traces",
+    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "http/protobuf",
+    OTEL_EXPORTER_OTLP_HEADERS: "key=secret",
+    OTEL_BSP_MAX_QUEUE_SIZE: "1",
+    OTEL_SAMPLE_RATE: "0",
+    OTEL_LOGS_EXPORTER: "console",
+    OTEL_SERVICE_NAME: "mine",
+    OTEL_PROPAGATORS: "b3",
+    THROUGHLINE_WORKER_PORT: "1",
+  };
+  const expected = {
+    PATH: "/bin",
+    OTEL_RESOURCE_ATTRIBUTES: "team=a",
+    ENABLE_TRACING: "true",
+    OTEL_METRICS_EXPORTER: "none",
+    THROUGHLINE_RUNNING_SPANS: "true",
+    OTEL_BSP_SCHEDULE_DELAY: "200",
+  };
+  assert.deepEqual(localEnvironment(shell), expected);
+  assert.deepEqual(localEnvironment({ ...shell, OTEL_BSP_SCHEDULE_DELAY: "50" }), {
+    ...expected,
+    OTEL_BSP_SCHEDULE_DELAY: "50",
+  });
+  for (const broken of ["=,x", "x=%zz", "x"]) {
+    assert.equal(
+      localEnvironment({ ...shell, OTEL_RESOURCE_ATTRIBUTES: broken })["OTEL_RESOURCE_ATTRIBUTES"],
+      "",
+      broken,
+    );
+  }
+  for (const odd of ["soon", "-1", "1e3", ""]) {
+    assert.deepEqual(localEnvironment({ ...shell, OTEL_BSP_SCHEDULE_DELAY: odd }), expected);
+  }
+});
+
+suite("errors for a pipeline that cannot be called", async () => {
+  const out = join(await temporaryFolder(), "heart.png");
+  const messageFor = async (server: string): Promise<string> => {
+    const { code, message } = await runInProcess(["generate", "a heart", "--server", server, "--out", out]);
+    assert.equal(code, 1);
+    return message;
+  };
+  const startWorker = async (t: TestContext): Promise<string> => {
+    const handler = createConnectHandler({ routes: ({ service }) => void service(TextToImageWorkerService, {}) });
+    const listening = await listen({ handler, port: 0 });
+    t.after(() => listening.stop({ graceMs: 0 }));
+    return listening.url;
+  };
+
+  test("error when nothing listens says how to start a pipeline", async () => {
+    assert.match(
+      await messageFor("http://127.0.0.1:1"),
+      /^cannot reach http:\/\/127\.0\.0\.1:1: .*ECONNREFUSED.* \(start one with `throughline dev`; --server names its URL\)$/,
+    );
+  });
+
+  test("error for a worker or a collector says that it is not a pipeline", async (t) => {
+    for (const url of [await startWorker(t), (await startCollector(t)).url]) {
+      assert.match(
+        await messageFor(url),
+        /answered UNIMPLEMENTED: .* \(that is not a pipeline: --server names its URL\)$/,
+      );
+    }
+  });
+
+  test("because it has TLS: the error says to use https", async (t) => {
+    const { cert, key } = await (await createAuthority()).issue();
+    const server = createServer({ cert, key }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    t.after(() => server.close());
+    const address = server.address();
+    assert.ok(address !== null && typeof address === "object");
+    const url = `http://127.0.0.1:${address.port}`;
+    assert.match(await messageFor(url), /\(if the server has TLS, use https:\/\/ instead of http:\/\/\)$/);
+  });
+
+  test("error for a server without TLS says to use http", async (t) => {
+    const url = (await startWorker(t)).replace("http:", "https:");
+    assert.match(await messageFor(url), /\(the server has no TLS: use http:\/\/ instead of https:\/\/\)$/);
   });
 });

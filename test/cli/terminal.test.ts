@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { suite, test } from "node:test";
-import { columnsOf, createTextStyle, isInteractive, renderTrace } from "../../src/cli/terminal/terminal.js";
+import { columnsOf, createTextStyle, isInteractive, jsonLine, renderTrace } from "../../src/cli/terminal/terminal.js";
 import { makeSpan } from "../support/make-span.js";
 
 const file = new PassThrough();
@@ -65,4 +65,12 @@ suite("terminal", () => {
       [79, 79],
     );
   });
+});
+
+test("JSON line contains no terminal control characters and parses to the same value", () => {
+  const value = { name: "\u001b[31m\u009b31m\u202e\u2028\r\n\u200b\ufeff\u{e0041}", 愛: ["é", "😀", '"\\'] };
+  const line = jsonLine(value);
+  assert.match(line, /^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*\n$/u);
+  assert.ok(line.includes("愛") && line.includes("😀"));
+  assert.deepEqual(JSON.parse(line), value);
 });

@@ -3,8 +3,10 @@ import test, { type TestContext } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { createTestMesh, type TestMesh, type TestMeshOptions } from "../../src/testing/create-test-mesh.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
-import { dumpSpans } from "../support/dump-spans.js";
+import type { SpanRecord } from "../../src/trace/span-record.js";
+import { dumpSpans, text } from "../support/dump-spans.js";
 import { dumpGenerated, generated } from "../support/generated-trace.js";
+import { startOtlpReceiver } from "../support/otlp-receiver.js";
 
 const wires = ["memory", "port"] as const;
 
@@ -168,4 +170,65 @@ test("error during generation is recorded on its spans without its text", async 
     ],
   );
   assert.doesNotMatch(dumpSpans(spans), /secret/);
+});
+
+for (const protocol of ["grpc", "http/protobuf"] as const) {
+  test(`third-party receiver gets the same six spans from both services over ${protocol}`, async (t) => {
+    const receiver = await startOtlpReceiver({ protocol });
+    t.after(() => receiver.stop());
+    const mesh = await createTestMesh({
+      wire: "port",
+      environment: {
+        OTEL_EXPORTER_OTLP_ENDPOINT: receiver.endpoint,
+        OTEL_EXPORTER_OTLP_PROTOCOL: protocol,
+        OTEL_EXPORTER_OTLP_HEADERS: "x-tenant=one%20two",
+        OTEL_BSP_SCHEDULE_DELAY: "50",
+      },
+    });
+    t.after(() => mesh.stop());
+    const { traceId } = await mesh.pipeline.generate({ prompt: "  a red\theart ", options: { seed: 7 } });
+    const ours = (spans: readonly { traceId: string }[]) =>
+      spans.filter((span) => span.traceId === traceId).length >= 6;
+    const spans = (await receiver.waitFor(ours)).filter((span) => span.traceId === traceId);
+    assert.equal(dumpGenerated(spans), generated(14, 11, "Infer", "port"));
+    assert.ok(receiver.exports.length >= 2, "each service exports for itself");
+    assert.deepEqual(new Set(receiver.exports.map(({ headers }) => headers["x-tenant"])), new Set(["one two"]));
+  });
+}
+
+/** Names, kinds and services of a trace, as a tree. */
+function outline(spans: readonly SpanRecord[], parent = "", indent = ""): string {
+  return spans
+    .filter(({ parentSpanId }) => parentSpanId === parent)
+    .map((span) => {
+      const line = `${indent}${span.name} ${span.kind} ${span.service}${span.status.code === "ERROR" ? " ERROR" : ""}`;
+      return [line, outline(spans, span.spanId, `${indent}  `)].filter((part) => part !== "").join("\n");
+    })
+    .sort()
+    .join("\n");
+}
+
+test("stage spans, when enabled, are children of diffusion and upload", async (t) => {
+  const mesh = await createTestMesh({ environment: { THROUGHLINE_STAGE_SPANS: "true" } });
+  t.after(() => mesh.stop());
+  const { traceId } = await mesh.pipeline.generate({ prompt: "a red heart" });
+  const spans = await mesh.waitForTrace(traceId, 10);
+  assert.equal(
+    outline(spans),
+    text`
+      image-pipeline SERVER image-pipeline
+        call-inference-worker CLIENT image-pipeline
+        inference SERVER text-to-image-worker
+          diffusion INTERNAL text-to-image-worker
+            denoising INTERNAL text-to-image-worker
+            text-encoding INTERNAL text-to-image-worker
+            vae-decode INTERNAL text-to-image-worker
+          upload INTERNAL text-to-image-worker
+            image-encode INTERNAL text-to-image-worker
+        preprocess-prompt INTERNAL image-pipeline
+    `,
+  );
+  const stages = ["text-encoding", "denoising", "vae-decode", "image-encode"];
+  const inOrderOfEnds = mesh.spans().flatMap(({ name }) => (stages.includes(name) ? [name] : []));
+  assert.deepEqual(inOrderOfEnds, stages);
 });

@@ -1,11 +1,17 @@
 import assert from "node:assert/strict";
-import test from "node:test";
+import test, { describe } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { ValueSchema } from "@bufbuild/protobuf/wkt";
+import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { Stage } from "../../src/contracts/contracts.js";
+import { RetryInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
 import { CallFiguresSchema } from "../../src/gen/throughline/studio/v1/studio_pb.js";
 import { bytesOfDataUri } from "../../src/page/image/history.js";
-import { traceIdOf } from "../../src/page/request/generation.js";
+import { type Running, timeLeftMs, traceIdOf } from "../../src/page/request/generation.js";
+import { phaseLabel, progressDetail, progressText } from "../../src/page/request/progress-text.js";
 import { imageFileName } from "../../src/page/request/request-form.js";
+import { userErrorOf } from "../../src/page/request/user-error.js";
 import { backOffMs } from "../../src/page/service/connection.js";
 import {
   askedText,
@@ -96,4 +102,131 @@ test("statistics text omits zero values", () => {
   assert.equal(askedText(create(CallFiguresSchema, figures)), "0.8 per min, 1.20 s");
   assert.equal(askedText(create(CallFiguresSchema, { ...figures, errorCount: 2, running: 1 })), "2 errors, 1 running");
   assert.equal(askedText(undefined), "nothing lately");
+});
+
+describe("time left", () => {
+  const marks = (...times: number[]) => times.map((atMs, step) => ({ step, atMs }));
+
+  test("no time is estimated before the second step", () => {
+    assert.equal(timeLeftMs([], 20, 0, 0), undefined);
+    assert.equal(timeLeftMs(marks(0), 20, 0, 0), undefined);
+    assert.equal(timeLeftMs([...marks(0), ...marks(5)], 20, 0, 5), undefined);
+  });
+
+  test("time left is the pace of the remaining steps plus the later stages, less the elapsed time", () => {
+    assert.equal(timeLeftMs(marks(0, 100, 200), 10, 50, 200), 850);
+    assert.equal(timeLeftMs(marks(0, 100, 200), 10, 50, 260), 790);
+  });
+
+  test("pace uses the last steps only, since the first one is slow", () => {
+    assert.equal(timeLeftMs(marks(0, 5000, 5100, 5200, 5300, 5400, 5500, 5600, 5700, 5800), 19, 0, 5800), 1000);
+  });
+
+  test("time left is never negative", () => {
+    assert.equal(timeLeftMs(marks(0, 100), 2, 0, 9000), 0);
+  });
+});
+
+describe("progress texts", () => {
+  const sent: Running = {
+    kind: "running",
+    phase: { kind: "sent" },
+    step: 0,
+    totalSteps: 0,
+    marks: [],
+    preview: undefined,
+  };
+  const queued = (position: number, estimatedWaitMs: number): Running => ({
+    ...sent,
+    phase: { kind: "queued", position, estimatedWaitMs },
+  });
+  const at = (stage: Stage, step = 0, totalSteps = 0): Running => ({
+    ...sent,
+    phase: { kind: "stage", stage },
+    step,
+    totalSteps,
+  });
+
+  test("waiting request shows its position and the estimated wait when known", () => {
+    assert.equal(phaseLabel(queued(2, 0)), "Waiting: 2 before you");
+    assert.equal(phaseLabel(queued(0, 0)), "Waiting: next in line");
+    assert.equal(progressDetail(queued(2, 0), undefined), "");
+    assert.equal(progressDetail(queued(2, 3400), undefined), "begins in about 3 s");
+  });
+
+  test("generation shows its step and the remaining time", () => {
+    assert.equal(phaseLabel(at(Stage.DENOISING, 5, 20)), "Generation");
+    assert.equal(progressDetail(at(Stage.DENOISING, 5, 20), undefined), "step 5 of 20");
+    assert.equal(progressDetail(at(Stage.DENOISING, 5, 20), 2600), "step 5 of 20, about 3 s left");
+    assert.equal(progressDetail(at(Stage.VAE_DECODE, 20, 20), undefined), "");
+    assert.equal(phaseLabel(at(99 as Stage)), "Working", "a stage of a newer service");
+  });
+
+  test("screen reader announces three phases of a generation", () => {
+    const heard = [
+      sent,
+      queued(1, 0),
+      at(Stage.TEXT_ENCODING),
+      ...Array.from({ length: 21 }, (_, step) => at(Stage.DENOISING, step, 20)),
+    ].map(progressText);
+    assert.deepEqual([...new Set(heard)], ["", "Waiting: 1 before you", "Generation", "Half done"]);
+  });
+});
+
+describe("user errors", () => {
+  test("violation is shown at its field", () => {
+    const violation = (path: string, message: string) => ({
+      field: { elements: path.split(".").map((fieldName) => ({ fieldName })) },
+      message,
+    });
+    const value = {
+      violations: [
+        violation("request.options.width", "value must be a multiple of 8"),
+        violation("options.delivery", "no"),
+      ],
+    };
+    const problem = userErrorOf(
+      new ConnectError("width: …", Code.InvalidArgument, undefined, [{ desc: ViolationsSchema, value }]),
+    );
+    assert.deepEqual([...problem.fields], [["width", "Value must be a multiple of 8."]]);
+    assert.match(problem.advice, /marked fields/);
+    assert.equal(problem.detail, "", "the banner does not repeat the paths of the contract");
+  });
+
+  test("full queue shows when to retry, and another limit does not", () => {
+    const value = { retryDelay: { seconds: 3n, nanos: 500_000_000 } };
+    const full = userErrorOf(
+      new ConnectError("full", Code.ResourceExhausted, undefined, [{ desc: RetryInfoSchema, value }]),
+    );
+    assert.equal(full.retryAfterMs, 3500);
+    assert.match(full.advice, /about 4 s/);
+    assert.equal(userErrorOf(new ConnectError("too large", Code.ResourceExhausted)).retryAfterMs, undefined);
+  });
+
+  test("missing key requests one, and no other error does", () => {
+    assert.equal(userErrorOf(new ConnectError("", Code.Unauthenticated)).needsKey, true);
+    assert.equal(userErrorOf(new ConnectError("", Code.PermissionDenied)).needsKey, false);
+  });
+
+  test("lost service is distinguished from one without a worker", () => {
+    const gone = userErrorOf(ConnectError.from(new TypeError("Failed to fetch"), Code.Internal));
+    assert.match(gone.title, /could not be reached/);
+    assert.equal(gone.connectionLost, true);
+    assert.match(gone.advice, /throughline dev/);
+    assert.equal(userErrorOf(new ConnectError("missing EndStreamResponse", Code.Internal)).title, gone.title);
+    assert.match(userErrorOf(new ConnectError("no worker", Code.Unavailable)).title, /No worker/);
+  });
+
+  test("every code has a title, advice and the service's message", () => {
+    for (const code of Object.values(Code).filter((each) => typeof each === "number")) {
+      const { title, advice, detail } = userErrorOf(new ConnectError("the service's own words", code));
+      assert.ok(title.length > 10 && !title.endsWith("."), Code[code]);
+      assert.ok(advice.endsWith("."), Code[code]);
+      assert.equal(detail, "the service's own words");
+    }
+  });
+
+  test("error that is no call error is shown", () => {
+    assert.match(userErrorOf(new Error("surprise")).title, /failed/);
+  });
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatDuration, formatTrace } from "../../src/studio/trace-text.js";
+import { formatDuration, formatTrace, printable } from "../../src/studio/trace-text.js";
 import { buildTraceTree, type TraceNode, traceToJson } from "../../src/studio/trace-tree.js";
 import { makeSpan } from "../support/make-span.js";
 
@@ -239,4 +239,17 @@ test("trace as JSON has parents first and milliseconds with fractions", () => {
   });
   assert.equal(spans[1]?.durationMs, 0.41);
   assert.equal(JSON.parse(JSON.stringify({ spans })).spans.length, 6);
+});
+
+test("printable replaces control characters, line breaks and direction marks, and keeps the rest", () => {
+  assert.equal(
+    printable("\u001b[2J\u009b1m\r\n\u2028\u2029\u202eé 画 🎨"),
+    `\ufffd[2J\ufffd1m${"\ufffd".repeat(5)}é 画 🎨`,
+  );
+});
+
+test("printable cuts long text, also within a character", () => {
+  assert.equal(printable("abcde", 5), "abcde");
+  assert.equal(printable("abcdef", 5), "abcd…");
+  assert.equal(printable("abc🎨def", 5), "abc\ufffd…");
 });

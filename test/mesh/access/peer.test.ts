@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
-import { suite, test } from "node:test";
+import { describe, it, suite, test } from "node:test";
+import { createContextValues } from "@connectrpc/connect";
+import { callerContextKey, callerHeader, sharingKeyOf } from "../../../src/mesh/access/callers.js";
+import { createHostCheck } from "../../../src/mesh/access/host-check.js";
 import { certificateNames } from "../../../src/mesh/access/peer.js";
 import { addressGroup, createAddressCounter } from "../../../src/mesh/port/listen-addresses.js";
 import { type CertificateRequest, createAuthority } from "../../support/certificates.js";
@@ -56,4 +59,67 @@ test("connections are grouped by IPv4 address and by IPv6 /64 network", () => {
   assert.ok(counter.enter("2001:db8:1::1"));
   leave?.();
   assert.ok(counter.enter("2001:db8::2"));
+});
+
+describe("host check", () => {
+  const own = ["localhost", "studio.localhost", "127.0.0.1", "127.9.9.9", "[::1]"];
+  const foreign = [
+    "evil.example",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "notlocalhost",
+    "10.0.0.1",
+    "[::2]",
+  ];
+
+  test("open server on loopback accepts loopback host names and its public host name only", () => {
+    for (const host of ["127.0.0.1", "::1", "localhost"]) {
+      const check = createHostCheck({ host, anyHost: false, publicUrl: "https://studio.example/x" });
+      assert.deepEqual([...own, ...foreign, "studio.example"].filter(check), [...own, "studio.example"]);
+    }
+  });
+
+  test("server with authentication, or beyond loopback, accepts any host name", () => {
+    for (const options of [
+      { host: "127.0.0.1", anyHost: true },
+      { host: "0.0.0.0", anyHost: false },
+      { host: "studio.internal", anyHost: false },
+    ]) {
+      assert.ok(foreign.every(createHostCheck(options)));
+    }
+  });
+});
+
+function call(countKey: string, header: Record<string, string> = {}, mayNameCallers = true) {
+  const caller = { name: undefined, countKey, mayNameCallers, mayUse: () => true };
+  const values = createContextValues().set(callerContextKey, caller);
+  return { values, requestHeader: new Headers(header) };
+}
+
+const told = "0123456789abcdef0123456789abcdef";
+
+describe("fairness key", () => {
+  it("fairness key is stable for a caller and does not reveal its address", () => {
+    const direct = sharingKeyOf(call("192.0.2.7"), { trustHeader: true });
+    assert.match(direct, /^[0-9a-f]{32}$/);
+    assert.equal(sharingKeyOf(call("192.0.2.7"), { trustHeader: false }), direct);
+    assert.notEqual(sharingKeyOf(call("192.0.2.8"), { trustHeader: true }), direct);
+  });
+
+  it("fairness key comes from the header of a trusted caller only", () => {
+    assert.equal(sharingKeyOf(call("192.0.2.7", { [callerHeader]: told }), { trustHeader: true }), told);
+    assert.notEqual(sharingKeyOf(call("192.0.2.7", { [callerHeader]: told }), { trustHeader: false }), told);
+  });
+
+  it("fairness key is the caller's own when the caller may not name others", () => {
+    const direct = sharingKeyOf(call("192.0.2.7"), { trustHeader: true });
+    assert.equal(sharingKeyOf(call("192.0.2.7", { [callerHeader]: told }, false), { trustHeader: true }), direct);
+  });
+
+  it("fairness key is the caller's own when the header holds no valid key", () => {
+    const direct = sharingKeyOf(call("192.0.2.7"), { trustHeader: true });
+    for (const text of ["", "somebody", told.toUpperCase(), told.repeat(1000)]) {
+      assert.equal(sharingKeyOf(call("192.0.2.7", { [callerHeader]: text }), { trustHeader: true }), direct);
+    }
+  });
 });

@@ -1,0 +1,142 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { Code, ConnectError, createClient, createRouterTransport, type Interceptor } from "@connectrpc/connect";
+import { Delivery } from "../../src/gen/throughline/v1/image_pb.js";
+import { GenerateResponseSchema } from "../../src/gen/throughline/v1/pipeline_pb.js";
+import {
+  InferResponseSchema,
+  InferStreamResponseSchema,
+  TextToImageWorkerService,
+} from "../../src/gen/throughline/v1/worker_pb.js";
+import type { LoadReport } from "../../src/mesh/balance/replica-load.js";
+import { invalidField, unavailable } from "../../src/mesh/errors/errors.js";
+import { workerFailure } from "../../src/pipeline/call-worker.js";
+import { createInlineFallback } from "../../src/pipeline/inline-fallback.js";
+import { loadOfWorker } from "../../src/pipeline/pipeline-app.js";
+
+/** What the caller gets where the call to the worker fails. */
+function told(error: unknown, signal = new AbortController().signal): ConnectError {
+  return ConnectError.from(workerFailure(error, signal));
+}
+
+for (const code of [Code.Unauthenticated, Code.PermissionDenied, Code.Canceled]) {
+  test(`worker error ${Code[code]} is the pipeline's INTERNAL, and its text is not in the cause`, () => {
+    const { code: tellsCode, rawMessage, cause } = told(new ConnectError("CANARY", code));
+    assert.deepEqual([tellsCode, rawMessage], [Code.Internal, "the worker did not take the pipeline's call"]);
+    assert.ok(cause instanceof Error);
+    assert.equal(cause.message, `the worker answered ${Code[code]}`);
+  });
+}
+
+test("cancellation by the caller is returned unchanged", () => {
+  const error = new ConnectError("left", Code.Canceled);
+  assert.equal(told(error, AbortSignal.abort(error)), error);
+});
+
+test("other worker errors are returned unchanged, with a long text cut", () => {
+  const error = new ConnectError("width: no", Code.InvalidArgument);
+  assert.equal(told(error), error);
+  const cut = told(new ConnectError("x".repeat(5_000), Code.InvalidArgument, { told: "kept" }));
+  assert.deepEqual([cut.code, cut.rawMessage.length, cut.metadata.get("told")], [Code.InvalidArgument, 1_000, "kept"]);
+});
+
+const generated = { timings: { queueMs: 400, totalMs: 1_000 } };
+
+test("response reports the worker's generation time without the wait before", () => {
+  assert.deepEqual(loadOfWorker(create(InferResponseSchema, generated)), { serviceMs: 600 });
+  assert.equal(loadOfWorker(create(InferResponseSchema)), undefined);
+});
+
+const events: readonly (readonly [
+  event: NonNullable<MessageInitShape<typeof InferStreamResponseSchema>["event"]>,
+  expected: LoadReport | undefined,
+])[] = [
+  [{ case: "queued", value: { position: 0 } }, { ahead: 1 }],
+  [{ case: "queued", value: { position: 3 } }, { ahead: 4 }],
+  [{ case: "progress", value: { step: 1, totalSteps: 2 } }, undefined],
+  [{ case: "result", value: generated }, { serviceMs: 600 }],
+  [{ case: "result", value: {} }, undefined],
+  [{ case: undefined }, undefined],
+];
+
+for (const [event, expected] of events) {
+  test(`event reports ${JSON.stringify(expected)}: ${JSON.stringify(event)}`, () => {
+    assert.deepEqual(loadOfWorker(create(InferStreamResponseSchema, { event })), expected);
+  });
+}
+
+test("message of another type reports no load", () => {
+  assert.equal(loadOfWorker(create(GenerateResponseSchema)), undefined);
+});
+
+for (const totalMs of [Number.POSITIVE_INFINITY, Number.NaN, -1, 1e300]) {
+  test(`response with a generation time of ${totalMs} ms reports no load`, () => {
+    assert.equal(loadOfWorker(create(InferResponseSchema, { timings: { totalMs } })), undefined);
+    const event = { case: "result", value: { timings: { totalMs } } } as const;
+    assert.equal(loadOfWorker(create(InferStreamResponseSchema, { event })), undefined);
+  });
+}
+
+const request = { prompt: "x", options: { delivery: Delivery.INLINE } };
+
+/** A client of a worker that answers INLINE with an error, what the worker was asked for, and how many calls were made from outside. */
+function workerWith(error: ConnectError, fallback = createInlineFallback()) {
+  const asked: (Delivery | undefined)[] = [];
+  const answer = (delivery: Delivery | undefined) => {
+    asked.push(delivery);
+    if (delivery === Delivery.INLINE) {
+      throw error;
+    }
+    return { model: "old" };
+  };
+  let calls = 0;
+  const count: Interceptor = (next) => (call) => {
+    calls++;
+    return next(call);
+  };
+  const transport = createRouterTransport(
+    ({ service }) => {
+      service(TextToImageWorkerService, {
+        infer: ({ options }) => answer(options?.delivery),
+        async *inferStream({ request: inner }) {
+          yield { event: { case: "result", value: answer(inner?.options?.delivery) } };
+        },
+      });
+    },
+    { transport: { interceptors: [count, fallback] } },
+  );
+  return { client: createClient(TextToImageWorkerService, transport), asked, calls: () => calls };
+}
+
+for (const path of ["options.delivery", "request.options.delivery"]) {
+  test(`app that rejects ${path} gets DATA_URI in the same call, and INLINE again after the retry time`, async () => {
+    let clock = 0;
+    const fallback = createInlineFallback({ retryAfterMs: 1000, now: () => clock });
+    const { client, asked, calls } = workerWith(invalidField(path, "value must be defined"), fallback);
+    for (const at of [0, 999, 1000]) {
+      clock = at;
+      assert.equal((await client.infer(request)).model, "old");
+    }
+    const { INLINE, DATA_URI } = Delivery;
+    assert.deepEqual(asked, [INLINE, DATA_URI, DATA_URI, INLINE, DATA_URI]);
+    assert.equal(calls(), 3);
+  });
+}
+
+test("stream falls back to DATA_URI in the same call", async () => {
+  const { client, asked, calls } = workerWith(invalidField("request.options.delivery", "value must be defined"));
+  const models: string[] = [];
+  for await (const { event } of client.inferStream({ request })) {
+    models.push(event.case === "result" ? event.value.model : "");
+  }
+  assert.deepEqual([models, asked, calls()], [["old"], [Delivery.INLINE, Delivery.DATA_URI], 1]);
+});
+
+for (const error of [invalidField("options.width", "no"), invalidField("delivery", "no"), unavailable("away")]) {
+  test(`call that fails with "${error.rawMessage}" is not repeated with DATA_URI`, async () => {
+    const { client, asked } = workerWith(error);
+    await assert.rejects(client.infer(request), { rawMessage: error.rawMessage });
+    assert.deepEqual(asked, [Delivery.INLINE]);
+  });
+}
