@@ -25,7 +25,7 @@ export interface BuiltGraphs {
   readonly graphs: Readonly<Record<SubModelFolder, BuiltGraphSource>>;
   /** @throws ModelFolderError when a file was replaced or changed meanwhile. */
   checkUnchanged(): Promise<void>;
-  /** Reads all weights, to say whether they are why images have no numbers. @throws ModelFolderError when they are */
+  /** Reads all weights to check whether they have infinities or NaN. @throws ModelFolderError when they have */
   checkNumbers(): Promise<void>;
   /** Where the weights are to be, and why. */
   readonly precision: string;
@@ -48,7 +48,7 @@ export async function buildGraphs(
   const { provider, precision } = options;
   const half = precision !== "float32";
   const weights = await form.readWeights(half);
-  // The kernels of a CPU compute in float32 whatever the graph says.
+  // The kernels of a CPU compute in float32 for any graph.
   const compute: ComputeType = half && provider !== "cpu" ? "float16" : "float32";
   const { plans } = form;
   const { residence, reason } = planResidence(weights, options);

@@ -104,7 +104,7 @@ export async function readCheckpoint(file: string): Promise<ModelDescription> {
 
 type Prediction = Readonly<Record<string, unknown>>;
 
-/** Checkpoints that predict v say so with an empty tensor of that name, or in their metadata. */
+/** Checkpoints that predict v have an empty tensor of that name, or an entry in their metadata. */
 function predictionOf({ file: { tensors, metadata } }: SingleFile): Prediction {
   const velocity = tensors.has("v_pred") || metadata["modelspec.prediction_type"] === "v";
   return {

@@ -4,7 +4,7 @@ import { gunzip } from "node:zlib";
 import { type FolderReader, ModelFolderError } from "./folder-reader.js";
 import { type SpecialToken, tokenizerJsonSchema, tokenizerSchema, vocabularySchema } from "./model-config.js";
 
-/** What a tokenizer folder says. */
+/** Content of a tokenizer folder. */
 export interface ClipTokenizerOptions {
   /** Token → id. */
   readonly vocabulary: ReadonlyMap<string, number>;
@@ -217,11 +217,11 @@ export async function readTokenizer(
     token("unk_token", end.content),
   ];
   const [start = end, , padding = end, unknown = end] = tokens;
-  // As transformers has it, what the list of added tokens says comes first.
+  // As in transformers, the list of added tokens comes first.
   const listed = [...Object.values(config.added_tokens_decoder ?? {}), ...added];
   const isNormalized = ({ content, normalized }: SpecialToken): boolean =>
     listed.find((each) => each.content === content)?.normalized ?? normalized;
-  // Some configurations say "no limit" by a huge number.
+  // Some configurations have a huge number for "no limit".
   const length = (config.model_max_length ?? Number.POSITIVE_INFINITY) < 1e6 ? config.model_max_length : undefined;
   if (length != null && length > maximumTokens) {
     const expected = `"model_max_length" of at most ${maximumTokens}, the tokens that the text encoder takes`;

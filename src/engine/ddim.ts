@@ -38,7 +38,7 @@ const round = Math.fround;
 
 /**
  * Denoising diffusion implicit models: Song et al. 2020 (https://arxiv.org/abs/2010.02502), equation 12 with σ = 0 (η = 0):
- * the predicted x₀ and the predicted noise, mixed anew as the next level wants it. What the paper calls α is α² here. Each
+ * the predicted x₀ and the predicted noise, mixed again for the next level. What the paper calls α is α² here. Each
  * operation is rounded to float32 in the order of diffusers' `DDIMScheduler`, which it equals.
  */
 export function createDdim(config: z.output<typeof ddimConfig>): Scheduler {

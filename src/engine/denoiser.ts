@@ -12,7 +12,7 @@ export interface DenoiserOptions {
   readonly guidanceScale: number;
   /** SDXL's size conditioning: see `timeIds`. */
   readonly timeIds: readonly number[];
-  /** For a UNet that guides itself: see `guidanceEmbedding`. */
+  /** For a UNet with a guidance input: see `guidanceEmbedding`. */
   readonly guidanceEmbedding?: Float32Array | undefined;
   /** Runs both halves of a guided step as one batch of two, where the graph takes batches: see `batchPays`. */
   readonly batchGuidance: boolean;
@@ -91,7 +91,7 @@ function createRun(
   };
 }
 
-/** Moves what was predicted without the prompt away from itself, to and past what was predicted with it; in its place. */
+/** Applies classifier-free guidance in place: extrapolates from the prediction without the prompt to the one with it. */
 function guide(without: Float32Array, conditioned: Float32Array, scale: number): Float32Array {
   const factor = Math.fround(scale);
   for (let i = 0; i < without.length; i++) {
@@ -106,7 +106,7 @@ function takesBatches(unet: ModelSession): boolean {
   return typeof unet.inputs.get("sample")?.shape[0] === "string";
 }
 
-/** A graph that wants a timestep for each image names their dimension alike; others stretch the one they get. */
+/** A graph that takes a timestep per image gives both the same dimension name; others broadcast one timestep. */
 function wantsTimestepOfEach(unet: ModelSession): boolean {
   const images = unet.inputs.get("sample")?.shape[0];
   return typeof images === "string" && unet.inputs.get("timestep")?.shape[0] === images;

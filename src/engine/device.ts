@@ -67,7 +67,7 @@ export function describePlacement({ provider, index }: Placement): string {
   return index === undefined ? provider : `${provider}:${index}`;
 }
 
-/** What a user can do where a provider cannot be used. */
+/** What to do if a provider cannot be used. */
 export function remedyFor(provider: ExecutionProvider, platform: NodeJS.Platform): string {
   const otherwise = "or take --device cpu";
   switch (provider) {

@@ -98,7 +98,7 @@ function moveFirstOrder(now: NoiseLevel, next: NoiseLevel, latents: Float32Array
   return latents.map((value, i) => round(kept * value) - round(added * (clean[i] ?? 0)));
 }
 
-/** The same with the slope D₁ = (x₀ − x₀ before) / r, r = (λ − λ before) / h, weighed as the solver type says. */
+/** The same with the slope D₁ = (x₀ − x₀ before) / r, r = (λ − λ before) / h, weighted by the solver type. */
 function moveSecondOrder(
   solverType: Config["solver_type"],
   [before, now, next]: readonly [NoiseLevel, NoiseLevel, NoiseLevel],

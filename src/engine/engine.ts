@@ -1,10 +1,10 @@
 import type { SchedulerName } from "./schedulers.js";
 
-/** What the worker is asked for. Absent fields mean the model's own default. */
+/** A request for an image. Absent fields mean the model's default. */
 export interface GenerationRequest {
   /** Text to generate; longer than the tokenizers' limit is cut, and the result says by how much. */
   readonly prompt: string;
-  /** Absent: zero embeddings or an encoded empty text, as `force_zeros_for_empty_prompt` of the model says. */
+  /** Absent: zero embeddings or an encoded empty text, by `force_zeros_for_empty_prompt` of the model. */
   readonly negativePrompt?: string | undefined;
   /** Pixels. */
   readonly width?: number | undefined;
@@ -12,8 +12,8 @@ export interface GenerationRequest {
   readonly height?: number | undefined;
   readonly steps?: number | undefined;
   /**
-   * Classifier-free guidance scale; 1 or less runs the UNet once a step instead of twice. A UNet that was distilled to guide
-   * itself takes the scale as an input: it runs once a step too, and there is no negative prompt.
+   * Classifier-free guidance scale; 1 or less runs the UNet once a step instead of twice. A UNet with
+   * guidance embedding takes the scale as an input: it runs once a step too, and there is no negative prompt.
    */
   readonly guidanceScale?: number | undefined;
   /** 32-bit unsigned seed of the initial noise: the same noise as `torch.randn` on the CPU. */
@@ -26,7 +26,7 @@ export interface GenerationRequest {
 
 export type { SchedulerName };
 
-/** A request with every default filled in: what is really generated. */
+/** A request with every default filled in. */
 export interface GenerationSettings {
   readonly width: number;
   readonly height: number;
@@ -36,7 +36,7 @@ export interface GenerationSettings {
   readonly scheduler: SchedulerName;
 }
 
-/** What a generating goes through, in this order. */
+/** Stages of a request, in this order. */
 export type GenerationStage = "text-encoding" | "denoising" | "vae-decode";
 
 /** 8-bit RGB, row by row from the top, three bytes a pixel. */
@@ -64,7 +64,7 @@ export type GenerationEvent =
       readonly preview?: Pixels | undefined;
     };
 
-/** A generated image, and what it took. */
+/** A generated image, with its timings. */
 export interface GeneratedImage {
   readonly pixels: Pixels;
   readonly timings: GenerationTimings;
@@ -100,7 +100,7 @@ export interface PromptCacheUse {
   readonly misses: number;
 }
 
-/** What is known once a model is loaded. */
+/** Facts of a loaded model. */
 export interface EngineInfo {
   /** Name of the model: its folder's name, or its id on the Hugging Face Hub. */
   readonly model: string;
@@ -160,7 +160,7 @@ export interface FieldViolation {
   readonly message: string;
 }
 
-/** The one error of the worker. Its message is fit for callers: no prompt, no path. The cause is for the log. */
+/** The engine's error. Its message is for callers: no prompt, no path. The cause is for the log. */
 export class GenerationError extends Error {
   override readonly name = "GenerationError";
   readonly kind: GenerationErrorKind;

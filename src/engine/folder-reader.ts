@@ -74,7 +74,7 @@ export function createFolderReader(folder: string): FolderReader {
         throw new ModelFolderError(folder, { file, expected, found });
       }
       const where = path.length > 0 ? ` at "${path.join(".")}"` : "";
-      // Zod says "Invalid input: expected number, received string"; what was received stands in `found`.
+      // Zod's message is "Invalid input: expected number, received string"; `found` has what was received.
       const expected = (issue?.message ?? "a fitting value")
         .replace(/^Invalid \w+: expected /u, "")
         .replace(/, received .*$/u, "");

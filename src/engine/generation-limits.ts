@@ -123,7 +123,7 @@ export function generationLimits(
   sizes: SizeRules,
   schedulers: ModelSchedulers,
 ): GenerationLimits {
-  // What the operator wrote comes first, then what the kind of model wants.
+  // The operator's values come first, then those of the kind of model.
   const { distilled } = model;
   const { defaultSteps = distilled?.steps ?? usualSteps } = model.throughline;
   const { defaultGuidanceScale = distilled?.guidanceScale ?? usualGuidanceScale } = model.throughline;

@@ -26,10 +26,10 @@ const halfName = "model_fp16.onnx";
 
 /**
  * Chooses the graphs of a model. `auto` takes half precision on a GPU, where it is faster and half as large, and the plain export on the
- * CPU, which computes in float32 whatever the graph says. Where one of the two is absent, the other is taken, unless the precision was
- * asked for: `float32` wants every plain export, `float16` at least one in half precision.
+ * CPU, which computes in float32 for any graph. If one of the two is absent, the other is taken, unless the precision is
+ * set: `float32` wants every plain export, `float16` at least one in half precision.
  *
- * The VAE decoder is taken in half precision only where its configuration says that it can be (`force_upcast: false`, as that of
+ * The VAE decoder is taken in half precision only if its configuration allows it (`force_upcast: false`, as that of
  * sdxl-vae-fp16-fix does), or where there is no other: the original one overflows.
  *
  * @throws ModelFolderError when a graph is missing.

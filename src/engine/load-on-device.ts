@@ -44,7 +44,7 @@ export interface LoadedEngine {
 
 /**
  * Loads a model and warms it up at the first place that can run it: all of its graphs are opened there, and a small image is generated. A
- * named device is the only place tried; `auto` goes on to the next and says so. All sub-models run at the same place.
+ * named device is the only one tried; `auto` continues with the next and reports it. All sub-models run on the same device.
  *
  * @throws ModelFolderError when the folder is wrong; Error that names the device, the reason and the remedy when a named device cannot be
  * used; whatever the CPU failed with.
@@ -52,7 +52,7 @@ export interface LoadedEngine {
 export async function loadOnDevice(options: DeviceLoadOptions): Promise<LoadedEngine> {
   const { device = "cpu", providers = describeRuntime().providers.map(({ name }) => name), onFailure } = options;
   const placements = placementsFor(device, providers);
-  // What is wrong with the folder itself is wrong at every place.
+  // A fault of the folder is the same on every device.
   const model = await readModel(options.modelFolder);
   for (const [index, placement] of placements.entries()) {
     try {
@@ -70,7 +70,7 @@ export async function loadOnDevice(options: DeviceLoadOptions): Promise<LoadedEn
       onFailure?.(failure);
     }
   }
-  throw new Error(`there is no place to try for device ${device}`);
+  throw new Error(`there is no provider for device ${device}`);
 }
 
 type LoadAtOptions = DeviceLoadOptions & { readonly model: Awaited<ReturnType<typeof readModel>> };
@@ -98,18 +98,18 @@ async function loadAt(placement: Placement, options: LoadAtOptions): Promise<Loa
   return { engine, loadMs: loaded - started, warmUpMs: performance.now() - loaded };
 }
 
-/** Files that are missing or do not fit together; what onnxruntime said about one stands behind the error as its cause. */
+/** Whether files are missing or do not fit together; an error of onnxruntime has a cause. */
 function isFoldersOwnFault(error: unknown): boolean {
   return error instanceof ModelFolderError && error.cause === undefined;
 }
 
 function describeFailure(placement: Placement, error: unknown): DeviceFailure {
-  // Behind the engine's own words, where it has some, stand onnxruntime's.
-  const spoken = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  const message = spoken instanceof Error ? spoken.message : String(spoken);
+  // The cause of the engine's own error is onnxruntime's.
+  const original = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  const message = original instanceof Error ? original.message : String(original);
   return {
     device: describePlacement(placement),
-    // onnxruntime begins some messages with the place in its own code.
+    // Some messages of onnxruntime begin with their source location.
     reason: message
       .trim()
       .replace(/\s+/g, " ")

@@ -31,7 +31,7 @@ export const unetSchema = z.object({
   cross_attention_dim: z.union([z.int().positive(), z.array(z.int().positive()).min(1)]),
   addition_time_embed_dim: z.int().positive().nullish(),
   projection_class_embeddings_input_dim: z.int().positive().nullish(),
-  /** Width of the guidance embedding that the UNet takes as `timestep_cond`, where it was distilled to guide itself. */
+  /** Width of the guidance embedding that the UNet takes as `timestep_cond`, if it takes one. */
   time_cond_proj_dim: z.int().min(4).nullish(),
 });
 
@@ -161,7 +161,7 @@ export const sdxlSchedulerConfig = {
 
 /**
  * Names what lies in the cache of the Hugging Face Hub: `owner/name`, and the path of a file in it behind a colon. Undefined for other
- * paths. A snapshot lies at `models--owner--name/snapshots/<commit>`, and its own name says nothing.
+ * paths. A snapshot lies at `models--owner--name/snapshots/<commit>`, and its own name has no meaning.
  */
 export function hubName(path: string): string | undefined {
   const parts = path.split(sep);

@@ -6,7 +6,7 @@ import type { TextEncoderConfig, ThroughlineConfig, UnetConfig, VaeConfig } from
 import type { WeightFolder } from "./weights/diffusers-weights.js";
 import type { WeightSource } from "./weights/tensor-location.js";
 
-/** All that an SDXL model says besides its weights, read and checked. */
+/** Everything in an SDXL model besides its weights, read and checked. */
 export interface ModelDescription {
   /** Absolute path of the folder, or of the file. */
   readonly path: string;
@@ -26,7 +26,7 @@ export interface ModelDescription {
   readonly throughline: ThroughlineConfig;
   /** Steps and guidance scale of a distilled model; undefined for an ordinary one. */
   readonly distilled: SamplingDefaults | undefined;
-  /** What had to be assumed because the model does not say it, a line each. */
+  /** Assumptions about values that the model does not contain, a line each. */
   readonly assumptions: readonly string[];
 }
 
@@ -46,11 +46,11 @@ export interface SafetensorsForm {
   };
 }
 
-/** How a model wants to be asked where a request says nothing, and how that is known. */
+/** Defaults of a kind of model, and how the kind was recognized. */
 export interface SamplingDefaults {
   readonly steps: number;
   readonly guidanceScale: number;
-  /** In words for the log: `the file's name says Turbo`. */
+  /** Reason for the log, such as `the file's name says Turbo`. */
   readonly reason: string;
 }
 
@@ -68,10 +68,10 @@ export interface ModelTraits {
 /** Kinds of distilled models, by the words in their names. */
 export type DistilledKind = "Turbo" | "Lightning" | "LCM";
 
-/** Most steps that a name is believed to speak of. */
+/** Maximum number of steps that is read from a name. */
 const mostSteps = 8;
 
-/** The kind that a name or the metadata of a file says; undefined for an ordinary model. */
+/** The kind by the name or the metadata of a file; undefined for an ordinary model. */
 export function distilledKind({ name, metadata }: Pick<ModelTraits, "name" | "metadata">): DistilledKind | undefined {
   const words = [name, metadata["modelspec.title"] ?? "", metadata["ss_output_name"] ?? ""].join(" ");
   if (/lightning/i.test(words)) {
@@ -84,7 +84,7 @@ export function distilledKind({ name, metadata }: Pick<ModelTraits, "name" | "me
 }
 
 /**
- * The usual steps and guidance scale of SDXL's distilled descendants, as their model cards say; undefined for an ordinary model.
+ * The usual steps and guidance scale of SDXL's distilled descendants, from their model cards; undefined for an ordinary model.
  * Sources: stabilityai/sdxl-turbo, ByteDance/SDXL-Lightning, latent-consistency/lcm-sdxl and lcm-lora-sdxl.
  */
 export function distilledDefaults(traits: ModelTraits): SamplingDefaults | undefined {
@@ -123,7 +123,7 @@ export function distilledScheduler(kind: DistilledKind | undefined, name: string
     case "Turbo":
       return { _class_name: "EulerAncestralDiscreteScheduler", timestep_spacing: "trailing" };
     case "Lightning":
-      // The one for a single step predicts the image itself, and its name says so.
+      // The one for a single step predicts the image itself, and has that in its name.
       return { timestep_spacing: "trailing", ...(/x0/i.test(name) && { prediction_type: "sample" }) };
     case "LCM":
       return { _class_name: "LCMScheduler", original_inference_steps: 50 };

@@ -85,7 +85,7 @@ function withZeroTerminalSnr(betas: Float32Array): Float32Array {
   return squares.map((square, i) => 1 - (i === 0 ? square : round(square / (squares[i - 1] ?? 0))));
 }
 
-/** The keys of scheduler_config.json that say on which noise levels the model was trained, with most classes' defaults. */
+/** The keys of scheduler_config.json with the noise levels of the model's training, and most classes' defaults. */
 export const noiseScheduleConfig = z.object({
   num_train_timesteps: z.int().min(2).default(1000),
   beta_start: z.number().default(0.0001),

@@ -27,9 +27,9 @@ export type SamplingState = SamplingStep | { readonly kind: "finished"; readonly
 /** One step: run the model on `modelInput` at `timestep`, and go on with what it puts out. */
 export interface SamplingStep {
   readonly kind: "step";
-  /** Timestep as the model wants it; not always an integer. */
+  /** Timestep as the model takes it; not always an integer. */
   readonly timestep: number;
-  /** Latents, scaled as the model wants them. */
+  /** Latents, scaled as the model takes them. */
   readonly modelInput: Float32Array;
   advance(modelOutput: Float32Array): SamplingAdvance;
 }
@@ -131,7 +131,7 @@ export function predictCleanPreserving(
   }
 }
 
-/** Keeps the clean latents within ±`clip_sample_range`, where a configuration says so. */
+/** Keeps the clean latents within ±`clip_sample_range`, if a configuration sets it. */
 export function clipSample(
   clean: Float32Array,
   { clip_sample, clip_sample_range: most }: { readonly clip_sample: boolean; readonly clip_sample_range: number },

@@ -19,7 +19,7 @@ export interface SchedulerEntry {
   readonly name: SchedulerName;
   /** diffusers' class whose scheduler_config.json it reads. */
   readonly className: string;
-  /** Keys of that file that the name itself decides, whatever the file says. */
+  /** Keys of that file that the name decides; the file's values do not count. */
   readonly fixed: Readonly<Record<string, unknown>>;
   create(check: ConfigCheck): Scheduler;
 }
@@ -76,7 +76,7 @@ export function loadSchedulers({ path, scheduler }: ModelDescription): ModelSche
       try {
         byName.set(entry.name, create(entry));
       } catch (error) {
-        // Such as the ancestral method for a model that predicts the image itself: this model is generated without it.
+        // Such as the ancestral method for a model that predicts the image itself: this model runs without it.
         if (!(error instanceof ModelFolderError)) {
           throw error;
         }

@@ -29,7 +29,7 @@ import { openSubModels } from "./sub-models.js";
 import { createTorchGenerator } from "./torch-generator.js";
 import { createLatentPreview, decodeLatents } from "./vae-decoder.js";
 
-/** A loaded model. It blocks its thread while a sub-model runs, so it wants a process of its own. */
+/** A loaded model. It blocks its thread while a sub-model runs, so it needs a process of its own. */
 export interface SdxlEngine extends Engine {
   /** The graphs that are loaded, or the weights that they were built over. */
   readonly graphs: GraphFiles;
@@ -40,11 +40,11 @@ export interface SdxlEngine extends Engine {
   release(): Promise<void>;
 }
 
-/** What an engine had to decide by itself, for its log. */
+/** Decisions of an engine about its model, for the log. */
 export interface EngineNotes {
   /** The kind of model: `SDXL`, or a distilled one of it. */
   readonly family: string;
-  /** Weights of safetensors: how many numbers, and bytes of their files. Exported graphs do not say. */
+  /** Weights of safetensors: how many numbers, and bytes of their files. Unknown for exported graphs. */
   readonly weights?: { readonly parameters: number; readonly bytes: number };
   /** Where its weights are, and why. */
   readonly precision: string;
@@ -112,7 +112,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     }
     onEvent?.({ kind: "settings", settings });
 
-    // 3. Encode the prompt, and its opposite where there is guidance that the UNet does not do itself.
+    // 3. Encode the prompt and, for classifier-free guidance, the negative prompt.
     const started = performance.now();
     onEvent?.({ kind: "stage", stage: "text-encoding" });
     const positive = await prompts.encode(request.prompt, signal);
@@ -130,7 +130,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     const drawNoise = () => generator.randn(latentCount);
     let state = sampler.begin({ steps, noise: drawNoise(), drawNoise });
 
-    // 7. What SDXL wants to know about the size, and a UNet that guides itself about the scale.
+    // 7. SDXL's size conditioning, and the guidance embedding of a UNet that takes one.
     const denoise = createDenoiser(subModels.unet, {
       latentShape,
       positive,

@@ -20,7 +20,7 @@ export interface SessionOptions {
 /** This platform's build of onnxruntime. */
 export interface Runtime {
   readonly version: string;
-  /** Providers that it knows; what is not in the package itself has to be installed. Whether one can be used shows when a session is opened. */
+  /** Its providers. Those outside the package must be installed. Opening a session shows whether one works. */
   readonly providers: readonly { readonly name: string; readonly bundled: boolean }[];
 }
 
@@ -64,7 +64,7 @@ async function sessionOptions(
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     executionMode: "sequential",
-    // Errors only: its warnings about unused weights help nobody who did not make the model.
+    // Errors only: its warnings about unused weights help only the model's author.
     logSeverityLevel: 3,
     ...ofWeights,
     // Waiting threads that spin take the cores from the rest of the machine, and are slower as soon as there is a rest.
@@ -91,7 +91,7 @@ async function weightOptions(graph: GraphSource, provider: ExecutionProvider): P
   }
   const root = { model_external_initializers_file_folder_path: graph.root };
   return graph.residence === "mapped"
-    ? // The graph has the fused operators already, and optimisers look for more in vain, for as long as loading takes.
+    ? // The graph has the fused operators already; optimisers find no more, and take as long as loading does.
       { ...mapped, graphOptimizationLevel: "disabled", extra: { ...mapped.extra, ...root } }
     : { graphOptimizationLevel: "all", enableCpuMemArena: true, extra: root };
 }
@@ -168,7 +168,7 @@ function toFloats({ type, data }: Tensor): Float32Array {
   if (data instanceof Float32Array) {
     return data;
   }
-  // Where the runtime of JavaScript knows float16, the data is no Uint16Array; the bits are the same.
+  // If JavaScript has Float16Array, the data is one; the bits are the same.
   if (type === "float16" && ArrayBuffer.isView(data)) {
     return decodeFloat16(new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2));
   }

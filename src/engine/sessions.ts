@@ -8,7 +8,7 @@ export interface FloatTensor {
   readonly shape: readonly number[];
 }
 
-/** What a graph is fed: the session converts to the element type that the graph wants. */
+/** An input of a graph: the session converts it to the graph's element type. */
 export interface InputTensor {
   readonly data: Float32Array | readonly number[];
   readonly shape: readonly number[];
@@ -31,7 +31,7 @@ export interface ModelSession {
   /**
    * Runs the graph on those of `feeds` that it has inputs for and returns the outputs asked for, as float32.
    *
-   * A feed of one value is given as a scalar where the graph wants a scalar. Integers are cut off towards zero.
+   * A feed of one value is passed as a scalar if the graph takes a scalar. Integers are cut off towards zero.
    */
   run(feeds: Readonly<Record<string, InputTensor>>, wanted: readonly string[]): Promise<OutputReader>;
   release(): Promise<void>;

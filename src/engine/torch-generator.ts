@@ -1,6 +1,6 @@
 import { logarithm, sineAndCosine } from "./floating-point.js";
 
-/** Draws standard normal numbers; each draw goes on where the last one ended. */
+/** Draws standard normal numbers; each draw continues after the last one. */
 export interface NoiseGenerator {
   /** As many values as a `torch.randn` of that many elements, in its order. */
   randn(length: number): Float32Array;

@@ -90,7 +90,7 @@ const sdxlScalingFactor = 0.13025;
 
 /**
  * The model's own factors come from throughline.json; without them, SDXL's are taken where the VAE is SDXL's by its channels and
- * its scaling factor. Undefined where nobody knows them.
+ * its scaling factor. Undefined if unknown.
  */
 export function createLatentPreview(vae: VaeConfig, config: ThroughlineConfig): LatentPreview | undefined {
   if (config.previewFactors !== undefined) {

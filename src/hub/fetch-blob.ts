@@ -24,9 +24,9 @@ export interface FetchBlobOptions {
   readonly client: HubClient;
   readonly commit: string;
   readonly file: RemoteFile;
-  readonly patience: HubTimeouts;
+  readonly timeouts: HubTimeouts;
   readonly signal: AbortSignal | undefined;
-  /** Told how many bytes are there, whenever there are more. */
+  /** Called with the number of stored bytes whenever it grows. */
   readonly onBytes: (bytes: number) => void;
 }
 
@@ -37,9 +37,9 @@ export interface FetchBlobOptions {
  * @throws HubError; the file system's errors as they are.
  */
 export async function fetchBlob(options: FetchBlobOptions): Promise<void> {
-  const { subject, blob, file, patience, signal } = options;
+  const { subject, blob, file, timeouts, signal } = options;
   while (!(await fileExists(blob))) {
-    const partial = await claimPartialFile(blob, { signal, staleMs: patience.staleMs });
+    const partial = await claimPartialFile(blob, { signal, staleMs: timeouts.staleMs });
     if (partial !== undefined) {
       try {
         await fill(partial, options);
@@ -60,7 +60,7 @@ export async function fetchBlob(options: FetchBlobOptions): Promise<void> {
 
 /** Appends what is lacking, over as many connections as it takes. */
 async function fill({ handle, size: present }: PartialFile, options: FetchBlobOptions): Promise<void> {
-  const { client, commit, file, patience, signal, onBytes } = options;
+  const { client, commit, file, timeouts, signal, onBytes } = options;
   let size = present;
   for (let failures = 0; size < file.size; ) {
     onBytes(size);
@@ -75,10 +75,10 @@ async function fill({ handle, size: present }: PartialFile, options: FetchBlobOp
       signal?.throwIfAborted();
       if (error instanceof HubError && error.kind === "unresumable" && size > 0) {
         size = 0;
-      } else if (!(error instanceof HubError) || error.kind !== "unreachable" || ++failures >= patience.attempts) {
+      } else if (!(error instanceof HubError) || error.kind !== "unreachable" || ++failures >= timeouts.attempts) {
         throw error;
       } else {
-        await delay(patience.retryMs * 2 ** (failures - 1), undefined, { signal });
+        await delay(timeouts.retryMs * 2 ** (failures - 1), undefined, { signal });
       }
     }
   }
@@ -93,7 +93,7 @@ export interface PartialFile {
   /** Bytes that were there already. */
   readonly size: number;
   readonly handle: FileHandle;
-  /** Closes it; the file stays, for whoever goes on with it. */
+  /** Closes it. The file stays, so that another download can continue it. */
   release(): Promise<void>;
 }
 
@@ -110,10 +110,10 @@ const looks = 20;
  * Takes the place of the one who fetches a blob, on this machine and on others that share the folder; undefined when another was at it
  * and is no more, so that the blob may be there now.
  *
- * Everyone writes to a file of a name of its own, and touches it while it lives, so nobody can spoil another's bytes. Who finds
+ * Everyone writes to a file of a name of its own, and touches it while it lives, so no process can corrupt another's bytes. Who finds
  * another's waits for it; one that is not touched any more is taken over under a new name, which only one can succeed in, and its bytes
  * are used. Of those who begin in the same moment, one who has seen itself alone goes on, because all who come after it see its file;
- * the others step back for a moment, each as long as chance says.
+ * the others wait for a random moment.
  */
 export async function claimPartialFile(blob: string, options: ClaimOptions): Promise<PartialFile | undefined> {
   await mkdir(dirname(blob), { recursive: true });
@@ -169,8 +169,8 @@ async function partialFiles(blob: string): Promise<string[]> {
 }
 
 /**
- * Waits until a partial file is gone, or nobody has touched it for long enough. Only its changes count: clocks of machines differ. And
- * looks count instead of time: who slept meanwhile has not seen that nobody touched it.
+ * Waits until a partial file is gone, or has not changed for long enough. Only its changes count, because clocks of machines differ; and
+ * checks count instead of time, because a process may have been suspended.
  */
 async function waitFor(path: string, { staleMs, signal }: ClaimOptions): Promise<"gone" | "stale"> {
   let touched: number | undefined;

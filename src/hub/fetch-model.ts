@@ -14,7 +14,7 @@ export interface DownloadProgress {
   readonly file: string;
   /** Bytes of all files together. */
   readonly doneBytes: number;
-  /** It may change once, when the graphs have said which weights they want. */
+  /** It may change once, when the graphs have named their weights. */
   readonly totalBytes: number;
 }
 
@@ -33,7 +33,7 @@ export interface FetchModelOptions {
   readonly send?: SendRequest | undefined;
   readonly onProgress?: (progress: DownloadProgress) => void;
   /** @default 5 attempts, the first wait a second; another's file is left behind after 5 seconds */
-  readonly patience?: HubTimeouts;
+  readonly timeouts?: HubTimeouts;
 }
 
 const defaultTimeouts: HubTimeouts = { attempts: 5, retryMs: 1000, staleMs: 5000 };
@@ -106,7 +106,7 @@ function planDownload(files: ReadonlyMap<string, RemoteFile>, options: FetchMode
   checkFiles(files, options);
   return {
     named: namedFiles.filter((path) => files.has(path) && !replaced(path, files)),
-    // The usual name of the weights beside a graph; the graphs have the last word.
+    // The usual name of the weights beside a graph; the graph's own name for them wins.
     likely: [...files.keys()].filter((path) => graphFiles.some((graph) => path.startsWith(`${graph}_data`))),
     weights: weightFiles,
   };
@@ -124,7 +124,7 @@ function checkHasFile(file: string, files: ReadonlyMap<string, RemoteFile>, { mo
 const listedFiles = 10;
 
 async function download(client: HubClient, cache: ModelCache, options: FetchModelOptions): Promise<string> {
-  const { model, patience = defaultTimeouts, signal, onProgress } = options;
+  const { model, timeouts = defaultTimeouts, signal, onProgress } = options;
   const commit = await client.commit();
   const files = await client.files(commit);
   const { named, likely, weights: weightsOf } = planDownload(files, options);
@@ -153,7 +153,7 @@ async function download(client: HubClient, cache: ModelCache, options: FetchMode
         client,
         commit,
         file,
-        patience,
+        timeouts,
         signal,
         onBytes,
       });
@@ -176,7 +176,7 @@ async function download(client: HubClient, cache: ModelCache, options: FetchMode
   return resultOf(cache, commit, model);
 }
 
-/** tokenizer.json says once more what vocab.json and merges.txt say. */
+/** tokenizer.json has the content of vocab.json and merges.txt. */
 function replaced(path: string, files: ReadonlyMap<string, RemoteFile>): boolean {
   return path.endsWith("/tokenizer.json") && files.has(path.replace("tokenizer.json", "vocab.json"));
 }

@@ -29,7 +29,7 @@ const maxListed = 20_000;
 const answerBounds = { maxRequests: 100, maxBytesPerAnswer: 8 * 2 ** 20 };
 
 /**
- * Speaks to the Hub by its own library, which is trusted with requests and addresses only: version 2.17 of it starts a cut download
+ * Calls the Hub through its own library, which makes requests and addresses only: version 2.17 of it starts a cut download
  * from nothing, checks no hash, lets two processes write one file, and sends the token to some storage hosts.
  */
 export function createHubClient(options: HubFetchOptions): HubClient {
@@ -102,7 +102,7 @@ export function createHubClient(options: HubFetchOptions): HubClient {
         xet: false,
         // Its own look-up would give a storage host's address, and the token with it.
         downloadInfo: { url, size, etag: hash.hex },
-        // Its stream keeps no more than the words of what went wrong.
+        // Its stream keeps only the message of an error.
         fetch: async (...request) => {
           try {
             return await hubFetch(...request);
@@ -143,7 +143,7 @@ function quoted(text: string): string {
   return JSON.stringify(text.slice(0, 100));
 }
 
-/** What fails without a word of ours is an answer that could not be read. */
+/** Any other failure is an answer that could not be read. */
 async function asHubError<Result>(options: HubFetchOptions, ask: () => Promise<Result>): Promise<Result> {
   try {
     return await ask();

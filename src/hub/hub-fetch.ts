@@ -1,6 +1,6 @@
 import type { ModelId } from "./model-id.js";
 
-/** Sends a request, none of which has a body, and follows redirects unless it is told not to; as `fetch` does. */
+/** Sends a request, none of which has a body, and follows redirects unless `redirect` forbids it, as `fetch` does. */
 export type SendRequest = (
   url: URL,
   request: {
@@ -14,7 +14,7 @@ export type SendRequest = (
 /** How the Hub is reached. */
 export interface HubFetchOptions {
   readonly model: ModelId;
-  /** File that the requests are about, for the words of errors. */
+  /** File that the requests are for; errors name it. */
   readonly file?: string;
   /** Base URL without a slash at its end. */
   readonly endpoint: string;
@@ -26,7 +26,7 @@ export interface HubFetchOptions {
 }
 
 /**
- * A `fetch` for one model: it adds the token where it belongs, and answers anything but success with a HubError that says what to do.
+ * A `fetch` for one model: it adds the token where it belongs, and rejects with a HubError for any status but success.
  * The Hub redirects to storage hosts, which must not see the token: `fetch` takes the header off a redirect to another origin.
  */
 export function createHubFetch(options: HubFetchOptions): typeof fetch {
@@ -62,15 +62,15 @@ export function subjectOf({ model, file }: Pick<HubFetchOptions, "model" | "file
 
 /** The connection failed: at its start, or in the middle of an answer. */
 export function unreachable(options: HubFetchOptions, error: unknown): HubError {
-  // fetch says only "fetch failed" or "terminated"; the system's words stand in its cause.
+  // fetch's own message is "fetch failed" or "terminated"; its cause has the system's message.
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  const words = cause instanceof Error ? cause.message : String(cause);
-  const advice = "check the network and HF_ENDPOINT, and start again: what has come is kept";
-  const problem = `the connection to ${options.endpoint} failed (${words}); ${advice}`;
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const advice = "check the network and HF_ENDPOINT, and start again: the download continues";
+  const problem = `the connection to ${options.endpoint} failed (${reason}); ${advice}`;
   return new HubError("unreachable", subjectOf(options), problem, { cause: error });
 }
 
-/** @see https://huggingface.co/docs/hub/api, whose X-Error-Code header tells apart what shares a status */
+/** @see https://huggingface.co/docs/hub/api, whose X-Error-Code header distinguishes errors with the same status */
 function rejection({ status, headers }: Response, options: HubFetchOptions): HubError {
   const { endpoint, token } = options;
   const { name, revision } = options.model;
@@ -88,7 +88,7 @@ function rejection({ status, headers }: Response, options: HubFetchOptions): Hub
     );
   }
   if (status === 404 || (status === 401 && token === undefined)) {
-    // Without a token the Hub does not tell a private repository from none.
+    // Without a token, the Hub answers the same for a private repository and for none.
     const advice =
       token === undefined
         ? "check the id; if it is private, set HF_TOKEN or run `hf auth login`"

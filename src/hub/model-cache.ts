@@ -49,7 +49,7 @@ export function createModelCache(cacheFolder: string, modelName: string): ModelC
     },
     async link(commit, path, hash) {
       const file = join(snapshot(commit), path);
-      // Whoever asks has checked the name; what is written where is decided here.
+      // Callers have checked the name; this decides where it is written.
       if (!resolve(file).startsWith(resolve(snapshot(commit)) + sep)) {
         throw new Error("a file of a model would lie outside its folder");
       }
@@ -71,7 +71,7 @@ export function createModelCache(cacheFolder: string, modelName: string): ModelC
   };
 }
 
-/** Makes a file under another name and moves it to its place, so that nobody sees it half made. */
+/** Makes a file under another name and moves it to its place, so that no reader sees a part of it. */
 async function replace(file: string, make: (temporary: string) => Promise<void>): Promise<void> {
   const temporary = `${file}.${randomUUID()}`;
   try {

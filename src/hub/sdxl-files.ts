@@ -13,7 +13,7 @@ const graphFolders = ["text_encoder", "text_encoder_2", "unet", "vae_decoder"];
 /** The graph of a sub-model: the plain export, and that in half precision; a repository has one of them or both. */
 const graphsOf = (folder: string): readonly string[] => [`${folder}/model.onnx`, `${folder}/model_fp16.onnx`];
 
-/** The graphs; what else they want beside them, they say themselves. */
+/** The graphs. Each names the further files that it needs. */
 export const graphFiles: readonly string[] = graphFolders.flatMap(graphsOf);
 
 const tokenizers = ["tokenizer", "tokenizer_2"];

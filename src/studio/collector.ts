@@ -73,12 +73,12 @@ export function createCollector(options: CollectorOptions = {}): Collector {
 const httpPath = /^\/v1\/(?:metrics|logs)$/;
 const grpcPath = /^\/opentelemetry\.proto\.collector\.(?:metrics\.v1\.Metrics|logs\.v1\.Logs)Service\/Export$/;
 
-/** An empty message, uncompressed: of an export's answer it says that all was taken. */
+/** An empty, uncompressed message: an export response that accepts everything. */
 const emptyGrpcMessage = Buffer.alloc(5);
 
 /**
- * Takes exports of metrics and of logs, by gRPC and by HTTP, and keeps nothing of them: services may be told of one endpoint for all that they
- * have, and shall not complain of a collector that looks at traces. Says whether the request was one.
+ * Accepts and drops exports of metrics and logs over gRPC and HTTP, so that services with one endpoint for all signals log no errors. Returns
+ * whether the request was such an export.
  */
 export function dropUnkeptSignals(request: NodeRequest, response: NodeResponse): boolean {
   const path = request.url?.split("?", 1)[0] ?? "";

@@ -29,14 +29,14 @@ export interface EntityMapOptions {
   readonly isRunning: (span: SpanRecord) => boolean;
 }
 
-/** Most apps and most calls of a map: whoever sends spans makes up names, and nobody sees through more. */
+/** Maximum number of apps and calls: senders of spans choose the names. */
 const maxEntities = 256;
 const maxCalls = 1024;
 
 /**
- * The map of apps and calls. An app is all that has one `service.name`. What an app was asked to do are its spans whose parent is another
- * app's, and its SERVER and CONSUMER spans that have no parent or one that is not there; other such spans are what the app does by itself, as
- * the loading of a model, or wait for their parent. A span whose parent is another app's is a call from that app. Of many apps and calls the first 256 and 1,024 are counted.
+ * The map of apps and calls. An app is all that has one `service.name`. A request of an app is a span whose parent
+ * is another app's, or a SERVER or CONSUMER span without a stored parent. Other spans without a parent are the app's own work, such as loading
+ * a model, or wait for their parent. A span whose parent is another app's is a call from that app. The first 256 apps and 1,024 calls count.
  *
  * @param traces spans of each trace by their ids.
  */

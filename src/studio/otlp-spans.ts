@@ -73,7 +73,7 @@ function toRecord(span: Span, resource: Attributes): SpanRecord {
   };
 }
 
-/** The specification has a kind that is not said count as INTERNAL. */
+/** By the specification, an unspecified kind counts as INTERNAL. */
 const kindNames = new Map<Span_SpanKind, SpanKindName>([
   [Span_SpanKind.SERVER, "SERVER"],
   [Span_SpanKind.CLIENT, "CLIENT"],

@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import { brotliCompress, gzip } from "node:zlib";
 import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
 
-/** What a page may do: load what lies beside it, talk to its own server, and show images of anywhere. */
+/** The page may load its own files, call its own server, and show images from any host. */
 const contentSecurityPolicy = [
   "default-src 'none'",
   "script-src 'self'",
@@ -21,7 +21,7 @@ const missing = "the studio's page is not built: npm run build makes it, and the
 
 /**
  * Serves the files of a folder, which are read once, now: `GET` and `HEAD` of `/`, which is `index.html`, and of each file's name. Only paths
- * that are known are answered, so that none leads anywhere else. Where the folder is missing, `/` says how it is made.
+ * of these files are answered, so no path leaves the folder. Without the folder, `/` returns how to build it.
  *
  * The route returns false for other paths, so that another one may take them.
  */
@@ -36,13 +36,13 @@ export async function createPageRoute(
       return false;
     }
     if (request.method !== "GET" && request.method !== "HEAD") {
-      // A body that nobody reads would block the connection for the next request.
+      // An unread body would block the connection for the next request.
       request.resume();
       respondPlain(response, 405, "the page is asked for by GET", { allow: "GET, HEAD" });
     } else if (file === undefined) {
       respondPlain(response, 404, missing);
     } else {
-      // It cannot fail: what is compressed is in memory.
+      // It cannot fail: the bytes are in memory.
       void answer(file, request, response);
     }
     return true;
@@ -55,7 +55,7 @@ async function answer(file: PageFile, { method, headers }: NodeRequest, response
   const isKnown = headers["if-none-match"]?.split(",").some((each) => each.trim() === etag);
   const fields = {
     etag,
-    // Asked for again each time, and then mostly not sent: names stay the same when the content changes.
+    // Revalidated at each load: a file keeps its name when its content changes.
     "cache-control": "no-cache",
     vary: "origin, accept-encoding",
     "content-security-policy": contentSecurityPolicy,

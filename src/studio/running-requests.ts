@@ -14,10 +14,10 @@ import { traceIdOf } from "../trace/span-scope.js";
 export type RequestUpdate = MessageInitShape<typeof WatchRequestsResponseSchema>;
 type UpdateEvent = NonNullable<RequestUpdate["event"]>;
 
-/** What a request may say of itself while it runs. */
+/** State of a running request. */
 export type RequestState = Extract<UpdateEvent, { readonly case: "queued" | "progress" }>;
 
-/** What is known of a request when it begins: nothing of what it asks for. */
+/** A request at its start. It has no content of the request. */
 export interface RequestBegin {
   /** `Generate` or `GenerateStream`. */
   readonly method: string;
@@ -25,35 +25,35 @@ export interface RequestBegin {
   readonly traceId: string;
 }
 
-/** A request that runs. */
+/** A running request. */
 export interface RunningRequest {
-  /** Says how far it is. */
-  tell(state: RequestState): void;
+  /** Reports a new state. */
+  report(state: RequestState): void;
   /**
-   * Says that it ended.
+   * Reports its end.
    *
    * @param statusCode gRPC status code by name.
    */
   end(statusCode: string): void;
 }
 
-/** The requests that run, and those who watch them. */
+/** The running requests and their watchers. */
 export interface RunningRequests {
-  /** Tells of a request from now on. */
+  /** Registers a request that starts now. */
   begin(request: RequestBegin): RunningRequest;
   /**
-   * Each request that runs, and updates of it: the latest, where the reader is slow. Ends when the signal is aborted.
+   * Yields each running request and its updates. A slow reader gets the latest update only. Ends when the signal is aborted.
    *
    * @throws ConnectError RESOURCE_EXHAUSTED when there are too many watchers.
    */
   watch(signal: AbortSignal): AsyncGenerator<RequestUpdate>;
-  /** How many watch now. */
+  /** Current number of watchers. */
   watcherCount(): number;
 }
 
 /** Options of {@link createRunningRequests}. */
 export interface RunningRequestsOptions {
-  /** Most requests that are known of at a time; what begins beyond them is not told of. @default 1,000 */
+  /** Maximum number of registered requests; further ones are not reported. @default 1,000 */
   readonly maxRequests?: number;
   /** @default 64 */
   readonly maxWatchers?: number;
@@ -65,12 +65,12 @@ interface Entry extends RequestBegin {
   statusCode: string | undefined;
 }
 
-/** A watcher's memory: bounded by the requests that run, whatever it reads. */
+/** A watcher's queue, bounded by the number of running requests. */
 interface Watcher {
   note(entry: Entry): void;
 }
 
-/** Makes an empty register. */
+/** Creates an empty register. */
 export function createRunningRequests(options: RunningRequestsOptions = {}): RunningRequests {
   const { maxRequests = 1000, maxWatchers = 64 } = options;
   const running = new Set<Entry>();
@@ -86,19 +86,22 @@ export function createRunningRequests(options: RunningRequestsOptions = {}): Run
   async function* watch(signal: AbortSignal): AsyncGenerator<RequestUpdate> {
     const notifier = createNotifier();
     const changed = new Set<Entry>();
-    /** Whose beginning was told and whose end was not, with the state told last. */
-    const told = new Map<Entry, RequestState | undefined>();
+    /** Requests whose start was sent and whose end was not, with the last sent state. */
+    const sent = new Map<Entry, RequestState | undefined>();
     const watcher: Watcher = {
       note(entry) {
         changed.add(entry);
         notifier.ring();
         if (changed.size > 2 * maxRequests) {
-          forgetOne(changed, told);
+          forgetOne(changed, sent);
         }
       },
     };
     if (watchers.size >= maxWatchers) {
-      throw createConnectError({ code: Code.ResourceExhausted, message: `${maxWatchers} watch the requests already` });
+      throw createConnectError({
+        code: Code.ResourceExhausted,
+        message: `the requests have ${maxWatchers} watchers already, the maximum`,
+      });
     }
     watchers.add(watcher);
     try {
@@ -110,15 +113,15 @@ export function createRunningRequests(options: RunningRequestsOptions = {}): Run
           changed.delete(entry);
           const { traceId, startUnixNano, method, state, statusCode } = entry;
           const updates = (event: UpdateEvent): RequestUpdate => ({ traceId, startUnixNano, event });
-          if (!told.has(entry)) {
-            told.set(entry, undefined);
+          if (!sent.has(entry)) {
+            sent.set(entry, undefined);
             yield updates({ case: "started", value: { method } });
           }
           if (statusCode !== undefined) {
-            told.delete(entry);
+            sent.delete(entry);
             yield updates({ case: "ended", value: { statusCode } });
-          } else if (state !== undefined && told.get(entry) !== state) {
-            told.set(entry, state);
+          } else if (state !== undefined && sent.get(entry) !== state) {
+            sent.set(entry, state);
             yield updates(state);
           }
         }
@@ -131,16 +134,16 @@ export function createRunningRequests(options: RunningRequestsOptions = {}): Run
   return {
     begin(request) {
       if (running.size >= maxRequests) {
-        return { tell() {}, end() {} };
+        return { report() {}, end() {} };
       }
       const now = BigInt(Date.now()) * 1_000_000n;
-      // Requests are told apart by it where there are no trace ids.
+      // Without trace ids, it distinguishes requests.
       lastStart = now > lastStart ? now : lastStart + 1n;
       const entry: Entry = { ...request, startUnixNano: lastStart, state: undefined, statusCode: undefined };
       running.add(entry);
       change(entry);
       return {
-        tell(state) {
+        report(state) {
           entry.state = state;
           change(entry);
         },
@@ -156,10 +159,10 @@ export function createRunningRequests(options: RunningRequestsOptions = {}): Run
   };
 }
 
-/** Of what a slow reader did not read yet, the first request that it never heard of and that is over. */
-function forgetOne(changed: Set<Entry>, told: ReadonlyMap<Entry, unknown>): void {
+/** Removes the first ended request of which a slow reader got nothing yet. */
+function forgetOne(changed: Set<Entry>, sent: ReadonlyMap<Entry, unknown>): void {
   for (const entry of changed) {
-    if (entry.statusCode !== undefined && !told.has(entry)) {
+    if (entry.statusCode !== undefined && !sent.has(entry)) {
       changed.delete(entry);
       return;
     }
@@ -167,8 +170,8 @@ function forgetOne(changed: Set<Entry>, told: ReadonlyMap<Entry, unknown>): void
 }
 
 /**
- * Reports a pipeline's calls to a register: that they began, how far they are, and the code that they ended with. Of previews and results it
- * reports nothing. It has to run inside the span's interceptor, for the trace id.
+ * Reports a pipeline's calls to a register: their start, their progress and their status code, without previews and results. It must run
+ * inside the span's interceptor, for the trace id.
  */
 export function createRequestReporter(requests: RunningRequests): Interceptor {
   return (next) => async (call) => {
@@ -206,10 +209,10 @@ function reported(
       }
       const { event } = message;
       if (event.case === "queued") {
-        request.tell(event);
+        request.report(event);
       } else if (event.case === "progress") {
         const { stage, step, totalSteps } = event.value;
-        request.tell({ case: "progress", value: { stage, step, totalSteps } });
+        request.report({ case: "progress", value: { stage, step, totalSteps } });
       }
     },
     done: () => request.end("OK"),

@@ -12,7 +12,7 @@ export interface SpanStoreOptions {
   readonly maxBytes?: number;
   /** Most bytes of one trace; spans beyond it are dropped. @default 16 MiB */
   readonly maxBytesPerTrace?: number;
-  /** Milliseconds after which a running span that was not heard of again counts as lost: its process is gone. @default 30,000 */
+  /** Milliseconds without an update after which a running span counts as lost: its process is gone. @default 30,000 */
   readonly lostAfterMs?: number;
   /** Most listeners. @default 256 */
   readonly maxListeners?: number;
@@ -31,7 +31,7 @@ export interface SpanStore {
   spansOf(traceId: string): SpanRecord[];
   /** Spans of a trace that still run, in the order in which they began to come. */
   runningSpansOf(traceId: string): SpanRecord[];
-  /** Whether a span of this store still runs: it has no end, and was heard of lately. */
+  /** Whether a span of this store still runs: it has no end and had a recent update. */
   isRunning(span: SpanRecord): boolean;
   /** All spans, ended, running and lost: those of each trace by their ids. */
   traces(): Iterable<ReadonlyMap<string, SpanRecord>>;
@@ -47,7 +47,7 @@ export interface SpanStore {
   /** How many listeners there are. */
   listenerCount(): number;
   /**
-   * Settles with the ended spans of a trace once `enough` says yes about them. It is asked at once and after each export.
+   * Resolves with the ended spans of a trace once `enough` returns true for them. It is called at once and after each export.
    *
    * @throws the reason of `signal` when that is aborted before.
    */
@@ -71,12 +71,12 @@ export function createSpanStore(options: SpanStoreOptions = {}): SpanStore {
   const traces = new Map<string, StoredTrace>();
   const waiting = new Map<string, Set<() => void>>();
   const listeners = new Set<(spans: readonly SpanRecord[]) => void>();
-  /** When a running span was last heard of. */
-  const heardAtMs = new WeakMap<SpanRecord, number>();
+  /** Time of the last update of each running span. */
+  const updatedAtMs = new WeakMap<SpanRecord, number>();
   let size = 0;
   let bytes = 0;
 
-  /** Says whether the span was taken. */
+  /** Returns whether the span was stored. */
   const addOne = (span: SpanRecord): boolean => {
     const trace = traces.get(span.traceId) ?? { spans: new Map<string, SpanRecord>(), bytes: 0 };
     const older = trace.spans.get(span.spanId);
@@ -93,7 +93,7 @@ export function createSpanStore(options: SpanStoreOptions = {}): SpanStore {
       bytes += more;
       size += older === undefined ? 1 : 0;
       if (!hasEnded(span)) {
-        heardAtMs.set(span, now());
+        updatedAtMs.set(span, now());
       }
     }
     if (trace.spans.size > 0) {
@@ -112,8 +112,8 @@ export function createSpanStore(options: SpanStoreOptions = {}): SpanStore {
   const allOf = (traceId: string) => [...(traces.get(traceId)?.spans.values() ?? [])];
   const spansOf = (traceId: string) => allOf(traceId).filter(hasEnded);
   const isRunning = (span: SpanRecord) => {
-    const heardAt = heardAtMs.get(span);
-    return heardAt !== undefined && now() - heardAt < lostAfterMs;
+    const updatedAt = updatedAtMs.get(span);
+    return updatedAt !== undefined && now() - updatedAt < lostAfterMs;
   };
 
   return {

@@ -27,7 +27,7 @@ export interface StudioRelayOptions {
   readonly traceBackend: string | undefined;
   /** Aborted when the pipeline begins to end: streams end with it. */
   readonly ending: AbortSignal;
-  /** Told why the collector could not be asked; the caller learns only that. */
+  /** Called with the reason when the collector cannot be reached; the caller gets a general error. */
   readonly onCollectorAway: (error: ConnectError) => void;
 }
 
@@ -37,7 +37,7 @@ const answerMs = 5_000;
 /** Most streams at a time: they share one connection to the collector, and a call beyond its 256 would wait there for ever. */
 const maxWatchers = 128;
 
-/** What a collector says of the request itself, which its caller has to know. */
+/** Codes about the request itself; the caller gets the collector's error. */
 const passedOn: ReadonlySet<Code> = new Set([Code.InvalidArgument, Code.ResourceExhausted]);
 
 /** Registers StudioService as a pipeline serves it: requests and apps are its own, traces and the map are its collector's. */
@@ -132,7 +132,7 @@ export interface CollectorClient {
 /** No more than a trace can hold, by the collector's own limit. */
 const maxMessageBytes = 16 * 1024 * 1024;
 
-/** A stream may be still for long: pings tell whether the other end is there. */
+/** A stream may be idle for long: pings detect a lost peer. */
 const pings = { pingIntervalMs: 10_000, pingTimeoutMs: 5_000 };
 
 /**

@@ -15,13 +15,13 @@ import type { SpanRecord } from "../trace/span-record.js";
 import { entityMapOf } from "./entity-map.js";
 import type { SpanStore } from "./span-store.js";
 
-/** What a request of the studio means where it says nothing, as the contract has it. */
+/** Defaults of absent request fields, as the contract documents them. */
 const defaults = { limit: 20, idleMs: 10_000, windowSeconds: 300 };
 
-/** Most who watch the map at a time: each is told of all apps at each change. */
+/** Maximum number of watchers of the service graph: each gets all apps at each change. */
 const maxMapWatchers = 32;
 
-/** Registers StudioService as a collector serves it, from the spans that it has. The contract's rules have to be checked before. */
+/** Registers a collector's StudioService over a span store. An interceptor must have checked the contract's rules. */
 export function studioRoutes(store: SpanStore): (router: ConnectRouter) => void {
   let mapWatchers = 0;
   return (router) => {
@@ -35,7 +35,7 @@ export function studioRoutes(store: SpanStore): (router: ConnectRouter) => void 
             break;
           }
           const summary = summarizeTrace({ ended: store.spansOf(id), running: store.runningSpansOf(id), nowUnixNano });
-          // Of a trace whose spans are all lost there is nothing to tell.
+          // A trace whose spans are all lost has no summary.
           if (summary !== undefined) {
             traces.push(summary);
           }
@@ -59,7 +59,7 @@ export function studioRoutes(store: SpanStore): (router: ConnectRouter) => void 
           mapWatchers--;
         }
       },
-      // biome-ignore lint/correctness/useYield: it only says why there is nothing.
+      // biome-ignore lint/correctness/useYield: it only rejects
       async *watchRequests() {
         throw createConnectError({
           code: Code.Unimplemented,
@@ -151,19 +151,19 @@ export interface EntityMapWatch {
   readonly signal: AbortSignal;
 }
 
-/** Milliseconds from one map to the next, at least. */
+/** Minimum time between two maps, in milliseconds. */
 const pauseMs = 250;
 
-/** Of the time, the share that the maps of all watchers may take: a map is made of all spans, on the thread that takes exports. */
+/** Maximum share of time for the maps of all watchers: a map reads all spans, on the thread that receives exports. */
 const mostBusy = 0.5;
 
-/** Milliseconds after which spans that run are looked at again: one whose process is gone stops running without a word. */
+/** Milliseconds after which running spans are checked again: the spans of a process that died have no end. */
 const lookMs = 5000;
 
 /**
- * The map of apps and calls, now and after each change: also when the window leaves figures behind.
+ * Yields the service graph, now and after each change, also when spans leave the window.
  *
- * @throws ConnectError RESOURCE_EXHAUSTED when the store is watched by too many.
+ * @throws ConnectError RESOURCE_EXHAUSTED when the store has too many watchers.
  */
 export async function* watchEntityMap(store: SpanStore, watch: EntityMapWatch): AsyncGenerator<WatchEntityMapResponse> {
   const { windowSeconds, signal } = watch;
@@ -171,7 +171,7 @@ export async function* watchEntityMap(store: SpanStore, watch: EntityMapWatch): 
   const pause = createNotifier();
   const leave = store.subscribe(() => notifier.ring());
   try {
-    let told: WatchEntityMapResponse | undefined;
+    let sent: WatchEntityMapResponse | undefined;
     while (!signal.aborted) {
       const begunAt = performance.now();
       const nowUnixNano = BigInt(Date.now()) * 1_000_000n;
@@ -182,10 +182,10 @@ export async function* watchEntityMap(store: SpanStore, watch: EntityMapWatch): 
         isRunning,
       });
       const map = create(WatchEntityMapResponseSchema, { entities: [...entities], calls: [...calls] });
-      const isNew = told === undefined || !equals(WatchEntityMapResponseSchema, told, map);
+      const isNew = sent === undefined || !equals(WatchEntityMapResponseSchema, sent, map);
       const busyMs = (performance.now() - begunAt) * store.listenerCount();
       if (isNew) {
-        told = map;
+        sent = map;
         yield map;
       }
       await pause.wait(signal, Math.max(pauseMs, busyMs / mostBusy));
@@ -207,22 +207,22 @@ export interface TraceWatch {
   readonly signal: AbortSignal;
 }
 
-/** Most spans that are told at once: a message with all spans of a trace could be larger than clients take. */
+/** Maximum number of spans in a message: one with all spans of a trace could exceed a client's limit. */
 const maxAtOnce = 100;
 
-/** Most spans that wait for a reader: a store keeps no more of a trace, but one that it forgot may come again with other spans. */
+/** Maximum number of spans that wait for a reader. A store keeps no more of a trace, but an evicted trace may return with other spans. */
 const maxWaiting = 2000;
 
 /**
- * The spans of a trace: those that are there at once, then each as it is heard of, running or ended. It ends when no span of the trace has been
+ * The spans of a trace: the stored ones at once, then each that arrives, running or ended. It ends when no span of the trace has been
  * running, and none has come, for `idleMs`. A reader that is slow gets the latest state of each span and not the ones between.
  *
- * @throws ConnectError RESOURCE_EXHAUSTED when the store is watched by too many.
+ * @throws ConnectError RESOURCE_EXHAUSTED when the store has too many watchers.
  */
 export async function* watchTrace(store: SpanStore, watch: TraceWatch): AsyncGenerator<SpanRecord[]> {
   const { traceId, idleMs, signal } = watch;
   const notifier = createNotifier();
-  /** Not told yet, by span id. */
+  /** Spans to send, by span id. */
   const updates = new Map<string, SpanRecord>();
   const note = (spans: readonly SpanRecord[]) => {
     for (const span of spans.filter((each) => each.traceId === traceId)) {
@@ -239,17 +239,17 @@ export async function* watchTrace(store: SpanStore, watch: TraceWatch): AsyncGen
     note([...store.spansOf(traceId), ...store.runningSpansOf(traceId)]);
     for (;;) {
       while (updates.size > 0) {
-        const told = [...updates.values()].slice(0, maxAtOnce);
-        for (const { spanId } of told) {
+        const batch = [...updates.values()].slice(0, maxAtOnce);
+        for (const { spanId } of batch) {
           updates.delete(spanId);
         }
-        yield told;
+        yield batch;
       }
       if (idleMs === 0) {
         return;
       }
-      const heard = await notifier.wait(signal, idleMs);
-      if (heard === "left" || (heard === "quiet" && store.runningSpansOf(traceId).length === 0)) {
+      const outcome = await notifier.wait(signal, idleMs);
+      if (outcome === "left" || (outcome === "quiet" && store.runningSpansOf(traceId).length === 0)) {
         return;
       }
     }

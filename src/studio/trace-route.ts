@@ -18,13 +18,13 @@ const maxSpans = 10_000;
 const maxWaitMs = 60_000;
 
 export interface TraceRouteOptions {
-  /** Told why a trace could not be written; the client learns only that. */
+  /** Called with the reason when a trace cannot be written; the client gets a general error. */
   readonly onInternalError?: (error: unknown) => void;
 }
 
 /**
- * Serves `GET /traces/<trace id>?spans=<count>&wait=<milliseconds>&format=<json|text>`: answers as soon as so many spans of the trace are
- * there, or when the wait is over, with those that are: as `{"spans": […]}`, or as a tree for a terminal. Absent: 0 spans, no wait, JSON.
+ * Serves `GET /traces/<trace id>?spans=<count>&wait=<milliseconds>&format=<json|text>`: answers with the stored spans as soon as there
+ * are so many, or when the wait is over: as `{"spans": […]}`, or as a tree for a terminal. Absent: 0 spans, no wait, JSON.
  *
  * Returns false when the path is not below `/traces/`, so that another route may take it.
  */
@@ -33,7 +33,7 @@ export function createTraceRoute(
   options: TraceRouteOptions = {},
 ): (request: NodeRequest, response: NodeResponse) => boolean {
   return (request, response) => {
-    // Not by URL: what a client sends as a path need not be one.
+    // Not parsed as a URL: a client's path may be none.
     const [path = "", query] = (request.url ?? "").split("?", 2);
     if (!path.startsWith("/traces/")) {
       return false;
@@ -74,7 +74,7 @@ async function waitForSpans(store: SpanStore, query: TraceQuery, response: NodeR
   const over = new AbortController();
   const stop = () => over.abort();
   const timer = setTimeout(stop, query.waitMs);
-  // The client may leave before the wait is over.
+  // The client may disconnect before the wait is over.
   response.on("close", stop);
   try {
     return await store.waitForTrace(query.traceId, (spans) => spans.length >= query.spans, over.signal);

@@ -101,7 +101,7 @@ function toRows(roots: readonly TraceNode[]): Row[] {
 
 const durationWidth = 8;
 const widestBar = 60;
-/** Below so many columns a bar says less than the service's name, and below the second nothing. */
+/** With fewer columns the service's name replaces the bar, and below the second number nothing does. */
 const leastBars = { besideService: 10, alone: 6 };
 
 /** Shares a line's columns out; a width of 0 leaves the column away. */
@@ -135,9 +135,9 @@ const maxValueLength = 1000;
 function detailsOf({ attributes, events, startUnixNano }: SpanRecord): string[] {
   return [
     ...attributeText(attributes),
-    ...events.map(({ name, timeUnixNano, attributes: said }) => {
+    ...events.map(({ name, timeUnixNano, attributes }) => {
       const since = timeUnixNano > startUnixNano ? timeUnixNano - startUnixNano : 0n;
-      return [`+${formatDuration(since)}`, printable(name), ...attributeText(said)].join("  ");
+      return [`+${formatDuration(since)}`, printable(name), ...attributeText(attributes)].join("  ");
     }),
   ];
 }
@@ -201,7 +201,7 @@ export function clipText(text: string, maxLength: number): string {
 }
 
 /**
- * A stranger's text for one line of a terminal: what could steer the terminal, turn the line around or break it is shown as a mark, and what is
+ * Foreign text for one line of a terminal: characters that control the terminal, reverse the line or break it are replaced by a mark, and what is
  * longer than `maxLength` characters is cut.
  */
 export function printable(text: string, maxLength = 120): string {

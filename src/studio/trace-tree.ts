@@ -65,7 +65,7 @@ export function* depthFirst(roots: readonly TraceNode[]): Generator<TracePlace> 
   }
 }
 
-/** Nanoseconds that a span took; 0 where the clocks say less. */
+/** Duration of a span in nanoseconds; 0 if its end is before its start. */
 export function durationNanos(span: SpanRecord): bigint {
   return span.endUnixNano > span.startUnixNano ? span.endUnixNano - span.startUnixNano : 0n;
 }

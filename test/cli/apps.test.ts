@@ -150,7 +150,7 @@ suite("throughline apps", async () => {
     const directory = createAppDirectory({ apps: { "a/b": { target: "127.0.0.1:1" } } });
     const pipeline = await createPipelineApp({ directory, telemetry, logger }).serve({ port: 0 });
     t.after(() => pipeline.stop({ graceMs: 0 }));
-    await assert.rejects(list("--pipeline", pipeline.url), /it does not tell of its apps; it does with --show-apps$/);
+    await assert.rejects(list("--pipeline", pipeline.url), /it does not list its apps; start it with --show-apps$/);
   });
 
   test("apps accepts one apps file and reports errors in it", async () => {

@@ -10,7 +10,7 @@ import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { type HubRequest, type HubServer, type HubServerOptions, hubCommit, startHub } from "../support/hub-server.js";
 
-const patience = { attempts: 3, retryMs: 1, staleMs: 250 };
+const timeouts = { attempts: 3, retryMs: 1, staleMs: 250 };
 const model = { name: "acme/tiny-xl", revision: "main" };
 const weights = "unet/model.onnx_data";
 
@@ -30,7 +30,7 @@ describe("Hub model", async () => {
     startHub({ folder: repository, ...options });
   const newCache = (): string => join(home, `cache-${++folders}`);
   const fetchFrom = (server: HubServer, cacheFolder: string, options: Partial<FetchModelOptions> = {}) =>
-    fetchModel({ model, cacheFolder, endpoint: server.url, patience, ...options });
+    fetchModel({ model, cacheFolder, endpoint: server.url, timeouts, ...options });
   const repositoryFile = (file: string): Promise<Buffer> => readFile(join(repository, file));
   const blobsOf = (cache: string): Promise<string[]> => readdir(join(cache, "models--acme--tiny-xl/blobs"));
 

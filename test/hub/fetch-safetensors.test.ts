@@ -54,7 +54,7 @@ describe("repository with safetensors", () => {
       model,
       cacheFolder,
       endpoint: server.url,
-      patience: { attempts: 1, retryMs: 1, staleMs: 100 },
+      timeouts: { attempts: 1, retryMs: 1, staleMs: 100 },
       ...options,
     });
   }

@@ -155,7 +155,7 @@ describe("progress texts", () => {
   });
 
   test("generation shows its step and the remaining time", () => {
-    assert.equal(phaseLabel(at(Stage.DENOISING, 5, 20)), "Generation");
+    assert.equal(phaseLabel(at(Stage.DENOISING, 5, 20)), "Denoising");
     assert.equal(progressDetail(at(Stage.DENOISING, 5, 20), undefined), "step 5 of 20");
     assert.equal(progressDetail(at(Stage.DENOISING, 5, 20), 2600), "step 5 of 20, about 3 s left");
     assert.equal(progressDetail(at(Stage.VAE_DECODE, 20, 20), undefined), "");
@@ -169,7 +169,7 @@ describe("progress texts", () => {
       at(Stage.TEXT_ENCODING),
       ...Array.from({ length: 21 }, (_, step) => at(Stage.DENOISING, step, 20)),
     ].map(progressText);
-    assert.deepEqual([...new Set(heard)], ["", "Waiting: 1 before you", "Generation", "Half done"]);
+    assert.deepEqual([...new Set(heard)], ["", "Waiting: 1 before you", "Denoising", "Half done"]);
   });
 });
 

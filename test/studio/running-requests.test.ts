@@ -43,12 +43,12 @@ function reader(requests: RunningRequests) {
 test("watcher receives running requests and then each change until it disconnects", async () => {
   const requests = createRunningRequests();
   const a = begin(requests, "a");
-  a.tell({ case: "queued", value: { position: 1 } });
+  a.report({ case: "queued", value: { position: 1 } });
   const watcher = reader(requests);
   assert.deepEqual(await watcher.next(2), ["a started", "a queued"]);
   const b = begin(requests, "b");
   assert.deepEqual(await watcher.next(1), ["b started"]);
-  a.tell(progress(1));
+  a.report(progress(1));
   assert.deepEqual(await watcher.next(1), ["a step 1"]);
   b.end("CANCELLED");
   a.end("OK");
@@ -65,7 +65,7 @@ test("slow watcher receives the latest state of each request and the end of each
   const slow = reader(requests);
   assert.deepEqual(await slow.next(1), ["a started"]);
   for (let step = 1; step <= 1000; step++) {
-    a.tell(progress(step));
+    a.report(progress(step));
   }
   for (let i = 0; i < 1000; i++) {
     begin(requests, `x${i}`).end("OK");

@@ -18,7 +18,7 @@ import { jsonLine } from "../terminal/terminal.js";
 
 type AppsSettings = OptionValues<typeof appsOptions>;
 
-/** Lists the apps of a directory with their workers' health, and with a running pipeline's figures where it is asked. */
+/** Lists the apps of a directory with their workers' health, and with a running pipeline's figures if one is named. */
 export async function runApps(settings: AppsSettings, context: CommandContext): Promise<number> {
   const { pipeline, json } = settings;
   const { stdout, interrupt } = context;
@@ -30,7 +30,7 @@ export async function runApps(settings: AppsSettings, context: CommandContext): 
   return exitCodes.done;
 }
 
-/** The apps with their workers' health alone: how many calls a worker has, it tells only those who make them. */
+/** The apps with their workers' health only: a worker reports its load only to its clients. */
 async function askWorkers(settings: AppsSettings, context: CommandContext): Promise<readonly ListedApp[]> {
   const logger = createLogger({ service: "apps", level: "warn", write: (line) => void context.stderr.write(line) });
   const connections = createAppConnections({
@@ -72,7 +72,7 @@ const appsJson: z.ZodType<{ readonly apps: readonly ListedApp[] }> = z.object({
   ),
 });
 
-/** Which pipeline to ask, and how to get in. */
+/** The pipeline and its credentials. */
 export interface AppsQuery {
   /** Base URL of the pipeline. */
   readonly pipeline: string;
@@ -83,16 +83,16 @@ export interface AppsQuery {
 const timeoutMs = 10_000;
 
 /**
- * Asks a pipeline how its apps are.
+ * Returns the status of a pipeline's apps.
  *
- * @throws CliError that says what it answered instead, or the reason of `interrupt`.
+ * @throws CliError with the wrong answer, or the reason of `interrupt`.
  */
 export async function fetchApps({ pipeline, access, interrupt }: AppsQuery): Promise<readonly ListedApp[]> {
   const url = new URL("/apps", pipeline);
   try {
     const { status, body } = await get(url, access, AbortSignal.any([interrupt, AbortSignal.timeout(timeoutMs)]));
     if (status === 404) {
-      throw new Error("it does not tell of its apps; it does with --show-apps");
+      throw new Error("it does not list its apps; start it with --show-apps");
     }
     if (status !== 200) {
       throw new Error(`it answered ${status}: ${body}`);
@@ -100,9 +100,9 @@ export async function fetchApps({ pipeline, access, interrupt }: AppsQuery): Pro
     return appsJson.parse(JSON.parse(body)).apps;
   } catch (error) {
     interrupt.throwIfAborted();
-    const words =
-      error instanceof z.ZodError || error instanceof SyntaxError ? "its answer is none of a pipeline's" : error;
-    const message = messageOf(words);
+    const reason =
+      error instanceof z.ZodError || error instanceof SyntaxError ? "its answer is not a pipeline's" : error;
+    const message = messageOf(reason);
     throw new CliError(`cannot list the apps of ${pipeline}: ${printable(message, 300)}`, { cause: error });
   }
 }
@@ -118,7 +118,7 @@ async function get(url: URL, { tls, authorization }: Access, signal: AbortSignal
   return { status: response.statusCode, body: await text(response) };
 }
 
-/** A worker with what is known of it: always its health, and the figures of whoever calls it. */
+/** A worker with its health and, from a pipeline, its load. */
 export type ListedWorker = Pick<WorkerStatus, "address" | "health"> & Partial<WorkerStatus>;
 
 /** An app of the list. */
@@ -135,7 +135,7 @@ const healthLabel: Record<WorkerStatus["health"], string> = {
 
 const heads = ["APP", "WORKER", "HEALTH", "IN FLIGHT", "OF OTHERS", "A CALL", "WAIT"];
 
-/** The apps as a table for a terminal, one line a worker; without figures where nobody told any. */
+/** The apps as a table for a terminal, one line a worker; without figures if there are none. */
 export function renderApps(apps: readonly ListedApp[]): string {
   const hasFigures = apps.some(({ workers }) => workers.some(({ inFlight }) => inFlight !== undefined));
   const columns = hasFigures ? heads.length : 3;

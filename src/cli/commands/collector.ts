@@ -21,7 +21,7 @@ const collectorName = "collector";
 /** Exports hold whole batches of spans, so they may be larger than a request for an image. */
 export const maxExportBytes = 16 * 1024 * 1024;
 
-/** An export is short, and nobody waits for a trace when the collector ends. */
+/** Exports are short, and no client waits for a trace when the collector ends. */
 const stopGraceMs = 500;
 
 /** Runs the local OTLP collector until a signal ends it. */
@@ -55,7 +55,7 @@ export function runCollector(
             routes,
             gate,
             readMaxBytes: maxExportBytes,
-            // Exports come all the time: those that went well are told of at `debug`.
+            // Exports are frequent: successful ones are logged at `debug`.
             interceptors: [
               createCallLog({ logger, services: [] }),
               createHostInterceptor([StudioService], hosts),

@@ -25,7 +25,7 @@ type DevSettings = OptionValues<typeof devOptions>;
  */
 export async function runDev(settings: DevSettings, context: CommandContext): Promise<number> {
   if (settings.images !== undefined) {
-    // Here, before anything else takes its time.
+    // First, because it fails at once.
     await makeImageFolder(settings.images);
   }
   const temporary = settings.images === undefined ? await makeTemporaryImageFolder() : undefined;
@@ -82,7 +82,7 @@ async function start(
   const { environment, stderr, interrupt } = context;
   const progress = createProgress(context, settings.quiet || settings.json);
   try {
-    // Downloaded here, where a person sees the progress; the worker then finds it in the cache.
+    // Downloaded here to show the progress; the worker then finds it in the cache.
     await findModel(model, context, showDownload(progress, isInteractive(stderr, environment)));
     progress.phase("starting a collector, a worker and a pipeline");
     const failedDevices: string[] = [];
@@ -128,7 +128,7 @@ export function describeDevice(used: string | undefined, asked: Device, failed: 
 
 const deviceFailure = z.object({ device: z.string(), reason: z.string(), remedy: z.string() });
 
-/** The device of a worker's warning that it takes the next one, in a line of its log. */
+/** The device that a log line of the worker reports as failed. */
 function failedDeviceOf(line: string): string | undefined {
   if (!line.includes('"remedy"')) {
     return undefined;
@@ -140,7 +140,7 @@ function failedDeviceOf(line: string): string | undefined {
   }
 }
 
-/** The calls of a pipeline fail a moment before its exit is known, which explains more. */
+/** The calls of a pipeline fail a moment before its exit is reported, which is the better message. */
 const deathMs = 1000;
 
 /** @throws CliError when the pipeline runs and its requests cannot be watched. */

@@ -16,7 +16,7 @@ import { connectStudio, fetchTrace, studioLinkOf } from "./studio-client.js";
 
 type GenerateSettings = OptionValues<typeof generateOptions>;
 
-/** Anything else that a server calls a trace id is none, and could steer the terminal. */
+/** Any other text could control the terminal. */
 const traceIdPattern = /^[0-9a-f]{32}$/;
 
 /** Asks a pipeline that runs elsewhere for one image and writes it to a file. */
@@ -68,11 +68,11 @@ export async function runGenerate(
   return exitCodes.done;
 }
 
-/** A person waits for the trace of an image that is there already. */
+/** Short, because the image is there already. */
 const traceIdleMs = 1000;
 const traceWaitMs = 1200;
 
-/** The trace, if a collector has it in time. Only one that was named is missed when it does not answer. */
+/** The trace, if a collector has it in time. Only an explicit --collector that does not answer is reported. */
 async function traceOf(traceId: string, settings: GenerateSettings, context: CommandContext): Promise<SpanRecord[]> {
   const { server, collector } = settings;
   const { stderr, interrupt } = context;
@@ -81,7 +81,7 @@ async function traceOf(traceId: string, settings: GenerateSettings, context: Com
     return [];
   }
   try {
-    // Without the caller's key, which is for the pipeline alone.
+    // Without the API key, which is for the pipeline only.
     const source = connectStudio(asked);
     return await fetchTrace({ ...source, traceId, idleMs: traceIdleMs, waitMs: traceWaitMs, interrupt });
   } catch (error) {
@@ -89,7 +89,7 @@ async function traceOf(traceId: string, settings: GenerateSettings, context: Com
       throw error;
     }
     if (collector !== undefined) {
-      stderr.write(`throughline: there is no trace: ${error.message}\n`);
+      stderr.write(`throughline: no trace: ${error.message}\n`);
     }
     return [];
   }
@@ -108,7 +108,7 @@ function deliveryOf({ delivery, tlsCa }: GenerateSettings): Delivery {
     case "inline":
       return Delivery.INLINE;
     case undefined:
-      // A fetch of the image's URL would know nothing of the authorities.
+      // A fetch of the image's URL would not use these authorities.
       return tlsCa === undefined ? Delivery.UNSPECIFIED : Delivery.DATA_URI;
   }
 }

@@ -22,31 +22,33 @@ import { CliError, messageOf, usageError } from "../errors.js";
 /** More than any image of 2,048 × 2,048 pixels needs, which is the largest that a pipeline generates. */
 export const maxImageBytes = 64 * 1024 * 1024;
 
-/** Who told of an image, and how to get it. */
+/** The server of an image, and how to fetch it. */
 export interface ImageSource extends Pick<CommandContext, "stderr" | "interrupt"> {
-  /** Base URL of the service that was asked. An image that lies elsewhere is fetched with a warning. */
+  /** Base URL of the service that was asked. An image of another origin is fetched with a warning. */
   readonly server: string;
-  /** Milliseconds until a fetch is given up; undefined for no end. */
+  /** Milliseconds after which a fetch fails; undefined for no limit. */
   readonly timeoutMs: number | undefined;
 }
 
 /**
- * The encoded image that a response tells of: in its `data`, out of its `data:` URI, or fetched from its URL.
+ * Returns the encoded image of a response: its `data`, its `data:` URI, or the content of its URL.
  *
- * @throws CliError when it cannot be had, or is not what the response says: its length, its type.
+ * @throws CliError if it cannot be fetched, or if its length or type differs from the response's.
  */
 export async function imageBytes(image: Image, source: ImageSource): Promise<Uint8Array> {
   const { fileSize, contentType } = image;
   const format = formatOfContentType(contentType);
   if (format === undefined) {
-    throw new CliError(`the response says that the image is "${printable(contentType)}", which is no type of ours`);
+    throw new CliError(
+      `the response says that the image is "${printable(contentType)}", which is not an image format here`,
+    );
   }
   if (fileSize > maxImageBytes) {
     throw new CliError(`the image should have ${fileSize} bytes, and ${maxImageBytes} are the most`);
   }
   const bytes = await bytesOf(image, source);
   if (bytes === undefined) {
-    throw new CliError("the response holds a data: URI that is no image");
+    throw new CliError("the response has a data: URI that is not an image");
   }
   if (bytes.length !== fileSize) {
     throw new CliError(`the image should have ${fileSize} bytes and has ${bytes.length}`);
@@ -75,17 +77,17 @@ function fromUrl(url: string, maxBytes: number, source: ImageSource): Promise<Ui
   return fetchImage(url, { maxBytes, timeoutMs: source.timeoutMs, interrupt: source.interrupt });
 }
 
-/** How far to go for an image. */
+/** Limits of {@link fetchImage}. */
 export interface ImageFetch {
-  /** Reading ends with an error where there are more. */
+  /** A longer body is an error. */
   readonly maxBytes: number;
-  /** Milliseconds until it is given up, the last byte included; undefined for no end. */
+  /** Milliseconds after which it fails, the last byte included; undefined for no limit. */
   readonly timeoutMs: number | undefined;
   readonly interrupt: AbortSignal;
 }
 
 /**
- * Fetches from a URL that a server named. It follows no redirect, which could lead to where only this machine may go.
+ * Fetches from a URL that a server named. It follows no redirect, which could lead to an address that only this machine can reach.
  *
  * @throws CliError naming the URL, or the reason of `interrupt`.
  */
@@ -101,13 +103,13 @@ export async function fetchImage(url: string, { maxBytes, timeoutMs, interrupt }
     return await readBody(response, maxBytes);
   } catch (error) {
     interrupt.throwIfAborted();
-    // What fetch throws says only "fetch failed"; the reason is its cause.
+    // fetch's own message is "fetch failed"; its cause has the reason.
     const reason = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    const words = printable(messageOf(reason));
-    throw new CliError(`cannot fetch the image from ${printable(url)}: ${words}`, { cause: error });
+    const message = printable(messageOf(reason));
+    throw new CliError(`cannot fetch the image from ${printable(url)}: ${message}`, { cause: error });
   } finally {
     clearTimeout(timer);
-    // What was not read is not wanted.
+    // Cancels the rest of the body.
     over.abort();
   }
 }
@@ -138,7 +140,7 @@ export function beginsLike(format: ImageFormat, bytes: Uint8Array): boolean {
   return signatures[format].test(Buffer.from(bytes.subarray(0, 12)).toString("hex"));
 }
 
-/** An image that lies in a file, as `--json` tells of it. */
+/** A saved image, as `--json` prints it. */
 export interface SavedImage {
   /** Absolute path of the file. */
   readonly path: string;
@@ -267,7 +269,7 @@ export function imageFileName(prompt: string, format: ImageFormat = "png"): stri
 }
 
 /**
- * Checks that a file can be written, before anybody waits for its image.
+ * Checks that a file can be written, before the image is requested.
  *
  * @throws CliError naming the path.
  */
@@ -315,8 +317,8 @@ export function writeFileWhole(path: string, bytes: Uint8Array): void {
 
 function cannotWrite(path: string, cause: unknown): CliError {
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
-  const words = reasons.get(code) ?? (cause instanceof Error ? cause.message : "unknown error");
-  return new CliError(`cannot write ${path}: ${words}`, { cause });
+  const reason = reasons.get(code) ?? (cause instanceof Error ? cause.message : "unknown error");
+  return new CliError(`cannot write ${path}: ${reason}`, { cause });
 }
 
 const reasons = new Map([

@@ -13,12 +13,12 @@ import { type ProgressReporter, showQueued, showStage } from "../terminal/progre
 import { maxImageBytes } from "./image-file.js";
 import { createServerTransport, describeCallFailure } from "./studio-client.js";
 
-/** An image in base64, and room for what is said of it. */
+/** An image in base64, and the other fields of its message. */
 const maxMessageBytes = Math.ceil((maxImageBytes * 4) / 3) + 1024 * 1024;
 
 const formats = { png: ImageFormat.PNG, jpeg: ImageFormat.JPEG, webp: ImageFormat.WEBP } as const;
 
-/** What to generate; absent fields are the model's own affair. */
+/** What to generate; absent fields mean the model's defaults. */
 export interface ImageRequest {
   readonly prompt: string;
   readonly workerApp: string | undefined;
@@ -37,7 +37,7 @@ export interface ImageRequest {
   readonly delivery: Delivery;
 }
 
-/** Where to ask, and how to show what happens. */
+/** Server, limits and display of a request. */
 export interface ImageCall {
   /** Base URL of the pipeline. */
   readonly server: string;
@@ -53,7 +53,7 @@ export interface ImageCall {
 /**
  * Asks a pipeline for an image and shows its progress.
  *
- * @throws CliError that says the code and the message, or that the command was interrupted.
+ * @throws CliError with the code and the message; the reason of `interrupt`.
  */
 export async function requestImage(request: ImageRequest, call: ImageCall): Promise<GenerateResponse> {
   const { prompt, workerApp, negative, steps, guidance, seed, scheduler, width, height } = request;
@@ -82,7 +82,7 @@ export async function requestImage(request: ImageRequest, call: ImageCall): Prom
       },
       { signal: interrupt, ...(timeoutMs !== undefined && { timeoutMs }) },
     );
-    // To the end: only then is the call known to be good, and its timer gone.
+    // Read to the end: only then has the call succeeded, and its timer is cleared.
     let result: GenerateResponse | undefined;
     for await (const { event } of events) {
       switch (event.case) {

@@ -41,11 +41,11 @@ const flags = { pipeline: "--server", collector: "--collector" } as const;
 export function describeCallFailure(server: string, cause: unknown, role: ServerRole): string {
   const error = ConnectError.from(cause);
   const code = codeToString(error.code).toUpperCase();
-  // TLS libraries speak in several lines.
+  // Messages of TLS libraries have several lines.
   const message = printable(error.rawMessage.replaceAll(/\s+/g, " ").trim(), maxMessageLength);
-  const said = `${code}: ${message === "" ? "no reason given" : message}`;
+  const answer = `${code}: ${message === "" ? "no reason given" : message}`;
   const advice = adviceFor(server, error, role);
-  const reached = isSystemError(error.cause) ? `cannot reach ${server}: ${said}` : `${server} answered ${said}`;
+  const reached = isSystemError(error.cause) ? `cannot reach ${server}: ${answer}` : `${server} answered ${answer}`;
   return advice === undefined ? reached : `${reached} (${advice})`;
 }
 
@@ -74,7 +74,7 @@ function isSystemError(cause: unknown): boolean {
 /** Spans of a long trace come in one message. */
 const maxMessageBytes = 64 * 1024 * 1024;
 
-/** Milliseconds to wait for what a collector has. */
+/** Milliseconds to wait for a collector's answer. */
 export const studioWaitMs = 10_000;
 
 /** Source of traces and requests: a local collector, or a pipeline with a studio. */
@@ -119,17 +119,17 @@ export function collectorFailure(server: string, cause: unknown): CliError {
 /** Which trace, and how long to wait for all of it. */
 export interface TraceQuery extends StudioSource {
   readonly traceId: string;
-  /** Milliseconds without updates of a trace after which it counts as whole; 0 takes what is there now. */
+  /** Milliseconds without updates of a trace after which it counts as complete; 0 takes the stored spans. */
   readonly idleMs: number;
-  /** Milliseconds after which what is there is taken. */
+  /** Milliseconds after which the stored spans are taken. */
   readonly waitMs: number;
   readonly interrupt: AbortSignal;
 }
 
 /**
- * Asks for the spans of a trace: at once those of a trace that is whole, else as long as it may take. None: the trace is not known.
+ * Returns the spans of a trace: at once if it is complete, else after the waits of the query. Empty for an unknown trace.
  *
- * @throws CliError when there is no answer, or the reason of `interrupt`.
+ * @throws CliError without an answer, or the reason of `interrupt`.
  */
 export async function fetchTrace(query: TraceQuery): Promise<SpanRecord[]> {
   const { server, studio, traceId, idleMs, waitMs, interrupt } = query;
@@ -153,13 +153,13 @@ export async function fetchTrace(query: TraceQuery): Promise<SpanRecord[]> {
     }
   } finally {
     clearTimeout(timer);
-    // Ends the call where it was left.
+    // Ends the call after a break.
     over.abort();
   }
   return [...spans.values()];
 }
 
-/** A span as the studio tells of it, in the form that trees are made of. It ends at 0 while it runs. */
+/** Converts a span of the studio to the form that trees are made of. A running span ends at 0. */
 export function spanRecordOf(span: Span): SpanRecord {
   const { traceId, spanId, parentSpanId, name, service, startUnixNano, endUnixNano, statusMessage } = span;
   return {
@@ -193,7 +193,7 @@ function attributesOf(values: Readonly<Record<string, Value>>): Attributes {
   );
 }
 
-/** Attributes are scalars and arrays of one kind of scalar; what a Value holds beyond that becomes JSON text. */
+/** Attributes are scalars and arrays of one kind of scalar; any other Value becomes JSON text. */
 function attributeValueOf(value: JsonValue): AttributeValue {
   if (typeof value === "string" || typeof value === "number" || typeof value === "boolean") {
     return value;
@@ -212,7 +212,7 @@ function attributeValueOf(value: JsonValue): AttributeValue {
   return value === null ? "" : JSON.stringify(value);
 }
 
-/** The spans that one request makes, as the contract says. */
+/** The spans of one request, by the contract. */
 const contractSpans = [
   "image-pipeline",
   "preprocess-prompt",
@@ -223,8 +223,8 @@ const contractSpans = [
 ] as const;
 
 /**
- * The contract's spans that have not arrived, or not ended. When none is missing the trace is whole, further spans included: what a service
- * made of a request ends, and is exported, before its `image-pipeline` or its `inference`.
+ * Returns the contract's spans that have not arrived or not ended. Without any the trace is complete, further spans included: a service ends
+ * and exports them before its `image-pipeline` or its `inference`.
  */
 export function missingSpans(spans: readonly SpanRecord[]): string[] {
   const ended = new Set(spans.filter(({ endUnixNano }) => endUnixNano !== 0n).map(({ name }) => name));

@@ -9,7 +9,7 @@ import { accessOf } from "../services/security.js";
 import { createTextStyle, formatWait, jsonLine, renderTrace, type TextStyle } from "../terminal/terminal.js";
 import { collectorFailure, connectStudio, fetchTrace, studioWaitMs } from "./studio-client.js";
 
-/** Prints what a collector has of a trace now. Exit code 1: it has nothing of it; 2: that is no trace id. */
+/** Prints the stored spans of a trace. Exit code 1: the collector has none; 2: not a trace id. */
 export async function runTrace(
   settings: OptionValues<typeof traceOptions>,
   context: CommandContext,
@@ -25,7 +25,7 @@ export async function runTrace(
   const spans = await fetchTrace({ ...source, traceId, idleMs: 0, waitMs: studioWaitMs, interrupt });
   if (spans.length === 0) {
     const advice =
-      "it keeps the newest in memory, and throughline traces lists them; a span comes some seconds after it ended";
+      "it keeps the newest traces in memory, and throughline traces lists them; a span arrives some seconds after its end";
     throw new CliError(`${collector} has no trace ${traceId} (${advice})`);
   }
   stdout.write(json ? jsonLine({ traceId, ...traceToJson(spans) }) : renderTrace(spans, context, { details: verbose }));
@@ -60,7 +60,7 @@ function summaryJson(trace: TraceSummary) {
 
 const heads = ["TRACE", "AGE", "DURATION", "SPANS", "ERRORS", "FIRST SPAN"];
 
-/** Traces as a table for a terminal, one line each; words where there are none. */
+/** Renders traces as a table for a terminal, one line each; a message if there are none. */
 export function renderTraces(traces: readonly TraceSummary[], style: TextStyle): string {
   if (traces.length === 0) {
     return "no traces yet\n";

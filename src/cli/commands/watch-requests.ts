@@ -45,9 +45,9 @@ const traceIdleMs = 1000;
 const traceWaitMs = 10_000;
 
 /**
- * Tells a view of the requests that run at a pipeline, each with its trace at its end, until `signal` is aborted.
+ * Shows the running requests of a pipeline in a view, each with its trace at its end, until `signal` is aborted.
  *
- * @throws CliError when the pipeline does not tell of them, or no longer.
+ * @throws CliError when the pipeline does not report them, or stops.
  */
 export async function watchRequests({ pipeline, collector, view, signal }: WatchRequestsOptions): Promise<void> {
   const running = new Map<string, WatchedRequest>();
@@ -56,7 +56,7 @@ export async function watchRequests({ pipeline, collector, view, signal }: Watch
     const durationMs = Math.max(0, Date.now() - Number(startUnixNano) / 1e6);
     view.answered(request);
     const query = { ...collector, traceId, idleMs: traceIdleMs, waitMs: traceWaitMs, interrupt: signal };
-    // Without a trace there is still the request to be told of.
+    // Without a trace, the request is still shown.
     const spans = traceId === "" ? [] : await fetchTrace(query).catch(() => []);
     if (!signal.aborted) {
       view.ended(request, { ...request, statusCode, durationMs, spans });

@@ -58,13 +58,13 @@ export async function runWorker(
   );
 }
 
-/** The model's folder. A person at a terminal sees a bar while it is fetched; else the log has it. */
+/** Downloads the model and returns its folder. The progress is a bar on a terminal, else log lines. */
 async function fetchedModel(model: string | undefined, context: CommandContext, logger: Logger): Promise<string> {
   if (!isInteractive(context.stderr, context.environment)) {
     return findModel(
       model,
       context,
-      showDownload({ phase: (words) => logger.info({ model }, words), step() {} }, false),
+      showDownload({ phase: (message) => logger.info({ model }, message), step() {} }, false),
     );
   }
   const progress = createProgress(context, false);

@@ -30,7 +30,7 @@ export function decimalNumber(minimum: number, maximum: number): Parse<number> {
   };
 }
 
-/** One of some words, as an option's definition. */
+/** Part of an option's definition: one of the choices. */
 export function oneOf<const Word extends string>(...choices: readonly Word[]) {
   const parse: Parse<Word> = (text) =>
     choices.find((word) => word === text) ?? new Invalid(`must be one of ${choices.join(", ")}`);

@@ -49,7 +49,7 @@ function isLoopback(host: string): boolean {
 }
 
 /**
- * What never goes through a proxy, in the words of all who read the variable: grpc-js takes suffixes and CIDR blocks, others host names, and
+ * What never goes through a proxy, in the formats of all readers of the variable: grpc-js takes suffixes and CIDR blocks, others host names, and
  * IPv6 addresses in brackets.
  */
 const loopback = ["localhost", "127.0.0.1", "127.0.0.0/8", "::1", "[::1]"];

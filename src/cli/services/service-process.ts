@@ -62,7 +62,7 @@ export async function startServiceProcess(options: ServiceProcessOptions): Promi
     const died = ended.then((how): never => {
       throw new CliError(`the ${command} ${how} before it was ready`);
     });
-    // Nobody awaits the one that settles after the race.
+    // The one that settles after the race has no other handler.
     for (const late of [reported, died]) {
       late.catch(() => {});
     }

@@ -7,7 +7,7 @@ import { columnsOf, isInteractive } from "./terminal.js";
 export type ImageProtocol = "kitty" | "iterm2";
 
 /**
- * The protocol that the terminal of this environment has; undefined where it says of none. Only variables are looked at: a terminal that is
+ * The protocol that the terminal of this environment has; undefined if it names none. Only variables count: a terminal that is
  * asked by an escape sequence may be slow to answer, or answer into the next prompt. Within a multiplexer there is none, because the
  * multiplexer keeps the image for itself; its variables stand beside those of the terminal that it was started in.
  */
@@ -90,7 +90,7 @@ function iterm2Sequence(base64: string, size: number, rows: number): string {
   return `\u001b]1337;File=inline=1;size=${size};height=${rows};preserveAspectRatio=1:${base64}\u0007`;
 }
 
-/** Whether and how an image is shown on the terminal, as the settings say it. */
+/** Whether and how the terminal shows an image, by the settings. */
 export interface ImageViewSettings {
   readonly inline: ImageProtocol | "auto" | "never";
   readonly quiet: boolean;

@@ -11,8 +11,8 @@ export type TextFormat = Parameters<typeof styleText>[0];
 export type TextStyle = (format: TextFormat, text: string) => string;
 
 /**
- * Whether a person looks at the output, on a terminal that can move its cursor: then lines are drawn anew in their place. `TERM=dumb` says
- * that a terminal cannot, and `CI` that nobody looks.
+ * Whether the output is a terminal that can move its cursor: then lines are redrawn in place. `TERM=dumb` means that a terminal cannot, and
+ * `CI` that no person reads it.
  */
 export function isInteractive(output: Output, environment: Environment): boolean {
   return output.isTTY === true && environment["TERM"] !== "dumb" && !isSet(environment["CI"]);
@@ -40,7 +40,7 @@ function hasColors(output: Output, environment: Environment): boolean {
   return (none ?? "") === "" && output.isTTY === true && term !== "dumb";
 }
 
-/** Columns that a line may take; 80 where the terminal does not say. The last one stays free: some terminals break the line behind it. */
+/** Columns that a line may take; 80 if the terminal reports none. The last column stays free: some terminals break the line after it. */
 export function columnsOf(output: Output): number {
   return (output.columns === undefined || output.columns < 1 ? 80 : output.columns) - 1;
 }

@@ -17,7 +17,7 @@ export interface EngineProcess extends Engine {
   /** The graphs that are loaded, or the weights that they were built over. */
   readonly graphs: GraphFiles;
   readonly notes: EngineNotes;
-  /** Resident memory of the process when it was last told, in bytes: twice a second and after each image. */
+  /** Resident memory of the process in bytes, reported twice a second and after each image. */
   readonly memoryBytes: number;
   /** Resolves when the process has ended, with how, such as `signal SIGKILL` or `killed: no sign of life for 30000 ms`. */
   readonly exited: Promise<string>;
@@ -26,7 +26,7 @@ export interface EngineProcess extends Engine {
 }
 
 export interface EngineProcessOptions extends LoadOrder {
-  /** Called with each device that was tried in vain, at once. */
+  /** Called at once with each device that failed. */
   readonly onDeviceFailure?: (failure: DeviceFailure) => void;
   /** Called with each line that the process prints: onnxruntime's own messages, or a crash. */
   readonly onOutput?: (line: string) => void;
@@ -37,7 +37,7 @@ export interface EngineProcessOptions extends LoadOrder {
   readonly silenceMs?: number;
   /**
    * Milliseconds that a generation may go without a stage or a step before the process is killed, at least; they grow with the image
-   * and with the machine, as `createWatchdog` says. @default 600,000
+   * and with the machine, as `createWatchdog` describes. @default 600,000
    */
   readonly stallMs?: number;
   /** Resident bytes above which the process is killed at once, whatever it does. @default without limit */

@@ -68,7 +68,7 @@ export function generateInProcess({ child, exited, send, ...stall }: GeneratingP
               reject(toGenerationError(message.error));
               break;
             case "cancelled":
-              // By the process itself: this side would have stopped listening.
+              // The process cancelled by itself: after a cancel of this side, there is no listener.
               reject(new GenerationError("lost", "the engine is shut down"));
               break;
           }
@@ -92,27 +92,27 @@ function toGenerationError({ kind, message, violations, cause }: GenerationFailu
   });
 }
 
-/** What a generation without updates is watched with. */
+/** Options of {@link createWatchdog}. */
 export interface WatchdogOptions {
   /** Milliseconds that an image of up to 1024² may go without an event. */
   readonly stallMs: number;
-  /** Called once, with the reason in words. */
+  /** Called once, with the reason. */
   readonly onStall: (reason: string) => void;
 }
 
-/** Notices a run that never returns. A heart beats on during one, so only the lack of updates can tell. */
+/** Detects a run that never returns. Heartbeats continue during one, so only the lack of updates shows it. */
 export interface Watchdog {
-  /** A generation is asked for, and its first event expected. */
+  /** A request was sent, and its first event is expected. */
   begin(): void;
-  /** It has brought an event; its size, where the event says it. */
+  /** An event arrived; `size` if the event contains it. */
   event(size?: { readonly width: number; readonly height: number }): void;
-  /** Nothing is expected any more. */
+  /** No event is expected any more. */
   end(): void;
 }
 
 const largestUsual = 1024 ** 2;
-/** Times the longest that this engine has ever taken from one event to the next. */
-const patience = 10;
+/** Multiple of the longest time between two events that counts as a stall. */
+const toleranceFactor = 10;
 
 /**
  * Counts an engine as stalled when the time since the last event is more than `stallMs` and more than ten times the longest that it took
@@ -123,13 +123,13 @@ export function createWatchdog({ stallMs, onStall }: WatchdogOptions): Watchdog 
   let lastAt = 0;
   /** Longest time between two events, brought down to 1024². */
   let longestMs = 0;
-  /** Until a generation says its size it may wait for the one before to let go, so that one's counts. */
+  /** Before its first event, a request may wait for the one before, so that one's size counts. */
   let growth = 1;
 
   const expect = (): void => {
     clearTimeout(timer);
     lastAt = performance.now();
-    const boundMs = Math.max(stallMs, patience * longestMs) * growth;
+    const boundMs = Math.max(stallMs, toleranceFactor * longestMs) * growth;
     // A timer takes no more than 31 bits.
     timer = setTimeout(() => onStall(`no progress for ${Math.round(boundMs)} ms`), Math.min(boundMs, 2 ** 31 - 1));
     timer.unref();

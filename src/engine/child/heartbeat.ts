@@ -9,8 +9,8 @@ const heartbeatMs = 500;
 
 /**
  * Makes a thread that writes the process's resident memory, in bytes and a line each, to the heartbeat's pipe. A thread, because a run
- * of a sub-model blocks the main one for as long as it takes: its beats say that the process is alive all the same, and how it grows.
- * When nobody reads any more, the host is gone, and the thread ends the process in the middle of whatever it does.
+ * of a sub-model blocks the main one for as long as it takes: its beats show that the process is alive, and its memory.
+ * When its reader is gone, the host has exited, and the thread ends the process at once.
  */
 export function startHeartbeat(): void {
   const worker = new Worker(beat, {
@@ -54,14 +54,14 @@ export interface HeartbeatMonitorOptions {
 
 /** A process's signs of life. */
 export interface HeartbeatMonitor {
-  /** Resident memory when it was last told, in bytes; 0 before. */
+  /** Last reported resident memory, in bytes; 0 before. */
   readonly memoryBytes: number;
-  /** The process has told its memory in another way. */
+  /** The process has reported its memory in another message. */
   note(memoryBytes: number): void;
   stop(): void;
 }
 
-/** In how many looks the silence is noticed. A host that was itself asleep misses one look, and hears the beats before the next. */
+/** Number of checks per silence. A host that was suspended misses one check, and receives the beats before the next. */
 const looks = 4;
 
 /** Watches the heartbeat of a process. */

@@ -13,7 +13,7 @@ import type { DeviceFailure } from "../load-on-device.js";
 import type { EngineNotes } from "../sdxl-engine.js";
 
 /*
- * What the engine's process and its host say to each other, over the channel that `fork` makes with
+ * Messages between the engine's process and its host, over the channel that `fork` makes with
  * `serialization: "advanced"`: typed arrays travel as such.
  */
 
@@ -49,7 +49,7 @@ export type GenerateMessage =
 /** From the engine's process. */
 export type EngineMessage = DeviceFailedMessage | ReadyMessage | LoadFailedMessage | GenerateMessage;
 
-/** Before the model is ready or has failed: a device that was tried in vain. */
+/** Before the model is ready or has failed: a device that failed. */
 export interface DeviceFailedMessage {
   readonly kind: "device-failed";
   readonly failure: DeviceFailure;
@@ -78,7 +78,7 @@ export interface StartUpTimes {
   readonly warmUpMs: number;
 }
 
-/** A GenerationError, as errors of own classes do not survive the way between processes. */
+/** A GenerationError as data: errors of own classes lose their class between processes. */
 export interface GenerationFailure {
   readonly kind: GenerationErrorKind;
   readonly message: string;

@@ -1,14 +1,14 @@
 import type { BuiltGraph, GraphBuilder, Value } from "./graph-builder.js";
 import { attention, batchOf, countOf, layerNorm, linear } from "./layers.js";
 
-/** What the tensors' names and shapes do not say about a CLIP text model. */
+/** Facts of a CLIP text model that the tensors' names and shapes do not contain. */
 export interface ClipPlan {
   readonly heads: number;
   readonly activation: "gelu" | "quick_gelu";
   readonly eps: number;
   /** Layers that its configuration names; undefined: as many as there are tensors for. */
   readonly layers?: number | undefined;
-  /** The token whose row becomes the summary. 2 is the older way to say "the largest id of the text". */
+  /** The token whose row becomes the summary. 2 is the older form of "the largest id of the text". */
   readonly endToken: number;
 }
 

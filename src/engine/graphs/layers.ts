@@ -152,7 +152,7 @@ export function resnet(
     y = { ...y, value: g.node("Add", [y.value, g.node("Unsqueeze", [shift, g.ints(2, 3)])]) };
   }
   y = convolution(g, active(y, "norm2"), `${name}.conv2`);
-  // Where the channels change, the way around needs its convolution, and its absence is told by its name.
+  // Where the channels change, the way around needs its convolution, and its name shows its absence.
   const shortcut = g.has(`${name}.conv_shortcut.weight`) || x.channels !== y.channels;
   const around = shortcut ? convolution(g, x, `${name}.conv_shortcut`) : x;
   return { ...y, value: g.node("Add", [around.value, y.value]) };

@@ -14,10 +14,10 @@ const perLevel = z.union([positive, z.array(positive).min(1)]);
 const off = z.literal([null, false]).optional();
 const anything = z.unknown().optional();
 
-/** A key that this version does not know may say no more than that it is switched off. */
+/** An unknown key must have a value that switches it off. */
 const unknownKey = z.literal([null, false], { error: "null, since the engine does not implement this key" });
 
-/** Keys that begin with `_` say which tool wrote the file. */
+/** Keys that begin with `_` describe the tool that wrote the file. */
 function withoutNotes(config: unknown): unknown {
   return typeof config === "object" && config !== null
     ? Object.fromEntries(Object.entries(config).filter(([key]) => !key.startsWith("_")))
@@ -53,7 +53,7 @@ const unetConfig = z
     conv_in_kernel: z.literal(3).optional(),
     conv_out_kernel: z.literal(3).optional(),
     only_cross_attention: z.union([z.literal(false), z.array(z.literal(false))]).optional(),
-    // What the tensors say themselves, or what changes nothing.
+    // Facts that the tensors contain, or that change nothing.
     sample_size: anything,
     in_channels: anything,
     out_channels: anything,
@@ -132,7 +132,7 @@ const vaeConfig = z
     act_fn: z.literal("silu").optional(),
     down_block_types: z.array(z.literal("DownEncoderBlock2D")).optional(),
     up_block_types: z.array(z.literal("UpDecoderBlock2D")).optional(),
-    // What the tensors say themselves, or the pipeline obeys.
+    // Facts that the tensors contain, or that the pipeline applies.
     in_channels: anything,
     out_channels: anything,
     latent_channels: anything,

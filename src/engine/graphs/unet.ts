@@ -17,7 +17,7 @@ import {
   upsample,
 } from "./layers.js";
 
-/** What the tensors' names and shapes do not say about diffusers' `UNet2DConditionModel`. */
+/** Facts of diffusers' `UNet2DConditionModel` that the tensors' names and shapes do not contain. */
 export interface UnetPlan {
   /** Heads at each level, from the largest images down. */
   readonly heads: readonly number[];
@@ -33,7 +33,7 @@ export interface UnetPlan {
   readonly timeIdWidth: number;
   /** Resnets of each down block; an up block has one more. Undefined: as many as there are tensors for. */
   readonly layers?: readonly number[] | undefined;
-  /** Blocks in each transformer of a level; undefined where the configuration does not say, or says it for each transformer. */
+  /** Blocks in each transformer of a level; undefined if the configuration has none, or one for each transformer. */
   readonly depths?: readonly number[] | undefined;
   /** Which blocks have transformers; undefined: those that there are tensors for. */
   readonly attends?: {
@@ -150,7 +150,7 @@ function buildTimeEmbedding(g: GraphBuilder, plan: UnetPlan): TimeEmbedding {
 
 /**
  * Sines and cosines of each number at falling frequencies: diffusers' `get_timestep_embedding`. In float32 whatever the graph computes in,
- * because half precision cannot tell neighbouring timesteps apart.
+ * because half precision cannot distinguish adjacent timesteps.
  */
 function sinusoids(g: GraphBuilder, numbers: Value, width: number, plan: UnetPlan): Value {
   const half = width / 2;

@@ -15,7 +15,7 @@ import {
   upsample,
 } from "./layers.js";
 
-/** What the tensors' names and shapes do not say about diffusers' `AutoencoderKL`. */
+/** Facts of diffusers' `AutoencoderKL` that the tensors' names and shapes do not contain. */
 export interface VaePlan {
   readonly groups: number;
   /** Levels of the images' sizes; undefined, here and below: as the tensors have it. */

@@ -50,7 +50,7 @@ const elementBits: Readonly<Record<string, number>> = {
  * Reads the header of a safetensors file and checks all of it. The values are not read.
  *
  * @param label what errors call the file.
- * @throws WeightError when the file is cut off, or is not what the format says.
+ * @throws WeightError when the file is cut off, or violates the format.
  */
 export async function readSafetensors(path: string, label: string): Promise<SafetensorsFile> {
   const file = await realpath(path);
@@ -125,7 +125,7 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** Tensors fill the data without a gap, in some order, each as long as its shape and type say. */
+/** Tensors fill the data without a gap, in some order, each with the length of its shape and type. */
 function checkLayout(
   tensors: readonly TensorLocation[],
   { label, dataStart, size }: { readonly label: string; readonly dataStart: number; readonly size: number },
@@ -133,7 +133,7 @@ function checkLayout(
   let end = dataStart;
   for (const { name, offset, length, dtype, shape } of [...tensors].sort(byPlace)) {
     const bits = elementBits[dtype];
-    // Newer types are left alone until a model wants one.
+    // Newer types are not read until a model needs one.
     const bytes = bits === undefined ? length : (shape.reduce((product, side) => product * side, 1) * bits) / 8;
     if (length !== bytes || length < 0) {
       throw new WeightError(label, `${bytes} bytes for ${name}, ${dtype} [${shape}]`, `${length} bytes`);

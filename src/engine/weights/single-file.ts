@@ -49,7 +49,7 @@ export async function readSingleFile(path: string): Promise<SingleFile> {
 const otherKinds: readonly { readonly has: RegExp; readonly what: string }[] = [
   {
     has: /\.lora_(?:up|down|A|B)\.|\.lora\.(?:up|down)\.|^lora_(?:unet|te\d?)_|\.(?:hada_w|lokr_w)/,
-    what: "a LoRA, which changes a checkpoint and is none itself",
+    what: "a LoRA, which changes a checkpoint but is not one",
   },
   { has: /^(?:emb_params|clip_[gl]|\*|string_to_param.*)$/, what: "a textual inversion, which is no checkpoint" },
   { has: /^(?:control_model\.|input_hint_block\.|controlnet_cond_embedding\.)/, what: "a ControlNet" },
@@ -76,7 +76,7 @@ const parts: readonly { readonly tensor: string; readonly what: string }[] = [
 /** Latent channels of SDXL; 8 and 9 are of models that edit images. */
 const latentChannels = 4;
 
-/** @throws WeightError that says what the file is instead, or which part of a checkpoint it lacks. */
+/** @throws WeightError naming what the file is instead, or which part of a checkpoint it lacks. */
 export function checkIsSdxlCheckpoint({ tensors }: SafetensorsFile, label: string): void {
   const fail = (found: string): never => {
     throw new WeightError(label, "an SDXL checkpoint", found);

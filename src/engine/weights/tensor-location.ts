@@ -104,8 +104,8 @@ const exponents: Readonly<Record<string, { readonly bytes: 2 | 4; readonly mask:
 };
 
 /**
- * Finds a tensor with an infinity or no number among its values. It reads all weights, so that it is for when an image has come out
- * without numbers, to say whether they are why.
+ * Finds a tensor with an infinity or no number among its values. It reads all weights, so it is for the case that an image has
+ * no numbers, to check whether the weights are the cause.
  */
 export async function findNonFinite(
   sources: Iterable<WeightSource>,

@@ -4,7 +4,7 @@ import type { Running } from "./generation.js";
 
 const stageLabel: ReadonlyMap<Stage, string> = new Map([
   [Stage.TEXT_ENCODING, "Reading the prompt"],
-  [Stage.DENOISING, "Generation"],
+  [Stage.DENOISING, "Denoising"],
   [Stage.VAE_DECODE, "Decoding the image"],
   [Stage.UPLOAD, "Encoding the image"],
 ]);
@@ -35,14 +35,11 @@ export function progressDetail(running: Running, leftMs: number | undefined): st
   ].join(", ");
 }
 
-/**
- * What a screen reader is told of a generation: only where it begins to wait, begins to generate, and is half done. The same words as before are
- * not read again.
- */
+/** Text for screen readers. It changes only when the request waits, starts denoising, and is half done: they read no text twice. */
 export function progressText(running: Running): string {
   const { phase, step, totalSteps } = running;
   if (phase.kind === "stage" && phase.stage === Stage.DENOISING) {
-    return totalSteps > 0 && step * 2 >= totalSteps ? "Half done" : "Generation";
+    return totalSteps > 0 && step * 2 >= totalSteps ? "Half done" : "Denoising";
   }
   return phase.kind === "queued" ? phaseLabel(running) : "";
 }
