@@ -21,7 +21,7 @@ const lineSchema = z.looseObject({
   msg: z.string(),
 });
 
-/** A worker that ends its calls as it is told, and what its log says of them. */
+/** A worker with a scripted outcome, and its log. */
 function worker(t: TestContext, behaviour: () => void, services = [TextToImageWorkerService]) {
   const lines: string[] = [];
   const telemetry = testTelemetry(t, "worker");

@@ -112,7 +112,7 @@ test("health and probes report the app's state from start to shutdown", async (t
   const stopped = running.stop();
   await watching;
   assert.deepEqual(watched, ["SERVING", "NOT_SERVING"]);
-  // Nobody new gets in, and the call that runs is finished.
+  // New calls are rejected, and the running call finishes.
   await assert.rejects(fetch(`${url}/readyz`));
   generation.resolve();
   assert.equal((await call).model, "none");

@@ -22,7 +22,7 @@ import { startCollector } from "./support/start-collector.js";
 const png = Buffer.concat([Buffer.from("89504e470d0a1a0a", "hex"), Buffer.from("the rest of an image")]);
 const traceId = "0af7651916cd43dd8448eb211c80319c";
 
-/** A pipeline that answers what a test says, and serves what a test says. */
+/** A pipeline with scripted responses and images. */
 async function startPipeline(
   t: TestContext,
   answer: () => MessageInitShape<typeof GenerateResponseSchema>,
@@ -74,7 +74,7 @@ suite("throughline generate with any server response", async () => {
   };
   const generate = (server: string, ...args: readonly string[]) => generateWith({}, server, ...args);
 
-  /** Starts a pipeline that tells of the image at `path`, or of another one. */
+  /** Starts a pipeline that returns the URL of the image at `path`, or another one. */
   const startWith = async (t: TestContext, image: MessageInitShape<typeof ImageSchema> = {}) => {
     const pipeline: Awaited<ReturnType<typeof startPipeline>> = await startPipeline(t, () => ({
       traceId,

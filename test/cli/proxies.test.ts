@@ -19,7 +19,7 @@ import { runInProcess } from "./support/run-in-process.js";
 
 const portOf = (url: string): number => Number(new URL(url).port);
 
-/** A server that speaks TLS before a port that does not. */
+/** A TLS server in front of a plain-text port. */
 async function startTls(t: TestContext, port: number, issued: { readonly cert: string; readonly key: string }) {
   const server = createTlsServer(issued, (socket) => {
     const inner = connect(port, "127.0.0.1");
@@ -139,7 +139,7 @@ suite("proxy variables in the environment", { concurrency: 2 }, async () => {
       "0",
     ];
     const { stdout } = await runCommand(t, doctor, environment);
-    // The Hub of the tests has no list of models; that it says so came through the proxy.
+    // The test Hub has no list of models; its 404 came through the proxy.
     assert.match(stdout, /^warning +hub +https:\/\/hub\.test is not reachable: it answers 404$/m);
   });
 
@@ -203,7 +203,7 @@ test("hosts in NO_PROXY are reached without the proxy", async (t) => {
   const local = `http://localhost.localdomain:${portOf(hub.url)}/`;
   assert.equal(await ask({}, local), 502);
   assert.equal(proxy.asked.length, 1);
-  // Whoever answers for the name, or nobody: not the proxy.
+  // Any answer or none, but not the proxy's.
   await ask({ NO_PROXY: "localdomain" }, local).catch(() => {});
   assert.equal(await ask({}, `${hub.url}/`), 404);
   assert.equal(proxy.asked.length, 1);

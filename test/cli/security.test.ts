@@ -70,7 +70,7 @@ suite("secured service as a process", { concurrency: 2 }, async () => {
       const flags = ["--server", url, "--tls-ca", ca, "--key-file", keyFile, "--out", join(folder, "x.png"), "--quiet"];
       return (await runCommand(t, ["generate", "a", ...flags])).stderr;
     };
-    // No worker runs: whoever gets in hears of that.
+    // No worker runs: an accepted caller gets UNAVAILABLE.
     assert.match(await generate(`${key}\n`), /answered UNAVAILABLE/);
     assert.match(await generate("tl_CANARY"), /answered UNAUTHENTICATED/);
     pipeline.kill("SIGTERM");

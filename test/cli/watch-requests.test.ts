@@ -20,7 +20,7 @@ const otherId = "b2".repeat(16);
 const names = ["image-pipeline", "preprocess-prompt", "call-inference-worker", "inference", "diffusion", "upload"];
 const spans = names.map((name) => makeSpan({ traceId, name, endMs: 10 }));
 
-/** Watches a pipeline that tells what a test says, beside a collector with one trace. */
+/** Watches a pipeline with scripted updates, and a collector with one trace. */
 async function watch(t: TestContext) {
   const pipeline = new EventEmitter();
   const handler = createConnectHandler({
@@ -99,7 +99,7 @@ suite("watch requests of a pipeline", () => {
       startUnixNano,
       event: { case: "progress", value: { stage: Stage.DENOISING, step: 3, totalSteps: 4 } },
     });
-    // Of one that nobody knows.
+    // An unknown request.
     say({ traceId: "c3".repeat(16), startUnixNano, event: { case: "queued", value: { position: 2 } } });
     say({ traceId, startUnixNano, event: { case: "ended", value: { statusCode: "OK" } } });
     assert.deepEqual(await seen(6), [

@@ -1,7 +1,7 @@
 import type { OpenSession } from "../../src/engine/sessions.js";
 import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
 
-/** Opens real sessions and tells of each run of a sub-model before it begins; the run waits for the callback. */
+/** Opens real sessions and calls back before each run of a sub-model; the run waits for the callback. */
 export function countingSessions(onRun: (subModel: string) => void | Promise<void>): OpenSession {
   const open = createSessionOpener({ threads: 1 });
   return async (graph) => {

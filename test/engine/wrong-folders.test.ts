@@ -7,7 +7,7 @@ import { loadSdxlEngine } from "../../src/engine/sdxl-engine.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 
-/** What is taken for an SDXL folder now and then. Each tells the file, what was expected and what was found. */
+/** Folders that users mistake for SDXL folders. Each error names the file, the expectation and the finding. */
 const mistakes: readonly [what: string, make: (folder: string) => Promise<void>, fault: RegExp][] = [
   [
     "diffusers' own folder, with PyTorch weights",

@@ -85,7 +85,7 @@ function upscale(client: grpc.Client, request: object, metadata = new grpc.Metad
 
 const below = (dump: string) => dump.split("\n").map((line) => `  ${line}`);
 
-/** A real engine generates here, of which other tests tell. */
+/** The engine here is real; other tests cover it. */
 const withoutEngine = (dump: string) => dump.replace(/^ *(?:model\.name|diffusion\.\w+)=.*\n/gm, "");
 
 test("three apps as processes return the image to a gRPC client, and their spans form one trace below the client's", async (t) => {
@@ -149,7 +149,7 @@ test("upscaler accepts a caller only when its apps include the upscaler's id", a
     return upscale(client, { image: Buffer.from("no image"), factor: 2 }, metadata);
   };
   await assert.rejects(upscaleAs(keys.other), { code: grpc.status.PERMISSION_DENIED });
-  // Let in, and told that this is no image.
+  // Accepted, and rejected for an invalid image.
   await assert.rejects(upscaleAs(keys.upscaler), { code: grpc.status.INVALID_ARGUMENT });
 });
 

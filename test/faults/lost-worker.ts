@@ -20,7 +20,7 @@ export interface Loss {
 /** A deadline that passes before a silent loss is noticed. */
 const deadlineMs = 4_000;
 
-/** Loses the first of several workers while it has two calls, one of them a stream that has told of something. */
+/** Loses the first of several workers while it has two calls, one of them a stream that has sent an event. */
 export async function loseWorker(loss: Loss, workers: readonly WorkerProcess[], table: FaultTable): Promise<void> {
   const [victim] = workers;
   assert.ok(victim);

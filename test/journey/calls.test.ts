@@ -163,7 +163,7 @@ test("client that stops reading blocks no other call", async (t) => {
   const options = { numInferenceSteps: 150, previewInterval: 1, width: 2048, height: 2048 };
   const stalled = mesh.pipeline.generateStream({ request: { prompt: "a", options } })[Symbol.asyncIterator]();
   await stalled.next();
-  // 150 previews of 256×256 pixels are far more than the sockets hold, and nobody reads them now.
+  // 150 previews of 256×256 pixels exceed the socket buffers, and the client does not read.
   assert.ok((await mesh.pipeline.generate({ prompt: "b" })).image);
   let last = "";
   for (let next = await stalled.next(); next.done !== true; next = await stalled.next()) {

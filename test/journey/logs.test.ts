@@ -17,7 +17,7 @@ const lineSchema = z.looseObject({
   err: z.object({ type: z.string(), message: z.string() }).optional(),
 });
 
-/** A mesh on real ports, and what its log says. */
+/** A mesh on real ports, and its log. */
 async function loggedMesh(t: TestContext, options: TestMeshOptions) {
   const lines: string[] = [];
   const mesh = await createTestMesh({ wire: "port", ...options, onLog: (line) => lines.push(line) });

@@ -21,7 +21,7 @@ async function meshFor(t: TestContext, options: TestMeshOptions): Promise<TestMe
   return mesh;
 }
 
-/** Headers of a call that an app makes for somebody. */
+/** Headers of a call that an app makes on behalf of a caller. */
 const on = (digit: string) => ({ headers: { [callerHeader]: digit.repeat(32) } });
 
 const rejection = (call: Promise<unknown>): Promise<ConnectError> =>
@@ -65,7 +65,7 @@ test("caller with one request is served before another caller's queued requests"
   const error = await displaced;
   assert.equal(error.code, Code.ResourceExhausted);
   assert.notEqual(retryDelayMsOf(error), undefined);
-  // The two that still wait hear that they are one further back, and the newcomer that it is next.
+  // The two waiting requests move one position back, and the new one is next.
   await untilWaiting(6);
   assert.deepEqual(positions.slice(0, 3), [0, 1, 2]);
   assert.deepEqual(positions.slice(3).sort(), [0, 1, 2]);

@@ -20,7 +20,7 @@ async function* two(): AsyncGenerator<Text> {
   yield { value: "two" };
 }
 
-/** Says every message back, then does what `then` does. */
+/** Echoes every message, then calls `then`. */
 function echo(then: () => void): ServiceImpl<typeof PingService> {
   const answer = (value: string) => {
     then();
@@ -70,7 +70,7 @@ const wires: readonly { wire: Wire; system: "grpc" | "connectrpc"; server: reado
   { wire: "connect", system: "connectrpc", server: ['server.address="127.0.0.1"', "server.port=*"] },
 ];
 
-/** What a call's two spans are, whole. */
+/** The complete dump of a call's two spans. */
 function expected(
   kind: Kind,
   { system, server }: (typeof wires)[number],

@@ -18,7 +18,7 @@ type Text = MessageInitShape<typeof StringValueSchema>;
 
 const wires: readonly Wire[] = ["memory", "grpc"];
 
-/** Waits until the call is over, and says why. */
+/** Waits until the call is over, and returns the reason. */
 function untilAborted(signal: AbortSignal): Promise<never> {
   return new Promise((_resolve, reject) => {
     const abort = () => reject(signal.reason);
@@ -53,7 +53,7 @@ async function ends({ collector }: PingMesh, count: number): Promise<string> {
     .join("\n");
 }
 
-/** Sees that no span ends a second time: an SDK's span would say so, and be given to the exporter again. */
+/** Checks that no span ends twice: the SDK would log it and export the span again. */
 async function noMore({ collector }: PingMesh, count: number): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(collector.spans().length, count);
@@ -159,7 +159,7 @@ for (const wire of wires) {
     }
     assert.deepEqual(mesh.collector.spans(), [], "the call is still there: connect tells nobody of a break");
     leaving.abort(left);
-    // In memory nobody tells a handler that waits at its `yield`.
+    // In memory a handler that waits at its `yield` is not notified.
     const seen = wire === "memory" ? 1 : 2;
     assert.equal(await ends(mesh, seen), ["client unset canceled", "server unset canceled"].slice(0, seen).join("\n"));
     await noMore(mesh, seen);

@@ -55,7 +55,7 @@ export interface PingMesh {
   dump(count: number): Promise<string>;
 }
 
-/** A client and a server, each with its interceptor and a tracer of its own. The server trusts, unless it is told otherwise. */
+/** A client and a server, each with its interceptor and a tracer of its own. The server trusts remote parents by default. */
 export async function pingMesh(
   t: TestContext,
   implementation: Partial<ServiceImpl<typeof PingService>>,

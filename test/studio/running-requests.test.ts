@@ -13,7 +13,7 @@ import {
 const begin = (requests: RunningRequests, traceId = "") => requests.begin({ method: "GenerateStream", traceId });
 const progress = (step: number) => ({ case: "progress", value: { step } }) as const;
 
-/** Reads updates, each as its kind and what it says. */
+/** Reads updates, each as its kind and content. */
 function reader(requests: RunningRequests) {
   const leaving = new AbortController();
   const updates = requests.watch(leaving.signal);

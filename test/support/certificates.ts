@@ -12,7 +12,7 @@ export interface Issued {
   readonly key: string;
 }
 
-/** What a certificate says. */
+/** Contents of a certificate. */
 export interface CertificateRequest {
   /** Common name. @default localhost */
   readonly name?: string;

@@ -11,7 +11,7 @@ export const dumpGenerated = (spans: readonly SpanRecord[]): string =>
  * @param length code points of the raw prompt.
  * @param cleaned code points of the cleaned one.
  * @param method the worker's rpc.
- * @param wire how the worker was called: attempts are told where there is a port that they were made on.
+ * @param wire how the worker was called: attempts are recorded for calls over a port.
  */
 export const generated = (
   length: number,

@@ -1,7 +1,7 @@
 import type { GenerationLimits } from "../../src/engine/engine.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 
-/** A fake engine whose generations stop before a step until they are let go or cancelled, and which says when one is there. */
+/** A fake engine whose generations stop before a step until they are released or cancelled, and which reports arrivals. */
 export function createHeldEngine(holdAt = 2, limits?: GenerationLimits) {
   const reached = deferred();
   const released = deferred();

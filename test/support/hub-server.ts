@@ -23,9 +23,9 @@ export interface HubServerOptions {
   readonly intercept?: (request: HubRequest, response: ServerResponse, body: Buffer | undefined) => boolean;
   /** Token without which the repository is hidden. */
   readonly token?: string;
-  /** Sizes that the listing tells in place of the true ones. */
+  /** Sizes in the listing in place of the true ones. */
   readonly sizes?: Readonly<Record<string, number>>;
-  /** Names that the listing tells in place of the true ones. */
+  /** Names in the listing in place of the true ones. */
   readonly names?: Readonly<Record<string, string>>;
 }
 

@@ -172,7 +172,7 @@ const makers: Record<string, (random: Random) => MalformedRequest> = {
       ),
       ["3"],
     ),
-  // The last one is not malformed at all: a carrier within the limits never fails a request, whatever it says.
+  // The last one is not malformed at all: a carrier within the limits never fails a request.
   "random carrier": (random) => {
     const garbage = () => String.fromCodePoint(...Array.from({ length: random.below(60) }, () => random.below(0xd7ff)));
     const key = random.pick(["traceparent", "TraceParent", "tracestate", "baggage", garbage()]);

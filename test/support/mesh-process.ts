@@ -1,6 +1,6 @@
 import { createTestMesh } from "../../src/testing/create-test-mesh.js";
 
-/** What the process tells of itself when it is asked. */
+/** State that the process reports on request. */
 export interface MeshReport {
   /** All log lines. */
   readonly log: string;

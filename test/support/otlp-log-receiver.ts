@@ -25,7 +25,7 @@ export interface OtlpLogReceiver {
   readonly headers: readonly Readonly<Record<string, unknown>>[];
   /** All records so far. */
   records(): readonly ForeignLogRecord[];
-  /** Settles once `enough` says yes; rejects after 30 s. */
+  /** Resolves when `enough` is true; rejects after 30 s. */
   waitFor(enough: (records: readonly ForeignLogRecord[]) => boolean): Promise<readonly ForeignLogRecord[]>;
   stop(): Promise<void>;
 }

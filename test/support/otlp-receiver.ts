@@ -28,15 +28,15 @@ export interface OtlpReceiver {
   readonly metrics: readonly (readonly ForeignPoint[])[];
   /** All spans so far, in the order in which they came. */
   spans(): SpanRecord[];
-  /** Settles once `enough` says yes about all spans so far; rejects after `timeoutMs` (default 30,000) with what did come. */
+  /** Resolves when `enough` is true for all spans so far; rejects after `timeoutMs` (default 30,000) with what did come. */
   waitFor(enough: (spans: readonly SpanRecord[]) => boolean, timeoutMs?: number): Promise<SpanRecord[]>;
-  /** The data points of the first export of metrics of which `enough` says yes; rejects after 30 s. */
+  /** The data points of the first metrics export for which `enough` is true; rejects after 30 s. */
   waitForMetrics(enough: (points: readonly ForeignPoint[]) => boolean): Promise<readonly ForeignPoint[]>;
   stop(): Promise<void>;
 }
 
 export interface OtlpReceiverOptions {
-  /** `false`: it says UNIMPLEMENTED or 404 to metrics, as a backend for traces alone. Default `true`. */
+  /** `false`: it answers metrics with UNIMPLEMENTED or 404, like a traces-only backend. Default `true`. */
   readonly takesMetrics?: boolean;
   /** Default `grpc`. */
   readonly protocol?: "grpc" | "http/protobuf";

@@ -86,7 +86,7 @@ async function meshFor(t: TestContext, options: TestMeshOptions) {
   return mesh;
 }
 
-/** Options of a call that keep what its headers say of its trace. */
+/** Call options that record the trace header of the response. */
 function hearing() {
   const heard: string[] = [];
   const options: CallOptions = { onHeader: (headers) => void heard.push(headers.get("traceresponse") ?? "none") };

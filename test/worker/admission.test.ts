@@ -227,7 +227,7 @@ test("random histories: every reported position is the number of turns before it
       const place = admitted(admission, { caller: `${below(4)}`, work: { unetRuns, latentPixels: 64 } });
       turns.push({ place, turn: turnOf(place), costMs: unetRuns * 64 });
     }
-    // The first has its turn already; of the others each says where it stands and how long it will wait.
+    // The first has its turn already; each of the others reports its position and estimated wait.
     const told = await Promise.all(turns.map(async ({ turn }) => (await turn.next()).value));
     const promised = turns.flatMap((entry, index) => {
       const standing = told[index];

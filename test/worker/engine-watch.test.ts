@@ -68,7 +68,7 @@ describe("engine host and a process that grows", async () => {
     assert.equal(host.pid, pid);
     const ready = nextReady(host);
     await generate(host, "grow 350");
-    // Nobody gets a turn until the next one is there.
+    // No request gets a turn until the next process is ready.
     assert.equal(host.state, "restarting");
     await assert.rejects(generate(host, "a cat"), lost);
     await ready;
@@ -86,7 +86,7 @@ describe("engine host and a process that grows", async () => {
   it("engine host kills a process during an image when it grows far over the limit", async () => {
     const { host, log } = await startHost({ maxMemoryBytes: 300 * mebibyte });
     const ready = nextReady(host);
-    // It would generate for ever after it has grown; its heartbeat tells.
+    // It would generate forever after it has grown; the heartbeat reports its memory.
     await assert.rejects(generate(host, "grow 500 hang"), lost);
     await ready;
     assert.ok(log.some((line) => /killed: its memory of \d+ bytes is over the hard limit/.test(line)));

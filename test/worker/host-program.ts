@@ -1,4 +1,4 @@
-/** Hosts an engine on the folder given and begins an image that takes for ever. It says "generation" when it is at that. */
+/** Hosts an engine on the given folder and starts an endless image. Sends "generation" when it runs. */
 import { pino } from "pino";
 import { createEngineHost } from "../../src/worker/engine-host.js";
 import { testProgram } from "../support/test-program.js";

@@ -8,7 +8,7 @@ export interface BackendProcess {
   stop(): Promise<void>;
 }
 
-/** The words with which such a program says that all of its parts run. */
+/** Log message of the program when all of its parts run. */
 const readyWords = "Everything is ready";
 
 /** Starts a program with a configuration; it is ready when this resolves. What is left of it is killed when the test is done. */
@@ -35,7 +35,7 @@ export async function startBackend(t: TestContext, program: string, configFile: 
   };
 }
 
-/** Asks again and again until there is an answer; backends tell nobody of what they got. */
+/** Polls until there is an answer; backends do not report what they received. */
 export async function until<T>(what: string, ask: () => Promise<T | undefined>, timeoutMs = 60_000): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {

@@ -1,6 +1,6 @@
 import { z } from "zod";
 
-/** What is told apart of a log record. */
+/** Compared fields of a log record. */
 export interface CollectedLogRecord {
   readonly service: string;
   readonly traceId: string;

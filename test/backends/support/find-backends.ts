@@ -13,7 +13,7 @@ export interface Backends {
   readonly otelcol: string;
 }
 
-/** A backend is not there and cannot be built. The message says what to do. */
+/** A backend is missing and cannot be built. The message has the remedy. */
 export class BackendsMissingError extends Error {
   override readonly name = "BackendsMissingError";
 }

@@ -27,7 +27,7 @@ const traceSchema = z.object({
   ),
 });
 
-/** Tags in which Jaeger tells what OTLP has fields for. */
+/** Jaeger's tags for OTLP fields. */
 const fieldTags = new Set([
   "span.kind",
   "error",

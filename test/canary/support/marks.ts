@@ -1,7 +1,7 @@
 /** Stands in every marked prompt, and nowhere else. */
 export const mark = "CANARY7f3a91";
 
-/** A prompt that is told from all others. */
+/** A unique prompt. */
 export function markedPrompt(index: number): string {
   return `${mark}n${String(index).padStart(4, "0")}e`;
 }

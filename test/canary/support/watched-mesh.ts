@@ -7,7 +7,7 @@ import { type RunningCommand, startCommand } from "../../cli/support/run-command
 import { makeSdxlFolder } from "../../fixtures/sdxl-folder.js";
 import { steadyPort } from "../../support/steady-port.js";
 
-/** App ids of the mesh: a worker, and one that nobody runs. */
+/** App ids of the mesh: a worker, and one without a process. */
 export const apps = { worker: "local/text-to-image-worker", gone: "acme/gone" } as const;
 
 /** What is exported, as it comes over the wire. */

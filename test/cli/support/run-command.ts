@@ -31,11 +31,11 @@ export interface RunningCommand {
   killGroup(signal: NodeJS.Signals): void;
   /** Processes of the group that live: `pid command`. */
   living(): string[];
-  /** Resolves when none lives; rejects when some still do after a minute. The system tells nobody of the end of a grandchild. */
+  /** Resolves when none lives; rejects when some still do after a minute. The system does not report the end of a grandchild. */
   gone(): Promise<void>;
 }
 
-/** Starts `throughline`, compiled from the checkout. Whatever it leaves is killed when the test is done. */
+/** Starts `throughline`, compiled from the checkout. Remaining processes are killed after the test. */
 export function startCommand(
   t: Pick<TestContext, "after">,
   args: readonly string[],

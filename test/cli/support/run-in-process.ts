@@ -26,7 +26,7 @@ export function withVariables<Result>(variables: Readonly<Record<string, string>
 /** How a command ended that ran in this process. */
 export interface ProgramEnd {
   readonly code: number;
-  /** What the user is told where it failed. */
+  /** Error message for the user. */
   readonly message: string;
   readonly stdout: string;
   readonly stderr: string;

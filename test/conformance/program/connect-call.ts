@@ -93,7 +93,7 @@ async function make(
     case method.bidiStream.name: {
       const requests = createWritableIterable<BidiStreamRequest>();
       const responses = client.bidiStream(requests, options)[Symbol.asyncIterator]();
-      // Read ahead: a call that fails while its requests are still being written rejects here, and nobody else would listen.
+      // Read ahead: a call that fails while its requests are still being written rejects here, and is otherwise unhandled.
       const read = () => {
         const reading = responses.next();
         reading.catch(() => {});

@@ -14,7 +14,7 @@ import {
 } from "./messages.js";
 import { appendFields, delay, errorWanted, fieldsOf } from "./translate.js";
 
-/** The suite's service: each request says what to answer, and the answer says what arrived. */
+/** The suite's service: each request defines its response, and the response reports the request. */
 export function conformanceRoutes(router: ConnectRouter): void {
   router.service(ConformanceService, {
     unary: (request, context) => answer(request.responseDefinition, [anyPack(UnaryRequestSchema, request)], context),

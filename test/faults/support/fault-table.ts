@@ -16,7 +16,7 @@ export interface FaultRow {
   readonly trace: string;
 }
 
-/** What a line says besides what the call tells itself. */
+/** Additions to the cells that follow from the call. */
 export interface CallNotes {
   /** Moment that its time counts from. @default the call's beginning */
   readonly since?: number;

@@ -31,7 +31,7 @@ const drop = 2;
 /**
  * Makes a namespace that lives as long as this process does, with a link into this process's own.
  *
- * @param index tells links apart, from 0 to 250.
+ * @param index identifies the link, from 0 to 250.
  */
 export async function createLink(index: number): Promise<Link> {
   const device = `worker${index}`;

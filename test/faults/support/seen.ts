@@ -10,13 +10,13 @@ export interface Seen {
   readonly endedAt: number;
   /** Milliseconds that it took. */
   readonly tookMs: number;
-  /** Its attempts, as the events of `call-inference-worker` tell. */
+  /** Its attempts, from the events of `call-inference-worker`. */
   readonly attempts: readonly Attempt[];
   /** Its spans, the worker's among them where they came. */
   readonly spans: readonly SpanRecord[];
 }
 
-/** An attempt of a call, as its event tells. */
+/** An attempt of a call, from its event. */
 export interface Attempt {
   readonly host: string;
   readonly code: string;

@@ -19,10 +19,10 @@ export const appId = "local/text-to-image-worker";
 export interface StartPipelineOptions extends Pick<PipelineAppOptions, "store" | "workerSecurity"> {
   /** The workers, in the order in which they are asked. */
   readonly workers: readonly { readonly host: string; readonly port: number }[];
-  /** What tells of the workers' spans. @default nobody */
+  /** Source of the workers' spans. @default none */
   readonly processes?: readonly WorkerProcess[];
   readonly environment?: Readonly<Record<string, string>>;
-  /** Told each line of its log. */
+  /** Receives each line of its log. */
   readonly onLog?: (line: string) => void;
 }
 
@@ -31,7 +31,7 @@ export interface Generation {
   /** @default 64 */
   readonly side?: number;
   readonly timeoutMs?: number;
-  /** Whether it is asked for as a stream, and who is told of the first event. @default unary */
+  /** Makes the call a stream; called at its first event. @default unary */
   readonly onFirstEvent?: () => void;
 }
 

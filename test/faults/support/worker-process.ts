@@ -10,7 +10,7 @@ export interface WorkerProcess {
   readonly link: Link;
   readonly host: string;
   readonly port: number;
-  /** Spans that it has told of so far; the others are on their way. */
+  /** Spans reported so far. */
   readonly spans: readonly SpanRecord[];
   /** Emits `report` for each {@link WorkerReport}. */
   readonly reports: EventEmitter;

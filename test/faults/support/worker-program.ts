@@ -8,7 +8,7 @@ import { createTelemetry } from "../../../src/trace/telemetry/telemetry.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../../../src/worker/worker-app.js";
 import type { WorkerOrder, WorkerReport } from "./worker-messages.js";
 
-// A worker whose engine only waits. It tells its parent of generations and spans over a channel of their own, whatever its network is like.
+// A worker whose engine only waits. It reports generations and spans to its parent over a separate channel, independent of its network.
 
 const [host = "", clockSkewMs = "0"] = process.argv.slice(2);
 const stepMs = 20;

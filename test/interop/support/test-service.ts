@@ -28,7 +28,7 @@ export interface TestService {
   readonly fullDuplexCall: DescMethodBiDiStreaming;
   readonly halfDuplexCall: DescMethodBiDiStreaming;
   readonly unimplementedCall: DescMethodUnary;
-  /** The method of a service that nobody implements. */
+  /** A method of a service without an implementation. */
   readonly unimplementedServiceCall: DescMethodUnary;
 }
 

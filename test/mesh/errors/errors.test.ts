@@ -99,7 +99,7 @@ const late = new DOMException("late", "TimeoutError");
 const running = new AbortController().signal;
 const because = (code: Code) => AbortSignal.abort(new ConnectError("why", code));
 
-/** What a server's caller is told, and what the server's span says of it, are the same. */
+/** The caller's code and the code of the server's span are the same. */
 const ends: readonly (readonly [what: string, thrown: unknown, signal: AbortSignal | undefined, code: Code])[] = [
   ["a ConnectError", new ConnectError("no", Code.NotFound), because(Code.Canceled), Code.NotFound],
   ["an AbortError without a signal", abort, undefined, Code.Canceled],

@@ -15,7 +15,7 @@ suite("port under abuse", () => {
     assert.equal(await readToEnd(second), "");
     first.destroy();
     await once(first, "close");
-    // The server hears of the first one's end a moment later.
+    // The server closes the first connection a moment later.
     while ((await http1(url, "/").catch(() => undefined))?.status !== 200) {
       // Asked again at once.
     }

@@ -93,7 +93,7 @@ suite("port limits", () => {
     assert.equal(await readToEnd(second), "");
     first.destroy();
     await once(first, "close");
-    // The server hears of the first one's end a moment later.
+    // The server closes the first connection a moment later.
     for (;;) {
       const response = await http1(url, "/").catch(() => undefined);
       if (response?.status === 200) {
@@ -149,7 +149,7 @@ suite("port limits", () => {
     };
     for (let i = 0; i < 3; i++) {
       const answer = Buffer.from(await nextPing());
-      // The answer comes in while nobody is awake to read it.
+      // The answer arrives while the process is suspended.
       socket.write(answer.fill(1, 4, 5));
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_500);
     }

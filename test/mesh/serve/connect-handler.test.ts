@@ -50,7 +50,7 @@ suite("JSON", () => {
 });
 
 suite("signal of a handler", () => {
-  /** Serves calls that wait for their signal, and tells its reason. */
+  /** Serves calls that wait for their signal, and returns its reason. */
   async function serveWaiting(t: TestContext, shutdownSignal?: AbortSignal) {
     let began: (context: HandlerContext) => void = () => {};
     let ended: (reason: ConnectError) => void = () => {};

@@ -195,7 +195,7 @@ const classes: Readonly<Record<string, (random: Random) => Omit<Malformed, "name
       { path: `${infer}/`, request: { body }, expected: { httpStatus: 404 } },
     ]);
   },
-  /** Not malformed: a carrier may say anything. */
+  /** Not malformed: a carrier may contain anything. */
   strangeCarrier(random) {
     const wire = random.pick(wires);
     const text = () => random.bytes(random.below(128)).toString("latin1");
@@ -259,7 +259,7 @@ test(`${count} malformed requests each get the code of their class, and no decod
   }
   assert.deepEqual(internal, []);
   assert.equal((await postJson(url, infer, '{"prompt":"x"}')).status, 200);
-  // Nothing that ended badly still runs: the drain has nobody to wait for.
+  // No failed call still runs: the drain waits for none.
   session.destroy();
   await stop({ graceMs: 120_000, cancel: () => assert.fail("a call was left running") });
 });

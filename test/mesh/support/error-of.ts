@@ -2,7 +2,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { errorFromJsonBytes } from "@connectrpc/connect/protocol-connect";
 import type { RawResponse } from "./raw-http.js";
 
-/** The error in a whole response of any protocol. Code 0 where a gRPC response is none. */
+/** The error in a complete response of any protocol. Code 0 where a gRPC response is none. */
 export function errorOf(response: RawResponse): ConnectError {
   const status = response.headers["grpc-status"] ?? response.trailers["grpc-status"];
   if (status !== undefined) {

@@ -7,7 +7,7 @@ import { type PoliciesInput, readPolicies } from "../../../src/mesh/grpc/policie
 import type { Behaviour } from "./echo-services.js";
 import { serveEcho } from "./serve-echo.js";
 
-/** Options of {@link transportTo}: one attempt a call, where they say nothing else. */
+/** Options of {@link transportTo}: one attempt a call by default. */
 export type TransportOptions = Omit<Partial<ConnectAppOptions>, "target" | "policies"> & {
   readonly policies?: PoliciesInput;
 };
@@ -33,7 +33,7 @@ export async function clientOf(
   return createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${port}`, options));
 }
 
-/** Waits for the call's signal; `began` and `ended` tell of it. */
+/** Waits for the call's signal. `began` and `ended` resolve at the start and at the end. */
 export function waiting() {
   let onBegan: () => void = () => {};
   let onEnded: (reason: ConnectError) => void = () => {};

@@ -21,7 +21,7 @@ export async function open(t: TestContext, options: Partial<ListenOptions> = {})
   return listening;
 }
 
-/** A handler that holds its calls until `release`, and tells when one has come and when one was cut off. */
+/** A handler that holds its calls until `release`, and reports arrivals and closed connections. */
 export function holdingHandler() {
   const held: (() => void)[] = [];
   const arrivals: (() => void)[] = [];

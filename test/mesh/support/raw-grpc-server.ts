@@ -5,7 +5,7 @@ import type { TestContext } from "node:test";
 /** Answers one request of a raw gRPC server. */
 export type Answer = (stream: http2.ServerHttp2Stream, headers: http2.IncomingHttpHeaders) => void;
 
-/** An HTTP/2 server without any of gRPC's code: it has no health service, and answers calls as the test says. */
+/** An HTTP/2 server without any of gRPC's code: it has no health service, and the test answers the calls. */
 export async function serveRaw(t: Pick<TestContext, "after">, answer: Answer, options: http2.ServerOptions = {}) {
   const sessions: http2.ServerHttp2Session[] = [];
   const server = http2.createServer(options);

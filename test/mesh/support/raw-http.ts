@@ -4,7 +4,7 @@ import * as http2 from "node:http2";
 import * as net from "node:net";
 import type { TestContext } from "node:test";
 
-/** A whole HTTP response. */
+/** A complete HTTP response. */
 export interface RawResponse {
   readonly status: number;
   readonly headers: http.IncomingHttpHeaders;
@@ -69,7 +69,7 @@ export function connectHttp2(t: Pick<TestContext, "after">, url: string): http2.
   return session;
 }
 
-/** Sends an HTTP/2 request and reads the whole response. */
+/** Sends an HTTP/2 request and reads the complete response. */
 export async function http2Request(
   session: http2.ClientHttp2Session,
   path: string,

@@ -4,13 +4,13 @@ import { hiddenCauseOf } from "../../../src/mesh/errors/errors.js";
 import { bindIterable } from "../../../src/otelconnect/bind-iterable.js";
 import { serverCodeOf } from "../../../src/otelconnect/errors.js";
 
-/** A call that ended with INTERNAL, and the cause that its client was not told. */
+/** A call that ended with INTERNAL, and its masked cause. */
 export interface InternalFailure {
   readonly method: string;
   readonly hidden: unknown;
 }
 
-/** An interceptor that writes down the calls that end with INTERNAL for a cause that the client is not told; put it first. */
+/** An interceptor that records calls that end with INTERNAL and a masked cause. Put it first. */
 export function recordInternal(failures: unknown[]): Interceptor {
   return (next) => async (request) => {
     const failed = (error: unknown) => {

@@ -37,7 +37,7 @@ function closedAfter(t: TestContext, connection: SpanConnection): SpanConnection
 const path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const bytes = (message: Buffer) => message;
 
-/** A gRPC collector that answers as it is told. */
+/** A gRPC collector with scripted responses. */
 async function grpcCollector(port: number, answer: grpc.handleUnaryCall<Buffer, Buffer>) {
   const server = new grpc.Server();
   const method = {
