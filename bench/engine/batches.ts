@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { prepareGraphs } from "../../src/engine/build-graphs.js";
 import { readModel } from "../../src/engine/model-folder.js";
 import { createSessionOpener } from "../../src/engine/sessions-onnx.js";

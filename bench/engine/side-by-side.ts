@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { z } from "zod";
+import * as z from "zod";
 import type { EngineProcess } from "../../src/engine/child/engine-process.js";
 import type { GenerationRequest } from "../../src/engine/engine.js";
 import { type Figure, median } from "../support/figures.js";

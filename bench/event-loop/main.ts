@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
-import { z } from "zod";
+import * as z from "zod";
 import { Health } from "../../src/gen/grpc/health/v1/health_pb.js";
 import { Stage } from "../../src/gen/throughline/v1/image_pb.js";
 import { type Figure, median, quantile, writeReport } from "../support/figures.js";

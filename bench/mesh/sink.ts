@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
-import { z } from "zod";
+import * as z from "zod";
 
 /** Asks whether this many traces arrived since the last request. */
 export interface SinkRequest {

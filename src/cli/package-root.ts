@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
-import { z } from "zod";
+import * as z from "zod";
 
 /** File of the command line itself, in the form that runs now: TypeScript in a checkout, JavaScript in the package. */
 export const commandLineEntry: string = fileURLToPath(new URL(`./main${extname(import.meta.url)}`, import.meta.url));

@@ -1,6 +1,6 @@
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { WeightError } from "./weights/tensor-location.js";
 
 /** Reads files of one model folder; every failure is a ModelFolderError that names the file. */

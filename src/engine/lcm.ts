@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { cumulativeAlphas, noiseScheduleConfig, noiseScheduleOf } from "./noise-schedule.js";
 import { clipSample, predictCleanPreserving, preservingLevel, type Scheduler, walkTimesteps } from "./scheduler.js";
 

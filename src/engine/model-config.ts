@@ -1,5 +1,5 @@
 import { basename, relative, sep } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 
 /*
  * The configuration files of an SDXL folder: the keys the engine uses, under the names and with the defaults of diffusers and

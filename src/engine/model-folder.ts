@@ -1,6 +1,6 @@
 import { open, readdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import type { z } from "zod";
+import type * as z from "zod";
 import { readCheckpoint } from "./checkpoint-file.js";
 import { readClipTokenizers, readTokenizer } from "./clip-tokenizer.js";
 import { asModelError, createFolderReader, type FolderReader, ModelFolderError } from "./folder-reader.js";

@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import type * as z from "zod";
 import { createDdim, ddimConfig } from "./ddim.js";
 import { createDpmSolverMultistep, dpmSolverMultistepConfig } from "./dpm-solver-multistep.js";
 import { createEulerAncestral, createEulerDiscrete, eulerAncestralConfig, eulerDiscreteConfig } from "./euler.js";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { Code, ConnectError, type ConnectRouter, createClient, createRouterTransport } from "@connectrpc/connect";
-import { z } from "zod";
+import * as z from "zod";
 import { createCallLog } from "../../src/app/call-log.js";
 import { createLogger } from "../../src/app/observe.js";
 import { ServerReflection } from "../../src/gen/grpc/reflection/v1/reflection_pb.js";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { parse } from "yaml";
-import { z } from "zod";
+import * as z from "zod";
 import { defaultGraceMs, livenessPath, readinessPath, teardownMs } from "../../src/app/lifecycle.js";
 import { workerOptions } from "../../src/cli/options/command-options.js";
 import { readPolicies } from "../../src/mesh/grpc/policies.js";

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { suite, type TestContext, test } from "node:test";
 import { pino } from "pino";
-import { z } from "zod";
+import * as z from "zod";
 import type { Protection } from "../../src/app/protection.js";
 import { openMetricsPort } from "../../src/cli/services/serve-app.js";
 import { OpenServerError } from "../../src/mesh/port/listen-exposure.js";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { z } from "zod";
+import * as z from "zod";
 import { createDenoiser, type DenoiserOptions, guidanceEmbedding, timeIds } from "../../src/engine/denoiser.js";
 import type { InputSpec, InputTensor, ModelSession } from "../../src/engine/sessions.js";
 import { floatsFromBase64, readGolden } from "../fixtures/golden-file.js";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import sharp from "sharp";
-import { z } from "zod";
+import * as z from "zod";
 import { eulerDiscreteConfig, eulerSchedule } from "../../src/engine/euler.js";
 import { readModel } from "../../src/engine/model-folder.js";
 import { loadSdxlEngine } from "../../src/engine/sdxl-engine.js";

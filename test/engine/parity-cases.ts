@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { after, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import sharp from "sharp";
-import { z } from "zod";
+import * as z from "zod";
 import { readModel } from "../../src/engine/model-folder.js";
 import { loadSdxlEngine } from "../../src/engine/sdxl-engine.js";
 import type { OpenSession } from "../../src/engine/sessions.js";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { z } from "zod";
+import * as z from "zod";
 import { createClipTokenizer } from "../../src/engine/clip-tokenizer.js";
 import { readModel } from "../../src/engine/model-folder.js";
 import { createPromptEncoder, type PromptEncoderOptions } from "../../src/engine/prompt-encoder.js";

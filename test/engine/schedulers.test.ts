@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { z } from "zod";
+import * as z from "zod";
 import { createEulerDiscrete, eulerDiscreteConfig, eulerSchedule } from "../../src/engine/euler.js";
 import type { SamplingState } from "../../src/engine/scheduler.js";
 import { schedulers } from "../../src/engine/schedulers.js";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { z } from "zod";
+import * as z from "zod";
 import { createTestMesh, type TestMeshOptions } from "../../src/testing/create-test-mesh.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { attributesSchema } from "./foreign-otlp-spans.js";
 
 /** One data point as a foreign decoder sees it. */

@@ -1,5 +1,5 @@
 import type { Attributes, AttributeValue } from "@opentelemetry/api";
-import { z } from "zod";
+import * as z from "zod";
 import type { SpanRecord } from "../../src/trace/span-record.js";
 
 /** Spans of an `ExportTraceServiceRequest` as protobufjs decodes it, with longs and enums as strings. */

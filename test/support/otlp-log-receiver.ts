@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import grpc from "@grpc/grpc-js";
 import { fromJSON } from "@grpc/proto-loader";
-import { z } from "zod";
+import * as z from "zod";
 
 /** A log record as a foreign decoder sees it. */
 export interface ForeignLogRecord {

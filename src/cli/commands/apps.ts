@@ -1,7 +1,7 @@
 import * as http from "node:http";
 import * as https from "node:https";
 import { text } from "node:stream/consumers";
-import { z } from "zod";
+import * as z from "zod";
 import { createLogger } from "../../app/observe.js";
 import { TextToImageWorkerService } from "../../gen/throughline/v1/worker_pb.js";
 import { type AppStatus, createAppConnections } from "../../mesh/directory/app-connections.js";

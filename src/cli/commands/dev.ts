@@ -1,6 +1,6 @@
 import { rm } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
-import { z } from "zod";
+import * as z from "zod";
 import type { Device } from "../../engine/device.js";
 import type { CommandContext } from "../command.js";
 import { CliError, exitCodes, messageOf } from "../errors.js";

@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
-import { z } from "zod";
+import * as z from "zod";
 import type { Environment } from "../../trace/telemetry/environment.js";
 import { CliError } from "../errors.js";
 import { commandLineEntry } from "../package-root.js";

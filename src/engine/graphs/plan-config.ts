@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { ClipPlan } from "./clip.js";
 import type { UnetPlan } from "./unet.js";
 import type { VaePlan } from "./vae.js";

@@ -1,6 +1,6 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { readSafetensors, type SafetensorsFile } from "./safetensors.js";
 import { type TensorLocation, WeightError, type WeightSource } from "./tensor-location.js";
 

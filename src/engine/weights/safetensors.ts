@@ -1,5 +1,5 @@
 import { type FileHandle, open, realpath } from "node:fs/promises";
-import { z } from "zod";
+import * as z from "zod";
 import { type TensorLocation, WeightError, type WeightFile } from "./tensor-location.js";
 
 /*

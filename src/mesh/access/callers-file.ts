@@ -1,5 +1,5 @@
 import { parse } from "yaml";
-import { z } from "zod";
+import * as z from "zod";
 import { appIdPattern } from "../app-id.js";
 import { type Reloaded, type ReloadOptions, reloadFiles } from "../tls/reloaded-files.js";
 import { type CallerDirectory, type CallerIdentity, createCallerDirectory } from "./caller-directory.js";

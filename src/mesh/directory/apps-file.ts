@@ -1,6 +1,6 @@
 import { dirname, resolve } from "node:path";
 import { parse } from "yaml";
-import { z } from "zod";
+import * as z from "zod";
 import { appIdPattern } from "../app-id.js";
 import { policiesSchema } from "../grpc/policies.js";
 import { type ReloadOptions, reloadFiles } from "../tls/reloaded-files.js";

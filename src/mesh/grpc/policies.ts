@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 
 /** Node's timers take no more; a longer one would fire at once. */
 const longestMs = 2_147_483_647;

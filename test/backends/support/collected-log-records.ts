@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 
 /** Compared fields of a log record. */
 export interface CollectedLogRecord {

@@ -1,5 +1,5 @@
 import type { Attributes } from "@opentelemetry/api";
-import { z } from "zod";
+import * as z from "zod";
 import type { SpanRecord } from "../../../src/trace/span-record.js";
 
 const tagsSchema = z.array(z.object({ key: z.string(), value: z.union([z.string(), z.number(), z.boolean()]) }));

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
-import type { z } from "zod";
+import type * as z from "zod";
 import type { SubModelFolder } from "../../../src/engine/graph-files.js";
 import { buildClip } from "../../../src/engine/graphs/clip.js";
 import { type BuiltGraph, createGraphBuilder, type GraphBuilder } from "../../../src/engine/graphs/graph-builder.js";

@@ -11,7 +11,7 @@ import {
   toJson,
 } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
-import { z } from "zod";
+import * as z from "zod";
 import type { GrpcGo } from "./go-programs.js";
 import { runProgram } from "./run-program.js";
 

@@ -7,7 +7,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { z } from "zod";
+import * as z from "zod";
 import { startOtlpLogReceiver } from "../../support/otlp-log-receiver.js";
 import { startOtlpReceiver } from "../../support/otlp-receiver.js";
 import { loaderArguments, testProgram } from "../../support/test-program.js";
