@@ -147,13 +147,15 @@ suite("proxy variables in the environment", { concurrency: 2 }, async () => {
     const hub = await startHub({ folder: repository });
     const proxy = await startHttpProxy(t, new Map([["hub.test:80", portOf(hub.url)]]));
     const fetched = async (name: string, endpoint: string) => {
-      const args = ["demo", "--model", "acme/tiny-xl", "--steps", "1", "--out", join(home, `${name}.png`)];
-      const { code, stderr } = await runCommand(t, args, {
+      const worker = startCommand(t, ["worker", "--port", "0", "--model", "acme/tiny-xl"], {
         HF_HOME: join(home, name),
         HF_ENDPOINT: endpoint,
         HTTP_PROXY: proxy.url,
+        OTEL_SDK_DISABLED: "true",
       });
-      assert.equal(code, 0, stderr);
+      await worker.waitFor(/is ready at/);
+      worker.kill("SIGTERM");
+      assert.deepEqual(await worker.ended, { code: 0, signal: null });
       assert.ok((await readdir(join(home, name, "hub"))).includes("models--acme--tiny-xl"));
     };
     await fetched("loopback", hub.url);

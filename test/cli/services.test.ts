@@ -8,6 +8,7 @@ import { createPipelineClient } from "../../src/client/client.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { runCommand, startCommand } from "./support/run-command.js";
+import { runInProcess } from "./support/run-in-process.js";
 
 const readyAt = /^\S+ is ready at (http:\/\/127\.0\.0\.1:(\d+))$/m;
 
@@ -38,13 +39,16 @@ suite("services as processes", { concurrency: 2 }, async () => {
     const { worker, pipeline, url } = await startBoth(t, model, ["--images", images, "--http1-keepalive", "120"]);
     assert.equal((await fetch(`${url}/readyz`)).headers.get("keep-alive"), "timeout=120");
     assert.match(worker.stdout, /^acme\/worker is ready at http:\/\/127\.0\.0\.1:\d+\n$/);
-    const generate = (seed: number, out: string) =>
-      runCommand(t, ["generate", "a red heart", "--seed", String(seed), "--steps", "2", "--out", out, "--json"], {
-        THROUGHLINE_SERVER: url,
-      });
+    const environment = { THROUGHLINE_SERVER: url };
+    const generateArgs = (seed: number, out: string) =>
+      ["generate", "a red heart", "--seed", String(seed), "--steps", "2", "--out", out, "--json"] as const;
     const outs = ["1.png", "2.png", "3.png"].map((name) => join(folder, name));
     const [first = "", second = "", third = ""] = outs;
-    const results = await Promise.all([generate(7, first), generate(7, second), generate(8, third)]);
+    const results = await Promise.all([
+      runCommand(t, generateArgs(7, first), environment),
+      runInProcess(generateArgs(7, second), { environment }),
+      runInProcess(generateArgs(8, third), { environment }),
+    ]);
     for (const { code, stderr } of results) {
       assert.equal(stderr, "");
       assert.equal(code, 0);
@@ -60,7 +64,7 @@ suite("services as processes", { concurrency: 2 }, async () => {
     });
 
     // A person sees the stages and the file; errors come in words.
-    const shown = await runCommand(t, ["generate", "a", "heart", "--server", url, "--out", first, "--width", "128"]);
+    const shown = await runInProcess(["generate", "a", "heart", "--server", url, "--out", first, "--width", "128"]);
     assert.match(shown.stdout, /1\.png {2}128×64 image\/png, \d KiB, seed \d+\ntrace [0-9a-f]{32}\n$/);
     assert.match(shown.stderr, /^denoising$/m);
     const unknown = await runCommand(t, ["generate", "a heart", "--server", url, "--worker-app", "acme/other"]);
