@@ -1,21 +1,14 @@
-// Compiles src into dist, file by file and without type checks: what the commands of a checkout run. `npm run build` makes the package's dist.
-import { readdir, rm, stat, writeFile } from "node:fs/promises";
+// Compiles src into dist, without type checks and with the packages: what the commands of a checkout run. `npm run build` makes the package's dist.
+import { createHash } from "node:crypto";
+import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { bundle } from "./bundle.mjs";
 
 const checkout = fileURLToPath(new URL("..", import.meta.url));
 
-/** An empty file, written last: sources that are newer are not in dist. */
+/** Written last, with the packages that went into dist: sources that are newer are not in dist. */
 const stampOf = (root) => join(root, "dist/.compiled");
-
-/** Only development has the bundler: `npm ci --omit=dev` goes without. */
-const esbuild = () =>
-  import("esbuild").catch((error) => {
-    if (error.code === "ERR_MODULE_NOT_FOUND") {
-      return undefined;
-    }
-    throw error;
-  });
 
 const isSource = (name) => /\.tsx?$/.test(name) && !name.endsWith(".d.ts") && !/^page[\\/]/.test(name);
 
@@ -24,39 +17,43 @@ async function readSources(root) {
   const source = join(root, "src");
   const names = (await readdir(source, { recursive: true })).filter(isSource);
   const times = await Promise.all(names.map(async (name) => (await stat(join(source, name))).mtimeMs));
-  return { names, newest: Math.max(...times) };
+  return { names: names.map((name) => join("src", name)), newest: Math.max(...times) };
 }
 
-/** Whether dist is older than the sources; undefined where it was never compiled. */
+/** A hash of the versions that npm has installed, development's packages left out: `--omit=dev` installs the same ones. */
+async function installedPackages(root) {
+  const text = await readFile(join(root, "node_modules/.package-lock.json"), "utf8").catch(() => "{}");
+  const { packages = {} } = JSON.parse(text);
+  const lines = Object.entries(packages)
+    .filter(([, { dev, devOptional }]) => !dev && !devOptional)
+    .map(([path, { version }]) => `${path} ${version}\n`);
+  return createHash("sha256").update(lines.join("")).digest("hex");
+}
+
+/** Whether dist is older than the sources or has other packages; undefined where it was never compiled. */
 export async function isStale(root = checkout) {
-  const compiled = await stat(stampOf(root)).catch(() => undefined);
-  return compiled === undefined ? undefined : (await readSources(root)).newest > compiled.mtimeMs;
+  const stamp = stampOf(root);
+  const compiled = await stat(stamp).catch(() => undefined);
+  if (compiled === undefined) {
+    return undefined;
+  }
+  const [packages, { newest }] = await Promise.all([readFile(stamp, "utf8"), readSources(root)]);
+  return newest > compiled.mtimeMs || packages !== (await installedPackages(root));
 }
 
 /**
  * Compiles all sources.
  *
+ * @param others modules from the root that are compiled with them, and share their modules.
  * @returns false where the compiler, a development dependency, is not installed.
  */
-export async function compile(root = checkout) {
-  const { build } = (await esbuild()) ?? {};
-  if (build === undefined) {
+export async function compile(root = checkout, others = []) {
+  const { names } = await readSources(root);
+  const packages = await installedPackages(root);
+  await rm(stampOf(root), { force: true });
+  if (!(await bundle(root, [...names, ...others]))) {
     return false;
   }
-  const { names } = await readSources(root);
-  await rm(stampOf(root), { force: true });
-  await build({
-    absWorkingDir: root,
-    entryPoints: names.map((name) => join("src", name)),
-    outbase: "src",
-    outdir: "dist",
-    format: "esm",
-    platform: "node",
-    target: "node20",
-    sourcemap: "linked",
-    sourcesContent: false,
-    logLevel: "warning",
-  });
-  await writeFile(stampOf(root), "");
+  await writeFile(stampOf(root), packages);
   return true;
 }

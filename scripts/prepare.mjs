@@ -19,11 +19,12 @@ async function isPageStale() {
 /**
  * Brings `dist` up to date.
  *
+ * @param tests modules that are compiled with the sources, whether those have changed or not. @default none
  * @returns false where something is to be compiled and the compiler, a development dependency, is not installed.
  */
-export async function prepare() {
+export async function prepare(tests = []) {
   const commands = (await isStale()) !== false;
-  if (commands && !(await compile())) {
+  if ((commands || tests.length > 0) && !(await compile(root, tests))) {
     return false;
   }
   if (commands || (await isPageStale())) {

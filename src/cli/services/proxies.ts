@@ -22,7 +22,7 @@ export async function createProxyFetch(environment: Environment): Promise<SendRe
     return undefined;
   }
   // Loaded here, because few machines have a proxy.
-  const undici = await import("undici");
+  const { default: undici } = await import("undici");
   const dispatcher = new undici.EnvHttpProxyAgent({
     httpProxy: httpProxy ?? "",
     httpsProxy: httpsProxy ?? "",
