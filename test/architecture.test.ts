@@ -71,7 +71,7 @@ const allowed: Record<string, readonly string[]> = {
   otelconnect: [],
   "connect-health": ["gen"],
   engine: [],
-  image: [],
+  image: ["gen"],
   hub: [],
 };
 

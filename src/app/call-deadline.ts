@@ -43,7 +43,7 @@ function signalUntil(outer: AbortSignal, timeoutMs: number): AbortSignal {
     return over.signal;
   }
   const timer = setTimeout(
-    () => over.abort(new ConnectError("the time ran out", Code.DeadlineExceeded)),
+    () => over.abort(new ConnectError("deadline exceeded", Code.DeadlineExceeded)),
     Math.min(timeoutMs, longestTimeoutMs),
   );
   // A call that came over no wire: its signal is aborted at its end too, good or bad.

@@ -11,7 +11,7 @@ import {
 import type { Logger } from "pino";
 import { createHealth, ServingStatus } from "../connect-health/health.js";
 import { reflectionRoutes } from "../connect-health/reflection.js";
-import { type CallerHandler, gateHandler } from "../mesh/access/gate.js";
+import { type CallerHandler, withAccessControl } from "../mesh/access/access-control.js";
 import { type Listening, listen } from "../mesh/port/listen.js";
 import type { ListenLimits } from "../mesh/port/listen-limits.js";
 import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
@@ -183,9 +183,12 @@ export function createApp(options: AppOptions): App {
     ignoreUnknownFields,
     ...protection
   }: ServeOptions): Promise<Listening> => {
-    const { address, gate } = await createGuard({ host, logger, ...protection });
+    const { address, accessControl } = await createGuard({ host, logger, ...protection });
     const callerRoutes = new Map(
-      Object.entries(options.callerRoutes ?? {}).map(([path, handle]) => [path, gateHandler(gate, handle)]),
+      Object.entries(options.callerRoutes ?? {}).map(([path, handle]) => [
+        path,
+        withAccessControl(accessControl, handle),
+      ]),
     );
     return listen({
       ...limits,
@@ -200,18 +203,18 @@ export function createApp(options: AppOptions): App {
             reflectionRoutes(allServices)(router);
           }
         },
-        gate,
+        accessControl,
         interceptors,
         readMaxBytes: options.maxRequestBytes ?? defaultMaxRequestBytes,
         registry: options.registry ?? registryOf(allServices),
         ignoreUnknownFields,
-        onUnread(method, code) {
+        onUndecodable(method, code) {
           const fields = { method: methodName(method), code: grpcStatusName(code) };
           logger.info(fields, "call rejected before its request was read");
           unread.add(1, { "rpc.method": fields.method, "rpc.response.status_code": fields.code });
         },
         shutdownSignal: shutdown.signal,
-        onBroken: (error, path) => logger.error({ err: error, path }, "an answer could not be made"),
+        onInternalError: (error, path) => logger.error({ err: error, path }, "an answer could not be made"),
         fallback(request, response) {
           const callerRoute = callerRoutes.get(request.url?.split("?", 1)[0] ?? "");
           if (callerRoute !== undefined) {

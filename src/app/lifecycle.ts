@@ -117,7 +117,7 @@ export function createProbeRoute(stateOf: () => AppState): (request: NodeRequest
       return false;
     }
     if (request.method !== "GET" && request.method !== "HEAD") {
-      respondPlain(response, 405, "probes are asked by GET", { allow: "GET, HEAD" });
+      respondPlain(response, 405, "probes require GET", { allow: "GET, HEAD" });
       return true;
     }
     const state = stateOf();

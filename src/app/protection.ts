@@ -1,8 +1,8 @@
 import type { Logger } from "pino";
 import { healthServiceName } from "../connect-health/health.js";
 import { reflectionServiceNames } from "../connect-health/reflection.js";
+import { type AccessControl, createAccessControl } from "../mesh/access/access-control.js";
 import { type CallerDirectory, certificateHolders } from "../mesh/access/caller-directory.js";
-import { createGate, type Gate } from "../mesh/access/gate.js";
 import { checkExposure } from "../mesh/port/listen-exposure.js";
 import type { ServerTls } from "../mesh/port/tls-acceptor.js";
 import type { Reloaded } from "../mesh/tls/reloaded-files.js";
@@ -23,7 +23,7 @@ export interface Protection {
 export interface Guard {
   /** Address to bind. */
   readonly address: string;
-  readonly gate: Gate;
+  readonly accessControl: AccessControl;
 }
 
 /** Options of {@link createGuard}. */
@@ -36,7 +36,7 @@ export interface GuardOptions extends Protection {
 
 /**
  * Checks that a server with this protection may listen on the host, says it in the log where anybody may call, and makes the server's
- * gate. Health checks are open to anybody.
+ * accessControl. Health checks are open to anybody.
  *
  * @throws OpenServerError; the system's error where the host cannot be found.
  */
@@ -44,9 +44,13 @@ export async function createGuard(options: GuardOptions): Promise<Guard> {
   const { host, tls, open = false, reflection = "callers", appId, logger } = options;
   const callers =
     options.callers ?? (tls?.clientCertificate === "required" ? unchanging(certificateHolders) : undefined);
-  const { address, isOpen } = await checkExposure({ host, knowsCallers: callers !== undefined, mayBeOpen: open });
+  const { address, isOpen } = await checkExposure({
+    host,
+    authenticatesCallers: callers !== undefined,
+    allowOpen: open,
+  });
   if (isOpen) {
-    logger.warn({ host }, "INSECURE: anybody who reaches this machine may call this server");
+    logger.warn({ host }, "INSECURE: every client that reaches this machine may call this server");
   }
   if (callers !== undefined && tls === undefined) {
     logger.warn(
@@ -55,7 +59,10 @@ export async function createGuard(options: GuardOptions): Promise<Guard> {
     );
   }
   const openReflection = reflection === "open" ? reflectionServiceNames : [];
-  return { address, gate: createGate({ callers, appId, openServices: [healthServiceName, ...openReflection] }) };
+  return {
+    address,
+    accessControl: createAccessControl({ callers, appId, openServices: [healthServiceName, ...openReflection] }),
+  };
 }
 
 function unchanging<Value>(current: Value): Reloaded<Value> {

@@ -1,21 +1,22 @@
+import { Delivery, type GenerationOptions } from "../gen/throughline/v1/image_pb.js";
 import { contentTypeOf, type EncodedImage, toDataUri } from "./encode-image.js";
 import { imageUrl } from "./image-route.js";
 import { type ImageStore, imageFileNameOf } from "./image-store.js";
 
-/** A store, and the base URL under which its images are served. */
+/** Image store with the base URL of its images. */
 export interface ImageTarget {
   readonly store: ImageStore;
   readonly baseUrl: string;
 }
 
-/** How an image reaches the caller: as bytes, in a `data:` URI, or by a URL of a store. */
+/** Delivery of an image: as bytes, in a `data:` URI, or by URL from a store. */
 export type ImageDelivery = "inline" | "data-uri" | ImageTarget;
 
-/** What a response says of an image. */
+/** Delivered image, with the fields of the contract's Image. */
 export interface DeliveredImage {
-  /** Empty where `data` holds the image. */
+  /** Empty if `data` contains the image. */
   readonly url: string;
-  /** The encoded image; empty where `url` leads to it. */
+  /** Encoded image; empty if `url` is set. */
   readonly data: Uint8Array;
   readonly contentType: string;
   readonly fileName: string;
@@ -29,20 +30,28 @@ export interface DeliveredImage {
 
 const nothing: Uint8Array = new Uint8Array();
 
+/** Return the requested delivery. Without a store the default is a `data:` URI. */
+export function deliveryOf(options: GenerationOptions | undefined, target: ImageTarget | undefined): ImageDelivery {
+  if (options?.delivery === Delivery.INLINE) {
+    return "inline";
+  }
+  return options?.delivery === Delivery.DATA_URI ? "data-uri" : (target ?? "data-uri");
+}
+
 /**
- * Puts an image where the caller can get it.
+ * Deliver an image to the caller.
  *
- * @throws StoreFullError where the store has no space, and what else its `put` throws.
+ * @throws StoreFullError if the store is full; any other error of its `put`.
  */
 export async function deliverImage(image: EncodedImage, delivery: ImageDelivery): Promise<DeliveredImage> {
   const { bytes, format, width, height } = image;
-  const about = { contentType: contentTypeOf(format), fileSize: bytes.length, width, height };
+  const common = { contentType: contentTypeOf(format), fileSize: bytes.length, width, height };
   if (delivery === "inline") {
-    return { ...about, fileName: imageFileNameOf(image), url: "", data: bytes };
+    return { ...common, fileName: imageFileNameOf(image), url: "", data: bytes };
   }
   if (delivery === "data-uri") {
-    return { ...about, fileName: imageFileNameOf(image), url: toDataUri(image), data: nothing };
+    return { ...common, fileName: imageFileNameOf(image), url: toDataUri(image), data: nothing };
   }
   const fileName = await delivery.store.put(image);
-  return { ...about, fileName, url: imageUrl(delivery.baseUrl, fileName), data: nothing };
+  return { ...common, fileName, url: imageUrl(delivery.baseUrl, fileName), data: nothing };
 }

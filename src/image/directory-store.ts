@@ -6,26 +6,26 @@ import { type EncodedImage, formatOfFileName } from "./encode-image.js";
 import { type ImageStore, imageFileName, imageFileNameOf } from "./image-store.js";
 import { StoreFullError } from "./store-full-error.js";
 
-/** How much a directory keeps, and for how long. */
+/** Options of {@link createDirectoryStore}. */
 export interface DirectoryStoreOptions {
-  /** Folder of the images; made when missing. One process owns it. */
+  /** Folder of the images, created if missing. Use it from one process only. */
   readonly directory: string;
-  /** Bytes in all; the image that was asked for least recently goes first. @default 1 GiB */
+  /** Maximum total size, in bytes; the least recently read image is removed first. @default 1 GiB */
   readonly maxBytes?: number;
-  /** Milliseconds that an image is kept after it was last put. @default 24 hours */
+  /** Maximum age of an image after its last `put`, in milliseconds. @default 24 hours */
   readonly maxAgeMs?: number;
-  /** Told when an image that had to go could not be removed. */
+  /** Called when an image could not be removed. */
   readonly onRemoveError?: (error: unknown, fileName: string) => void;
 }
 
-/** 1 GiB. */
+/** Default maximum size: 1 GiB. */
 export const defaultMaxBytes = 2 ** 30;
-/** A day. */
+/** Default maximum age: a day, in milliseconds. */
 export const defaultMaxAgeMs = 24 * 60 * 60 * 1000;
 
 /**
- * A store in a folder, bounded in bytes and in age. An image is written beside its place and then moved into it, so a reader
- * never sees half of one. Images of an earlier run are found again.
+ * Create a store in a folder, with limits of size and age. Images are written to a temporary file and renamed, so readers never see a partial
+ * one. Images of earlier runs are kept.
  */
 export async function createDirectoryStore(options: DirectoryStoreOptions): Promise<ImageStore> {
   const { directory, maxBytes = defaultMaxBytes, maxAgeMs = defaultMaxAgeMs, onRemoveError } = options;
@@ -36,10 +36,10 @@ export async function createDirectoryStore(options: DirectoryStoreOptions): Prom
   }
   await mkdir(directory, { recursive: true });
 
-  const inTurn = createTurns();
+  const inSequence = createSequences();
   const remove = (fileName: string): void => {
-    inTurn(fileName, async () => {
-      // Put again since it was to go: then it stays.
+    inSequence(fileName, async () => {
+      // Unless the image was put again meanwhile.
       if (!index.has(fileName)) {
         await rm(join(directory, fileName), { force: true });
       }
@@ -55,7 +55,7 @@ export async function createDirectoryStore(options: DirectoryStoreOptions): Prom
   });
 
   for (const { fileName, size, ageMs } of await imagesIn(directory)) {
-    // What a power loss left may be empty.
+    // A power loss may leave empty files.
     if (ageMs >= maxAgeMs || size > maxBytes || size === 0) {
       remove(fileName);
     } else {
@@ -70,8 +70,8 @@ export async function createDirectoryStore(options: DirectoryStoreOptions): Prom
         throw new Error(`an image of ${bytes.length} bytes does not fit into a store of ${maxBytes}`);
       }
       const fileName = imageFileNameOf(image);
-      await inTurn(fileName, async () => {
-        await writeWhole(directory, fileName, bytes);
+      await inSequence(fileName, async () => {
+        await writeAtomically(directory, fileName, bytes);
         index.set(fileName, { size: bytes.length });
       });
       return fileName;
@@ -88,8 +88,8 @@ export async function createDirectoryStore(options: DirectoryStoreOptions): Prom
   };
 }
 
-/** Runs tasks of the same name one after another, so that an image that goes never takes its successor along. */
-function createTurns() {
+/** Run tasks of the same name in sequence, so that a removal never deletes a newer image. */
+function createSequences() {
   const last = new Map<string, Promise<void>>();
   return async (name: string, task: () => Promise<void>): Promise<void> => {
     const mine = (last.get(name) ?? Promise.resolve()).then(task);
@@ -105,7 +105,7 @@ function createTurns() {
   };
 }
 
-/** The file, or undefined where there is none. A link is not followed: it may lead out of the folder. */
+/** Read a file; undefined if missing. Links are not followed, because they may leave the folder. */
 async function readImage(path: string): Promise<Uint8Array | undefined> {
   try {
     const file = await open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0));
@@ -122,14 +122,14 @@ async function readImage(path: string): Promise<Uint8Array | undefined> {
   }
 }
 
-/** Writes to a name of its own first: a crash or a full disk leaves the place itself as it was. */
-async function writeWhole(directory: string, fileName: string, bytes: Uint8Array): Promise<void> {
+/** Write to a temporary file and rename it. A crash or a full disk leaves the target unchanged. */
+async function writeAtomically(directory: string, fileName: string, bytes: Uint8Array): Promise<void> {
   const draft = join(directory, `${fileName}.${randomUUID()}.tmp`);
   try {
     const file = await openDraft(directory, draft);
     try {
       await file.writeFile(bytes);
-      // Else a power loss can leave the name without the content.
+      // Otherwise a power loss can leave an empty file.
       await file.sync();
     } finally {
       await file.close();
@@ -149,13 +149,13 @@ async function openDraft(directory: string, draft: string) {
     if (!isNotFound(error)) {
       throw error;
     }
-    // Somebody removed the folder; a finished generation is worth making it again.
+    // The folder was removed; create it again.
     await mkdir(directory, { recursive: true });
     return open(draft, "wx");
   }
 }
 
-/** Images of an earlier run, oldest first. Drafts that a crash left are removed; files of other names are left alone. */
+/** List the images of earlier runs, oldest first. Removes temporary files of a crash; ignores other files. */
 async function imagesIn(directory: string) {
   const found: { fileName: string; size: number; ageMs: number }[] = [];
   for (const fileName of await readdir(directory)) {

@@ -9,13 +9,13 @@ export interface RgbPixels {
   readonly height: number;
 }
 
-/** Quality of the lossy formats, 1 to 100: the contract promises it. */
+/** Quality of the lossy formats, 1 to 100, as documented in the contract. */
 const lossyQuality = 90;
 
 /**
- * Encodes an image on libuv's thread pool, so that the event loop stays free. The same pixels and format give the same bytes.
+ * Encode an image on libuv's thread pool. The same pixels and format give the same bytes.
  *
- * @throws Error when the data is not width × height × 3 bytes.
+ * @throws Error unless the data has width × height × 3 bytes.
  */
 export async function encodeImage(pixels: RgbPixels, format: ImageFormat): Promise<EncodedImage> {
   const { data, width, height } = pixels;
@@ -31,20 +31,20 @@ function encoder(raw: Sharp, format: ImageFormat): Sharp {
     case "png":
       return raw.png({ compressionLevel: 6 });
     case "jpeg":
-      // Full chroma: flat colours with sharp edges, which small models generate, bleed at half resolution.
+      // Full chroma resolution: the sharp edges of small models' images bleed at half resolution.
       return raw.jpeg({ quality: lossyQuality, chromaSubsampling: "4:4:4" });
     case "webp":
       return raw.webp({ quality: lossyQuality });
   }
 }
 
-/** The whole image as a `data:` URI (RFC 2397), base64. */
+/** Convert an image to a base64 `data:` URI (RFC 2397). */
 export function toDataUri(image: EncodedImage): string {
   const { buffer, byteOffset, byteLength } = image.bytes;
   return `data:${contentTypeOf(image.format)};base64,${Buffer.from(buffer, byteOffset, byteLength).toString("base64")}`;
 }
 
-/** What a `data:` URI of one of our formats holds, or undefined when the text is anything else. */
+/** Parse a base64 `data:` URI with a supported format; undefined for any other text. */
 export function parseDataUri(uri: string): { readonly bytes: Uint8Array; readonly format: ImageFormat } | undefined {
   const comma = uri.indexOf(",");
   const contentType = /^data:([a-z]+\/[a-z]+);base64$/.exec(uri.slice(0, Math.max(comma, 0)))?.[1];
@@ -55,10 +55,10 @@ export function parseDataUri(uri: string): { readonly bytes: Uint8Array; readonl
   return { bytes: Buffer.from(uri.slice(comma + 1), "base64"), format };
 }
 
-/** Encodings that images are stored and sent in. */
+/** Image encodings. */
 export type ImageFormat = "png" | "jpeg" | "webp";
 
-/** An image, encoded. */
+/** Encoded image. */
 export interface EncodedImage {
   readonly bytes: Uint8Array;
   readonly format: ImageFormat;
@@ -81,12 +81,12 @@ export function extensionOf(format: ImageFormat): string {
   return extensions[format];
 }
 
-/** The format that a media type names, or undefined when it is none of ours. */
+/** Format of a media type; undefined if not supported. */
 export function formatOfContentType(contentType: string): ImageFormat | undefined {
   return formats.find((format) => contentTypes[format] === contentType);
 }
 
-/** The format that a file name's extension names, or undefined when it is none of ours. */
+/** Format of a file name's extension; undefined if not supported. */
 export function formatOfFileName(fileName: string): ImageFormat | undefined {
   return formats.find((format) => fileName.endsWith(`.${extensions[format]}`));
 }

@@ -1,31 +1,30 @@
 import { contentTypeOf } from "./encode-image.js";
 import type { ImageStore } from "./image-store.js";
 
-/** Path under which a store's images are served. */
+/** Path prefix of a store's images. */
 const imagePath = "/images/";
 
-/** Where an image of a store is found below a server's base URL. */
+/** Return the URL of a store's image below a server's base URL. */
 export function imageUrl(baseUrl: string, fileName: string): string {
   return `${baseUrl.replace(/\/+$/, "")}${imagePath}${fileName}`;
 }
 
-/** What the route reads of a request of node:http or node:http2. */
+/** Fields of a node:http or node:http2 request that the route reads. */
 export interface ImageRouteRequest {
   readonly method?: string | undefined;
   readonly url?: string | undefined;
 }
 
-/** What the route needs of a response of node:http or node:http2. */
+/** Methods of a node:http or node:http2 response that the route calls. */
 export interface ImageRouteResponse {
   writeHead(status: number, headers: Record<string, string>): unknown;
   end(body: Uint8Array): unknown;
 }
 
 /**
- * Serves `GET` and `HEAD` of `/images/<file name>` from a store and answers 404 for everything else below that path. Nothing but
- * images leaves here: the type is ours, sniffing is off, and scripts would run in no page.
+ * Create the handler of `GET` and `HEAD` `/images/<file name>`; 404 for other paths below it. Returns false for paths outside `/images/`.
  *
- * Returns false when the path is not below `/images/`, so that another route may take it.
+ * Responses cannot run scripts: fixed content type, no sniffing, and a sandboxing content security policy.
  */
 export function createImageRoute(
   store: ImageStore,
@@ -48,7 +47,7 @@ export function createImageRoute(
         const headers = {
           "content-type": contentTypeOf(image.format),
           "content-length": String(image.bytes.length),
-          // The name is made from the content, so what is behind it never changes.
+          // Content-addressed, so immutable.
           "cache-control": "public, max-age=31536000, immutable",
           "content-security-policy": "default-src 'none'; sandbox",
         };

@@ -1,4 +1,4 @@
-/** Thrown by a store that has no space for one more image. */
+/** The image store has no space for one more image. */
 export class StoreFullError extends Error {
   override readonly name = "StoreFullError";
 }

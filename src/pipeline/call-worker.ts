@@ -3,21 +3,21 @@ import type { Progress, Queued } from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest, InferResponse, TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import { internal } from "../mesh/errors/errors.js";
 
-/** What a request reports while it runs. */
+/** Event of a running request. */
 export type GenerateEvent =
   | { readonly case: "queued"; readonly value: Queued }
   | { readonly case: "progress"; readonly value: Progress };
 
-/** A worker app with its typed client. */
+/** Worker app with its typed client. */
 export interface WorkerClient {
   readonly appId: string;
   readonly client: Client<typeof TextToImageWorkerService>;
 }
 
 /**
- * Calls a worker. Undefined where its stream ends without a result.
+ * Call a worker. Returns undefined if its stream ends without a result.
  *
- * @param emit called with the progress. Absent: the unary rpc is called, which may be retried until its response.
+ * @param emit called with the progress. Absent: the unary RPC is called, which may be retried until its response.
  */
 export async function callWorker(
   { client }: WorkerClient,
@@ -30,7 +30,7 @@ export async function callWorker(
     : await readStream(client.inferStream({ request }, options), emit);
 }
 
-/** To its end: only then is the call known to be good. */
+/** Read the stream to its end, which has the status. */
 async function readStream(
   events: ReturnType<WorkerClient["client"]["inferStream"]>,
   emit: (event: GenerateEvent) => void,
@@ -46,34 +46,33 @@ async function readStream(
         result = event.value;
         break;
       case undefined:
-        // An event of a newer contract.
+        // Event of a newer contract.
         break;
     }
   }
   return result;
 }
 
-/** What a worker says of the pipeline itself, not of the pipeline's caller. */
-const notTheCallers: ReadonlySet<Code> = new Set([Code.Unauthenticated, Code.PermissionDenied, Code.Canceled]);
+/** Codes that concern the pipeline's own call, not the pipeline's caller. */
+const internalCodes: ReadonlySet<Code> = new Set([Code.Unauthenticated, Code.PermissionDenied, Code.Canceled]);
 
-/** Longest text of a worker that is passed on, in code points. */
+/** Maximum length of a forwarded message, in code points. */
 const maxMessageLength = 1_000;
 
 /**
- * What the pipeline's caller is told of a failed call to a worker. A worker that does not let the pipeline in, or cancels, is INTERNAL, with
- * the code as the cause for the log; other failures stay, with a long text cut.
+ * Map the failure of a worker call for the pipeline's caller.
  *
- * @param signal the caller's: where it is aborted the failure is the caller's own.
+ * UNAUTHENTICATED, PERMISSION_DENIED and CANCELLED become INTERNAL, with the code as the cause for the log. Other errors are forwarded, with
+ * long messages truncated.
+ *
+ * @param signal of the pipeline's call. If it is aborted, the error is returned unchanged.
  */
 export function workerFailure(error: unknown, signal: AbortSignal): unknown {
   if (!(error instanceof ConnectError) || signal.aborted) {
     return error;
   }
-  if (notTheCallers.has(error.code)) {
-    return internal(
-      "the worker did not take the pipeline's call",
-      new Error(`the worker answered ${Code[error.code]}`),
-    );
+  if (internalCodes.has(error.code)) {
+    return internal("the worker rejected the pipeline's call", new Error(`the worker returned ${Code[error.code]}`));
   }
   if (error.rawMessage.length > maxMessageLength) {
     const text = [...error.rawMessage.slice(0, 2 * maxMessageLength)].slice(0, maxMessageLength).join("");

@@ -2,20 +2,14 @@ import { create } from "@bufbuild/protobuf";
 import { type CallOptions, createContextValues } from "@connectrpc/connect";
 import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
 import type { AppClients } from "../app/app-clients.js";
-import {
-  Delivery,
-  type GenerationOptions,
-  GenerationOptionsSchema,
-  type Image,
-  ImageSchema,
-} from "../gen/throughline/v1/image_pb.js";
+import { Delivery, GenerationOptionsSchema, type Image, ImageSchema } from "../gen/throughline/v1/image_pb.js";
 import {
   type GenerateRequest,
   type GenerateResponse,
   GenerateResponseSchema,
 } from "../gen/throughline/v1/pipeline_pb.js";
 import { InferRequestSchema, TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
-import { deliverImage, type ImageDelivery, type ImageTarget } from "../image/delivery.js";
+import { deliverImage, deliveryOf, type ImageDelivery } from "../image/delivery.js";
 import { type EncodedImage, formatOfContentType, parseDataUri } from "../image/encode-image.js";
 import type { ImageStore } from "../image/image-store.js";
 import { seedOf } from "../image/seed.js";
@@ -28,27 +22,27 @@ import { injectCarrier } from "../trace/carrier.js";
 import { traceIdOf, withSpan } from "../trace/span-scope.js";
 import { callWorker, type GenerateEvent, type WorkerClient, workerFailure } from "./call-worker.js";
 
-/** What the pipeline needs to answer a request. */
+/** Dependencies of {@link generate}. */
 export interface GenerateContext {
   /** The worker apps. */
   readonly directory: AppDirectory;
-  /** Their clients, which make the span `call-inference-worker` of each call. */
+  /** Clients of the worker apps. Each call has a span `call-inference-worker`. */
   readonly apps: Pick<AppClients, "client">;
   readonly tracer: Tracer;
   readonly propagator: TextMapPropagator;
-  /** Undefined: images travel inside the response. */
+  /** Undefined: images are sent in the response. */
   readonly store: ImageStore | undefined;
 }
 
-/** What is known of a call besides its message. */
+/** Properties of a call besides its message. */
 export interface GenerateCall {
   /** Aborted when the client disconnects, the deadline passes or the pipeline shuts down. */
   readonly signal: AbortSignal;
-  /** Signal and time limit of the calls that it leads to. */
+  /** Signal and time limit of outgoing calls. */
   readonly onward: CallOptions;
-  /** Throws PERMISSION_DENIED where the caller may not use the app. */
+  /** @throws ConnectError PERMISSION_DENIED if the caller may not use the app. */
   readonly checkMayUse: (appId: string) => void;
-  /** Fairness key of the caller, which is passed on to the worker. */
+  /** Fairness key of the caller, forwarded to the worker. */
   readonly caller: string;
   /** Context whose span is `image-pipeline`. */
   readonly context: Context;
@@ -56,13 +50,13 @@ export interface GenerateCall {
   readonly baseUrl: string;
 }
 
-/** The contract's limit, checked again because NFC can lengthen a text. */
+/** The contract's limit, in code points. Checked again because NFC can lengthen a text. */
 const maxPromptLength = 2000;
 
 /**
- * One request: clean the prompt → find the worker → inject the carrier → call the worker → deliver the image.
+ * Run one request: clean the prompt → find the worker → inject the carrier → call the worker → deliver the image.
  *
- * @param emit called with the progress. Absent: nobody reads it, and the worker's unary rpc is called.
+ * @param emit called with the progress. Absent: no progress, and the worker's unary RPC is called.
  * @throws ConnectError
  */
 export async function generate(
@@ -76,7 +70,7 @@ export async function generate(
 
   const prompt = await preprocess(request.prompt, tracer, context);
   const worker = findWorker(request.workerApp, call, pipeline);
-  // Injected while `image-pipeline` is the current span: the worker's span becomes its child, a sibling of the call's.
+  // Injected while `image-pipeline` is the current span, so that the worker's span is a sibling of the call's.
   const traceContext = injectCarrier(propagator, context);
   const wanted = { ...(request.options ?? create(GenerationOptionsSchema)), seed: seedOf(request.options) };
   const options = { ...wanted, delivery: Delivery.INLINE };
@@ -90,7 +84,7 @@ export async function generate(
     throw workerFailure(error, signal);
   });
   if (response?.image === undefined) {
-    throw internal("the worker answered without an image");
+    throw internal("the worker returned no image");
   }
 
   const { $typeName: _, image, ...generated } = response;
@@ -98,7 +92,7 @@ export async function generate(
   return create(GenerateResponseSchema, { ...generated, image: delivered, traceId: traceIdOf(context) });
 }
 
-/** What the caller may not use, it is not told of: a look-up that finds nothing names all apps. */
+/** Look up the worker. The permission is checked first, because NOT_FOUND lists all apps. */
 function findWorker(wanted: string, call: GenerateCall, { directory, apps }: GenerateContext): WorkerClient {
   if (wanted !== "") {
     call.checkMayUse(wanted);
@@ -120,20 +114,20 @@ function preprocess(raw: string, tracer: Tracer, parent: Context): Promise<strin
   });
 }
 
-/** Tabs and line ends. Most are of the category Cc, so they become spaces before the rest of that category is dropped. */
+/** Tabs and line breaks. They become spaces before the control characters (Cc), which include most of them, are removed. */
 const breaks = /[\t\n\v\f\r\u0085\u2028\u2029]/gu;
-/** What is left of the category Cc. Joiners (U+200C, U+200D) are of category Cf and stay: emoji and scripts need them. */
+/** Control characters (Cc). Joiners (U+200C, U+200D) are Cf and are kept: emoji and scripts need them. */
 const controls = /\p{Cc}/gu;
 
 /**
- * Cleans a prompt, in this order: tabs and line ends to spaces, other control characters dropped, NFC, white space collapsed
- * to single spaces, trimmed. The result may be empty. Cleaning a clean prompt changes nothing.
+ * Clean a prompt: tabs and line breaks to spaces, control characters removed, NFC, white space collapsed, trimmed. Idempotent; the result may
+ * be empty.
  */
 export function cleanPrompt(raw: string): string {
   return raw.replace(breaks, " ").replace(controls, "").normalize("NFC").replace(/\s+/gu, " ").trim();
 }
 
-/** Length as people count it: Unicode code points, so that an emoji outside the basic plane is one. */
+/** Count the Unicode code points of a text. */
 export function codePointLength(text: string): number {
   let length = 0;
   for (const _ of text) {
@@ -142,20 +136,12 @@ export function codePointLength(text: string): number {
   return length;
 }
 
-/** How the options ask for the image to be delivered. Without a store that is a `data:` URI, unless they ask for bytes. */
-export function deliveryOf(options: GenerationOptions | undefined, target: ImageTarget | undefined): ImageDelivery {
-  if (options?.delivery === Delivery.INLINE) {
-    return "inline";
-  }
-  return options?.delivery === Delivery.DATA_URI ? "data-uri" : (target ?? "data-uri");
-}
-
 /**
- * Delivers a worker's image to the pipeline's caller: into the pipeline's own store, because who reaches the pipeline may not reach the
- * worker, or inside the response. Where the worker gave a URL after all, the image stays as it is.
+ * Deliver a worker's image to the pipeline's caller: by the pipeline's own store, because callers may not reach the worker's, or in the
+ * response. A worker's http(s) URL is forwarded unchanged.
  *
- * @throws ConnectError INTERNAL where the worker gave neither an image of a known type nor an http(s) URL: callers may open what they get;
- * UNAVAILABLE where the store has no space.
+ * @throws ConnectError INTERNAL if the worker returned neither an image of a known type nor an http(s) URL, because callers may open it;
+ * UNAVAILABLE if the store is full.
  */
 export async function deliver(image: Image, delivery: ImageDelivery): Promise<Image> {
   const encoded = encodedOf(image);
@@ -163,7 +149,7 @@ export async function deliver(image: Image, delivery: ImageDelivery): Promise<Im
     return image;
   }
   if (encoded === undefined || encoded.bytes.length === 0) {
-    throw internal("the worker answered without an image");
+    throw internal("the worker returned no image");
   }
   const delivered = await deliverImage(encoded, delivery).catch((error: unknown) => {
     throw error instanceof StoreFullError ? storeFull(error) : error;
@@ -171,7 +157,7 @@ export async function deliver(image: Image, delivery: ImageDelivery): Promise<Im
   return create(ImageSchema, delivered);
 }
 
-/** The image in a worker's response: its bytes, or what the `data:` URI of a worker of version 1 holds. */
+/** Extract the image from a worker's response: its bytes, or the `data:` URI of a version 1 worker. */
 function encodedOf({ data, contentType, url, width, height }: Image): EncodedImage | undefined {
   if (data.length === 0) {
     const parsed = parseDataUri(url);

@@ -6,22 +6,24 @@ import { type InferRequest, InferRequestSchema, InferStreamRequestSchema } from 
 
 /** Options of {@link createInlineFallback}. */
 export interface InlineFallbackOptions {
-  /** Milliseconds until an app that rejected INLINE is asked for it again: it may have been upgraded. @default 10 minutes */
+  /** Time until INLINE is requested again after a rejection, in milliseconds: the app may be upgraded. @default 10 minutes */
   readonly retryAfterMs?: number | undefined;
-  /** Milliseconds from any fixed point. @default performance.now */
+  /** Monotonic clock, in milliseconds. @default performance.now */
   readonly now?: (() => number) | undefined;
 }
 
 /**
- * Client interceptor of one worker app: where the app rejects DELIVERY_INLINE, as workers of the contract's version 1 do, it asks for
- * DATA_URI in the same call, and remembers that. Put it inside the one that makes the call's span, so that the call has one.
+ * Create a client interceptor of one worker app that falls back to DATA_URI if the app rejects DELIVERY_INLINE, as version 1 workers do.
+ *
+ * The rejected call is repeated, and the result is cached for `retryAfterMs`. Put it inside the interceptor of the call's span, so that both
+ * attempts share one span.
  */
 export function createInlineFallback(options: InlineFallbackOptions = {}): Interceptor {
   const { retryAfterMs = 600_000, now = () => performance.now() } = options;
   let rejectedAt = Number.NEGATIVE_INFINITY;
   let accepted = false;
   return (next) => async (request) => {
-    // A stream has one request message, which is sent a second time.
+    // A stream's request message may be sent twice.
     const messages = request.stream ? await collect(request.message) : [request.message];
     const call = (edit: (message: Message) => Message) =>
       next(
@@ -37,7 +39,7 @@ export function createInlineFallback(options: InlineFallbackOptions = {}): Inter
       if (accepted || !response.stream) {
         return response;
       }
-      // A transport in memory gives the rejection with the first event; over gRPC it comes before.
+      // An in-memory transport rejects with the first event, gRPC before it.
       const events = response.message[Symbol.asyncIterator]();
       const first = await events.next();
       accepted = true;
@@ -70,7 +72,7 @@ async function* iterate(messages: readonly Message[]): AsyncGenerator<Message> {
   yield* messages;
 }
 
-/** A copy of a request to a worker that asks for DATA_URI; other messages as they are. */
+/** Copy a worker's request with DATA_URI; other messages are returned unchanged. */
 function asDataUri(message: Message): Message {
   if (isMessage(message, InferStreamRequestSchema)) {
     const { request } = message;
@@ -84,7 +86,7 @@ function inferAsDataUri(request: InferRequest): InferRequest {
   return { ...request, options };
 }
 
-/** Whether a call failed for a broken rule of `options.delivery`. */
+/** Whether a call failed for a violated rule of `options.delivery`. */
 function rejectsDelivery(error: unknown): boolean {
   return (
     error instanceof ConnectError &&

@@ -19,7 +19,7 @@ import {
 } from "../gen/throughline/v1/worker_pb.js";
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
-import { type Caller, callerOf, checkMayUse, sharingKeyOf } from "../mesh/access/callers.js";
+import { type Caller, callerOf, checkMayUse, fairnessKeyOf } from "../mesh/access/callers.js";
 import { isServiceMs, type LoadReport } from "../mesh/balance/replica-load.js";
 import type { ConnectApp } from "../mesh/directory/app-connections.js";
 import { createAppConnector } from "../mesh/directory/app-connector.js";
@@ -32,36 +32,36 @@ import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import { type GenerateCall, type GenerateContext, generate } from "./generate.js";
 import { createInlineFallback } from "./inline-fallback.js";
 
-/** What is served on a pipeline's port beside its own: services for those who may call it, and pages for anybody. */
+/** Additional services, with access control, and HTTP routes, without, on a pipeline's port. */
 export interface PipelineExtension {
   readonly services: readonly DescService[];
   /** Registers the implementations of `services`. */
   readonly routes: (router: ConnectRouter) => void;
-  /** Run inside the pipeline's own, for all services. @default none */
+  /** Server interceptors for all services, inside the pipeline's own. @default none */
   readonly interceptors?: readonly Interceptor[] | undefined;
-  /** Answers what is no RPC and no image, and says whether it did. */
+  /** Handles requests that are neither RPC nor image. Returns whether it did. */
   readonly httpRoute: (request: NodeRequest, response: NodeResponse) => boolean;
-  /** Ends its streams; the pipeline begins to end. */
+  /** Ends its streams. Called when the pipeline starts draining. */
   readonly end: () => void;
 }
 
-/** What a pipeline is made of. */
+/** Options of {@link createPipelineApp}. */
 export interface PipelineAppOptions {
-  /** The worker apps that callers may name. */
+  /** Worker apps. */
   readonly directory: AppDirectory;
-  /** Makes the connection to a worker app. @default gRPC to all workers of the entry's target, balanced by its policies */
+  /** Connects to a worker app. @default gRPC to all workers of the entry's target, balanced by its policies */
   readonly connect?: ConnectApp | undefined;
-  /** How the default connections of apps without security of their own are encrypted, and how the pipeline shows who it is. @default cleartext, and not at all */
+  /** Encryption and credentials of the default connections to apps without their own. @default cleartext, no credentials */
   readonly workerSecurity?: ConnectionSecurity | undefined;
-  /** Where images are kept for callers. Absent: they travel as `data:` URIs. */
+  /** Image store. Absent: images are sent as `data:` URIs. */
   readonly store?: ImageStore | undefined;
-  /** Base URL that callers reach the store's images under. @default the URL that the call came to */
+  /** Public base URL of the store's images. @default the origin of the call's URL */
   readonly publicUrl?: string | undefined;
   /** Whether a caller's `traceparent` header becomes the parent of `image-pipeline`; else it is linked. @default false */
   readonly trustTraceparent?: boolean | undefined;
-  /** Origins whose pages may call. @default none */
+  /** Origins with cross-origin access. @default none */
   readonly corsOrigins?: readonly string[] | undefined;
-  /** Whether callers may ask at `/apps` how the workers are of the apps that they may use, addresses included. @default false */
+  /** Whether `/apps` returns the status and addresses of the workers that a caller may use. @default false */
   readonly showApps?: boolean | undefined;
   /** @default none */
   readonly extension?: PipelineExtension | undefined;
@@ -72,7 +72,7 @@ export interface PipelineAppOptions {
 /** Name of the pipeline in traces, health and logs. */
 export const pipelineName = "image-pipeline";
 
-/** ImagePipeline as an app. */
+/** Create the ImagePipeline app. */
 export function createPipelineApp(options: PipelineAppOptions): App {
   const { directory, store, telemetry, corsOrigins, extension, logger } = options;
   const { tracer, propagator } = telemetry;
@@ -92,8 +92,8 @@ export function createPipelineApp(options: PipelineAppOptions): App {
   const callOf = (call: HandlerContext): GenerateCall => ({
     ...callDeadline(call),
     checkMayUse: (appId) => checkMayUse(callerOf(call), appId),
-    // Anybody may call a pipeline, so nobody is believed who says that it calls for somebody else.
-    caller: sharingKeyOf(call, { trustHeader: false }),
+    // A pipeline's callers are end users, so their `throughline-caller` headers are ignored.
+    caller: fairnessKeyOf(call, { trustHeader: false }),
     context: call.values.get(serverScope),
     get baseUrl() {
       return options.publicUrl ?? new URL(call.url).origin;
@@ -119,7 +119,9 @@ export function createPipelineApp(options: PipelineAppOptions): App {
     onDraining: extension?.end,
     ...(options.showApps && {
       callerRoutes: {
-        [appsPath]: createAppsRoute(apps, (error) => logger.error({ err: error }, "the apps cannot be told of")),
+        [appsPath]: createAppsRoute(apps, (error) =>
+          logger.error({ err: error }, "the status of the apps cannot be read"),
+        ),
       },
     }),
     corsOrigins,
@@ -129,7 +131,7 @@ export function createPipelineApp(options: PipelineAppOptions): App {
   });
 }
 
-/** What an answer of a worker tells of its queue and its speed. */
+/** Read queue position and service time from a worker's response. */
 export function loadOfWorker(message: Message): LoadReport | undefined {
   if (isMessage(message, InferResponseSchema)) {
     return loadOfResult(message);
@@ -139,7 +141,7 @@ export function loadOfWorker(message: Message): LoadReport | undefined {
   }
   switch (message.event.case) {
     case "queued":
-      // The position counts those that wait; the one that is generated is before them.
+      // The position counts waiting requests; the running one is before them.
       return { ahead: message.event.value.position + 1 };
     case "result":
       return loadOfResult(message.event.value);
@@ -150,29 +152,28 @@ export function loadOfWorker(message: Message): LoadReport | undefined {
 
 function loadOfResult({ timings }: InferResponse): LoadReport | undefined {
   const serviceMs = timings && timings.totalMs - timings.queueMs;
-  // What a worker says is checked here, so that one which cannot count tells nothing of its speed.
+  // Invalid values of a faulty worker are ignored.
   return serviceMs !== undefined && isServiceMs(serviceMs) ? { serviceMs } : undefined;
 }
 
-/** Path under which a pipeline says how its apps are. */
+/** Path of the apps' status. */
 export const appsPath = "/apps";
 
 /**
- * Answers `GET /apps` with `{"apps": [AppStatus, …]}`: the apps of the directory that the caller may use, and their workers as this pipeline
- * sees them, addresses included.
+ * Create the handler of `GET /apps`: `{"apps": [AppStatus, …]}` with the apps that the caller may use and their workers, addresses included.
  *
- * @param onError told where it could not be said.
+ * @param onError called if the status cannot be read.
  */
 export function createAppsRoute(apps: Pick<AppClients, "describe">, onError: (error: unknown) => void) {
   return (request: NodeRequest, response: NodeResponse, { mayUse }: Pick<Caller, "mayUse">): void => {
     if (request.method !== "GET") {
-      respondPlain(response, 405, "the apps are asked for by GET", { allow: "GET" });
+      respondPlain(response, 405, "use GET", { allow: "GET" });
       return;
     }
     apps.describe(TextToImageWorkerService, mayUse).then(
-      (told) => {
+      (statuses) => {
         response.writeHead(200, { "content-type": "application/json", "cache-control": "no-store" });
-        response.end(JSON.stringify({ apps: told }));
+        response.end(JSON.stringify({ apps: statuses }));
       },
       (error: unknown) => {
         onError(error);
@@ -185,13 +186,13 @@ export function createAppsRoute(apps: Pick<AppClients, "describe">, onError: (er
 /** Options of {@link pipelineRoutes}. */
 export interface PipelineRoutesOptions {
   readonly context: GenerateContext;
-  /** What a request has to know of its call. */
+  /** Returns the properties of a call. */
   readonly callOf: (call: HandlerContext) => GenerateCall;
 }
 
 type StreamedEvent = Exclude<GenerateStreamResponse["event"], { case: undefined }>;
 
-/** The pipeline's two rpcs: the same function, with and without progress. */
+/** Register the pipeline's two RPCs: the same function, with and without progress. */
 export function pipelineRoutes({ context, callOf }: PipelineRoutesOptions) {
   return (router: ConnectRouter): void => {
     router.service(ImagePipelineService, {
@@ -200,7 +201,7 @@ export function pipelineRoutes({ context, callOf }: PipelineRoutesOptions) {
         createEventStream<StreamedEvent, GenerateStreamResponse>({
           async run(emit) {
             if (request === undefined) {
-              throw internal("the contract's rules were not checked");
+              throw internal("the request was not validated");
             }
             return { case: "result", value: await generate(request, callOf(call), context, emit) };
           },

@@ -91,7 +91,7 @@ export function createRunningRequests(options: RunningRequestsOptions = {}): Run
     const watcher: Watcher = {
       note(entry) {
         changed.add(entry);
-        notifier.ring();
+        notifier.notify();
         if (changed.size > 2 * maxRequests) {
           forgetOne(changed, sent);
         }
@@ -125,7 +125,7 @@ export function createRunningRequests(options: RunningRequestsOptions = {}): Run
             yield updates(state);
           }
         }
-      } while ((await notifier.wait(signal)) !== "left");
+      } while ((await notifier.wait(signal)) !== "aborted");
     } finally {
       watchers.delete(watcher);
     }

@@ -169,7 +169,7 @@ export async function* watchEntityMap(store: SpanStore, watch: EntityMapWatch): 
   const { windowSeconds, signal } = watch;
   const notifier = createNotifier();
   const pause = createNotifier();
-  const leave = store.subscribe(() => notifier.ring());
+  const leave = store.subscribe(() => notifier.notify());
   try {
     let sent: WatchEntityMapResponse | undefined;
     while (!signal.aborted) {
@@ -231,7 +231,7 @@ export async function* watchTrace(store: SpanStore, watch: TraceWatch): AsyncGen
         updates.delete(oldest);
       }
       updates.set(span.spanId, span);
-      notifier.ring();
+      notifier.notify();
     }
   };
   const leave = store.subscribe(note);
@@ -249,7 +249,7 @@ export async function* watchTrace(store: SpanStore, watch: TraceWatch): AsyncGen
         return;
       }
       const outcome = await notifier.wait(signal, idleMs);
-      if (outcome === "left" || (outcome === "quiet" && store.runningSpansOf(traceId).length === 0)) {
+      if (outcome === "aborted" || (outcome === "timeout" && store.runningSpansOf(traceId).length === 0)) {
         return;
       }
     }

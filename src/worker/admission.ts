@@ -1,110 +1,110 @@
 import type { GenerationTimings } from "../engine/engine.js";
-import { queueFull, unavailable } from "../mesh/errors/errors.js";
-import { type DeadlineMiss, deadlineMiss, deadlineMissError } from "./deadline-check.js";
+import { type DeadlineMiss, deadlineMiss } from "./deadline-check.js";
 import { createFairQueue, type FairItem } from "./fair-queue.js";
 import { createGenerationEstimate, type GenerationWork } from "./generation-estimate.js";
 import { createPositionReports } from "./position-reports.js";
 
-/** How many may wait, and how time is told. */
+/** Options of {@link createAdmission}. */
 export interface AdmissionOptions {
-  /** Requests that may wait for the engine, besides the one that runs. 0: nobody waits. @default 16 */
+  /** Maximum requests in the queue, besides the running one; 0: no queue. @default 16 */
   readonly maxWaiting?: number | undefined;
-  /** Milliseconds from any fixed point; tests give their own. @default performance.now */
+  /** Monotonic clock, in milliseconds. @default performance.now */
   readonly now?: (() => number) | undefined;
 }
 
-/** Who asks, for what, and how long it can wait. */
+/** Request for a slot. */
 export interface AdmissionRequest {
-  /** Key of the caller, with whom the engine is shared fairly. */
+  /** Fairness key of the caller. */
   readonly caller: string;
   readonly work: GenerationWork;
-  /** Milliseconds until the answer is worth nothing; undefined without a deadline. */
+  /** Time until the deadline, in milliseconds; undefined without one. */
   readonly remainingMs?: number | undefined;
 }
 
-/** Where a waiting request stands. */
+/** Position of a waiting request. */
 export interface QueuePosition {
-  /** Requests before this one; 0 is next. It can grow: a caller who has had less goes first. */
+  /** Requests before this one; 0 is next. It can grow, because callers with less usage go first. */
   readonly position: number;
-  /** Estimated milliseconds until its turn; 0 while no generation has been timed yet. */
+  /** Estimated wait, in milliseconds; 0 before the first measured generation. */
   readonly estimatedWaitMs: number;
 }
 
-/** A request's slot, from its admission until it is released. */
+/** Slot of an admitted request, until it is released. */
 export interface Slot {
   /**
-   * Resolves when the engine is free for this request. Call it once.
+   * Waits until the engine is free for this request. Call it once, and release the slot also if it rejects.
    *
-   * @param onPosition called with the position, and again whenever it changes: soon after, once for all changes of a moment.
-   * @throws the signal's reason when it is aborted first, and {@link EvictedError} when the slot went to another caller. Release the slot
-   * then too.
+   * @param onPosition called with the position and its changes, debounced.
+   * @throws the signal's reason if it is aborted first; {@link AdmissionError} if the slot went to another caller.
    */
-  turn(signal: AbortSignal, onPosition?: (position: QueuePosition) => void): Promise<void>;
-  /** Where it stands now. */
+  acquire(signal: AbortSignal, onPosition?: (position: QueuePosition) => void): Promise<void>;
+  /** Returns the current position. */
   position(): QueuePosition;
-  /** Whether the image alone, from now on, takes clearly too long. */
+  /** Checks whether the generation alone will clearly exceed the remaining time. */
   deadlineMiss(remainingMs: number | undefined): DeadlineMiss | undefined;
   /**
-   * Gives the slot up, waiting or running. May be called again without harm. `generated` is given where there is an image: only those
-   * count for the estimates, because a request that was cancelled or rejected says nothing about how long one takes.
+   * Releases the slot, waiting or running; idempotent. Pass `generated` for a finished image: only these count for the estimates.
    */
   release(generated?: Pick<GenerationTimings, "denoisingMs" | "vaeDecodeMs">): void;
 }
 
-export type AdmissionResult =
-  | { readonly kind: "admitted"; readonly slot: Slot }
-  /** No room: `retryAfterMs` is when those who are here will be done, estimated; 0 when nothing is known. */
+/** Rejection of a request. */
+export type AdmissionRejection =
+  /** The queue is full. `retryAfterMs`: estimated time until all current requests are done; 0 if unknown. */
   | { readonly kind: "full"; readonly retryAfterMs: number }
-  | ({ readonly kind: "too-late" } & DeadlineMiss)
-  /** It is paused. */
+  /** The slot went to a caller with fewer requests in the full queue. */
+  | { readonly kind: "evicted"; readonly retryAfterMs: number }
+  /** The deadline will clearly be exceeded. `queuedMs`: time spent in the queue before. */
+  | ({ readonly kind: "deadline-miss"; readonly queuedMs?: number } & DeadlineMiss)
+  /** The engine is restarting. */
   | { readonly kind: "paused" };
 
-/** Another caller, with fewer requests waiting, got this slot of a full queue. */
-export class EvictedError extends Error {
-  override readonly name = "EvictedError";
-  /** As for a full queue. */
-  readonly retryAfterMs: number;
+export type AdmissionResult = { readonly kind: "admitted"; readonly slot: Slot } | AdmissionRejection;
 
-  constructor(retryAfterMs: number) {
-    super("the slot went to another caller");
-    this.retryAfterMs = retryAfterMs;
+/** A request was rejected, at once or after a wait. */
+export class AdmissionError extends Error {
+  override readonly name = "AdmissionError";
+  readonly rejection: AdmissionRejection;
+
+  constructor(rejection: AdmissionRejection) {
+    super(`rejected: ${rejection.kind}`);
+    this.rejection = rejection;
   }
 }
 
-/** Admission to one engine: one request runs, a bounded number waits, the rest is rejected at once. */
+/** Admission to one engine: one request runs, a bounded number waits, all others are rejected at once. */
 export interface Admission {
   /**
-   * Admits a request, or says why not.
+   * Admits or rejects a request.
    *
-   * Turns are fair across callers: see {@link FairQueue}. So are the slots: one caller may use them all while nobody else comes, but when
-   * another one does, the newest request of the caller who has most waiting is evicted, until no caller has more than one slot more than
-   * another who was rejected.
+   * The order is fair across callers: see {@link FairQueue}. So are the slots: one caller may use all of them, but when another one arrives
+   * at a full queue, the newest request of the caller with the most waiting requests is evicted.
    *
-   * A request that will clearly be too late is rejected: see {@link deadlineMiss}. It is not checked again while it waits, where the estimate
-   * grows and shrinks with those who come and leave; at its turn {@link Slot.deadlineMiss} says whether to begin at all.
+   * A request that will clearly exceed its deadline is rejected: see {@link deadlineMiss}. The check is repeated once, by
+   * {@link Slot.deadlineMiss}, when the engine is free, because the estimate changes while requests come and go.
    */
-  enter(request: AdmissionRequest): AdmissionResult;
-  /** While it is paused nobody enters or gets a turn: the engine is away, and those who wait are to wait for it. */
+  admit(request: AdmissionRequest): AdmissionResult;
+  /** While paused, new requests are rejected and waiting ones keep waiting: the engine is restarting. */
   setPaused(paused: boolean): void;
-  /** Requests that wait now. */
+  /** Number of waiting requests. */
   readonly waiting: number;
 }
 
-/** Requests that may wait, where nothing else is said. */
+/** Default of `maxWaiting`. */
 export const defaultMaxWaiting = 16;
 
 interface Entry extends FairItem {
   readonly work: GenerationWork;
-  /** Checks whether the wait is over. */
+  /** Ends the wait if the request is running, evicted or aborted. */
   check: () => void;
-  /** Where the position is reported; undefined where nobody wants to know. */
+  /** Listener for the position; undefined without one. */
   onPosition: ((position: QueuePosition) => void) | undefined;
-  /** The position that was reported last. */
+  /** Last reported position. */
   reported: number;
-  evicted: EvictedError | undefined;
+  evicted: AdmissionError | undefined;
 }
 
-/** @throws Error when `maxWaiting` is not a whole number of at least 0. */
+/** @throws Error if `maxWaiting` is not a whole number of at least 0. */
 export function createAdmission(options: AdmissionOptions = {}): Admission {
   const { maxWaiting = defaultMaxWaiting, now = () => performance.now() } = options;
   if (!Number.isSafeInteger(maxWaiting) || maxWaiting < 0) {
@@ -112,27 +112,27 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
   }
   const estimate = createGenerationEstimate(now);
   const queue = createFairQueue<Entry>();
-  // Invariant: `running` is set if and only if a slot was given the turn and has not been released.
+  // Invariant: `running` is set if and only if a slot has the engine and is not released.
   let running: { readonly entry: Entry; readonly since: number } | undefined;
   let paused = false;
-  /** Position and the work before it, of those who wait; made when it is first asked for after a change. */
-  let standings: ReadonlyMap<Entry, { readonly position: number; readonly beforeMs: number }> | undefined;
+  /** Positions and estimated work before them; computed lazily after each change. */
+  let positions: ReadonlyMap<Entry, { readonly position: number; readonly beforeMs: number }> | undefined;
 
   const currentMs = (): number =>
     running === undefined ? 0 : Math.max(0, estimate.of(running.entry.work) - (now() - running.since));
 
   const positionOf = (entry: Entry): QueuePosition => {
-    if (standings === undefined) {
+    if (positions === undefined) {
       let beforeMs = 0;
-      standings = new Map(
+      positions = new Map(
         queue.order().map((each, position) => {
-          const standing = { position, beforeMs };
+          const current = { position, beforeMs };
           beforeMs += estimate.of(each.work);
-          return [each, standing];
+          return [each, current];
         }),
       );
     }
-    const { position = 0, beforeMs = 0 } = standings.get(entry) ?? {};
+    const { position = 0, beforeMs = 0 } = positions.get(entry) ?? {};
     return { position, estimatedWaitMs: currentMs() + beforeMs };
   };
 
@@ -152,9 +152,9 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
     }
   });
 
-  /** After every change of who is here: gives the turn, where the engine is free. */
+  /** Starts the next request if the engine is free. Call it after every change. */
   const advance = (): void => {
-    standings = undefined;
+    positions = undefined;
     if (running === undefined && !paused) {
       const entry = queue.shift();
       if (entry !== undefined) {
@@ -169,7 +169,7 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
     if (running?.entry === entry) {
       const totalMs = now() - running.since;
       if (generated !== undefined) {
-        estimate.learn(entry.work, { ...generated, totalMs });
+        estimate.record(entry.work, { ...generated, totalMs });
       }
       running = undefined;
       queue.charge(totalMs);
@@ -179,42 +179,42 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
     advance();
   };
 
-  const turn = (entry: Entry, signal: AbortSignal, onPosition: Entry["onPosition"]): Promise<void> =>
+  const acquire = (entry: Entry, signal: AbortSignal, onPosition: Entry["onPosition"]): Promise<void> =>
     new Promise((resolve, reject) => {
-      const settle = (how: () => void): void => {
+      const endWait = (complete: () => void): void => {
         entry.check = () => {};
-        reports.leave(entry);
+        reports.remove(entry);
         signal.removeEventListener("abort", check);
-        how();
+        complete();
       };
       const check = (): void => {
         if (signal.aborted) {
-          settle(() => reject(signal.reason));
+          endWait(() => reject(signal.reason));
         } else if (entry.evicted !== undefined) {
           const { evicted } = entry;
-          settle(() => reject(evicted));
+          endWait(() => reject(evicted));
         } else if (running?.entry === entry) {
-          settle(resolve);
+          endWait(resolve);
         }
       };
       entry.check = check;
       entry.onPosition = onPosition;
       signal.addEventListener("abort", check);
       if (onPosition !== undefined) {
-        reports.join(entry);
+        reports.add(entry);
       }
       check();
     });
 
   return {
-    enter({ caller, work, remainingMs }): AdmissionResult {
+    admit({ caller, work, remainingMs }): AdmissionResult {
       if (paused) {
         return { kind: "paused" };
       }
       const entry: Entry = {
         caller,
         work,
-        // While nothing is known all cost the same, so that the order is one request of each caller in turn.
+        // Without estimates all requests cost the same: callers alternate.
         cost: () => estimate.of(work) || 1,
         check: () => {},
         onPosition: undefined,
@@ -222,7 +222,7 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
         evicted: undefined,
       };
       queue.push(entry);
-      standings = undefined;
+      positions = undefined;
       const surplus = running !== undefined && queue.size > maxWaiting ? queue.newestOfLongest() : undefined;
       const late =
         remainingMs === undefined
@@ -230,19 +230,20 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
           : deadlineMiss(estimate, { work, waitMs: positionOf(entry).estimatedWaitMs, remainingMs });
       if (surplus === entry || late !== undefined) {
         queue.remove(entry);
-        standings = undefined;
-        return late === undefined ? { kind: "full", retryAfterMs: allDoneMs() } : { kind: "too-late", ...late };
+        positions = undefined;
+        return late === undefined ? { kind: "full", retryAfterMs: allDoneMs() } : { kind: "deadline-miss", ...late };
       }
       if (surplus !== undefined) {
         queue.remove(surplus);
-        surplus.evicted = new EvictedError(allDoneMs() - estimate.of(work) + estimate.of(surplus.work));
+        const retryAfterMs = allDoneMs() - estimate.of(work) + estimate.of(surplus.work);
+        surplus.evicted = new AdmissionError({ kind: "evicted", retryAfterMs });
         surplus.check();
       }
       advance();
       return {
         kind: "admitted",
         slot: {
-          turn: (signal, onPosition) => turn(entry, signal, onPosition),
+          acquire: (signal, onPosition) => acquire(entry, signal, onPosition),
           position: () => positionOf(entry),
           deadlineMiss: (remaining) => deadlineMiss(estimate, { work, waitMs: 0, remainingMs: remaining }),
           release: (generated) => release(entry, generated),
@@ -257,24 +258,4 @@ export function createAdmission(options: AdmissionOptions = {}): Admission {
       return queue.size;
     },
   };
-}
-
-/**
- * Admits a request, or rejects it.
- *
- * @throws ConnectError RESOURCE_EXHAUSTED where there is no room, or too many are before it for its deadline; DEADLINE_EXCEEDED where even
- * generation alone would be too late; UNAVAILABLE while the engine is away.
- */
-export function admit(request: AdmissionRequest, admission: Admission): Slot {
-  const result = admission.enter(request);
-  switch (result.kind) {
-    case "admitted":
-      return result.slot;
-    case "full":
-      throw queueFull("all places of this worker are taken", result.retryAfterMs);
-    case "too-late":
-      throw deadlineMissError(result);
-    case "paused":
-      throw unavailable("the worker is not ready: its engine is being restarted");
-  }
 }

@@ -1,2 +1,2 @@
-/** App id of a worker that is given none, and of the pipeline's default app. */
+/** Default app id of a worker and default app of the pipeline. */
 export const defaultAppId = "local/text-to-image-worker";

@@ -11,7 +11,7 @@ import { contentTypeOf, encodeImage, type ImageFormat, type RgbPixels } from "..
 import { settleFailure, withSpan } from "../trace/span-scope.js";
 import type { WorkerMetrics } from "./worker-metrics.js";
 
-/** Makes the spans of an image and of its stages, and measures them. */
+/** Tracers and metrics of a generation. */
 export interface GenerationWatch {
   readonly tracer: Tracer;
   readonly stageTracer: Tracer;
@@ -19,7 +19,7 @@ export interface GenerationWatch {
 }
 
 /**
- * Generates one image on a `diffusion` span: the settings as attributes, an event per stage, and a span per stage where they are wanted.
+ * Generate one image in a `diffusion` span, with the settings as attributes, an event per stage, and optional spans per stage.
  *
  * @throws what `Engine.generate` throws.
  */
@@ -74,7 +74,7 @@ function settingsAttributes(settings: GenerationSettings, executionProvider: str
   };
 }
 
-/** Encodes an image and puts it where the caller can get it, on an `upload` span. */
+/** Encode and deliver an image in an `upload` span. */
 export function upload(
   { tracer, stageTracer, metrics }: GenerationWatch,
   parent: Context,

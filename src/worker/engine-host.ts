@@ -9,54 +9,53 @@ import {
 import type { LoadOrder, StartUpTimes } from "../engine/child/messages.js";
 import { type Engine, GenerationError } from "../engine/engine.js";
 
-/** How an engine is started, and watched over. */
+/** Options of {@link createEngineHost}. */
 export interface EngineHostOptions extends LoadOrder, Pick<EngineProcessOptions, "program" | "silenceMs" | "stallMs"> {
   readonly logger: Pick<Logger, "debug" | "info" | "warn" | "error">;
   /** Aborts the start. */
   readonly signal?: AbortSignal;
   /**
-   * Resident bytes that the process may have between two images. Above them it is ended after the image and started anew, while
-   * those who wait wait for it, at most once a minute; above 1.5 times as much it is killed in the middle of an image. A limit below 1.25
-   * times what the loaded model takes is warned of. @default without limit
+   * Memory limit of the engine's process (resident bytes), checked between images. Above it, the process is restarted after the image, at most
+   * once a minute, while the queue waits; above 1.5 times the limit it is killed at once. A limit below 1.25 times the loaded model's size is
+   * logged as a warning. @default no limit
    */
   readonly maxMemoryBytes?: number;
-  /** How long the process may take to end when it is asked to; then it is killed. It has nothing to save. @default 1000 */
+  /** Time limit for the process to exit, in milliseconds; then it is killed. @default 1000 */
   readonly closeGraceMs?: number;
-  /** First wait before a restart after a restart that did not help; it doubles each time, up to 30 s. @default 500 */
+  /** First backoff after a failed restart, in milliseconds; it doubles each time, up to 30 s. @default 500 */
   readonly backOffMs?: number;
 }
 
-/** `ready`: it generates. `restarting`: its process has died and the next one is not up yet. `stopped`: closed for good. */
+/** State of an engine: `ready`; `restarting` until the next process is ready; `stopped` after `close`. */
 export type EngineHostState = "ready" | "restarting" | "stopped";
 
-/** An engine in a child process that is started again whenever it dies. */
+/** Engine in a child process, which is restarted when it dies. */
 export interface EngineHost extends Engine {
   readonly state: EngineHostState;
-  /** How long the first process took to get ready. */
+  /** Startup times of the first process. */
   readonly startUp: StartUpTimes;
-  /** Process id of the engine that is up; undefined while none is. */
+  /** Process id of the running engine; undefined without one. */
   readonly pid: number | undefined;
-  /** Calls back at every change of `state`, with whether the engine can generate now; the function returned takes the listener away again. */
+  /** Calls back at each change of `state` with whether the engine is ready. Returns a function that removes the listener. */
   onAvailabilityChange(listener: (available: boolean) => void): () => void;
-  /** Ends the process; a generation fails as `lost`. Safe to call again. */
+  /** Ends the process; a running generation fails as `lost`. Idempotent. */
   close(): Promise<void>;
 }
 
-const longestBackOffMs = 30_000;
+const maxBackOffMs = 30_000;
 const hardLimitFactor = 1.5;
-/** What images need above the loaded model, at least; with less, any caller's image could end the process. */
+/** Minimum ratio of the limit to the loaded model's size. Below it, any image could end the process. */
 const headroomFactor = 1.25;
-/** A limit that is too low must not keep the engine away for good. */
-const leastRestartIntervalMs = 60_000;
-/** A later start that takes so many times as long as the first one, and at least so long, is given up, and tried again. */
+/** Minimum interval of restarts for memory, so that a low limit cannot keep the engine restarting. */
+const minRestartIntervalMs = 60_000;
+/** Time limit of a restart: this multiple of the first start, but at least `minStartLimitMs`. */
 const startTimeoutFactor = 10;
-const leastStartLimitMs = 600_000;
+const minStartLimitMs = 600_000;
 
 /**
- * Starts an engine process on a model and keeps one up. The first start must succeed; after a death the next process starts
- * at once, and with growing waits while none of them gets to generate an image.
+ * Start an engine process and restart it whenever it dies: at once, or with an exponential backoff until one has generated an image.
  *
- * @throws what `startEngineProcess` throws when the model cannot be loaded.
+ * @throws the error of `startEngineProcess` if the first start fails.
  */
 export async function createEngineHost(options: EngineHostOptions): Promise<EngineHost> {
   const { logger, closeGraceMs = 1000, backOffMs = 500, signal: startSignal, ...rest } = options;
@@ -74,7 +73,7 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
       killAboveBytes: maxMemoryBytes * hardLimitFactor,
       signal,
       onOutput: (line) => logger.debug({ line }, "engine output"),
-      onDeviceFailure: (failure) => logger.warn(failure, "device cannot be used, the next one is tried"),
+      onDeviceFailure: (failure) => logger.warn(failure, "device is not usable, trying the next one"),
     });
 
   const first = await start(AbortSignal.any([closing.signal, ...(startSignal ? [startSignal] : [])]));
@@ -83,19 +82,16 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
   if (first.memoryBytes > maxMemoryBytes) {
     await first.stop({ graceMs: 0 });
     throw new Error(
-      `the loaded model takes ${first.memoryBytes} bytes of memory, more than the engine's limit of ${maxMemoryBytes}`,
+      `the loaded model uses ${first.memoryBytes} bytes of memory, more than the engine's limit of ${maxMemoryBytes}; raise the limit`,
     );
   }
   if (first.memoryBytes * headroomFactor > maxMemoryBytes) {
     logger.warn(
       { memoryBytes: first.memoryBytes, maxMemoryBytes },
-      `the engine's memory limit is below ${headroomFactor} times what the loaded model takes: images may end the engine again and again; raise the limit`,
+      `the engine's memory limit is below ${headroomFactor} times the size of the loaded model, so images may end the engine repeatedly; raise the limit`,
     );
   }
-  const startLimitMs = Math.max(
-    leastStartLimitMs,
-    startTimeoutFactor * (first.startUp.loadMs + first.startUp.warmUpMs),
-  );
+  const startLimitMs = Math.max(minStartLimitMs, startTimeoutFactor * (first.startUp.loadMs + first.startUp.warmUpMs));
   logger.info(describeEngine(first), "engine ready");
 
   function setState(next: EngineHostState): void {
@@ -107,10 +103,10 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
     }
   }
 
-  /** Starts processes until one is ready or the host closes. */
+  /** Starts processes until one is ready or the host is closed. */
   async function restart(): Promise<EngineProcess | undefined> {
     for (;;) {
-      const waitMs = failures === 0 ? 0 : Math.min(backOffMs * 2 ** (failures - 1), longestBackOffMs);
+      const waitMs = failures === 0 ? 0 : Math.min(backOffMs * 2 ** (failures - 1), maxBackOffMs);
       failures++;
       try {
         await delay(waitMs, undefined, { signal: closing.signal });
@@ -119,33 +115,33 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
         if (closing.signal.aborted) {
           return undefined;
         }
-        logger.error({ err: error, failures }, "engine does not start again");
+        logger.error({ err: error, failures }, "engine restart failed");
       }
     }
   }
 
-  async function keepUp(): Promise<void> {
+  async function keepRunning(): Promise<void> {
     while (current !== undefined) {
-      const how = await current.exited;
+      const exit = await current.exited;
       if (closing.signal.aborted) {
         current = undefined;
         return;
       }
       if (state === "ready") {
-        logger.error({ how }, "engine died");
+        logger.error({ exit }, "engine died");
       }
       current = undefined;
       setState("restarting");
       current = await restart();
       if (current !== undefined) {
-        // Where a device went away, the next process may run on another one.
+        // The next process may run on another device.
         info = current.info;
         logger.info(describeEngine(current), "engine ready again");
         setState("ready");
       }
     }
   }
-  const keptUp = keepUp();
+  const ended = keepRunning();
 
   return {
     get info() {
@@ -160,20 +156,17 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
     },
     async generate(request, generateOptions) {
       if (current === undefined || state !== "ready") {
-        throw new GenerationError(
-          "lost",
-          state === "stopped" ? "the engine is shut down" : "the engine is starting again",
-        );
+        throw new GenerationError("lost", state === "stopped" ? "the engine is shut down" : "the engine is restarting");
       }
       const engine = current;
       const image = await engine.generate(request, generateOptions);
       failures = 0;
       const { memoryBytes } = engine;
       const now = performance.now();
-      if (memoryBytes > maxMemoryBytes && state === "ready" && now - restartedAt >= leastRestartIntervalMs) {
+      if (memoryBytes > maxMemoryBytes && state === "ready" && now - restartedAt >= minRestartIntervalMs) {
         restartedAt = now;
-        // Ended before the next one starts, because two would need twice the memory; nobody gets a turn from here on.
-        logger.warn({ memoryBytes, maxMemoryBytes }, "engine is started anew because its memory has grown");
+        // Stop before the next start: two processes would need twice the memory. The admission is paused from here on.
+        logger.warn({ memoryBytes, maxMemoryBytes }, "engine is restarted because it exceeds its memory limit");
         setState("restarting");
         void engine.stop({ graceMs: closeGraceMs });
       }
@@ -188,7 +181,7 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
       closing.abort();
       setState("stopped");
       await running?.stop({ graceMs: closeGraceMs });
-      await keptUp;
+      await ended;
     },
   };
 }

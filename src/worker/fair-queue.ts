@@ -1,58 +1,56 @@
-/** What waits: whose it is, and how long it is expected to keep the engine. */
+/** Item of a fair queue. */
 export interface FairItem {
   /** Key of the caller. Items of one caller keep their order. */
   readonly caller: string;
-  /** Expected cost now. Only the order of those that still wait is predicted from it; shares are counted in what was really used. */
+  /** Expected cost. Used only to predict the order; shares are charged with the actual cost. */
   readonly cost: () => number;
 }
 
 /**
- * A queue that is fair across callers: next is an item of the caller who has used least, so that callers who always have something
- * waiting get equal shares, whatever the number and size of their items. This is start-time fair queueing
- * (https://doi.org/10.1109/90.649569), charged with what an item really used, as in https://arxiv.org/abs/2401.00588.
+ * Fair queue across callers: the next item is of the caller with the least usage. Backlogged callers get equal shares, whatever the number
+ * and size of their items.
  *
- * Who comes with nothing here begins at the virtual time, the start tag of what runs, which never falls: nobody saves up shares, and a
- * newcomer waits for the item that runs and for at most one of each other caller. Newcomers without end would so keep everybody else away;
- * therefore who has let the first turns of eight new callers pass goes next, and has at least one turn in nine while new ones come.
- * When nothing is here any more, all is forgotten.
+ * Start-time fair queuing (https://doi.org/10.1109/90.649569), charged with the actual cost as in https://arxiv.org/abs/2401.00588. A caller
+ * without items starts at the virtual time, the start tag of the running item, which never decreases. So callers cannot save up shares, and
+ * a new one waits for the running item and at most one item of each other caller. To prevent starvation by a stream of new callers, a
+ * caller that was passed by eight new callers goes next. An empty queue forgets all usage.
  */
 export interface FairQueue<T extends FairItem> {
   push(item: T): void;
-  /** Takes the next item out; it runs until `charge`, and nothing else runs meanwhile. */
+  /** Removes and returns the next item, which runs until `charge`. Only one item runs at a time. */
   shift(): T | undefined;
-  /** Ends what runs, with the cost that it really had. */
+  /** Ends the running item with its actual cost. */
   charge(cost: number): void;
-  /** Takes out an item that waits. */
+  /** Removes a waiting item. */
   remove(item: T): void;
-  /** Those who wait, in no order. */
+  /** Returns the waiting items, unordered. */
   items(): Iterable<T>;
-  /** Those who wait, in the order of their turns if nobody comes or leaves and each costs what is expected. */
+  /** Returns the waiting items in the predicted order, assuming no arrivals, no cancellations and the expected costs. */
   order(): readonly T[];
   /**
-   * Whom an overfull queue gives up to keep the callers' places even: the newest item of the caller who has most waiting, never somebody's oldest
-   * unless it came last of all.
+   * Returns the item to evict from a full queue: the newest of the caller with the most waiting items.
    */
   newestOfLongest(): T | undefined;
   readonly size: number;
 }
 
-/** First turns of new callers that one lets pass at most. */
+/** Maximum number of new callers that may pass a caller. */
 const maxPassed = 8;
 
-/** A caller who has something here, or has had more than others and is not forgotten for it yet. */
+/** Account of a caller with items, or with usage above the virtual time. */
 interface Account<T> {
-  /** Whether it has had no turn yet. */
+  /** Whether the caller had no turn yet. */
   fresh: boolean;
-  /** What it has used, on the scale that all share. */
+  /** Usage, in virtual time. */
   used: number;
-  /** First turns of new callers that its first ticket has let pass. */
+  /** Number of new callers that have passed its first ticket. */
   passed: number;
   readonly waiting: Ticket<T>[];
 }
 
 interface Ticket<T> {
   readonly item: T;
-  /** Order of coming, which decides between equals. */
+  /** Arrival number, the tie-breaker. */
   readonly number: number;
 }
 
@@ -65,13 +63,13 @@ export function createFairQueue<T extends FairItem>(): FairQueue<T> {
 
   const isActive = (account: Account<T>) => account.waiting.length > 0 || account === running?.account;
 
-  /** The virtual time follows what runs, or what will run next. */
+  /** Advances the virtual time to the next item and drops accounts that equal a new one. */
   const advance = (): void => {
     const active = [...accounts.values()].filter(isActive);
     if (running === undefined && active.length > 0) {
       virtualTime = Math.max(virtualTime, Math.min(...active.map(({ used }) => used)));
     }
-    // An account that is behind the virtual time, or here alone, is worth what a new one is.
+    // An idle account at or behind the virtual time, or without competitors, equals a new one.
     for (const [caller, account] of accounts) {
       if (!isActive(account) && (account.used <= virtualTime || active.length === 0)) {
         accounts.delete(caller);
@@ -82,7 +80,7 @@ export function createFairQueue<T extends FairItem>(): FairQueue<T> {
     }
   };
 
-  /** Whose turn is next: who has let too many pass, else the lowest start tag; of equals the one who came first. */
+  /** Selects the next account: overdue ones first, then the lowest start tag, then the first arrival. */
   const nextOf = (candidates: Iterable<Account<T>>): Account<T> | undefined => {
     const numberOf = ({ waiting }: Account<T>) => waiting[0]?.number ?? Number.POSITIVE_INFINITY;
     const isOverdue = ({ passed }: Account<T>) => passed >= maxPassed;
@@ -101,11 +99,11 @@ export function createFairQueue<T extends FairItem>(): FairQueue<T> {
     return next;
   };
 
-  /** Takes the first ticket of an account, and notes whom it passed. */
+  /** Removes the first ticket of an account and counts the accounts that it passes. */
   const take = (account: Account<T>, all: Iterable<Account<T>>): T | undefined => {
     const ticket = account.waiting.shift();
     for (const other of all) {
-      // A new caller has the start tag of its coming, and no later one gets before it.
+      // New callers are served in arrival order, so they do not pass each other.
       if (account.fresh && !other.fresh && other.waiting.length > 0) {
         other.passed++;
       }
@@ -115,7 +113,7 @@ export function createFairQueue<T extends FairItem>(): FairQueue<T> {
     return ticket?.item;
   };
 
-  /** Plays the turns to come on copies of the accounts. */
+  /** Simulates the next turns on copies of the accounts. */
   const order = (): readonly T[] => {
     const copies = [...accounts.values()].map((account) => ({
       ...account,

@@ -1,46 +1,45 @@
 import type { GenerationLimits, GenerationSettings, GenerationTimings } from "../engine/engine.js";
 import { needsSecondRun } from "../engine/generation-limits.js";
 
-/** How much there is to do for an image, whatever the machine. */
+/** Amount of work for an image, independent of the machine. */
 export interface GenerationWork {
   /** Evaluations of the UNet. */
   readonly unetRuns: number;
-  /** Latents of one channel. */
+  /** Latent pixels of one channel. */
   readonly latentPixels: number;
 }
 
-/** What a generation took. */
+/** Measured times of a generation. */
 export interface MeasuredGeneration extends Pick<GenerationTimings, "denoisingMs" | "vaeDecodeMs"> {
-  /** From its turn to its end. */
+  /** Time from the start to the end, in milliseconds. */
   readonly totalMs: number;
 }
 
 /**
- * Estimates how long images take, from those that were generated. For each size it keeps what a UNet run takes and what the VAE takes; the
- * rest (text encoding, hand-over) is the same for all. Each is an exponentially weighted average, and a size that has not been
- * generated for five minutes is forgotten.
+ * Estimator of generation times from measured ones. By image size: UNet run and VAE decoding; for all sizes: the rest, such as text encoding.
+ * All are exponentially weighted averages. Sizes not generated for five minutes are dropped.
  *
- * A size that has not been generated is estimated by the lowest cost of a latent pixel among those that were: small images pay a fixed cost
- * for each run, which says nothing about large ones. That is too little for much larger ones, where attention grows faster than the area.
+ * An unmeasured size gets the lowest measured cost of a latent pixel, because small images have fixed costs per run. This underestimates much
+ * larger images, where attention grows faster than the area.
  */
 export interface GenerationEstimate {
-  /** Images of any size that it is made from now. 0: everything is unknown; the warm-up does not count, it is small and cold. */
+  /** Number of measured images, all sizes. The warm-up does not count. */
   readonly generations: number;
-  /** Images of this very size that it is made from now. */
+  /** Returns the number of measured images of the same size. */
   generationsLike(work: GenerationWork): number;
-  /** Expected milliseconds; 0 while nothing has been generated. */
+  /** Returns the estimated time in milliseconds; 0 without measurements. */
   of(work: GenerationWork): number;
-  learn(work: GenerationWork, measured: MeasuredGeneration): void;
+  record(work: GenerationWork, measured: MeasuredGeneration): void;
 }
 
-/** Weight of the newest generation; the last handful count. */
+/** Weight of the newest generation in the moving average. */
 const smoothing = 0.3;
-/** What was measured longer ago says nothing: the machine may have been busy, or on another device. */
+/** Maximum age of measurements, in milliseconds: load or device may have changed. */
 const staleMs = 300_000;
-/** Sizes that are remembered at once; the one that was generated least recently goes first. */
+/** Maximum number of sizes kept; the least recently generated one is dropped first. */
 const maxSizes = 32;
 
-/** The work of an image, once its settings are known. */
+/** Compute the work of an image from its settings. */
 export function generationWork(settings: GenerationSettings, limits: GenerationLimits): GenerationWork {
   const { width, height, steps } = settings;
   return {
@@ -49,7 +48,7 @@ export function generationWork(settings: GenerationSettings, limits: GenerationL
   };
 }
 
-/** What images of one size take, in milliseconds. */
+/** Average times of one image size, in milliseconds. */
 interface Measured {
   readonly latentPixels: number;
   readonly generations: number;
@@ -58,12 +57,12 @@ interface Measured {
   readonly at: number;
 }
 
-/** @param now milliseconds from any fixed point. */
+/** @param now monotonic clock, in milliseconds. */
 export function createGenerationEstimate(now: () => number = () => performance.now()): GenerationEstimate {
-  /** By latent pixels, the one that was generated last at the end. */
+  /** By latent pixels, the most recently generated last. */
   const sizes = new Map<number, Measured>();
   let restMs: number | undefined;
-  const follow = (average: number | undefined, value: number) =>
+  const movingAverage = (average: number | undefined, value: number) =>
     average === undefined ? value : average + smoothing * (value - average);
 
   const fresh = (): readonly Measured[] => {
@@ -76,7 +75,7 @@ export function createGenerationEstimate(now: () => number = () => performance.n
     return [...sizes.values()];
   };
 
-  /** What a run or a decoding takes at a size. */
+  /** Estimates a UNet run or a decoding at a size. */
   const costAt = (latentPixels: number, known: readonly Measured[], msOf: (size: Measured) => number): number => {
     const same = known.find((size) => size.latentPixels === latentPixels);
     if (same !== undefined) {
@@ -98,16 +97,16 @@ export function createGenerationEstimate(now: () => number = () => performance.n
       const runMs = costAt(latentPixels, known, (size) => size.runMs);
       return (restMs ?? 0) + unetRuns * runMs + costAt(latentPixels, known, (size) => size.decodeMs);
     },
-    learn({ unetRuns, latentPixels }, { totalMs, denoisingMs, vaeDecodeMs }) {
+    record({ unetRuns, latentPixels }, { totalMs, denoisingMs, vaeDecodeMs }) {
       const known = fresh();
       const before = known.find((size) => size.latentPixels === latentPixels);
-      restMs = follow(known.length === 0 ? undefined : restMs, Math.max(0, totalMs - denoisingMs - vaeDecodeMs));
+      restMs = movingAverage(known.length === 0 ? undefined : restMs, Math.max(0, totalMs - denoisingMs - vaeDecodeMs));
       sizes.delete(latentPixels);
       sizes.set(latentPixels, {
         latentPixels,
         generations: (before?.generations ?? 0) + 1,
-        runMs: follow(before?.runMs, denoisingMs / unetRuns),
-        decodeMs: follow(before?.decodeMs, vaeDecodeMs),
+        runMs: movingAverage(before?.runMs, denoisingMs / unetRuns),
+        decodeMs: movingAverage(before?.decodeMs, vaeDecodeMs),
         at: now(),
       });
       const [oldest] = sizes.keys();

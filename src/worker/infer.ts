@@ -2,38 +2,39 @@ import { create } from "@bufbuild/protobuf";
 import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
 import type { Engine, GenerateOptions } from "../engine/engine.js";
 import { type InferRequest, type InferResponse, InferResponseSchema } from "../gen/throughline/v1/worker_pb.js";
+import { deliveryOf } from "../image/delivery.js";
 import type { ImageStore } from "../image/image-store.js";
 import type { RemoteParent } from "../otelconnect/otel-context.js";
 import { readCallerContext } from "../trace/carrier.js";
 import { withSpan } from "../trace/span-scope.js";
-import { type Admission, admit, type Slot } from "./admission.js";
-import { deadlineMissError } from "./deadline-check.js";
+import { type Admission, AdmissionError, type Slot } from "./admission.js";
+
 import { diffusion, upload } from "./diffusion.js";
-import { generationErrorToConnect } from "./generation-error-to-connect.js";
-import { deliveryOf, encodingOf, type Job, jobOf } from "./job.js";
+import { toConnectError } from "./errors.js";
+import { encodingOf, type Job, jobOf } from "./job.js";
 import { describeProgress, type InferEvent, type InferProgress, progressOf, uploading } from "./progress.js";
 import type { WorkerMetrics } from "./worker-metrics.js";
 
-/** What the worker needs to answer a request. */
+/** Dependencies of {@link infer}. */
 export interface InferContext {
   readonly engine: Engine;
   readonly admission: Admission;
   readonly tracer: Tracer;
-  /** Makes the spans of an image's stages, where they are wanted. */
+  /** Tracer for the spans of an image's stages, which may be disabled. */
   readonly stageTracer: Tracer;
   readonly metrics: WorkerMetrics;
   readonly propagator: TextMapPropagator;
-  /** What a caller's trace headers mean where the body's carrier names no parent. */
+  /** Use of a caller's trace headers if the body's carrier names no parent. */
   readonly headerPolicy: RemoteParent;
-  /** Undefined: images travel inside the response. */
+  /** Undefined: images are sent in the response. */
   readonly store: ImageStore | undefined;
 }
 
-/** What is known of a call besides its message. */
+/** Properties of a call besides its message. */
 export interface InferCall {
   /** Aborted when the client disconnects, the deadline passes or the worker shuts down. */
   readonly signal: AbortSignal;
-  /** Milliseconds from its receipt until the deadline; undefined without one. */
+  /** Time from the receipt to the deadline, in milliseconds; undefined without one. */
   readonly remainingMs: number | undefined;
   /** Fairness key of the caller. */
   readonly caller: string;
@@ -41,16 +42,16 @@ export interface InferCall {
   readonly baseUrl: string;
   /** The caller's headers. */
   readonly header: Headers;
-  /** Called with the context of the call's span, once there is one. */
+  /** Called with the context of the call's span. */
   readonly onSpan: (scope: Context) => void;
 }
 
 /**
- * One request: check → admission → `inference` span → turn → diffusion → upload → response. A request that the model cannot take, or that is
- * rejected at admission, makes no span.
+ * Run one request: validation → admission → `inference` span → queue → diffusion → upload → response. A request that is rejected by the
+ * model's limits or at admission has no span.
  *
- * @param emit called with the progress. Absent: nobody reads it, and the engine makes no previews.
- * @throws ConnectError
+ * @param emit called with the progress. Absent: no progress and no previews.
+ * @throws ConnectError made by {@link toConnectError}.
  */
 export async function infer(
   request: InferRequest,
@@ -58,19 +59,37 @@ export async function infer(
   worker: InferContext,
   emit?: (event: InferEvent) => void,
 ): Promise<InferResponse> {
-  const { engine, admission, tracer, propagator, headerPolicy: policy } = worker;
-  const job = jobOf(request, engine, emit !== undefined);
-  const slot = admit({ work: job.work, caller: call.caller, remainingMs: call.remainingMs }, admission);
+  const { engine, tracer, propagator, headerPolicy: policy } = worker;
+  const { job, slot } = admit(request, call, worker, emit !== undefined);
   try {
     const caller = readCallerContext({ propagator, carrier: request.traceContext, header: call.header, policy });
     const attributes = { "model.name": engine.info.model, "prompt.length": [...request.prompt].length };
     const options = { parent: caller.parent, links: [...caller.links], kind: SpanKind.SERVER, attributes };
     return await withSpan(tracer, "inference", options, (_span, scope) => {
       call.onSpan(scope);
-      return generateInTurn({ job, call, worker, slot, parent: scope, emit });
+      return generateImage({ job, call, worker, slot, parent: scope, emit });
     });
   } finally {
     slot.release();
+  }
+}
+
+/** Validate a request and admit it to the queue. */
+function admit(
+  request: InferRequest,
+  { caller, remainingMs, signal }: InferCall,
+  worker: InferContext,
+  withPreviews: boolean,
+) {
+  try {
+    const job = jobOf(request, worker.engine, withPreviews);
+    const result = worker.admission.admit({ work: job.work, caller, remainingMs });
+    if (result.kind !== "admitted") {
+      throw new AdmissionError(result);
+    }
+    return { job, slot: result.slot };
+  } catch (error) {
+    throw toConnectError(error, signal, () => "waiting for admission");
   }
 }
 
@@ -83,31 +102,31 @@ interface AdmittedRequest {
   readonly emit: ((event: InferEvent) => void) | undefined;
 }
 
-async function generateInTurn({ job, call, worker, slot, parent, emit }: AdmittedRequest): Promise<InferResponse> {
+async function generateImage({ job, call, worker, slot, parent, emit }: AdmittedRequest): Promise<InferResponse> {
   const { request, settings, options } = job;
   const { signal, remainingMs } = call;
   const { engine, metrics, store } = worker;
   const receivedAt = performance.now();
-  let where = () => `queued at position ${slot.position().position}`;
+  let progress = () => `queued at position ${slot.position().position}`;
   const report = (value: InferProgress | undefined) => {
     if (value !== undefined) {
-      where = () => describeProgress(value);
+      progress = () => describeProgress(value);
       emit?.({ case: "progress", value });
     }
   };
   try {
-    await slot.turn(signal, emit && ((value) => emit({ case: "queued", value })));
+    await slot.acquire(signal, emit && ((value) => emit({ case: "queued", value })));
     const queueMs = performance.now() - receivedAt;
-    where = () => "waiting for the engine";
+    progress = () => "waiting for the engine";
     metrics.waited(queueMs);
-    const late = remainingMs === undefined ? undefined : slot.deadlineMiss(remainingMs - queueMs);
-    if (late !== undefined) {
-      throw deadlineMissError(late, queueMs);
+    const miss = remainingMs === undefined ? undefined : slot.deadlineMiss(remainingMs - queueMs);
+    if (miss !== undefined) {
+      throw new AdmissionError({ kind: "deadline-miss", ...miss, queuedMs: queueMs });
     }
 
     const onEvent: GenerateOptions["onEvent"] = (event) => report(progressOf(event, settings.steps));
     const { pixels, timings, truncatedTokens } = await diffusion(worker, parent, request, { signal, onEvent });
-    // The next request has the engine while this one's image is encoded and stored.
+    // The next request can use the engine while this image is encoded and stored.
     slot.release(timings);
 
     report(uploading);
@@ -127,6 +146,6 @@ async function generateInTurn({ job, call, worker, slot, parent, emit }: Admitte
       truncatedTokens,
     });
   } catch (error) {
-    throw generationErrorToConnect(error, signal, where);
+    throw toConnectError(error, signal, progress);
   }
 }

@@ -1,47 +1,39 @@
-import {
-  type Engine,
-  GenerationError,
-  type GenerationRequest,
-  type GenerationSettings,
-  type SchedulerName,
-} from "../engine/engine.js";
+import type { Engine, GenerationRequest, GenerationSettings, SchedulerName } from "../engine/engine.js";
 import { limitSizes, resolveSettings } from "../engine/generation-limits.js";
-import { Delivery, type GenerationOptions, ImageFormat, Scheduler } from "../gen/throughline/v1/image_pb.js";
+import { type GenerationOptions, ImageFormat, Scheduler } from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest } from "../gen/throughline/v1/worker_pb.js";
-import type { ImageDelivery, ImageTarget } from "../image/delivery.js";
+
 import type { ImageFormat as Encoding } from "../image/encode-image.js";
 import { seedOf } from "../image/seed.js";
-import { rejectionOfGenerationError } from "./generation-error-to-connect.js";
+
 import { type GenerationWork, generationWork } from "./generation-estimate.js";
 
-/** A request in the engine's terms, checked against what its model can take. */
+/** Request in the engine's terms, validated against the model's limits. */
 export interface Job {
   readonly request: GenerationRequest;
   readonly settings: GenerationSettings;
   readonly work: GenerationWork;
-  /** As they came, for what is not the engine's affair. */
+  /** Options of the contract, for delivery and encoding. */
   readonly options: GenerationOptions | undefined;
 }
 
-/** Pixels of a side that the contract's rules accept: an error names no size that they reject. */
+/** Pixels of a side that the contract's rules accept, so that errors name no size that they reject. */
 const contractSides = { minimum: 64, maximum: 2048 };
 
 /**
- * @param withPreviews whether anybody reads previews.
- * @throws ConnectError INVALID_ARGUMENT, naming every wrong field and what the model takes.
+ * Translate a request and validate it against the model's limits.
+ *
+ * @param withPreviews whether to generate previews.
+ * @throws GenerationError `unsupported`, with every invalid field and the model's limits.
  */
 export function jobOf({ prompt, options }: InferRequest, { info }: Engine, withPreviews: boolean): Job {
   const limits = limitSizes(info.limits, contractSides.minimum, contractSides.maximum);
   const request = generationRequestOf({ prompt, seed: seedOf(options), options, withPreviews });
-  try {
-    const settings = resolveSettings(request, limits);
-    return { request, settings, work: generationWork(settings, limits), options };
-  } catch (error) {
-    throw error instanceof GenerationError ? rejectionOfGenerationError(error) : error;
-  }
+  const settings = resolveSettings(request, limits);
+  return { request, settings, work: generationWork(settings, limits), options };
 }
 
-/** Contract to engine. The values are checked by the contract's rules before they come here. */
+/** Engine's schedulers by the contract's. Unknown values are rejected by the contract's rules. */
 const schedulers: Record<Scheduler, SchedulerName | undefined> = {
   [Scheduler.UNSPECIFIED]: undefined,
   [Scheduler.EULER_DISCRETE]: "euler-discrete",
@@ -59,16 +51,16 @@ const encodings: Record<ImageFormat, Encoding> = {
   [ImageFormat.WEBP]: "webp",
 };
 
-/** How a request is put to the engine. */
+/** Parameters of {@link generationRequestOf}. */
 export interface GenerationRequestInit {
   readonly prompt: string;
   readonly seed: number;
   readonly options: GenerationOptions | undefined;
-  /** Whether anybody reads previews. */
+  /** Whether to generate previews. */
   readonly withPreviews: boolean;
 }
 
-/** The engine's request for a prompt with options; what is absent stays absent, so that the model's own default holds. */
+/** Build the engine's request. Absent options stay absent, so that the model's defaults apply. */
 export function generationRequestOf({ prompt, seed, options, withPreviews }: GenerationRequestInit): GenerationRequest {
   return {
     prompt,
@@ -83,15 +75,7 @@ export function generationRequestOf({ prompt, seed, options, withPreviews }: Gen
   };
 }
 
-/** The encoding that the options ask for; PNG unless they do. */
+/** Return the requested encoding. @default png */
 export function encodingOf(options: GenerationOptions | undefined): Encoding {
   return encodings[options?.format ?? ImageFormat.UNSPECIFIED];
-}
-
-/** How the options ask for the image to be delivered. Without a store that is a `data:` URI, unless they ask for bytes. */
-export function deliveryOf(options: GenerationOptions | undefined, target: ImageTarget | undefined): ImageDelivery {
-  if (options?.delivery === Delivery.INLINE) {
-    return "inline";
-  }
-  return options?.delivery === Delivery.DATA_URI ? "data-uri" : (target ?? "data-uri");
 }

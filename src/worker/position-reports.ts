@@ -1,30 +1,29 @@
-/** Least time between two rounds of reports, in milliseconds; and as many milliseconds as there are waiters. */
+/** Minimum time between two rounds of reports, in milliseconds; longer with more waiters: one millisecond each. */
 const roundEveryMs = 250;
-/** Reports in one turn of the event loop. */
+/** Reports in one iteration of the event loop. */
 const perTurn = 20;
 
-/** Reports positions to those who wait. */
+/** Scheduler of position reports. */
 export interface PositionReports<Waiter> {
-  /** Has the first report made soon. */
-  join(waiter: Waiter): void;
-  leave(waiter: Waiter): void;
-  /** Positions may have changed. */
+  /** Adds a waiter and reports to it soon. */
+  add(waiter: Waiter): void;
+  remove(waiter: Waiter): void;
+  /** Call it when positions may have changed. */
   changed(): void;
 }
 
 /**
- * Makes reports to many waiters cheap. A newcomer gets its report at once. Changes start rounds of reports:
+ * Create a scheduler that keeps reports to many waiters cheap. A new waiter gets its report at once. Changes start rounds of reports:
  * - up to 20 waiters: the first round at once, then one every 250 ms;
- * - more: each round as many milliseconds after the change as there are waiters, so that a thousand requests that are cancelled together
- *   are gone before anybody would be told of their going.
+ * - more: after as many milliseconds as there are waiters, so that a thousand requests cancelled together cause no reports to each other.
  *
- * Reports are made a few in each turn of the event loop, so that others are answered meanwhile.
+ * Each iteration of the event loop makes a few reports only, so that other work is not delayed.
  *
- * @param report reports to a waiter, where there is anything new.
+ * @param report sends the position to a waiter if it has changed.
  */
 export function createPositionReports<Waiter>(report: (waiter: Waiter) => void): PositionReports<Waiter> {
   const waiters = new Set<Waiter>();
-  const newcomers: Waiter[] = [];
+  const newWaiters: Waiter[] = [];
   let state: "idle" | "waiting" | "reporting" | "reporting-old-updates" = "idle";
   let lastRoundAt = Number.NEGATIVE_INFINITY;
 
@@ -36,23 +35,23 @@ export function createPositionReports<Waiter>(report: (waiter: Waiter) => void):
     }
   };
 
-  const welcome = (): void => {
-    reportSome(newcomers);
-    if (newcomers.length > 0) {
-      setImmediate(welcome);
+  const reportToNew = (): void => {
+    reportSome(newWaiters);
+    if (newWaiters.length > 0) {
+      setImmediate(reportToNew);
     }
   };
 
   const startRound = (): void => {
     lastRoundAt = performance.now();
     state = "reporting";
-    goOn([...waiters]);
+    reportRound([...waiters]);
   };
 
-  const goOn = (rest: Waiter[]): void => {
+  const reportRound = (rest: Waiter[]): void => {
     reportSome(rest);
     if (rest.length > 0) {
-      setImmediate(goOn, rest);
+      setImmediate(reportRound, rest);
       return;
     }
     const isOld = state === "reporting-old-updates";
@@ -81,14 +80,14 @@ export function createPositionReports<Waiter>(report: (waiter: Waiter) => void):
   };
 
   return {
-    join(waiter) {
+    add(waiter) {
       waiters.add(waiter);
-      newcomers.push(waiter);
-      if (newcomers.length === 1) {
-        setImmediate(welcome);
+      newWaiters.push(waiter);
+      if (newWaiters.length === 1) {
+        setImmediate(reportToNew);
       }
     },
-    leave: (waiter) => void waiters.delete(waiter),
+    remove: (waiter) => void waiters.delete(waiter),
     changed,
   };
 }

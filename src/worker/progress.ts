@@ -5,22 +5,22 @@ import { type InferStreamResponse, InferStreamResponseSchema } from "../gen/thro
 import { contentTypeOf, encodeImage } from "../image/encode-image.js";
 import type { QueuePosition } from "./admission.js";
 
-/** How far a request is; its preview is not encoded yet. */
+/** Progress of a request, with an unencoded preview. */
 export interface InferProgress {
   readonly stage: Stage;
-  /** Steps that are done; 0 in the other stages. */
+  /** Finished steps; 0 in other stages than denoising. */
   readonly step: number;
-  /** 0 in the other stages. */
+  /** 0 in other stages than denoising. */
   readonly totalSteps: number;
   readonly preview?: Pixels | undefined;
 }
 
-/** What a request reports while it runs. */
+/** Event of a running request. */
 export type InferEvent =
   | { readonly case: "queued"; readonly value: QueuePosition }
   | { readonly case: "progress"; readonly value: InferProgress };
 
-/** Progress of the stage that follows the engine's. */
+/** Progress of the upload, the stage after the engine's. */
 export const uploading: InferProgress = { stage: Stage.UPLOAD, step: 0, totalSteps: 0 };
 
 const stages = {
@@ -29,7 +29,7 @@ const stages = {
   "vae-decode": Stage.VAE_DECODE,
 } as const;
 
-/** The engine's progress in the contract's terms; undefined for what callers are not told. */
+/** Convert the engine's progress to the contract's; undefined for internal events. */
 export function progressOf(event: GenerationEvent, totalSteps: number): InferProgress | undefined {
   switch (event.kind) {
     case "settings":
@@ -43,7 +43,7 @@ export function progressOf(event: GenerationEvent, totalSteps: number): InferPro
   }
 }
 
-/** The last known stage, for the message of an error. */
+/** Describe the last known stage, for error messages. */
 export function describeProgress({ stage, step, totalSteps }: InferProgress): string {
   switch (stage) {
     case Stage.TEXT_ENCODING:
@@ -55,21 +55,21 @@ export function describeProgress({ stage, step, totalSteps }: InferProgress): st
     case Stage.UPLOAD:
       return "storing the image";
     case Stage.UNSPECIFIED:
-      return "before it was generated";
+      return "before the generation";
   }
 }
 
-/** The same event without its preview; undefined where it has none. */
+/** Copy an event without its preview; undefined if it has none. */
 export function withoutPreview<E extends StreamedEvent>(event: E): StreamedEvent | undefined {
   return event.case === "progress" && event.value.preview !== undefined
     ? { case: "progress", value: { ...event.value, preview: undefined } }
     : undefined;
 }
 
-/** An event of a stream: the progress, and the result as the last. */
+/** Event of a stream: progress, and the result as the last one. */
 export type StreamedEvent = InferEvent | Extract<InferStreamResponse["event"], { case: "result" }>;
 
-/** The stream's message for an event. Previews become JPEG here, so those that nobody reads are not encoded. */
+/** Build the message of an event. Previews are encoded as JPEG here, so dropped ones cost nothing. */
 export async function toStreamMessage(event: StreamedEvent): Promise<InferStreamResponse> {
   return create(InferStreamResponseSchema, { event: await encoded(event) });
 }

@@ -8,7 +8,7 @@ import type { Engine } from "../engine/engine.js";
 import { type InferStreamResponse, TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
-import { sharingKeyOf } from "../mesh/access/callers.js";
+import { fairnessKeyOf } from "../mesh/access/callers.js";
 import { internal, unavailable } from "../mesh/errors/errors.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import { withSpan } from "../trace/span-scope.js";
@@ -18,25 +18,25 @@ import { type InferCall, type InferContext, infer } from "./infer.js";
 import { type StreamedEvent, toStreamMessage, withoutPreview } from "./progress.js";
 import { createWorkerMetrics } from "./worker-metrics.js";
 
-/** An engine that lives on its own: it can be away for a while, and has to be closed. */
+/** Engine with a lifecycle: it can be temporarily unavailable and must be closed. */
 export interface ManagedEngine extends Engine {
-  /** Calls back whenever the engine goes away or comes back; the function returned takes the listener away again. */
+  /** Calls back when the availability changes. Returns a function that removes the listener. */
   onAvailabilityChange(listener: (available: boolean) => void): () => void;
-  /** Ends it; a generation that runs fails. */
+  /** Ends the engine; a running generation fails. */
   close(): Promise<void>;
 }
 
-/** What a worker is made of. */
+/** Options of {@link createWorkerApp}. */
 export interface WorkerAppOptions {
-  /** Loads the model and warms it up; the worker is ready when it resolves. */
+  /** Loads and warms up the model. The worker is ready once it resolves. */
   readonly startEngine: () => Promise<ManagedEngine>;
-  /** Where images are kept. Absent: they travel as `data:` URIs. */
+  /** Image store. Absent: images are sent as `data:` URIs. */
   readonly store?: ImageStore | undefined;
-  /** Base URL that callers reach the store's images under. @default the URL that the call came to */
+  /** Public base URL of the store's images. @default the origin of the call's URL */
   readonly publicUrl?: string | undefined;
-  /** Requests that may wait besides the one that is generated. @default 16 */
+  /** Maximum requests in the queue, besides the running one. @default 16 */
   readonly maxWaiting?: number | undefined;
-  /** Whether a `traceparent` header becomes the parent where the body's carrier names none. @default false */
+  /** Whether a `traceparent` header becomes the parent if the body's carrier names none. @default false */
   readonly trustTraceparent?: boolean | undefined;
   readonly telemetry: Telemetry;
   readonly logger: Logger;
@@ -45,7 +45,7 @@ export interface WorkerAppOptions {
 /** Name of the worker in traces, health and logs. */
 export const workerName = "text-to-image-worker";
 
-/** TextToImageWorker as an app: one engine behind a bounded queue. */
+/** Create the TextToImageWorker app: one engine behind a bounded queue. */
 export function createWorkerApp(options: WorkerAppOptions): App {
   const { telemetry, logger, store, maxWaiting = defaultMaxWaiting, trustTraceparent = false } = options;
   const { tracer, stageTracer, propagator } = telemetry;
@@ -55,7 +55,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     queue: { limit: maxWaiting, length: () => admission.waiting },
   });
   let engine: ManagedEngine | undefined;
-  let forgetEngine = () => {};
+  let removeListener = () => {};
 
   const context = (): InferContext => {
     if (engine === undefined) {
@@ -74,7 +74,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
   };
   const callOf = (call: HandlerContext): InferCall => ({
     ...callDeadline(call),
-    caller: sharingKeyOf(call, { trustHeader: true }),
+    caller: fairnessKeyOf(call, { trustHeader: true }),
     get baseUrl() {
       return options.publicUrl ?? new URL(call.url).origin;
     },
@@ -86,22 +86,22 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     name: workerName,
     services: [TextToImageWorkerService],
     routes: workerRoutes({ context, callOf }),
-    // `inference` begins at the queue: a call that is rejected there has none.
+    // `inference` starts after the admission: a rejected call has no span.
     serverSpan: "own",
     httpRoute: store && createImageRoute(store),
     async setup({ setAvailable }) {
-      // A trace of its own, so that no request's trace shows the model's first run.
+      // A separate trace, so that no request's trace contains the warm-up.
       engine = await withSpan(tracer, "warmup", { parent: ROOT_CONTEXT }, options.startEngine);
       metrics.engineIs("ready");
-      forgetEngine = engine.onAvailabilityChange((available) => {
+      removeListener = engine.onAvailabilityChange((available) => {
         setAvailable(available);
         admission.setPaused(!available);
         metrics.engineIs(available ? "ready" : "restarting");
       });
     },
     async teardown() {
-      // An engine that is closed goes away for good, which is no restart.
-      forgetEngine();
+      // Closing the engine must not count as a restart.
+      removeListener();
       await engine?.close();
     },
     telemetry,
@@ -111,13 +111,13 @@ export function createWorkerApp(options: WorkerAppOptions): App {
 
 /** Options of {@link workerRoutes}. */
 export interface WorkerRoutesOptions {
-  /** Called for each call, because the engine comes after the server. */
+  /** Called for each call, because the engine starts after the server. */
   readonly context: () => InferContext;
-  /** What a request has to know of its call. */
+  /** Returns the properties of a call. */
   readonly callOf: (call: HandlerContext) => InferCall;
 }
 
-/** The worker's two rpcs: the same function, with and without progress. */
+/** Register the worker's two RPCs: the same function, with and without progress. */
 export function workerRoutes({ context, callOf }: WorkerRoutesOptions) {
   return (router: ConnectRouter): void => {
     router.service(TextToImageWorkerService, {
@@ -126,7 +126,7 @@ export function workerRoutes({ context, callOf }: WorkerRoutesOptions) {
         createEventStream<StreamedEvent, InferStreamResponse>({
           async run(emit) {
             if (request === undefined) {
-              throw internal("the contract's rules were not checked");
+              throw internal("the request was not validated");
             }
             return { case: "result", value: await infer(request, callOf(call), context(), emit) };
           },

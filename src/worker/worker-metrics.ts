@@ -1,45 +1,45 @@
 import type { Attributes, Meter } from "@opentelemetry/api";
 import type { GeneratedImage, GenerationEvent, GenerationStage } from "../engine/engine.js";
 
-/** Where an engine stands. */
+/** State of an engine. */
 export type EngineState = "starting" | "ready" | "restarting";
 
-/** Parts of an image's way through the worker whose durations are measured; `upload` contains `image-encode`. */
+/** Measured stages of a request; `upload` contains `image-encode`. */
 export type MeasuredStage = GenerationStage | "image-encode" | "upload";
 
 /** Options of {@link createWorkerMetrics}. */
 export interface WorkerMetricsOptions {
   readonly meter: Meter;
-  /** Requests that may wait, and those that do. */
+  /** Maximum and current length of the queue. */
   readonly queue: { readonly limit: number; readonly length: () => number };
 }
 
-/** What a worker measures besides its calls. No attribute has more than a handful of values. */
+/** Metrics of a worker, besides those of its calls. All attributes have few values. */
 export interface WorkerMetrics {
-  /** A request's turn has come. */
+  /** Records the wait of a request in the queue. */
   waited(ms: number): void;
-  /** Begins to measure a generation. */
+  /** Starts the measurement of a generation. */
   generation(executionProvider: string): GenerationMeasurement;
   stageTook(stage: MeasuredStage, ms: number): void;
-  /** The engine came or went. That it restarts is counted. */
+  /** Records the engine's state, and counts restarts. */
   engineIs(state: EngineState): void;
 }
 
-/** Measures one generation by its events. */
+/** Measurement of one generation by its events. */
 export interface GenerationMeasurement {
   event(event: GenerationEvent): void;
-  /** The image is there. */
+  /** Records a finished image. */
   image(image: Pick<GeneratedImage, "promptCache">): void;
-  /** The generation is over, well or not: the steps and the time of an image that was cancelled count too. */
+  /** Ends the measurement. Steps and times of cancelled images count too. */
   end(): void;
 }
 
-/** In seconds: an image takes from a part of one on a GPU to minutes on a CPU. */
+/** Bucket boundaries in seconds: below one on a GPU to minutes on a CPU. */
 const bucketBoundaries = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 
 const engineStates = ["starting", "ready", "restarting"] as const satisfies readonly EngineState[];
 
-/** Makes the instruments of a worker. The engine counts as starting until something else is said. */
+/** Create the instruments of a worker. The initial engine state is `starting`. */
 export function createWorkerMetrics({ meter, queue }: WorkerMetricsOptions): WorkerMetrics {
   const secondsOf = (name: string, description: string) =>
     meter.createHistogram(name, {
@@ -47,34 +47,31 @@ export function createWorkerMetrics({ meter, queue }: WorkerMetricsOptions): Wor
       description,
       advice: { explicitBucketBoundaries: bucketBoundaries },
     });
-  const wait = secondsOf("throughline.queue.wait.duration", "Time from a request's admission until its turn.");
-  const stages = secondsOf(
-    "throughline.stage.duration",
-    "Time that a stage of an image took, cancelled ones included.",
-  );
+  const wait = secondsOf("throughline.queue.wait.duration", "Time of a request in the queue.");
+  const stages = secondsOf("throughline.stage.duration", "Duration of a stage of an image, cancelled images included.");
   const steps = meter.createCounter("throughline.diffusion.steps", {
     unit: "{step}",
-    description: "Denoising steps that were run, those of cancelled images included.",
+    description: "Denoising steps run, cancelled images included.",
   });
   const images = meter.createCounter("throughline.images", {
     unit: "{image}",
-    description: "Images that were generated to their end.",
+    description: "Finished images.",
   });
   const lookups = meter.createCounter("throughline.prompt_cache.lookups", {
     unit: "{lookup}",
-    description: "Prompts and negative prompts that were looked up among those encoded before.",
+    description: "Lookups of prompts and negative prompts in the cache of encoded prompts.",
   });
   const restarts = meter.createCounter("throughline.engine.restarts", {
     unit: "{restart}",
-    description: "How often the engine's process ended and another was started.",
+    description: "Restarts of the engine's process.",
   });
   let state: EngineState = "starting";
-  // Zeros from the start: a series that begins with the first restart shows no increase.
+  // Start at zero: a series that starts with the first restart shows no increase.
   restarts.add(0);
   meter
     .createObservableUpDownCounter("throughline.engine.state", {
       unit: "{engine}",
-      description: "1 for the state that the engine is in, 0 for the others.",
+      description: "1 for the engine's current state, 0 for the others.",
     })
     .addCallback((result) => {
       for (const each of engineStates) {
@@ -84,13 +81,13 @@ export function createWorkerMetrics({ meter, queue }: WorkerMetricsOptions): Wor
   meter
     .createObservableUpDownCounter("throughline.queue.length", {
       unit: "{request}",
-      description: "Requests that wait for the engine.",
+      description: "Requests waiting for the engine.",
     })
     .addCallback((result) => result.observe(queue.length()));
   meter
     .createObservableUpDownCounter("throughline.queue.limit", {
       unit: "{request}",
-      description: "Requests that may wait for the engine; more are rejected.",
+      description: "Maximum number of waiting requests; more are rejected.",
     })
     .addCallback((result) => result.observe(queue.limit));
 

@@ -94,7 +94,7 @@ for (const { what, thrown, line } of [
   {
     what: "exceeded deadline is logged as a warning without the abort behind it",
     thrown: deadlineExceeded("step 3 of 20", new DOMException("aborted", "AbortError")),
-    line: { level: "warn", code: "DEADLINE_EXCEEDED", reason: "the time ran out: step 3 of 20" },
+    line: { level: "warn", code: "DEADLINE_EXCEEDED", reason: "deadline exceeded: step 3 of 20" },
   },
   {
     what: "masked cause makes a server error an error in the log",

@@ -75,7 +75,7 @@ suite("throughline apps", async () => {
           appId: "a/second",
           target: rejecting,
           isDefault: true,
-          workers: [{ address: rejecting, health: "rejecting" }],
+          workers: [{ address: rejecting, health: "not-serving" }],
         },
       ],
     });
@@ -130,7 +130,7 @@ suite("throughline apps", async () => {
         appId: "a/second",
         target: rejecting,
         isDefault: false,
-        workers: [{ address: rejecting, health: "rejecting", inFlight: 0, ...figures }],
+        workers: [{ address: rejecting, health: "not-serving", inFlight: 0, ...figures }],
       },
     ]);
     held.release();
@@ -141,7 +141,7 @@ suite("throughline apps", async () => {
     assert.match(await ask("second"), /^APP.*\na\/second .*\n$/);
 
     await assert.rejects(list("--pipeline", pipeline.url), (error) => {
-      return error instanceof CliError && /it answered 401: this server has to know who calls/.test(error.message);
+      return error instanceof CliError && /it answered 401: authentication is required/.test(error.message);
     });
   });
 

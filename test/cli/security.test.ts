@@ -26,7 +26,7 @@ suite("secured service as a process", { concurrency: 2 }, async () => {
       );
       const allowed = startCommand(t, [...args, "--insecure-open"]);
       await allowed.waitFor(/is ready at/);
-      assert.match(allowed.stderr, /INSECURE: anybody who reaches this machine may call this server/);
+      assert.match(allowed.stderr, /INSECURE: every client that reaches this machine may call this server/);
       allowed.kill("SIGTERM");
       await allowed.ended;
     }

@@ -63,7 +63,7 @@ export async function certificateExpires(table: FaultTable): Promise<void> {
     const late = await connect();
     const rejected = await late.generate();
     assert.equal(rejected.code, "UNAVAILABLE");
-    assert.equal(rejected.words, "no replica of local/text-to-image-worker can be reached: 1 is down");
+    assert.equal(rejected.words, "no replica of local/text-to-image-worker is reachable: 1 is down");
     assert.deepEqual(rejected.attempts, []);
     table.addCall(fault, "on a new connection", rejected);
 

@@ -62,7 +62,7 @@ export async function loseWorker(loss: Loss, workers: readonly WorkerProcess[], 
     if (late !== undefined) {
       assert.equal(late.code, "DEADLINE_EXCEEDED");
       // On a busy machine the client's own timer may be first.
-      assert.match(late.words, /^the (time ran out: waiting for the worker's answer|operation timed out)$/);
+      assert.match(late.words, /^(deadline exceeded: waiting for the worker's response|the operation timed out)$/);
       assert.equal(late.attempts.length, 1);
       table.addCall(loss.fault, `new, with a deadline of ${deadlineMs / 1000} s`, late);
     }

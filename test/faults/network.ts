@@ -66,7 +66,7 @@ export async function partition(workers: readonly WorkerProcess[], table: FaultT
 
     const rejected = await pipeline.generate();
     assert.equal(rejected.code, "UNAVAILABLE");
-    assert.equal(rejected.words, `no replica of local/text-to-image-worker can be reached: ${workers.length} are down`);
+    assert.equal(rejected.words, `no replica of local/text-to-image-worker is reachable: ${workers.length} are down`);
     assert.deepEqual(rejected.attempts, []);
     table.addCall(fault, "new", rejected);
 

@@ -261,7 +261,7 @@ for (const wire of wires) {
     const mesh = await meshFor(t, { wire, engine, store, onLog: (line) => log.push(line) });
     await assert.rejects(mesh.pipeline.generate({ prompt: "a" }), (error) => {
       assert.ok(error instanceof ConnectError);
-      const words = "the image cannot be kept: the disk of the images is full";
+      const words = "the image cannot be stored: the disk of the image store is full";
       assert.deepEqual([error.code, error.rawMessage], [Code.Unavailable, words]);
       return true;
     });

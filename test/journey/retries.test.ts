@@ -126,7 +126,7 @@ test("full workers: a free one generates, then the error has the smallest estima
   assert.equal(rejected.code, Code.ResourceExhausted);
   assert.equal(
     rejected.rawMessage,
-    "all 3 replicas of local/text-to-image-worker are full; the first to have room says: all places of this worker are taken",
+    "all 3 replicas of local/text-to-image-worker are full; the one with the shortest delay returned: all slots of this worker are taken",
   );
   assert.equal(rejected.findDetails(RetryInfoSchema).length, 1);
   const spans = await collector.waitFor(
@@ -166,7 +166,10 @@ test("deadline error carries the message of the worker that had the request last
   fail = true;
   const options = { numInferenceSteps: 9 };
   const error = await errorOf(client.generate({ prompt: "a", options }, { timeoutMs: 6_000 }));
-  assert.deepEqual([error.code, error.rawMessage], [Code.DeadlineExceeded, "the time ran out: denoising, step 2 of 9"]);
+  assert.deepEqual(
+    [error.code, error.rawMessage],
+    [Code.DeadlineExceeded, "deadline exceeded: denoising, step 2 of 9"],
+  );
 });
 
 test("draining worker gets no new calls and finishes its running ones", async (t) => {
@@ -188,6 +191,6 @@ test("draining worker gets no new calls and finishes its running ones", async (t
   assert.equal(error.code, Code.Unavailable);
   assert.match(
     error.rawMessage,
-    /^no replica of local\/text-to-image-worker can be reached: (2 are (down|draining or not ready)|1 is down, 1 is draining or not ready)$/,
+    /^no replica of local\/text-to-image-worker is reachable: (2 are (down|draining or not ready)|1 is down, 1 is draining or not ready)$/,
   );
 });

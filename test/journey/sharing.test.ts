@@ -169,7 +169,7 @@ test("call that cannot meet its deadline is rejected at once with the numbers", 
   const before = mesh.spans().length;
   const alone = await rejection(mesh.worker.infer(long, { timeoutMs: 8_000 }));
   assert.equal(alone.code, Code.DeadlineExceeded);
-  assert.match(alone.rawMessage, /^the time ran out: generation is estimated at \d+\.\d s, and \d\.\d s are left$/);
+  assert.match(alone.rawMessage, /^deadline exceeded: generation is estimated at \d+\.\d s, and \d\.\d s are left$/);
   assert.equal(retryDelayMsOf(alone), undefined);
   assert.equal(mesh.spans().length, before);
 

@@ -4,7 +4,8 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { Delivery, GenerationOptionsSchema, ImageSchema } from "../../src/gen/throughline/v1/image_pb.js";
 import type { ImageDelivery } from "../../src/image/delivery.js";
-import { deliver, deliveryOf } from "../../src/pipeline/generate.js";
+import { deliveryOf } from "../../src/image/delivery.js";
+import { deliver } from "../../src/pipeline/generate.js";
 
 const given = (image: MessageInitShape<typeof ImageSchema>, delivery: ImageDelivery = "data-uri") =>
   deliver(create(ImageSchema, image), delivery);
@@ -28,7 +29,7 @@ for (const image of [
   test(`worker image ${JSON.stringify(image)} is rejected as INTERNAL`, async () => {
     await assert.rejects(given(image), (error) => {
       assert.ok(error instanceof ConnectError);
-      assert.deepEqual([error.code, error.rawMessage], [Code.Internal, "the worker answered without an image"]);
+      assert.deepEqual([error.code, error.rawMessage], [Code.Internal, "the worker returned no image"]);
       return true;
     });
   });

@@ -23,9 +23,9 @@ function told(error: unknown, signal = new AbortController().signal): ConnectErr
 for (const code of [Code.Unauthenticated, Code.PermissionDenied, Code.Canceled]) {
   test(`worker error ${Code[code]} is the pipeline's INTERNAL, and its text is not in the cause`, () => {
     const { code: tellsCode, rawMessage, cause } = told(new ConnectError("CANARY", code));
-    assert.deepEqual([tellsCode, rawMessage], [Code.Internal, "the worker did not take the pipeline's call"]);
+    assert.deepEqual([tellsCode, rawMessage], [Code.Internal, "the worker rejected the pipeline's call"]);
     assert.ok(cause instanceof Error);
-    assert.equal(cause.message, `the worker answered ${Code[code]}`);
+    assert.equal(cause.message, `the worker returned ${Code[code]}`);
   });
 }
 

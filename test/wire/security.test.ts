@@ -223,9 +223,9 @@ test("caller's running calls are counted until they end", async () => {
   await held.reached;
   const second = await post(url, slow);
   assert.equal(second.status, 429);
-  assert.match(second.text, /1 calls running/);
+  assert.match(second.text, /limit of 1 concurrent calls/);
   held.release();
   assert.equal((await first).status, 200);
-  assert.match((await post(url, slow)).text, /more than its 1 requests a minute/);
+  assert.match((await post(url, slow)).text, /rate limit of 1 requests a minute/);
   assert.equal((await post(url, options)).status, 200);
 });

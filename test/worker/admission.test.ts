@@ -16,7 +16,7 @@ const anybody: AdmissionRequest = { caller: "anybody", work };
 const generated = { denoisingMs: 0, vaeDecodeMs: 0 };
 
 function admitted(admission: Admission, request: Partial<AdmissionRequest> = {}): Slot {
-  const result = admission.enter({ ...anybody, ...request });
+  const result = admission.admit({ ...anybody, ...request });
   assert.equal(result.kind, "admitted");
   return result.kind === "admitted" ? result.slot : assert.fail();
 }
@@ -25,7 +25,7 @@ function admitted(admission: Admission, request: Partial<AdmissionRequest> = {})
 function turnOf(slot: Slot, signal = never) {
   const reported: QueuePosition[] = [];
   let wake = () => {};
-  const turn = slot.turn(signal, (position) => {
+  const turn = slot.acquire(signal, (position) => {
     reported.push(position);
     wake();
   });
@@ -70,13 +70,13 @@ test("full queue rejects at once with an estimate from earlier generations", asy
   clock = 1400;
   const waiting = turnOf(admitted(admission));
   assert.deepEqual((await waiting.next()).value, { position: 0, estimatedWaitMs: 600 });
-  assert.deepEqual(admission.enter(anybody), { kind: "full", retryAfterMs: 1600 });
+  assert.deepEqual(admission.admit(anybody), { kind: "full", retryAfterMs: 1600 });
 });
 
 test("queue of length 0 rejects a second request, and the slot is free again after release", () => {
   const admission = createAdmission({ maxWaiting: 0 });
   const place = admitted(admission);
-  assert.equal(admission.enter(anybody).kind, "full");
+  assert.equal(admission.admit(anybody).kind, "full");
   place.release(generated);
   place.release(generated);
   admitted(admission);
@@ -103,7 +103,7 @@ test("aborted waiting request throws the reason, and later requests move up", as
 test("turn that arrives together with the abort is not taken", async () => {
   const admission = createAdmission();
   const place = admitted(admission);
-  await assert.rejects(place.turn(AbortSignal.abort(new Error("gone"))), /gone/);
+  await assert.rejects(place.acquire(AbortSignal.abort(new Error("gone"))), /gone/);
 });
 
 test("invalid queue length is rejected with its value", () => {
@@ -120,7 +120,7 @@ test("only completed generations count for the estimate", async () => {
     admitted(admission).release();
   }
   admitted(admission);
-  assert.deepEqual(admission.enter(anybody), { kind: "full", retryAfterMs: 1000 });
+  assert.deepEqual(admission.admit(anybody), { kind: "full", retryAfterMs: 1000 });
 });
 
 test("paused admission gives no turns, and the first in the queue gets one afterwards", async () => {
@@ -130,7 +130,7 @@ test("paused admission gives no turns, and the first in the queue gets one after
   admission.setPaused(true);
   lost.release();
   assert.equal((await waiting.next()).value?.position, 0);
-  assert.deepEqual(admission.enter(anybody), { kind: "paused" });
+  assert.deepEqual(admission.admit(anybody), { kind: "paused" });
   admission.setPaused(false);
   assert.equal((await waiting.next()).done, true);
 });
@@ -182,8 +182,8 @@ test("full queue evicts the newest request of the caller with the most for anoth
   admitted(admission, { caller: "greedy" });
   const greedy = Array.from({ length: 3 }, () => turnOf(admitted(admission, { caller: "greedy" })));
   await Promise.all(greedy.map((turn) => turn.next()));
-  const enter = (caller: string) => admission.enter({ ...anybody, caller }).kind;
-  const newest = assert.rejects(greedy[2]?.next() ?? assert.fail(), { name: "EvictedError" });
+  const enter = (caller: string) => admission.admit({ ...anybody, caller }).kind;
+  const newest = assert.rejects(greedy[2]?.next() ?? assert.fail(), { name: "AdmissionError" });
   assert.deepEqual([enter("greedy"), enter("modest")], ["full", "admitted"]);
   await newest;
   // Two and one are as even as it gets for these two; a third caller finds two at the first one.
@@ -197,13 +197,13 @@ test("full queue evicts the newest request of the caller with the most for anoth
 test("call that cannot meet its deadline is rejected at once, after at least three measured generations", () => {
   let clock = 0;
   const admission = createAdmission({ now: () => clock });
-  const enter = (remainingMs: number) => admission.enter({ ...anybody, remainingMs });
+  const enter = (remainingMs: number) => admission.admit({ ...anybody, remainingMs });
   for (let i = 0; i < 3; i++) {
     const place = enter(1);
     clock += 1000;
     (place.kind === "admitted" ? place.slot : assert.fail()).release(generated);
   }
-  const alone = { kind: "too-late", evenWithoutQueue: true, waitMs: 0, generationMs: 1000, remainingMs: 600 };
+  const alone = { kind: "deadline-miss", evenWithoutQueue: true, waitMs: 0, generationMs: 1000, remainingMs: 600 };
   assert.deepEqual(enter(600), alone);
   const runs = admitted(admission, { remainingMs: 700 });
   assert.deepEqual(enter(1300), { ...alone, evenWithoutQueue: false, waitMs: 1000, remainingMs: 1300 });
@@ -258,11 +258,11 @@ test("1,000 cancelled waiting requests cause one report to those that remain", a
   const leaving = new AbortController();
   setMaxListeners(0, leaving.signal, never);
   const leavers = Array.from({ length: count }, () => admitted(admission));
-  const left = leavers.map((slot) => assert.rejects(slot.turn(leaving.signal).finally(slot.release), /left/));
+  const left = leavers.map((slot) => assert.rejects(slot.acquire(leaving.signal).finally(slot.release), /left/));
   const reports: number[][] = Array.from({ length: count }, () => []);
   const stayers = reports.map((positions) => {
     const slot = admitted(admission);
-    void slot.turn(never, ({ position }) => positions.push(position));
+    void slot.acquire(never, ({ position }) => positions.push(position));
     return slot;
   });
   const allHave = async (number: number) => {

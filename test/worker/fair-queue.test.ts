@@ -181,7 +181,7 @@ async function waitersOf(count: number) {
   let made = 0;
   const reports = createPositionReports<number>(() => made++);
   for (let waiter = 0; waiter < count; waiter++) {
-    reports.join(waiter);
+    reports.add(waiter);
   }
   await turns();
   assert.equal(made, count);
@@ -203,7 +203,7 @@ test("position changes are delayed by 1 ms per waiting request, and cancelled re
   t.mock.timers.tick(99);
   await turns();
   assert.equal(further(), 0);
-  reports.leave(0);
+  reports.remove(0);
   t.mock.timers.tick(1);
   await turns();
   assert.equal(further(), 99);

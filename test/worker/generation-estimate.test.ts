@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { Code } from "@connectrpc/connect";
 import { retryDelayMsOf } from "../../src/mesh/errors/errors.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
-import { deadlineMiss, deadlineMissError } from "../../src/worker/deadline-check.js";
+import { AdmissionError } from "../../src/worker/admission.js";
+import { type DeadlineMiss, deadlineMiss } from "../../src/worker/deadline-check.js";
+import { toConnectError } from "../../src/worker/errors.js";
 import { createGenerationEstimate, type GenerationWork, generationWork } from "../../src/worker/generation-estimate.js";
 
 const small: GenerationWork = { unetRuns: 4, latentPixels: 64 };
@@ -24,7 +26,7 @@ describe("generation estimate", () => {
 
   it("estimate scales from one image size to another by their work", () => {
     const estimate = createGenerationEstimate();
-    estimate.learn(small, taken(small));
+    estimate.record(small, taken(small));
     assert.ok(Math.abs(estimate.of(small) - taken(small).totalMs) < 1e-9);
     assert.ok(Math.abs(estimate.of(large) - taken(large).totalMs) < 1e-6);
   });
@@ -33,8 +35,8 @@ describe("generation estimate", () => {
     const estimate = createGenerationEstimate();
     const runs = { unetRuns: 20, latentPixels: 64 };
     for (let i = 0; i < 5; i++) {
-      estimate.learn({ ...runs, latentPixels: 64 }, { denoisingMs: 2300, vaeDecodeMs: 0, totalMs: 2300 });
-      estimate.learn({ ...runs, latentPixels: 1024 }, { denoisingMs: 10_000, vaeDecodeMs: 0, totalMs: 10_000 });
+      estimate.record({ ...runs, latentPixels: 64 }, { denoisingMs: 2300, vaeDecodeMs: 0, totalMs: 2300 });
+      estimate.record({ ...runs, latentPixels: 1024 }, { denoisingMs: 10_000, vaeDecodeMs: 0, totalMs: 10_000 });
     }
     assert.ok(Math.abs(estimate.of({ ...runs, latentPixels: 64 }) - 2300) < 1e-6);
     assert.ok(Math.abs(estimate.of({ ...runs, latentPixels: 1024 }) - 10_000) < 1e-6);
@@ -44,9 +46,9 @@ describe("generation estimate", () => {
   it("estimate drops a size that was not generated for five minutes", () => {
     let clock = 0;
     const estimate = createGenerationEstimate(() => clock);
-    estimate.learn(small, taken(small));
+    estimate.record(small, taken(small));
     clock = 200_000;
-    estimate.learn(large, taken(large));
+    estimate.record(large, taken(large));
     assert.deepEqual(
       [estimate.generationsLike(small), estimate.generationsLike(large), estimate.generations],
       [1, 1, 2],
@@ -62,11 +64,11 @@ describe("generation estimate", () => {
 
   it("estimate follows a slower machine without jumping for one slow image", () => {
     const estimate = createGenerationEstimate();
-    estimate.learn(small, { denoisingMs: 100, vaeDecodeMs: 0, totalMs: 100 });
-    estimate.learn(small, { denoisingMs: 200, vaeDecodeMs: 0, totalMs: 200 });
+    estimate.record(small, { denoisingMs: 100, vaeDecodeMs: 0, totalMs: 100 });
+    estimate.record(small, { denoisingMs: 200, vaeDecodeMs: 0, totalMs: 200 });
     assert.ok(estimate.of(small) > 100 && estimate.of(small) < 150, `${estimate.of(small)}`);
     for (let i = 0; i < 20; i++) {
-      estimate.learn(small, { denoisingMs: 200, vaeDecodeMs: 0, totalMs: 200 });
+      estimate.record(small, { denoisingMs: 200, vaeDecodeMs: 0, totalMs: 200 });
     }
     assert.ok(Math.abs(estimate.of(small) - 200) < 1, `${estimate.of(small)}`);
   });
@@ -86,7 +88,7 @@ describe("deadline check", () => {
   const measured = (generations: number, ms: number) => {
     const estimate = createGenerationEstimate();
     for (let i = 0; i < generations; i++) {
-      estimate.learn(small, { denoisingMs: ms, vaeDecodeMs: 0, totalMs: ms });
+      estimate.record(small, { denoisingMs: ms, vaeDecodeMs: 0, totalMs: ms });
     }
     return estimate;
   };
@@ -107,15 +109,17 @@ describe("deadline check", () => {
     assert.equal(deadlineMiss(estimate, { ...request, waitMs: 200 })?.evenWithoutQueue, false, "the wait is known");
     for (let i = 0; i < 3; i++) {
       assert.equal(deadlineMiss(estimate, request), undefined);
-      estimate.learn(request.work, { denoisingMs: 10_000, vaeDecodeMs: 0, totalMs: 10_000 });
+      estimate.record(request.work, { denoisingMs: 10_000, vaeDecodeMs: 0, totalMs: 10_000 });
     }
     assert.equal(deadlineMiss(estimate, request)?.evenWithoutQueue, true);
   });
 
+  const rejected = (miss: DeadlineMiss & { readonly queuedMs?: number }) =>
+    toConnectError(new AdmissionError({ kind: "deadline-miss", ...miss }), new AbortController().signal, () => "");
+
   it("deadline error for a long queue carries the numbers and allows a retry elsewhere", () => {
     const late = deadlineMiss(measured(3, 2000), { work: small, waitMs: 12_340, remainingMs: 5000 }) ?? assert.fail();
-    const error = deadlineMissError(late);
-    assert.ok(error instanceof ConnectError);
+    const error = rejected({ ...late });
     assert.equal(error.code, Code.ResourceExhausted);
     assert.match(
       error.rawMessage,
@@ -127,7 +131,7 @@ describe("deadline check", () => {
 
   it("deadline error for a long generation carries the numbers and allows no retry", () => {
     const late = deadlineMiss(measured(3, 8000), { work: small, waitMs: 0, remainingMs: 5000 }) ?? assert.fail();
-    const error = deadlineMissError(late, 1500);
+    const error = rejected({ ...late, queuedMs: 1500 });
     assert.equal(error.code, Code.DeadlineExceeded);
     assert.match(error.rawMessage, /queued for 1\.5 s, generation is estimated at 8\.0 s, and 5\.0 s are left$/);
     assert.equal(retryDelayMsOf(error), undefined);

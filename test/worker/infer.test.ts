@@ -15,7 +15,7 @@ import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createSilentPropagator } from "../../src/trace/telemetry/spans.js";
 import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
 import { createAdmission } from "../../src/worker/admission.js";
-import { generationErrorToConnect, rejectionOfGenerationError } from "../../src/worker/generation-error-to-connect.js";
+import { toConnectError } from "../../src/worker/errors.js";
 import { infer } from "../../src/worker/infer.js";
 import type { InferEvent } from "../../src/worker/progress.js";
 import { createWorkerApp } from "../../src/worker/worker-app.js";
@@ -78,7 +78,11 @@ test("infer with a progress reader emits each stage and step with the requested 
 
 test("ENGINE_LOST is set only for a request during which the engine died", () => {
   for (const whileGenerating of [true, false]) {
-    const error = rejectionOfGenerationError(new GenerationError("lost", "the engine died", { whileGenerating }));
+    const error = toConnectError(
+      new GenerationError("lost", "the engine died", { whileGenerating }),
+      new AbortController().signal,
+      () => "",
+    );
     assert.deepEqual([error.code, hasReason(error, "ENGINE_LOST")], [Code.Unavailable, whileGenerating]);
   }
 });
@@ -88,7 +92,11 @@ test("a request with several wrong fields is rejected with all of them, in text 
     { field: "width", message: "this model takes a multiple of 32 from 64 to 256" },
     { field: "steps", message: "this model takes a whole number from 1 to 50" },
   ] as const;
-  const error = rejectionOfGenerationError(new GenerationError("unsupported", "two wrong fields", { violations }));
+  const error = toConnectError(
+    new GenerationError("unsupported", "two wrong fields", { violations }),
+    new AbortController().signal,
+    () => "",
+  );
   assert.equal(error.code, Code.InvalidArgument);
   assert.equal(
     error.rawMessage,
@@ -104,8 +112,8 @@ test("a request with several wrong fields is rejected with all of them, in text 
 
 test("full image disk is UNAVAILABLE without the folder's name and forbids a retry elsewhere", () => {
   const full = new StoreFullError("no space is left in /srv/images");
-  const error = generationErrorToConnect(full, new AbortController().signal, () => "upload");
-  assert.equal(error.message, "[unavailable] the image cannot be kept: the disk of the images is full");
+  const error = toConnectError(full, new AbortController().signal, () => "upload");
+  assert.equal(error.message, "[unavailable] the image cannot be stored: the disk of the image store is full");
   assert.deepEqual([error.cause, error.metadata.get("grpc-retry-pushback-ms")], [full, "-1"]);
 });
 

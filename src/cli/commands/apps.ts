@@ -59,7 +59,7 @@ const appsJson: z.ZodType<{ readonly apps: readonly ListedApp[] }> = z.object({
       workers: z.array(
         z.object({
           address: z.string(),
-          health: z.enum(["connecting", "serving", "rejecting", "down"]),
+          health: z.enum(["connecting", "serving", "not-serving", "down"]),
           inFlight: figure,
           others: figure,
           serviceMs: figure.nullable(),
@@ -129,7 +129,7 @@ export interface ListedApp extends Omit<AppStatus, "workers"> {
 const healthLabel: Record<WorkerStatus["health"], string> = {
   connecting: "no answer yet",
   serving: "serving",
-  rejecting: "draining or not ready",
+  "not-serving": "draining or not ready",
   down: "down",
 };
 

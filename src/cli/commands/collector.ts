@@ -2,7 +2,7 @@ import { createCallLog } from "../../app/call-log.js";
 import { createLogger } from "../../app/observe.js";
 import { createGuard } from "../../app/protection.js";
 import { StudioService } from "../../gen/throughline/studio/v1/studio_pb.js";
-import { gateHandler } from "../../mesh/access/gate.js";
+import { withAccessControl } from "../../mesh/access/access-control.js";
 import { createHostInterceptor, foreignHostMessage, hasAllowedHost } from "../../mesh/access/host-check.js";
 import { listen } from "../../mesh/port/listen.js";
 import { respondPlain } from "../../mesh/port/node-handler.js";
@@ -46,14 +46,14 @@ export function runCollector(
       portSetting: "--collector-port",
       async start() {
         const protection = protectionOf(settings, logger);
-        const { address, gate } = await createGuard({ host, logger, ...protection });
+        const { address, accessControl } = await createGuard({ host, logger, ...protection });
         const listening = await listen({
           host: address,
           ...(protection.tls && { tls: protection.tls }),
           port,
           handler: createConnectHandler({
             routes,
-            gate,
+            accessControl,
             readMaxBytes: maxExportBytes,
             // Exports are frequent: successful ones are logged at `debug`.
             interceptors: [
@@ -61,8 +61,8 @@ export function runCollector(
               createHostInterceptor([StudioService], hosts),
               ...interceptors,
             ],
-            onBroken: (error, path) => logger.error({ err: error, path }, "an answer could not be made"),
-            fallback: gateHandler(gate, (request, response) => {
+            onInternalError: (error, path) => logger.error({ err: error, path }, "an answer could not be made"),
+            fallback: withAccessControl(accessControl, (request, response) => {
               if (request.method === "GET" && !hasAllowedHost(request, hosts)) {
                 respondPlain(response, 403, foreignHostMessage);
               } else if (!traceRoute(request, response)) {

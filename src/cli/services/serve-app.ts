@@ -2,7 +2,7 @@ import type { Level, Logger } from "pino";
 import type { App } from "../../app/create-app.js";
 import { type Observed, observe } from "../../app/observe.js";
 import { createGuard, type Protection } from "../../app/protection.js";
-import { gateHandler } from "../../mesh/access/gate.js";
+import { withAccessControl } from "../../mesh/access/access-control.js";
 import { writeGrpcLogTo } from "../../mesh/grpc/grpc-log.js";
 import { listen } from "../../mesh/port/listen.js";
 import { type NodeHandler, respondPlain } from "../../mesh/port/node-handler.js";
@@ -78,12 +78,12 @@ export interface MetricsPort {
  */
 export async function openMetricsPort(metrics: PrometheusMetrics, options: MetricsPortOptions): Promise<MetricsPort> {
   const { protection, logger } = options;
-  const { address, gate } = await createGuard({ ...protection, host: metrics.host ?? options.host, logger });
+  const { address, accessControl } = await createGuard({ ...protection, host: metrics.host ?? options.host, logger });
   const listening = await listen({
     host: address,
     port: metrics.port,
     ...(protection.tls && { tls: protection.tls }),
-    handler: gateHandler(gate, answerWith(metrics)),
+    handler: withAccessControl(accessControl, answerWith(metrics)),
   });
   logger.info({ url: `${listening.url}${path}` }, "metrics can be scraped");
   return { close: () => listening.stop({ graceMs: 0, cancelMs: 0 }) };

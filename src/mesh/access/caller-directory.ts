@@ -1,26 +1,26 @@
 import { createKeyRing } from "./caller-keys.js";
 
-/** A caller that is known, and what it may do. */
+/** A known caller with its permissions and limits. */
 export interface CallerEntry {
   readonly name: string;
   /** Whether the caller may use an app. */
   mayUse(appId: string): boolean;
-  /** A pipeline, which says for whom it calls and is believed. @default false */
+  /** Whether `throughline-caller` headers of this caller, a pipeline, are trusted. @default false */
   readonly mayNameCallers?: boolean | undefined;
-  /** Absent: as many requests as it likes. */
+  /** Rate limit. Absent: no limit. */
   readonly rate?:
     | {
         readonly perSecond: number;
         readonly burst: number;
-        /** As the file has it: `60 requests a minute`. */
-        readonly words: string;
+        /** As configured: `60 requests a minute`. */
+        readonly label: string;
       }
     | undefined;
-  /** Calls that may run at once. Absent: as many as it likes. */
+  /** Maximum concurrent calls. Absent: no limit. */
   readonly maxConcurrent?: number | undefined;
 }
 
-/** What a caller shows of itself. */
+/** Credentials of a caller. */
 export interface Credentials {
   /** Value of the `authorization` header. */
   readonly authorization: string | undefined;
@@ -28,21 +28,21 @@ export interface Credentials {
   readonly certificateNames: readonly string[];
 }
 
-/** Knows callers by what they show. */
+/** Lookup of callers by their credentials. */
 export interface CallerDirectory {
-  /** The caller; undefined where it is not known. A key that is given counts, and a wrong one is not healed by a certificate. */
+  /** Finds a caller; undefined if unknown. A key takes precedence: with a wrong key, the certificate is ignored. */
   find(credentials: Credentials): CallerEntry | undefined;
 }
 
-/** What makes a caller known. */
+/** A caller with the credentials that identify it. */
 export interface CallerIdentity extends CallerEntry {
-  /** Hashes of its keys, as `hashCallerKey` writes them. */
+  /** Hashes of its keys, in the form of `hashCallerKey`. */
   readonly keys: readonly string[];
   /** Names in its certificates, such as `uri:spiffe://mesh/worker` or `cn:worker`. */
   readonly certificates: readonly string[];
 }
 
-/** Makes a directory of callers. */
+/** Create a directory of callers. */
 export function createCallerDirectory(callers: readonly CallerIdentity[]): CallerDirectory {
   const ring = createKeyRing(callers.flatMap((caller) => caller.keys.map((hash) => [hash, caller] as const)));
   const byName = new Map(callers.flatMap((caller) => caller.certificates.map((name) => [name, caller] as const)));
@@ -58,7 +58,7 @@ export function createCallerDirectory(callers: readonly CallerIdentity[]): Calle
   };
 }
 
-/** Every client that has a certificate of the server's authorities: known by the certificate's first name, without limits. */
+/** Directory of all clients with a valid certificate, identified by its first name, without limits. */
 export const certificateHolders: CallerDirectory = {
   find({ certificateNames: [name] }) {
     return name === undefined ? undefined : { name, mayUse: () => true };

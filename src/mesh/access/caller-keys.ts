@@ -1,28 +1,28 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 
-/** A key for a caller: 256 random bits, so that its hash needs no salt and no slowness. Starts with `tl_`, for scanners of leaked secrets. */
+/** Create a caller's key: 256 random bits, so a fast unsalted hash suffices. The prefix `tl_` is for secret scanners. */
 export function createCallerKey(): string {
   return `tl_${randomBytes(32).toString("base64url")}`;
 }
 
-/** How a key stands in the file of callers: `sha256:` and 64 hexadecimal digits. */
+/** Hash a key for the callers file: `sha256:` and 64 hexadecimal digits. */
 export function hashCallerKey(key: string): string {
   return `sha256:${digest(key).toString("hex")}`;
 }
 
-/** The form of {@link hashCallerKey}. */
+/** Pattern of {@link hashCallerKey}'s result. */
 export const callerKeyHash = /^sha256:[0-9a-f]{64}$/;
 
-/** Finds whose key was given among hashed ones. */
+/** Lookup of owners by their hashed keys. */
 export interface KeyRing<Owner> {
   /**
-   * The key's owner; undefined for a key that is not known. It compares with every hash, each in constant time, so that the time tells
-   * neither how much of a key is right nor where it stands.
+   * Finds a key's owner; undefined for an unknown key. Compares with every hash in constant time, so the duration reveals neither a partial
+   * match nor the position.
    */
   find(key: string): Owner | undefined;
 }
 
-/** @param hashes of the keys, as {@link hashCallerKey} writes them, with their owners. */
+/** @param hashes of the keys, in the form of {@link hashCallerKey}, with their owners. */
 export function createKeyRing<Owner>(hashes: Iterable<readonly [hash: string, owner: Owner]>): KeyRing<Owner> {
   const entries = [...hashes].map(([hash, owner]) => ({
     hash: Buffer.from(hash.slice("sha256:".length), "hex"),

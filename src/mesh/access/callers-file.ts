@@ -7,7 +7,7 @@ import { callerKeyHash } from "./caller-keys.js";
 
 const callerName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const certificateName = /^(?:uri|dns|email|ip|cn):.+$/;
-/** One app, all of an owner's, or all. */
+/** All apps, or all apps of an owner. */
 const appPattern = /^(?:\*|[A-Za-z0-9][A-Za-z0-9._-]*\/\*)$/;
 
 const rate = z
@@ -21,25 +21,27 @@ const count = z
 
 const callerSchema = z
   .strictObject({
-    name: z.string("must be a text").regex(callerName, "must be up to 64 letters, digits, dots, dashes or underscores"),
+    name: z
+      .string("must be a string")
+      .regex(callerName, "must be up to 64 letters, digits, dots, dashes or underscores"),
     keys: z
       .array(
         z
-          .string("must be a text")
+          .string("must be a string")
           .regex(callerKeyHash, "must be sha256: and 64 hexadecimal digits, as throughline keys prints it"),
       )
       .default([]),
     certificates: z
       .array(
         z
-          .string("must be a text")
+          .string("must be a string")
           .regex(certificateName, "must be a name with uri:, dns:, email:, ip: or cn: before it"),
       )
       .default([]),
     apps: z
       .array(
         z
-          .string("must be a text")
+          .string("must be a string")
           .refine((app) => appIdPattern.test(app) || appPattern.test(app), 'must be an app id, owner/* or "*"'),
         "must be a list of app ids",
       )
@@ -66,21 +68,21 @@ const fileSchema = z.strictObject({ callers: z.array(callerSchema, "must be a li
 type CallerInFile = z.infer<typeof callerSchema>;
 
 /**
- * Reads a file of callers, YAML or JSON, and reads it anew when it changes:
+ * Read a callers file, YAML or JSON, and reload it on changes:
  *
  * ```yaml
  * callers:
  *   - name: studio
- *     keys: ["sha256:…"]                       # of `throughline keys`; several while one replaces another
+ *     keys: ["sha256:…"]                       # from `throughline keys`; two during a key rotation
  *     certificates: ["uri:spiffe://mesh/studio"]  # names in client certificates
  *     apps: [local/text-to-image-worker, acme/*]  # or ["*"]
  *     requestsPerMinute: 60                    # or requestsPerSecond; absent: no limit
  *     burst: 10                                # default: the rate's number, at least 1
  *     maxConcurrent: 4                         # absent: no limit
- *     mayNameCallers: true                     # a pipeline, believed for whom it calls; absent: it calls for itself
+ *     mayNameCallers: true                     # a pipeline whose throughline-caller headers are trusted; default: false
  * ```
  *
- * @throws Error that names the file, the place and what is wrong there, and quotes nothing: the file might hold a key by mistake.
+ * @throws Error that names the file, the field and the problem. It quotes no value, which could be a key.
  */
 export function reloadCallersFile(file: string, options: ReloadOptions): Reloaded<CallerDirectory> {
   return reloadFiles({
@@ -104,17 +106,17 @@ function readCallers(text: string, file: string): CallerIdentity[] {
     throw new Error(`${file}: ${issue?.path.join(".") || "the file"} ${messageOf(issue)}`);
   }
   const { callers } = result.data;
-  rejectTwice(
+  rejectDuplicates(
     file,
     "name",
     callers.map(({ name }) => name),
   );
-  rejectTwice(
+  rejectDuplicates(
     file,
     "key",
     callers.flatMap(({ keys }) => keys),
   );
-  rejectTwice(
+  rejectDuplicates(
     file,
     "certificate",
     callers.flatMap(({ certificates }) => certificates),
@@ -122,11 +124,11 @@ function readCallers(text: string, file: string): CallerIdentity[] {
   return callers.map(identityOf);
 }
 
-/** zod's own words for what we have none for, without a word of the file. */
+/** Message of an issue, without any text from the file. */
 function messageOf(issue: z.core.$ZodIssue | undefined): string {
   switch (issue?.code) {
     case "unrecognized_keys":
-      return `takes callers' fields only: ${Object.keys(callerSchema.shape).join(", ")}`;
+      return `has an unknown field; allowed are ${Object.keys(callerSchema.shape).join(", ")}`;
     case "invalid_type":
       return issue.message.startsWith("must") ? issue.message : `must be ${issue.expected}`;
     default:
@@ -151,15 +153,15 @@ function identityOf({ requestsPerSecond, requestsPerMinute, burst, ...caller }: 
         : {
             perSecond,
             burst: burst ?? Math.max(1, Math.floor(number)),
-            words: `${number} requests a ${requestsPerSecond === undefined ? "minute" : "second"}`,
+            label: `${number} requests a ${requestsPerSecond === undefined ? "minute" : "second"}`,
           },
   };
 }
 
-function rejectTwice(file: string, what: string, values: readonly string[]): void {
+function rejectDuplicates(file: string, what: string, values: readonly string[]): void {
   const index = values.findIndex((value, at) => values.indexOf(value) !== at);
   if (index >= 0) {
-    throw new Error(`${file} has the same ${what} twice, the second time at ${what} ${index + 1}`);
+    throw new Error(`${file} contains a duplicate ${what}: ${what} ${index + 1}`);
   }
 }
 

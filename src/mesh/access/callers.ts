@@ -2,37 +2,35 @@ import { hash } from "node:crypto";
 import { Code, type ConnectError, type ContextKey, createContextKey, type HandlerContext } from "@connectrpc/connect";
 import { createConnectError } from "../errors/errors.js";
 
-/** Who makes a call. */
+/** Caller of an RPC. */
 export interface Caller {
-  /** Its name in the file of callers, or in its certificate. Undefined where nobody has to say who calls. */
+  /** Name from the callers file or the certificate. Undefined for anonymous clients. */
   readonly name: string | undefined;
-  /** By whom to count calls: the name, or else the address. Different callers never share one. */
+  /** Key for counting calls: the name, or else the address. Unique per caller. */
   readonly countKey: string;
-  /** Whether it is believed for whom it calls: see `callerHeader`. @default false */
+  /** Whether its `callerHeader` is trusted. @default false */
   readonly mayNameCallers?: boolean | undefined;
   /** Whether the caller may use an app. */
   mayUse(appId: string): boolean;
 }
 
-/** The caller of a call that came over no wire. */
+/** Caller of in-process calls. */
 const inProcess: Caller = { name: undefined, countKey: "in process", mayNameCallers: true, mayUse: () => true };
 
-/** Who calls over the wire until a gate has let the caller in: it may use nothing. */
-export const nobody: Caller = { name: undefined, countKey: "nobody", mayUse: () => false };
+/** Caller of a call that is not admitted yet. It may use no app. */
+export const anonymousCaller: Caller = { name: undefined, countKey: "anonymous", mayUse: () => false };
 
-/** Context key under which a server puts the caller. */
+/** Context key of the caller, set by the server. */
 export const callerContextKey: ContextKey<Caller> = createContextKey(inProcess, { description: "caller" });
 
 /**
- * Who makes a call, in its handler: `callerOf(context)`.
- *
- * @param context the handler's.
+ * Return the caller of a call in its handler: `callerOf(context)`.
  */
 export function callerOf({ values }: Pick<HandlerContext, "values">): Caller {
   return values.get(callerContextKey);
 }
 
-/** PERMISSION_DENIED. The app is not named: its id is the caller's text. */
+/** PERMISSION_DENIED. The app id is omitted because it is caller input. */
 export function appDenied({ name }: Pick<Caller, "name">): ConnectError {
   return createConnectError({
     code: Code.PermissionDenied,
@@ -40,7 +38,7 @@ export function appDenied({ name }: Pick<Caller, "name">): ConnectError {
   });
 }
 
-/** Throws PERMISSION_DENIED unless the caller may use the app. */
+/** @throws ConnectError PERMISSION_DENIED unless the caller may use the app. */
 export function checkMayUse(caller: Caller, appId: string): void {
   if (!caller.mayUse(appId)) {
     throw appDenied(caller);
@@ -48,28 +46,31 @@ export function checkMayUse(caller: Caller, appId: string): void {
 }
 
 /**
- * Metadata key by which an app that calls another one for somebody says for whom: that caller's sharing key, so that the called app can share
- * itself fairly among those at the far end. It names nobody and proves nothing: where callers are known, only those whose entry has
- * `mayNameCallers` are believed, and a server that takes whoever calls believes all.
+ * Metadata key for the fairness key of the original caller, set by an app that calls another one on its behalf.
+ *
+ * The value is a hash and no credential. A server with a callers file trusts it only from callers with `mayNameCallers`; a server without
+ * access control trusts it from every client.
  */
 export const callerHeader = "throughline-caller";
 
 const keyPattern = /^[0-9a-f]{32}$/;
 
-/** Whether the header of calls is believed. */
-export interface SharingKeyOptions {
-  /** True where calls come from apps: callers that may name others are believed. False where nobody is. */
+/** Options of {@link fairnessKeyOf}. */
+export interface FairnessKeyOptions {
+  /** Whether to use `throughline-caller` of callers with `mayNameCallers`. False: always ignore it. */
   readonly trustHeader: boolean;
 }
 
 /**
- * By whom an app counts a call where it shares itself fairly: 32 hexadecimal digits, a hash of the caller's name or address, or
- * what a trusted `throughline-caller` header says in that form; in another form it is not believed.
+ * Return the key for fair queuing: 32 hexadecimal digits, a hash of the caller's name or address. A trusted `throughline-caller` header of
+ * that form replaces it; any other form is ignored.
  */
-export function sharingKeyOf(
+export function fairnessKeyOf(
   call: Pick<HandlerContext, "values" | "requestHeader">,
-  { trustHeader }: SharingKeyOptions,
+  { trustHeader }: FairnessKeyOptions,
 ): string {
-  const told = trustHeader && callerOf(call).mayNameCallers === true ? call.requestHeader.get(callerHeader) : null;
-  return told !== null && keyPattern.test(told) ? told : hash("sha256", callerOf(call).countKey).slice(0, 32);
+  const forwarded = trustHeader && callerOf(call).mayNameCallers === true ? call.requestHeader.get(callerHeader) : null;
+  return forwarded !== null && keyPattern.test(forwarded)
+    ? forwarded
+    : hash("sha256", callerOf(call).countKey).slice(0, 32);
 }

@@ -4,26 +4,26 @@ import { createConnectError } from "../errors/errors.js";
 import { isLoopbackName } from "../port/listen-exposure.js";
 import type { NodeRequest } from "../port/node-handler.js";
 
-/** Who may reach a server, as far as the name matters by which they ask for it. */
+/** Options of {@link createHostCheck}. */
 export interface HostCheckOptions {
-  /** Where it listens. */
+  /** Name or address that the server listens on. */
   readonly host: string;
-  /** Whether it may be asked for by any name: it knows its callers, and a stranger's page has none of their keys; or it is said to be open. */
+  /** Whether any host name is allowed: the server authenticates callers, or was configured as open. */
   readonly anyHost: boolean;
-  /** Base URL by which it may be asked for too. */
+  /** Base URL whose host is allowed too. */
   readonly publicUrl?: string | undefined;
 }
 
-/** Says whether a server may be asked for by the host of a URL, such as `localhost` or `[::1]`. */
+/** Whether a URL's host, such as `localhost` or `[::1]`, is allowed. */
 export type HostCheck = (hostname: string) => boolean;
 
-/** What is said to who is rejected. */
+/** Message of a rejection by host name. */
 export const foreignHostMessage =
-  "an open server on loopback shows this to who asks for it by localhost, or by the host of --public-url, and by no other name";
+  "this server has no access control, so it accepts only requests to localhost or to the host of --public-url";
 
 /**
- * Of an open server on loopback: it is asked for by a name of loopback. A browser on the same machine can be led to it under a name of somebody
- * else's, whose page could then read all (DNS rebinding). Other servers may be asked for by any name.
+ * Create the host check of a server. An unauthenticated server on loopback allows loopback names only, against DNS rebinding: a foreign page
+ * in a browser on the same machine could otherwise read its responses. Other servers allow any name.
  */
 export function createHostCheck({ host, anyHost, publicUrl }: HostCheckOptions): HostCheck {
   if (anyHost || !isLoopbackName(host)) {
@@ -33,7 +33,7 @@ export function createHostCheck({ host, anyHost, publicUrl }: HostCheckOptions):
   return (hostname) => isLoopbackName(hostname) || hostname === publicHost;
 }
 
-/** Rejects calls of these services, PERMISSION_DENIED, that are sent to another host. */
+/** Create an interceptor that rejects calls of these services to a disallowed host with PERMISSION_DENIED. */
 export function createHostInterceptor(services: readonly DescService[], check: HostCheck): Interceptor {
   const checked = new Set(services.map((service) => service.typeName));
   return (next) => (request) => {
@@ -44,7 +44,7 @@ export function createHostInterceptor(services: readonly DescService[], check: H
   };
 }
 
-/** Whether what is no RPC was sent to a host that the check allows. */
+/** Whether a request that is no RPC was sent to an allowed host. */
 export function hasAllowedHost(request: NodeRequest, check: HostCheck): boolean {
   const authority = ("authority" in request ? request.authority : undefined) ?? request.headers.host ?? "localhost";
   const url = `http://${authority}`;

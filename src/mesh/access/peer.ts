@@ -2,21 +2,21 @@ import type { X509Certificate } from "node:crypto";
 import { TLSSocket } from "node:tls";
 import type { NodeRequest } from "../port/node-handler.js";
 
-/** Who is at the other end of a connection, as far as the connection itself tells. */
+/** Address and certificate names of the client of a connection. */
 export interface Peer {
-  /** IP address; undefined once the connection is gone. */
+  /** IP address; undefined once the connection is closed. */
   readonly address: string | undefined;
   /**
    * Names in the client's certificate, in its order: `uri:spiffe://mesh/worker`, `dns:worker.example`, `email:…`, `ip:…`, and last the
-   * common name, `cn:worker`. Empty without a certificate that holds before the server's authorities.
+   * common name, `cn:worker`. Empty without a valid certificate.
    */
   readonly certificateNames: readonly string[];
 }
 
-/** Names of each connection, because a certificate costs more to read than a small request. */
+/** Names by connection, because parsing a certificate costs more than a small request. */
 const namesByConnection = new WeakMap<object, readonly string[]>();
 
-/** Reads who sends a request. */
+/** Return the peer of a request. */
 export function peerOf(request: NodeRequest): Peer {
   const { socket } = request;
   const connection = "stream" in request ? request.stream.session : socket;
@@ -29,7 +29,7 @@ export function peerOf(request: NodeRequest): Peer {
 }
 
 function namesOf(socket: unknown): readonly string[] {
-  // An HTTP/2 request's socket is a proxy of the real one, which is an instance all the same.
+  // An HTTP/2 request's socket is a proxy, which passes instanceof too.
   if (!(socket instanceof TLSSocket) || !socket.authorized) {
     return [];
   }
@@ -44,7 +44,7 @@ const kinds = new Map([
   ["IP Address", "ip"],
 ]);
 
-/** All names of a certificate; see {@link Peer.certificateNames}. */
+/** Return all names of a certificate; see {@link Peer.certificateNames}. */
 export function certificateNames(certificate: X509Certificate): string[] {
   const names = alternativeNames(certificate.subjectAltName ?? "");
   const common: unknown = certificate.toLegacyObject().subject?.CN;
@@ -52,8 +52,7 @@ export function certificateNames(certificate: X509Certificate): string[] {
 }
 
 /**
- * Node writes the names with commas between them, and one that could be taken for two as a JSON string. Where the text is not of that
- * form, no name is believed.
+ * Parse Node's text: names separated by commas, an ambiguous one as a JSON string. Returns no names if the text is malformed.
  */
 function alternativeNames(text: string): string[] {
   const entry = /(?:^|, )([A-Za-z ]+):("(?:[^"\\]|\\.)*"|[^",]*)/y;

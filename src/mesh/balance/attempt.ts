@@ -1,25 +1,25 @@
 import { type Code, createContextKey } from "@connectrpc/connect";
 
-/** Why a call was made again. It stands on spans, so the text is always ours: a worker's own could hold anything, a prompt too. */
+/** Reason for a retry, as recorded on spans. A fixed text: a worker's own message could contain a prompt. */
 export type RetryReason =
   | "the worker is full"
   | "the worker is not available"
-  | "the worker was lost over this call"
+  | "the engine died during this call"
   | "the connection to the server was lost"
-  | "no sign of the worker in time";
+  | "no response from the worker in time";
 
-/** One attempt of a call, after its end. */
+/** A finished attempt of a call. */
 export interface CallAttempt {
   /** 1 for the first. */
   readonly number: number;
   /** Host, or the path of a Unix socket. */
   readonly address: string;
   readonly port: number | undefined;
-  /** The code it ended with; undefined means OK. */
+  /** Status code; undefined means OK. */
   readonly code: Code | undefined;
-  /** Why the call was then made again; undefined where it was not. */
+  /** Reason for the retry that follows; undefined without one. */
   readonly retryReason: RetryReason | undefined;
 }
 
-/** Context key of a call: called at the end of each attempt. `createContextValues().set(attemptListener, (attempt) => …)`. */
+/** Context key for a listener of finished attempts: `createContextValues().set(attemptListener, (attempt) => …)`. */
 export const attemptListener = createContextKey<(attempt: CallAttempt) => void>(() => {}, { description: "attempts" });

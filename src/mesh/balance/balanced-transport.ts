@@ -40,20 +40,22 @@ import { atDeadline, callWithRetries, createRetryBudget, type RunningAttempt } f
 
 /** Options of {@link createBalancedTransport}. */
 export interface BalancedTransportOptions {
-  /** Finds the replicas. The transport does not close it. */
+  /** Chooses replicas. The caller closes it. */
   readonly balancer: Balancer;
   readonly policies: Policies;
-  /** Client interceptors, the outermost first. They see each call once, however many attempts it takes. @default none */
+  /** Client interceptors, the outermost first. They run once a call, not once an attempt. @default none */
   readonly interceptors?: readonly Interceptor[] | undefined;
-  /** Reads what a message reports of its worker's load. @default nothing is read */
+  /** Reads the worker's load from a response message. @default not read */
   readonly loadOf?: ((message: Message) => LoadReport | undefined) | undefined;
 }
 
 /**
- * A Connect transport to all replicas of an app, over grpc-js: each call runs the interceptors, goes to the replica that the balancer
- * chooses, and to another one where it fails before its first event in a way that may be retried. Attempts are reported to the call's
- * {@link attemptListener}. A call that is aborted or out of time resets its stream with CANCEL, so the server stops too. To end a server
- * stream early, abort the call's signal: generated clients do not pass `break` on.
+ * Create a Connect transport to all replicas of an app, over grpc-js.
+ *
+ * Each call runs the interceptors once and goes to the replica that the balancer chooses. If it fails with a retryable error before its
+ * first event, another replica is tried. Attempts are reported to the call's {@link attemptListener}. A call that is aborted or past its
+ * deadline resets its stream with CANCEL, so the server stops too. To end a server stream early, abort the call's signal: generated clients
+ * do not pass `break` on.
  */
 export function createBalancedTransport(options: BalancedTransportOptions): Transport {
   const { balancer, policies, loadOf } = options;
@@ -62,7 +64,7 @@ export function createBalancedTransport(options: BalancedTransportOptions): Tran
   const { maxSendBytes } = policies.messages;
   const budget = createRetryBudget(policy.budget);
 
-  /** Makes the attempts of a call, which ends with its limit. */
+  /** Runs the attempts of a call until its limit ends it. */
   const attempts = <T>(
     request: UnaryRequest | StreamRequest,
     limit: CallLimit,
@@ -116,7 +118,7 @@ export function createBalancedTransport(options: BalancedTransportOptions): Tran
     const { method } = request;
     try {
       const wire = wireRequestOf(request);
-      // A client that sends several messages may send the next one only when it has read an answer, or none at all.
+      // A client stream may depend on responses, or may never end, so it cannot be buffered and repeated.
       const repeatable = method.methodKind === "server_streaming";
       const requests = repeatable ? await encodeAll(method.input, request.message, maxSendBytes) : undefined;
       return await attempts(request, limit, repeatable, async (attempt) => {
@@ -192,7 +194,7 @@ function answers<I extends DescMessage, O extends DescMessage>(
   return !response.stream && isMessage(response.message, method.output);
 }
 
-/** The Connect response of a call. Headers and trailers are made when they are read, which few callers do. */
+/** Build the Connect response. Headers and trailers are converted on first read, because few callers read them. */
 function unaryResponse(method: UnaryRequest["method"], message: Message, answer: UnaryAnswer): UnaryResponse {
   let header: Headers | undefined;
   let trailer: Headers | undefined;
@@ -212,7 +214,7 @@ function unaryResponse(method: UnaryRequest["method"], message: Message, answer:
   };
 }
 
-/** The part of a Connect request that unary and streaming calls share. */
+/** Fields that unary and streaming Connect requests share. */
 function requestOf(method: DescMethod, header: ConstructorParameters<typeof Headers>[0], values?: ContextValues) {
   return {
     service: method.parent,
@@ -223,7 +225,7 @@ function requestOf(method: DescMethod, header: ConstructorParameters<typeof Head
   };
 }
 
-/** How the messages of a stream are read. */
+/** Parameters of {@link messagesOf}. */
 interface Reading<M> {
   readonly limit: CallLimit;
   readonly attempt: RunningAttempt;
@@ -231,7 +233,7 @@ interface Reading<M> {
   readonly onDone: () => void;
 }
 
-/** The messages of a stream, those that were read already first. */
+/** Messages of a stream, starting with those in `read`. */
 function messagesOf<M>(call: StreamCall, read: (Buffer | undefined)[], reading: Reading<M>): AsyncIterable<M> {
   const { limit, attempt, decode, onDone } = reading;
   limit.where = "waiting for the worker's next event";
@@ -278,7 +280,7 @@ async function* encoded<I extends DescMessage>(schema: I, messages: AsyncIterabl
   }
 }
 
-/** Sends the messages with back-pressure, then half-closes. Where they fail themselves, so does the call. */
+/** Send messages with back-pressure, then half-close. An error of the iterable cancels the call. */
 async function sendAll(call: StreamCall, messages: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<void> {
   try {
     for await (const bytes of messages) {

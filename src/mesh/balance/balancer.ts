@@ -8,50 +8,50 @@ import { createChoice } from "./replica-choice.js";
 
 /** Options of {@link createBalancer}. */
 export interface BalancerOptions {
-  /** Name of the app in errors, such as `local/text-to-image-worker`. */
+  /** App id for error messages, such as `local/text-to-image-worker`. */
   readonly appId: string;
   /** gRPC target of all its replicas. */
   readonly target: string;
   readonly policies: Policies;
-  /** Makes the connections to one address of the target. */
+  /** Creates the connections to one address of the target. */
   readonly connect: (address: GrpcAddress) => Connections;
 }
 
-/** What one call has learned of the replicas. */
+/** Results of a call's previous attempts, by replica. */
 export interface CallHistory {
-  /** Those on which it has failed: it goes back to one only when there is no other. */
+  /** Replicas on which the call failed. They are chosen again only when no other is left. */
   readonly tried: ReadonlySet<Replica>;
-  /** Those that had no room for it, with their answers: it does not go back to them. */
+  /** Replicas that rejected the call as full, with their errors. They are not chosen again. */
   readonly full: ReadonlyMap<Replica, CallFailure>;
 }
 
-/** Finds replicas for the calls of one app. */
+/** Chooser of replicas for the calls of one app. */
 export interface Balancer {
-  /** Begins to connect, the first time. @param service full name of the service whose health is watched. */
+  /** Starts connecting, on the first call only. @param service full name of the service whose health is watched. */
   open(service: string): void;
   /**
-   * The replica for a call: one that is healthy, has not rejected it and is not ejected. Undefined while none is known to be healthy but one
-   * may still be connecting: try again after the next change.
+   * Chooses a healthy replica that has not rejected the call and is not ejected. Returns undefined while replicas are still connecting and
+   * none is healthy yet: call again after the next change.
    *
-   * @param waits whether to wait, too, while none can be reached.
-   * @throws CallFailure RESOURCE_EXHAUSTED with the smallest estimate where all that can be reached are full; UNAVAILABLE, saying how many
-   *   are down or draining, where none can be reached.
+   * @param waits whether to return undefined, instead of throwing, while no replica is reachable.
+   * @throws CallFailure RESOURCE_EXHAUSTED with the smallest retry delay if all reachable replicas are full; UNAVAILABLE with the number of
+   *   replicas that are down or draining if none is reachable.
    */
   choose(history: CallHistory, waits?: boolean): Replica | undefined;
-  /** Calls back once, at the next change. Returns how to cancel that. */
+  /** Calls back once, at the next change. Returns a function that cancels it. */
   onNextChange(listener: () => void): () => void;
-  /** Whether the replicas have reported, or it is known that there are none to wait for. */
+  /** Whether all replicas have reported their health, or there are none to wait for. */
   isSettled(): boolean;
-  /** Replicas that are known now, in the order of the address list. */
+  /** Current replicas, in the order of the address list. */
   readonly replicas: readonly Replica[];
-  /** Ends all connections once running calls have ended. Later calls fail with UNAVAILABLE. */
+  /** Closes all connections once running calls have ended. Later calls fail with UNAVAILABLE. */
   close(): void;
 }
 
-/** Time for the other replicas to report when the first one is ready, in milliseconds. */
+/** Time to wait for other replicas once the first one is ready, in milliseconds. */
 const settleMs = 500;
 
-/** @throws Error where the target cannot be parsed. */
+/** @throws Error if the target cannot be parsed. */
 export function createBalancer({ appId, target, policies, connect }: BalancerOptions): Balancer {
   const prefer = createChoice(policies.loadBalancing);
   let waiting = new Set<() => void>();
@@ -60,7 +60,7 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
   /** `unknown` until the resolver has answered for the first time. */
   let names: "unknown" | "found" | "failed" = "unknown";
   let closed = false;
-  /** Until the first replicas have all reported, or for a moment after the first of them is ready: it would get the calls of all. */
+  /** True once the first replicas have reported, or `settleMs` after the first is ready. Before, that one would get every call. */
   let settled = false;
   let settling: NodeJS.Timeout | undefined;
 
@@ -128,7 +128,7 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
       },
     });
 
-  /** Those of the best kind that there are: not yet tried before tried, and ejected ones only where too many would be left out. */
+  /** Filters candidates: untried before tried; ejected ones only if too many would be left out. */
   const preferred = (free: readonly Replica[], tried: CallHistory["tried"]): readonly Replica[] => {
     const ejected = replicas.filter(({ outliers }) => outliers.ejected);
     const mayEject = ejected.length <= (replicas.length * policies.outlierDetection.maxEjectionPercent) / 100;
@@ -167,7 +167,7 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
       return undefined;
     }
     const loss = describeLoss(replicas, names === "failed");
-    const error = unavailable(`no replica of ${appId} can be reached: ${loss}`, undefined, "NO_REPLICA");
+    const error = unavailable(`no replica of ${appId} is reachable: ${loss}`, undefined, "NO_REPLICA");
     throw new CallFailure(error, "unreachable");
   };
 
@@ -195,29 +195,29 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
   };
 }
 
-/** The answer of the one that has room first, for all. One replica alone is quoted as it is. */
+/** Combine rejections: the smallest retry delay wins. A single rejection is returned unchanged. */
 function allFull(appId: string, rejections: readonly CallFailure[]): CallFailure {
   const delayOf = ({ error }: CallFailure) => retryDelayMsOf(error) ?? 0;
   const [soonest] = rejections.toSorted((one, other) => delayOf(one) - delayOf(other));
   if (soonest === undefined) {
-    return new CallFailure(unavailable(`no replica of ${appId} takes the call`), "local");
+    return new CallFailure(unavailable(`no replica of ${appId} accepts the call`), "local");
   }
   if (rejections.length === 1) {
     return soonest;
   }
-  const message = `all ${rejections.length} replicas of ${appId} are full; the first to have room says: ${soonest.error.rawMessage}`;
+  const message = `all ${rejections.length} replicas of ${appId} are full; the one with the shortest delay returned: ${soonest.error.rawMessage}`;
   return new CallFailure(queueFull(message, delayOf(soonest)), "server");
 }
 
 function describeLoss(replicas: readonly Replica[], unresolved: boolean): string {
   if (replicas.length === 0) {
-    return unresolved ? "its name cannot be resolved" : "its name has no addresses";
+    return unresolved ? "the target's name cannot be resolved" : "the target's name has no addresses";
   }
   const down = replicas.filter(({ health }) => health === "down").length;
-  const rejecting = replicas.length - down;
+  const notServing = replicas.length - down;
   const verb = (count: number) => `${count} ${count === 1 ? "is" : "are"}`;
   return [
     ...(down > 0 ? [`${verb(down)} down`] : []),
-    ...(rejecting > 0 ? [`${verb(rejecting)} draining or not ready`] : []),
+    ...(notServing > 0 ? [`${verb(notServing)} draining or not ready`] : []),
   ].join(", ");
 }

@@ -2,35 +2,35 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { deadlineExceeded } from "../errors/errors.js";
 import { CallFailure } from "../grpc/grpc-status.js";
 
-/** What ends a call from outside: its caller's signal and its deadline. */
+/** Caller's signal and deadline of one call, combined. */
 export interface CallLimit {
-  /** Aborted with the error that the call is to end with. */
+  /** Aborted with the error of the call. */
   readonly signal: AbortSignal;
-  /** Where the call's time goes now, for the error at the deadline: `waiting for a worker`. */
+  /** Current phase, for the message at the deadline: `waiting for a worker`. */
   where: string;
-  /** Set once the call is to end. */
+  /** Set when the deadline has passed or the caller has aborted. */
   readonly over: CallFailure | undefined;
   /**
-   * Replaces what is called once, when the call is to end; each phase of the call sets its own. Called at once where the call is to end
-   * already: an abort may come between two phases.
+   * Replaces the listener that is called once at the end; each phase of the call sets its own. Calls it at once if `over` is set already,
+   * because an abort may come between two phases.
    */
   whenOver(listener: (failure: CallFailure) => void): void;
-  /** Whole milliseconds that are left, at least 1; undefined without a deadline. */
+  /** Remaining time in whole milliseconds, at least 1; undefined without a deadline. */
   leftMs(): number | undefined;
-  /** Ends the call for its deadline if that has passed, where a server noticed it before our timer. */
+  /** Ends the call if its deadline has passed: a server's timer may fire before ours. */
   checkDeadline(): void;
-  /** Stops the timer and the listening. */
+  /** Clears the timer and removes the abort listener. */
   stop(): void;
 }
 
-/** Node's timers take no more, in milliseconds; a longer one would fire at once. */
+/** Longest delay of Node's timers, in milliseconds. A longer one fires at once. */
 const longestTimeoutMs = 2_147_483_647;
-/** A caller's signal and our own timer stand for one deadline where they end so close to each other, in milliseconds. */
+/** Largest gap, in milliseconds, at which the caller's signal and our timer count as the same deadline. */
 const sameMs = 50;
 
 /**
  * @param caller the caller's signal.
- * @param timeoutMs undefined, or 0 and less as in Connect: no deadline.
+ * @param timeoutMs undefined, 0 or less: no deadline, as in Connect.
  */
 export function createCallLimit(caller: AbortSignal | undefined, timeoutMs: number | undefined): CallLimit {
   const limitMs = timeoutMs === undefined || timeoutMs <= 0 ? undefined : Math.min(timeoutMs, longestTimeoutMs);
@@ -50,7 +50,7 @@ export function createCallLimit(caller: AbortSignal | undefined, timeoutMs: numb
   const onDeadline = () => end(deadlineExceeded(limit.where));
   const onAbort = () => {
     const error = ConnectError.from(caller?.reason, Code.Canceled);
-    // A deadline's signal does not know where the time went.
+    // A deadline's signal carries no phase.
     error.code === Code.DeadlineExceeded && isNear(sameMs) ? onDeadline() : end(error);
   };
   const timer = limitMs === undefined ? undefined : setTimeout(onDeadline, limitMs);

@@ -8,31 +8,33 @@ import { createBalancedTransport } from "./balanced-transport.js";
 import { createBalancer } from "./balancer.js";
 import type { LoadReport } from "./replica-load.js";
 
-/** Time for replicas to report before the status is given, in milliseconds. */
+/** Longest wait for health reports before the status is returned, in milliseconds. */
 const statusWaitMs = 2_000;
 
 /** Options of {@link connectApp}. */
 export interface ConnectAppOptions {
-  /** Name of the app in errors. */
+  /** App id for error messages. */
   readonly appId: string;
   /** gRPC target of all its replicas. */
   readonly target: string;
   readonly policies: Policies;
   /** @default cleartext */
   readonly credentials?: grpc.ChannelCredentials | undefined;
-  /** Client interceptors, the outermost first. They see each call once, with all its attempts. @default none */
+  /** Client interceptors, the outermost first. They run once a call, not once an attempt. @default none */
   readonly interceptors?: readonly Interceptor[] | undefined;
-  /** Name that the servers' certificates must be for. @default the target's host */
+  /** Expected name in the servers' certificates. @default the target's host */
   readonly serverName?: string | undefined;
-  /** Reads what a message reports of its worker's load. @default nothing is read */
+  /** Reads the worker's load from a response message. @default not read */
   readonly loadOf?: ((message: Message) => LoadReport | undefined) | undefined;
 }
 
 /**
- * Connects to all replicas of an app: grpc-js resolves names, connects and keeps alive. Which replica gets a call, and what happens when it
- * fails, is decided here, because grpc-js knows nothing of health or of expected wait, and retries without saying where.
+ * Connect to all replicas of an app.
  *
- * @throws Error where the target cannot be parsed.
+ * grpc-js resolves names, connects and sends keepalives. This package balances and retries, because grpc-js supports neither client-side
+ * health checking nor balancing by expected wait, and does not report where it retried.
+ *
+ * @throws Error if the target cannot be parsed.
  */
 export function connectApp(options: ConnectAppOptions): Connection {
   const { appId, target, policies, credentials, interceptors, serverName, loadOf } = options;
@@ -59,7 +61,7 @@ export function connectApp(options: ConnectAppOptions): Connection {
   };
 }
 
-/** Waits until the replicas have reported, for a moment at most. */
+/** Wait until the replicas have reported, at most `statusWaitMs`. */
 async function firstReports(isSettled: () => boolean, onNextChange: (listener: () => void) => () => void) {
   let isLate = false;
   let wake = () => {};

@@ -1,51 +1,51 @@
 import type { Policies } from "../grpc/policies.js";
 import type { ReplicaLoad } from "./replica-load.js";
 
-/** What is looked at. */
+/** Properties by which a replica is chosen. */
 interface Candidate {
   readonly load: ReplicaLoad;
-  /** Milliseconds until it thinks that it has room; 0 where it has not rejected a call. */
+  /** Milliseconds until the replica expects a free slot; 0 if it has not rejected a call. */
   readonly rejectsForMs: number;
 }
 
-/** Chooses one of some workers; undefined if and only if there is none. One that rejects is chosen when there is none better. */
+/** Choose a worker; undefined for an empty list. A full one is chosen only if all are full. */
 export type ChooseReplica = <W extends Candidate>(workers: readonly W[]) => W | undefined;
 
 /**
- * The way of choosing that a policy names, for workers in the order of the address list.
+ * Create the chooser of a load-balancing policy. Workers come in the order of the address list.
  *
- * @param random from 0 to 1, 1 excluded: where turns begin, so that clients which start together do not all ask the same worker.
+ * @param random returns 0 to 1, 1 excluded: the start of the rotation, so that clients which start together do not all choose the same worker.
  */
 export function createChoice(policy: Policies["loadBalancing"], random: () => number = Math.random): ChooseReplica {
   switch (policy) {
     case "pick_first":
-      return (workers) => willing(workers)[0];
+      return (workers) => available(workers)[0];
     case "round_robin": {
-      const takeTurns = createTurns(random);
-      return (workers) => takeTurns(willing(workers));
+      const rotate = createRotation(random);
+      return (workers) => rotate(available(workers));
     }
     case "least_wait":
       return createLeastWait(random);
   }
 }
 
-/** Those that do not reject, or all where there are none. */
-function willing<W extends Candidate>(workers: readonly W[]): readonly W[] {
+/** Workers that have not rejected a call lately, or all if there are none. */
+function available<W extends Candidate>(workers: readonly W[]): readonly W[] {
   const open = workers.filter(({ rejectsForMs }) => rejectsForMs === 0);
   return open.length === 0 ? workers : open;
 }
 
-function createTurns(random: () => number): ChooseReplica {
-  let turn = Math.floor(random() * 1_000_000);
-  return (workers) => workers[turn++ % Math.max(1, workers.length)];
+function createRotation(random: () => number): ChooseReplica {
+  let next = Math.floor(random() * 1_000_000);
+  return (workers) => workers[next++ % Math.max(1, workers.length)];
 }
 
 /**
- * The worker that will begin first. Among those that wait alike the fastest wins, and among equals each has its turn. A worker whose speed is
- * not known yet is taken for an average one.
+ * Choose the worker with the shortest expected delay; then the fastest; then in rotation. A worker without a measured service time gets the
+ * average of the others.
  */
 function createLeastWait(random: () => number): ChooseReplica {
-  const takeTurns = createTurns(random);
+  const rotate = createRotation(random);
   return (workers) => {
     const known = workers.flatMap(({ load }) => load.serviceMs ?? []);
     const averageMs = known.length === 0 ? 1 : known.reduce((sum, ms) => sum + ms, 0) / known.length;
@@ -58,11 +58,11 @@ function createLeastWait(random: () => number): ChooseReplica {
     const waitMs = least(rated.map((each) => each.waitMs));
     const soonest = rated.filter((each) => each.waitMs === waitMs);
     const serviceMs = least(soonest.map((each) => each.serviceMs));
-    return takeTurns(soonest.filter((each) => each.serviceMs === serviceMs).map((each) => each.worker));
+    return rotate(soonest.filter((each) => each.serviceMs === serviceMs).map((each) => each.worker));
   };
 }
 
-/** NaN equals nothing, itself included: nobody would be chosen. What cannot be reckoned comes last. */
+/** Map NaN to infinity: NaN equals nothing, so no worker would be chosen. */
 function comparable(ms: number): number {
   return Number.isNaN(ms) ? Number.POSITIVE_INFINITY : ms;
 }

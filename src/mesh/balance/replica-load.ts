@@ -1,47 +1,47 @@
 import { Code } from "@connectrpc/connect";
 
-/** What an answer tells of its worker's load; an app knows which of its messages do. */
+/** Load that a response message reports of its worker. */
 export interface LoadReport {
-  /** Calls that the worker will serve before the one that is told, the one in service included. */
+  /** Calls before this one, the one in service included. */
   readonly ahead?: number;
-  /** Time that the worker spent on the call itself, in milliseconds. One that {@link isServiceMs} does not take is as good as none. */
+  /** Service time of the call, in milliseconds. Ignored if {@link isServiceMs} rejects it. */
   readonly serviceMs?: number;
 }
 
-/** One call on a worker, from its beginning to its end. */
+/** A running call on a worker. */
 export interface LoadCall {
   report(report: LoadReport): void;
-  /** Ends the call, once. Only a call that was served counts for the worker's speed: errors are quick everywhere. */
+  /** Ends the call; idempotent. Only served calls count for the service time, because errors are quick. */
   end(served: boolean): void;
 }
 
-/** What this process knows of one worker's load. */
+/** Load of one worker, as observed by this process. */
 export interface ReplicaLoad {
-  /** Calls of this process that are not ended. */
+  /** Running calls of this process. */
   readonly inFlight: number;
-  /** Calls of other processes before ours, as far as reports told of them; without updates they become fewer. */
+  /** Calls of other processes before ours, as last reported. Decays without reports. */
   readonly others: number;
-  /** Average time that the worker needs for a call, in milliseconds; undefined before the first was served. */
+  /** Average service time, in milliseconds; undefined before the first served call. */
   readonly serviceMs: number | undefined;
   begin(): LoadCall;
   /**
-   * Estimated time until the worker would begin with a further call, in milliseconds.
-   * @param otherServiceMs service time to reckon with where its own is not known yet.
+   * Estimated time until the worker would start one more call, in milliseconds.
+   * @param otherServiceMs service time to assume while the worker's own is unknown.
    */
   expectedWaitMs(otherServiceMs: number): number;
 }
 
-/** Longest time of service that is believed, in milliseconds: a day. */
+/** Longest accepted service time, in milliseconds: a day. */
 const maxServiceMs = 86_400_000;
 
-/** Whether a time can be a call's: a number from 0 to a day. One that is none would stay in the average for ever. */
+/** Whether a service time is valid: 0 to a day. An invalid one would stay in the average for ever. */
 export function isServiceMs(ms: number): boolean {
   return ms >= 0 && ms <= maxServiceMs;
 }
 
-/** Weight of the newest call in the average; the last handful count. */
+/** Weight of the newest call in the moving average. */
 const smoothing = 0.3;
-/** Share of its service time that a call is thought to need still, however long it has taken. */
+/** Minimum remaining share of the service time, however long a call has run. */
 const leastRest = 0.1;
 
 interface RunningCall {
@@ -50,19 +50,18 @@ interface RunningCall {
 }
 
 /**
- * Estimates a worker's queue from what is known of it: the calls of this process that are there, the ones of others as far as reports told
- * of them, and the average time of service.
+ * Estimate a worker's queue from this process's running calls, the reported calls of others, and the average service time.
  *
  * @param now milliseconds from any fixed point. @default performance.now
  */
 export function createReplicaLoad(now: () => number = () => performance.now()): ReplicaLoad {
   const running = new Set<RunningCall>();
   let serviceMs: number | undefined;
-  /** When the worker last turned to a call of ours, as far as can be seen. */
-  let turnedAt = 0;
+  /** When the worker last started a call of this process, as far as observable. */
+  let startedAt = 0;
   let foreign = { count: 0, at: 0 };
 
-  /** Others' calls are worked off too: without updates they are thought to become fewer. */
+  /** Others' calls finish too, so the reported count decays by one per service time. */
   const foreignCalls = (service: number): number => Math.max(0, foreign.count - (now() - foreign.at) / service);
 
   const observe = (observedMs: number): void => {
@@ -85,7 +84,7 @@ export function createReplicaLoad(now: () => number = () => performance.now()): 
     begin() {
       const call: RunningCall = { since: now() };
       if (running.size === 0) {
-        turnedAt = call.since;
+        startedAt = call.since;
       }
       running.add(call);
       return {
@@ -105,12 +104,12 @@ export function createReplicaLoad(now: () => number = () => performance.now()): 
           }
           const time = now();
           if (served) {
-            // Where the worker does not say it: the time since it was free for this call.
-            observe(call.serviceMs ?? time - Math.max(call.since, turnedAt));
+            // Without a report: the time since the worker was free for this call.
+            observe(call.serviceMs ?? time - Math.max(call.since, startedAt));
           }
-          // A call that left while it waited has not moved the worker on.
+          // A call cancelled while queued did not occupy the worker.
           if (served || first === call) {
-            turnedAt = time;
+            startedAt = time;
           }
         },
       };
@@ -118,7 +117,7 @@ export function createReplicaLoad(now: () => number = () => performance.now()): 
     expectedWaitMs(otherServiceMs) {
       const service = Math.max(serviceMs ?? otherServiceMs, Number.EPSILON);
       const ahead = running.size + foreignCalls(service);
-      const done = running.size === 0 ? 0 : Math.min(now() - turnedAt, service * (1 - leastRest));
+      const done = running.size === 0 ? 0 : Math.min(now() - startedAt, service * (1 - leastRest));
       return ahead * service - done;
     },
   };
@@ -133,20 +132,20 @@ export interface OutlierOptions {
   readonly now?: (() => number) | undefined;
 }
 
-/** Watches the outcomes of one worker's calls. */
+/** Outlier detector of one worker. */
 export interface OutlierWatch {
-  /** A call ended; undefined means OK. */
+  /** Records the end of a call; undefined means OK. */
   ended(code: Code | undefined): void;
-  /** Whether the worker is ejected: it gets no calls while others can take them. */
+  /** Whether the worker is ejected: it gets calls only if no other worker can. */
   readonly ejected: boolean;
 }
 
-/** What a worker does wrong. A rejection, a caller's mistake, a deadline or a caller that left say nothing against it. */
+/** Codes that count as a worker's failure. Rejections, invalid requests, deadlines and cancellations do not. */
 const failures: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Internal, Code.Unknown, Code.DataLoss]);
 
 /**
- * Ejects a worker for a while after so many failures in a row: one that fails at once is always free, so it would draw the calls of all.
- * Ejections become longer while it goes on failing.
+ * Eject a worker for a while after consecutive failures. A worker that fails at once is always free, so it would attract every call.
+ * Each further ejection lasts longer.
  *
  * @see https://github.com/grpc/proposal/blob/master/A50-xds-outlier-detection.md
  */

@@ -12,7 +12,7 @@ import type { Connections } from "../grpc/grpc-connections.js";
 import type { Policies } from "../grpc/policies.js";
 import { createOutlierWatch, createReplicaLoad, type OutlierWatch, type ReplicaLoad } from "./replica-load.js";
 
-/** One replica of an app: its address with all that is known of it. */
+/** One replica of an app: address, connections, load and health. */
 export interface Replica {
   readonly address: GrpcAddress;
   readonly connections: Connections;
@@ -20,18 +20,18 @@ export interface Replica {
   readonly outliers: OutlierWatch;
   readonly health: WorkerHealth;
   /**
-   * Milliseconds until it expects a free slot; 0 where it has not said so. Only a hint: a rejection is about one call, its deadline and its
-   * caller, and the next one may be taken.
+   * Milliseconds until the replica expects a free slot; 0 by default. Only a hint: a rejection depends on the call's deadline and caller, so
+   * the next call may be accepted.
    */
   readonly rejectsForMs: number;
-  /** It has rejected a call, and said for how long. */
+  /** Records a rejection with its retry delay. */
   rejectFor(ms: number): void;
-  /** One of its slots has become free. */
-  freed(): void;
-  /** A call found it lost. Without a health service, this is how that is noticed. */
-  suspect(): void;
+  /** Records that a slot has become free. */
+  onCapacity(): void;
+  /** Records a lost connection. Needed for replicas without a health service. */
+  markSuspect(): void;
   status(): WorkerStatus;
-  /** Gives it no new calls; running ones go on. */
+  /** Stops new calls; running ones continue. */
   close(): void;
 }
 
@@ -42,18 +42,18 @@ export interface ReplicaOptions {
   /** Full name of the service whose health counts. */
   readonly service: string;
   readonly policies: Policies;
-  /** Called when its health has changed. */
+  /** Called when the health has changed. */
   readonly onChange: (health: WorkerHealth) => void;
 }
 
 /**
- * Time for a replica's first health report, in milliseconds; then it counts as down. It is counted in steps, between which this process has
- * looked for the report: a busy one would else run the timer first.
+ * Time for a replica's first health report, in milliseconds; after it the replica counts as down. Counted in steps, because a single timer of
+ * a busy process could fire before the report that has already arrived is read.
  */
 const firstReportMs = 5_000;
 const firstReportSteps = 10;
 
-/** Connects to one replica and watches its health, until it is closed. */
+/** Connect to one replica and watch its health until it is closed. */
 export function createReplica(options: ReplicaOptions): Replica {
   const { address, connections, policies } = options;
   const load = createReplicaLoad();
@@ -65,7 +65,7 @@ export function createReplica(options: ReplicaOptions): Replica {
     health = next;
     rejectsUntil = 0;
     if (next === "serving") {
-      // It reports itself as healthy: a replica that was restarted has not failed yet.
+      // A restarted replica starts without recorded failures.
       outliers = createOutlierWatch(policies.outlierDetection);
     }
     options.onChange(next);
@@ -86,10 +86,10 @@ export function createReplica(options: ReplicaOptions): Replica {
     rejectFor(ms) {
       rejectsUntil = performance.now() + ms;
     },
-    freed() {
+    onCapacity() {
       rejectsUntil = 0;
     },
-    suspect: watch.suspect,
+    markSuspect: watch.markSuspect,
     status() {
       const { inFlight, others, serviceMs } = load;
       return {
@@ -111,9 +111,10 @@ export function createReplica(options: ReplicaOptions): Replica {
 }
 
 /**
- * Client-side health checking, which grpc-js does not have: keeps a call of grpc.health.v1.Health/Watch open. The open call also makes
- * keepalive notice a replica that is gone without a word while nothing else runs. A replica without that service counts as serving while it
- * can be reached.
+ * Watch a replica's health by an open grpc.health.v1.Health/Watch call, which grpc-js itself does not do.
+ *
+ * The open call also keeps keepalive active, so a replica that disappears without a FIN is noticed. A replica without the health service
+ * counts as serving while it is reachable.
  *
  * @see https://github.com/grpc/grpc/blob/master/doc/health-checking.md
  */
@@ -121,51 +122,51 @@ function watchHealth({ connections, service, policies }: ReplicaOptions, onChang
   const { initialBackoffMs, maxBackoffMs } = policies.reconnect;
   let health: WorkerHealth = "connecting";
   let stopped = false;
-  let pauseMs = initialBackoffMs;
+  let backoffMs = initialBackoffMs;
   let cancel = () => {};
   /** Set while the replica has no health service. */
-  let onSuspicion: (() => void) | undefined;
+  let onSuspect: (() => void) | undefined;
   let timer: NodeJS.Timeout | undefined;
 
-  const tell = (next: WorkerHealth): void => {
+  const setHealth = (next: WorkerHealth): void => {
     if (health !== next && !stopped) {
-      clearInterval(silence);
+      clearInterval(firstReport);
       health = next;
       onChange(next);
     }
   };
 
-  const again = (): void => {
+  const scheduleRetry = (): void => {
     if (!stopped) {
-      timer = setTimeout(watch, pauseMs);
-      pauseMs = Math.min(pauseMs * 2, maxBackoffMs);
+      timer = setTimeout(watch, backoffMs);
+      backoffMs = Math.min(backoffMs * 2, maxBackoffMs);
     }
   };
 
   const watch = (): void => {
-    // Once it is known to be down, the call waits for the connection, so that the replica is seen the moment it is back.
+    // While the replica is down, the call waits for the connection and so reports its return at once.
     const metadata = new grpc.Metadata({ waitForReady: health === "down" });
     const call = connections.start("/grpc.health.v1.Health/Watch", metadata, {
       onMessage(bytes) {
-        pauseMs = initialBackoffMs;
-        tell(isServing(bytes) ? "serving" : "rejecting");
+        backoffMs = initialBackoffMs;
+        setHealth(isServing(bytes) ? "serving" : "not-serving");
         call.read();
       },
       onEnd(failure) {
         if (failure?.error.code === Code.Unimplemented) {
-          onSuspicion = () => {
-            onSuspicion = undefined;
-            tell("down");
-            again();
+          onSuspect = () => {
+            onSuspect = undefined;
+            setHealth("down");
+            scheduleRetry();
           };
-          pauseMs = initialBackoffMs;
-          tell("serving");
+          backoffMs = initialBackoffMs;
+          setHealth("serving");
           return;
         }
         if (failure !== undefined) {
-          tell("down");
+          setHealth("down");
         }
-        again();
+        scheduleRetry();
       },
     });
     cancel = call.cancel;
@@ -175,18 +176,18 @@ function watchHealth({ connections, service, policies }: ReplicaOptions, onChang
   };
 
   let silentSteps = 0;
-  const silence = setInterval(() => {
+  const firstReport = setInterval(() => {
     silentSteps++;
     if (silentSteps === firstReportSteps) {
-      tell("down");
+      setHealth("down");
     }
   }, firstReportMs / firstReportSteps);
   watch();
   return {
-    suspect: () => onSuspicion?.(),
+    markSuspect: () => onSuspect?.(),
     stop() {
       stopped = true;
-      clearInterval(silence);
+      clearInterval(firstReport);
       clearTimeout(timer);
       cancel();
     },

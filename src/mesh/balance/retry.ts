@@ -13,51 +13,50 @@ export interface RetryOptions<T> {
   readonly balancer: Balancer;
   readonly budget: RetryBudget;
   readonly policy: Policies["retry"];
-  /** False for a call whose requests can be read only once: it has one attempt. */
+  /** False if the request messages can be read only once: one attempt, no retry. */
   readonly repeatable: boolean;
-  /** Whether the call waits for a reachable replica until its deadline. */
+  /** Whether to wait for a reachable replica until the deadline. */
   readonly waitForReady: boolean;
   readonly limit: CallLimit;
   /** Called at the end of each attempt. */
   readonly onAttempt: (attempt: CallAttempt) => void;
-  /** Makes the call on one replica and resolves with its first event. From then on there are no retries. Rejects with a CallFailure. */
+  /** Runs one attempt and resolves with its first event, after which nothing is retried. Rejects with a CallFailure. */
   readonly make: (attempt: RunningAttempt) => Promise<T>;
 }
 
-/** An attempt that runs. */
+/** A running attempt. */
 export interface RunningAttempt {
   readonly replica: Replica;
   readonly load: LoadCall;
-  /** Ends the attempt on the wire. `make` sets it. */
+  /** Cancels the attempt on the wire. Set by `make`. */
   cancel: (failure: CallFailure) => void;
-  /** To be called when the attempt ends after its first event; undefined means OK. Only the first call counts. */
+  /** Call it when the attempt ends after its first event; undefined means OK. Idempotent. */
   end(error: ConnectError | undefined): void;
 }
 
 interface History extends CallHistory {
   readonly tried: Set<Replica>;
   readonly full: Map<Replica, CallFailure>;
-  /** Attempts of all kinds. */
+  /** All attempts, rejections included. */
   attempts: number;
-  /** Attempts that failed because the replica was lost or not ready. */
+  /** Attempts that failed because the replica was unreachable or not ready. */
   failures: number;
-  /** Those among them that the call itself may have caused. */
+  /** Failures that the call itself may have caused. */
   suspicions: number;
   last: CallFailure | undefined;
 }
 
 /**
- * Makes one call, on one replica after the other where it has to be:
- * - a replica without room sends it on to another at once. Such rejections cost neither attempts nor budget, because each replica is asked
- *   once;
- * - a replica that is lost or not ready costs one of `maxAttempts` and a token of the budget. A replica that was not asked yet is asked at
- *   once, one that the call has failed on after a growing pause;
- * - the second replica whose engine dies while it runs this very call ends it: the call may be the cause;
- * - every other failure, and every one after the first event, is final.
+ * Run one call with retries:
+ * - full replica: the next one is tried at once. Such rejections cost neither attempts nor budget, because each replica is tried once;
+ * - unreachable or not ready: costs one of `maxAttempts` and a budget token. An untried replica is tried at once, a tried one after an
+ *   exponential backoff;
+ * - the engine dies during the call: the second time is final, because the call may be the cause;
+ * - any other failure, and any failure after the first event: final.
  *
- * Nothing is retried past the deadline or the end of the signal.
+ * Nothing is retried after the deadline or after the signal is aborted.
  *
- * @throws CallFailure the last attempt's, the limit's, or the balancer's.
+ * @throws CallFailure of the last attempt, the limit, or the balancer.
  */
 export async function callWithRetries<T>(options: RetryOptions<T>): Promise<T> {
   const { limit, policy } = options;
@@ -75,10 +74,11 @@ export async function callWithRetries<T>(options: RetryOptions<T>): Promise<T> {
       throw limit.over;
     }
     history.attempts++;
-    limit.where = `waiting for the worker's answer${afterRetries(history)}`;
+    limit.where = `waiting for the worker's response${afterRetries(history)}`;
     const attempt = begin(replica, history.attempts, options);
     limit.whenOver((failure) => attempt.cancel(failure));
-    const silence = policy.attemptTimeoutMs === undefined ? undefined : startSilence(policy.attemptTimeoutMs, attempt);
+    const timeout =
+      policy.attemptTimeoutMs === undefined ? undefined : startAttemptTimeout(policy.attemptTimeoutMs, attempt);
     try {
       return await options.make(attempt);
     } catch (thrown) {
@@ -90,14 +90,14 @@ export async function callWithRetries<T>(options: RetryOptions<T>): Promise<T> {
       }
       history.last = failure;
     } finally {
-      clearTimeout(silence);
+      clearTimeout(timeout);
     }
   }
 }
 
 /**
- * The failure to report: the limit's, once the call is over. A server's timer may fire before ours, and all that its reset of the stream
- * says is CANCELLED (as in grpc-go, which checks the deadline too).
+ * Replace CANCELLED by the limit's failure if the deadline has passed. A server's timer may fire before ours, and its reset of the stream
+ * carries CANCELLED only (grpc-go checks the deadline too).
  */
 export function atDeadline(thrown: unknown, limit: CallLimit): CallFailure {
   if (!(thrown instanceof CallFailure)) {
@@ -110,7 +110,7 @@ export function atDeadline(thrown: unknown, limit: CallLimit): CallFailure {
   return thrown;
 }
 
-/** The next replica, after a pause where the call has failed on it before. */
+/** Choose the next replica, after a backoff if the call has failed on it before. */
 async function pick<T>(options: RetryOptions<T>, history: History): Promise<Replica> {
   const { balancer, policy, limit } = options;
   limit.where = `waiting for a worker${afterRetries(history)}`;
@@ -119,24 +119,24 @@ async function pick<T>(options: RetryOptions<T>, history: History): Promise<Repl
     if (history.last === undefined || !history.tried.has(replica)) {
       return replica;
     }
-    // Jittered as gRPC's own: between 0.8 and 1.2 of it.
-    const backoffMs = policy.initialBackoffMs * policy.backoffMultiplier ** (history.failures - 1);
-    const pauseMs = Math.min(backoffMs, policy.maxBackoffMs) * (0.8 + 0.4 * Math.random());
-    if (pauseMs >= (limit.leftMs() ?? Number.POSITIVE_INFINITY)) {
+    // The same jitter as gRPC's own retries: ±20 %.
+    const exponentialMs = policy.initialBackoffMs * policy.backoffMultiplier ** (history.failures - 1);
+    const backoffMs = Math.min(exponentialMs, policy.maxBackoffMs) * (0.8 + 0.4 * Math.random());
+    if (backoffMs >= (limit.leftMs() ?? Number.POSITIVE_INFINITY)) {
       throw history.last;
     }
-    await pause(pauseMs, limit);
+    await backOff(backoffMs, limit);
     return balancer.choose(history) ?? (await nextReplica(options, history));
   } catch (failure) {
-    // Else a caller that calls again at once would keep the event loop from the updates that a replica is back.
+    // Yield: a caller that retries in a loop would otherwise starve the health updates.
     await new Promise(setImmediate);
-    // What a replica itself answered says more than that none is left.
+    // A replica's own error is more specific than "no replica is reachable".
     const answered = limit.over === undefined && history.full.size === 0 && history.last?.origin === "server";
     throw answered ? history.last : failure;
   }
 }
 
-/** Waits until the balancer has a replica. */
+/** Wait until the balancer chooses a replica. */
 async function nextReplica<T>({ balancer, limit, waitForReady }: RetryOptions<T>, history: History): Promise<Replica> {
   for (;;) {
     if (limit.over !== undefined) {
@@ -156,7 +156,7 @@ async function nextReplica<T>({ balancer, limit, waitForReady }: RetryOptions<T>
   }
 }
 
-function pause(ms: number, limit: CallLimit): Promise<void> {
+function backOff(ms: number, limit: CallLimit): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, ms);
     limit.whenOver((failure) => {
@@ -166,11 +166,11 @@ function pause(ms: number, limit: CallLimit): Promise<void> {
   });
 }
 
-/** Ends an attempt without a first event in time. */
-function startSilence(ms: number, attempt: RunningAttempt): NodeJS.Timeout {
-  const message = `no sign of the worker within ${ms} ms`;
+/** Cancel an attempt that has no first event in time. */
+function startAttemptTimeout(ms: number, attempt: RunningAttempt): NodeJS.Timeout {
+  const message = `no response from the worker within ${ms} ms (retry.attemptTimeoutMs)`;
   return setTimeout(() => {
-    attempt.cancel(new CallFailure(unavailable(message, undefined, "ATTEMPT_TIMEOUT"), "silence"));
+    attempt.cancel(new CallFailure(unavailable(message, undefined, "ATTEMPT_TIMEOUT"), "attempt-timeout"));
   }, ms);
 }
 
@@ -182,7 +182,7 @@ function begin<T>(replica: Replica, number: number, { budget, onAttempt }: Retry
     replica,
     load,
     cancel: (_failure: CallFailure) => {},
-    /** @param retryReason why another attempt follows, where one does. */
+    /** @param retryReason reason for the retry that follows, if any. */
     end(error: ConnectError | undefined, retryReason?: RetryReason): void {
       if (ended) {
         return;
@@ -194,29 +194,29 @@ function begin<T>(replica: Replica, number: number, { budget, onAttempt }: Retry
         budget.succeeded();
       }
       if (error?.code !== Code.ResourceExhausted) {
-        replica.freed();
+        replica.onCapacity();
       }
       onAttempt({ number, address, port, code: error?.code, retryReason });
     },
   };
 }
 
-/** Whether another attempt may follow a failure. Marks the replica with what the failure says of it. */
+/** Update the replica's state by a failure and return whether to retry. */
 function mayRetry<T>(failure: CallFailure, replica: Replica, options: RetryOptions<T>, history: History): boolean {
   const { budget, policy, repeatable } = options;
-  const verdict = classifyFailure(failure);
-  switch (verdict.kind) {
+  const failureClass = classifyFailure(failure);
+  switch (failureClass.kind) {
     case "final":
       return false;
     case "full":
-      replica.rejectFor(verdict.retryAfterMs);
+      replica.rejectFor(failureClass.retryAfterMs);
       history.full.set(replica, failure);
       return repeatable;
     case "failed":
       if (failure.origin !== "server") {
-        replica.suspect();
+        replica.markSuspect();
       }
-      replica.rejectFor(verdict.retryAfterMs);
+      replica.rejectFor(failureClass.retryAfterMs);
       history.tried.add(replica);
       history.failures++;
       history.suspicions += hasReason(failure.error, "ENGINE_LOST") ? 1 : 0;
@@ -225,23 +225,24 @@ function mayRetry<T>(failure: CallFailure, replica: Replica, options: RetryOptio
   }
 }
 
-/** What a failure before the first event means. */
-type RetryVerdict =
-  /** The call fails with this error. */
+/** Class of a failure before the first event. */
+type FailureClass =
+  /** Not retryable. */
   | { readonly kind: "final" }
-  /** The replica has no room for the call and did nothing: another may be asked at once, this one not again. */
+  /** The replica is full and did nothing: try another one at once, not this one again. */
   | { readonly kind: "full"; readonly retryAfterMs: number }
-  /** The replica is lost or not ready: the call may be made again. */
+  /** The replica is unreachable or not ready: retry. */
   | { readonly kind: "failed"; readonly retryAfterMs: number };
 
 /**
- * Only UNAVAILABLE, and RESOURCE_EXHAUSTED with a google.rpc.RetryInfo, may be retried: without one RESOURCE_EXHAUSTED means a message over
- * the size limit, which is so everywhere. A negative or unreadable `grpc-retry-pushback-ms` forbids another attempt. One above 0 with
- * RESOURCE_EXHAUSTED asks the caller for a pause, as for a caller over its rate, and says nothing of the replica's room.
+ * Classify a failure. Retryable are UNAVAILABLE, and RESOURCE_EXHAUSTED with google.rpc.RetryInfo.
+ *
+ * RESOURCE_EXHAUSTED without RetryInfo means a message over the size limit, which fails on every replica. A negative or malformed
+ * `grpc-retry-pushback-ms` forbids a retry. A positive one with RESOURCE_EXHAUSTED means a caller over its rate limit, not a full replica.
  *
  * @see https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback
  */
-function classifyFailure({ error, pushbackMs }: CallFailure): RetryVerdict {
+function classifyFailure({ error, pushbackMs }: CallFailure): FailureClass {
   if (pushbackMs !== undefined && !(pushbackMs >= 0)) {
     return { kind: "final" };
   }
@@ -259,11 +260,11 @@ function retryReasonOf({ error, origin }: CallFailure): RetryReason {
   if (error.code === Code.ResourceExhausted) {
     return "the worker is full";
   }
-  if (origin === "silence") {
-    return "no sign of the worker in time";
+  if (origin === "attempt-timeout") {
+    return "no response from the worker in time";
   }
   if (hasReason(error, "ENGINE_LOST")) {
-    return "the worker was lost over this call";
+    return "the engine died during this call";
   }
   return origin === "connection" ? "the connection to the server was lost" : "the worker is not available";
 }
@@ -272,19 +273,19 @@ function afterRetries({ attempts }: History): string {
   return attempts < 2 ? "" : `, attempt ${attempts}`;
 }
 
-/** Bounds the retries of all calls of an app together, so that they cannot multiply the load on one that is failing. */
+/** Retry throttle, shared by all calls of an app, so that retries cannot multiply the load on a failing app. */
 export interface RetryBudget {
-  /** An attempt failed in a way that could be retried. */
+  /** Records an attempt that failed with a retryable error. */
   failed(): void;
-  /** A call went well. */
+  /** Records a successful call. */
   succeeded(): void;
-  /** Whether a failed call may be made again now. */
+  /** Whether retries are allowed now. */
   readonly allows: boolean;
 }
 
 /**
- * The token bucket of gRPC's retryThrottling, which begins full: a failure takes one token, a success gives `tokenRatio` back, and there are
- * no retries while half of the bucket or less is left.
+ * Create the token bucket of gRPC's retryThrottling. It starts full; a failure takes one token, a success returns `tokenRatio`. Retries stop
+ * while half of the bucket or less is left.
  *
  * @see https://github.com/grpc/proposal/blob/master/A6-client-retries.md#throttling-retry-attempts-and-hedged-rpcs
  */

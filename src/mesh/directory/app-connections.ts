@@ -7,39 +7,39 @@ import type { AppDirectory, AppDirectoryEntry } from "./app-directory.js";
 export interface AppConnectionsOptions {
   readonly directory: AppDirectory;
   readonly connect: ConnectApp;
-  /** Client interceptors of an app's calls, the outermost first, made once an app. @default none */
+  /** Creates an app's client interceptors, the outermost first; called once an app. @default none */
   readonly interceptors?: ((appId: string) => readonly Interceptor[]) | undefined;
 }
 
-/** Makes the connection to an app, whose transport runs these client interceptors once a call, the outermost first. */
+/** Connect to an app. The transport runs the client interceptors once a call, the outermost first. */
 export type ConnectApp = (entry: AppDirectoryEntry, interceptors: readonly Interceptor[]) => Connection;
 
-/** One app of the directory, as its connection sees it. */
+/** Status of one app of the directory. */
 export interface AppStatus {
   readonly appId: string;
   /** gRPC target of all its workers. */
   readonly target: string;
-  /** Whether the empty id means it. */
+  /** Whether the empty app id selects this app. */
   readonly isDefault: boolean;
-  /** In the order of the address list. Empty where its name has no address, or the connection is not one over gRPC. */
+  /** Workers, in the order of the address list. Empty if the name has no address, or for a connection that is not gRPC. */
   readonly workers: readonly WorkerStatus[];
 }
 
-/** Connections to the apps of a directory: one an app, made with its first call. */
+/** Connections to the apps of a directory: one an app, created with its first call. */
 export interface AppConnections {
   /**
-   * A transport to an app, wherever the directory says that it is when a call begins. Once the app is gone, calls fail with NOT_FOUND.
+   * Returns a transport to an app, which looks up the target with each call. Calls to a removed app fail with NOT_FOUND.
    *
-   * @param appId an app's own id, not the empty one.
+   * @param appId an app id, not the empty one.
    */
   transportTo(appId: string): Transport;
   /**
-   * Says how the apps are. Connects to those that it tells of.
+   * Returns the status of the apps, connecting to them if needed.
    *
    * @param service full name of the service whose health counts.
-   * @param mayTell whether to tell of an app at all. @default of all
+   * @param mayList whether to include an app. @default all
    */
-  describe(service: string, mayTell?: (appId: string) => boolean): Promise<readonly AppStatus[]>;
+  describe(service: string, mayList?: (appId: string) => boolean): Promise<readonly AppStatus[]>;
   /** Closes all connections. */
   close(): void;
 }
@@ -51,13 +51,13 @@ interface Open {
 }
 
 /**
- * Creates the connections of a directory. When an entry has changed, new calls get a new connection; the old one, and that of an app which
- * is gone, is closed once its running calls have ended, with all their attempts.
+ * Create the connections of a directory. When an entry changes, new calls get a new connection. The old one, like that of a removed app, is
+ * closed once its running calls have ended.
  */
 export function createAppConnections(options: AppConnectionsOptions): AppConnections {
   const { directory, connect, interceptors = () => [] } = options;
   const current = new Map<string, Open>();
-  /** Instruments are made once an app, whatever becomes of its connection. */
+  /** By app id: metric instruments are created once an app, even if its connection is replaced. */
   const ofApp = new Map<string, readonly Interceptor[]>();
   const retired = new Set<Connection>();
 
@@ -94,9 +94,9 @@ export function createAppConnections(options: AppConnectionsOptions): AppConnect
       unary: async (...call) => openFor(appId).connection.transport.unary(...call),
       stream: async (...call) => openFor(appId).connection.transport.stream(...call),
     }),
-    describe(service, mayTell = () => true) {
+    describe(service, mayList = () => true) {
       return Promise.all(
-        directory.appIds.filter(mayTell).map(async (appId) => {
+        directory.appIds.filter(mayList).map(async (appId) => {
           const { entry, connection } = openFor(appId);
           return {
             appId,
@@ -117,27 +117,27 @@ export function createAppConnections(options: AppConnectionsOptions): AppConnect
   };
 }
 
-/** Counts the calls of a connection that run. */
+/** Counter of a connection's running calls. */
 export interface CallCount {
-  /** Client interceptor that counts; the outermost, so that all attempts of a call are one. */
+  /** Counting client interceptor. A call counts once, not once an attempt. */
   readonly interceptor: Interceptor;
-  /** Calls back once no call runs, at once where none does. */
+  /** Calls back once no call is running; at once if none is. */
   whenIdle(callback: () => void): void;
 }
 
-/** Makes a count. A call runs from its beginning until its answer, or its stream's last message, is read, or until it is aborted. */
+/** Create a counter. A call ends when its response or the stream's last message is read, or when it is aborted. */
 export function createCallCount(): CallCount {
   let running = 0;
   let onIdle = () => {};
 
-  const enter = (): (() => void) => {
-    let left = false;
+  const begin = (): (() => void) => {
+    let ended = false;
     running++;
     return () => {
-      if (left) {
+      if (ended) {
         return;
       }
-      left = true;
+      ended = true;
       running--;
       if (running === 0) {
         onIdle();
@@ -147,18 +147,18 @@ export function createCallCount(): CallCount {
 
   return {
     interceptor: (next) => async (request) => {
-      const leave = enter();
+      const end = begin();
       try {
         const response = await next(request);
         if (!response.stream) {
-          leave();
+          end();
           return response;
         }
-        // Nobody reads on after an abort.
-        request.signal.addEventListener("abort", leave, { once: true });
-        return { ...response, message: untilRead(response.message, leave) };
+        // Nothing is read after an abort.
+        request.signal.addEventListener("abort", end, { once: true });
+        return { ...response, message: withEnd(response.message, end) };
       } catch (error) {
-        leave();
+        end();
         throw error;
       }
     },
@@ -172,10 +172,10 @@ export function createCallCount(): CallCount {
   };
 }
 
-async function* untilRead<T>(messages: AsyncIterable<T>, leave: () => void): AsyncGenerator<T> {
+async function* withEnd<T>(messages: AsyncIterable<T>, end: () => void): AsyncGenerator<T> {
   try {
     yield* messages;
   } finally {
-    leave();
+    end();
   }
 }

@@ -5,13 +5,13 @@ import { type OpenAppSecurity, openAppSecurity } from "./app-security.js";
 
 /** Options of {@link createAppConnector}. */
 export interface AppConnectorOptions extends Pick<ConnectAppOptions, "loadOf"> {
-  /** Security of the apps that have none of their own. @default cleartext */
+  /** Security of apps without their own. @default cleartext */
   readonly security?: ConnectionSecurity | undefined;
-  /** Told of a changed file of an app that is wrong; the old one stays in use. */
+  /** Called when a changed file of an app is invalid; the old one stays in use. */
   readonly onRejected: (error: unknown) => void;
 }
 
-/** Makes connections to the apps of a directory over gRPC, each with its own security where it has one. */
+/** Create the function that connects to apps over gRPC, each with its own security or the common one. */
 export function createAppConnector(options: AppConnectorOptions): ConnectApp {
   const { security: common = {}, loadOf, onRejected } = options;
   return ({ security, ...entry }, interceptors) => {

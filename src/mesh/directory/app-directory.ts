@@ -3,20 +3,20 @@ import { invalidArgument, notFound } from "../errors/errors.js";
 import { type Policies, type PoliciesInput, readPolicies } from "../grpc/policies.js";
 import type { AppSecurity } from "./app-security.js";
 
-/** Where one app is, and how it is called. */
+/** Configuration of one app. */
 export interface AppEntry {
   /**
    * gRPC target of all its workers: `host:port`, `dns:///host:port`, `ipv4:1.2.3.4:5,…`, `ipv6:[::1]:5`, `unix:/path`. Each address is
-   * a worker. Not `xds:///name`: that needs a client of a control plane, which is not here.
+   * a worker. `xds:///name` is not supported: it needs a control-plane client.
    */
   readonly target: string;
-  /** @default all defaults */
+  /** @default the default policies */
   readonly policies?: PoliciesInput | undefined;
-  /** How it is connected to. @default as the connections that have nothing of their own */
+  /** @default the common security */
   readonly security?: AppSecurity | undefined;
 }
 
-/** One app, found. */
+/** Resolved entry of an app. */
 export interface AppDirectoryEntry {
   /** App id, such as `local/text-to-image-worker`. */
   readonly appId: string;
@@ -25,18 +25,19 @@ export interface AppDirectoryEntry {
   readonly security?: AppSecurity;
 }
 
-/** Maps app ids to gRPC targets. The only way from a request to an address, so no caller can choose one. */
+/** Map of app ids to gRPC targets. Callers can select an app id, but no address. */
 export interface AppDirectory {
   /** The ids of all apps, sorted. */
   readonly appIds: readonly string[];
-  /** Id of the app that the empty id means. */
+  /** App id that the empty id selects. */
   readonly defaultApp: string | undefined;
   /**
-   * Finds an app; the empty id means the default app. Throws a ConnectError: NOT_FOUND, naming the ids known, for an id that is not in
-   * the directory, and INVALID_ARGUMENT for an empty id where no default is set.
+   * Looks up an app; the empty id selects the default app.
+   *
+   * @throws ConnectError NOT_FOUND for an unknown id, listing the known ones; INVALID_ARGUMENT for the empty id without a default app.
    */
   lookUp(appId: string): AppDirectoryEntry;
-  /** Calls back when apps have come, gone or changed. One that is made of fixed options never does. */
+  /** Calls back when apps were added, removed or changed. Never for a directory with fixed options. */
   onChange(listener: () => void): void;
 }
 
@@ -44,7 +45,7 @@ export interface AppDirectory {
 export interface AppDirectoryOptions {
   /** Apps by id (`owner/name`). At least one. */
   readonly apps: Readonly<Record<string, AppEntry>>;
-  /** Id of the app that the empty id means. Default: none. */
+  /** App id that the empty id selects. Default: none. */
   readonly defaultApp?: string;
 }
 
@@ -54,8 +55,9 @@ const targetPattern = new RegExp(
 );
 
 /**
- * Creates a directory from configuration. Throws an Error that names the entry and its value where an id, a target, a policy or the default
- * is wrong: a mistake is seen at start-up and not with the first request.
+ * Create a directory from configuration.
+ *
+ * @throws Error that names the entry and its value if an id, a target, a policy or the default app is invalid.
  */
 export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
   const apps = new Map<string, AppDirectoryEntry>();
@@ -64,7 +66,9 @@ export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
       throw new Error(`app id "${appId}" is not of the form owner/name`);
     }
     if (/^xds:/i.test(target)) {
-      throw new Error(`target "${target}" of app "${appId}": xds needs a client of a control plane, which is not here`);
+      throw new Error(
+        `target "${target}" of app "${appId}": xds is not supported (it needs a control-plane client); use dns:///host:port`,
+      );
     }
     if (!isTarget(target)) {
       throw new Error(`target "${target}" of app "${appId}" is not a gRPC target such as dns:///host:50052`);
@@ -90,7 +94,7 @@ export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
         throw invalidArgument(`no default app is set; the apps are ${listed(appIds)}`);
       }
       const found = apps.get(wanted);
-      // The id asked for is not quoted: it is the caller's text.
+      // The requested id is not quoted: it is caller input.
       if (found === undefined) {
         throw notFound(`no such app; the apps are ${listed(appIds)}`);
       }
@@ -99,7 +103,7 @@ export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
   };
 }
 
-/** Ids that an error lists; the others are counted. */
+/** Maximum ids listed in an error; the others are counted. */
 const maxListed = 10;
 
 function listed(appIds: readonly string[]): string {

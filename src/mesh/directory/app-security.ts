@@ -4,31 +4,30 @@ import type { ReloadOptions } from "../tls/reloaded-files.js";
 import { createTlsChannelCredentials } from "../tls/tls-channel.js";
 import { reloadTlsMaterial, type TlsFiles } from "../tls/tls-material.js";
 
-/** Files that say how an app's workers are connected to, and how we show who calls. All are read anew when they change. */
+/** TLS and key files for the connections to an app's workers. All are reloaded on changes. */
 export interface AppSecurity {
   /** Absent: cleartext. */
   readonly tls?: AppTls | undefined;
-  /** File that holds our caller's key. */
+  /** File with our caller's key. */
   readonly keyFile?: string | undefined;
 }
 
-/** TLS to an app's workers. Without `ca` their certificates are checked against Node's own authorities. */
+/** TLS to an app's workers. Without `ca`, Node's root certificates apply. */
 export interface AppTls extends TlsFiles {
-  /** Name that their certificates have to be for. @default the target's host */
+  /** Expected name in their certificates. @default the target's host */
   readonly serverName?: string | undefined;
 }
 
-/** Security whose files are watched until it is closed. */
+/** Loaded security, reloaded on changes until it is closed. */
 export interface OpenAppSecurity extends ConnectionSecurity {
-  /** Watches no more; what was read last stays in use. */
+  /** Stops reloading; the last loaded files stay in use. */
   close(): void;
 }
 
 /**
- * Reads an app's files and watches them.
+ * Load an app's security files and reload them on changes.
  *
- * @param security the app's.
- * @throws Error that names the file that is wrong, or what is missing.
+ * @throws Error that names the invalid or missing file.
  */
 export function openAppSecurity({ tls, keyFile }: AppSecurity, options: ReloadOptions): OpenAppSecurity {
   const { serverName, ...files } = tls ?? {};

@@ -7,7 +7,7 @@ import { type ReloadOptions, reloadFiles } from "../tls/reloaded-files.js";
 import { type AppDirectory, type AppEntry, createAppDirectory } from "./app-directory.js";
 import { openAppSecurity } from "./app-security.js";
 
-const text = z.string("must be a text").min(1, "must not be empty");
+const text = z.string("must be a string").min(1, "must not be empty");
 
 const appSchema = z.strictObject({
   target: text,
@@ -19,23 +19,23 @@ const appSchema = z.strictObject({
 });
 
 const fileSchema = z.strictObject({
-  default: z.string("must be a text").regex(appIdPattern, "must be of the form owner/name").optional(),
+  default: z.string("must be a string").regex(appIdPattern, "must be of the form owner/name").optional(),
   apps: z.record(z.string(), appSchema, "must be a mapping of app ids"),
 });
 
 type AppInFile = z.output<typeof appSchema>;
 
-/** A directory that follows its file until it is closed. */
+/** Directory that is reloaded from its file until it is closed. */
 export interface AppsFile extends AppDirectory {
-  /** Looks no more at the file. */
+  /** Stops reloading the file. */
   close(): void;
 }
 
 /**
- * Reads a file of apps, YAML or JSON, and reads it anew when it changes:
+ * Read an apps file, YAML or JSON, and reload it on changes:
  *
  * ```yaml
- * default: local/text-to-image-worker   # for requests that name no app; absent: the app, where there is only one
+ * default: local/text-to-image-worker   # for requests without an app id; default: the only app
  * apps:
  *   local/text-to-image-worker:
  *     target: dns:///workers.internal:50052
@@ -44,10 +44,10 @@ export interface AppsFile extends AppDirectory {
  *     keyFile: worker-key.txt                          # our caller's key for the workers
  * ```
  *
- * A file that is wrong is rejected whole: at the start by an Error, later by `onRejected`, and then what was read last stays. The files of
- * `tls` and `keyFile` are checked with it, and read anew when they change themselves.
+ * An invalid file is rejected as a whole: with an Error at the start, with `onRejected` later, where the last valid version stays in use. The
+ * files of `tls` and `keyFile` are checked with it and reloaded on their own changes.
  *
- * @throws Error that names the file, the app, the field and what is wrong there.
+ * @throws Error that names the file, the app, the field and the problem.
  */
 export function reloadAppsFile(file: string, options: ReloadOptions): AppsFile {
   const reloaded = reloadFiles({
@@ -97,9 +97,9 @@ function parsed(contents: string, file: string): unknown {
   try {
     return parse(contents, { maxAliasCount: 0 });
   } catch (error) {
-    // The first line says what and where; the others quote the file.
-    const [words] = error instanceof Error ? error.message.split("\n") : [];
-    throw new Error(`${file} is neither YAML nor JSON: ${words?.replace(/:$/, "")}`, { cause: error });
+    // The first line has problem and position; the others quote the file.
+    const [summary] = error instanceof Error ? error.message.split("\n") : [];
+    throw new Error(`${file} is neither YAML nor JSON: ${summary?.replace(/:$/, "")}`, { cause: error });
   }
 }
 
@@ -117,7 +117,7 @@ function entryOf({ target, policies, tls, keyFile }: AppInFile, folder: string):
   };
 }
 
-/** Reads the files once, to see that they are right; each connection watches them for itself. */
+/** Validate the files by reading them once; each connection reloads its own. */
 function checkSecurity(appId: string, security: AppEntry["security"]): void {
   try {
     if (security !== undefined) {
@@ -131,9 +131,9 @@ function checkSecurity(appId: string, security: AppEntry["security"]): void {
 /** `app "a/b": policies.retry.maxAttempts: Too big: expected number to be <=5`. */
 function describe({ path: [part, appId, ...rest], ...issue }: z.core.$ZodIssue): string {
   const named = part === "apps" && appId !== undefined;
-  const place = named ? `app "${String(appId)}"` : [part, appId].filter((each) => each !== undefined).join(".");
+  const location = named ? `app "${String(appId)}"` : [part, appId].filter((each) => each !== undefined).join(".");
   const field = rest.map(String).join(".");
-  const words =
-    issue.code === "unrecognized_keys" ? issue.keys.map((key) => `${key} is not known`).join("; ") : issue.message;
-  return [place || "the file", field, words].filter((each) => each !== "").join(": ");
+  const message =
+    issue.code === "unrecognized_keys" ? issue.keys.map((key) => `${key} is unknown`).join("; ") : issue.message;
+  return [location || "the file", field, message].filter((each) => each !== "").join(": ");
 }

@@ -4,11 +4,11 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { ErrorInfoSchema, type RetryInfo, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 
 /**
- * Turns whatever was thrown into the error that the client gets:
- * - a ConnectError stays as it is;
- * - an AbortError becomes the reason of `signal`, where that is a ConnectError (deadline, client left, shutdown), else CANCELED;
- * - a TimeoutError, as `AbortSignal.timeout` makes it, becomes DEADLINE_EXCEEDED;
- * - anything else becomes INTERNAL "internal error", because a foreign message may hold anything. It is kept as the cause.
+ * Map a thrown value to the error for the client:
+ * - ConnectError: unchanged;
+ * - AbortError: the reason of `signal` if that is a ConnectError (deadline, client disconnected, shutdown), else CANCELLED;
+ * - TimeoutError, as from `AbortSignal.timeout`: DEADLINE_EXCEEDED;
+ * - anything else: INTERNAL "internal error", because its message may contain anything. It is kept as the cause.
  */
 export function toClientError(error: unknown, signal?: AbortSignal): ConnectError {
   if (error instanceof ConnectError) {
@@ -18,47 +18,46 @@ export function toClientError(error: unknown, signal?: AbortSignal): ConnectErro
     return signal?.aborted && signal.reason instanceof ConnectError ? signal.reason : canceled(error);
   }
   if (error instanceof Error && error.name === "TimeoutError") {
-    return createConnectError({ code: Code.DeadlineExceeded, message: "the time ran out", cause: error });
+    return createConnectError({ code: Code.DeadlineExceeded, message: "deadline exceeded", cause: error });
   }
   return createConnectError({ code: Code.Internal, message: "internal error", cause: error });
 }
 
-/** CANCELED: the client left, or cancelled the call. */
+/** CANCELLED: the client disconnected or cancelled the call. */
 export function canceled(cause?: unknown): ConnectError {
   return createConnectError({ code: Code.Canceled, message: "the call was cancelled", cause });
 }
 
-/** DEADLINE_EXCEEDED that says where the time went: `deadlineExceeded("step 11 of 30")`. */
+/** DEADLINE_EXCEEDED with the phase of the call: `deadlineExceeded("step 11 of 30")`. */
 export function deadlineExceeded(where: string, cause?: unknown): ConnectError {
-  return createConnectError({ code: Code.DeadlineExceeded, message: `the time ran out: ${where}`, cause });
+  return createConnectError({ code: Code.DeadlineExceeded, message: `deadline exceeded: ${where}`, cause });
 }
 
-/** UNAVAILABLE: nobody could take the call, or whoever did was lost. Another try may work. */
+/** UNAVAILABLE: no server accepts the call, or its server was lost. A retry may succeed. */
 export function unavailable(message: string, cause?: unknown, reason?: ErrorReason): ConnectError {
   const details = reason === undefined ? [] : [errorInfo(reason)];
   return createConnectError({ code: Code.Unavailable, message, details, cause });
 }
 
-/** UNAVAILABLE of a call that may have killed the engine: clients try it once more at most. */
+/** UNAVAILABLE for a call that may have killed the engine: clients retry it at most once. */
 export function unavailableOnce(message: string, cause?: unknown): ConnectError {
   return unavailable(message, cause, "ENGINE_LOST");
 }
 
 /**
- * UNAVAILABLE because there is no space for what was made. `grpc-retry-pushback-ms: -1` tells a gRPC client not to have it made again at
- * once, for the same disk.
+ * UNAVAILABLE because the image store is full. `grpc-retry-pushback-ms: -1` keeps gRPC clients from a retry, which would fill the same disk.
  */
 export function storeFull(cause: unknown): ConnectError {
   return createConnectError({
     code: Code.Unavailable,
-    message: "the image cannot be kept: the disk of the images is full",
+    message: "the image cannot be stored: the disk of the image store is full",
     details: [errorInfo("STORE_FULL")],
     metadata: { "grpc-retry-pushback-ms": "-1" },
     cause,
   });
 }
 
-/** INTERNAL with a plain reason that is fit for callers. */
+/** INTERNAL with a message that callers may read. */
 export function internal(message: string, cause?: unknown): ConnectError {
   return createConnectError({ code: Code.Internal, message, cause });
 }
@@ -68,16 +67,16 @@ export function notFound(message: string): ConnectError {
   return createConnectError({ code: Code.NotFound, message });
 }
 
-/** INVALID_ARGUMENT without a field. For one field of a request, {@link invalidField} says which. */
+/** INVALID_ARGUMENT without a field. For one field of a request, use {@link invalidField}. */
 export function invalidArgument(message: string, cause?: unknown): ConnectError {
   return createConnectError({ code: Code.InvalidArgument, message, cause });
 }
 
 /**
- * INVALID_ARGUMENT for one field, in the form of a broken contract rule: `buf.validate.Violations` with the field's path.
+ * INVALID_ARGUMENT for one field, like a violated contract rule: `buf.validate.Violations` with the field's path.
  *
  * @param path proto names from the request down, such as `options.width`.
- * @param message says which values are taken, without quoting the one that was sent.
+ * @param message names the valid values, without quoting the one that was sent.
  */
 export function invalidField(path: string, message: string): ConnectError {
   return invalidFields([{ path, message }]);
@@ -97,9 +96,8 @@ export function invalidFields(fields: readonly { readonly path: string; readonly
 }
 
 /**
- * RESOURCE_EXHAUSTED because the queue is full: google.rpc.RetryInfo carries the estimate of when there is room, and
- * `grpc-retry-pushback-ms: 0` tells a gRPC client to ask another server at once (in grpc-js a push-back above 0 holds the call back
- * from every server).
+ * RESOURCE_EXHAUSTED because the queue is full. google.rpc.RetryInfo has the estimated time until a free slot. `grpc-retry-pushback-ms: 0`
+ * lets a gRPC client try another server at once; in grpc-js a value above 0 delays the call for every server.
  */
 export function queueFull(message: string, retryDelayMs: number): ConnectError {
   return createConnectError({
@@ -110,73 +108,74 @@ export function queueFull(message: string, retryDelayMs: number): ConnectError {
   });
 }
 
-/** A message to attach to an error, with its type: what `google.rpc.Status.details` carries. */
+/** Error detail with its type, for `google.rpc.Status.details`. */
 export interface ErrorDetail<Desc extends DescMessage = DescMessage> {
   readonly desc: Desc;
   readonly value: MessageInitShape<Desc>;
 }
 
-/** What an error says to the client (code, message, details, metadata), and what only the log may see (cause). */
+/** Parts of an error: `cause` is for the log, all others are sent to the client. */
 export interface ConnectErrorInit {
   readonly code: Code;
-  /** A plain sentence for callers: no prompt, no address, no stack. */
+  /** Sentence for callers, without prompt, address or stack. */
   readonly message: string;
   readonly details?: readonly ErrorDetail[];
   /** Sent as response headers or trailers. */
   readonly metadata?: Readonly<Record<string, string>>;
-  /** Never sent; kept for the log. */
+  /** For the log; never sent. */
   readonly cause?: unknown;
 }
 
-/** Makes a ConnectError from named parts, because the constructor takes five positional ones. */
+/** Create a ConnectError from named parts. Its constructor has five positional parameters. */
 export function createConnectError(init: ConnectErrorInit): ConnectError {
   return new ConnectError(init.message, init.code, init.metadata, [...(init.details ?? [])], init.cause);
 }
 
-/** Longest delay that is told or believed, in milliseconds: a day. */
+/** Maximum retry delay, sent or accepted, in milliseconds: a day. */
 const maxDelayMs = 86_400_000;
 
-/** The google.rpc.RetryInfo detail: try again in `retryDelayMs` milliseconds, cut to 0 to a day; what is no number counts as a day. */
+/** Create google.rpc.RetryInfo with a delay in milliseconds, clamped to 0 to a day; NaN counts as a day. */
 export function retryInfo(retryDelayMs: number): ErrorDetail<typeof RetryInfoSchema> {
-  const delayMs = Math.round(cut(retryDelayMs));
+  const delayMs = Math.round(clampDelay(retryDelayMs));
   return {
     desc: RetryInfoSchema,
     value: { retryDelay: { seconds: BigInt(Math.floor(delayMs / 1000)), nanos: (delayMs % 1000) * 1_000_000 } },
   };
 }
 
-/** The delay in milliseconds that an error's google.rpc.RetryInfo asks for, cut to 0 to a day; undefined without one. */
+/** Read the delay of an error's google.rpc.RetryInfo, in milliseconds, clamped to 0 to a day; undefined without one. */
 export function retryDelayMsOf(error: ConnectError): number | undefined {
   const info: RetryInfo | undefined = error.findDetails(RetryInfoSchema)[0];
   if (info?.retryDelay === undefined) {
     return undefined;
   }
-  return cut(Number(info.retryDelay.seconds) * 1000 + info.retryDelay.nanos / 1_000_000);
+  return clampDelay(Number(info.retryDelay.seconds) * 1000 + info.retryDelay.nanos / 1_000_000);
 }
 
-function cut(delayMs: number): number {
+function clampDelay(delayMs: number): number {
   return Number.isNaN(delayMs) ? maxDelayMs : Math.min(Math.max(0, delayMs), maxDelayMs);
 }
 
 /**
- * What a failure hides from the client and only this process can log: a foreign error itself, or the foreign cause of a ConnectError.
- * Undefined where there is none. An abort adds nothing to the code. What another server answered is never a cause: that server has its own
- * log, and its message may hold anything.
+ * Return the cause that the client does not get, for the log: an error that is no ConnectError, or such a cause of a ConnectError.
+ *
+ * Undefined without one. Aborts are omitted, because the code already has that information. Errors from other servers are omitted, because
+ * those servers log them, and their messages may contain anything.
  */
 export function hiddenCauseOf(error: unknown): unknown {
   const cause = error instanceof ConnectError ? error.cause : error;
   const isAbort = cause instanceof Error && (cause.name === "AbortError" || cause.name === "TimeoutError");
-  // The form of grpc-js's ServiceError, which handlers get that call servers by grpc-js themselves.
-  const isAnswer = cause instanceof Error && "details" in cause && "metadata" in cause;
-  return cause instanceof ConnectError || isAbort || isAnswer ? undefined : cause;
+  // The form of grpc-js's ServiceError, for handlers that use grpc-js themselves.
+  const isServiceError = cause instanceof Error && "details" in cause && "metadata" in cause;
+  return cause instanceof ConnectError || isAbort || isServiceError ? undefined : cause;
 }
 
-/** Who gives the reasons: `google.rpc.ErrorInfo.domain`. */
+/** Domain of the reasons: `google.rpc.ErrorInfo.domain`. */
 const domain = "throughline";
 
 /**
- * Why a call failed, for programs: `google.rpc.ErrorInfo.reason`.
- * - `ENGINE_LOST`: the engine died while it ran this very call, so the call may be the cause;
+ * Machine-readable reason of a failure: `google.rpc.ErrorInfo.reason`.
+ * - `ENGINE_LOST`: the engine died while it ran this call, so the call may be the cause;
  * - `QUEUE_FULL`: the worker has no free slot. RetryInfo says when to try again;
  * - `STORE_FULL`: the image store is full;
  * - `NO_REPLICA`: no replica of the app is reachable and ready;
@@ -191,12 +190,12 @@ export type ErrorReason =
   | "CONNECTION_LOST"
   | "ATTEMPT_TIMEOUT";
 
-/** The google.rpc.ErrorInfo detail of a reason. */
+/** Create the google.rpc.ErrorInfo detail of a reason. */
 export function errorInfo(reason: ErrorReason): ErrorDetail<typeof ErrorInfoSchema> {
   return { desc: ErrorInfoSchema, value: { reason, domain } };
 }
 
-/** Whether an error gives this reason, received or made here. */
+/** Whether an error, received or local, has this reason. */
 export function hasReason(error: ConnectError, reason: ErrorReason): boolean {
   return error.findDetails(ErrorInfoSchema).some((info) => info.domain === domain && info.reason === reason);
 }

@@ -5,7 +5,7 @@ import type * as grpc from "@grpc/grpc-js";
 export interface Connection {
   readonly transport: Transport;
   /**
-   * Reports the app's replicas, once they have reported their health or 2 s have passed. Absent: nothing is known of them.
+   * Returns the app's replicas, once they have reported their health or after 2 s. Absent: the connection has no replica list.
    *
    * @param service full name of the service whose health counts.
    */
@@ -14,28 +14,28 @@ export interface Connection {
   close(): void;
 }
 
-/** How connections to an app are encrypted, and how we authenticate. */
+/** Encryption of the connections to an app, and our credentials. */
 export interface ConnectionSecurity {
   /** @default cleartext */
   readonly credentials?: grpc.ChannelCredentials;
   /** Client interceptors that add our credentials. @default none */
   readonly interceptors?: readonly Interceptor[];
-  /** Name that the servers' certificates must be for. @default the target's host */
+  /** Expected name in the servers' certificates. @default the target's host */
   readonly serverName?: string;
 }
 
 /**
- * Health of one replica, from grpc.health.v1: `connecting` before its first report; `serving`; `rejecting` while it is reachable and says
- * that it is not ready, such as during drain; `down` after its connection is lost, until its next report.
+ * Health of one replica, from grpc.health.v1: `connecting` before its first report; `serving`; `not-serving` while it is reachable and
+ * reports NOT_SERVING, such as during drain; `down` after its connection is lost, until its next report.
  */
-export type WorkerHealth = "connecting" | "serving" | "rejecting" | "down";
+export type WorkerHealth = "connecting" | "serving" | "not-serving" | "down";
 
 /** One replica of an app, as this process sees it. */
 export interface WorkerStatus {
   /** `10.0.0.1:50052`, `[::1]:50052` or the path of a Unix socket. */
   readonly address: string;
   readonly health: WorkerHealth;
-  /** Calls of this process that run there or wait in its queue. */
+  /** Calls of this process that run on the replica or wait in its queue. */
   readonly inFlight: number;
   /** Calls of others before ours, as far as the worker has reported. */
   readonly others: number;
@@ -43,8 +43,8 @@ export interface WorkerStatus {
   readonly serviceMs: number | null;
   /** Estimated time until one more call would start, in milliseconds; null before its speed is known. */
   readonly expectedWaitMs: number | null;
-  /** Milliseconds until it expects a free slot, as it said when it rejected a call; else 0. */
+  /** Milliseconds until the replica expects a free slot, from its last rejection; else 0. */
   readonly rejectsForMs: number;
-  /** Whether it is ejected for a while because it failed too often. */
+  /** Whether outlier detection has ejected the replica. */
   readonly ejected: boolean;
 }

@@ -2,48 +2,48 @@ import * as grpc from "@grpc/grpc-js";
 
 /** One address of a target. */
 export interface GrpcAddress {
-  /** What tells it from the others: `10.0.0.1:50052`, `[::1]:50052` or the path of a Unix socket. */
+  /** Unique name: `10.0.0.1:50052`, `[::1]:50052` or the path of a Unix socket. */
   readonly name: string;
   /** `server.address` and `server.port` of the semantic conventions; a Unix socket's path has no port. */
   readonly host: string;
   readonly port: number | undefined;
   /** gRPC target of this address alone. */
   readonly target: string;
-  /** Channel options that keep the name of the whole target, which an address alone does not have, for HTTP/2 and TLS. */
+  /** Channel options with the target's host name, for HTTP/2's authority and for TLS. */
   readonly grpcOptions: grpc.ChannelOptions;
 }
 
-/** What is told of a target's addresses. */
+/** Listener for a target's addresses. */
 export interface AddressListener {
-  /** The addresses of now, each once; there may be none. */
+  /** Receives the current addresses, each once; possibly none. */
   onAddresses(addresses: readonly GrpcAddress[]): void;
-  /** They cannot be found. What was told before may still be true. */
+  /** The resolution failed. Earlier addresses may still be valid. */
   onFailure(): void;
 }
 
 /** Options of {@link watchAddresses}. */
 export interface AddressOptions {
-  /** gRPC target, of a scheme that grpc-js has a resolver for. */
+  /** gRPC target with a scheme that grpc-js resolves. */
   readonly target: string;
-  /** Least time between two resolutions of a name, and most without one, in milliseconds. */
+  /** Interval of the resolutions of a name, in milliseconds. */
   readonly everyMs: number;
 }
 
 /** A watch on a target's addresses. */
 export interface AddressWatch {
-  /** Looks again soon: a lost connection may mean that the address has gone. */
+  /** Resolves again soon, such as after a lost connection. */
   refresh(): void;
   stop(): void;
 }
 
-/** Names are asked for again no sooner than this, in milliseconds; grpc-js alone would wait for 30 s. */
+/** Minimum time between two resolutions of a name, in milliseconds. grpc-js's default is 30 s. */
 const leastResolveMs = 1_000;
 
 /**
- * Tells the addresses of a target, and again whenever they change: grpc-js's resolvers, asked regularly, where grpc-js itself asks only when
- * a connection was lost and so would never see a server that is added.
+ * Watch the addresses of a target with grpc-js's resolvers, at a fixed interval. grpc-js itself resolves only after a lost connection and
+ * would never see an added server.
  *
- * @throws Error where the target cannot be parsed.
+ * @throws Error if the target cannot be parsed.
  */
 export function watchAddresses({ target, everyMs }: AddressOptions, listener: AddressListener): AddressWatch {
   const uri = parseTarget(target);
@@ -51,7 +51,7 @@ export function watchAddresses({ target, everyMs }: AddressOptions, listener: Ad
   const resolver = grpc.experimental.createResolver(
     uri,
     (found) => {
-      // A resolver that was destroyed still reports what it was asked before.
+      // A destroyed resolver still reports a resolution that was in progress.
       if (stopped) {
         return true;
       }
@@ -82,7 +82,7 @@ export function watchAddresses({ target, everyMs }: AddressOptions, listener: Ad
   };
 }
 
-/** As grpc-js parses it: what has no scheme that a resolver is registered for is a DNS name. */
+/** Parse a target as grpc-js does: without a registered scheme it is a DNS name. */
 function parseTarget(target: string): grpc.experimental.GrpcUri {
   const [, scheme, authority, path = ""] = /^(?:([A-Za-z0-9+.-]+):)?(?:\/\/([^/]*)\/)?(.+)$/.exec(target) ?? [];
   if (path === "") {

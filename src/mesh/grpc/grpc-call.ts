@@ -6,33 +6,33 @@ import type { Connections, RunningCall } from "./grpc-connections.js";
 import { CallFailure, metadataFromHeaders } from "./grpc-status.js";
 
 /**
- * Context key of a call. True lets it wait for a reachable server until its deadline, where it would fail at once with UNAVAILABLE.
- * `createContextValues().set(waitForReady, true)`.
+ * Context key for gRPC's wait-for-ready: `createContextValues().set(waitForReady, true)`. True: the call waits for a reachable server until
+ * its deadline. False, the default: it fails with UNAVAILABLE at once.
  */
 export const waitForReady = createContextKey(false, { description: "gRPC wait-for-ready" });
 
-/** What of a Connect request every call needs, unary or streaming. */
+/** Fields of a Connect request that unary and streaming calls need. */
 interface ConnectRequest {
   readonly method: DescMethod;
   readonly header: Headers;
   readonly contextValues: ContextValues;
 }
 
-/** What every call on the wire begins with. */
+/** Path and metadata of a call. */
 export interface WireRequest {
   /** `/package.Service/Method`. */
   readonly path: string;
   readonly metadata: grpc.Metadata;
 }
 
-/** The answer of a unary call. */
+/** Response of a unary call. */
 export interface UnaryAnswer {
   readonly header: grpc.Metadata | undefined;
   readonly trailer: grpc.Metadata;
   readonly message: Buffer;
 }
 
-/** A unary call that runs. */
+/** A running unary call. */
 export interface UnaryCall {
   /** Rejects with a CallFailure. */
   readonly answer: Promise<UnaryAnswer>;
@@ -40,22 +40,22 @@ export interface UnaryCall {
   cancel(failure: CallFailure): void;
 }
 
-/** A streaming call that runs. All kinds are the same on the wire. */
+/** A running streaming call, of any of the three kinds. */
 export interface StreamCall {
-  /** The response headers, or undefined where the stream ended well without any. Rejects with a CallFailure. */
+  /** Response headers, or undefined if the stream ended with OK without any. Rejects with a CallFailure. */
   readonly header: Promise<grpc.Metadata | undefined>;
-  /** Set once the stream has ended well. */
+  /** Set once the stream has ended with OK. */
   readonly trailer: grpc.Metadata | undefined;
-  /** The next message; undefined at the end. Rejects with a CallFailure. One read at a time. */
+  /** Reads the next message; undefined at the end. Rejects with a CallFailure. One read at a time. */
   read(): Promise<Buffer | undefined>;
-  /** Sends a message, and resolves when another one may be sent: false when the call has ended, and sends nothing any more. */
+  /** Sends a message. Resolves with true when the next may be sent, with false once the call has ended. */
   send(bytes: Uint8Array): Promise<boolean>;
   halfClose(): void;
-  /** Resets the stream; all that waits rejects with this. */
+  /** Resets the stream; pending reads reject with this. */
   cancel(failure: CallFailure): void;
 }
 
-/** Translates what all attempts of a Connect request have in common. */
+/** Convert a Connect request to path and metadata. All attempts share them. */
 export function wireRequestOf({ method, header, contextValues }: ConnectRequest): WireRequest {
   return {
     path: `/${method.parent.typeName}/${method.name}`,
@@ -63,7 +63,7 @@ export function wireRequestOf({ method, header, contextValues }: ConnectRequest)
   };
 }
 
-/** Sets the time that the server has for the call, in milliseconds; grpc-js itself gets no deadline, so that it has no text for one. */
+/** Set `grpc-timeout`, in milliseconds. grpc-js itself gets no deadline, so that the error text is ours. */
 export function setTimeoutHeader({ metadata }: WireRequest, timeoutMs: number | undefined): void {
   if (timeoutMs !== undefined) {
     // The value has at most eight digits.
@@ -73,7 +73,7 @@ export function setTimeoutHeader({ metadata }: WireRequest, timeoutMs: number | 
 
 /**
  * @param maxBytes the policies' `messages.maxSendBytes`.
- * @throws CallFailure INTERNAL when the message cannot be encoded, RESOURCE_EXHAUSTED when it is too large.
+ * @throws CallFailure INTERNAL if the message cannot be encoded, RESOURCE_EXHAUSTED if it is too large.
  */
 export function encodeMessage<Desc extends DescMessage>(
   schema: Desc,
@@ -95,7 +95,7 @@ export function encodeMessage<Desc extends DescMessage>(
   return bytes;
 }
 
-/** @throws CallFailure INTERNAL when the message cannot be decoded. */
+/** @throws CallFailure INTERNAL if the message cannot be decoded. */
 export function decodeMessage<Desc extends DescMessage>(schema: Desc, bytes: Uint8Array): MessageShape<Desc> {
   try {
     return fromBinary(schema, bytes);
@@ -104,7 +104,7 @@ export function decodeMessage<Desc extends DescMessage>(schema: Desc, bytes: Uin
   }
 }
 
-/** Begins a unary call. */
+/** Start a unary call. */
 export function startUnary(connections: Connections, { path, metadata }: WireRequest, message: Uint8Array): UnaryCall {
   let call: RunningCall | undefined;
   let fail: (failure: CallFailure) => void = () => {};
@@ -119,7 +119,7 @@ export function startUnary(connections: Connections, { path, metadata }: WireReq
       onMessage(bytes) {
         if (received === undefined) {
           received = bytes;
-          // A second message is an error, which only a read shows.
+          // A second message is a protocol error; only a further read detects it.
           call?.read();
         } else {
           call?.cancel();
@@ -149,24 +149,24 @@ export function startUnary(connections: Connections, { path, metadata }: WireReq
   };
 }
 
-/** Messages that are read ahead of their reader. */
+/** Number of messages buffered ahead of the reader. */
 const readAhead = 8;
 
-/** Begins a streaming call. */
+/** Start a streaming call. */
 export function startStream(connections: Connections, { path, metadata }: WireRequest): StreamCall {
   const waiting: Buffer[] = [];
   let end: { readonly failure: CallFailure | undefined } | undefined;
   let trailer: grpc.Metadata | undefined;
-  /** The one read that waits. */
+  /** The pending read. */
   let reader: { resolve(bytes: Buffer | undefined): void; reject(failure: CallFailure): void } | undefined;
   let onSent = () => {};
-  let settleHeader: (header: grpc.Metadata | undefined) => void = () => {};
-  let failHeader: (failure: CallFailure) => void = () => {};
+  let resolveHeader: (header: grpc.Metadata | undefined) => void = () => {};
+  let rejectHeader: (failure: CallFailure) => void = () => {};
   const header = new Promise<grpc.Metadata | undefined>((resolve, reject) => {
-    settleHeader = resolve;
-    failHeader = reject;
+    resolveHeader = resolve;
+    rejectHeader = reject;
   });
-  // Whoever reads messages alone hears of the failure there.
+  // A caller that reads messages only gets the failure from `read`.
   header.catch(() => {});
 
   const finish = (failure: CallFailure | undefined): void => {
@@ -175,10 +175,10 @@ export function startStream(connections: Connections, { path, metadata }: WireRe
     }
     end = { failure };
     if (failure === undefined) {
-      settleHeader(undefined);
+      resolveHeader(undefined);
       reader?.resolve(undefined);
     } else {
-      failHeader(failure);
+      rejectHeader(failure);
       reader?.reject(failure);
     }
     reader = undefined;
@@ -186,7 +186,7 @@ export function startStream(connections: Connections, { path, metadata }: WireRe
   };
 
   const call = connections.start(path, metadata, {
-    onHeader: (fields) => settleHeader(fields),
+    onHeader: (fields) => resolveHeader(fields),
     onMessage(bytes) {
       if (reader !== undefined) {
         reader.resolve(bytes);

@@ -11,11 +11,11 @@ export interface ConnectionsOptions {
   readonly policies: Pick<Policies, "keepalive" | "messages" | "reconnect">;
   /** @default cleartext */
   readonly credentials?: grpc.ChannelCredentials | undefined;
-  /** Further grpc-js channel options. They win over the policies. */
+  /** More grpc-js channel options. They override the policies. */
   readonly grpcOptions?: grpc.ChannelOptions | undefined;
 }
 
-/** Told what a call receives. `onEnd` comes once, last, and not after `cancel`. */
+/** Listener of a call. `onEnd` is called once, last, and not after `cancel`. */
 export interface CallListener {
   onHeader?(header: grpc.Metadata): void;
   onMessage(bytes: Buffer): void;
@@ -23,58 +23,58 @@ export interface CallListener {
   onEnd(failure: CallFailure | undefined, trailer: grpc.Metadata): void;
 }
 
-/** A call that has begun. */
+/** A running call. */
 export interface RunningCall {
   /** @param onSent called when another message may be sent. */
   send(bytes: Uint8Array, onSent?: () => void): void;
   halfClose(): void;
-  /** Asks for one more message. */
+  /** Requests one more message. */
   read(): void;
-  /** Resets the stream. The listener hears nothing more. */
+  /** Resets the stream. The listener is not called any more. */
   cancel(): void;
 }
 
 /** The connections to one server. */
 export interface Connections {
   /**
-   * Begins a call.
+   * Starts a call.
    *
    * @param path `/package.Service/Method`.
-   * @throws CallFailure when it is closed.
+   * @throws CallFailure if the connections are closed.
    */
   start(path: string, metadata: grpc.Metadata, listener: CallListener): RunningCall;
   /** Closes the connections once running calls have ended. */
   close(): void;
 }
 
-/** Calls in flight on one connection: the least that HTTP/2 recommends servers to allow (RFC 9113 §6.5.2). */
+/** Maximum calls in flight on one connection: the minimum that RFC 9113 §6.5.2 recommends servers to allow. */
 const maxCalls = 100;
 /**
- * Streams that we reset on one connection at once, and again each second. Servers end a connection with more: nghttp2, and so Node, after
- * 1,000 and 33 a second; Envoy after 500. With this budget one caller's cancels cannot end another's call.
+ * Budget of stream resets on one connection: burst, and refill a second. Servers close a connection above their own budget: nghttp2, and so
+ * Node, above 1,000 and 33 a second; Envoy above 500. Within this budget one caller's cancels cannot end another caller's call.
  */
 const resetBurst = 400;
 const resetsPerSecond = 30;
-/** Most connections to one server. Above it calls share them beyond `maxCalls`. */
+/** Maximum connections to one server. Beyond it, calls share them above `maxCalls`. */
 const maxConnections = 64;
-/** Time without a call after which an extra connection is closed, in milliseconds. */
+/** Idle time after which an extra connection is closed, in milliseconds. */
 const idleMs = 30_000;
 
 type GrpcCall = ReturnType<grpc.ChannelInterface["createCall"]>;
 
-/** One channel, and the one connection that it makes: when that is lost or is going away, new calls get another channel. */
+/** One channel with its one connection. When that is lost or going away, new calls get another channel. */
 interface Connection {
   readonly channel: grpc.Channel;
-  /** Once it is connected. */
+  /** Set once connected. */
   socket: Socket | undefined;
   calls: number;
-  /** Resets that count against the budget, at `resetsAt`. */
+  /** Resets counted against the budget, as of `resetsAt`. */
   resets: number;
   resetsAt: number;
   idle: NodeJS.Timeout | undefined;
 }
 
-/** Creates connections to one server. The first one is made with the first call, further ones when streams or resets run out. */
+/** Create connections to one server: the first with the first call, more when streams or resets run out. */
 export function createConnections(options: ConnectionsOptions): Connections {
   const credentials = options.credentials ?? grpc.credentials.createInsecure();
   const { keepalive, messages, reconnect } = options.policies;
@@ -88,7 +88,7 @@ export function createConnections(options: ConnectionsOptions): Connections {
     "grpc.service_config_disable_resolution": 1,
     "grpc.enable_http_proxy": 0,
     "grpc.enable_channelz": 0,
-    // Else channels of the same target would share one connection.
+    // Otherwise channels of the same target would share one connection.
     "grpc.use_local_subchannel_pool": 1,
     ...options.grpcOptions,
   };
@@ -99,7 +99,7 @@ export function createConnections(options: ConnectionsOptions): Connections {
     const connection: Connection = {
       channel: new grpc.Channel(
         options.target,
-        observed(credentials, (socket) => {
+        withSocketListener(credentials, (socket) => {
           connection.socket = socket;
         }),
         channelOptions,
@@ -114,17 +114,17 @@ export function createConnections(options: ConnectionsOptions): Connections {
     return connection;
   };
 
-  const take = (): Connection => {
-    // The channels of those that go away are closed when their calls have ended.
-    for (const connection of connections.filter(isLeaving)) {
+  const choose = (): Connection => {
+    // `close` lets the running calls of the channel finish.
+    for (const connection of connections.filter(isGoingAway)) {
       drop(connection);
     }
     const free = connections.find((connection) => connection.calls < maxCalls && hasResets(connection));
     if (free !== undefined) {
       return free;
     }
-    const [calmest] = connections.length < maxConnections ? [] : connections.toSorted((a, b) => a.calls - b.calls);
-    return calmest ?? open();
+    const [leastLoaded] = connections.length < maxConnections ? [] : connections.toSorted((a, b) => a.calls - b.calls);
+    return leastLoaded ?? open();
   };
 
   const drop = (connection: Connection): void => {
@@ -132,12 +132,12 @@ export function createConnections(options: ConnectionsOptions): Connections {
     connection.channel.close();
   };
 
-  const enter = (connection: Connection): void => {
+  const acquire = (connection: Connection): void => {
     clearTimeout(connection.idle);
     connection.calls++;
   };
 
-  const leave = (connection: Connection): void => {
+  const release = (connection: Connection): void => {
     connection.calls--;
     if (connection.calls === 0 && connection !== connections[0]) {
       connection.idle = setTimeout(drop, idleMs, connection).unref();
@@ -149,8 +149,8 @@ export function createConnections(options: ConnectionsOptions): Connections {
       if (closed) {
         throw new CallFailure(unavailable("the channel is closed"), "local");
       }
-      const connection = take();
-      enter(connection);
+      const connection = choose();
+      acquire(connection);
       const call = connection.channel.createCall(path, Number.POSITIVE_INFINITY, null, null, null);
       let ended = false;
       let header: grpc.Metadata | undefined;
@@ -158,14 +158,14 @@ export function createConnections(options: ConnectionsOptions): Connections {
         const isFirst = !ended;
         if (isFirst) {
           ended = true;
-          leave(connection);
+          release(connection);
         }
         return isFirst;
       };
       const fail = (status: grpc.StatusObject) => {
         if (end()) {
-          const facts = { started: isStarted(call, connection), header, connectionLost: isLost(connection) };
-          listener.onEnd(failureOf(status, facts), status.metadata);
+          const state = { started: isStarted(call, connection), header, connectionLost: isLost(connection) };
+          listener.onEnd(failureOf(status, state), status.metadata);
         }
       };
       const cancel = (): void => {
@@ -188,7 +188,7 @@ export function createConnections(options: ConnectionsOptions): Connections {
         },
         onReceiveStatus(status) {
           if (status.code !== grpc.status.OK) {
-            // The end of a stream may be seen before that of its connection.
+            // The end of the stream may be reported before that of its connection.
             mayBeLoss(status) ? setImmediate(fail, status) : fail(status);
           } else if (end()) {
             listener.onEnd(undefined, status.metadata);
@@ -219,7 +219,7 @@ export function createConnections(options: ConnectionsOptions): Connections {
   };
 }
 
-/** Whether the call's stream was opened: before that, grpc-js gives the channel's target in place of the peer. */
+/** Whether the call's stream was opened. Before that, grpc-js returns the channel's target as the peer. */
 function isStarted(call: GrpcCall, { channel }: Connection): boolean {
   return call.getPeer() !== channel.getTarget();
 }
@@ -228,8 +228,8 @@ function isLost({ socket }: Connection): boolean {
   return socket?.destroyed ?? false;
 }
 
-/** Whether the connection was made and is lost, or the server has said that it goes away. */
-function isLeaving({ channel, socket }: Connection): boolean {
+/** Whether an established connection is lost or has received GOAWAY. */
+function isGoingAway({ channel, socket }: Connection): boolean {
   if (socket === undefined) {
     return false;
   }
@@ -243,7 +243,7 @@ function currentResets({ resets, resetsAt }: Connection): number {
   return Math.max(0, resets - ((performance.now() - resetsAt) / 1000) * resetsPerSecond);
 }
 
-/** Whether one more call could be reset, if all others are too. */
+/** Whether the budget suffices to reset all running calls and one more. */
 function hasResets(connection: Connection): boolean {
   return currentResets(connection) + connection.calls < resetBurst;
 }
@@ -254,10 +254,13 @@ function spendReset(connection: Connection): void {
 }
 
 /**
- * The same credentials, which tell of the socket of each connection. grpc-js has no event for the loss of a connection: without it a lost
- * connection, a stream that the server resets, and a server that goes away gracefully look the same.
+ * Wrap credentials to capture the socket of each connection. grpc-js has no event for a lost connection; without the socket, a lost
+ * connection, a stream reset by the server, and a graceful GOAWAY look the same.
  */
-function observed(credentials: grpc.ChannelCredentials, onConnect: (socket: Socket) => void): grpc.ChannelCredentials {
+function withSocketListener(
+  credentials: grpc.ChannelCredentials,
+  onConnect: (socket: Socket) => void,
+): grpc.ChannelCredentials {
   const create: grpc.ChannelCredentials["_createSecureConnector"] = (...args) => {
     const connector = credentials._createSecureConnector(...args);
     return {

@@ -1,6 +1,6 @@
 import * as grpc from "@grpc/grpc-js";
 
-/** Where grpc-js's own lines go: a pino logger. */
+/** Target of grpc-js's log lines: a pino logger. */
 export interface GrpcLog {
   error(fields: object, message: string): void;
   info(fields: object, message: string): void;
@@ -10,14 +10,14 @@ export interface GrpcLog {
 const repeatMs = 60_000;
 const maxRemembered = 100;
 
-/** Makes grpc-js, which otherwise prints lines of its own on stderr, write to this log; once for the whole process. */
+/** Redirect grpc-js's log lines from stderr to this log, for the whole process. */
 export function writeGrpcLogTo(log: GrpcLog): void {
   grpc.setLogger(createGrpcLogger(log));
 }
 
 /**
- * A logger for grpc-js. What it is told, and how much, is grpc-js's own affair (`GRPC_VERBOSITY`, `GRPC_TRACE`). The same error is written
- * once a minute at most: it comes with each try to connect.
+ * Create a logger for grpc-js. `GRPC_VERBOSITY` and `GRPC_TRACE` set what it receives. The same error is logged at most once a minute,
+ * because grpc-js reports it with each connection attempt.
  *
  * @param now milliseconds from any fixed point.
  */

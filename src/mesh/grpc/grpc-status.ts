@@ -4,21 +4,21 @@ import * as grpc from "@grpc/grpc-js";
 import { createConnectError, unavailable } from "../errors/errors.js";
 
 /**
- * Where a call failed:
+ * Origin of a call's failure:
  * - `unreachable`: no connection, so nothing was sent;
  * - `connection`: the connection broke during the call;
- * - `silence`: the attempt's own time limit passed;
+ * - `attempt-timeout`: `retry.attemptTimeoutMs` passed;
  * - `server`: the server answered with the error, or reset the stream;
  * - `local`: this process ended the call.
  */
-export type FailureOrigin = "unreachable" | "connection" | "silence" | "server" | "local";
+export type FailureOrigin = "unreachable" | "connection" | "attempt-timeout" | "server" | "local";
 
-/** A call that failed, with what a retry has to know. Callers get `error`. */
+/** Failed call, with the facts that a retry depends on. Callers get `error`. */
 export class CallFailure extends Error {
   override readonly name = "CallFailure";
   readonly error: ConnectError;
   readonly origin: FailureOrigin;
-  /** The server's `grpc-retry-pushback-ms`; NaN for one that cannot be read. */
+  /** The server's `grpc-retry-pushback-ms`; NaN if malformed. */
   readonly pushbackMs: number | undefined;
 
   constructor(error: ConnectError, origin: FailureOrigin, pushbackMs?: number) {
@@ -29,17 +29,17 @@ export class CallFailure extends Error {
   }
 }
 
-/** What is known of a call when it fails. */
-export interface CallFacts {
-  /** Whether its stream was opened on a connection. */
+/** State of a call when it fails. */
+export interface CallState {
+  /** Whether the stream was opened on a connection. */
   readonly started: boolean;
-  /** Response headers, where any came. */
+  /** Response headers, if received. */
   readonly header: grpc.Metadata | undefined;
-  /** Whether the connection under it is gone. */
+  /** Whether the call's connection is closed. */
   readonly connectionLost: boolean;
 }
 
-/** Codes with which grpc-js ends the calls of a connection that breaks, depending on which end it sees first. */
+/** Codes with which grpc-js ends the calls of a broken connection, depending on the order of its events. */
 const lostCodes: ReadonlySet<number> = new Set([
   grpc.status.UNAVAILABLE,
   grpc.status.INTERNAL,
@@ -48,18 +48,19 @@ const lostCodes: ReadonlySet<number> = new Set([
 ]);
 
 /**
- * Whether a status may come from a broken connection: it has none of a server's fields. A Trailers-Only answer has at least a content
- * type, and errors with details have those.
+ * Whether a status may come from a broken connection: it has no fields of a server. A Trailers-Only response has at least a content type.
  */
 export function mayBeLoss({ code, metadata }: grpc.StatusObject): boolean {
   return lostCodes.has(code) && isEmpty(metadata);
 }
 
 /**
- * Classifies a failed status by its code and by what happened on the connection, never by its text. The server's message, details and
- * metadata are kept. grpc-js's own text is kept for calls that reached a server, where it holds no address; else it becomes the cause.
+ * Classify a failed status by its code and by the state of the connection, never by its text.
+ *
+ * The server's message, details and metadata are kept. grpc-js's own text is kept for calls that reached a server, where it contains no
+ * address; otherwise it becomes the cause.
  */
-export function failureOf(status: grpc.StatusObject, { started, header, connectionLost }: CallFacts): CallFailure {
+export function failureOf(status: grpc.StatusObject, { started, header, connectionLost }: CallState): CallFailure {
   if (!started) {
     return unstarted(status);
   }
@@ -78,7 +79,7 @@ export function failureOf(status: grpc.StatusObject, { started, header, connecti
     message: detailed?.rawMessage ?? status.details,
   });
   error.details = detailed?.details ?? [];
-  // What a proxy answers is about its own response, and would break one that these fields are passed on to.
+  // A proxy's fields describe its own response and would break ours.
   if (metadata.get("content-type")?.startsWith("application/grpc") !== false) {
     metadata.forEach((value, key) => {
       if (!isProtocolField(key)) {
@@ -89,7 +90,7 @@ export function failureOf(status: grpc.StatusObject, { started, header, connecti
   return new CallFailure(error, "server", pushbackMsOf(status.metadata));
 }
 
-/** Where a message cannot be decompressed, grpc-js gives the error itself in place of a status. */
+/** If a message cannot be decompressed, grpc-js passes the error itself in place of a status. */
 function isStatus({ code, details }: Readonly<Record<"code" | "details", unknown>>): boolean {
   return typeof code === "number" && typeof details === "string";
 }
@@ -104,7 +105,7 @@ function unstarted({ code, details }: grpc.StatusObject): CallFailure {
       );
 }
 
-/** The google.rpc.Status in the trailers. Without one that can be read, the plain status has to do. */
+/** The google.rpc.Status in the trailers; undefined if absent or malformed. */
 function detailedError(metadata: Headers): ConnectError | undefined {
   if (!metadata.has("grpc-status-details-bin")) {
     return undefined;
@@ -124,7 +125,7 @@ function pushbackMsOf(trailer: grpc.Metadata): number | undefined {
   return /^-?\d{1,10}$/.test(String(pushback)) ? Number(pushback) : Number.NaN;
 }
 
-/** The numbers are the same by specification. OK is no error, so an error that claims it is UNKNOWN. */
+/** gRPC and Connect codes have the same numbers. An error with OK becomes UNKNOWN. */
 function codeFromGrpc(status: grpc.status): Code {
   const code: number = status;
   return isCode(code) ? code : Code.Unknown;
@@ -134,11 +135,11 @@ function isCode(code: number): code is Code {
   return Code[code] !== undefined;
 }
 
-/** Fields of HTTP and gRPC. In an error they would become fields of a server's answer that passes the error on. */
+/** Whether a field belongs to HTTP or gRPC. In an error, a server would send it as a field of its own response. */
 const isProtocolField = (name: string): boolean =>
   name.startsWith("grpc-") || name.startsWith("content-") || reserved.has(name) || name === "date";
 
-/** Fields that belong to HTTP or gRPC, and that grpc-js sets itself. */
+/** HTTP and gRPC fields that grpc-js sets itself. */
 const reserved = new Set([
   "connection",
   "content-length",
@@ -150,7 +151,7 @@ const reserved = new Set([
   "user-agent",
 ]);
 
-/** Turns request headers into gRPC metadata. The base64 values of a `-bin` header become bytes. */
+/** Convert request headers to gRPC metadata. Base64 values of `-bin` headers become bytes. */
 export function metadataFromHeaders(headers: Headers, options?: grpc.MetadataOptions): grpc.Metadata {
   const metadata = new grpc.Metadata(options);
   headers.forEach((value, key) => {
@@ -168,7 +169,7 @@ export function metadataFromHeaders(headers: Headers, options?: grpc.MetadataOpt
   return metadata;
 }
 
-/** Appends gRPC metadata to headers. Bytes become base64. */
+/** Append gRPC metadata to headers. Bytes become base64. */
 export function appendMetadata(headers: Headers, metadata: grpc.Metadata | undefined): Headers {
   if (metadata !== undefined) {
     for (const key of Object.keys(metadata.toJSON())) {

@@ -6,15 +6,15 @@ import { type NodeHandler, respondPlain } from "./node-handler.js";
 
 /** One protocol's half of a port. */
 export interface ProtocolSide {
-  /** Takes over a connection whose bytes are all still to be read. */
+  /** Takes over a connection of which no byte was consumed. */
   accept(socket: Socket): void;
-  /** Closes idle connections, now and as they become idle; running calls go on. */
+  /** Closes idle connections, now and as they become idle; running calls continue. */
   drain(): void;
-  /** Frees timers once all connections are gone. */
+  /** Clears timers once all connections are closed. */
   close(): void;
 }
 
-/** Serves HTTP/1.1 on sockets that another server accepted. */
+/** Serve HTTP/1.1 on sockets that another server accepted. */
 export function createHttp1Side(handler: NodeHandler, limits: Required<ListenLimits>): ProtocolSide {
   const pipelines = createHttp1Pipelines();
   let draining = false;
@@ -25,7 +25,7 @@ export function createHttp1Side(handler: NodeHandler, limits: Required<ListenLim
       headersTimeout: Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs),
       requestTimeout: limits.requestTimeoutMs,
       keepAliveTimeout: limits.keepAliveTimeoutMs,
-      // How often the two request timeouts are looked at; Node's 30 s would make a short one late.
+      // Check interval of the two timeouts; Node's default of 30 s is too coarse for short ones.
       connectionsCheckingInterval: Math.min(5_000, Math.max(100, limits.headersTimeoutMs / 4)),
     },
     (request, response) => {
@@ -34,7 +34,7 @@ export function createHttp1Side(handler: NodeHandler, limits: Required<ListenLim
         response.setHeader("connection", "close");
       }
       response.once("close", () => {
-        // A response that had sent its headers before the drain could not say `connection: close`, so its connection is idle now.
+        // A response whose headers were sent before the drain had no `connection: close`, so its connection is idle now.
         if (draining) {
           setImmediate(() => server.closeIdleConnections());
         }
@@ -46,14 +46,14 @@ export function createHttp1Side(handler: NodeHandler, limits: Required<ListenLim
       handler(request, response);
     },
   );
-  // Node calls this for a connection on which nothing moves, and leaves it open. One that waits for a handler is to stay; one whose
-  // client does not read, or that has no request, is not.
+  // Called by Node for an inactive connection, which it leaves open. Close it if it has no request or its client does not read; keep it if
+  // it waits for a handler.
   server.setTimeout(limits.writeTimeoutMs, (socket) => {
     if (!pipelines.has(socket) || socket.writableLength > 0) {
       socket.destroy();
     }
   });
-  // This server never listens itself, but it starts to look at its timeouts with this event.
+  // This server never listens itself, but this event starts its timeout checks.
   server.emit("listening");
 
   return {
@@ -76,19 +76,19 @@ export function createHttp1Side(handler: NodeHandler, limits: Required<ListenLim
   };
 }
 
-/** The unanswered requests of HTTP/1.1 connections. A client may send several without waiting; they are answered in order. */
+/** Unanswered requests of HTTP/1.1 connections. Clients may pipeline; responses are sent in order. */
 export interface Http1Pipelines {
-  /** Adds a request's response until it closes. Returns how many are now unanswered on its connection. */
+  /** Adds a response until it closes. Returns the number of unanswered requests on its connection. */
   add(request: IncomingMessage, response: ServerResponse): number;
   /** Whether a connection has unanswered requests. */
   has(socket: Socket): boolean;
-  /** All responses that have not closed. */
+  /** All open responses. */
   responses(): Iterable<ServerResponse>;
 }
 
 /**
- * Keeps the responses of each connection, and closes them all when the connection does. Node emits `close` only for the one whose turn
- * it is; the others would never end, and neither would the work behind them.
+ * Track the responses of each connection and close them with it. Node emits `close` only for the response being sent; the handlers of the
+ * queued ones would never end.
  */
 export function createHttp1Pipelines(): Http1Pipelines {
   const pipelines = new Map<Socket, Set<ServerResponse>>();
@@ -125,7 +125,7 @@ export function createHttp1Pipelines(): Http1Pipelines {
   };
 }
 
-/** Closes a response that waits for its turn. The one that has the connection is closed by Node. */
+/** Close a queued response. Node closes the one being sent. */
 function closeQueued(response: ServerResponse): void {
   if (response.socket === null) {
     response.destroy();

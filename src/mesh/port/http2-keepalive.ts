@@ -2,15 +2,15 @@ import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node
 
 /** Options of {@link createHttp2Keepalive}. */
 export interface Http2KeepaliveOptions {
-  /** A connection that is silent for so long gets a PING, in milliseconds. */
+  /** Silence after which a connection gets a PING, in milliseconds. */
   readonly timeMs: number;
-  /** A connection whose PING is not answered within so long is cut, in milliseconds. */
+  /** Time limit for the PING's acknowledgement, in milliseconds; then the connection is closed. */
   readonly timeoutMs: number;
-  /** A stream that takes nothing of what waits in it for so long is reset, in milliseconds. */
+  /** Time without progress after which a stream with pending data is reset, in milliseconds. */
   readonly writeTimeoutMs: number;
 }
 
-/** Finds HTTP/2 connections that nobody is behind any more. */
+/** Detector of dead HTTP/2 connections. */
 export interface Http2Keepalive {
   /** Watches a connection until it closes. */
   watch(session: ServerHttp2Session): void;
@@ -20,40 +20,40 @@ export interface Http2Keepalive {
 
 interface Watched {
   bytesRead: number;
-  /** When the unanswered PING was sent, by the clock of the looks; undefined without one. */
+  /** When the pending PING was sent, on the clock of the checks; undefined without one. */
   pingSentAt: number | undefined;
-  /** Looks since then that found the PING still in the queue. */
-  stuckLooks: number;
+  /** Consecutive checks that found the PING still in the queue. */
+  stuckChecks: number;
   readonly stalls: StreamStalls;
 }
 
 /**
- * Pings silent connections, and cuts those that do not answer. A peer that broke the protocol is cut two looks later: nghttp2 has
- * ended that session by itself, Node has stopped reading its socket and tells nobody, so neither the session nor the socket would ever
- * close. It shows in a PING that stays in the queue while the socket could take it.
+ * Ping silent connections and close those that do not answer.
  *
- * Time counts as far as there were looks in it: a process that slept, or that the machine had no time for, has not heard what came
- * meanwhile, and wakes up to its timers first.
+ * After a protocol error of the peer, nghttp2 ends the session and Node stops reading the socket without an event, so neither would ever
+ * close. The symptom is a PING that stays in the queue although the socket is writable; such a connection is closed after two checks.
+ *
+ * The clock counts only time with checks: a suspended or starved process runs its timers before it reads what has arrived meanwhile.
  */
 export function createHttp2Keepalive(options: Http2KeepaliveOptions): Http2Keepalive {
   const sessions = new Map<ServerHttp2Session, Watched>();
-  let lookedAt = performance.now();
+  let checkedAt = performance.now();
   let awakeMs = 0;
 
-  function look(session: ServerHttp2Session, watched: Watched): void {
+  function check(session: ServerHttp2Session, watched: Watched): void {
     const { bytesRead, writableLength } = session.socket;
     if (bytesRead !== watched.bytesRead) {
       watched.bytesRead = bytesRead;
       watched.pingSentAt = undefined;
     } else if (watched.pingSentAt === undefined) {
       watched.pingSentAt = awakeMs;
-      watched.stuckLooks = 0;
+      watched.stuckChecks = 0;
       session.ping(() => {});
     } else {
       const isQueued = (session.state.outboundQueueSize ?? 0) > 0 && writableLength === 0;
-      watched.stuckLooks = isQueued ? watched.stuckLooks + 1 : 0;
-      // On a machine without time a PING may wait for one look on its way to the socket.
-      if (watched.stuckLooks > 1 || awakeMs - watched.pingSentAt >= options.timeoutMs) {
+      watched.stuckChecks = isQueued ? watched.stuckChecks + 1 : 0;
+      // On an overloaded machine a PING may be queued for one check.
+      if (watched.stuckChecks > 1 || awakeMs - watched.pingSentAt >= options.timeoutMs) {
         session.destroy();
       }
     }
@@ -61,54 +61,54 @@ export function createHttp2Keepalive(options: Http2KeepaliveOptions): Http2Keepa
 
   const timer = setInterval(() => {
     const now = performance.now();
-    awakeMs += Math.min(now - lookedAt, 2 * options.timeMs);
-    lookedAt = now;
+    awakeMs += Math.min(now - checkedAt, 2 * options.timeMs);
+    checkedAt = now;
     for (const [session, watched] of sessions) {
       if (!session.destroyed) {
-        // A client may answer PINGs and yet give no window for what it has asked for.
-        watched.stalls.look();
+        // A client may answer PINGs and still not read its streams.
+        watched.stalls.check();
       }
       if (!session.destroyed) {
-        look(session, watched);
+        check(session, watched);
       }
     }
   }, options.timeMs);
-  // The connections themselves keep a server running.
+  // The connections keep the process running.
   timer.unref();
 
   return {
     watch(session) {
       const stalls = createStreamStalls(session, options.writeTimeoutMs, () => awakeMs);
-      sessions.set(session, { bytesRead: -1, pingSentAt: undefined, stuckLooks: 0, stalls });
+      sessions.set(session, { bytesRead: -1, pingSentAt: undefined, stuckChecks: 0, stalls });
       session.once("close", () => sessions.delete(session));
     },
     close: () => clearInterval(timer),
   };
 }
 
-/** Finds streams whose client does not take what waits in them, beside others that move. */
+/** Detector of stalled streams: the client does not read them. */
 export interface StreamStalls {
-  /** Resets the streams that are stalled. Where no other stream is left, the whole connection is cut. */
-  look(): void;
+  /** Resets stalled streams. If all streams are stalled, closes the connection. */
+  check(): void;
 }
 
 interface WatchedStream {
-  /** Bytes that wait to be sent. */
+  /** Bytes to be sent. */
   waiting: number;
-  /** A writer that fills up what was taken may leave the same number of bytes at each look. */
+  /** Set on `drain`: a writer may refill the buffer to the same number of bytes between two checks. */
   drained: boolean;
-  /** When that was last found, by the clock of the looks. */
+  /** Time of the last progress, on the clock of the checks. */
   movedAt: number;
 }
 
-/** A buffer that is given to a stream in one piece shows no progress until all of it is sent, so a large one gets more time. */
+/** Bytes per `writeTimeoutMs`. A buffer written in one piece shows no progress until it is sent, so a large one gets more time. */
 const bytesPerTimeout = 1_048_576;
 
 /**
- * Watches the streams of a connection.
+ * Watch the streams of a connection.
  *
- * @param writeTimeoutMs how long a stream may take nothing of each mebibyte that waits in it.
- * @param now milliseconds in which this process has looked.
+ * @param writeTimeoutMs time limit without progress, for each pending mebibyte.
+ * @param now clock of the checks, in milliseconds.
  */
 export function createStreamStalls(
   session: ServerHttp2Session,
@@ -136,7 +136,7 @@ export function createStreamStalls(
   }
 
   return {
-    look() {
+    check() {
       const stalled = [...streams].filter(([stream, watched]) => isStalled(stream, watched)).map(([stream]) => stream);
       if (stalled.length > 0 && stalled.length === streams.size) {
         session.destroy();

@@ -5,10 +5,10 @@ import { createHttp2Keepalive } from "./http2-keepalive.js";
 import type { ListenLimits } from "./listen-limits.js";
 import type { NodeHandler } from "./node-handler.js";
 
-/** Memory that one connection may hold, in megabytes: room for several images on their way at once. */
+/** Memory limit of one connection, in megabytes: enough for several images in flight. */
 const maxSessionMemoryMegabytes = 64;
 
-/** Serves HTTP/2 on sockets that another server accepted. */
+/** Serve HTTP/2 on sockets that another server accepted. */
 export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLimits>): ProtocolSide {
   const sessions = new Set<http2.ServerHttp2Session>();
   const keepalive = createHttp2Keepalive({
@@ -24,12 +24,12 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
       settings: { maxConcurrentStreams: limits.maxConcurrentStreams, maxHeaderListSize: limits.maxHeaderBytes },
     },
     (request, response) => {
-      // Until a client has read our SETTINGS, nghttp2 takes header fields of any size up to 64 KiB.
+      // Until a client has read our SETTINGS, nghttp2 accepts header fields up to 64 KiB.
       if (headerBytes(request.rawHeaders) > limits.maxHeaderBytes) {
         request.stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
         return;
       }
-      // The stream's event and not the response's: a Trailers-Only answer bypasses the latter.
+      // The stream's event, not the response's: a Trailers-Only response bypasses the latter.
       request.stream.once("finish", () => request.readableEnded || endUnread(request));
       handler(request, response);
     },
@@ -44,7 +44,7 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
     });
     session.setTimeout(limits.idleSessionTimeoutMs);
     session.on("timeout", () => {
-      // A stream that waits for a slow image is silent too, and not idle.
+      // A connection with a stream that waits for an image is silent but not idle.
       if (open === 0) {
         session.close();
       }
@@ -57,7 +57,7 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
 
   return {
     accept(socket) {
-      // HTTP/2 has no use for a connection of which one half is closed.
+      // HTTP/2 does not support half-closed connections.
       socket.allowHalfOpen = false;
       server.emit("connection", socket);
     },
@@ -71,24 +71,24 @@ export function createHttp2Side(handler: NodeHandler, limits: Required<ListenLim
   };
 }
 
-/** Size of header fields as SETTINGS_MAX_HEADER_LIST_SIZE counts it: 32 bytes a field besides name and value (RFC 9113 §6.5.2). */
+/** Size of header fields as in SETTINGS_MAX_HEADER_LIST_SIZE: name, value, and 32 bytes a field (RFC 9113 §6.5.2). */
 function headerBytes(rawHeaders: readonly string[]): number {
   return rawHeaders.reduce((sum, text) => sum + text.length + 16, 0);
 }
 
-/** First wait for the end of a response to be sent, in milliseconds; each further one is twice as long. */
+/** First poll interval for the end of a response, in milliseconds; it doubles each time. */
 const firstWaitMs = 1;
 
-/** Longest wait, in milliseconds: a client that does not read its socket holds the end of its response back for as long as it likes. */
+/** Maximum poll interval, in milliseconds. A client that does not read can delay the end of its response without limit. */
 const longestWaitMs = 1_000;
 
 /**
- * Resets a stream with NO_ERROR whose response was sent before its request was read to the end, such as a request that is too large: the
- * client may stop sending (RFC 9113 §8.1). Node would keep the stream, and what it has buffered of it, until somebody reads the rest.
+ * Reset a stream with NO_ERROR whose response was sent before the request was read completely, such as one that is too large, so that the
+ * client stops sending (RFC 9113 §8.1). Node would otherwise keep the stream and its buffers.
  *
- * Call it when the stream's writable side has finished. Node then still has to send the frame with END_STREAM, and nghttp2 sends RST_STREAM
- * before frames that wait. A client that gets the reset first loses the response, so the reset waits until the stream is closed locally.
- * No event reports that.
+ * Call it when the stream's writable side has finished. Node still has to send END_STREAM then, and nghttp2 sends RST_STREAM before queued
+ * frames. A client that gets the reset first loses the response, so the reset waits until the stream is closed locally. There is no event
+ * for that, hence the polling.
  */
 export function endUnread(request: Http2ServerRequest): void {
   setImmediate(resetOnceSent, request, firstWaitMs);

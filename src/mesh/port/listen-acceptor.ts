@@ -2,31 +2,31 @@ import * as net from "node:net";
 import type { ListenLimits } from "./listen-limits.js";
 import { readPreface, type WireProtocol } from "./preface.js";
 
-/** Takes connections and finds out which protocol each speaks. */
+/** Acceptor of connections, which detects the protocol of each. */
 export interface Acceptor {
   /** Not bound yet. */
   readonly server: net.Server;
   readonly scheme: "http" | "https";
-  /** Closes the connections that have not said what they speak. */
-  closeUndecided(): void;
+  /** Closes the connections whose protocol is still undetermined. */
+  closePending(): void;
 }
 
-/** Gets a connection whose bytes are all still to be read. */
+/** Listener for connections of which no byte was consumed. */
 export type OnProtocol = (socket: net.Socket, protocol: WireProtocol) => void;
 
-/** Takes cleartext connections; what they speak is read from their first bytes. */
+/** Accept cleartext connections. The first bytes determine the protocol. */
 export function createCleartextAcceptor(limits: Required<ListenLimits>, onProtocol: OnProtocol): Acceptor {
-  const undecided = new Set<net.Socket>();
-  // Half-open, so that a client which closes its side right after the request still gets what is answered at once. A call that takes
-  // longer is cancelled then: a client that has left looks the same.
+  const pending = new Set<net.Socket>();
+  // Half-open: a client that closes its side right after the request still gets an immediate response. A longer call is cancelled, because
+  // a disconnected client looks the same.
   const server = net.createServer({ noDelay: true, allowHalfOpen: true }, (socket) => {
-    undecided.add(socket);
-    socket.once("close", () => undecided.delete(socket));
+    pending.add(socket);
+    socket.once("close", () => pending.delete(socket));
     socket.on("error", () => socket.destroy());
     readPreface(socket, {
       timeoutMs: limits.prefaceTimeoutMs,
       onProtocol(protocol) {
-        undecided.delete(socket);
+        pending.delete(socket);
         onProtocol(socket, protocol);
       },
     });
@@ -34,8 +34,8 @@ export function createCleartextAcceptor(limits: Required<ListenLimits>, onProtoc
   return {
     server,
     scheme: "http",
-    closeUndecided() {
-      for (const socket of undecided) {
+    closePending() {
+      for (const socket of pending) {
         socket.destroy();
       }
     },

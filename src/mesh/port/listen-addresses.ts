@@ -1,16 +1,16 @@
 import { isIPv6 } from "node:net";
 
-/** Counts the connections of each address. */
+/** Counter of connections by client address. */
 export interface AddressCounter {
-  /** Adds a connection, and returns how to take it off again. Undefined where its address has as many as it may. */
-  enter(address: string | undefined): (() => void) | undefined;
+  /** Adds a connection and returns its release function; undefined if the address is at its limit. */
+  acquire(address: string | undefined): (() => void) | undefined;
 }
 
-/** @param maxConnections of one address at once. */
+/** @param maxConnections limit for one address. */
 export function createAddressCounter(maxConnections: number): AddressCounter {
   const counts = new Map<string, number>();
   return {
-    enter(address) {
+    acquire(address) {
       const group = addressGroup(address);
       const count = counts.get(group) ?? 0;
       if (count >= maxConnections) {
@@ -30,8 +30,8 @@ export function createAddressCounter(maxConnections: number): AddressCounter {
 }
 
 /**
- * What counts as one address: an IPv4 address, also where it comes mapped into IPv6, or the first half of an IPv6 address, since whoever
- * has one of a /64 network has all of them.
+ * Return the counting key of an address: an IPv4 address, also if mapped into IPv6, or the /64 network of an IPv6 address, because a client
+ * usually owns all addresses of its /64.
  */
 export function addressGroup(address: string | undefined): string {
   if (address === undefined || !isIPv6(address)) {

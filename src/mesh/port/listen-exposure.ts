@@ -5,21 +5,21 @@ const loopback = new BlockList();
 loopback.addSubnet("127.0.0.0", 8, "ipv4");
 loopback.addAddress("::1", "ipv6");
 
-/** Whether a host, as URLs write it, can mean this machine alone: `localhost`, a name below it, or an address of loopback. */
+/** Whether a URL's host is a loopback name: `localhost`, a name below it, or a loopback address. */
 export function isLoopbackName(host: string): boolean {
   const address = host.replace(/^\[(.*)\]$/, "$1");
   const family = isIP(address);
   return family === 0 ? /^(?:.+\.)?localhost$/i.test(host) : loopback.check(address, family === 6 ? "ipv6" : "ipv4");
 }
 
-/** A server that anybody could call was about to listen where other machines reach it. */
+/** Rejection of an unauthenticated server on an address that other machines reach. */
 export class OpenServerError extends Error {
   override readonly name = "OpenServerError";
   readonly host: string;
 
   constructor(host: string) {
     super(
-      `on ${host} anybody who reaches this machine could call; name the callers, require client certificates, or allow it by saying so`,
+      `an unauthenticated server must not listen on ${host}; configure callers or client certificates, or allow open access explicitly`,
     );
     this.host = host;
   }
@@ -29,30 +29,30 @@ export class OpenServerError extends Error {
 export interface ExposureOptions {
   /** Name or address to listen on. */
   readonly host: string;
-  /** Whether the server knows its callers. */
-  readonly knowsCallers: boolean;
-  /** Whether it may be open to anybody. */
-  readonly mayBeOpen: boolean;
+  /** Whether the server authenticates its callers. */
+  readonly authenticatesCallers: boolean;
+  /** Whether unauthenticated access from other machines is allowed. */
+  readonly allowOpen: boolean;
 }
 
-/** What listening on a host means. */
+/** Result of {@link checkExposure}. */
 export interface Exposure {
   /** The address to bind. */
   readonly address: string;
-  /** Whether anybody from other machines may call. */
+  /** Whether other machines have unauthenticated access. */
   readonly isOpen: boolean;
 }
 
 /**
- * Finds the address of a host and whether a server may listen there.
+ * Resolve a host and check whether a server may listen there.
  *
- * @throws OpenServerError for a server that knows no callers, unless it listens on loopback or is allowed to be open; the system's error
- * where the host cannot be found.
+ * @throws OpenServerError for an unauthenticated server, unless it listens on loopback or `allowOpen` is set; the system's error if the host
+ * cannot be resolved.
  */
-export async function checkExposure({ host, knowsCallers, mayBeOpen }: ExposureOptions): Promise<Exposure> {
+export async function checkExposure({ host, authenticatesCallers, allowOpen }: ExposureOptions): Promise<Exposure> {
   const { address } = await lookup(host);
-  const isOpen = !knowsCallers && !loopback.check(address, isIPv6(address) ? "ipv6" : "ipv4");
-  if (isOpen && !mayBeOpen) {
+  const isOpen = !authenticatesCallers && !loopback.check(address, isIPv6(address) ? "ipv6" : "ipv4");
+  if (isOpen && !allowOpen) {
     throw new OpenServerError(host);
   }
   return { address, isOpen };

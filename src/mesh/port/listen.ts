@@ -9,13 +9,13 @@ import { type NodeHandler, respondPlain } from "./node-handler.js";
 import type { WireProtocol } from "./preface.js";
 import { createTlsAcceptor, type ServerTls } from "./tls-acceptor.js";
 
-/** Options of {@link listen}: where, for whom, and within which limits. */
+/** Options of {@link listen}. */
 export interface ListenOptions extends ListenLimits {
-  /** Answers each request, of HTTP/1.1 and HTTP/2 alike. */
+  /** Handler of HTTP/1.1 and HTTP/2 requests. */
   readonly handler: NodeHandler;
   /** Address to bind. Default: `127.0.0.1`. */
   readonly host?: string;
-  /** TCP port; 0 takes a free one. */
+  /** TCP port; 0 selects a free one. */
   readonly port: number;
   /** Default: cleartext. */
   readonly tls?: ServerTls;
@@ -23,9 +23,9 @@ export interface ListenOptions extends ListenLimits {
 
 /** An open port. */
 export interface Listening {
-  /** The address that was bound. */
+  /** Bound address. */
   readonly host: string;
-  /** The port that was bound. */
+  /** Bound port. */
   readonly port: number;
   /** Base URL without a trailing slash, such as `http://127.0.0.1:8080`. A wildcard address is given as loopback. */
   readonly url: string;
@@ -34,24 +34,27 @@ export interface Listening {
 }
 
 /**
- * How to stop. At once: no new connections, GOAWAY on HTTP/2, idle HTTP/1.1 connections closed. Calls that run may finish within the
- * grace. What still runs then is cancelled, and cut off a moment later.
+ * Options of a graceful stop.
+ *
+ * At once: no new connections, GOAWAY on HTTP/2, idle HTTP/1.1 connections closed. Running calls may finish within `graceMs`; then they are
+ * cancelled, and their connections are closed after `cancelMs`.
  */
 export interface StopOptions {
-  /** How long running calls may take, in milliseconds. */
+  /** Time limit for running calls, in milliseconds. */
   readonly graceMs: number;
-  /** Called when the grace is over and calls still run: the place to abort their signals, so that they can say why they end. */
+  /** Called if calls still run after `graceMs`, to abort their signals with a reason. */
   readonly cancel?: () => void;
-  /** Time between `cancel` and cutting the connections, in milliseconds, for the last words to leave. Default: 500. */
+  /** Time between `cancel` and closing the connections, in milliseconds, to flush responses. Default: 500. */
   readonly cancelMs?: number;
 }
 
-/** Time between cancelling the calls that still run and cutting their connections, in milliseconds, where nothing else is said. */
+/** Default time between cancelling calls and closing their connections, in milliseconds. */
 export const defaultCancelMs = 500;
 
 /**
- * Opens one port for HTTP/1.1 and HTTP/2: with TLS by ALPN, in cleartext with prior knowledge (h2c), which is read from the first bytes.
- * Rejects with the system's error (EADDRINUSE, EACCES, …) if the port cannot be opened.
+ * Open one port for HTTP/1.1 and HTTP/2: by ALPN with TLS, by prior knowledge (h2c) in cleartext.
+ *
+ * @throws the system's error (EADDRINUSE, EACCES, …) if the port cannot be opened.
  */
 export async function listen(options: ListenOptions): Promise<Listening> {
   const limits = resolveListenLimits(options);
@@ -68,15 +71,15 @@ export async function listen(options: ListenOptions): Promise<Listening> {
   const sockets = new Set<net.Socket>();
 
   server.on("connection", (socket: net.Socket) => {
-    const leave = addresses.enter(socket.remoteAddress);
-    if (leave === undefined) {
+    const release = addresses.acquire(socket.remoteAddress);
+    if (release === undefined) {
       socket.destroy();
       return;
     }
     sockets.add(socket);
     socket.once("close", () => {
       sockets.delete(socket);
-      leave();
+      release();
     });
   });
   server.maxConnections = limits.maxConnections;
@@ -85,7 +88,7 @@ export async function listen(options: ListenOptions): Promise<Listening> {
 
   async function stop({ graceMs, cancel, cancelMs = defaultCancelMs }: StopOptions): Promise<void> {
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-    acceptor.closeUndecided();
+    acceptor.closePending();
     http1.drain();
     http2.drain();
     const grace = setTimeout(() => {

@@ -1,16 +1,16 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 
-/** A request of Node's HTTP/1 or HTTP/2 server. */
+/** Request of Node's HTTP/1 or HTTP/2 server. */
 export type NodeRequest = IncomingMessage | Http2ServerRequest;
 
-/** A response of Node's HTTP/1 or HTTP/2 server. */
+/** Response of Node's HTTP/1 or HTTP/2 server. */
 export type NodeResponse = ServerResponse | Http2ServerResponse;
 
-/** Answers requests of both HTTP versions: what {@link listen} serves and what a fallback is. */
+/** Handler of requests of both HTTP versions. */
 export type NodeHandler = (request: NodeRequest, response: NodeResponse) => void;
 
-/** Answers with a status and a short plain text. Status texts are not for HTTP/2, so the body carries the words. */
+/** Send a status and a short plain text as the body: HTTP/2 has no status texts. */
 export function respondPlain(
   response: NodeResponse,
   status: number,

@@ -1,23 +1,24 @@
 import type { Socket } from "node:net";
 
-/** Which server a connection belongs to. */
+/** Protocol of a connection. */
 export type WireProtocol = "http1" | "http2";
 
-/** The 24 bytes that every HTTP/2 client sends first (RFC 9113 §3.4). */
+/** Connection preface of HTTP/2 clients (RFC 9113 §3.4). */
 const http2Preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
 
 /** Options of {@link readPreface}. */
 export interface ReadPrefaceOptions {
-  /** How long a client may take to say which protocol it speaks, in milliseconds; after that the socket is closed. */
+  /** Time limit for the first bytes, in milliseconds; then the socket is closed. */
   readonly timeoutMs: number;
-  /** Called at most once, with a paused socket whose bytes are all still to be read. */
+  /** Called at most once, with a paused socket and all bytes unread. */
   readonly onProtocol: (protocol: WireProtocol) => void;
 }
 
 /**
- * Reads the first bytes of a cleartext connection and says which protocol it speaks: HTTP/2 if and only if they are the whole
- * HTTP/2 preface. Everything else, a TLS hello included, is left to the HTTP/1 parser, which answers 400 to what it cannot read. A
- * prefix of the preface stays undecided, since `P` may also begin `POST`.
+ * Detect the protocol of a cleartext connection by its first bytes: HTTP/2 if and only if they are the complete HTTP/2 preface.
+ *
+ * Everything else, a TLS hello included, goes to the HTTP/1 parser, which answers 400 to malformed requests. A prefix of the preface is
+ * undetermined, because `P` may also start `POST`.
  */
 export function readPreface(socket: Socket, options: ReadPrefaceOptions): void {
   let seen: Buffer = Buffer.alloc(0);

@@ -8,23 +8,23 @@ import type { ListenLimits } from "./listen-limits.js";
 
 /** TLS of a server. */
 export interface ServerTls {
-  /** The server's certificate and key, and the authorities of clients' certificates. New connections use what is current. */
+  /** Server certificate and key, and the authorities for client certificates. New connections use the current files. */
   readonly material: Reloaded<TlsMaterial>;
   /**
-   * What is asked of clients: no certificate, one where they have it, or one in any case. It takes authorities in `material`. A
-   * certificate that does not hold before them is as good as none. @default none
+   * Client certificates: not requested, optional, or required. The latter two need authorities in `material`. An invalid certificate counts
+   * as none. @default none
    */
   readonly clientCertificate?: "none" | "optional" | "required" | undefined;
 }
 
-/** Takes TLS connections; what they speak is agreed by ALPN, HTTP/1.1 where the client does not say. */
+/** Accept TLS connections. ALPN selects the protocol; HTTP/1.1 without ALPN. */
 export function createTlsAcceptor(
   { material: files, clientCertificate = "none" }: ServerTls,
   limits: Required<ListenLimits>,
   onProtocol: OnProtocol,
 ): Acceptor {
-  /** By the peer's address: a secured socket has no other public way back to its connection. */
-  const undecided = new Map<string, net.Socket>();
+  /** By the peer's address: a TLS socket has no other public link to its TCP connection. */
+  const pending = new Map<string, net.Socket>();
   const server = tls.createServer({
     ...tlsPolicy,
     ...material(files.current),
@@ -37,23 +37,23 @@ export function createTlsAcceptor(
   });
   server.on("connection", (socket: net.Socket) => {
     const peer = addressOf(socket);
-    undecided.set(peer, socket);
-    socket.once("close", () => undecided.delete(peer));
+    pending.set(peer, socket);
+    socket.once("close", () => pending.delete(peer));
     socket.on("error", () => socket.destroy());
   });
   server.on("secureConnection", (socket) => {
-    undecided.delete(addressOf(socket));
+    pending.delete(addressOf(socket));
     socket.on("error", () => socket.destroy());
     onProtocol(socket, socket.alpnProtocol === "h2" ? "http2" : "http1");
   });
   server.on("tlsClientError", (_, socket) => socket.destroy());
-  // Connections that are open keep what they began with.
+  // Open connections keep their context.
   files.onChange((changed) => server.setSecureContext({ ...tlsPolicy, ...material(changed) }));
   return {
     server,
     scheme: "https",
-    closeUndecided() {
-      for (const socket of undecided.values()) {
+    closePending() {
+      for (const socket of pending.values()) {
         socket.destroy();
       }
     },

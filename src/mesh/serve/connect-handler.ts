@@ -14,8 +14,8 @@ import {
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { parseContentType as parseGrpc } from "@connectrpc/connect/protocol-grpc";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
-import { callerContextKey, nobody } from "../access/callers.js";
-import { createGate, type Entry, enterWith, type Gate } from "../access/gate.js";
+import { type AccessControl, type AdmittedCall, admitRequest, createAccessControl } from "../access/access-control.js";
+import { anonymousCaller, callerContextKey } from "../access/callers.js";
 import { canceled, invalidArgument } from "../errors/errors.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
 import { applyCors, type CorsOptions } from "./cors.js";
@@ -40,56 +40,57 @@ export type { NodeHandler } from "../port/node-handler.js";
 export interface ConnectHandlerOptions {
   /** Registers the services. */
   readonly routes: (router: ConnectRouter) => void;
-  /** Server interceptors, the outermost first. No interceptor sees a unary call whose request cannot be read. @default none */
+  /** Server interceptors, the outermost first. Not run for a unary call with an undecodable request. @default none */
   readonly interceptors?: readonly Interceptor[];
-  /** Largest request message, in bytes, compressed and decompressed; above it RESOURCE_EXHAUSTED. Default: 4,194,304. */
+  /** Maximum request message, in bytes, compressed and decompressed; above: RESOURCE_EXHAUSTED. Default: 4,194,304. */
   readonly readMaxBytes?: number;
-  /** Time for the body of a call with one request message to arrive, in milliseconds; above it DEADLINE_EXCEEDED. Default: 60,000. */
+  /** Time limit for the body of a call with one request message, in milliseconds; then DEADLINE_EXCEEDED. Default: 60,000. */
   readonly bodyTimeoutMs?: number;
-  /** Memory for request bodies that are still arriving, all together, in bytes; above it RESOURCE_EXHAUSTED. Default: 67,108,864. */
+  /** Memory limit for all partially received bodies together, in bytes; above: RESOURCE_EXHAUSTED. Default: 67,108,864. */
   readonly bodyMemoryBytes?: number;
-  /** Answers requests whose path is no RPC's. @default {@link respondNotFound} */
+  /** Handler for paths that are no RPC. @default {@link respondNotFound} */
   readonly fallback?: NodeHandler;
   /**
-   * Gets what no interceptor sees: errors of the fallback, and of answers that could not be made or written. The path is that of the
+   * Receives errors outside the interceptors: of the fallback, and of responses that could not be built or written. The path is that of the
    * RPC, or `fallback`. Default: they are dropped.
    */
-  readonly onBroken?: (error: unknown, path: string) => void;
-  /** Gets the unary calls that no interceptor sees, with the code that they were answered with. @default they are dropped */
-  readonly onUnread?: (method: DescMethod, code: Code) => void;
-  /** Types of the messages inside `google.protobuf.Any`, and of extensions, in JSON. @default none */
+  readonly onInternalError?: (error: unknown, path: string) => void;
+  /** Receives unary calls with undecodable requests, and their status code. @default they are dropped */
+  readonly onUndecodable?: (method: DescMethod, code: Code) => void;
+  /** Message types for `google.protobuf.Any` and extensions in JSON. @default none */
   readonly registry?: Registry | undefined;
-  /** Whether JSON fields that the contract does not have are ignored; else they are INVALID_ARGUMENT. @default false */
+  /** Whether to ignore unknown JSON fields; else they are INVALID_ARGUMENT. @default false */
   readonly ignoreUnknownFields?: boolean | undefined;
-  /** Aborts the signal of every running call, with its own reason. */
+  /** Aborts the signals of all running calls with its reason. */
   readonly shutdownSignal?: AbortSignal;
-  /** Decides who may call, before a body is read. The fallback is not behind it. Default: anybody. */
-  readonly gate?: Gate;
-  /** Which other origins' pages may call. Default: none. */
+  /** Access control, applied before a body is read, and not to the fallback. Default: all clients are admitted. */
+  readonly accessControl?: AccessControl;
+  /** Cross-origin access. Default: none. */
   readonly cors?: CorsOptions;
 }
 
-/** Time for a body to arrive where nothing is said, in milliseconds. */
+/** Default time limit for a request's body, in milliseconds. */
 export const defaultBodyTimeoutMs = 60_000;
 
-/** Memory for bodies that are arriving where nothing is said, in bytes. */
+/** Default memory limit for partially received bodies, in bytes. */
 export const defaultBodyMemoryBytes = 67_108_864;
 
-/** Compressions that servers accept and offer. */
+/** Compressions for requests and responses. */
 const acceptCompression = [compressionGzip, compressionBrotli];
 
 /**
- * Serves RPCs over gRPC, gRPC-Web and Connect, on HTTP/1.1 and HTTP/2, with JSON in the contract's spelling: snake_case and implicit
- * fields out; both spellings in. Connect's router reads and answers. Differences to Connect's own adapter for Node: access is checked
- * before a body is read; bodies have a time limit and a shared limit of memory; a failed gRPC call is answered Trailers-Only; binary that
- * cannot be decoded is INVALID_ARGUMENT; only POST is served (405 for other methods).
+ * Serve RPCs over gRPC, gRPC-Web and Connect on HTTP/1.1 and HTTP/2, by Connect's router.
+ *
+ * JSON responses have snake_case names and implicit fields; requests may use both spellings. Differences from Connect's adapter for Node:
+ * access is checked before a body is read; bodies have a time limit and a shared memory limit; failed gRPC calls get a Trailers-Only
+ * response; undecodable binary is INVALID_ARGUMENT; only POST is served (405 for other methods).
  */
 export function createConnectHandler(options: ConnectHandlerOptions): NodeHandler {
   const { bodyTimeoutMs = defaultBodyTimeoutMs, readMaxBytes = 4_194_304, shutdownSignal, interceptors = [] } = options;
   const memory = createBodyMemory(options.bodyMemoryBytes ?? defaultBodyMemoryBytes);
   const limits: BodyLimits = { readMaxBytes, bodyTimeoutMs, memory };
-  const gate = options.gate ?? createGate({});
-  const { onBroken = () => {}, onUnread = () => {} } = options;
+  const accessControl = options.accessControl ?? createAccessControl({});
+  const { onInternalError = () => {}, onUndecodable = () => {} } = options;
   const routerOptions = {
     interceptors: [markReached, ...interceptors],
     acceptCompression,
@@ -107,7 +108,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     unaryGrpc.set(path, createUnaryGrpcHandler(spec, { ...routerOptions, interceptors }));
   }
   const fallback: NodeHandler = options.fallback ?? respondNotFound;
-  /** The calls that run; one listener for all of them, because each would take longer to add and to remove. */
+  /** Running calls. They share one abort listener, which is cheaper than one each. */
   const running = new Set<AbortController>();
   const paced = createPaced();
   shutdownSignal?.addEventListener("abort", () => {
@@ -127,23 +128,23 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
         }
       }),
     );
-    let entry: Entry | undefined;
+    let admitted: AdmittedCall | undefined;
     try {
       const url = requestUrl(request, requestPath);
       const header = requestHeaders(request);
       const contextValues = createContextValues();
-      contextValues.set(callerContextKey, nobody);
+      contextValues.set(callerContextKey, anonymousCaller);
       const admit = () => {
-        entry = enterWith(gate, request, handler.service.typeName);
-        contextValues.set(callerContextKey, entry.caller);
+        admitted = admitRequest(accessControl, request, handler.service.typeName);
+        contextValues.set(callerContextKey, admitted.caller);
       };
       const handleUnaryGrpc = "stream" in response && isGrpc(header) ? unaryGrpc.get(requestPath) : undefined;
       const timeoutMs = limitTimeout(header) ?? bodyTimeoutMs;
       contextValues.set(isServerTime, true);
       const bodyLimits = { ...limits, bodyTimeoutMs: Math.min(bodyTimeoutMs, timeoutMs) };
       if (method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming") {
-        const body = notingFailure(
-          guarded(admit, () => readEnvelopes(request, limits, header)),
+        const body = recordingFailure(
+          afterAdmission(admit, () => readEnvelopes(request, limits, header)),
           contextValues,
         );
         const call = {
@@ -160,7 +161,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
         try {
           admit();
         } catch (error) {
-          // Whoever may not call learns nothing of limits: Connect compares the length that is announced with its own.
+          // Connect would compare the announced length with the limit and reveal it to an unauthorized client.
           header.delete("content-length");
           throw error;
         }
@@ -171,7 +172,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
         return bytes;
       };
       const body = read();
-      // A request that is rejected for its headers is answered without its body.
+      // A request rejected for its headers never awaits its body.
       body.catch(() => {});
       const call: ServerCall = { url, header, contextValues, body, abort };
       const code =
@@ -179,17 +180,17 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
           ? await handleUnaryGrpc(call, response)
           : await serveRead(handler, request.httpVersion, { ...call, paced }, response);
       if (code !== undefined) {
-        onUnread(method, code);
+        onUndecodable(method, code);
       }
     } catch (error) {
       endBroken(response, error);
       if (!(error instanceof ConnectError)) {
-        onBroken(error, requestPath);
+        onInternalError(error, requestPath);
       }
     } finally {
       running.delete(abort);
-      entry?.leave();
-      // What is left of a body that was rejected in its middle: unread, it would block the connection for the next request.
+      admitted?.release();
+      // Discard the rest of a rejected body, which would block the connection for the next request.
       request.resume();
     }
   }
@@ -205,22 +206,22 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
         return fallback(request, response);
       } catch (error) {
         endBroken(response, error);
-        return onBroken(error, "fallback");
+        return onInternalError(error, "fallback");
       }
     }
     if (request.method !== "POST") {
-      return respondPlain(response, 405, "RPCs are called by POST", { allow: "POST" });
+      return respondPlain(response, 405, "RPCs require POST", { allow: "POST" });
     }
     const type = request.headers["content-type"];
     if (type === undefined || !handler.supportedContentType(type)) {
       request.resume();
-      return respondPlain(response, 415, "the content type is none of this RPC's");
+      return respondPlain(response, 415, "unsupported content type for this RPC");
     }
     void serveRpc(handler, request, response);
   };
 }
 
-/** Answers a call with one request message by Connect's handler. Resolves with the code of a unary one that reached no interceptor. */
+/** Serve a call with one request message by Connect's handler. Resolves with the code if no interceptor ran. */
 async function serveRead(
   handler: UniversalHandler,
   httpVersion: string,
@@ -229,7 +230,7 @@ async function serveRead(
 ): Promise<Code | undefined> {
   const { contextValues } = call;
   const request = { ...call, httpVersion, method: "POST", signal: abort.signal };
-  const answered = await handler({ ...request, body: notingFailure(oneChunk(call.body), contextValues) });
+  const answered = await handler({ ...request, body: recordingFailure(oneChunk(call.body), contextValues) });
   if (handler.method.methodKind !== "unary" || contextValues.get(reached)) {
     await writeResponse(answered, response, paced, abort.signal);
     return undefined;
@@ -239,13 +240,13 @@ async function serveRead(
     await writeResponse(inspected.response, response);
     return inspected.code;
   }
-  // Connect calls binary that cannot be decoded INTERNAL; it is the sender's fault. Asked again, Connect answers that in the protocol.
+  // Connect returns INTERNAL for undecodable binary, which is the client's error. A second pass writes the error in the call's protocol.
   const error = invalidArgument(`the request cannot be decoded as ${handler.method.input.typeName}`);
   await writeResponse(await handler({ ...request, body: failing(error) }), response);
   return error.code;
 }
 
-/** Whether a call got as far as the interceptors. */
+/** Whether a call has reached the interceptors. */
 const reached = createContextKey(false, { description: "reached the interceptors" });
 
 const markReached: Interceptor = (next) => (request) => {
@@ -254,8 +255,7 @@ const markReached: Interceptor = (next) => (request) => {
 };
 
 /**
- * Answers a request for what is not served: 404, or UNIMPLEMENTED to gRPC, because HTTP 404 would be an error of a proxy to gRPC clients and
- * to load balancers.
+ * Answer 404, or UNIMPLEMENTED for gRPC, because gRPC clients and load balancers treat HTTP 404 as a proxy's error.
  */
 export function respondNotFound(request: NodeRequest, response: NodeResponse): void {
   if ("stream" in response && parseGrpc(request.headers["content-type"] ?? null) !== undefined) {
@@ -273,7 +273,7 @@ const unimplemented = new Headers({
 
 type UnarySpec = Extract<MethodImplSpec, { readonly kind: "unary" }>;
 
-/** Registers the routes with Connect's router, and keeps the unary implementations as well, by path. */
+/** Register the routes with Connect's router, and collect the unary implementations by path. */
 function collectRoutes(routes: (router: ConnectRouter) => void, options: Parameters<typeof createConnectRouter>[0]) {
   const router = createConnectRouter(options);
   const unary = new Map<string, UnarySpec>();
@@ -281,7 +281,7 @@ function collectRoutes(routes: (router: ConnectRouter) => void, options: Paramet
     handlers: router.handlers,
     service(service, implementation, own) {
       router.service(service, implementation, own);
-      // What has options of its own is Connect's alone.
+      // Services with their own options are served by Connect only.
       for (const spec of own === undefined
         ? Object.values(createServiceImplSpec(service, implementation).methods)
         : []) {
@@ -304,19 +304,19 @@ function isGrpc(header: Headers): boolean {
   return parseGrpc(header.get("content-type")) !== undefined;
 }
 
-/** gRPC, gRPC-Web and Connect's streaming calls put an envelope around each message. */
+/** Whether messages have envelopes: gRPC, gRPC-Web and Connect's streaming calls. */
 function isEnveloped(header: Headers): boolean {
   return /^application\/(grpc|connect\+)/i.test(header.get("content-type") ?? "");
 }
 
-/** A body whose reading waits for the access check, which may throw the error to answer with. */
-async function* guarded(admit: () => void, read: () => AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+/** Body that is read after the access check, which may throw. */
+async function* afterAdmission(admit: () => void, read: () => AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   admit();
   yield* read();
 }
 
-/** Lets the interceptors tell a body that failed from messages that cannot be decoded. */
-async function* notingFailure(body: AsyncIterable<Uint8Array>, values: ContextValues): AsyncGenerator<Uint8Array> {
+/** Record a body's failure, so that interceptors can distinguish it from an undecodable message. */
+async function* recordingFailure(body: AsyncIterable<Uint8Array>, values: ContextValues): AsyncGenerator<Uint8Array> {
   try {
     yield* body;
   } catch (error) {
@@ -333,7 +333,7 @@ async function* failing(error: ConnectError): AsyncGenerator<Uint8Array> {
   yield await Promise.reject(error);
 }
 
-/** Ends a response that could not be made or written. Where headers are out, only cutting it off tells the client. */
+/** End a response that could not be built or written. After its headers are sent, it can only be cut off. */
 function endBroken(response: NodeResponse, error: unknown): void {
   if (response.headersSent) {
     response.destroy();

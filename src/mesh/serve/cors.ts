@@ -1,26 +1,25 @@
 import { cors } from "@connectrpc/connect";
 import type { NodeRequest, NodeResponse } from "../port/node-handler.js";
 
-/** Which pages of other origins may call. Pages of the same origin always may. */
+/** Cross-origin access. Pages of the same origin always have access. */
 export interface CorsOptions {
   /**
-   * Origins such as `http://localhost:5173`. `:*` in place of the port means any port (`http://localhost:*`), and `*` alone any
-   * origin.
+   * Allowed origins, such as `http://localhost:5173`. `http://localhost:*` allows any port, `*` any origin.
    */
   readonly origins: readonly string[];
 }
 
-/** A caller's key and the trace context may come from a page too. */
+/** Connect's headers, the caller's key and the trace context. */
 const allowedHeaders = [...cors.allowedHeaders, "authorization", "traceparent", "tracestate", "baggage"].join(", ");
-/** A page learns the trace of its call too. */
+/** Connect's headers and the trace of the call. */
 const exposedHeaders = [...cors.exposedHeaders, "traceresponse"].join(", ");
-/** How long a browser may remember a preflight: two hours, the most that Chromium takes. */
+/** Cache time of a preflight: two hours, Chromium's maximum. */
 const maxAgeSeconds = 7_200;
 
 /**
- * Sets the CORS headers of a response and answers preflights. Returns true if it has answered.
+ * Set the CORS headers of a response and answer preflights. Returns true if the request was a preflight.
  *
- * @param options undefined: no origin is allowed, and browsers keep other pages out.
+ * @param options undefined: no other origin is allowed.
  */
 export function applyCors(options: CorsOptions | undefined, request: NodeRequest, response: NodeResponse): boolean {
   if (options === undefined) {

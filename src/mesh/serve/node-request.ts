@@ -2,13 +2,13 @@ import { constants } from "node:http2";
 import { invalidArgument } from "../errors/errors.js";
 import type { NodeRequest, NodeResponse } from "../port/node-handler.js";
 
-/** A name, an IPv4 or a bracketed IPv6 address, with or without a port. URL takes more, and handlers make links of it. */
+/** Host with an optional port. Stricter than URL, because handlers build links with it. */
 const hostAndPort = /^(\[[0-9a-f:.]+\]|[a-z0-9._-]{1,253})(:\d{1,5})?$/i;
 
 /**
- * The URL of a request to an RPC.
+ * Return the URL of an RPC request.
  *
- * @throws ConnectError INVALID_ARGUMENT where the request has no usable authority.
+ * @throws ConnectError INVALID_ARGUMENT if the authority is invalid.
  */
 export function requestUrl(request: NodeRequest, path: string): string {
   const scheme = "encrypted" in request.socket && request.socket.encrypted === true ? "https" : "http";
@@ -20,9 +20,9 @@ export function requestUrl(request: NodeRequest, path: string): string {
 }
 
 /**
- * The headers of a request, without HTTP/2's pseudo headers.
+ * Return the headers of a request, without HTTP/2's pseudo headers.
  *
- * @throws ConnectError INVALID_ARGUMENT where a value is none that Headers takes.
+ * @throws ConnectError INVALID_ARGUMENT if a value is invalid.
  */
 export function requestHeaders(request: NodeRequest): Headers {
   const headers = new Headers();
@@ -45,7 +45,7 @@ export function requestHeaders(request: NodeRequest): Headers {
   return headers;
 }
 
-/** Turns Headers into the object that Node's servers take. Only `set-cookie` may stand more than once. */
+/** Convert Headers to an object for Node's servers. Only `set-cookie` may have several values. */
 export function nodeHeaders(headers: Headers): Record<string, string | string[]> {
   const fields: Record<string, string | string[]> = {};
   headers.forEach((value, name) => {
@@ -55,15 +55,15 @@ export function nodeHeaders(headers: Headers): Record<string, string | string[]>
   return cookies.length > 0 ? { ...fields, [constants.HTTP2_HEADER_SET_COOKIE]: cookies } : fields;
 }
 
-/** Whether the client cannot receive any more of the response. */
+/** Whether the response is closed, so that nothing can be sent. */
 export function isClosed(response: NodeResponse): boolean {
   return "stream" in response ? response.stream.destroyed || response.stream.closed : response.destroyed;
 }
 
-/** Calls back once when the client disconnects, or resets the stream, before the response was ended. */
+/** Call back once if the client disconnects or resets the stream before the end of the response. */
 export function onDisconnect(response: NodeResponse, disconnected: () => void): void {
   response.once("close", () => {
-    // The response's own word: Node ends the stream below when a client resets it.
+    // Not the stream's state: Node ends the stream when a client resets it.
     if (!response.writableEnded) {
       disconnected();
     }

@@ -1,12 +1,12 @@
-/** Callbacks that run in one turn of the event loop. */
+/** Callbacks run in one iteration of the event loop. */
 const perTurn = 4;
 
-/** Runs a callback soon. */
+/** Schedule a callback. */
 export type Paced = (callback: () => void) => void;
 
 /**
- * Makes a queue that runs callbacks soon and in their order, a few in each turn of the event loop. What a thousand clients that leave together
- * set off would else be one turn, and nobody would be answered meanwhile.
+ * Create a queue that runs callbacks in order, a few in each iteration of the event loop. Otherwise the cancellations of a thousand clients
+ * that disconnect together would block the event loop.
  */
 export function createPaced(): Paced {
   const waiting: (() => void)[] = [];

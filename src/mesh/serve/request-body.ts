@@ -12,21 +12,21 @@ import {
 
 /** Limits of a request's body. */
 export interface BodyLimits {
-  /** Largest message, in bytes, as it comes and decompressed; above it RESOURCE_EXHAUSTED. */
+  /** Maximum message, in bytes, compressed and decompressed; above: RESOURCE_EXHAUSTED. */
   readonly readMaxBytes: number;
-  /** Time for the whole body of a call with one request message to arrive, in milliseconds; above it DEADLINE_EXCEEDED. */
+  /** Time limit for the body of a call with one request message, in milliseconds; then DEADLINE_EXCEEDED. */
   readonly bodyTimeoutMs: number;
-  /** Memory that the bodies of all calls share while they arrive. */
+  /** Shared memory of all partially received bodies. */
   readonly memory: BodyMemory;
 }
 
-/** Context key of a call: why its body could not be read. */
+/** Context key for the error of a body that could not be read. */
 export const bodyFailure = createContextKey<unknown>(undefined, { description: "body failure" });
 
-/** Bytes before an enveloped message: its flags, and its length as four bytes, big-endian. */
+/** Size of an envelope's head, in bytes: one of flags, four of length (big-endian). */
 export const envelopeHeadBytes = 5;
 
-/** RESOURCE_EXHAUSTED without RetryInfo: a retry does not make a message smaller. */
+/** RESOURCE_EXHAUSTED without RetryInfo, because a retry cannot succeed. */
 export function messageTooLarge(maxBytes: number): ConnectError {
   return createConnectError({
     code: Code.ResourceExhausted,
@@ -35,18 +35,18 @@ export function messageTooLarge(maxBytes: number): ConnectError {
 }
 
 /**
- * Reads the whole body of a call with one request message. Bytes beyond the limits stay unread.
+ * Read the body of a call with one request message. Bytes beyond the limits are discarded.
  *
- * @param enveloped whether the message stands in an envelope, which announces its length.
- * @throws ConnectError RESOURCE_EXHAUSTED above the size, as soon as it is announced, or where memory is short; DEADLINE_EXCEEDED above
- * the time; CANCELLED where the client disconnects.
+ * @param enveloped whether the message has an envelope, which announces its length.
+ * @throws ConnectError RESOURCE_EXHAUSTED as soon as the announced size exceeds the limit, or if the shared memory is used up;
+ * DEADLINE_EXCEEDED after the time limit; CANCELLED if the client disconnects.
  */
 export function readBody(
   request: Readable,
   { readMaxBytes, bodyTimeoutMs, memory }: BodyLimits,
   enveloped: boolean,
 ): Promise<Uint8Array> {
-  // One byte more than the limit is enough to see that it is exceeded.
+  // One byte above the limit suffices to detect an excess.
   const maxBytes = readMaxBytes + (enveloped ? envelopeHeadBytes : 0);
   return new Promise((resolve, reject) => {
     const buffer = memory.createBuffer();
@@ -57,7 +57,7 @@ export function readBody(
       buffer.release();
     };
     const fail = (error: ConnectError) => {
-      // What still arrives is discarded, so that the connection is free for the next request.
+      // The rest is discarded, which frees the connection for the next request.
       stop();
       reject(error);
     };
@@ -81,7 +81,7 @@ export function readBody(
       resolve(bytes);
     };
     const onGone = (cause?: unknown) => fail(canceled(cause));
-    // A stream that fails after it was read or given up has nobody to tell.
+    // Errors after the end or after a rejection have no receiver.
     request.on("error", () => {});
     if (request.destroyed && !request.readableEnded) {
       return onGone();
@@ -91,11 +91,10 @@ export function readBody(
 }
 
 /**
- * Splits a body into whole messages, each an envelope of its own, in time linear in its bytes, however small the pieces are. Without this,
- * messages of a streaming call would arrive outside the shared memory's limit.
+ * Split a body into complete envelopes, in linear time for any chunk size. This applies the shared memory limit to streaming calls too.
  *
- * @throws ConnectError RESOURCE_EXHAUSTED above the size or where memory is short; INVALID_ARGUMENT where the body ends inside a message;
- * CANCELLED where the client disconnects.
+ * @throws ConnectError RESOURCE_EXHAUSTED above the size limit or if the shared memory is used up; INVALID_ARGUMENT if the body ends inside a
+ * message; CANCELLED if the client disconnects.
  */
 export async function* readEnvelopes(
   request: Readable,
@@ -126,18 +125,18 @@ export async function* readEnvelopes(
 
 async function* chunksOf(request: Readable): AsyncGenerator<Uint8Array> {
   try {
-    // Stopping must not destroy the request: that would take the connection, and the response, with it.
+    // Destroying the request would also close the connection and the response.
     yield* request.iterator({ destroyOnReturn: false });
   } catch (error) {
-    // A request stream fails for no other reason than that the client reset it or disconnected.
+    // The only cause is a client that has reset the stream or disconnected.
     throw canceled(error);
   }
 }
 
 /**
- * The envelope that the bytes begin with, its data a view of them; undefined where it is incomplete.
+ * Return the first envelope, with its data as a view; undefined if it is incomplete.
  *
- * @throws ConnectError RESOURCE_EXHAUSTED for one that announces more than `maxBytes`.
+ * @throws ConnectError RESOURCE_EXHAUSTED if it announces more than `maxBytes`.
  */
 export function firstEnvelope(bytes: Uint8Array, maxBytes: number): EnvelopedMessage | undefined {
   const end = announcedEnd(bytes, maxBytes);
@@ -146,7 +145,7 @@ export function firstEnvelope(bytes: Uint8Array, maxBytes: number): EnvelopedMes
     : { flags: bytes[0] ?? 0, data: bytes.subarray(envelopeHeadBytes, end) };
 }
 
-/** INTERNAL, as gRPC's specification of compression has it, for a message that is compressed in no encoding that is named. */
+/** @throws ConnectError INTERNAL, per gRPC's compression specification, for a compressed message without a named encoding. */
 export function checkEncoding(flags: number, header: Headers): void {
   const encoding = header.get("grpc-encoding") ?? header.get("connect-content-encoding") ?? "identity";
   if ((flags & compressedFlag) !== 0 && encoding === "identity") {
@@ -154,7 +153,7 @@ export function checkEncoding(flags: number, header: Headers): void {
   }
 }
 
-/** Where the first envelope will end; undefined before its length has arrived. */
+/** Return the end of the first envelope; undefined before its length has arrived. */
 function announcedEnd(bytes: Uint8Array, maxBytes: number): number | undefined {
   if (bytes.byteLength < envelopeHeadBytes) {
     return undefined;
@@ -166,30 +165,30 @@ function announcedEnd(bytes: Uint8Array, maxBytes: number): number | undefined {
   return envelopeHeadBytes + length;
 }
 
-/** The memory that all request bodies of one handler share while they arrive. */
+/** Shared memory of one handler's partially received bodies. */
 export interface BodyMemory {
-  /** An empty buffer for one body. */
+  /** Creates an empty buffer for one body. */
   createBuffer(): BodyBuffer;
 }
 
-/** Bytes in the order in which they came, however small the pieces were. */
+/** Growing byte queue. */
 export interface BodyBuffer {
-  /** Adds bytes at the end. Throws RESOURCE_EXHAUSTED where the shared memory is used up. */
+  /** Appends bytes. @throws ConnectError RESOURCE_EXHAUSTED if the shared memory is used up. */
   append(chunk: Uint8Array): void;
-  /** What was added and not dropped; valid until the next call of `append`. */
+  /** Returns the remaining bytes, valid until the next call of `append`. */
   bytes(): Uint8Array;
-  /** Takes bytes off the front. */
+  /** Removes bytes from the front. */
   drop(length: number): void;
-  /** Gives the memory back. What `bytes` returned stays valid. */
+  /** Releases the memory. Arrays that `bytes` returned stay valid. */
   release(): void;
 }
 
-/** Each body's first bytes are not counted, so that large bodies which never end do not keep ordinary requests out. */
+/** Uncounted first bytes of each body, so that large, never-ending bodies cannot block small requests. */
 const uncountedBytes = 16_384;
 
 const retryDelayMs = 1_000;
 
-/** Makes memory for bodies. @param maxBytes of all of them together. */
+/** Create the shared memory. @param maxBytes limit for all bodies together. */
 export function createBodyMemory(maxBytes: number): BodyMemory {
   let usedBytes = 0;
 
@@ -204,7 +203,7 @@ export function createBodyMemory(maxBytes: number): BodyMemory {
       if (used > maxBytes && used > usedBytes) {
         throw createConnectError({
           code: Code.ResourceExhausted,
-          message: "too many large requests are arriving at once",
+          message: "the server is receiving too many large requests; try again later",
           details: [retryInfo(retryDelayMs)],
         });
       }

@@ -2,29 +2,28 @@ import { createContextKey } from "@connectrpc/connect";
 import { parseTimeout as parseConnectTimeout } from "@connectrpc/connect/protocol-connect";
 import { parseTimeout as parseGrpcTimeout } from "@connectrpc/connect/protocol-grpc";
 
-/** A server stops this share of a call's time before the caller's own timer fires, and at least so many milliseconds. */
+/** Margin before the caller's deadline: this share of the time, but at least `leastMs`. */
 const share = 0.05;
 const leastMs = 20;
 
-/** setTimeout fires at once above this: 24 days. */
+/** Longest delay of Node's timers, 24 days, in milliseconds. A longer one fires at once. */
 export const maxTimeoutMs = 2_147_483_000;
 
 /**
- * The time that a server takes for a call, in whole milliseconds: max(20 ms, 5 %) less than the caller gave, so that the error about
- * where the time went arrives before the caller's own timer fires. Every hop does the same, so the furthest server stops first and its
- * message travels all the way.
+ * Return the server's time limit for a call, in whole milliseconds: the caller's less max(20 ms, 5 %), so that the server's error, which
+ * names the phase, arrives before the caller's own timer fires. Each hop subtracts the margin, so the last server stops first.
  */
 export function serverTimeMs(givenMs: number): number {
   return Math.max(1, Math.floor(givenMs - Math.max(leastMs, givenMs * share)));
 }
 
-/** Context key of a call: whether its signal and its `timeoutMs()` are the server's time already, not the caller's. */
+/** Context key: whether `signal` and `timeoutMs()` have the server's limit already, not the caller's. */
 export const isServerTime = createContextKey(false, { description: "server time" });
 
 /**
- * Replaces the caller's time limit in the headers by the server's, and cuts one that no timer can take.
+ * Replace the caller's time limit in the headers by the server's, capped at {@link maxTimeoutMs}.
  *
- * @returns the server's time in milliseconds; undefined without a valid time limit: Connect rejects the others.
+ * @returns the server's limit in milliseconds; undefined without a valid one (Connect rejects malformed ones).
  */
 export function limitTimeout(header: Headers): number | undefined {
   const isGrpc = header.has("grpc-timeout");

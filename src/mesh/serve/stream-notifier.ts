@@ -1,43 +1,43 @@
-/** Wakes the one generator that writes a stream of updates. */
+/** Notifier of the generator that writes a stream of updates. */
 export interface Notifier {
-  /** Says that there is updates. It is kept until somebody waits. */
-  ring(): void;
+  /** Signals an update. Stored until the next `wait`. */
+  notify(): void;
   /**
-   * Waits for updates. Never rejects, and leaves no timer and no listener behind.
+   * Waits for an update. Never rejects; removes its timer and listener.
    *
    * @param signal the call's.
-   * @param quietMs milliseconds to wait at most. Absent: no limit.
-   * @returns `rung`; `quiet` when the time is over; `left` when the signal is aborted.
+   * @param timeoutMs maximum wait, in milliseconds. Absent: no limit.
+   * @returns `notified`; `timeout` after `timeoutMs`; `aborted` once the signal is.
    */
-  wait(signal: AbortSignal, quietMs?: number): Promise<"rung" | "quiet" | "left">;
+  wait(signal: AbortSignal, timeoutMs?: number): Promise<"notified" | "timeout" | "aborted">;
 }
 
-/** Makes a notifier. */
+/** Create a notifier. */
 export function createNotifier(): Notifier {
-  let rung = false;
+  let notified = false;
   let wake: (() => void) | undefined;
   return {
-    ring() {
-      rung = true;
+    notify() {
+      notified = true;
       wake?.();
     },
-    wait(signal, quietMs) {
+    wait(signal, timeoutMs) {
       return new Promise((resolve) => {
         let timer: NodeJS.Timeout | undefined;
         const settle = () => {
           wake = undefined;
           clearTimeout(timer);
           signal.removeEventListener("abort", settle);
-          resolve(signal.aborted ? "left" : rung ? "rung" : "quiet");
-          rung = false;
+          resolve(signal.aborted ? "aborted" : notified ? "notified" : "timeout");
+          notified = false;
         };
-        if (rung || signal.aborted) {
+        if (notified || signal.aborted) {
           return settle();
         }
         wake = settle;
         signal.addEventListener("abort", settle);
-        if (quietMs !== undefined) {
-          timer = setTimeout(settle, quietMs);
+        if (timeoutMs !== undefined) {
+          timer = setTimeout(settle, timeoutMs);
         }
       });
     },

@@ -36,7 +36,7 @@ import { envelopeHeadBytes, firstEnvelope, messageTooLarge } from "./request-bod
 import { maxTimeoutMs } from "./server-deadline.js";
 import { pieceBytes, respondFailure, trailerFields, writePieces } from "./write-response.js";
 
-/** Options of {@link createUnaryGrpcHandler}; those of Connect's router. */
+/** Options of {@link createUnaryGrpcHandler}, a subset of Connect's router options. */
 export interface UnaryGrpcOptions {
   readonly interceptors: readonly Interceptor[];
   readonly readMaxBytes: number;
@@ -44,30 +44,30 @@ export interface UnaryGrpcOptions {
   readonly jsonOptions: Partial<JsonReadOptions & JsonWriteOptions>;
 }
 
-/** One call, read from a Node request. */
+/** Call that was read from a Node request. */
 export interface ServerCall {
   readonly url: string;
   readonly header: Headers;
   readonly contextValues: ContextValues;
-  /** Rejects with the ConnectError to answer with. */
+  /** Rejects with the ConnectError for the client. */
   readonly body: Promise<Uint8Array>;
-  /** Aborted when the client disconnects or the server shuts down, and by the handler when the time is over or the call has failed. */
+  /** Aborted when the client disconnects or the server shuts down; by the handler at the deadline or after a failure. */
   readonly abort: AbortController;
 }
 
-/** Serves one method; resolves with the code of a request that reached no interceptor, when all is handed over. */
+/** Handler of one method. Resolves once the response is written, with the code if no interceptor ran. */
 export type UnaryGrpcHandler = (call: ServerCall, response: Http2ServerResponse) => Promise<Code | undefined>;
 
 type UnarySpec = Extract<MethodImplSpec, { readonly kind: "unary" }>;
 
-/** Connect compresses no smaller messages either: it costs more time than the bytes do. */
+/** Minimum size for compression, in bytes, as in Connect. */
 const compressMinBytes = 1024;
-/** A reason made once, because an abort without one makes a DOMException with a stack for each call. */
+/** Shared abort reason: an abort without one creates a DOMException with a stack trace. */
 const callFailed = new ConnectError("the call has failed", Code.Canceled);
 
 /**
- * Serves a unary method over gRPC on HTTP/2 as Connect's handler does, with the same limits, compression, deadlines and interceptors, at
- * a third of its cost: Connect runs unary calls through the chain of async generators that it has for streams.
+ * Serve a unary method over gRPC on HTTP/2 with Connect's limits, compression, deadlines and interceptors, at a third of its CPU cost.
+ * Connect's own handler runs unary calls through its chain of async generators for streams.
  */
 export function createUnaryGrpcHandler({ method, impl }: UnarySpec, options: UnaryGrpcOptions): UnaryGrpcHandler {
   const { interceptors, readMaxBytes, acceptCompression, jsonOptions } = options;
@@ -133,7 +133,7 @@ export function createUnaryGrpcHandler({ method, impl }: UnarySpec, options: Una
       const { responseHeader, responseTrailer } = context;
       setTrailerStatus(responseTrailer, error);
       respondFailure(responseHeader, responseTrailer, response);
-      // What the handler has begun elsewhere may still run.
+      // Cancel calls to other servers that the handler may have started.
       abort.abort(callFailed);
       return reached ? undefined : error.code;
     } finally {
@@ -152,7 +152,7 @@ export function createUnaryGrpcHandler({ method, impl }: UnarySpec, options: Una
     const { stream } = response;
     const encodingField = encoding !== undefined && { "grpc-encoding": encoding };
     stream.respond({ ":status": 200, ...nodeHeaders(answer.header), ...encodingField }, { waitForTrailers: true });
-    // Node sends them when the stream asks for its trailers.
+    // Sent by Node on `wantTrailers`.
     response.addTrailers(trailerFields(answer.trailer));
     if (bytes.byteLength > pieceBytes) {
       await writePieces(bytes, response, new Promise<void>((resolve) => stream.once("close", resolve)));
@@ -165,7 +165,7 @@ export function createUnaryGrpcHandler({ method, impl }: UnarySpec, options: Una
 
 type CallContext = Omit<HandlerContext, "requestHeader" | "signal" | "values">;
 
-/** Carries what a handler gets besides its request past the interceptors, which are made once for all calls. */
+/** Context key for the handler's context. The interceptor chain is built once for all calls and cannot close over it. */
 const handlerContext = createContextKey<CallContext | undefined>(undefined, { description: "handler context" });
 
 function startTimer(timeoutMs: number | undefined, abort: AbortController): NodeJS.Timeout | undefined {
@@ -176,7 +176,7 @@ function startTimer(timeoutMs: number | undefined, abort: AbortController): Node
   return setTimeout(timeOut, Math.min(timeoutMs, maxTimeoutMs));
 }
 
-/** @throws ConnectError where the body is not exactly one message. */
+/** @throws ConnectError unless the body is exactly one message. */
 async function readMessage<T>(
   body: Uint8Array,
   compression: Compression | null,
@@ -194,7 +194,7 @@ async function readMessage<T>(
   try {
     return serialization.parse(bytes);
   } catch (error) {
-    // Connect calls binary that cannot be decoded INTERNAL; it is the sender's fault.
+    // Connect returns INTERNAL for undecodable binary, which is the client's error.
     throw error instanceof ConnectError && error.code === Code.Internal
       ? invalidArgument(error.rawMessage, error)
       : error;
@@ -216,7 +216,7 @@ async function decompress(flags: number, data: Uint8Array, compression: Compress
   }
 }
 
-/** gRPC's own code for a request that breaks the method's cardinality. */
+/** UNIMPLEMENTED, per gRPC's specification, for a wrong number of request messages. */
 function wrongCount(what: string): ConnectError {
   return createConnectError({ code: Code.Unimplemented, message: `protocol error: ${what} for unary method` });
 }

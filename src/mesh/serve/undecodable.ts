@@ -2,17 +2,17 @@ import { Code } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { codeFromString } from "@connectrpc/connect/protocol-connect";
 
-/** A response whose first bytes were looked at. */
+/** Response with its status code. */
 export interface InspectedResponse {
-  /** The same response, from its beginning. */
+  /** The same response, with an unread body. */
   readonly response: UniversalServerResponse;
-  /** The code that it answers with; undefined where it has none, such as 415. */
+  /** Status code; undefined without one, such as for 415. */
   readonly code: Code | undefined;
 }
 
 /**
- * Reads the code out of the response to a unary call that reached no interceptor, because Connect's handler could not read the request. It
- * stands in gRPC's trailers, in the trailers that end gRPC-Web's body, or in Connect's JSON.
+ * Extract the status code of a unary response that Connect's handler made without running an interceptor. The code is in gRPC's trailers, in
+ * the trailers at the end of gRPC-Web's body, or in Connect's JSON.
  */
 export async function inspectResponse(response: UniversalServerResponse): Promise<InspectedResponse> {
   const chunks: Uint8Array[] = [];

@@ -7,21 +7,20 @@ import { bodyFailure } from "./request-body.js";
 
 /** Options of {@link createValidationInterceptor}. */
 export interface ValidationOptions {
-  /** Default: one for the standard rules. */
+  /** Default: a validator of the standard rules. */
   readonly validator?: Validator;
-  /** Services whose rules are compiled at once; compiling takes longer than a call should. Default: none, each at its first call. */
+  /** Services whose rules are compiled eagerly. Default: none; rules are compiled with the first call, which delays it. */
   readonly services?: readonly DescService[];
 }
 
-/** More violations than this are counted, not listed: a response must not grow with a hostile request. */
+/** Maximum violations listed, so that a hostile request cannot inflate the response. The others are counted. */
 const maxListed = 20;
 
 /**
- * Server interceptor that checks each request message against the protovalidate rules of its contract, streamed ones as they come, and
- * gives what a handler throws its code. Put it last.
+ * Create a server interceptor that validates request messages by protovalidate and maps errors by {@link toClientError}. Put it last.
  *
- * A broken rule is INVALID_ARGUMENT with `buf.validate.Violations`, and a text of field path and rule. Neither quotes what the
- * caller sent: paths leave out map keys, which are the caller's text too. See {@link toClientError} for what handlers throw.
+ * A violated rule is INVALID_ARGUMENT with `buf.validate.Violations`, and a message with field path and rule. Neither quotes caller input;
+ * field paths omit map keys. Streamed messages are validated as they arrive.
  */
 export function createValidationInterceptor(options: ValidationOptions = {}): Interceptor {
   const validator = options.validator ?? createValidator();
@@ -53,7 +52,7 @@ async function* validated(
       yield message;
     }
   } catch (error) {
-    // Connect calls binary that cannot be decoded INTERNAL; it is the sender's fault.
+    // Connect returns INTERNAL for undecodable binary, which is the client's error.
     const isUndecodable = error instanceof ConnectError && error.code === Code.Internal;
     throw isUndecodable && contextValues.get(bodyFailure) !== error ? invalidArgument(error.rawMessage, error) : error;
   }
@@ -72,7 +71,7 @@ function validate<Desc extends DescMessage>(validator: Validator, schema: Desc, 
   if (result.kind === "valid") {
     return;
   }
-  // The rule itself is broken: ours to mend, and not for the caller's eyes.
+  // The rule itself is invalid: a bug of the contract, hidden from the caller.
   if (result.kind === "error") {
     throw result.error;
   }

@@ -7,15 +7,16 @@ import { isClosed, nodeHeaders } from "./node-request.js";
 import type { Paced } from "./paced.js";
 
 /**
- * Writes the response of a Connect handler, with back-pressure, and resolves when all is handed over or the client has disconnected. Then
- * the handler's stream is ended with CANCELLED, also where it only waits for a slow reader: connect-node's own writer would wait for
- * ever and leave the handler's `finally` undone.
+ * Write the response of a Connect handler with back-pressure. Resolves when it is written or the client has disconnected.
  *
- * Headers are sent with the first message, because until then a handler may set some. A gRPC call over HTTP/2 that fails before it is
- * answered Trailers-Only: gRPC clients retry only such calls, because HEADERS without END_STREAM commit the call (gRFC A6).
+ * After a disconnect, the handler's stream ends with CANCELLED, even while it waits for a slow reader. connect-node's own writer would wait
+ * for ever, and the handler's `finally` would not run.
  *
- * @param paced runs what ends a stream whose client has disconnected. @default at once
- * @param signal the call's. Its reason ends a stream whose client has disconnected.
+ * Headers are sent with the first message, because handlers may set some until then. A gRPC call over HTTP/2 that fails before its first
+ * message gets a Trailers-Only response: HEADERS without END_STREAM commit the call, so gRPC clients would not retry it (gRFC A6).
+ *
+ * @param paced schedules the cleanup after a disconnect. @default at once
+ * @param signal of the call. Its reason ends the handler's stream after a disconnect.
  */
 export async function writeResponse(
   source: UniversalServerResponse,
@@ -25,7 +26,7 @@ export async function writeResponse(
 ): Promise<void> {
   const header = new Headers(source.header);
   if (/^application\/(connect\+|grpc-web)/.test(header.get("content-type") ?? "")) {
-    // Else nginx hands a stream on in one piece, at its end.
+    // Otherwise nginx buffers the stream until its end.
     header.set("x-accel-buffering", "no");
   }
   const closed = new Promise<void>((resolve) => response.once("close", resolve));
@@ -40,7 +41,7 @@ export async function writeResponse(
   for (; chunks !== undefined && chunk?.done === false; chunk = await chunks.next()) {
     if (isClosed(response)) {
       await new Promise<void>(paced);
-      return closeAbandoned(chunks, signal?.reason ?? canceled());
+      return closeUnread(chunks, signal?.reason ?? canceled());
     }
     await writePieces(chunk.value, response, closed);
   }
@@ -53,10 +54,10 @@ export async function writeResponse(
   response.end();
 }
 
-/** A message is written in pieces of so many bytes, so that a slow client can be told from one that does not read at all. */
+/** Size of a written piece, in bytes. Pieces distinguish a slow client from one that does not read at all. */
 export const pieceBytes = 65_536;
 
-/** Writes bytes with back-pressure. Stops where the client disconnects. */
+/** Write bytes with back-pressure. Stops when the client disconnects. */
 export async function writePieces(bytes: Uint8Array, response: NodeResponse, closed: Promise<void>): Promise<void> {
   for (let from = 0; from < bytes.byteLength && !isClosed(response); from += pieceBytes) {
     const piece = bytes.subarray(from, from + pieceBytes);
@@ -68,7 +69,7 @@ export async function writePieces(bytes: Uint8Array, response: NodeResponse, clo
   }
 }
 
-/** Headers that say nothing of the call itself, and may stand among the trailers of a failed one. */
+/** Protocol headers that may be merged with the trailers of a failed call. */
 const incidental: ReadonlySet<string> = new Set([
   "content-type",
   "grpc-encoding",
@@ -77,8 +78,8 @@ const incidental: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Answers a failed gRPC call Trailers-Only: status and headers in one HEADERS frame that ends the stream. Headers that the handler has
- * set have a frame of their own, as grpc-go sends them: in one frame, clients could not tell them from trailers.
+ * Send a Trailers-Only response: status and headers in one HEADERS frame that ends the stream. Headers set by the handler get a separate
+ * frame, as in grpc-go, because clients could not distinguish them from trailers.
  */
 export function respondFailure(header: Headers, trailer: Headers, response: Http2ServerResponse): void {
   const { stream } = response;
@@ -96,8 +97,8 @@ export function respondFailure(header: Headers, trailer: Headers, response: Http
 }
 
 /**
- * A gRPC trailer as Node takes it. Connect percent-encodes all of `grpc-message` that a URI component must not hold; gRPC asks for it only
- * outside of printable ASCII and for `%`, and grpc-js decodes no more than that, so its callers would read `ran out%3A`.
+ * Convert gRPC trailers to an object for Node. Connect percent-encodes `grpc-message` like a URI component; gRPC requires it only for `%` and
+ * outside printable ASCII, and grpc-js decodes only these, so its callers would read `exceeded%3A`.
  *
  * @see https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses
  */
@@ -132,11 +133,11 @@ function drained(response: NodeResponse): Promise<void> {
   return new Promise((resolve) => response.once("drain", resolve));
 }
 
-/** Ends a stream of messages that nobody reads any more. */
-async function closeAbandoned(chunks: AsyncIterator<Uint8Array>, reason: unknown): Promise<void> {
+/** End a message stream whose client has disconnected. */
+async function closeUnread(chunks: AsyncIterator<Uint8Array>, reason: unknown): Promise<void> {
   try {
     await chunks.throw?.(reason);
   } catch {
-    // It ends with the error that it was given.
+    // The stream rethrows the reason.
   }
 }

@@ -2,39 +2,39 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 
-/** What is made of some files, and made anew when they change. */
+/** Value that is made from files and reloaded on changes. */
 export interface Reloaded<Value> {
-  /** Made of what the files held when they were last right. */
+  /** Value of the last valid contents. */
   readonly current: Value;
   /** Calls back with each new value. */
   onChange(listener: (value: Value) => void): void;
-  /** Looks no more. */
+  /** Stops reloading. */
   close(): void;
 }
 
-/** How files are watched over. */
+/** Options of a reload. */
 export interface ReloadOptions {
-  /** Told once of each change that is wrong. The old value stays. */
+  /** Called once for each invalid change. The old value stays in use. */
   readonly onRejected: (error: unknown) => void;
-  /** Time between two looks at the files, in milliseconds. @default 5,000 */
+  /** Polling interval, in milliseconds. @default 5,000 */
   readonly intervalMs?: number | undefined;
 }
 
 /** Options of {@link reloadFiles}. */
 export interface ReloadFilesOptions<Value> extends ReloadOptions {
   readonly files: readonly string[];
-  /** Makes the value of the files' contents, in their order. Throws an Error that says what is wrong with them. */
+  /** Makes the value from the contents, in the order of `files`. @throws Error that names the problem. */
   readonly make: (contents: readonly Buffer[]) => Value;
 }
 
 /**
- * Reads files, and looks at them again and again: their contents and not their dates, so that it does not matter how they are replaced
- * (written over, renamed, or behind a link as Kubernetes does it).
+ * Read files and poll them for changes of their contents, not dates, so that every kind of replacement works: overwriting, renaming, or the
+ * symbolic links of Kubernetes.
  *
- * A change counts when the files are right together; files that belong together are replaced one after the other, so what is wrong is
- * told only when the next look finds it unchanged. Looking keeps no process alive.
+ * Files that belong together are replaced one after the other. An invalid state is therefore reported only if the next poll finds it
+ * unchanged. The polling does not keep the process alive.
  *
- * @throws Error that names the file that cannot be read, or what `make` throws.
+ * @throws Error that names the unreadable file, or the error of `make`.
  */
 export function reloadFiles<Value>(options: ReloadFilesOptions<Value>): Reloaded<Value> {
   const { files, make, onRejected, intervalMs = 5_000 } = options;
@@ -47,14 +47,14 @@ export function reloadFiles<Value>(options: ReloadFilesOptions<Value>): Reloaded
   });
   const listeners = new Set<(value: Value) => void>();
   let current = make(contents);
-  /** Of the contents behind `current`. */
+  /** Fingerprint of `current`. */
   let used = fingerprint(contents);
-  /** Of contents that were wrong at the last look. */
+  /** Fingerprint of invalid contents at the last poll. */
   let suspected = "";
-  let told = "";
-  let isLooking = false;
+  let reported = "";
+  let isPolling = false;
 
-  async function look(): Promise<void> {
+  async function poll(): Promise<void> {
     let found = "";
     try {
       const read = await Promise.all(
@@ -67,11 +67,11 @@ export function reloadFiles<Value>(options: ReloadFilesOptions<Value>): Reloaded
       current = make(read);
       used = found;
       suspected = "";
-      told = "";
+      reported = "";
     } catch (error) {
       found ||= String(error);
-      if (found === suspected && found !== told) {
-        told = found;
+      if (found === suspected && found !== reported) {
+        reported = found;
         onRejected(error);
       }
       suspected = found;
@@ -83,10 +83,10 @@ export function reloadFiles<Value>(options: ReloadFilesOptions<Value>): Reloaded
   }
 
   const timer = setInterval(() => {
-    if (!isLooking) {
-      isLooking = true;
-      void look().finally(() => {
-        isLooking = false;
+    if (!isPolling) {
+      isPolling = true;
+      void poll().finally(() => {
+        isPolling = false;
       });
     }
   }, intervalMs);

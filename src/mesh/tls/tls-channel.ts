@@ -4,8 +4,8 @@ import type { Reloaded } from "./reloaded-files.js";
 import type { TlsMaterial } from "./tls-material.js";
 
 /**
- * Credentials of a TLS channel: the server's certificate is checked against the authorities of the material, or against Node's own where
- * it has none, and ours is shown where it has one. New connections use what is current; open ones stay.
+ * Create channel credentials that verify the server against `ca`, or Node's root certificates without one, and present our certificate if
+ * there is one. New connections use the current files; open ones are kept.
  */
 export function createTlsChannelCredentials(material: Reloaded<TlsMaterial>): grpc.ChannelCredentials {
   const authorities = createListeners(
@@ -27,7 +27,7 @@ export function createTlsChannelCredentials(material: Reloaded<TlsMaterial>): gr
   return grpc.experimental.createCertificateProviderChannelCredentials(provider, hasIdentity ? provider : null);
 }
 
-/** Tells listeners what the material comes to, at once and whenever it changes. */
+/** Listeners that get an update at once and with each change of the material. */
 function createListeners<Update>(material: Reloaded<TlsMaterial>, updateOf: (material: TlsMaterial) => Update) {
   const listeners = new Set<(update: Update) => void>();
   material.onChange((changed) => {

@@ -3,17 +3,17 @@ import * as tls from "node:tls";
 import { type Reloaded, type ReloadOptions, reloadFiles } from "./reloaded-files.js";
 import { tlsPolicy } from "./tls-policy.js";
 
-/** PEM files of one side of TLS. A server needs a certificate and its key; a client may have them. */
+/** PEM files of one side of TLS. Servers need certificate and key; for clients they are optional. */
 export interface TlsFiles {
-  /** Our certificate, with the intermediate ones behind it. */
+  /** Our certificate, followed by the intermediate ones. */
   readonly cert?: string | undefined;
   /** The certificate's private key, without a passphrase. */
   readonly key?: string | undefined;
-  /** Certificates of the authorities that the other side's certificate is checked against. */
+  /** Certificates of the authorities that verify the other side. */
   readonly ca?: string | undefined;
 }
 
-/** What the files hold. */
+/** Contents of {@link TlsFiles}. */
 export interface TlsMaterial {
   readonly cert: Buffer | undefined;
   readonly key: Buffer | undefined;
@@ -21,14 +21,13 @@ export interface TlsMaterial {
 }
 
 /**
- * Reads the files of one side, checks them, and reads them anew when they change.
+ * Read and validate the files of one side, and reload them on changes.
  *
- * @throws Error that names the file and what is wrong: unreadable, no certificate, a key that does not belong to it, expired, …. It
- * quotes nothing of the files.
+ * @throws Error that names the file and the problem (unreadable, no certificate, key mismatch, expired), without quoting the file.
  */
 export function reloadTlsMaterial(files: TlsFiles, options: ReloadOptions): Reloaded<TlsMaterial> {
   if ((files.cert === undefined) !== (files.key === undefined)) {
-    throw new Error("a certificate and its private key belong together; one of the two files is missing");
+    throw new Error("a certificate needs its private key and vice versa; one of the two files is missing");
   }
   const named = (["cert", "key", "ca"] as const).flatMap((name) => {
     const file = files[name];
@@ -49,9 +48,9 @@ export function reloadTlsMaterial(files: TlsFiles, options: ReloadOptions): Relo
 function checkTlsMaterial({ cert, key, ca }: TlsMaterial, files: TlsFiles, nowMs: number): void {
   if (ca !== undefined) {
     const authorities = certificatesOf(ca, files.ca ?? "");
-    // A bundle may hold old ones beside those in use.
+    // A bundle may include expired ones.
     if (authorities.every((authority) => validity(authority, nowMs) !== undefined)) {
-      throw new Error(`${files.ca} holds no authority's certificate that is valid now`);
+      throw new Error(`${files.ca} contains no currently valid certificate of an authority`);
     }
   }
   if (cert !== undefined && key !== undefined) {
@@ -67,13 +66,13 @@ function checkTlsMaterial({ cert, key, ca }: TlsMaterial, files: TlsFiles, nowMs
   try {
     tls.createSecureContext({ ...tlsPolicy, ...material({ cert, key, ca }) });
   } catch (error) {
-    // What OpenSSL rejects besides, such as a key that is too short.
-    const reason = error instanceof Error && "reason" in error ? String(error.reason) : "OpenSSL rejects them";
+    // Other checks of OpenSSL, such as the minimum key length.
+    const reason = error instanceof Error && "reason" in error ? String(error.reason) : "rejected by OpenSSL";
     throw new Error(`${Object.values(files).join(", ")} cannot be used for TLS: ${reason}`, { cause: error });
   }
 }
 
-/** The material as Node's TLS functions take it. */
+/** Convert the material to options of Node's TLS functions. */
 export function material({ cert, key, ca }: TlsMaterial): tls.SecureContextOptions {
   return { ...(cert && { cert }), ...(key && { key }), ...(ca && { ca }) };
 }
@@ -81,13 +80,13 @@ export function material({ cert, key, ca }: TlsMaterial): tls.SecureContextOptio
 function certificatesOf(pem: Buffer, file: string): X509Certificate[] {
   const blocks = pem.toString("latin1").match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
   if (blocks.length === 0) {
-    throw new Error(`${file} holds no PEM certificate`);
+    throw new Error(`${file} contains no PEM certificate`);
   }
   return blocks.map((block, index) => {
     try {
       return new X509Certificate(block);
     } catch (error) {
-      throw new Error(`certificate ${index + 1} in ${file} is broken`, { cause: error });
+      throw new Error(`certificate ${index + 1} in ${file} is malformed`, { cause: error });
     }
   });
 }
@@ -96,11 +95,11 @@ function privateKeyOf(pem: Buffer, file: string): KeyObject {
   try {
     return createPrivateKey(pem);
   } catch (error) {
-    throw new Error(`${file} holds no PEM private key without a passphrase`, { cause: error });
+    throw new Error(`${file} contains no PEM private key, or only one with a passphrase`, { cause: error });
   }
 }
 
-/** Why a certificate does not hold now; undefined where it does. */
+/** Reason why a certificate is not valid now; undefined if it is. */
 function validity(certificate: X509Certificate | undefined, nowMs: number): string | undefined {
   if (certificate !== undefined && Date.parse(certificate.validTo) < nowMs) {
     return `expired on ${certificate.validTo}`;

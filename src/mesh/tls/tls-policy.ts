@@ -1,9 +1,10 @@
 import type { SecureContextOptions } from "node:tls";
 
 /**
- * Versions and ciphers of the servers' ports and of the command line's calls: TLS 1.3, and for older peers TLS 1.2 with forward secrecy and authenticated
- * encryption, which are the suites that HTTP/2 allows (RFC 9113 §9.2.2). Calls between apps have Node's own least version, which is TLS 1.2
- * too, and grpc-js's ciphers: it makes the context of a channel whose certificates can change itself, and takes neither.
+ * TLS versions and ciphers of servers and of the command line's calls.
+ *
+ * TLS 1.3, and TLS 1.2 with the suites that HTTP/2 allows (RFC 9113 §9.2.2): forward secrecy and authenticated encryption. Calls between apps
+ * use Node's minimum version, also TLS 1.2, and grpc-js's ciphers: grpc-js has no option for channels with reloaded certificates.
  */
 export const tlsPolicy: SecureContextOptions = {
   minVersion: "TLSv1.2",

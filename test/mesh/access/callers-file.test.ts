@@ -37,7 +37,7 @@ suite("callers file", async () => {
     requestsPerSecond: 0.5`;
     const directory = await read(yaml);
     const studio = directory.find(bearer(key));
-    assert.deepEqual(studio?.rate, { perSecond: 1, burst: 10, words: "60 requests a minute" });
+    assert.deepEqual(studio?.rate, { perSecond: 1, burst: 10, label: "60 requests a minute" });
     assert.equal(studio?.maxConcurrent, 4);
     const apps = ["local/worker", "local/other", "acme/any", "acmes/any"];
     assert.deepEqual(
@@ -45,7 +45,7 @@ suite("callers file", async () => {
       [true, false, true, false],
     );
     const batch = directory.find({ authorization: undefined, certificateNames: ["uri:spiffe://mesh/batch"] });
-    assert.deepEqual(batch?.rate, { perSecond: 0.5, burst: 1, words: "0.5 requests a second" });
+    assert.deepEqual(batch?.rate, { perSecond: 0.5, burst: 1, label: "0.5 requests a second" });
     assert.equal(batch?.mayUse("any/thing"), true);
     assert.deepEqual([studio?.mayNameCallers, batch?.mayNameCallers], [undefined, true]);
     const json = await read(JSON.stringify({ callers: [{ name: "studio", keys: [hash], apps: ["a/b"] }] }));
@@ -60,7 +60,7 @@ suite("callers file", async () => {
     ["an alias bomb", "a: &a [x]\nb: [*a, *a]", /neither YAML nor JSON/],
     ["another shape", "CANARY", /callers\.yaml: the file must be object/],
     ["no list", "callers: CANARY", /: callers must be a list/],
-    ["an unknown field", one(`${keyed}, CANARY: 1`), /: callers\.0 takes callers' fields only: name, keys,/],
+    ["an unknown field", one(`${keyed}, CANARY: 1`), /: callers\.0 has an unknown field; allowed are name, keys,/],
     ["a key that is not hashed", one('keys: ["tl_CANARY"]'), /: callers\.0\.keys\.0 must be sha256: and 64 hexa/],
     ["a certificate without its kind", one('certificates: ["CANARY"]'), /: callers\.0\.certificates\.0 must be a name/],
     ["neither key nor certificate", one("maxConcurrent: 1"), /: callers\.0 needs keys or certificates/],
@@ -96,12 +96,12 @@ suite("callers file", async () => {
     [
       "a repeated name",
       `callers: [{ name: a, apps: ["*"], ${keyed} }, { name: a, apps: ["*"], certificates: ["cn:x"] }]`,
-      /has the same name twice, the second time at name 2/,
+      /contains a duplicate name: name 2/,
     ],
     [
       "a repeated key",
       `callers: [{ name: a, apps: ["*"], ${keyed} }, { name: b, apps: ["*"], ${keyed} }]`,
-      /has the same key twice, the second time at key 2/,
+      /contains a duplicate key: key 2/,
     ],
   ];
   for (const [what, text, message] of cases) {

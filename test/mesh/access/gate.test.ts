@@ -2,12 +2,16 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import {
+  type AccessControlOptions,
+  createAccessControl,
+  type IncomingCall,
+} from "../../../src/mesh/access/access-control.js";
+import {
   type CallerIdentity,
   certificateHolders,
   createCallerDirectory,
 } from "../../../src/mesh/access/caller-directory.js";
 import { createCallerKey, hashCallerKey } from "../../../src/mesh/access/caller-keys.js";
-import { createGate, type GateCall, type GateOptions } from "../../../src/mesh/access/gate.js";
 import { retryDelayMsOf } from "../../../src/mesh/errors/errors.js";
 
 const key = createCallerKey();
@@ -24,12 +28,12 @@ function reloadable<Value>(current: Value) {
   return { current, onChange() {}, close() {} };
 }
 
-function gateOf(callers: readonly CallerIdentity[], options: Omit<GateOptions, "callers"> = {}) {
+function gateOf(callers: readonly CallerIdentity[], options: Omit<AccessControlOptions, "callers"> = {}) {
   const directory = reloadable(createCallerDirectory(callers));
-  return { gate: createGate({ callers: directory, ...options }), directory };
+  return { gate: createAccessControl({ callers: directory, ...options }), directory };
 }
 
-function call(authorization?: string, certificateNames: readonly string[] = [], service = "a.Service"): GateCall {
+function call(authorization?: string, certificateNames: readonly string[] = [], service = "a.Service"): IncomingCall {
   return { service, authorization, peer: { address: "192.0.2.7", certificateNames } };
 }
 
@@ -51,7 +55,7 @@ suite("authentication and rate limits", () => {
       call(`bearer ${secondKey}`),
       call(undefined, ["dns:x", "uri:spiffe://mesh/studio"]),
     ]) {
-      const { caller } = gate.enter(known);
+      const { caller } = gate.admit(known);
       assert.equal(caller.name, "studio");
       assert.equal(caller.countKey, "caller studio");
       assert.ok(caller.mayUse("acme/worker"));
@@ -76,7 +80,7 @@ suite("authentication and rate limits", () => {
       // A wrong key is not healed by a right certificate.
       call("Bearer x", ["uri:spiffe://mesh/studio"]),
     ]) {
-      const error = errorOf(() => gate.enter(stranger));
+      const error = errorOf(() => gate.admit(stranger));
       assert.equal(error.code, Code.Unauthenticated);
       assert.equal(error.metadata.get("www-authenticate"), "Bearer");
       messages.add(error.message);
@@ -86,44 +90,47 @@ suite("authentication and rate limits", () => {
 
   test("open services accept anonymous clients and count them by address", () => {
     const { gate } = gateOf([studio], { openServices: ["grpc.health.v1.Health"] });
-    const { caller } = gate.enter(call(undefined, [], "grpc.health.v1.Health"));
+    const { caller } = gate.admit(call(undefined, [], "grpc.health.v1.Health"));
     assert.deepEqual([caller.name, caller.countKey], [undefined, "address 192.0.2.7"]);
-    assert.equal(errorOf(() => gate.enter(call())).code, Code.Unauthenticated);
+    assert.equal(errorOf(() => gate.admit(call())).code, Code.Unauthenticated);
   });
 
   test("without callers every client is accepted and counted by address", () => {
-    const { caller } = createGate({}).enter(call("Bearer whatever"));
+    const { caller } = createAccessControl({}).admit(call("Bearer whatever"));
     assert.deepEqual([caller.name, caller.countKey, caller.mayUse("a/b")], [undefined, "address 192.0.2.7", true]);
   });
 
   test("any certificate is accepted when callers are certificate holders", () => {
-    const gate = createGate({ callers: reloadable(certificateHolders) });
-    assert.equal(gate.enter(call(undefined, ["dns:worker", "cn:x"])).caller.name, "dns:worker");
-    assert.equal(errorOf(() => gate.enter(call(`Bearer ${key}`))).code, Code.Unauthenticated);
+    const gate = createAccessControl({ callers: reloadable(certificateHolders) });
+    assert.equal(gate.admit(call(undefined, ["dns:worker", "cn:x"])).caller.name, "dns:worker");
+    assert.equal(errorOf(() => gate.admit(call(`Bearer ${key}`))).code, Code.Unauthenticated);
   });
 
   test("only callers with mayNameCallers, or any client when no callers are configured, may name other callers", () => {
     const believed = { ...studio, name: "pipeline", keys: [], certificates: ["cn:pipeline"], mayNameCallers: true };
     const { gate } = gateOf([studio, believed], { openServices: ["open.Service"] });
-    const mayName = (from: ReturnType<typeof createGate>, ...of: Parameters<typeof call>) =>
-      from.enter(call(...of)).caller.mayNameCallers === true;
+    const mayName = (from: ReturnType<typeof createAccessControl>, ...of: Parameters<typeof call>) =>
+      from.admit(call(...of)).caller.mayNameCallers === true;
     assert.equal(mayName(gate, undefined, ["cn:pipeline"]), true);
     assert.equal(mayName(gate, `Bearer ${key}`), false);
     assert.equal(mayName(gate, undefined, [], "open.Service"), false);
-    assert.equal(mayName(createGate({ callers: reloadable(certificateHolders) }), undefined, ["cn:pipeline"]), false);
-    assert.equal(mayName(createGate({})), true);
+    assert.equal(
+      mayName(createAccessControl({ callers: reloadable(certificateHolders) }), undefined, ["cn:pipeline"]),
+      false,
+    );
+    assert.equal(mayName(createAccessControl({})), true);
   });
 
   test("server of one app rejects a caller without access to it with PERMISSION_DENIED", () => {
-    assert.equal(gateOf([studio], { appId: "acme/worker" }).gate.enter(call(`Bearer ${key}`)).caller.name, "studio");
-    const error = errorOf(() => gateOf([studio], { appId: "acme/other" }).gate.enter(call(`Bearer ${key}`)));
+    assert.equal(gateOf([studio], { appId: "acme/worker" }).gate.admit(call(`Bearer ${key}`)).caller.name, "studio");
+    const error = errorOf(() => gateOf([studio], { appId: "acme/other" }).gate.admit(call(`Bearer ${key}`)));
     assert.equal(error.code, Code.PermissionDenied);
     assert.doesNotMatch(error.message, /acme/);
   });
 
   test("caller over its rate is rejected with RESOURCE_EXHAUSTED and the delay until the next slot", () => {
     let now = 0;
-    const rate = { perSecond: 2, burst: 3, words: "2 requests a second" };
+    const rate = { perSecond: 2, burst: 3, label: "2 requests a second" };
     const { gate } = gateOf(
       [
         { ...studio, rate },
@@ -133,7 +140,7 @@ suite("authentication and rate limits", () => {
         now: () => now,
       },
     );
-    const enter = () => gate.enter(call(`Bearer ${key}`));
+    const enter = () => gate.admit(call(`Bearer ${key}`));
     for (let i = 0; i < 3; i++) {
       enter();
     }
@@ -141,8 +148,8 @@ suite("authentication and rate limits", () => {
     assert.equal(error.code, Code.ResourceExhausted);
     assert.equal(retryDelayMsOf(error), 500);
     assert.equal(error.metadata.get("grpc-retry-pushback-ms"), "500");
-    assert.match(error.message, /caller studio has sent more than its 2 requests a second/);
-    assert.equal(gate.enter(call(undefined, ["cn:other"])).caller.name, "other");
+    assert.match(error.message, /caller studio is over its rate limit of 2 requests a second/);
+    assert.equal(gate.admit(call(undefined, ["cn:other"])).caller.name, "other");
     now = 250;
     assert.equal(retryDelayMsOf(errorOf(enter)), 250);
     now = 500;
@@ -157,36 +164,36 @@ suite("authentication and rate limits", () => {
 
   test("caller over its running calls is rejected, and each ended call releases one slot once", () => {
     const { gate } = gateOf([{ ...studio, maxConcurrent: 2 }]);
-    const enter = () => gate.enter(call(`Bearer ${key}`));
+    const enter = () => gate.admit(call(`Bearer ${key}`));
     const first = enter();
     enter();
     const error = errorOf(enter);
     assert.equal(error.code, Code.ResourceExhausted);
     assert.equal(retryDelayMsOf(error), 1_000);
-    first.leave();
-    first.leave();
+    first.release();
+    first.release();
     enter();
     errorOf(enter);
   });
 
   test("call rejected by the rate limit takes no concurrency slot", () => {
     let now = 0;
-    const rate = { perSecond: 1, burst: 1, words: "1 request a second" };
+    const rate = { perSecond: 1, burst: 1, label: "1 request a second" };
     const { gate } = gateOf([{ ...studio, rate, maxConcurrent: 1 }], { now: () => now });
-    gate.enter(call(`Bearer ${key}`)).leave();
-    errorOf(() => gate.enter(call(`Bearer ${key}`)));
+    gate.admit(call(`Bearer ${key}`)).release();
+    errorOf(() => gate.admit(call(`Bearer ${key}`)));
     now = 1_000;
-    gate.enter(call(`Bearer ${key}`));
+    gate.admit(call(`Bearer ${key}`));
   });
 
   test("running calls stay counted when the callers file is reloaded", () => {
     const { gate, directory } = gateOf([{ ...studio, maxConcurrent: 1 }]);
-    const running = gate.enter(call(`Bearer ${key}`));
+    const running = gate.admit(call(`Bearer ${key}`));
     const rotated = createCallerKey();
     directory.current = createCallerDirectory([{ ...studio, keys: [hashCallerKey(rotated)], maxConcurrent: 1 }]);
-    assert.equal(errorOf(() => gate.enter(call(`Bearer ${key}`))).code, Code.Unauthenticated);
-    assert.equal(errorOf(() => gate.enter(call(`Bearer ${rotated}`))).code, Code.ResourceExhausted);
-    running.leave();
-    gate.enter(call(`Bearer ${rotated}`));
+    assert.equal(errorOf(() => gate.admit(call(`Bearer ${key}`))).code, Code.Unauthenticated);
+    assert.equal(errorOf(() => gate.admit(call(`Bearer ${rotated}`))).code, Code.ResourceExhausted);
+    running.release();
+    gate.admit(call(`Bearer ${rotated}`));
   });
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { describe, it, suite, test } from "node:test";
 import { createContextValues } from "@connectrpc/connect";
-import { callerContextKey, callerHeader, sharingKeyOf } from "../../../src/mesh/access/callers.js";
+import { callerContextKey, callerHeader, fairnessKeyOf } from "../../../src/mesh/access/callers.js";
 import { createHostCheck } from "../../../src/mesh/access/host-check.js";
 import { certificateNames } from "../../../src/mesh/access/peer.js";
 import { addressGroup, createAddressCounter } from "../../../src/mesh/port/listen-addresses.js";
@@ -54,11 +54,11 @@ test("connections are grouped by IPv4 address and by IPv6 /64 network", () => {
     assert.equal(addressGroup(address), group);
   }
   const counter = createAddressCounter(1);
-  const leave = counter.enter("2001:db8::1");
-  assert.equal(counter.enter("2001:db8::2"), undefined);
-  assert.ok(counter.enter("2001:db8:1::1"));
+  const leave = counter.acquire("2001:db8::1");
+  assert.equal(counter.acquire("2001:db8::2"), undefined);
+  assert.ok(counter.acquire("2001:db8:1::1"));
   leave?.();
-  assert.ok(counter.enter("2001:db8::2"));
+  assert.ok(counter.acquire("2001:db8::2"));
 });
 
 describe("host check", () => {
@@ -100,26 +100,26 @@ const told = "0123456789abcdef0123456789abcdef";
 
 describe("fairness key", () => {
   it("fairness key is stable for a caller and does not reveal its address", () => {
-    const direct = sharingKeyOf(call("192.0.2.7"), { trustHeader: true });
+    const direct = fairnessKeyOf(call("192.0.2.7"), { trustHeader: true });
     assert.match(direct, /^[0-9a-f]{32}$/);
-    assert.equal(sharingKeyOf(call("192.0.2.7"), { trustHeader: false }), direct);
-    assert.notEqual(sharingKeyOf(call("192.0.2.8"), { trustHeader: true }), direct);
+    assert.equal(fairnessKeyOf(call("192.0.2.7"), { trustHeader: false }), direct);
+    assert.notEqual(fairnessKeyOf(call("192.0.2.8"), { trustHeader: true }), direct);
   });
 
   it("fairness key comes from the header of a trusted caller only", () => {
-    assert.equal(sharingKeyOf(call("192.0.2.7", { [callerHeader]: told }), { trustHeader: true }), told);
-    assert.notEqual(sharingKeyOf(call("192.0.2.7", { [callerHeader]: told }), { trustHeader: false }), told);
+    assert.equal(fairnessKeyOf(call("192.0.2.7", { [callerHeader]: told }), { trustHeader: true }), told);
+    assert.notEqual(fairnessKeyOf(call("192.0.2.7", { [callerHeader]: told }), { trustHeader: false }), told);
   });
 
   it("fairness key is the caller's own when the caller may not name others", () => {
-    const direct = sharingKeyOf(call("192.0.2.7"), { trustHeader: true });
-    assert.equal(sharingKeyOf(call("192.0.2.7", { [callerHeader]: told }, false), { trustHeader: true }), direct);
+    const direct = fairnessKeyOf(call("192.0.2.7"), { trustHeader: true });
+    assert.equal(fairnessKeyOf(call("192.0.2.7", { [callerHeader]: told }, false), { trustHeader: true }), direct);
   });
 
   it("fairness key is the caller's own when the header holds no valid key", () => {
-    const direct = sharingKeyOf(call("192.0.2.7"), { trustHeader: true });
+    const direct = fairnessKeyOf(call("192.0.2.7"), { trustHeader: true });
     for (const text of ["", "somebody", told.toUpperCase(), told.repeat(1000)]) {
-      assert.equal(sharingKeyOf(call("192.0.2.7", { [callerHeader]: text }), { trustHeader: true }), direct);
+      assert.equal(fairnessKeyOf(call("192.0.2.7", { [callerHeader]: text }), { trustHeader: true }), direct);
     }
   });
 });

@@ -5,8 +5,8 @@ import { Code } from "@connectrpc/connect";
 import * as grpc from "@grpc/grpc-js";
 import { ServingStatus } from "../../../src/connect-health/health.js";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
+import { createAccessControl } from "../../../src/mesh/access/access-control.js";
 import { createCallerDirectory } from "../../../src/mesh/access/caller-directory.js";
-import { createGate } from "../../../src/mesh/access/gate.js";
 import {
   createConnectError,
   invalidArgument,
@@ -56,7 +56,7 @@ suite("worker with a full queue", () => {
       assert.equal(error.code, Code.ResourceExhausted);
       assert.equal(
         error.rawMessage,
-        "all 6 replicas of test/worker are full; the first to have room says: all places are taken",
+        "all 6 replicas of test/worker are full; the one with the shortest delay returned: all places are taken",
       );
       const delayMs = retryDelayMsOf(error) ?? Number.NaN;
       assert.ok(delayMs > 0 && delayMs <= 70_000, String(delayMs));
@@ -102,23 +102,23 @@ test("retry reasons contain no text from a worker's error", async (t) => {
 suite("caller over its rate limit", () => {
   test("rate limit error of the first worker is returned with its delay, and the worker stays first for other callers", async (t) => {
     const caller = { name: "studio", keys: [], certificates: ["cn:studio"], mayUse: () => true };
-    const rate = { perSecond: 0.001, burst: 1, words: "1 request in 1,000 seconds" };
+    const rate = { perSecond: 0.001, burst: 1, label: "1 request in 1,000 seconds" };
     const current = createCallerDirectory([{ ...caller, rate }]);
-    const gate = createGate({ callers: { current, onChange() {}, close() {} }, now: () => 0 });
+    const gate = createAccessControl({ callers: { current, onChange() {}, close() {} }, now: () => 0 });
     const enter = () =>
-      gate.enter({
+      gate.admit({
         service: TextToImageWorkerService.typeName,
         authorization: undefined,
         peer: { address: "127.0.0.1", certificateNames: ["cn:studio"] },
       });
-    enter().leave();
-    const gated = await serveWorker(t, () => enter().leave());
+    enter().release();
+    const gated = await serveWorker(t, () => enter().release());
     const other = await serveWorker(t);
     const { client, attempts, observed } = connectTo(t, targetOf(gated, other), { loadBalancing: "pick_first" });
     for (const kind of [kinds.unary, kinds.stream]) {
       const error = await failure(kind(client, observed()));
       assert.equal(error.code, Code.ResourceExhausted);
-      assert.equal(error.rawMessage, "caller studio has sent more than its 1 request in 1,000 seconds");
+      assert.equal(error.rawMessage, "caller studio is over its rate limit of 1 request in 1,000 seconds");
       assert.equal(retryDelayMsOf(error), 1_000_000);
     }
     assert.deepEqual(
@@ -177,7 +177,7 @@ suite("retryable call", () => {
       workers.reduce((sum, { calls }) => sum + calls, 0),
       2,
     );
-    assert.equal(attempts[0]?.retryReason, "the worker was lost over this call");
+    assert.equal(attempts[0]?.retryReason, "the engine died during this call");
   });
 
   test("retryable call is not retried without budget, and is again after successful calls", async (t) => {
@@ -239,7 +239,7 @@ suite("retryable call", () => {
     await kinds.unary(client);
     silent.behaviour = wait.behaviour;
     assert.equal(await kinds.unary(client, observed()), 7);
-    assert.equal(attempts[0]?.retryReason, "no sign of the worker in time");
+    assert.equal(attempts[0]?.retryReason, "no response from the worker in time");
     await wait.ended;
   });
 });
@@ -392,14 +392,11 @@ suite("health", () => {
     for (const call of Object.values(kinds)) {
       const error = await failure(call(client));
       assert.equal(error.code, Code.Unavailable);
-      assert.equal(
-        error.rawMessage,
-        "no replica of test/worker can be reached: 2 are down, 1 is draining or not ready",
-      );
+      assert.equal(error.rawMessage, "no replica of test/worker is reachable: 2 are down, 1 is draining or not ready");
     }
     const nameless = connectTo(t, "dns:///no-such-host.invalid:1").client;
     const error = await failure(kinds.unary(nameless));
-    assert.equal(error.rawMessage, "no replica of test/worker can be reached: its name cannot be resolved");
+    assert.equal(error.rawMessage, "no replica of test/worker is reachable: the target's name cannot be resolved");
   });
 });
 
@@ -485,8 +482,8 @@ suite("deadline", () => {
     await kinds.unary(client);
     hole.swallow();
     for (const [kind, words] of [
-      ["unary", "the time ran out: waiting for the worker's answer"],
-      ["stream", "the time ran out: waiting for the worker's answer"],
+      ["unary", "deadline exceeded: waiting for the worker's response"],
+      ["stream", "deadline exceeded: waiting for the worker's response"],
     ] as const) {
       const error = await failure(kinds[kind](client, { timeoutMs: 1_500 }));
       assert.deepEqual([error.code, error.rawMessage], [Code.DeadlineExceeded, words]);
@@ -499,12 +496,12 @@ suite("deadline", () => {
       const leftMs = timeoutMs() ?? 0;
       throw createConnectError({
         code: Code.DeadlineExceeded,
-        message: `the time ran out: step 2 of 9${leftMs < 60_000 && leftMs > 0 ? "" : ", and more than there was"}`,
+        message: `deadline exceeded: step 2 of 9${leftMs < 60_000 && leftMs > 0 ? "" : ", and more than there was"}`,
       });
     });
     const { client } = connectTo(t, targetOf(first, second), { loadBalancing: "pick_first" });
     const error = await failure(kinds.unary(client, { timeoutMs: 60_000 }));
-    assert.equal(error.rawMessage, "the time ran out: step 2 of 9");
+    assert.equal(error.rawMessage, "deadline exceeded: step 2 of 9");
   });
 
   test("retry whose backoff would pass the deadline fails at once", async (t) => {

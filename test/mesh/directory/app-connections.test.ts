@@ -167,7 +167,7 @@ describe("onward deadline", () => {
       await assert.rejects(call, (error) => {
         const { code, rawMessage } = ConnectError.from(error);
         assert.equal(code, Code.DeadlineExceeded);
-        assert.match(rawMessage, /^the time ran out: waiting for the worker's /);
+        assert.match(rawMessage, /^deadline exceeded: waiting for the worker's /);
         return true;
       });
     }

@@ -79,20 +79,20 @@ suite("apps file", async () => {
     ["apps: {a/b: {target: 'h:1'}, a/b: {target: 'h:2'}}", /neither YAML nor JSON: Map keys must be unique/],
     ["[]", /the file: /],
     ["apps: {}", /at least one app/],
-    ["apps: {a/b: {target: 'h:1'}}\nother: 1", /the file: other is not known/],
-    ["apps: {a/b: {}}", /app "a\/b": target: must be a text/],
+    ["apps: {a/b: {target: 'h:1'}}\nother: 1", /the file: other is unknown/],
+    ["apps: {a/b: {}}", /app "a\/b": target: must be a string/],
     ["apps: {a/b: {target: 'http://h'}}", /target "http:\/\/h" of app "a\/b" is not a gRPC target/],
     ["apps: {b: {target: 'h:1'}}", /app id "b" is not of the form owner\/name/],
     ["apps: {a/b: {target: 'h:1'}}\ndefault: c/d", /default app "c\/d" is not in the directory/],
-    ["apps: {a/b: {target: 'h:1', colour: red}}", /app "a\/b": colour is not known/],
+    ["apps: {a/b: {target: 'h:1', colour: red}}", /app "a\/b": colour is unknown/],
     [
       "apps: {a/b: {target: 'h:1', policies: {retry: {maxAttempts: 6}}}}",
       /app "a\/b": policies\.retry\.maxAttempts: .*5/,
     ],
-    ["apps: {a/b: {target: 'h:1', policies: {retries: 1}}}", /app "a\/b": policies: retries is not known/],
+    ["apps: {a/b: {target: 'h:1', policies: {retries: 1}}}", /app "a\/b": policies: retries is unknown/],
     ["apps: {a/b: {target: 'h:1', tls: {ca: none.crt}}}", /app "a\/b": .*none\.crt cannot be read \(ENOENT\)/],
     ["apps: {a/b: {target: 'h:1', tls: {cert: pipeline.crt}}}", /app "a\/b": .*one of the two files is missing/],
-    ["apps: {a/b: {target: 'h:1', keyFile: ca.crt}}", /app "a\/b": .*ca\.crt holds no key/],
+    ["apps: {a/b: {target: 'h:1', keyFile: ca.crt}}", /app "a\/b": .*ca\.crt contains no key/],
   ];
   for (const [text, message] of wrong) {
     test(`apps file is rejected: ${text.replaceAll("\n", " ")}`, async (t) => {

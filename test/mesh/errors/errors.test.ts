@@ -52,7 +52,7 @@ test("hiddenCauseOf returns local causes for the log, and no text from a server 
 });
 
 test("deadlineExceeded message says where the time was spent", () => {
-  assert.equal(deadlineExceeded("step 11 of 30").rawMessage, "the time ran out: step 11 of 30");
+  assert.equal(deadlineExceeded("step 11 of 30").rawMessage, "deadline exceeded: step 11 of 30");
 });
 
 test("queueFull carries RetryInfo and lets gRPC clients try another server at once", () => {

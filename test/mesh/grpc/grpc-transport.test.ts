@@ -138,7 +138,7 @@ for (const [kind, call] of Object.entries(kinds)) {
       for (const target of [`127.0.0.1:${port}`, `dns:///localhost:${port}`, "unix:/nonexistent/worker.sock"]) {
         const client = createClient(TextToImageWorkerService, transportTo(t, target));
         const error = await failure(call(client));
-        assert.equal(error.message, "[unavailable] no replica of test/worker can be reached: 1 is down", target);
+        assert.equal(error.message, "[unavailable] no replica of test/worker is reachable: 1 is down", target);
       }
     });
 

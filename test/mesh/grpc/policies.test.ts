@@ -37,11 +37,11 @@ suite("retry and balancing policy", () => {
   });
 
   const rejected: readonly (readonly [value: unknown, message: RegExp])[] = [
-    [{ retryPolicy: { maxAttempts: 3 } }, /^policies\.retryPolicy is not known$/],
-    [{ healthCheckConfig: {} }, /^policies\.healthCheckConfig is not known$/],
+    [{ retryPolicy: { maxAttempts: 3 } }, /^policies\.retryPolicy is unknown$/],
+    [{ healthCheckConfig: {} }, /^policies\.healthCheckConfig is unknown$/],
     [
       { retry: { hedgingDelay: "1s", pushback: 1 } },
-      /^policies\.retry\.hedgingDelay is not known; policies\.retry\.pushback is/,
+      /^policies\.retry\.hedgingDelay is unknown; policies\.retry\.pushback is/,
     ],
     [{ retry: { maxAttempts: 6 } }, /^policies\.retry\.maxAttempts: /],
     [{ retry: { maxAttempts: 0 } }, /^policies\.retry\.maxAttempts: /],
@@ -54,7 +54,7 @@ suite("retry and balancing policy", () => {
     [{ retry: { budget: { maxTokens: 1001 } } }, /^policies\.retry\.budget\.maxTokens: /],
     [{ retry: { budget: { tokenRatio: 0 } } }, /^policies\.retry\.budget\.tokenRatio: /],
     [{ retry: { attemptTimeoutMs: { seconds: 1, nanos: 0 } } }, /^policies\.retry\.attemptTimeoutMs: /],
-    [{ outlierDetection: { interval: "10s" } }, /^policies\.outlierDetection\.interval is not known$/],
+    [{ outlierDetection: { interval: "10s" } }, /^policies\.outlierDetection\.interval is unknown$/],
     [{ outlierDetection: { maxEjectionPercent: 101 } }, /^policies\.outlierDetection\.maxEjectionPercent: /],
     [
       { outlierDetection: { baseEjectionTimeMs: 2_000_000 } },

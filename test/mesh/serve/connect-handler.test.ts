@@ -156,7 +156,7 @@ suite("internal error", () => {
         throw thrown;
       },
       interceptors: [recordInternal(failures)],
-      onBroken: () => assert.fail("the answer was made"),
+      onInternalError: () => assert.fail("the answer was made"),
     });
     const unary = await postJson(url, generate, '{"prompt":"x"}');
     assert.equal(unary.text, '{"code":"internal","message":"internal error"}');
@@ -254,7 +254,7 @@ suite("other requests", () => {
       assert.equal((await http1(url, generate, { headers: { "content-type": type }, body: "{}" })).status, 415, type);
     }
     const rejected = await http1(url, generate, { body: "{}" });
-    assert.deepEqual([rejected.status, rejected.text], [415, "the content type is none of this RPC's\n"]);
+    assert.deepEqual([rejected.status, rejected.text], [415, "unsupported content type for this RPC\n"]);
     assert.equal((await postJson(url, generateStream, "{}")).status, 415);
   });
 

@@ -235,7 +235,7 @@ test(`${count} malformed requests each get the code of their class, and no decod
   const { url, stop } = await serveEcho(t, {
     readMaxBytes,
     interceptors: [recordInternal(internal)],
-    onBroken: (error) => internal.push(error),
+    onInternalError: (error) => internal.push(error),
   });
   const session = connectHttp2(t, url);
   const names = Object.keys(classes);
@@ -269,7 +269,7 @@ test("connections that break at any byte leave no resources behind", async (t) =
   const internal: unknown[] = [];
   const { url, port, stop } = await serveEcho(t, {
     interceptors: [recordInternal(internal)],
-    onBroken: (error) => internal.push(error),
+    onInternalError: (error) => internal.push(error),
     keepaliveTimeMs: 20,
   });
   const body = '{"prompt":"x"}';

@@ -108,7 +108,7 @@ suite("memory shared by bodies", () => {
       once(slow[1], "response").then(([fields]) => [slow[0], fields] as const),
     ]);
     assert.equal(fields["grpc-status"], "8");
-    assert.equal(fields["grpc-message"], "too many large requests are arriving at once");
+    assert.equal(fields["grpc-message"], "the server is receiving too many large requests; try again later");
     assert.equal(await statusOf(small), "0");
 
     kept.end(large.subarray(-1));

@@ -62,8 +62,8 @@ suite("unreadable request", () => {
       const { url } = await serveEcho(t, {
         interceptors: [recordInternal(internal), interceptor],
         behaviour: () => assert.fail("the handler ran"),
-        onBroken: (error) => internal.push(error),
-        onUnread: (method, code) => unread.push(`${method.name} ${Code[code]}`),
+        onInternalError: (error) => internal.push(error),
+        onUndecodable: (method, code) => unread.push(`${method.name} ${Code[code]}`),
       });
       const session = connectHttp2(t, url);
       const headers = { "content-type": type, te: "trailers" };
@@ -102,7 +102,9 @@ suite("unreadable request", () => {
 
   test("undecodable binary is INVALID_ARGUMENT in every protocol", async (t) => {
     const unread: string[] = [];
-    const { url } = await serveEcho(t, { onUnread: (method, code) => unread.push(`${method.name} ${Code[code]}`) });
+    const { url } = await serveEcho(t, {
+      onUndecodable: (method, code) => unread.push(`${method.name} ${Code[code]}`),
+    });
     const session = connectHttp2(t, url);
     const truncated = Buffer.from("0a7f43414e415259", "hex");
     const wrapped = envelope(truncated);
@@ -258,7 +260,7 @@ suite("request timeouts", () => {
       });
       stream.write("{");
       const text = (await stream.toArray()).join("");
-      assert.equal(text, '{"code":"deadline_exceeded","message":"the time ran out: waiting for the request\'s body"}');
+      assert.equal(text, '{"code":"deadline_exceeded","message":"deadline exceeded: waiting for the request\'s body"}');
     }
   });
 });

@@ -38,10 +38,10 @@ suite("TLS files", async () => {
 
   const cases: readonly (readonly [what: string, files: TlsFiles, message: RegExp])[] = [
     ["a missing file", { ...good, cert: join(folder, "none") }, /none cannot be read \(ENOENT\)/],
-    ["a certificate without its key", { cert: good.cert }, /belong together/],
-    ["no certificate", { ...good, cert: nonsense }, /nonsense holds no PEM certificate/],
-    ["a broken certificate", { ...good, cert: broken }, /certificate 1 in .*broken is broken/],
-    ["no key", { ...good, key: nonsense }, /nonsense holds no PEM private key without a passphrase/],
+    ["a certificate without its key", { cert: good.cert }, /one of the two files is missing/],
+    ["no certificate", { ...good, cert: nonsense }, /nonsense contains no PEM certificate/],
+    ["a broken certificate", { ...good, cert: broken }, /certificate 1 in .*broken is malformed/],
+    ["no key", { ...good, key: nonsense }, /nonsense contains no PEM private key, or only one with a passphrase/],
     [
       "a key of another certificate",
       { ...good, key: other.key },
@@ -49,8 +49,12 @@ suite("TLS files", async () => {
     ],
     ["an expired certificate", expired, /the certificate in .*expired\.crt expired on .* GMT/],
     ["a certificate that is not yet valid", early, /the certificate in .*early\.crt is not valid before .* GMT/],
-    ["no authority", { ca: nonsense }, /nonsense holds no PEM certificate/],
-    ["expired authorities", { ca: expired.cert }, /expired\.crt holds no authority's certificate that is valid now/],
+    ["no authority", { ca: nonsense }, /nonsense contains no PEM certificate/],
+    [
+      "expired authorities",
+      { ca: expired.cert },
+      /expired\.crt contains no currently valid certificate of an authority/,
+    ],
   ];
   for (const [what, files, message] of cases) {
     test(`TLS files: ${what} is rejected by name, and the error quotes nothing from the file`, () => {
@@ -74,7 +78,7 @@ suite("TLS files", async () => {
     assert.match(String(await next), /server\.key cannot be read \(ENOENT\)/);
     next = rejection();
     await replaceFile(files.key, "nonsense");
-    assert.match(String(await next), /holds no PEM private key/);
+    assert.match(String(await next), /contains no PEM private key/);
     const changed = change();
     await writeCertificate(own, "server", await authority.issue());
     await changed;

@@ -7,45 +7,45 @@ import type { CallerDirectory, CallerEntry } from "./caller-directory.js";
 import { appDenied, type Caller } from "./callers.js";
 import { type Peer, peerOf } from "./peer.js";
 
-/** What is known of a call before its body is read. */
-export interface GateCall {
-  /** Full name of the service that is called; undefined for what is no RPC. */
+/** Properties of a call that are known before its body is read. */
+export interface IncomingCall {
+  /** Full name of the called service; undefined for a request that is no RPC. */
   readonly service: string | undefined;
   /** Value of the `authorization` header. */
   readonly authorization: string | undefined;
   readonly peer: Peer;
 }
 
-/** A call that was let in. */
-export interface Entry {
+/** An admitted call. */
+export interface AdmittedCall {
   readonly caller: Caller;
-  /** Ends the call's count among the running ones. */
-  leave(): void;
+  /** Releases the caller's concurrency slot. Call it when the call ends; idempotent. */
+  release(): void;
 }
 
-/** Decides about each call from its headers and its connection alone, so that a stranger's body is not even read. */
-export interface Gate {
-  /** Throws a ConnectError: UNAUTHENTICATED, PERMISSION_DENIED, or RESOURCE_EXHAUSTED with RetryInfo. */
-  enter(call: GateCall): Entry;
+/** Authentication, authorization and rate limits, from headers and connection alone: before a body is read. */
+export interface AccessControl {
+  /** Admits a call. @throws ConnectError UNAUTHENTICATED, PERMISSION_DENIED, or RESOURCE_EXHAUSTED with RetryInfo. */
+  admit(call: IncomingCall): AdmittedCall;
 }
 
-/** Options of {@link createGate}. */
-export interface GateOptions {
-  /** Who may call. Absent: anybody, known by the address alone. */
+/** Options of {@link createAccessControl}. */
+export interface AccessControlOptions {
+  /** Known callers. Absent: every client is admitted, identified by its address. */
   readonly callers?: Reloaded<CallerDirectory> | undefined;
-  /** Services that anybody may call, whoever may call the others: health checks. */
+  /** Services without access control, such as health checks. @default none */
   readonly openServices?: readonly string[] | undefined;
-  /** App id of the server: only callers that may use it get in. Absent: apps are checked further in. */
+  /** App id of the server: only callers that may use it are admitted. Absent: the handler checks apps. */
   readonly appId?: string | undefined;
-  /** Milliseconds of a clock that never goes back. */
+  /** Monotonic clock, in milliseconds. @default performance.now */
   readonly now?: (() => number) | undefined;
 }
 
-/** How long a caller is asked to wait that has too many calls running; when one ends, nobody knows. */
+/** Retry delay of a caller at its concurrency limit, in milliseconds. The end of its calls cannot be predicted. */
 const concurrencyRetryMs = 1_000;
 
-/** Makes a gate. Counts outlive a reload of the callers: a caller's name has one count whatever its limits become. */
-export function createGate({ callers, openServices = [], appId, now }: GateOptions): Gate {
+/** Create the access control of a server. Counts survive a reload of the callers: one count per caller name. */
+export function createAccessControl({ callers, openServices = [], appId, now }: AccessControlOptions): AccessControl {
   const open = new Set(openServices);
   const running = new Map<string, number>();
   const rates = new Map<string, { readonly limits: string; readonly rate: RateLimit }>();
@@ -62,26 +62,26 @@ export function createGate({ callers, openServices = [], appId, now }: GateOptio
     }
     const waitMs = bucket.rate.take();
     if (waitMs > 0) {
-      throw exhausted(`caller ${name} has sent more than its ${rate.words}`, waitMs);
+      throw exhausted(`caller ${name} is over its rate limit of ${rate.label}`, waitMs);
     }
   }
 
-  function takePlace({ name, maxConcurrent }: CallerEntry): () => void {
+  function acquireSlot({ name, maxConcurrent }: CallerEntry): () => void {
     if (maxConcurrent === undefined) {
       return () => {};
     }
     const count = running.get(name) ?? 0;
     if (count >= maxConcurrent) {
-      throw exhausted(`caller ${name} has ${count} calls running, and may have no more`, concurrencyRetryMs);
+      throw exhausted(`caller ${name} is at its limit of ${count} concurrent calls`, concurrencyRetryMs);
     }
     running.set(name, count + 1);
-    let left = false;
+    let released = false;
     return () => {
       const others = (running.get(name) ?? 1) - 1;
-      if (left) {
+      if (released) {
         return;
       }
-      left = true;
+      released = true;
       if (others > 0) {
         running.set(name, others);
       } else {
@@ -91,20 +91,19 @@ export function createGate({ callers, openServices = [], appId, now }: GateOptio
   }
 
   return {
-    enter({ service, authorization, peer }) {
+    admit({ service, authorization, peer }) {
       if (callers === undefined || (service !== undefined && open.has(service))) {
         const countKey = `address ${addressGroup(peer.address)}`;
         return {
           caller: { name: undefined, countKey, mayNameCallers: callers === undefined, mayUse: () => true },
-          leave: () => {},
+          release: () => {},
         };
       }
       const entry = callers.current.find({ authorization, certificateNames: peer.certificateNames });
       if (entry === undefined) {
         throw createConnectError({
           code: Code.Unauthenticated,
-          message:
-            "this server has to know who calls: send a valid key as authorization: Bearer, or a client certificate",
+          message: "authentication is required: send a valid key as authorization: Bearer, or a client certificate",
           metadata: { "www-authenticate": "Bearer" },
         });
       }
@@ -113,20 +112,20 @@ export function createGate({ callers, openServices = [], appId, now }: GateOptio
       if (appId !== undefined && !caller.mayUse(appId)) {
         throw appDenied(caller);
       }
-      // First the place: a call that gets none has not used up a token.
-      const leave = takePlace(entry);
+      // The slot first: a call without one must not use a rate-limit token.
+      const release = acquireSlot(entry);
       try {
         takeToken(entry);
       } catch (error) {
-        leave();
+        release();
         throw error;
       }
-      return { caller, leave };
+      return { caller, release };
     },
   };
 }
 
-/** The push-back holds gRPC clients back, our own balancer among them, which would else ask the next server at once. */
+/** The push-back keeps gRPC clients, our balancer included, from trying the next server at once. */
 function exhausted(message: string, waitMs: number): ConnectError {
   return createConnectError({
     code: Code.ResourceExhausted,
@@ -142,49 +141,53 @@ const statuses = new Map([
   [Code.ResourceExhausted, 429],
 ]);
 
-/** Answers a request of a caller who was let in. */
+/** Handler of an admitted caller's request that is no RPC. */
 export type CallerHandler = (request: NodeRequest, response: NodeResponse, caller: Caller) => void;
 
-/** Puts a gate before what is no RPC: 401, 403 or 429 in plain text for whom it does not let in. */
-export function gateHandler(gate: Gate, handler: CallerHandler): NodeHandler {
+/** Wrap a handler with access control. Rejections are 401, 403 or 429 in plain text. */
+export function withAccessControl(accessControl: AccessControl, handler: CallerHandler): NodeHandler {
   return (request, response) => {
-    let entry: Entry;
+    let admitted: AdmittedCall;
     try {
-      entry = enterWith(gate, request, undefined);
+      admitted = admitRequest(accessControl, request, undefined);
     } catch (error) {
       const { code, rawMessage } = ConnectError.from(error);
       const status = statuses.get(code) ?? 500;
-      // A body that nobody reads would block the connection for the next request.
+      // An unread body would block the connection for the next request.
       request.resume();
       return respondPlain(response, status, rawMessage, status === 401 ? { "www-authenticate": "Bearer" } : {});
     }
-    response.once("close", entry.leave);
-    handler(request, response, entry.caller);
+    response.once("close", admitted.release);
+    handler(request, response, admitted.caller);
   };
 }
 
-/** Brings a request to a gate. @param service full name of the service; undefined for what is no RPC. */
-export function enterWith(gate: Gate, request: NodeRequest, service: string | undefined): Entry {
-  return gate.enter({ service, authorization: request.headers.authorization, peer: peerOf(request) });
+/** Admit a Node request. @param service full name of the called service; undefined for a request that is no RPC. */
+export function admitRequest(
+  accessControl: AccessControl,
+  request: NodeRequest,
+  service: string | undefined,
+): AdmittedCall {
+  return accessControl.admit({ service, authorization: request.headers.authorization, peer: peerOf(request) });
 }
 
-/** A token bucket: full at first, one token a request, refilled evenly. */
+/** Token bucket of a rate limit. It starts full; a request takes one token. */
 export interface RateLimit {
-  /** Takes a token. Returns 0, or without a token the milliseconds until there is one. */
+  /** Takes a token and returns 0. Without a token: returns the milliseconds until there is one. */
   take(): number;
 }
 
 /** Options of {@link createRateLimit}. */
 export interface RateLimitOptions {
-  /** Tokens that come back each second, more than 0. */
+  /** Tokens added each second, above 0. */
   readonly perSecond: number;
-  /** Tokens that the bucket holds, 1 or more: how many requests may come at once after a pause. */
+  /** Capacity of the bucket, 1 or more: the largest burst of requests. */
   readonly burst: number;
-  /** Milliseconds of a clock that never goes back. */
+  /** Monotonic clock, in milliseconds. @default performance.now */
   readonly now?: (() => number) | undefined;
 }
 
-/** Makes a bucket. */
+/** Create a token bucket. */
 export function createRateLimit({ perSecond, burst, now = () => performance.now() }: RateLimitOptions): RateLimit {
   let tokens = burst;
   let filledAt = now();
