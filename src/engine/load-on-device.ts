@@ -21,11 +21,11 @@ export interface DeviceLoadOptions {
   /** @default "cpu" */
   readonly device?: Device;
   /** @default "auto" */
-  readonly precision?: Precision;
+  readonly precision?: Precision | undefined;
   /** CPU threads of one run. @default as many as the process may use */
-  readonly threads?: number;
+  readonly threads?: number | undefined;
   /** Existing folder for a profile of each session; see `SessionOptions`. */
-  readonly profileFolder?: string;
+  readonly profileFolder?: string | undefined;
   /** Called with each place that `auto` gives up, at once. */
   readonly onFailure?: (failure: DeviceFailure) => void;
   /** Makes the loader of graphs for a place. @default onnxruntime's */
@@ -83,10 +83,10 @@ async function loadAt(placement: Placement, options: LoadAtOptions): Promise<Loa
     provider: placement.provider,
     openSession: createOpener({
       placement,
-      ...(threads !== undefined && { threads }),
-      ...(profileFolder !== undefined && { profileFolder }),
+      threads,
+      profileFolder,
     }),
-    ...(precision !== undefined && { precision }),
+    precision,
   });
   const loaded = performance.now();
   try {

@@ -57,7 +57,7 @@ export interface SdxlEngineOptions {
   /** A folder of safetensors or of ONNX graphs, a checkpoint of one file, or what was read of one of them. */
   readonly modelFolder: string | ModelDescription;
   /** What to run it in. @default "auto" */
-  readonly precision?: Precision;
+  readonly precision?: Precision | undefined;
   /** Where `openSession` runs the graphs. @default "cpu" */
   readonly provider?: ExecutionProvider;
   /** Loads the graphs. @default onnxruntime on the CPU, with as many threads as the process may use */

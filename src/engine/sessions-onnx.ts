@@ -12,9 +12,9 @@ export interface SessionOptions {
   /** @default the CPU */
   readonly placement?: Placement;
   /** CPU threads of one run. @default what the process may use at once, because more of them slow each other down */
-  readonly threads?: number;
+  readonly threads?: number | undefined;
   /** Existing folder for a profile of each session, named after the folder of its graph and complete once the session is released. */
-  readonly profileFolder?: string;
+  readonly profileFolder?: string | undefined;
 }
 
 /** This platform's build of onnxruntime. */
