@@ -186,7 +186,7 @@ suite("errors for a pipeline that cannot be called", async () => {
     }
   });
 
-  test("because it has TLS: the error says to use https", async (t) => {
+  test("error for a server with TLS says to use https", async (t) => {
     const { cert, key } = await (await createAuthority()).issue();
     const server = createServer({ cert, key }).listen(0, "127.0.0.1");
     await once(server, "listening");
