@@ -1,7 +1,7 @@
 import { type CallOptions, Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { isServerTime, serverTimeMs } from "../mesh/serve/server-deadline.js";
 
-/** Node's timers take no more, in milliseconds; a longer one would fire at once. */
+/** Longest delay of Node's timers, in milliseconds. A longer one fires at once. */
 const longestTimeoutMs = 2_147_483_647;
 
 /** How long a server may work on a call. */
@@ -35,7 +35,7 @@ export function callDeadline(call: TimedCall): CallDeadline {
   };
 }
 
-/** A signal that is aborted when the other is, and when the time is over. */
+/** Create a signal that is aborted with `outer` and after the time limit. */
 function signalUntil(outer: AbortSignal, timeoutMs: number): AbortSignal {
   const over = new AbortController();
   if (outer.aborted) {
@@ -46,7 +46,7 @@ function signalUntil(outer: AbortSignal, timeoutMs: number): AbortSignal {
     () => over.abort(new ConnectError("deadline exceeded", Code.DeadlineExceeded)),
     Math.min(timeoutMs, longestTimeoutMs),
   );
-  // A call that came over no wire: its signal is aborted at its end too, good or bad.
+  // The signal of an in-process call is aborted at its end in every case.
   const onEnd = () => {
     clearTimeout(timer);
     over.abort(outer.reason);

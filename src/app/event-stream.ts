@@ -1,4 +1,4 @@
-/** Events of one request on their way to its reader. */
+/** Options of {@link createEventStream}. */
 export interface EventStreamOptions<Event, Message> {
   /** Runs the request. Events go to `emit` at once; the event that it returns is the last. It has to end when the call's signal is aborted. */
   readonly run: (emit: (event: Event) => void) => Promise<Event>;
@@ -12,9 +12,9 @@ interface StreamEvent {
   readonly case?: string | undefined;
 }
 
-/** Previews that wait for a reader. Their bytes are what could pile up. */
+/** Maximum previews in the queue, which bounds its bytes. */
 const maxPreviews = 8;
-/** Events that wait for a reader. A request of 150 steps has fewer; this bounds what a broken worker can send. */
+/** Maximum events in the queue. A request of 150 steps has fewer; the bound is for faulty workers. */
 const maxEvents = 1_000;
 
 /**
@@ -78,7 +78,7 @@ export function createEventStream<Event extends StreamEvent, Message>(
           return { done: true, value: undefined };
         },
         async return() {
-          // The reader has gone; the call's signal stops the request.
+          // The client disconnected; the call's signal stops the request.
           finish({});
           waiting = [];
           return { done: true, value: undefined };
@@ -88,7 +88,7 @@ export function createEventStream<Event extends StreamEvent, Message>(
   };
 }
 
-/** Makes room for one more preview. */
+/** Drop the oldest preview if the queue has the maximum. */
 function dropOldestPreview<Event>(
   waiting: Event[],
   withoutPreview: EventStreamOptions<Event, unknown>["withoutPreview"],

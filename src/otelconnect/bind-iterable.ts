@@ -1,14 +1,14 @@
 import { type Context, context } from "@opentelemetry/api";
 
-/** Told what becomes of an iteration. Of `done`, `failed` and `left` exactly one is called, once. */
+/** Listener of an iteration. Exactly one of `done`, `failed` and `left` is called, once. */
 export interface IterationWatcher<T> {
-  /** The source gave a value. */
+  /** The source returned a value. */
   message?(value: T): void;
-  /** The source came to its end. */
+  /** The source ended. */
   done?(): void;
   /** The source failed. */
   failed?(error: unknown): void;
-  /** The consumer left early, through `return` or through `throw`: what went wrong then went wrong elsewhere. */
+  /** The consumer stopped early, by `return` or `throw`. */
   left?(): void;
 }
 
@@ -16,7 +16,7 @@ export interface IterationWatcher<T> {
  * Runs every step of an iteration with `scope` active. Without it the code inside an async generator runs in the context of
  * whoever asks for the next value, and loses the one in which it was created. The result can be iterated once, as a generator.
  *
- * @param source makes the iterable, when the first value is asked for; it runs with `scope` active too.
+ * @param source creates the iterable with the first `next`; it runs with `scope` active too.
  * @see https://github.com/open-telemetry/opentelemetry-js/issues/2951
  */
 export function bindIterable<T>(
@@ -84,10 +84,10 @@ const finished = { done: true, value: undefined } as const;
 const registry = new FinalizationRegistry<() => void>((tell) => tell());
 
 /**
- * Calls back once nobody can use `target` any more: it was dropped, and the garbage collector has been there.
+ * Call back once `target` was garbage-collected.
  *
  * @param tell must not keep the target alive.
- * @returns ends the watch.
+ * @returns a function that cancels the callback.
  */
 export function whenCollected(target: object, tell: () => void): () => void {
   registry.register(target, tell, tell);

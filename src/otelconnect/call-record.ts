@@ -25,10 +25,10 @@ import {
   serverAttributes,
 } from "./rpc-attributes.js";
 
-/** What a client or an outer interceptor gets. */
+/** Response of a call. */
 export type RpcResponse = UnaryResponse | StreamResponse;
 
-/** A call that has begun. */
+/** Running call. */
 export interface BegunCall {
   readonly side: RpcSide;
   readonly system: RpcSystem;
@@ -42,7 +42,7 @@ export interface BegunCall {
   readonly duration: CallDuration;
 }
 
-/** How a call can end. */
+/** End of a call. */
 export interface CallEnd {
   /** Undefined for a successful call. */
   readonly code: Code | undefined;
@@ -51,24 +51,24 @@ export interface CallEnd {
   readonly isReaderGone?: boolean;
 }
 
-/** Writes down the end of a call. */
+/** Recorder of a call's end. */
 export interface CallRecord {
-  /** Remembers the answer, whose headers and trailers stand on the span. */
+  /** Stores the response, whose headers and trailers become span attributes. */
   answered(response: RpcResponse): void;
-  /** Whatever has to be tidied up with the call. */
-  onEnd(tidyUp: () => void): void;
-  /** Ends the span and measures the call. Only the first end counts. */
+  /** Registers a cleanup function for the end of the call. */
+  onEnd(cleanup: () => void): void;
+  /** Ends the span and records the duration. Idempotent. */
   end(end: CallEnd): void;
 }
 
-/** Makes the record of a call; see the documentation's tables for what it writes. */
+/** Create the recorder of a call; the documentation lists the attributes. */
 export function createCallRecord(call: BegunCall): CallRecord {
   const { side, system, options, request, span } = call;
   let response: RpcResponse | undefined;
   let ended = false;
-  const tidyUps: (() => void)[] = [];
+  const cleanups: (() => void)[] = [];
 
-  const settleSpan = (code: Code | undefined, isError: boolean, outcome: Attributes, error: unknown) => {
+  const completeSpan = (code: Code | undefined, isError: boolean, outcome: Attributes, error: unknown) => {
     if (options.spanAttributes !== false) {
       const attributes = { ...outcome, ...answerAttributes(options, response, error) };
       span.setAttributes(filterAttributes(attributes, options.attributeFilter, request));
@@ -87,8 +87,8 @@ export function createCallRecord(call: BegunCall): CallRecord {
     answered(answer) {
       response = answer;
     },
-    onEnd(tidyUp) {
-      tidyUps.push(tidyUp);
+    onEnd(cleanup) {
+      cleanups.push(cleanup);
     },
     end({ code, error, isReaderGone = false }) {
       if (ended) {
@@ -101,21 +101,21 @@ export function createCallRecord(call: BegunCall): CallRecord {
       const isError = code !== undefined && isErrorCode(side, code) && !isCancelledByCaller;
       const outcome = outcomeAttributes(system, code, isError);
       if (span.isRecording()) {
-        settleSpan(code, isError, outcome, error);
+        completeSpan(code, isError, outcome, error);
       }
       span.end();
       if (call.duration.enabled()) {
         const attributes = {
           ...callAttributes(system, request),
-          // The address that a server was called by is the caller's choice, and could be a new one each time.
+          // On a server, the address is caller input with unbounded cardinality.
           ...(side === "client" && serverAttributes(request.url)),
           ...outcome,
         };
         const kept = filterAttributes(attributes, options.attributeFilter, request);
         call.duration.record(seconds, { ...kept, ...options.metricAttributes?.(request) }, call.scope);
       }
-      for (const tidyUp of tidyUps) {
-        tidyUp();
+      for (const cleanup of cleanups) {
+        cleanup();
       }
     },
   };
@@ -129,7 +129,7 @@ function outcomeAttributes(system: RpcSystem, code: Code | undefined, isError: b
   return { "rpc.status_code": status, ...(isError && { "error.type": status }) };
 }
 
-/** Headers and trailers of an answer. A ConnectError holds both in its metadata, without saying which is which. */
+/** Headers and trailers of a response. A ConnectError's metadata contains both, undistinguished. */
 function answerAttributes(options: OtelConnectOptions, response: RpcResponse | undefined, error: unknown): Attributes {
   const { responseHeaders = [], responseTrailers = [] } = options;
   const metadata = error instanceof ConnectError ? error.metadata : undefined;
@@ -141,14 +141,14 @@ function answerAttributes(options: OtelConnectOptions, response: RpcResponse | u
   };
 }
 
-/** Records how long calls take: `rpc.server.call.duration` or `rpc.client.call.duration`, in seconds. */
+/** Duration metric of calls: `rpc.server.call.duration` or `rpc.client.call.duration`, in seconds. */
 export interface CallDuration {
-  /** Whether anybody wants to know. */
+  /** Whether the metric is recorded. */
   enabled(): boolean;
   record(seconds: number, attributes: Attributes, scope: Context): void;
 }
 
-/** What the conventions advise, in seconds. */
+/** Bucket boundaries of the semantic conventions, in seconds. */
 const bucketBoundaries = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10];
 
 const descriptions = {
@@ -156,7 +156,7 @@ const descriptions = {
   client: "Measures the duration of an outgoing Remote Procedure Call (RPC).",
 } as const satisfies Record<RpcSide, string>;
 
-/** The API has one of it. */
+/** The API's shared no-op histogram. */
 const noop = createNoopMeter().createHistogram("noop");
 
 /**

@@ -32,32 +32,32 @@ import {
   serverAttributes,
 } from "./rpc-attributes.js";
 
-/** A call with its span begun. */
+/** Call with a started span. */
 export interface ObservedCall {
   /** Context whose span is the call's; what was active, for a call without one. */
   readonly scope: Context;
-  /** Goes on with the call, to where the span ends. */
+  /** Runs the call until the span ends. */
   run(next: ReturnType<Interceptor>): Promise<RpcResponse>;
 }
 
 /**
- * Watches the calls of one side.
+ * Observe the calls of one side.
  *
- * @returns undefined for a call that may pass untouched: it is filtered out, is watched already, or nobody wants spans or metrics.
+ * @returns undefined for a call that is filtered out, observed already, or has neither span nor metric.
  */
 export type CallObserver = (request: RpcRequest, originOf: () => SpanOrigin) => ObservedCall | undefined;
 
 /** Name of the instrumentation scope. */
 const scopeName = "throughline/otelconnect";
 
-/** Makes what watches the calls of one side. It watches no call twice, however often it stands in a chain of interceptors. */
+/** Create the observer of one side. A call is observed once, also with several interceptors in the chain. */
 export function createCallObserver(side: RpcSide, options: OtelConnectOptions): CallObserver {
   const tracer = options.tracer ?? (options.tracerProvider ?? trace).getTracer(scopeName);
   const duration = createCallDuration(side, scopeName, options);
   const { attributeFilter, requestHeaders = [] } = options;
   const kind = side === "server" ? SpanKind.SERVER : SpanKind.CLIENT;
-  /** Calls on their way down the chain, by their signals: the one object that all interceptors of one call see. */
-  const underWay = new WeakSet<AbortSignal>();
+  /** Signals of running calls. The signal is the one object that all interceptors of a call share. */
+  const observed = new WeakSet<AbortSignal>();
 
   const conventionAttributes = (request: RpcRequest, system: RpcSystem) => {
     if (options.spanAttributes === false) {
@@ -73,7 +73,7 @@ export function createCallObserver(side: RpcSide, options: OtelConnectOptions): 
   };
 
   return (request, originOf) => {
-    if (underWay.has(request.signal) || options.filter?.(request) === false) {
+    if (observed.has(request.signal) || options.filter?.(request) === false) {
       return undefined;
     }
     const startedAtMs = performance.now();
@@ -83,11 +83,11 @@ export function createCallObserver(side: RpcSide, options: OtelConnectOptions): 
       return {
         scope,
         async run(next) {
-          underWay.add(request.signal);
+          observed.add(request.signal);
           try {
             return await runCall(next, call, createCallRecord(call));
           } finally {
-            underWay.delete(request.signal);
+            observed.delete(request.signal);
           }
         },
       };
