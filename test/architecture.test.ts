@@ -151,6 +151,22 @@ test("only the engine's sessions import onnxruntime, and only trace/telemetry/sd
   }
 });
 
+test("the stack of the contract is depended on directly, and imported by src", () => {
+  const stack = [
+    ...["@grpc/grpc-js", "@bufbuild/protobuf", "@connectrpc/connect", "@connectrpc/connect-node", "onnxruntime-node"],
+    ...["@opentelemetry/api", "@opentelemetry/sdk-node", "@opentelemetry/exporter-trace-otlp-grpc"],
+  ];
+  const { dependencies } = JSON.parse(readFileSync(join(src, "../package.json"), "utf8"));
+  for (const name of stack) {
+    assert.ok(name in dependencies, `${name} is no dependency`);
+    const loads = new RegExp(`(?:from|import\\(|require\\()\\s*"${name}(?:/[^"]*)?"`);
+    assert.ok(
+      files.some(({ code }) => loads.test(code.replace(/^export type.*$/gm, ""))),
+      `no file imports ${name}`,
+    );
+  }
+});
+
 test("otelconnect depends on its peers only and on no Node module; health and reflection depend on Connect only", () => {
   const needed = new Set(["@bufbuild/protobuf", "@connectrpc/connect", "@opentelemetry/api"]);
   for (const { path, part, packages } of files) {

@@ -1,11 +1,7 @@
 import { createRequire } from "node:module";
 import { context, createContextKey, ROOT_CONTEXT } from "@opentelemetry/api";
 
-export type * as core from "@opentelemetry/core";
-export type * as resources from "@opentelemetry/resources";
-export type * as logs from "@opentelemetry/sdk-logs";
-export type * as metrics from "@opentelemetry/sdk-metrics";
-export type * as tracing from "@opentelemetry/sdk-trace-base";
+export type { core, logs, metrics, resources, tracing } from "@opentelemetry/sdk-node";
 
 /*
  * The one file that loads OpenTelemetry's SDK and its exporters, when something is made with them for the first time: they are several
@@ -16,32 +12,8 @@ const require = createRequire(import.meta.url);
 /** A package, named in a call of `require`, where a bundler finds the name. */
 const lazy = <Module>(load: () => Module): (() => Module) => load;
 
-const loadCore = lazy<typeof import("@opentelemetry/core")>(() => require("@opentelemetry/core"));
-const loadResources = lazy<typeof import("@opentelemetry/resources")>(() => require("@opentelemetry/resources"));
-const loadLogs = lazy<typeof import("@opentelemetry/sdk-logs")>(() => require("@opentelemetry/sdk-logs"));
-const loadMetrics = lazy<typeof import("@opentelemetry/sdk-metrics")>(() => require("@opentelemetry/sdk-metrics"));
-const loadTracing = lazy<typeof import("@opentelemetry/sdk-trace-base")>(() =>
-  require("@opentelemetry/sdk-trace-base"),
-);
-
-/** OpenTelemetry's SDK, in the parts that are used. `@opentelemetry/sdk-node`, which has them all, loads every exporter besides. */
-export const loadSdk = () => ({
-  get core() {
-    return loadCore();
-  },
-  get resources() {
-    return loadResources();
-  },
-  get logs() {
-    return loadLogs();
-  },
-  get metrics() {
-    return loadMetrics();
-  },
-  get tracing() {
-    return loadTracing();
-  },
-});
+/** OpenTelemetry's SDK for Node.js. */
+export const loadSdk = lazy<typeof import("@opentelemetry/sdk-node")>(() => require("@opentelemetry/sdk-node"));
 
 /** The exporter that Prometheus reads. */
 export const loadPrometheus = lazy<typeof import("@opentelemetry/exporter-prometheus")>(() =>
