@@ -73,7 +73,7 @@ describe("engine host and a process that grows", async () => {
     await assert.rejects(generate(host, "a cat"), lost);
     await ready;
     assert.notEqual(host.pid, pid);
-    assert.ok(log.some((line) => line.includes("its memory has grown")));
+    assert.ok(log.some((line) => line.includes("exceeds its memory limit")));
     assert.ok(!log.some((line) => line.includes("engine died")));
     await generate(host, "a cat");
     // A caller who makes it grow each time has it started anew once a minute at most.
@@ -93,12 +93,15 @@ describe("engine host and a process that grows", async () => {
   });
 
   it("engine host does not start with a limit below the loaded model's memory", async () => {
-    await assert.rejects(startHost({ maxMemoryBytes: mebibyte }), /takes \d+ bytes of memory, more than .* 1048576$/);
+    await assert.rejects(
+      startHost({ maxMemoryBytes: mebibyte }),
+      /uses \d+ bytes of memory, more than .* 1048576; raise the limit$/,
+    );
   });
 
   it("engine host warns at start of a limit that leaves little memory for images", async () => {
     const rejected = await startHost({ maxMemoryBytes: mebibyte }).catch((error: unknown) => String(error));
-    const loadedBytes = Number(/takes (\d+) bytes/.exec(String(rejected))?.[1]);
+    const loadedBytes = Number(/uses (\d+) bytes/.exec(String(rejected))?.[1]);
     const { log } = await startHost({ maxMemoryBytes: loadedBytes * 1.12 });
     assert.ok(log.some((line) => line.includes("raise the limit")));
     const { log: quiet } = await startHost({ maxMemoryBytes: loadedBytes * 2 });
