@@ -12,38 +12,38 @@ import type { Telemetry } from "../trace/telemetry/telemetry.js";
 
 /** Options of {@link createAppClients}. */
 export interface AppClientsOptions {
-  /** The apps that may be called. */
+  /** Apps that can be called. */
   readonly directory: AppDirectory;
-  /** @default gRPC to all workers of the entry's target, balanced by its policies */
+  /** Opens the connection to an app. @default gRPC to all replicas of the entry's target, balanced by its policies */
   readonly connect?: ConnectApp | undefined;
   /** Name of the CLIENT span of each call. @default `call-<name of the app>` */
   readonly spanName?: string | undefined;
-  /** Tracing of the app that calls. */
+  /** Telemetry of the calling app. */
   readonly telemetry: Pick<Telemetry, "tracer" | "propagator" | "meter">;
 }
 
-/** Typed clients of other apps, found by app id: one connection an app, made when it is first asked for. */
+/** Typed clients of other apps, by app id. Each app has one connection, opened on first use. */
 export interface AppClients {
   /**
-   * A typed client of an app's service. Each call makes a span `call-<name of the app>` below the active one, and takes the trace along.
-   * Give each call `onwardCall(call)`, so that it ends when the call does that it was made for.
+   * Returns a typed client of an app's service. Each call creates a span `call-<name of the app>` under the active span and propagates
+   * the trace context. Pass `onwardCall(call)` to each call, so that it ends with the incoming call.
    *
-   * @param appId such as `local/image-pipeline`; empty means the directory's default.
-   * @throws ConnectError NOT_FOUND, naming the ids that are known.
+   * @param appId such as `local/image-pipeline`; empty selects the directory's default.
+   * @throws ConnectError NOT_FOUND, with the known ids in the message.
    */
   client<Service extends DescService>(appId: string, service: Service): Client<Service>;
-  /** How the apps are of which `mayTell` says that it may be told, by the health of a service. */
-  describe(service: DescService, mayTell: (appId: string) => boolean): Promise<readonly AppStatus[]>;
+  /** Reports the health of a service for each app that `mayList` accepts. */
+  describe(service: DescService, mayList: (appId: string) => boolean): Promise<readonly AppStatus[]>;
   /** Closes the connections. */
   close(): void;
 }
 
-/** Creates the clients of the apps in a directory. */
+/** Creates clients of the apps in a directory. */
 export function createAppClients(options: AppClientsOptions): AppClients {
   const { directory, connect = connectByGrpc, telemetry } = options;
   const attempts = telemetry.meter.createCounter("throughline.call.attempts", {
     unit: "{attempt}",
-    description: "Attempts of calls of other apps; one more than a call has retries.",
+    description: "Attempts of calls to other apps: 1 + retries for each call.",
   });
   const connections = createAppConnections({
     directory,
@@ -61,12 +61,12 @@ export function createAppClients(options: AppClientsOptions): AppClients {
       clientsOf.set(appId, clients);
       return clients.client(service);
     },
-    describe: (service, mayTell) => connections.describe(service.typeName, mayTell),
+    describe: (service, mayList) => connections.describe(service.typeName, mayList),
     close: connections.close,
   };
 }
 
-/** The clients of one app, one a service. */
+/** Clients of one app, one per service. */
 interface ClientCache {
   client<Service extends DescService>(service: Service): Client<Service>;
 }
@@ -91,7 +91,7 @@ function createClientCache(transport: Transport): ClientCache {
 
 const connectByGrpc: ConnectApp = (entry, interceptors) => connectApp({ ...entry, interceptors });
 
-/** Counts each attempt of a call, and writes it as an event on the call's span, which is the active one. */
+/** Counts each attempt of a call and records it as an event on the active span. */
 function recordAttempts(appId: string, attempts: Counter): Interceptor {
   return (next) => (request) => {
     const span = trace.getActiveSpan();
@@ -106,8 +106,10 @@ function recordAttempts(appId: string, attempts: Counter): Interceptor {
 }
 
 /**
- * Writes an attempt of a call on its span, at the attempt's end: an event `attempt` with `attempt.number`, `server.address`, `server.port`,
- * `rpc.response.status_code`, and `attempt.retry_reason` where another attempt followed.
+ * Records a finished attempt as an event on its call's span.
+ *
+ * The event `attempt` has `attempt.number`, `server.address`, `server.port`, `rpc.response.status_code`, and `attempt.retry_reason` if
+ * another attempt followed.
  */
 export function recordAttempt(span: Span, { number, address, port, code, retryReason }: CallAttempt): void {
   const attributes: Attributes = {
@@ -120,7 +122,7 @@ export function recordAttempt(span: Span, { number, address, port, code, retryRe
   span.addEvent("attempt", attributes);
 }
 
-/** Counts an attempt by app, by code and by what made another one follow. */
+/** Counts an attempt by app, status code and retry reason. */
 export function countAttempt(attempts: Counter, appId: string, { code, retryReason }: CallAttempt): void {
   attempts.add(1, {
     "app.id": appId,

@@ -2,11 +2,11 @@ import type { Logger } from "pino";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import type { AppClients } from "./app-clients.js";
 
-/** What an app is given by whoever runs it: a process of its own, or a test. */
+/** Dependencies of an app, supplied by its process or by a test. */
 export interface AppHost {
-  /** The other apps that it may call. */
+  /** Clients of other apps. */
   readonly apps: AppClients;
-  /** Tracing of this app alone. */
+  /** Telemetry of this app. */
   readonly telemetry: Telemetry;
   readonly logger: Logger;
 }

@@ -1,5 +1,5 @@
 /**
- * What `throughline/app` offers: all that makes a service of yours an app of the mesh. `throughline/run` runs it as a process.
+ * Build your own service: `createApp`. `throughline/run` runs it as a process.
  *
  * @module app
  */

@@ -1,26 +1,26 @@
 import { type CallOptions, Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { isServerTime, serverTimeMs } from "../mesh/serve/server-deadline.js";
 
-/** Longest delay of Node's timers, in milliseconds. A longer one fires at once. */
+/** Maximum delay of Node's timers, in milliseconds. A longer one fires at once. */
 const longestTimeoutMs = 2_147_483_647;
 
-/** How long a server may work on a call. */
+/** Time that a server has for a call. */
 export interface CallDeadline {
-  /** Aborted when the time is over, and whenever the call's own signal is. */
+  /** Aborted at the deadline, and when the call's own signal is aborted. */
   readonly signal: AbortSignal;
-  /** Whole milliseconds that are left now: what the next hop is given. Undefined without a deadline. */
+  /** Time left for the next hop, in integer milliseconds. Undefined without a deadline. */
   readonly remainingMs: number | undefined;
   /**
-   * Options for the calls of other apps that the call leads to. They have the deadline as a time limit and not as a signal, so that they
-   * themselves report where the time went.
+   * Options for outgoing calls made on behalf of this call. They carry the deadline as `timeoutMs` and not in the signal, so that an
+   * outgoing call reports its own DEADLINE_EXCEEDED.
    */
   readonly onward: CallOptions;
 }
 
-/** What is known of the time of a call. */
+/** Signal, timeout and context values of a call. */
 export type TimedCall = Pick<HandlerContext, "signal" | "timeoutMs" | "values">;
 
-/** The time that a server takes for a call; see {@link serverTimeMs}. A call that came over no wire has the caller's time, which is cut here. */
+/** Computes a server's deadline for a call; see {@link serverTimeMs}. Reduces the caller's time here if the call is in-process. */
 export function callDeadline(call: TimedCall): CallDeadline {
   const givenMs = call.timeoutMs();
   if (givenMs === undefined) {
@@ -46,7 +46,7 @@ function signalUntil(outer: AbortSignal, timeoutMs: number): AbortSignal {
     () => over.abort(new ConnectError("deadline exceeded", Code.DeadlineExceeded)),
     Math.min(timeoutMs, longestTimeoutMs),
   );
-  // The signal of an in-process call is aborted at its end in every case.
+  // An in-process call always aborts its signal when it ends.
   const onEnd = () => {
     clearTimeout(timer);
     over.abort(outer.reason);
@@ -56,8 +56,12 @@ function signalUntil(outer: AbortSignal, timeoutMs: number): AbortSignal {
 }
 
 /**
- * Options for the calls of other apps that a call leads to: they end when it ends, and their time is what a hop's reserve, max(20 ms,
- * 5 %), leaves of its time. `await pipeline.generate(request, onwardCall(call))`.
+ * Options for outgoing calls made on behalf of an incoming call.
+ *
+ * An outgoing call ends with the incoming one. Its timeout is the time left minus a reserve of max(20 ms, 5 %).
+ *
+ * @example
+ * await pipeline.generate(request, onwardCall(call));
  */
 export function onwardCall(call: TimedCall): CallOptions {
   return callDeadline(call).onward;

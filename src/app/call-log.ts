@@ -12,21 +12,23 @@ import { traceFieldsOf } from "../trace/span-scope.js";
 /** Options of {@link createCallLog}. */
 export interface CallLogOptions {
   readonly logger: Pick<Logger, "debug" | "info" | "warn" | "error">;
-  /** Services whose calls are told of at `info`; those of others, such as health checks, are at `debug`. */
+  /** Services whose calls are logged at `info`. Calls of other services, such as health checks, are logged at `debug`. */
   readonly services: readonly DescService[];
 }
 
-/** How a call ended; the code is undefined where it ended well. */
+/** Result of a call; `code` is undefined on success. */
 interface CallEnd {
   readonly code: Code | undefined;
   readonly error?: unknown;
 }
 
 /**
- * Interceptor that writes one line of a call when it has ended: `method`, `code`, `durationMs`, `caller` where it has a name, and the ids of
- * the span under {@link serverScope}. It is the one place where failed calls are told of: where the failure is the server's own and not the
- * caller's, the line is a warning with the words that the caller got (`reason`), and an error where there is a cause that only this process
- * knows (`err`). Nothing that a caller sent stands in the line. Put it first.
+ * Interceptor that logs one line per finished call. Put it first.
+ *
+ * - Fields: `method`, `code`, `durationMs`, `caller` if it has a name, and the ids of the span under {@link serverScope}.
+ * - Level: `warn` for a server error, with the message sent to the caller as `reason`; `error` if the error has a cause that was not
+ *   sent to the caller, with that cause as `err`.
+ * - No line contains data from the request. No other code logs failed calls.
  */
 export function createCallLog({ logger, services }: CallLogOptions): Interceptor {
   const own = new Set(services.map((service) => service.typeName));
@@ -66,7 +68,7 @@ export function createCallLog({ logger, services }: CallLogOptions): Interceptor
   };
 }
 
-/** What is told of a failure that is the server's own. */
+/** Log fields of a server error. */
 interface FailureFields {
   readonly reason?: string;
   readonly err?: unknown;

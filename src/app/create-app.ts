@@ -27,115 +27,115 @@ import { createCallLog } from "./call-log.js";
 import { createLifecycle, createProbeRoute, createReadinessInterceptor, defaultGraceMs, endApp } from "./lifecycle.js";
 import { createGuard, type Protection } from "./protection.js";
 
-/** What makes a service an app. */
+/** Options of {@link createApp}. */
 export interface AppOptions {
   /** Name in logs, errors and traces, such as `text-to-image-worker`. */
   readonly name: string;
-  /** The app's own services: what health and reflection tell of. */
+  /** The app's own services. Health and reflection list them. */
   readonly services: readonly DescService[];
   /** Registers the implementations of `services`. */
   readonly routes: (router: ConnectRouter) => void;
   /**
-   * What the SERVER span of each call, which has the app's name, begins with. `own`: the app makes its spans itself. Else the span's
-   * parent is the request's `trace_context`, where its contract has such a field, and then the caller's `traceparent` header, which is
-   * trusted, linked or left unread. @default "link"
+   * Parent of each call's SERVER span, which is named after the app. The request's field `trace_context` takes precedence if it names a
+   * valid parent. Otherwise this option applies to the `traceparent` header: `trust`, `link` or `ignore`. `own`: the app creates its
+   * spans itself. @default "link"
    */
   readonly serverSpan?: RemoteParent | "own" | undefined;
   /**
-   * Services beside the app's own, which `routes` registers too: health and reflection tell of them, their rules are checked, and their calls
-   * make no spans. @default none
+   * Additional services that `routes` registers. Health and reflection list them, and their requests are validated. Their calls create no
+   * spans. @default none
    */
   readonly sideServices?: readonly DescService[] | undefined;
-  /** Further server interceptors, outermost first; they run inside the span and before validation, so a rejected call passes them. */
+  /** Additional server interceptors, outermost first. They run inside the span and before validation, so they also see invalid requests. */
   readonly interceptors?: readonly Interceptor[] | undefined;
-  /** Answers what is no RPC, images or a page, and says whether it did. Else, or absent: 404. */
+  /** Handles HTTP requests other than RPCs, such as images or a page. Returns whether it did; if not, or if absent, the response is 404. */
   readonly httpRoute?: ((request: NodeRequest, response: NodeResponse) => boolean) | undefined;
-  /** Answers what is no RPC at a path, such as `/apps`, for callers who were let in as for an RPC; others get 401, 403 or 429. */
+  /** HTTP handlers by path, such as `/apps`, with the same access control as RPCs: 401, 403 or 429. */
   readonly callerRoutes?: Readonly<Record<string, CallerHandler>> | undefined;
-  /** Largest request message, in bytes; above it RESOURCE_EXHAUSTED. @default 1,048,576 */
+  /** Maximum size of a request message, in bytes; a larger one gets RESOURCE_EXHAUSTED. @default 1,048,576 */
   readonly maxRequestBytes?: number | undefined;
   /**
-   * Types that `google.protobuf.Any` may hold in JSON, beside extensions. @default those of the app's own services
+   * Types for `google.protobuf.Any` and extensions in JSON. @default the types of the app's own services
    */
   readonly registry?: Registry | undefined;
-  /** Origins whose pages may call, such as `http://localhost:5173`; `*` for any. @default none */
+  /** Allowed CORS origins, such as `http://localhost:5173`; `*` for any. @default none */
   readonly corsOrigins?: readonly string[] | undefined;
-  /** Gets the app ready; health says SERVING, and calls are taken, only after it. */
+  /** Prepares the app. Until it resolves, health is NOT_SERVING and the app rejects calls. */
   readonly setup?: (hooks: SetupHooks) => Promise<void>;
-  /** Called when the app begins to end: the place to end streams that only show something, which would else use up the grace. */
+  /** Called when draining begins. End monitoring streams here; otherwise they use up the grace period. */
   readonly onDraining?: (() => void) | undefined;
-  /** Frees what `setup` took. Runs after the last call ended, also when `setup` failed, and is given up after 3 s. */
+  /** Releases the resources of `setup`. Runs after the last call has ended, also if `setup` failed. Timeout: 3 s. */
   readonly teardown?: () => Promise<void>;
-  /** The app's own tracing; it is shut down with the app. */
+  /** The app's own telemetry. The app shuts it down. */
   readonly telemetry: Telemetry;
   readonly logger: Logger;
 }
 
-/** How a setup tells the app of what happens later. */
+/** Hooks for a setup to report later changes. */
 export interface SetupHooks {
-  /** Whether what the app needs is there. While it is not, health says NOT_SERVING; what calls get then is the app's affair. */
+  /** Reports whether the app's dependencies are available. If not, health is NOT_SERVING; the app itself rejects the calls. */
   setAvailable(available: boolean): void;
 }
 
-/** Where an app listens, and who may call. */
+/** Listening address and access control of an app. */
 export interface ServeOptions extends Protection {
   /** @default 127.0.0.1 */
   readonly host?: string;
-  /** 0 takes a free one. */
+  /** 0 selects a free port. */
   readonly port: number;
   /**
-   * App id that callers must be allowed to use to get in at all. Absent: the app asks itself, with
-   * {@link checkMayUse} and {@link callerOf}, about each app that a call is for.
+   * App id that every caller must be allowed to use. If absent, the app checks each call itself with {@link checkMayUse} and
+   * {@link callerOf}.
    */
   readonly appId?: string | undefined;
-  /** Whether JSON fields that the contract does not have are ignored; else they are INVALID_ARGUMENT. @default false */
+  /** Ignores unknown JSON fields instead of rejecting them with INVALID_ARGUMENT. @default false */
   readonly ignoreUnknownFields?: boolean | undefined;
-  /** What a connection may cost. */
+  /** Limits per connection. */
   readonly limits?: ListenLimits | undefined;
 }
 
-/** An app that can be served once, or called in memory. */
+/** An app that can be served once or called in memory. */
 export interface App {
   readonly name: string;
-  /** Listens at once, then runs the setup. Resolves when the app is serving; rejects, with nothing left running, when it cannot. */
+  /** Listens, then runs the setup. Resolves when the app is SERVING. On failure, stops everything and rejects. */
   serve(options: ServeOptions): Promise<RunningApp>;
-  /** Runs the setup and gives a transport that calls the app in memory, through the same interceptors. For tests. */
+  /** Runs the setup and returns a transport that calls the app in memory, through the same interceptors. For tests. */
   start(): Promise<InMemoryApp>;
 }
 
-/** An app that listens. */
+/** An app that listens on a port. */
 export interface RunningApp {
   readonly name: string;
   /** Base URL, such as `http://127.0.0.1:50052`. */
   readonly url: string;
   readonly port: number;
   /**
-   * Drains: health says NOT_SERVING, new calls are rejected, running ones have `graceMs` to finish and are then cancelled. Then the last
-   * spans leave. Resolves within `graceMs` and 4 s whatever hangs; never rejects.
+   * Stops gracefully. Sets health to NOT_SERVING, rejects new calls, cancels running calls after `graceMs`, then exports the remaining
+   * spans. Resolves within `graceMs` + 4 s; never rejects.
    * @param options.graceMs milliseconds. @default 25,000
    */
   stop(options?: { readonly graceMs?: number }): Promise<void>;
 }
 
-/** An app that is called in memory. */
+/** An app called in memory. */
 export interface InMemoryApp {
   readonly transport: Transport;
-  /** A transport of its own for a caller with client interceptors, the outermost first. */
+  /** Creates a transport with client interceptors, outermost first. */
   connect(interceptors: readonly Interceptor[]): Transport;
-  /** Cancels what runs, and ends the app. */
+  /** Cancels running calls and stops the app. */
   stop(): Promise<void>;
 }
 
-/** No request of the built-in apps comes near it: the longest holds a prompt and a carrier. */
+/** Default maximum request size, in bytes. Requests of the built-in apps hold only a prompt and a carrier, and are far smaller. */
 export const defaultMaxRequestBytes = 1_048_576;
 
-/** Makes an app of services: one port, health, probes, reflection, validation, tracing, readiness and drain come with it. */
+/** Creates an app with health, probes, reflection, validation, tracing and graceful shutdown. */
 export function createApp(options: AppOptions): App {
   const { name, services, telemetry, logger, serverSpan = "link" } = options;
   const allServices = [...services, ...(options.sideServices ?? [])];
   const health = createHealth({ services: allServices.map((service) => service.typeName) });
   const shutdown = new AbortController();
-  // Every running call listens to it.
+  // Every running call adds a listener.
   setMaxListeners(0, shutdown.signal);
   const abortCalls = () => shutdown.abort(new ConnectError(`${name} is shutting down`, Code.Unavailable));
   const lifecycle = createLifecycle((state) => {
@@ -152,7 +152,7 @@ export function createApp(options: AppOptions): App {
   const { tracer, meter, propagator } = telemetry;
   const unread = meter.createCounter("throughline.calls.unread", {
     unit: "{call}",
-    description: "Unary calls whose request could not be read, or whose caller was not let in, by code.",
+    description: "Unary calls rejected by access control or because the request could not be decoded, by code.",
   });
   const probeRoute = createProbeRoute(() => lifecycle.state);
   const interceptors = [
@@ -214,7 +214,7 @@ export function createApp(options: AppOptions): App {
           unread.add(1, { "rpc.method": fields.method, "rpc.response.status_code": fields.code });
         },
         shutdownSignal: shutdown.signal,
-        onInternalError: (error, path) => logger.error({ err: error, path }, "an answer could not be made"),
+        onInternalError: (error, path) => logger.error({ err: error, path }, "a response could not be sent"),
         fallback(request, response) {
           const callerRoute = callerRoutes.get(request.url?.split("?", 1)[0] ?? "");
           if (callerRoute !== undefined) {
@@ -270,7 +270,7 @@ export function createApp(options: AppOptions): App {
   };
 }
 
-/** All types of the files that define the services, and of those that they import. */
+/** All types in the files that define the services and in their imports. */
 function registryOf(services: readonly DescService[]): Registry {
   const files = new Set<DescFile>();
   const add = (file: DescFile) => {

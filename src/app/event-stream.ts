@@ -1,10 +1,10 @@
 /** Options of {@link createEventStream}. */
 export interface EventStreamOptions<Event, Message> {
-  /** Runs the request. Events go to `emit` at once; the event that it returns is the last. It has to end when the call's signal is aborted. */
+  /** Runs the request. Passes events to `emit` and resolves with the last one. Must end when the call's signal is aborted. */
   readonly run: (emit: (event: Event) => void) => Promise<Event>;
-  /** Makes the message of an event when the reader takes it. */
+  /** Converts an event to a message when the client reads it. */
   readonly toMessage: (event: Event) => Message | Promise<Message>;
-  /** The event without its preview; undefined where it has none. */
+  /** Returns the event without its preview; undefined if it has none. */
   readonly withoutPreview: (event: Event) => Event | undefined;
 }
 
@@ -14,15 +14,16 @@ interface StreamEvent {
 
 /** Maximum previews in the queue, which bounds its bytes. */
 const maxPreviews = 8;
-/** Maximum events in the queue. A request of 150 steps has fewer; the bound is for faulty workers. */
+/** Maximum events in the queue. A request of 150 steps has fewer; the limit protects against faulty workers. */
 const maxEvents = 1_000;
 
 /**
- * The one queue of a server stream: takes events as they come, and gives messages at the reader's speed. So a reader that stalls holds up
- * neither the engine nor the request. It still gets every step, but only the newest 8 previews and the newest position in the queue. A
- * failure comes after the events before it.
+ * Creates a server stream with a bounded queue.
  *
- * Can be iterated once. `run` begins with the iteration, in its async context.
+ * A slow client does not block the engine or the request. It receives every step, the newest 8 previews and the newest queue position. An
+ * error follows the events emitted before it.
+ *
+ * Iterate it once. `run` starts with the iteration, in its async context.
  */
 export function createEventStream<Event extends StreamEvent, Message>(
   options: EventStreamOptions<Event, Message>,
@@ -88,7 +89,7 @@ export function createEventStream<Event extends StreamEvent, Message>(
   };
 }
 
-/** Drop the oldest preview if the queue has the maximum. */
+/** Drop the oldest preview if the queue holds the maximum. */
 function dropOldestPreview<Event>(
   waiting: Event[],
   withoutPreview: EventStreamOptions<Event, unknown>["withoutPreview"],

@@ -5,23 +5,25 @@ import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
 
 /**
- * Where an app stands. It serves if and only if it is `serving`:
- * `starting` until its setup is done, `interrupted` while what it needs is away (its engine restarts, say),
- * `draining` from the first word of its end on.
+ * State of an app. It accepts calls only when `serving`.
+ *
+ * - `starting`: until the setup resolves.
+ * - `interrupted`: while a dependency is unavailable, for example while the engine restarts.
+ * - `draining`: from the start of the shutdown.
  */
 export type AppState = "starting" | "serving" | "interrupted" | "draining";
 
-/** Milliseconds that running calls have to finish when an app ends, where nothing else is said. */
+/** Default grace period for running calls at shutdown, in milliseconds. */
 export const defaultGraceMs = 25_000;
 
-/** The one place that knows an app's state. */
+/** Holds the state of an app. */
 export interface Lifecycle {
   readonly state: AppState;
-  /** Moves on. From `draining` nothing leads back. */
+  /** Changes the state. `draining` is final. */
   enter(state: AppState): void;
 }
 
-/** @param onChange called after each change, with the new state. */
+/** @param onChange called with the new state after each change. */
 export function createLifecycle(onChange: (state: AppState) => void): Lifecycle {
   let state: AppState = "starting";
   return {
@@ -43,8 +45,9 @@ const rejections: Partial<Record<AppState, string>> = {
 };
 
 /**
- * Rejects calls of the app's own services with UNAVAILABLE, which callers may retry elsewhere, before the app has ever served and from its
- * drain on. While it is `interrupted` the app itself rejects what it cannot do, after it has rejected what nobody could.
+ * Rejects calls of the app's own services with UNAVAILABLE while it is `starting` or `draining`.
+ *
+ * Clients may retry on another replica. While the app is `interrupted`, it rejects calls itself, after it has validated them.
  */
 export function createReadinessInterceptor(
   appName: string,
@@ -61,10 +64,10 @@ export function createReadinessInterceptor(
   };
 }
 
-/** Milliseconds that a teardown may take before the app ends without it. */
+/** Timeout of a teardown, in milliseconds. */
 export const teardownMs = 3_000;
 
-/** What is left to do once the last call has ended. */
+/** Options of {@link endApp}. */
 export interface EndAppOptions {
   readonly name: string;
   readonly teardown: (() => Promise<void>) | undefined;
@@ -73,21 +76,22 @@ export interface EndAppOptions {
 }
 
 /**
- * Frees what the app took while its last spans leave. Never rejects, and resolves within 3.5 s (the telemetry's own limit) whatever hangs:
- * at the end of a process nobody could do anything about it, so it goes to the log.
+ * Runs the teardown and exports the remaining spans, in parallel.
+ *
+ * Resolves within 3.5 s, the limit of the telemetry. Never rejects: it logs a failed teardown.
  */
 export async function endApp({ name, teardown, telemetry, logger }: EndAppOptions): Promise<void> {
-  const freed = async () => {
+  const tearDown = async () => {
     try {
       await within(teardownMs, teardown?.());
     } catch (error) {
-      logger.error({ err: error }, `${name} could not free all that it took`);
+      logger.error({ err: error }, `${name}: the teardown failed`);
     }
   };
-  await Promise.all([freed(), telemetry.shutdown()]);
+  await Promise.all([tearDown(), telemetry.shutdown()]);
 }
 
-/** @throws Error when the work takes longer. */
+/** @throws Error if the work takes longer than `timeoutMs`. */
 async function within(timeoutMs: number, work: Promise<void> | undefined): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<never>((_, reject) => {
@@ -100,15 +104,17 @@ async function within(timeoutMs: number, work: Promise<void> | undefined): Promi
   }
 }
 
-/** Path that answers 200 for as long as the process can answer at all, whatever its state. */
+/** Path of the liveness probe: always 200. */
 export const livenessPath = "/healthz";
 
-/** Path that answers 200 while the app takes calls, and 503 while it does not. */
+/** Path of the readiness probe: 200 while the app accepts calls, otherwise 503. */
 export const readinessPath = "/readyz";
 
 /**
- * Answers the probes of those that cannot ask grpc.health.v1, with the app's state as text, and says whether it did: `GET /healthz` and
- * `GET /readyz`. What the app needs being away is a matter of readiness: starting it again would not bring that back sooner.
+ * Handles HTTP probes, `GET /healthz` and `GET /readyz`; returns whether it did.
+ *
+ * The body is the app's state as text. An unavailable dependency affects readiness only, because a restart of the app would not restore
+ * it sooner.
  */
 export function createProbeRoute(stateOf: () => AppState): (request: NodeRequest, response: NodeResponse) => boolean {
   return (request, response) => {

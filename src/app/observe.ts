@@ -4,24 +4,24 @@ import { createTelemetry, type Telemetry, type TelemetryOptions } from "../trace
 
 /** Options of {@link observe}. */
 export interface ObserveOptions extends Omit<TelemetryOptions, "log"> {
-  /** Least level of the log. */
+  /** Minimum log level. */
   readonly level: Level | "silent";
-  /** Takes each line of the log. */
+  /** Writes each log line. */
   readonly write: (line: string) => void;
 }
 
-/** What a service tells of itself. */
+/** Logger and telemetry of one service. */
 export interface Observed {
   readonly logger: Logger;
   readonly telemetry: Telemetry;
 }
 
 /**
- * The log and the telemetry of one service. Troubles with exports go to the log, and the lines of the log are exported where
- * `OTEL_LOGS_EXPORTER` wants that.
+ * Create the logger and the telemetry of one service.
  *
- * @param options of both.
- * @throws TelemetryConfigError when a variable holds nonsense.
+ * Export failures are logged. Log lines are exported if `OTEL_LOGS_EXPORTER` is `otlp`.
+ *
+ * @throws TelemetryConfigError if an environment variable has an invalid value.
  */
 export function observe({ level, write, ...options }: ObserveOptions): Observed {
   let exportLog = (_line: string) => {};
@@ -38,28 +38,30 @@ export function observe({ level, write, ...options }: ObserveOptions): Observed 
   return { logger, telemetry };
 }
 
-/** Says in the log that a file which is watched has changed and is wrong, so that what was read before stays in use. */
+/** Logs that a watched file is invalid after a change. The previous content stays in use. */
 export function logRejectedFile(logger: Pick<Logger, "error">): (error: unknown) => void {
   return (error) =>
     logger.error(
       { reason: error instanceof Error ? error.message : error },
-      "a changed file is wrong, the old one stays",
+      "a changed file is invalid; its previous content stays in use",
     );
 }
 
 /** Options of {@link createLogger}. */
 export interface LoggerOptions {
-  /** Name of the service, which is the field `service` of each line. */
+  /** Value of the field `service` of each line. */
   readonly service: string;
-  /** Least level that is written. */
+  /** Minimum log level. */
   readonly level: Level | "silent";
-  /** Takes each line, a JSON object with a newline behind it. */
+  /** Writes each line: a JSON object and a newline. */
   readonly write: (line: string) => void;
 }
 
 /**
- * A logger of JSON lines, each written at once, so that the last words of a process are not lost. A line has `level` as a word, `time` as
- * ISO 8601 in UTC, `service` and `msg`, and `trace_id`, `span_id` and `trace_flags` where it is written while a span is the active one.
+ * Create a logger of JSON lines.
+ *
+ * Each line is written synchronously, so that none is lost when the process exits. Fields: `level` as a name, `time` in ISO 8601 UTC,
+ * `service`, `msg`, and `trace_id`, `span_id` and `trace_flags` if a span is active.
  */
 export function createLogger({ service, level, write }: LoggerOptions): Logger {
   return pino(

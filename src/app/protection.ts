@@ -7,19 +7,19 @@ import { checkExposure } from "../mesh/port/listen-exposure.js";
 import type { ServerTls } from "../mesh/port/tls-acceptor.js";
 import type { Reloaded } from "../mesh/tls/reloaded-files.js";
 
-/** How a server protects itself. */
+/** TLS, authentication and reflection settings of a server. */
 export interface Protection {
   /** @default cleartext */
   readonly tls?: ServerTls | undefined;
-  /** Who may call, and how much. @default whoever has a client certificate, where `tls` requires one; else anybody */
+  /** Allowed callers and their limits. @default holders of a client certificate if `tls` requires one; otherwise anyone */
   readonly callers?: Reloaded<CallerDirectory> | undefined;
-  /** Allows a server that anybody may call to listen beyond loopback. @default false */
+  /** Allows an unauthenticated server to listen beyond loopback. @default false */
   readonly open?: boolean | undefined;
-  /** Whom reflection tells of the services: anybody, those who may call, or nobody. @default "callers" */
+  /** Access to reflection: anyone, allowed callers, or disabled. @default "callers" */
   readonly reflection?: "open" | "callers" | "off" | undefined;
 }
 
-/** What a server's protection comes to. */
+/** Bind address and access control of a server. */
 export interface Guard {
   /** Address to bind. */
   readonly address: string;
@@ -29,16 +29,17 @@ export interface Guard {
 /** Options of {@link createGuard}. */
 export interface GuardOptions extends Protection {
   readonly host: string;
-  /** App id that a caller must be allowed to use. Absent: apps are checked further in. */
+  /** App id that every caller must be allowed to use. If absent, the app checks each call. */
   readonly appId?: string | undefined;
   readonly logger: Pick<Logger, "warn">;
 }
 
 /**
- * Checks that a server with this protection may listen on the host, says it in the log where anybody may call, and makes the server's
- * accessControl. Health checks are open to anybody.
+ * Checks the listening address and creates the access control of a server.
  *
- * @throws OpenServerError; the system's error where the host cannot be found.
+ * Logs a warning if the server is unauthenticated. Health checks need no authentication.
+ *
+ * @throws OpenServerError for an unauthenticated server beyond loopback without `open`; the system's error for an unknown host.
  */
 export async function createGuard(options: GuardOptions): Promise<Guard> {
   const { host, tls, open = false, reflection = "callers", appId, logger } = options;
@@ -55,7 +56,7 @@ export async function createGuard(options: GuardOptions): Promise<Guard> {
   if (callers !== undefined && tls === undefined) {
     logger.warn(
       { host },
-      "callers' keys travel in cleartext; without TLS here, something in front has to encrypt them",
+      "callers' keys are sent in cleartext: configure TLS, or put a TLS proxy in front of this server",
     );
   }
   const openReflection = reflection === "open" ? reflectionServiceNames : [];

@@ -1,6 +1,8 @@
 /**
- * Fetch whose started response ends when its signal is aborted, also in Node 20: its fetch holds the request weakly, and after a garbage
- * collection it no longer hears of an abort, so that the server works on. Here the signal itself holds the body's reader.
+ * Fetch that reliably ends a started response when its signal is aborted.
+ *
+ * Node 20's fetch holds the request weakly: after a garbage collection it ignores an abort, and the server continues to work. Here the
+ * signal holds the body's reader.
  */
 export const cancellableFetch: typeof fetch = async (input, init) => {
   const response = await fetch(input, init);
@@ -21,7 +23,7 @@ function endedBy(signal: AbortSignal, reader: ReadableStreamDefaultReader<Uint8A
         abort = () => {
           settle();
           controller.error(signal.reason);
-          // Where fetch did hear of the abort, the body has failed already.
+          // If fetch handled the abort, the body has already failed.
           reader.cancel(signal.reason).catch(() => {});
         };
         signal.addEventListener("abort", abort);
@@ -50,7 +52,7 @@ function endedBy(signal: AbortSignal, reader: ReadableStreamDefaultReader<Uint8A
         return reader.cancel(reason);
       },
     },
-    // Read no further than asked for.
+    // Do not read ahead.
     { highWaterMark: 0 },
   );
 }

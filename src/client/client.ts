@@ -1,6 +1,5 @@
 /**
- * What `throughline/client` offers: typed clients of the two services, in Node and in browsers. Their messages are in
- * `throughline/contracts`.
+ * Typed clients of the two services, for Node and browsers. `throughline/contracts` has the messages.
  *
  * @module client
  */
@@ -10,22 +9,22 @@ import { ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import { cancellableFetch } from "./cancellable-fetch.js";
 
-/** Where a service is, or how to reach it. */
+/** Address of a service, or a transport to it. */
 export type ClientOptions =
   /**
-   * Base URL, such as `http://127.0.0.1:8080`: the Connect protocol over fetch, in Node and in a browser alike. Node's fetch gives up on a
-   * response that is silent for five minutes; for longer generations stream the progress, or bring a transport.
+   * Base URL, such as `http://127.0.0.1:8080`. Uses the Connect protocol over fetch. Node's fetch fails after 5 min without data: for
+   * longer generations, stream the progress or pass a transport.
    */
   | { readonly baseUrl: string }
-  /** Any Connect transport, such as connect-node's gRPC one. */
+  /** Any Connect transport, such as connect-node's gRPC transport. */
   | { readonly transport: Transport };
 
-/** A typed client of the pipeline. */
+/** Creates a typed client of the pipeline. */
 export function createPipelineClient(options: ClientOptions): Client<typeof ImagePipelineService> {
   return createClient(ImagePipelineService, transportOf(options));
 }
 
-/** A typed client of a worker, for those who call one directly. */
+/** Creates a typed client of a worker, for direct calls. */
 export function createWorkerClient(options: ClientOptions): Client<typeof TextToImageWorkerService> {
   return createClient(TextToImageWorkerService, transportOf(options));
 }
@@ -36,7 +35,7 @@ function transportOf(options: ClientOptions): Transport {
     : createConnectTransport({
         baseUrl: options.baseUrl,
         useBinaryFormat: true,
-        // Browsers' own fetch hears every abort.
+        // Browsers' fetch handles every abort.
         ...("process" in globalThis && { fetch: cancellableFetch }),
       });
 }

@@ -1,12 +1,13 @@
 const maxLength = 60;
 
-/** Names of devices, which Windows does not allow for files, whatever their extension. */
+/** Device names, which Windows rejects as file names with any extension. */
 const reserved = /^(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])$/;
 
 /**
- * Makes the stem of an image's file name from a prompt, such as `a-red-heart`: its letters and digits in lower case with dashes between, at
- * most 60 code points. It is never a path, never hidden and never a name that Windows reserves. A prompt without letters and digits becomes
- * `image-` and a hash of it, so that different prompts have different files; an empty one becomes `image`.
+ * Converts a prompt to the stem of an image's file name, such as `a-red-heart`.
+ *
+ * The stem has lower-case letters and digits, dashes between words, and at most 60 code points. It is never a path, a hidden file or a
+ * name that Windows reserves. A prompt without letters and digits becomes `image-<hash>`; an empty prompt becomes `image`.
  */
 export function promptSlug(prompt: string): string {
   const words =
@@ -28,7 +29,7 @@ export function promptSlug(prompt: string): string {
   return reserved.test(slug) ? `${slug}-image` : slug;
 }
 
-/** FNV-1a over UTF-16, as eight hexadecimal digits. Browsers hash with SHA-256 asynchronously only. */
+/** FNV-1a over UTF-16, as eight hexadecimal digits. Browsers provide SHA-256 only asynchronously. */
 function hashOf(text: string): string {
   let hash = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) {

@@ -1,6 +1,6 @@
 import { Scheduler, SchedulerSchema } from "../gen/throughline/v1/image_pb.js";
 
-/** The sampling algorithms by their names on command lines and in links, such as `euler-discrete` for `SCHEDULER_EULER_DISCRETE`. */
+/** Schedulers by name in commands and links, such as `euler-discrete` for `SCHEDULER_EULER_DISCRETE`. */
 export const schedulersByName: ReadonlyMap<string, Scheduler> = new Map(
   SchedulerSchema.values
     .filter(({ number }) => number !== Scheduler.UNSPECIFIED)

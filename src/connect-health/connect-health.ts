@@ -1,5 +1,5 @@
 /**
- * What `throughline/connect-health` offers: `grpc.health.v1` and gRPC server reflection for any Connect router.
+ * `grpc.health.v1` and gRPC server reflection for any Connect router.
  *
  * @module connect-health
  */

@@ -11,19 +11,19 @@ export { ServingStatus };
 /** Full name of the health service, `grpc.health.v1.Health`. */
 export const healthServiceName: string = HealthService.typeName;
 
-/** The statuses of one server's services, served as grpc.health.v1. */
+/** Health of one server's services, served as grpc.health.v1. */
 export interface Health {
   /**
-   * Sets the status of one service, or of the server as a whole with `""`.
+   * Sets the status of one service; `""` is the server itself.
    *
-   * @throws RangeError for a service that {@link HealthOptions.services} does not have.
+   * @throws RangeError for a service that is not in {@link HealthOptions.services}.
    */
   set(service: string, status: ServingStatus): void;
   /** Sets the status of the server and of all its services. */
   setAll(status: ServingStatus): void;
-  /** Sets everything to NOT_SERVING for good, and ends each Watch after it has said so. Call it when the server begins to drain. */
+  /** Sets all statuses to NOT_SERVING permanently, and ends each Watch after it has sent them. Call it when the server starts to drain. */
   close(): void;
-  /** The service itself, for clients and for reflection. */
+  /** Descriptor of the service, for clients and reflection. */
   readonly service: typeof HealthService;
   /** Registers grpc.health.v1.Health: Check, List and Watch. */
   readonly routes: (router: ConnectRouter) => void;
@@ -31,11 +31,11 @@ export interface Health {
 
 /** Options of {@link createHealth}. */
 export interface HealthOptions {
-  /** Full names of the services to report on. Default: none, only the server as a whole. */
+  /** Full names of the reported services. @default none, only the server itself */
   readonly services?: readonly string[];
 }
 
-/** Creates the health state of one server, NOT_SERVING at first. */
+/** Creates the health of one server, initially NOT_SERVING. */
 export function createHealth(options: HealthOptions = {}): Health {
   const services = ["", ...(options.services ?? [])];
   const statuses = new Map<string, ServingStatus>(services.map((service) => [service, ServingStatus.NOT_SERVING]));
@@ -59,7 +59,7 @@ export function createHealth(options: HealthOptions = {}): Health {
       if (status !== sent) {
         sent = status;
         yield { status };
-        continue; // It may have changed while the client was slow to read.
+        continue; // The status may have changed while the client was reading.
       }
       if (closed) {
         return;
@@ -91,7 +91,7 @@ export function createHealth(options: HealthOptions = {}): Health {
         check({ service }) {
           const status = statuses.get(service);
           if (status === undefined) {
-            throw new ConnectError("this server does not report on the service asked for", Code.NotFound);
+            throw new ConnectError("this server does not report the health of the requested service", Code.NotFound);
           }
           return { status };
         },

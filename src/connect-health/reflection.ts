@@ -28,10 +28,12 @@ export const reflectionServiceNames: readonly string[] = [ServerReflection.typeN
 type Answer = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
 
 /**
- * Registers grpc.reflection.v1 and v1alpha for the given services and for reflection itself: `buf curl` and grpcurl then work without the
- * .proto files. The two versions are the same on the wire, so v1alpha is translated to v1 and back.
+ * Registers grpc.reflection.v1 and v1alpha for the given services and for reflection itself.
  *
- * @param services all services to list.
+ * `buf curl` and grpcurl then work without the .proto files. Both versions have the same wire format, so v1alpha is converted to v1 and
+ * back.
+ *
+ * @param services all services to list, without reflection.
  */
 export function reflectionRoutes(services: readonly DescService[]): (router: ConnectRouter) => void {
   const answer = createAnswer([...services, ServerReflection, ServerReflectionAlpha]);
@@ -72,7 +74,7 @@ function createAnswer(
 
   const fileOfSymbol = (symbol: string): DescFile | undefined => {
     const name = symbol.replace(/^\./, "");
-    // A method, a field or an enum value is looked up by the type that holds it.
+    // Look up a method, a field or an enum value by its parent type.
     const found = registry.get(name) ?? registry.get(name.slice(0, Math.max(0, name.lastIndexOf("."))));
     return found?.file;
   };
@@ -102,7 +104,7 @@ function createAnswer(
         return { case: "allExtensionNumbersResponse", value: { baseTypeName, extensionNumber } };
       }
       case undefined:
-        return errorAnswer(Code.InvalidArgument, "the request asks for nothing");
+        return errorAnswer(Code.InvalidArgument, "the request has no message_request: set one of its fields");
       default:
         return request satisfies never;
     }
@@ -113,7 +115,7 @@ function fileAnswer(file: DescFile | undefined): Answer {
   if (file === undefined) {
     return errorAnswer(Code.NotFound, "no such file, symbol or extension");
   }
-  // Clients take the first file for the one that they asked for; each file stands before those that it imports.
+  // Clients expect the requested file first. Each file precedes its imports.
   const files = [...addWithDependencies(new Map(), file).values()].reverse();
   const fileDescriptorProto = files.map((each) => toBinary(FileDescriptorProtoSchema, each.proto));
   return { case: "fileDescriptorResponse", value: { fileDescriptorProto } };
@@ -123,7 +125,7 @@ function errorAnswer(errorCode: Code, errorMessage: string): Answer {
   return { case: "errorResponse", value: { errorCode, errorMessage } };
 }
 
-/** Adds a file after the files that it imports, each once. */
+/** Adds a file after its imports, each once. */
 function addWithDependencies(files: Map<string, DescFile>, file: DescFile): Map<string, DescFile> {
   if (files.has(file.proto.name)) {
     return files;

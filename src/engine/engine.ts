@@ -2,7 +2,7 @@ import type { SchedulerName } from "./schedulers.js";
 
 /** A request for an image. Absent fields mean the model's default. */
 export interface GenerationRequest {
-  /** Text to generate; longer than the tokenizers' limit is cut, and the result says by how much. */
+  /** Prompt text. Text beyond the tokenizers' limit is truncated; the result has the number of truncated tokens. */
   readonly prompt: string;
   /** Absent: zero embeddings or an encoded empty text, by `force_zeros_for_empty_prompt` of the model. */
   readonly negativePrompt?: string | undefined;
@@ -20,7 +20,7 @@ export interface GenerationRequest {
   readonly seed: number;
   /** Absent: the scheduler in the model's folder. */
   readonly scheduler?: SchedulerName | undefined;
-  /** A preview event every so many steps; absent or 0: none. */
+  /** Steps between two preview events; absent or 0: none. */
   readonly previewInterval?: number | undefined;
 }
 
@@ -68,33 +68,33 @@ export type GenerationEvent =
 export interface GeneratedImage {
   readonly pixels: Pixels;
   readonly timings: GenerationTimings;
-  /** Tokens of the prompt that did not fit, of the tokenizer that lost more. */
+  /** Prompt tokens that were truncated; the maximum over the tokenizers. */
   readonly truncatedTokens: number;
   readonly promptCache: PromptCacheUse;
 }
 
-/** What a loaded model can take, as plain data: enough to check a request, and to know its cost, far from the model. */
+/** Limits of a loaded model, as plain data, to validate a request and estimate its cost without the model. */
 export interface GenerationLimits {
   readonly sizes: SizeRules;
   /** The scheduler of the model's folder. */
   readonly ownScheduler: SchedulerName;
-  /** The schedulers that the model can be generated with, the own one among them. */
+  /** Schedulers that the model supports, its own included. */
   readonly schedulers: Readonly<Partial<Record<SchedulerName, StepLimits>>>;
   readonly defaultGuidanceScale: number;
   /**
-   * How the model is guided. `second-run`: above a scale of 1 the UNet is evaluated twice a step. `embedded`: the UNet was distilled to
-   * guide itself, once a step whatever the scale.
+   * Guidance method. `second-run`: two UNet evaluations per step if the scale is above 1. `embedded`: the UNet is guidance-distilled; one
+   * evaluation per step at any scale.
    */
   readonly guidance: "second-run" | "embedded";
 }
 
-/** How many steps a scheduler takes. */
+/** Default and maximum number of steps of a scheduler. */
 export interface StepLimits {
   readonly defaultSteps: number;
   readonly maximumSteps: number;
 }
 
-/** Of the prompt and, where it is encoded, the negative prompt: how many were encoded before and kept, and how many were not. */
+/** Prompt cache hits and misses of one request: the prompt and, if encoded, the negative prompt. */
 export interface PromptCacheUse {
   readonly hits: number;
   readonly misses: number;
@@ -153,7 +153,7 @@ export interface SizeRules {
  */
 export type GenerationErrorKind = "unsupported" | "lost" | "failed";
 
-/** A field of the request that the model cannot take. */
+/** A request field that the model does not support. */
 export interface FieldViolation {
   readonly field: keyof GenerationRequest;
   /** The values that the field can have, such as `this model takes a multiple of 32 from 64 to 256`. */

@@ -13,10 +13,12 @@ export interface IterationWatcher<T> {
 }
 
 /**
- * Runs every step of an iteration with `scope` active. Without it the code inside an async generator runs in the context of
- * whoever asks for the next value, and loses the one in which it was created. The result can be iterated once, as a generator.
+ * Runs every step of an iteration with `scope` active.
  *
- * @param source creates the iterable with the first `next`; it runs with `scope` active too.
+ * Otherwise, the body of an async generator runs in the context of each caller of `next` and loses the context of its creation. Iterate
+ * the result once, like a generator.
+ *
+ * @param source creates the iterable on the first `next`, with `scope` active.
  * @see https://github.com/open-telemetry/opentelemetry-js/issues/2951
  */
 export function bindIterable<T>(
@@ -30,10 +32,10 @@ export function bindIterable<T>(
     opened ??= source()[Symbol.asyncIterator]();
     return opened;
   };
-  const tell = (how: () => void) => {
+  const end = (notify: () => void) => {
     if (!ended) {
       ended = true;
-      how();
+      notify();
     }
   };
   const step = async (
@@ -44,11 +46,11 @@ export function bindIterable<T>(
     try {
       result = await context.with(scope, () => ask(open()));
     } catch (error) {
-      tell(() => watcher.failed?.(error));
+      end(() => watcher.failed?.(error));
       throw error;
     }
     if (result === undefined || result.done === true) {
-      tell(whenDone);
+      end(whenDone);
       return result ?? finished;
     }
     watcher.message?.(result.value);
@@ -69,7 +71,7 @@ export function bindIterable<T>(
         () => watcher.left?.(),
       ),
     throw: async (error?: unknown) => {
-      tell(() => watcher.left?.());
+      end(() => watcher.left?.());
       const result = await context.with(scope, () => open().throw?.(error));
       if (result === undefined) {
         throw error;
@@ -81,17 +83,17 @@ export function bindIterable<T>(
 
 const finished = { done: true, value: undefined } as const;
 
-const registry = new FinalizationRegistry<() => void>((tell) => tell());
+const registry = new FinalizationRegistry<() => void>((callback) => callback());
 
 /**
- * Call back once `target` was garbage-collected.
+ * Call back after the garbage collection of `target`.
  *
- * @param tell must not keep the target alive.
+ * @param callback must not keep the target alive.
  * @returns a function that cancels the callback.
  */
-export function whenCollected(target: object, tell: () => void): () => void {
-  registry.register(target, tell, tell);
+export function whenCollected(target: object, callback: () => void): () => void {
+  registry.register(target, callback, callback);
   return () => {
-    registry.unregister(tell);
+    registry.unregister(callback);
   };
 }

@@ -2,11 +2,14 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { Attributes, Span } from "@opentelemetry/api";
 
 /**
- * The code with which a server's call ends when its handler throws this, so that a span says what the caller is told: a
- * ConnectError's own; for an AbortError that of the signal's reason, where that is a ConnectError (deadline, client left, shutdown),
- * else CANCELLED; DEADLINE_EXCEEDED for a TimeoutError; INTERNAL for anything else.
+ * The code that a server sends for an error thrown by its handler.
  *
- * @param signal signal of the call, which knows why it was aborted.
+ * - ConnectError: its own code.
+ * - AbortError: the code of the signal's reason if that is a ConnectError (deadline, client disconnected, shutdown); otherwise CANCELLED.
+ * - TimeoutError: DEADLINE_EXCEEDED.
+ * - Any other error: INTERNAL.
+ *
+ * @param signal signal of the call.
  */
 export function serverCodeOf(error: unknown, signal?: AbortSignal): Code {
   if (error instanceof ConnectError) {
@@ -24,30 +27,31 @@ export function serverCodeOf(error: unknown, signal?: AbortSignal): Code {
   return leftCodeOf(signal);
 }
 
-/** The code of a server's call whose caller left: CANCELLED, or what the signal's reason says, where that is a ConnectError. */
+/** The code of a call whose client disconnected: CANCELLED, or the code of the signal's reason if that is a ConnectError. */
 export function leftCodeOf(signal?: AbortSignal): Code {
   return signal?.aborted && signal.reason instanceof ConnectError ? signal.reason.code : Code.Canceled;
 }
 
-/** The code that a client is told when its call is rejected with this: Connect's own rule, in which an aborted call says why it was. */
+/** The code that a client receives for an error. As in Connect, the reason of an aborted signal takes precedence. */
 export function clientCodeOf(error: unknown, signal: AbortSignal): Code {
   return signal.aborted ? abortCodeOf(signal) : ConnectError.from(error).code;
 }
 
-/** The code that a client is told when the signal of its call is aborted. */
+/** The code that a client receives if its call's signal is aborted. */
 export function abortCodeOf(signal: AbortSignal): Code {
   return ConnectError.from(signal.reason, Code.Canceled).code;
 }
 
-/** Which end of a call is observed. */
+/** Observed side of a call. */
 export type RpcSide = "client" | "server";
 
-/** Value of `rpc.system.name`: gRPC, gRPC-Web among it, or the Connect protocol. */
+/** Value of `rpc.system.name`: gRPC (gRPC-Web included) or the Connect protocol. */
 export type RpcSystem = "grpc" | "connectrpc";
 
 /**
- * Every code: how the two systems spell it, and whether a server that answers with it has failed itself. A caller's mistake, a caller
- * that left and a full queue are answers, not errors of the one who gives them. For the client every code is an error.
+ * Names of each code in both systems, and whether it means a server error.
+ *
+ * Invalid requests, disconnected clients and a full queue are not server errors. For a client, every code is an error.
  *
  * @see https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
  * @see https://opentelemetry.io/docs/specs/semconv/rpc/connect-rpc/
@@ -71,10 +75,10 @@ const codes = {
   [Code.Unauthenticated]: { grpc: "UNAUTHENTICATED", connectrpc: "unauthenticated", serverError: false },
 } as const satisfies Record<Code, Readonly<Record<RpcSystem, string>> & { readonly serverError: boolean }>;
 
-/** gRPC's own spelling of a code, such as `INVALID_ARGUMENT`. */
+/** gRPC name of a code, such as `INVALID_ARGUMENT`. */
 export type GrpcStatusName = (typeof codes)[Code]["grpc"];
 
-/** gRPC's own spelling of a code. */
+/** Returns the gRPC name of a code. */
 export function grpcStatusName(code: Code): GrpcStatusName {
   return codes[code].grpc;
 }
@@ -82,7 +86,7 @@ export function grpcStatusName(code: Code): GrpcStatusName {
 /**
  * Value of `rpc.status_code`.
  *
- * @param code undefined for a call that went well, for which the Connect protocol has no word.
+ * @param code undefined for a successful call, for which the Connect protocol has no name.
  */
 export function statusCodeOf(system: RpcSystem, code: Code | undefined): string | undefined {
   if (code === undefined) {
@@ -92,27 +96,27 @@ export function statusCodeOf(system: RpcSystem, code: Code | undefined): string 
 }
 
 /**
- * Whether a call that ended with this code failed, as its span and its metric record it. For a client every code is a failure; its
- * interceptor excepts CANCELLED where the caller itself cancelled.
+ * Whether spans and metrics record this code as an error.
+ *
+ * For a client, every code is an error. The client interceptor exempts CANCELLED if the caller itself cancelled.
  */
 export function isErrorCode(side: RpcSide, code: Code): boolean {
   return side === "client" || codes[code].serverError;
 }
 
 /**
- * Errors that already stand on a span. An error passes through every scope between the place where it happened and the root, and
- * belongs on the innermost one only.
+ * Errors already recorded on a span. An error propagates through all enclosing spans and is recorded only on the innermost one.
  */
 const recorded = new WeakSet<object>();
 
 /**
- * Records an error as an `exception` event on the span it happened in. Does nothing where the error, or one that it was made from
- * (its `cause`), was recorded before: on its way up an error is often mapped to another.
+ * Records an error once, as an `exception` event on the innermost span.
  *
- * The event must never carry what a caller sent, so it holds less than `Span.recordException` would write:
- * - `exception.type`: the error's name, always;
- * - `exception.message`: only what {@link messageForCallers} gives;
- * - never a stack: its first line is the message, and its paths are nobody's business.
+ * Does nothing if the error or any error in its `cause` chain was recorded before, because errors are often mapped to others. The event
+ * must not contain request data, so it has fewer attributes than `Span.recordException`:
+ * - `exception.type`: the error's name;
+ * - `exception.message`: the result of {@link messageForCallers}, if any;
+ * - no stack trace: it contains the message and file paths.
  *
  * @see https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/
  */
@@ -127,9 +131,11 @@ export function recordException(span: Span, error: unknown): void {
 }
 
 /**
- * The text of an error where it was written for callers, and so may stand on a span: only of a ConnectError. Not when the text is a
- * copy of its cause's (`ConnectError.from` copies the message of any error, JSON parse errors included, and those quote their input),
- * and not with INVALID_ARGUMENT, the one code whose texts are about what the caller sent.
+ * Returns an error's message if it is safe for spans and logs.
+ *
+ * Only messages of ConnectErrors are safe, with two exceptions:
+ * - The message is a copy of the cause's: `ConnectError.from` copies any message, and JSON parse errors quote their input.
+ * - The code is INVALID_ARGUMENT: its messages describe the caller's input.
  */
 export function messageForCallers(error: unknown): string | undefined {
   if (!(error instanceof ConnectError) || error.rawMessage === "" || error.code === Code.InvalidArgument) {

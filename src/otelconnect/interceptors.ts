@@ -6,8 +6,9 @@ import { otelContext, readRemoteParent, type SpanOrigin } from "./otel-context.j
 import type { RpcRequest } from "./rpc-attributes.js";
 
 /**
- * Makes a CLIENT span and a measurement of each call of a transport, and writes the trace into the call's headers. An interceptor
- * before it that retries makes one span per attempt; behind it, one for all.
+ * Creates a CLIENT span for each call, measures the call, and writes the trace headers.
+ *
+ * Put a retry interceptor before it for one span per attempt, or after it for one span per call.
  *
  * @example
  * createGrpcTransport({ baseUrl, interceptors: [createClientInterceptor()] })
@@ -18,8 +19,8 @@ export function createClientInterceptor(options: ClientInterceptorOptions = {}):
 
   return (next) => async (request) => {
     const call = observe(request, () => {
-      const said = request.contextValues.get(otelContext);
-      return { parent: said === ROOT_CONTEXT ? context.active() : said, links: [] };
+      const parent = request.contextValues.get(otelContext);
+      return { parent: parent === ROOT_CONTEXT ? context.active() : parent, links: [] };
     });
     if (call === undefined) {
       return next(request);
@@ -34,11 +35,11 @@ export function createClientInterceptor(options: ClientInterceptorOptions = {}):
 const headersSetter: TextMapSetter<Headers> = { set: (header, key, value) => header.set(key, value) };
 
 /**
- * Makes a SERVER span and a measurement of each call that a router answers. Put it first in the list of interceptors, so that it sees
- * the calls that later ones reject. While the handler runs, its generator included, the span is active.
+ * Creates a SERVER span for each call of a router, and measures the call.
  *
- * The parent is the first of: what `origin` says; what an earlier interceptor put under {@link otelContext}; the active span; what the
- * headers say.
+ * Put it first, so that it also sees calls rejected by later interceptors. The span is active while the handler runs, its generator
+ * included. The parent is the first of: the result of `origin`; the {@link otelContext} set by an earlier interceptor; the active span;
+ * the headers.
  *
  * @example
  * connectNodeAdapter({ routes, interceptors: [createServerInterceptor({ remoteParent: "trust" })] })
@@ -48,9 +49,9 @@ export function createServerInterceptor(options: ServerInterceptorOptions = {}):
   const { propagator = propagation, remoteParent = "link", nestInActiveSpan = true } = options;
 
   const originOf = (request: RpcRequest): SpanOrigin => {
-    const said = options.origin?.(request);
-    if (said !== undefined) {
-      return said;
+    const origin = options.origin?.(request);
+    if (origin !== undefined) {
+      return origin;
     }
     const outer = request.contextValues.get(otelContext);
     if (outer !== ROOT_CONTEXT) {

@@ -115,11 +115,13 @@ export function createCallObserver(side: RpcSide, options: OtelConnectOptions): 
 const noSpan = trace.wrapSpanContext(INVALID_SPAN_CONTEXT);
 
 /**
- * Goes on with a call to its end, which is the record's: of a unary call when it is answered or has failed, of a stream when its last
- * message was read or it has failed, when its reader leaves, or, at the client, when nobody can read it any more.
+ * Runs a call and ends its record.
  *
- * Streams are bound to the call's context, so that it is active in a handler's generator and, at the client, in the generator that
- * writes.
+ * - Unary call: the record ends with the response or the error.
+ * - Stream: the record ends after the last message, on an error, when the reader stops, or, on the client, when the stream is
+ *   garbage-collected.
+ *
+ * Streams are bound to the call's context: it is active in a handler's generator and in a client's request generator.
  */
 export async function runCall(
   next: ReturnType<Interceptor>,
@@ -173,8 +175,8 @@ function bindResponse(
     failed: (error) => record.end({ code: codeOf(call, error), error }),
     left,
   });
-  // Servers tell a handler's stream of every end. Connect's own clients pass a reader's `break` on to nobody: what ends such a call
-  // is its signal, or that it was forgotten.
+  // Servers end a handler's stream in every case. Connect's clients do not forward a reader's `break`: such a call ends only when its
+  // signal is aborted or the stream is garbage-collected.
   if (call.side === "client") {
     endOnAbort(signal, record);
     record.onEnd(whenCollected(bound, left));

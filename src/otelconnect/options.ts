@@ -12,74 +12,74 @@ import type { RpcSystem } from "./errors.js";
 import type { RemoteParent, SpanOrigin } from "./otel-context.js";
 import type { AttributeFilter, RpcRequest } from "./rpc-attributes.js";
 
-/** How a call ended. */
+/** Result of a call. */
 export interface RpcOutcome {
-  /** Undefined for a call that went well. */
+  /** Undefined for a successful call. */
   readonly code: Code | undefined;
-  /** Whether the span is an ERROR. False for a client's call that its own caller cancelled. */
+  /** Whether the span's status is ERROR. False if the client itself cancelled the call. */
   readonly isError: boolean;
 }
 
-/** What both interceptors can be told. */
+/** Options of both interceptors. */
 export interface OtelConnectOptions {
   /**
-   * Whether calls have spans. Without them they are only measured: the context that is active stays so, and no trace headers are read or
-   * written. @default true
+   * Creates spans. If false, calls are only measured: the active context does not change, and no trace headers are read or written.
+   * @default true
    */
   readonly spans?: boolean | undefined;
   /**
-   * Whether spans have the attributes of the conventions for RPC. Without them a span has those of `attributes` and `beforeEnd` only; the
-   * metric keeps its own. @default true
+   * Adds the attributes of the semantic conventions for RPC to spans. If false, spans have only those of `attributes` and `beforeEnd`.
+   * Does not affect metrics. @default true
    */
   readonly spanAttributes?: boolean | undefined;
-  /** Makes the spans. */
+  /** Creates the spans. Takes precedence over `tracerProvider`. */
   readonly tracer?: Tracer | undefined;
-  /** Gives the tracer, where `tracer` does not. @default the global one */
+  /** Provides the tracer. @default the global tracer provider */
   readonly tracerProvider?: TracerProvider | undefined;
-  /** Makes the duration metric. For calls without metrics, bring the API's `createNoopMeter()`. */
+  /** Creates the duration metric. Takes precedence over `meterProvider`. Pass the API's `createNoopMeter()` to disable metrics. */
   readonly meter?: Meter | undefined;
-  /** Gives the meter, where `meter` does not. @default the global one */
+  /** Provides the meter. @default the global meter provider */
   readonly meterProvider?: MeterProvider | undefined;
-  /** Reads and writes trace headers. @default the global one */
+  /** Reads and writes trace headers. @default the global propagator */
   readonly propagator?: TextMapPropagator | undefined;
   /**
-   * `rpc.system.name`, and the spelling of codes that goes with it. Say it for uniform telemetry of services that are called by
-   * several protocols. @default what the call's content type says
+   * Value of `rpc.system.name`, which also selects the names of codes. Set it for uniform telemetry across protocols.
+   * @default derived from the call's content type
    */
   readonly system?: RpcSystem | undefined;
-  /** Name of the span; of few different values. @default `package.Service/Method` */
+  /** Name of the span, of low cardinality. @default `package.Service/Method` */
   readonly spanName?: ((request: RpcRequest) => string) | undefined;
-  /** Says which calls are seen at all. What it rejects passes untouched: no span, no metric, no headers. @default all */
+  /** Selects the observed calls. Other calls have no span, no metric and no trace headers. @default all */
   readonly filter?: ((request: RpcRequest) => boolean) | undefined;
-  /** Attributes of your own, which the span begins with. @default none */
+  /** Additional start attributes of the span. @default none */
   readonly attributes?: ((request: RpcRequest) => Attributes) | undefined;
-  /** Attributes of your own on the metric; each combination of values is a series of its own, so let there be few. @default none */
+  /** Additional attributes of the metric. Each combination of values is a separate series: keep the cardinality low. @default none */
   readonly metricAttributes?: ((request: RpcRequest) => Attributes) | undefined;
-  /** Says which of the conventions' attributes spans and metrics keep. @default all */
+  /** Selects the semantic-convention attributes of spans and metrics. @default all */
   readonly attributeFilter?: AttributeFilter | undefined;
-  /** Names of request headers that stand on the span, as `rpc.request.header.<name>`. @default none */
+  /** Request headers to record on the span, as `rpc.request.header.<name>`. @default none */
   readonly requestHeaders?: readonly string[] | undefined;
-  /** Names of response headers that stand on the span, as `rpc.response.header.<name>`. @default none */
+  /** Response headers to record on the span, as `rpc.response.header.<name>`. @default none */
   readonly responseHeaders?: readonly string[] | undefined;
-  /** Names of response trailers that stand on the span, as `rpc.response.trailer.<name>`. @default none */
+  /** Response trailers to record on the span, as `rpc.response.trailer.<name>`. @default none */
   readonly responseTrailers?: readonly string[] | undefined;
-  /** Whether each message makes an `rpc.message` event with its size. @default false */
+  /** Adds an `rpc.message` event with the size of each message. @default false */
   readonly messageEvents?: boolean | undefined;
-  /** The last word on a span that is recorded, before it ends: attributes of your own, another status. */
+  /** Called before a recording span ends, to add attributes or change the status. */
   readonly beforeEnd?: ((span: Span, outcome: RpcOutcome) => void) | undefined;
 }
 
 export interface ServerInterceptorOptions extends OtelConnectOptions {
-  /** Says where the span of a call begins, before all else: a parent that travels in a message. Undefined leaves it to the rest. */
+  /** Returns the span's parent from another source, such as the message. Takes precedence over headers unless it returns undefined. */
   readonly origin?: ((request: RpcRequest) => SpanOrigin | undefined) | undefined;
-  /** What a caller's trace headers mean. @default "link" */
+  /** Use of a caller's trace headers. @default "link" */
   readonly remoteParent?: RemoteParent | undefined;
   /**
-   * Whether a span that is active when a call comes in, such as an HTTP instrumentation's, becomes the parent; headers are not read then.
-   * Switch it off where servers are called in memory, by callers with spans of their own. @default true
+   * Uses the active span, such as an HTTP instrumentation's, as the parent and ignores the headers. Set it to false for servers that are
+   * called in memory, where the active span is the caller's. @default true
    */
   readonly nestInActiveSpan?: boolean | undefined;
 }
 
-/** The client's parent is always the active span, or what {@link otelContext} says for the call. */
+/** Options of the client interceptor. The span's parent is the call's {@link otelContext}, or the active span. */
 export type ClientInterceptorOptions = OtelConnectOptions;

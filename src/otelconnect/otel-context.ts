@@ -10,17 +10,18 @@ import {
 } from "@opentelemetry/api";
 
 /**
- * Key under which a call's OpenTelemetry context stands, for code that says its parents and for runtimes that keep no context across
- * `await`, such as browsers.
- * - Server: `handlerContext.values.get(otelContext)` is the context with the call's span, which is active too while the handler runs.
- *   What an earlier interceptor put there is the parent of the span; it wins over headers.
- * - Client: `createContextValues().set(otelContext, parent)` makes the parent of one call's span, in place of the active context.
+ * Context key of a call's OpenTelemetry context.
+ *
+ * Use it to pass a parent explicitly, and in runtimes that do not propagate contexts across `await`, such as browsers.
+ * - Server: `handlerContext.values.get(otelContext)` is the context with the call's span, which is also active while the handler runs.
+ *   A context set by an earlier interceptor is the span's parent and takes precedence over headers.
+ * - Client: `createContextValues().set(otelContext, parent)` sets the parent of one call's span, instead of the active context.
  */
 export const otelContext: ContextKey<Context> = createContextKey(ROOT_CONTEXT, {
   description: "OpenTelemetry context",
 });
 
-/** The network's other end of a call. */
+/** Network peer of a call. */
 export interface NetworkPeer {
   /** IP address, or path of a Unix socket. */
   readonly address: string;
@@ -28,7 +29,7 @@ export interface NetworkPeer {
 }
 
 /**
- * Key under which a server finds `network.peer.address` and `.port`, which Connect does not tell interceptors:
+ * Context key of `network.peer.address` and `.port`, which Connect does not pass to interceptors.
  *
  * @example
  * connectNodeAdapter({
@@ -41,25 +42,26 @@ export const networkPeer: ContextKey<NetworkPeer | undefined> = createContextKey
 });
 
 /**
- * What the headers of a caller (`traceparent`, `tracestate`, `baggage`) mean for the server's span:
- * - `link`: the span begins a trace of its own and links to the caller's. For servers that strangers reach: whoever could choose
- *   the parent could also choose the sampling, and join traces that are not theirs. Tracestate and baggage end here;
- * - `trust`: the caller's span is the parent, and tracestate and baggage travel on;
+ * Use of a caller's headers `traceparent`, `tracestate` and `baggage` for the server's span.
+ *
+ * - `link`: the span starts a new trace and links to the caller's. Use it for servers with untrusted clients, which could otherwise
+ *   control the sampling and join other traces. Tracestate and baggage are dropped.
+ * - `trust`: the caller's span is the parent. Tracestate and baggage are propagated.
  * - `ignore`: the headers are not read.
  */
 export type RemoteParent = "link" | "trust" | "ignore";
 
-/** Where a server's span begins. */
+/** Parent and links of a server's span. */
 export interface SpanOrigin {
-  /** Context with the parent span, or without one, which makes a root. */
+  /** Context with the parent span; without a span in it, the server's span is a root. */
   readonly parent: Context;
   readonly links: readonly Link[];
 }
 
 /**
- * Reads what the headers say, on top of `base`. Never throws, whatever they hold: what cannot be read counts as absent.
+ * Reads the parent or link from the headers. Never throws: invalid headers count as absent.
  *
- * @param base what is known of the call's context besides. @default the root context, and not the active one
+ * @param base context to extend. @default the root context, not the active context
  */
 export function readRemoteParent(
   propagator: TextMapPropagator,
@@ -87,7 +89,7 @@ function extract(propagator: TextMapPropagator, header: Headers, base: Context):
   try {
     return propagator.extract(base, header, headersGetter);
   } catch {
-    // The API does not promise what the SDK's propagators do, which is to skip what they cannot read.
+    // The SDK's propagators skip invalid values, but the API does not guarantee that.
     return base;
   }
 }

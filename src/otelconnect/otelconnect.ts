@@ -1,5 +1,5 @@
 /**
- * What `throughline/otelconnect` offers: OpenTelemetry for Connect, at both ends of a call. It runs in Node and in browsers.
+ * OpenTelemetry for Connect clients and servers, in Node and browsers.
  *
  * @module otelconnect
  */

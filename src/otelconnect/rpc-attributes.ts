@@ -4,10 +4,10 @@ import type { Attributes, AttributeValue, Span } from "@opentelemetry/api";
 import type { RpcSystem } from "./errors.js";
 import { networkPeer } from "./otel-context.js";
 
-/** A call as interceptors see it. */
+/** Request of a call, as passed to interceptors. */
 export type RpcRequest = UnaryRequest | StreamRequest;
 
-/** Says which attributes stay: `key` and `value` of one, and the call. */
+/** Returns whether to keep an attribute of a call. */
 export type AttributeFilter = (key: string, value: AttributeValue, request: RpcRequest) => boolean;
 
 /** Value of `rpc.method`, and by default the name of the span: `package.Service/Method`. */
@@ -15,19 +15,21 @@ export function methodName(method: DescMethod): string {
   return `${method.parent.typeName}/${method.name}`;
 }
 
-/** What protocol a call speaks, by its content type. gRPC-Web counts as gRPC; a Connect GET has no content type. */
+/** Derives the protocol of a call from its content type. gRPC-Web counts as gRPC; a Connect GET has no content type. */
 export function rpcSystemOf(header: Headers): RpcSystem {
   return header.get("content-type")?.startsWith("application/grpc") ? "grpc" : "connectrpc";
 }
 
-/** The attributes that spans and metrics of both sides have. */
+/** Common attributes of spans and metrics on both sides. */
 export function callAttributes(system: RpcSystem, request: RpcRequest): Attributes {
   return { "rpc.system.name": system, "rpc.method": methodName(request.method) };
 }
 
 /**
- * `server.address` and `server.port` out of the URL of a call: what the client dials, and what a server was called by (its authority).
- * The port only where the URL says one; nothing of a URL without a host.
+ * `server.address` and `server.port` from a call's URL.
+ *
+ * On the server, the URL has the request's authority. Without a port in the URL, there is no `server.port`; without a host, there are no
+ * attributes.
  */
 export function serverAttributes(url: string): Attributes {
   const [, address, port] = authority.exec(url) ?? [];
@@ -40,10 +42,10 @@ export function serverAttributes(url: string): Attributes {
   };
 }
 
-/** Not the URL class, which takes longer than all else that is done for a call. */
+/** A regular expression, because the URL class takes longer than the rest of the instrumentation. */
 const authority = /^[a-z][a-z0-9+.-]*:\/\/(\[[^\]]*\]|[^/:?#]+)(?::(\d+))?(?=[/?#]|$)/i;
 
-/** `network.peer.address` and `network.peer.port`, where the server says them. */
+/** `network.peer.address` and `network.peer.port`, if the server sets {@link networkPeer}. */
 export function peerAttributes(request: RpcRequest): Attributes {
   const peer = request.contextValues.get(networkPeer);
   if (peer === undefined || peer.address === "") {
@@ -56,8 +58,9 @@ export function peerAttributes(request: RpcRequest): Attributes {
 }
 
 /**
- * `<prefix>.<name>` for each header of the allow-list that is there, in lower case. Repeated headers are one string with commas in
- * it, as the Headers class gives them; values of binary headers (`-bin`) stay in base64, as they travel.
+ * `<prefix>.<name>` for each allowed header that is present, with the name in lower case.
+ *
+ * Repeated headers are one comma-separated string, as in the Headers class. Values of binary headers (`-bin`) stay in base64.
  */
 export function headerAttributes(prefix: string, header: Headers, allowed: readonly string[]): Attributes {
   const attributes: Attributes = {};
@@ -70,7 +73,7 @@ export function headerAttributes(prefix: string, header: Headers, allowed: reado
   return attributes;
 }
 
-/** The attributes that pass a filter; all, without one. */
+/** Returns the attributes that pass the filter, or all without a filter. */
 export function filterAttributes(
   attributes: Attributes,
   filter: AttributeFilter | undefined,
@@ -84,14 +87,14 @@ export function filterAttributes(
   );
 }
 
-/** Records the messages of one direction of a call, in their order. */
+/** Records the messages of one direction of a call, in order. */
 export type MessageRecorder = (message: MessageShape<DescMessage>) => void;
 
 /**
- * Makes `rpc.message` events: `rpc.message.type`, `rpc.message.id` (counted from 1 in each direction) and
- * `rpc.message.uncompressed_size`, the bytes of the message in Protobuf's binary form. Measuring takes a serialisation of its own.
+ * Creates a recorder of `rpc.message` events.
  *
- * The conventions deprecate these events and name no successor.
+ * Attributes: `rpc.message.type`, `rpc.message.id` (from 1 in each direction) and `rpc.message.uncompressed_size` (bytes of the Protobuf
+ * binary format, which needs an extra serialization). The semantic conventions deprecate these events without a replacement.
  */
 export function createMessageRecorder(span: Span, type: "SENT" | "RECEIVED", schema: DescMessage): MessageRecorder {
   let id = 0;

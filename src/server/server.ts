@@ -1,6 +1,5 @@
 /**
- * What `throughline/server` offers: the two services as apps of your own program, and what they are made of. How any app is served and
- * protected is in `throughline/app`.
+ * Run the two services in your own program. `throughline/app` has the options for serving and access control.
  *
  * @module server
  */

@@ -17,72 +17,74 @@ import { createFakeEngine } from "./fake-engine.js";
 import { startOwnApps } from "./own-apps.js";
 import { connectInMemory, startApp, type Wire } from "./start-app.js";
 
-/** How a test mesh is made. */
+/** Options of {@link createTestMesh}. */
 export interface TestMeshOptions {
   /**
-   * `memory`: both services are called in memory, over the Connect protocol. `port`: both listen on free ports of the loopback, and the
-   * pipeline calls the worker over a gRPC channel, as in production. @default "memory"
+   * `memory`: calls both services in memory, over the Connect protocol. `port`: both listen on free loopback ports, and the pipeline
+   * calls the worker over a gRPC channel, as in production. @default "memory"
    */
   readonly wire?: Wire | undefined;
-  /** Who generates; the mesh closes it. @default a fake engine, which generates a pattern at once */
+  /** Engine of the worker; the mesh closes it. @default a fake engine, which generates a pattern at once */
   readonly engine?: ManagedEngine | undefined;
   /** The worker's app id, and the pipeline's default app. @default local/text-to-image-worker */
   readonly appId?: string | undefined;
-  /** Where the pipeline keeps images. Absent: `data:` URIs. */
+  /** Image store of the pipeline. @default none, images are `data:` URIs */
   readonly store?: ImageStore | undefined;
-  /** Requests that may wait at the worker. @default 16 */
+  /** Queue capacity of the worker, in requests. @default 16 */
   readonly maxWaiting?: number | undefined;
-  /** Whether callers' `traceparent` headers become parents; else they are linked by the pipeline. @default false */
+  /** Uses callers' `traceparent` headers as parents; otherwise the pipeline links to them. @default false */
   readonly trustTraceparent?: boolean | undefined;
   /**
-   * Apps of your own by app id. Each may call the worker, the pipeline, which is `local/image-pipeline`, and those before it; its
-   * `service.name` is the name in its id. @default none
+   * Your own apps by app id. Each can call the worker, the pipeline (`local/image-pipeline`) and the apps before it. Its `service.name`
+   * is the name in its app id. @default none
    */
   readonly apps?: Readonly<Record<string, (host: AppHost) => App | Promise<App>>> | undefined;
-  /** What the services see of the environment: `ENABLE_TRACING`, `OTEL_TRACES_SAMPLER`, …. @default nothing */
+  /** Environment variables of the services, such as `ENABLE_TRACING` or `OTEL_TRACES_SAMPLER`. @default none */
   readonly environment?: Readonly<Record<string, string | undefined>> | undefined;
-  /** Told each line of the services' logs, as JSON. @default they are dropped */
+  /** Receives each log line of the services, as JSON. @default lines are dropped */
   readonly onLog?: ((line: string) => void) | undefined;
 }
 
-/** Both services and your own apps in one process, with typed clients and the spans of all. */
+/** Both services and your own apps in one process, with typed clients and collected spans. */
 export interface TestMesh {
   readonly pipeline: Client<typeof ImagePipelineService>;
   readonly worker: Client<typeof TextToImageWorkerService>;
   /**
-   * A typed client of an app of your own.
+   * Creates a typed client of one of your own apps.
    *
-   * @throws Error where the mesh has no such app.
+   * @throws Error if the mesh has no such app.
    */
   app<Service extends DescService>(appId: string, service: Service): Client<Service>;
   /** Base URL of the pipeline; only with `wire: "port"`. */
   readonly pipelineUrl: string;
   /** Base URL of the worker; only with `wire: "port"`. */
   readonly workerUrl: string;
-  /** Finished spans of both services, in the order of their ends. */
+  /** Finished spans of all services, in the order of their ends. */
   spans(): SpanRecord[];
-  /** What all services have measured so far, a point for each series; while the mesh runs. */
+  /** Current metrics of all services, one point per series. Call it while the mesh runs. */
   metrics(): Promise<MetricPoint[]>;
   /**
-   * The spans of one trace, as soon as there are that many.
+   * Waits until a trace has at least `count` finished spans, and returns them.
    *
-   * @throws Error when they do not come within 5 s.
+   * @throws Error after 5 s.
    */
   waitForTrace(traceId: string, count: number): Promise<SpanRecord[]>;
-  /** Ends the worker alone, at once: what a crash or a scale-down looks like to the pipeline. */
+  /** Stops only the worker, at once. The pipeline sees it as a crash or a scale-down. */
   stopWorker(): Promise<void>;
-  /** Ends both services. What still runs is cancelled. */
+  /** Stops all services. Cancels running calls. */
   stop(): Promise<void>;
 }
 
 const waitMs = 5_000;
 
-/** App id under which apps of your own call the pipeline. */
+/** App id of the pipeline for your own apps. */
 const pipelineAppId = "local/image-pipeline";
 
 /**
- * Starts an ImagePipeline and a TextToImageWorker in this process, for integration tests. Each has its own tracer provider, so that
- * their spans tell the services apart; all spans are sampled and kept in memory. Always `stop()` it.
+ * Starts an ImagePipeline and a TextToImageWorker in this process, for integration tests.
+ *
+ * Each service has its own tracer provider and `service.name`. All spans are sampled by default and kept in memory. Always call
+ * `stop()`.
  *
  * @example
  * const mesh = await createTestMesh();
@@ -114,7 +116,7 @@ export async function createTestMesh(options: TestMeshOptions = {}): Promise<Tes
     }),
     options.wire,
   );
-  // The start-up's trace is nobody's request.
+  // Remove the start-up's trace, which belongs to no request.
   collector.clear();
 
   const ofPipeline = observed(pipelineName);

@@ -2,21 +2,21 @@ import type { GenerationLimits, GenerationRequest, GenerationSettings } from "..
 import { resolveSettings } from "../engine/generation-limits.js";
 import type { ManagedEngine } from "../worker/worker-app.js";
 
-/** What a fake engine does besides generating at once. */
+/** Options of {@link createFakeEngine}. */
 export interface FakeEngineOptions {
-  /** Awaited before each step: the place to hold a generating at a step, or to fail it. Receives the step, from 1. */
+  /** Awaited before each step, counted from 1. Use it to pause a generation at a step, or throw to fail it. */
   readonly beforeStep?: (step: number, request: GenerationRequest, signal: AbortSignal) => Promise<void> | void;
-  /** What it says it can take. @default whatever the contract allows, by 64×64 pixels in 4 steps where nothing is said */
+  /** Limits of the engine. @default the contract's limits; 64×64 pixels and 4 steps if a request has none */
   readonly limits?: GenerationLimits;
 }
 
 /** An engine without a model, with counters for assertions. */
 export interface FakeEngine extends ManagedEngine {
-  /** Steps that were run, of all generations together. */
+  /** Total steps run in all generations. */
   readonly stepsRun: number;
-  /** Generations that began. */
+  /** Number of started generations. */
   readonly generations: number;
-  /** Makes the engine away, as when its process is being restarted, or back. */
+  /** Sets the engine's availability; false simulates a restart of its process. */
   setAvailable(available: boolean): void;
 }
 
@@ -38,8 +38,9 @@ const contractLimits: GenerationLimits = {
 };
 
 /**
- * Generates a pattern made from the seed and the prompt: the same request gives the same image, another seed or prompt another one.
- * Everything around it is real: queue, cancel, spans, encoding.
+ * Creates an engine that generates a deterministic pattern from the seed and the prompt.
+ *
+ * Everything else is real: queue, cancellation, spans, encoding.
  */
 export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
   const { limits = contractLimits } = options;

@@ -9,24 +9,24 @@ import { connectInMemory, type StartedApp, startApp, type Wire } from "./start-a
 
 /** Options of {@link startOwnApps}. */
 export interface OwnAppsOptions {
-  /** What makes each app, by app id; they are started in this order. */
+  /** Factory of each app, by app id. Apps start in this order. */
   readonly apps: Readonly<Record<string, (host: AppHost) => App | Promise<App>>>;
-  /** Apps that run already, by app id. */
+  /** Running apps, by app id. */
   readonly known: Readonly<Record<string, StartedApp>>;
   readonly wire: Wire | undefined;
-  /** Log and telemetry of a service. */
+  /** Creates the logger and telemetry of a service. */
   readonly observed: (serviceName: string) => Observed;
 }
 
-/** The apps of a user's own in a test mesh. */
+/** User-defined apps of a test mesh. */
 export interface OwnApps {
-  /** @throws Error where there is no such app. */
+  /** @throws Error if there is no such app. */
   client<Service extends DescService>(appId: string, service: Service): Client<Service>;
-  /** Ends them, the last one first. */
+  /** Stops the apps in reverse order. */
   stop(): Promise<void>;
 }
 
-/** Starts apps that may call the known ones and those before them. */
+/** Starts apps in order. Each can call the known apps and the apps before it. */
 export async function startOwnApps({ apps, known, wire, observed }: OwnAppsOptions): Promise<OwnApps> {
   const running = new Map(Object.entries(known));
   const own = new Map<string, StartedApp>();
@@ -63,7 +63,7 @@ export async function startOwnApps({ apps, known, wire, observed }: OwnAppsOptio
 function appOf(apps: ReadonlyMap<string, StartedApp>, appId: string) {
   const app = apps.get(appId);
   if (app === undefined) {
-    throw new Error(`the mesh has no app ${JSON.stringify(appId)}`);
+    throw new Error(`the mesh has no app ${JSON.stringify(appId)}: add it to the option apps`);
   }
   return app;
 }

@@ -3,23 +3,23 @@ import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-no
 import type { App } from "../app/create-app.js";
 import type { Connection } from "../mesh/grpc/connection.js";
 
-/** `memory`: apps are called in memory, over the Connect protocol; `port`: over gRPC on free ports of the loopback. */
+/** `memory`: calls in memory, over the Connect protocol; `port`: gRPC on free loopback ports. */
 export type Wire = "memory" | "port";
 
-/** An app that runs in this process, with a way to it. */
+/** An app running in this process, with a transport to it. */
 export interface StartedApp {
   readonly transport: Transport;
-  /** A transport with client interceptors, where the app is called in memory. */
+  /** Creates a transport with client interceptors. Undefined for wire `port`. */
   readonly connect?: ((interceptors: readonly Interceptor[]) => Transport) | undefined;
   readonly url: string;
-  /** gRPC target; never dialled in memory. */
+  /** gRPC target; a placeholder for wire `memory`. */
   readonly target: string;
-  /** Ends the app, and leaves the way to it. */
+  /** Stops the app but keeps the transport open. */
   end(): Promise<void>;
+  /** Stops the app and closes the transport. */
   stop(): Promise<void>;
 }
 
-/** Starts an app. */
 export async function startApp(app: App, wire: Wire = "memory"): Promise<StartedApp> {
   if (wire === "memory") {
     const { transport, connect, stop } = await app.start();
@@ -28,7 +28,7 @@ export async function startApp(app: App, wire: Wire = "memory"): Promise<Started
   }
   const running = await app.serve({ port: 0 });
   const target = `127.0.0.1:${running.port}`;
-  // A stock client: a test sees what the app answers, whatever its health says.
+  // A plain client without health checks, so that a test also sees the responses of a NOT_SERVING app.
   const sessionManager = new Http2SessionManager(running.url);
   const end = once(() => running.stop({ graceMs: 0 }));
   return {
@@ -43,7 +43,7 @@ export async function startApp(app: App, wire: Wire = "memory"): Promise<Started
   };
 }
 
-/** A connection to an app that runs in memory. */
+/** Connects to an in-memory app. */
 export function connectInMemory({ connect, transport }: StartedApp, interceptors: readonly Interceptor[]): Connection {
   return { transport: connect?.(interceptors) ?? transport, close() {} };
 }

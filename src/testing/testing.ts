@@ -1,5 +1,5 @@
 /**
- * What `throughline/testing` offers: both services in your test's process.
+ * Run both services in your test's process: `createTestMesh`.
  *
  * @module testing
  */

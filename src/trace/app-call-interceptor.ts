@@ -17,25 +17,24 @@ import { rpcStatusCode, settle } from "./span-scope.js";
 
 export interface AppCallInterceptorOptions {
   readonly tracer: Tracer;
-  /** Makes the metric `rpc.client.call.duration`. */
+  /** Creates the metric `rpc.client.call.duration`. */
   readonly meter: Meter;
   /** Writes the carrier. */
   readonly propagator: TextMapPropagator;
   /** Name of the span, such as `call-image-pipeline`. */
   readonly name: string;
-  /** App id that is called. */
+  /** App id of the called app. */
   readonly appId: string;
 }
 
 /**
- * Makes the one CLIENT span of a call of another app, and measures the call, retries and all. The span has `app.id`, `rpc.system.name`,
- * `rpc.method` and `rpc.response.status_code`, which is `OK` or the name of the code that the call failed with. Its parent is what
- * `otelContext` says for the call, or the active span.
+ * Creates one CLIENT span per call to another app, and measures the call, retries included.
  *
- * The trace travels in the headers, and in the request's field `trace_context` where its contract has one and the caller left it empty. What
- * travels is the parent's context, so the other app's span is a sibling of this one, not its child.
- *
- * The span of a stream ends when it is read to its end, or when its signal is aborted: generated clients do not pass `break` on.
+ * - Attributes: `app.id`, `rpc.system.name`, `rpc.method` and `rpc.response.status_code` (`OK` or the name of the error code).
+ * - Parent: the call's `otelContext`, or the active span.
+ * - Propagation: in the headers, and in the request's field `trace_context` if the contract has it and it is empty. The propagated
+ *   context is the parent's, so the called app's span is a sibling of this span, not its child.
+ * - End of a stream's span: when the stream ends or its signal is aborted. Generated clients do not forward `break`.
  *
  * @see https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/
  */
@@ -45,7 +44,7 @@ export function createAppCallInterceptor(options: AppCallInterceptorOptions): In
     tracer,
     meter,
     system: "grpc",
-    // It would send the span's own context.
+    // The default would propagate this span's context instead of the parent's.
     propagator: { inject() {}, extract: (scope) => scope, fields: () => [] },
     spanName: () => name,
     spanAttributes: false,

@@ -25,10 +25,10 @@ import {
 } from "@opentelemetry/api";
 import { type RemoteParent, readRemoteParent } from "../otelconnect/otel-context.js";
 
-/** A trace context as plain pairs, fit for a `map<string, string>` field: `traceparent`, `tracestate`, `baggage`. */
+/** Trace context for a `map<string, string>` field: `traceparent`, `tracestate`, `baggage`. */
 export type Carrier = Readonly<Record<string, string>>;
 
-/** Writes a context into a new carrier. Empty when there is no trace, as with tracing switched off. */
+/** Writes a context into a new carrier. The carrier is empty if there is no trace, for example if tracing is off. */
 export function injectCarrier(propagator: TextMapPropagator, scope: Context): Record<string, string> {
   const carrier: Record<string, string> = {};
   propagator.inject(scope, carrier, { set: (pairs, key, value) => Object.assign(pairs, { [key]: value }) });
@@ -36,8 +36,10 @@ export function injectCarrier(propagator: TextMapPropagator, scope: Context): Re
 }
 
 /**
- * Reads a carrier on top of `base`. Keys match case-insensitively; where several spell the same key, the one in lower case is
- * taken, else the first. Never throws, whatever the carrier says: what cannot be read leaves `base` as it was.
+ * Extracts the context from a carrier.
+ *
+ * Keys are case-insensitive. Of duplicate keys, the lower-case one takes precedence, then the first. Never throws: an invalid carrier
+ * returns `base`.
  */
 export function extractCarrier(propagator: TextMapPropagator, carrier: Carrier, base: Context = ROOT_CONTEXT): Context {
   const pairs = new Map<string, string>();
@@ -50,7 +52,7 @@ export function extractCarrier(propagator: TextMapPropagator, carrier: Carrier, 
   try {
     return propagator.extract(base, pairs, mapGetter);
   } catch {
-    // The API does not promise what the SDK's propagators do, which is to skip what they cannot read.
+    // The SDK's propagators skip invalid values, but the API does not guarantee that.
     return base;
   }
 }
@@ -60,23 +62,25 @@ const mapGetter: TextMapGetter<ReadonlyMap<string, string>> = {
   get: (pairs, key) => pairs.get(key),
 };
 
-/** The field of a request that holds its caller's carrier: a `map<string, string>` of this name. */
+/** Request field with the caller's carrier, of type `map<string, string>`. */
 const carrierField = "trace_context";
 
-/** The field in which the request of a streaming rpc wraps the one of its unary sibling, carrier and all. */
+/** Field in which a streaming rpc's request wraps the request of the unary rpc, carrier included. */
 const wrapperField = "request";
 
-/** The carrier in the body of one method's requests. */
+/** Access to the carrier in a method's request messages. */
 export interface RequestCarrier {
-  /** The carrier of a request; empty where the caller wrote none. */
+  /** Returns the carrier of a request; empty if the caller set none. */
   read(message: Message): Carrier;
-  /** A copy of the request with this carrier, or the request itself where one is there already: its writer knew better. */
+  /** Returns a copy of the request with this carrier. Returns the request itself if it already has one: the caller's takes precedence. */
   write<Request extends Message>(message: Request, carrier: Carrier): Request;
 }
 
 /**
- * Where a method's requests carry the trace: the field `map<string, string> trace_context`, or that of the message in the field `request`.
- * Undefined where the contract has none, and for a stream of requests, which has many callers' moments and no one context.
+ * Finds the carrier field of a method's requests.
+ *
+ * The field is `map<string, string> trace_context`, in the request or in the message in its field `request`. Undefined if the contract
+ * has none, and for client streams, whose messages have no common context.
  */
 export function requestCarrierOf(method: DescMethod): RequestCarrier | undefined {
   if (!known.has(method)) {
@@ -85,7 +89,7 @@ export function requestCarrierOf(method: DescMethod): RequestCarrier | undefined
   return known.get(method);
 }
 
-/** By method, because every call asks. */
+/** Cache by method, because every call needs it. */
 const known = new WeakMap<DescMethod, RequestCarrier | undefined>();
 
 function findCarrier({ methodKind, input }: DescMethod): RequestCarrier | undefined {
@@ -127,10 +131,10 @@ function wrappedCarrierOf(wrapper: DescField & { readonly fieldKind: "message" }
   );
 }
 
-/** Key under which an interceptor finds what the body of a request says of the trace; see {@link withBodyCarrier}. */
+/** Context key of the carrier in the request body; see {@link withBodyCarrier}. */
 export const bodyCarrier: ContextKey<Carrier> = createContextKey<Carrier>({}, { description: "carrier in the body" });
 
-/** Runs a server interceptor for calls of these services only, with the carrier of their requests under {@link bodyCarrier}. */
+/** Limits a server interceptor to these services, and sets {@link bodyCarrier} for it. */
 export function withBodyCarrier(interceptor: Interceptor, services: readonly DescService[]): Interceptor {
   const served = new Set(services.map((service) => service.typeName));
   return (next) => {
@@ -146,7 +150,7 @@ export function withBodyCarrier(interceptor: Interceptor, services: readonly Des
   };
 }
 
-/** Reads the carrier in a request's body. Of a stream that takes the first message, which the request that is passed on gives again. */
+/** Reads the carrier in a request's body. For a stream, it reads the first message, and the returned request replays it. */
 async function readRequestCarrier(
   request: UnaryRequest | StreamRequest,
 ): Promise<{ readonly request: UnaryRequest | StreamRequest; readonly carrier: Carrier }> {
@@ -179,9 +183,9 @@ async function* replay<T>(first: PromiseSettledResult<IteratorResult<T>>, rest: 
   }
 }
 
-/** What a caller said about the trace. */
+/** Trace context received from a caller. */
 export interface CallerContext {
-  /** Parent for the server's span: with a remote span in it, or without one, which makes a root. */
+  /** Context with the remote parent of the server's span; without a span in it, the server's span is a root. */
   readonly parent: Context;
   /** Links for the server's span. */
   readonly links: readonly Link[];
@@ -192,13 +196,14 @@ export interface CallerContextOptions {
   /** Headers of the call. */
   readonly header: Headers;
   readonly policy: RemoteParent;
-  /** Carrier out of the request's body; who reads one trusts it. Where it names a valid parent, headers do not count. */
+  /** Carrier from the request's body, always trusted. If it names a valid parent, the headers are ignored. */
   readonly carrier?: Carrier;
 }
 
 /**
- * Finds the parent of a server's span: the first valid one of body carrier, headers (as the policy says), none. It starts from the
- * root context and not from the active one: with two services in one process, what is active is another service's span.
+ * Finds the parent of a server's span: body carrier, then headers according to the policy, then none.
+ *
+ * Starts from the root context. With two services in one process, the active context holds another service's span.
  */
 export function readCallerContext({ propagator, header, policy, carrier }: CallerContextOptions): CallerContext {
   const base = carrier === undefined ? ROOT_CONTEXT : extractCarrier(propagator, carrier);

@@ -17,31 +17,32 @@ import { settle } from "./span-scope.js";
 
 export interface ServerSpanInterceptorOptions {
   readonly tracer: Tracer;
-  /** Measures how long calls take, by the conventions for RPC. @default nothing is measured */
+  /** Records call durations, by the semantic conventions for RPC. @default a no-op meter */
   readonly meter?: Meter | undefined;
   /** Reads the caller's headers. */
   readonly propagator: TextMapPropagator;
-  /** Name of the span, the same for all rpcs: the app's name, such as `image-pipeline`. */
+  /** Name of the span of every rpc: the app's name, such as `image-pipeline`. */
   readonly name: string;
-  /** Only calls of these services get a span. Health checks and reflection on the same server would drown the rest. */
+  /** Services whose calls get a span. Leave out health checks and reflection, which would outnumber the others. */
   readonly services: readonly DescService[];
-  /** What a caller's `traceparent` header means where the request's own carrier names no parent. Default `link`. */
+  /** Use of the `traceparent` header if the request's own carrier names no parent. @default "link" */
   readonly parent?: RemoteParent;
 }
 
 /**
- * Key under which a handler finds the context with the server's span: `handlerContext.values.get(serverScope)`. The same context is
- * active while the handler runs; the key is for code that says its parents. Without a span it is the root context.
+ * Context key of the server's span: `handlerContext.values.get(serverScope)`.
+ *
+ * The same context is active while the handler runs. Use the key to pass a parent explicitly. Without a span, it is the root context.
  */
 export const serverScope: ContextKey<Context> = otelContext;
 
 /**
- * Makes the one SERVER span of a call, and measures it. Put it first in the list of interceptors, so that the span begins outside validation and a
- * rejected request has one too. Attributes come from the handler, through the active span. Its parent is the first valid one of: the
- * `trace_context` in the request's body, where its contract has such a field; the headers, as `parent` says; none.
+ * Creates one SERVER span per call, and measures the call. Put it first, so that rejected requests have a span too.
  *
- * The span ends with the answer: of a unary call when the handler returns, of a stream when its last message is out or the client
- * left. It carries `rpc.response.status_code` only when the call did not end well; see `settleFailure` for status and exceptions.
+ * - Parent: the first valid one of `trace_context` in the request's body, the headers according to `parent`, and none.
+ * - Attributes: set by the handler on the active span; `rpc.response.status_code` only if the call failed. See `settleFailure` for status
+ *   and exceptions.
+ * - End: for a unary call, when the handler returns; for a stream, after its last message or when the client disconnected.
  */
 export function createServerSpanInterceptor(options: ServerSpanInterceptorOptions): Interceptor {
   const { tracer, meter = createNoopMeter(), propagator, name, parent = "link" } = options;
@@ -52,23 +53,25 @@ export function createServerSpanInterceptor(options: ServerSpanInterceptorOption
     spanName: () => name,
     spanAttributes: false,
     origin({ contextValues }) {
-      const said = extractCarrier(propagator, contextValues.get(bodyCarrier));
-      return trace.getSpanContext(said) && { parent: said, links: [] };
+      const parent = extractCarrier(propagator, contextValues.get(bodyCarrier));
+      return trace.getSpanContext(parent) && { parent, links: [] };
     },
     remoteParent: parent,
-    // With two services in one process, what is active is another service's span.
+    // With two services in one process, the active span is another service's.
     nestInActiveSpan: false,
     beforeEnd: (span, { code }) => code !== undefined && settle(span, SpanKind.SERVER, code),
   });
   return withBodyCarrier(spans, options.services);
 }
 
-/** Response header that tells a caller the trace of its call while the call still runs. */
+/** Response header with the trace of a call, sent while the call still runs. */
 const traceResponseHeader = "traceresponse";
 
 /**
- * Sends `traceresponse: 00-<trace id>-<span id>-<flags>` with the headers of each answer of these services, or with what rejects the call:
- * the ids of the SERVER span. Put it after the interceptor that makes the span. Where tracing is off, nothing is sent.
+ * Sends the SERVER span's ids as `traceresponse: 00-<trace id>-<span id>-<flags>`.
+ *
+ * The header is on each response and on the error of a rejected call. Put this interceptor after the one that creates the span. Sends
+ * nothing if tracing is off.
  *
  * @see https://w3c.github.io/trace-context/#traceresponse-header
  */
@@ -85,7 +88,7 @@ export function createTraceResponseInterceptor(services: readonly DescService[])
       response.header.set(traceResponseHeader, value);
       return response;
     } catch (error) {
-      // What a signal was aborted with may end other calls too.
+      // The reason of an aborted signal can be shared with other calls: do not modify it.
       if (error instanceof ConnectError && error !== request.signal.reason) {
         error.metadata.set(traceResponseHeader, value);
       }

@@ -14,18 +14,19 @@ import {
 } from "@opentelemetry/api";
 import { grpcStatusName, isErrorCode, recordException, serverCodeOf } from "../otelconnect/errors.js";
 
-/** What a span starts with. */
+/** Start options of a span. */
 export interface SpanScopeOptions extends SpanOptions {
-  /** Context with the parent span. It is always said, so that no span gets a parent by accident. */
+  /** Context with the parent span. Required, so that no span gets a parent by accident. */
   readonly parent: Context;
 }
 
-/** Work inside a span: gets the span, and the context in which it is the current one. */
+/** Work inside a span. Receives the span and the context in which it is active. */
 export type InSpan<T> = (span: Span, scope: Context) => T;
 
 /**
- * Runs `work` in a new span and ends the span exactly once, when the work is done or has failed. While it runs, the span is the
- * active one. A failure is written on the span by the rules of `settleFailure` and thrown on.
+ * Runs `work` in a new active span, and ends the span once.
+ *
+ * Records an error on the span by the rules of `settleFailure`, and rethrows it.
  */
 export async function withSpan<T>(
   tracer: Tracer,
@@ -49,17 +50,18 @@ function startSpan(tracer: Tracer, name: string, { parent, ...options }: SpanSco
   return { span, scope: trace.setSpan(parent, span), kind: options.kind ?? SpanKind.INTERNAL };
 }
 
-/** Attribute with gRPC's name of the code with which a call ended, as the contract of the trace has it. */
+/** Attribute with the gRPC name of a call's status code, as the trace contract defines it. */
 export const rpcStatusCode = "rpc.response.status_code";
 
 /**
- * Writes on a span how the work in it failed. The rules for all spans stand here:
- * - status: a CLIENT span is an ERROR for any failure but a cancel by its own caller. A SERVER span is one only for the codes that are the server's own failure,
- *   and an INTERNAL span likewise, because it is a part of what the server does. The description is the code's name;
- * - `rpc.response.status_code`: on SERVER spans here, and only where the call failed; the makers of CLIENT spans write it, also `OK`;
- * - the exception is recorded where it happened; a cancel is not an exception.
+ * Records a failure on a span. All spans follow these rules:
  *
- * @param signal signal of the call, which knows why it was aborted.
+ * - Status: a CLIENT span is an ERROR for any failure except cancellation by its own caller. A SERVER or INTERNAL span is an ERROR only
+ *   for codes that mean a server error. The description is the name of the code.
+ * - `rpc.response.status_code`: set here on SERVER spans, only on failure. The client interceptor sets it on CLIENT spans, also `OK`.
+ * - Exception: recorded on the innermost span. A cancellation is not an exception.
+ *
+ * @param signal signal of the call; its reason gives the code of an aborted call.
  */
 export function settleFailure(span: Span, kind: SpanKind, error: unknown, signal?: AbortSignal): void {
   const code = serverCodeOf(error, signal);
@@ -69,7 +71,7 @@ export function settleFailure(span: Span, kind: SpanKind, error: unknown, signal
   }
 }
 
-/** Writes on a span the code with which its work failed, by the same rules. */
+/** Records a failure's code on a span, by the rules of {@link settleFailure}. */
 export function settle(span: Span, kind: SpanKind, code: Code): void {
   const name = grpcStatusName(code);
   if (kind === SpanKind.SERVER) {
@@ -81,8 +83,9 @@ export function settle(span: Span, kind: SpanKind, code: Code): void {
 }
 
 /**
- * What ties a line of a log to a span, under the names that OpenTelemetry has for logs in formats of others; empty where there is no
- * span.
+ * Log fields that identify a span; empty if there is none.
+ *
+ * The names follow OpenTelemetry's convention for non-OTLP log formats.
  *
  * @see https://opentelemetry.io/docs/specs/otel/compatibility/logging_trace_context/
  */
@@ -91,7 +94,7 @@ export interface TraceFields {
   readonly trace_id?: string;
   /** 16 lower-case hexadecimal digits. */
   readonly span_id?: string;
-  /** Two hexadecimal digits; `01` where the trace is sampled. */
+  /** Two hexadecimal digits; `01` if the trace is sampled. */
   readonly trace_flags?: string;
 }
 
@@ -109,8 +112,9 @@ export function traceFieldsOf(scope: Context): TraceFields {
 }
 
 /**
- * The fields of the active span. A sampled span that has ended gives none: timers and connections that began during a request keep its
- * context as long as they live, and what they tell later is not about that request.
+ * The fields of the active span; empty if it is sampled and has ended.
+ *
+ * Timers and connections created during a request keep its context. Their later log lines do not belong to that request.
  */
 export function activeTraceFields(): TraceFields {
   const active = context.active();
@@ -120,8 +124,9 @@ export function activeTraceFields(): TraceFields {
 }
 
 /**
- * Trace id of the span in a context: 32 lower-case hexadecimal digits, also when the trace is not sampled. Empty when there is no
- * trace, as with tracing switched off.
+ * Trace id of the span in a context: 32 lower-case hexadecimal digits, also if the trace is not sampled.
+ *
+ * Empty if there is no trace, for example if tracing is off.
  */
 export function traceIdOf(scope: Context): string {
   const traceId = trace.getSpanContext(scope)?.traceId ?? "";

@@ -4,17 +4,17 @@ import { loadSdk, type metrics, type tracing } from "./sdk.js";
 
 /** Keeps finished spans in memory, for tests. */
 export interface SpanCollector {
-  /** For `createTelemetry({ exporters: [collector.exporter] })`; one collector can serve several services. */
+  /** Pass it to `createTelemetry({ exporters: [collector.exporter] })`. Several services can share one collector. */
   readonly exporter: tracing.SpanExporter;
   /** All spans so far, in the order in which they ended. */
   spans(): SpanRecord[];
-  /** Settles once `enough` says yes about all spans so far; rejects with the reason of `signal` when that is aborted. */
+  /** Resolves with all spans so far when `enough` returns true for them. Rejects with the reason of `signal` if it is aborted. */
   waitFor(enough: (spans: readonly SpanRecord[]) => boolean, signal: AbortSignal): Promise<SpanRecord[]>;
-  /** Forgets all spans. */
+  /** Removes all spans. */
   clear(): void;
 }
 
-/** Makes an empty collector. */
+/** Creates an empty collector. */
 export function createSpanCollector(): SpanCollector {
   let collected: SpanRecord[] = [];
   const listeners = new Set<() => void>();
@@ -105,24 +105,24 @@ function toNanos([seconds, nanos]: HrTime): bigint {
 
 /** One series of a metric, read at one moment. */
 export interface MetricPoint {
-  /** `service.name` of the service that measured it. */
+  /** `service.name` of the service that recorded it. */
   readonly service: string;
   readonly name: string;
   readonly unit: string;
   readonly attributes: Attributes;
-  /** A histogram's is how many values it has, and their sum. */
+  /** For a histogram: the number of values and their sum. */
   readonly value: number | { readonly count: number; readonly sum: number };
 }
 
 /** Reads metrics in memory, for tests. */
 export interface MetricCollector {
-  /** A reader for `createTelemetry({ metricReaders })`; each service needs one of its own. */
+  /** Creates a reader for `createTelemetry({ metricReaders })`. Each service needs its own. */
   reader(): metrics.MetricReader;
-  /** All series of all services now. */
+  /** Reads the current values of all series of all services. */
   read(): Promise<MetricPoint[]>;
 }
 
-/** Makes a collector that has no services yet. */
+/** Creates a collector without readers. */
 export function createMetricCollector(): MetricCollector {
   const readers: metrics.MetricReader[] = [];
   return {
@@ -147,7 +147,7 @@ export function createMetricCollector(): MetricCollector {
   };
 }
 
-/** The longest time that a timer takes: what is read is read on demand. */
+/** Maximum delay of a timer: this reader collects on demand only. */
 const neverMs = 2 ** 31 - 1;
 
 function pointsOf(service: string, { descriptor: { name, unit }, ...data }: metrics.MetricData): MetricPoint[] {

@@ -5,11 +5,11 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Log for problems with telemetry, such as a pino logger. */
 export interface TelemetryLog {
-  /** Takes one line, with its fields. */
+  /** Logs one line, with its fields. */
   warn(fields: Readonly<Record<string, unknown>>, message: string): void;
 }
 
-/** A variable holds a value that the service cannot start with. The message names the variable, the value and what is allowed. */
+/** An environment variable has an invalid value. The message names the variable, the value and the allowed values. */
 export class TelemetryConfigError extends Error {
   override readonly name = "TelemetryConfigError";
   readonly variable: string;
@@ -20,43 +20,45 @@ export class TelemetryConfigError extends Error {
   }
 }
 
-/** A variable that is set, with the name it was found under. */
+/** Name and value of a variable that is set. */
 export interface Setting {
   readonly variable: TelemetryVariable;
   readonly value: string;
 }
 
-/** The longest time that Node's timers can wait, in milliseconds; they take a longer one for 1. */
+/** Maximum delay of Node's timers, in milliseconds. They treat a longer delay as 1 ms. */
 export const maxTimerMs = 2 ** 31 - 1;
 
 /**
- * Reads the variables of telemetry. An enumeration or a number of `OTEL_*` that means nothing is ignored with a warning, as the
- * specification asks; a variable of our own is rejected. The SDK would read `OTEL_*` itself, but from `process.env` alone.
+ * Reads the environment variables of telemetry.
+ *
+ * An invalid enumeration or number in `OTEL_*` is ignored with a warning, as the specification requires. An invalid value in any other
+ * variable throws TelemetryConfigError. The SDK reads `OTEL_*` from `process.env` only, so this reader replaces it.
  */
 export interface VariableReader {
-  /** The first of these variables that is set, white space trimmed; an empty one is not set. */
+  /** The first of these variables that is set, trimmed. An empty value counts as not set. */
   text(...variables: readonly TelemetryVariable[]): Setting | undefined;
-  /** One of a list of words, in any case. */
+  /** One of a list of values, case-insensitive. */
   choice<T extends string>(choices: readonly T[], ...variables: readonly TelemetryVariable[]): T | undefined;
-  /** Words of a list that is separated by commas, without the unknown ones. Undefined where none is left. */
+  /** The known values of a comma-separated list; undefined if there is none. */
   choices<T extends string>(known: readonly T[], variable: TelemetryVariable): ReadonlySet<T> | undefined;
-  /** A number within bounds, whole unless `share`. */
+  /** A number within bounds, an integer unless `bounds.fraction`. */
   number(bounds: NumberBounds, ...variables: readonly TelemetryVariable[]): number | undefined;
-  /** A truth value in one of its usual spellings. @throws TelemetryConfigError for another one. */
+  /** A boolean: true, 1, yes, on, false, 0, no or off. @throws TelemetryConfigError for any other value. */
   truth(variable: TelemetryVariable, absent: boolean): boolean;
-  /** The path of a file that can be read. @throws TelemetryConfigError where it cannot. */
+  /** The path of a readable file. @throws TelemetryConfigError if the file cannot be read. */
   file(...variables: readonly TelemetryVariable[]): string | undefined;
 }
 
-/** Bounds of a number; both belong to it. */
+/** Bounds of a number, both inclusive. */
 export interface NumberBounds {
   readonly min: number;
   readonly max: number;
-  /** Whether parts of one are allowed. */
+  /** Whether fractions are allowed. */
   readonly fraction?: boolean;
 }
 
-/** Reads `environment`; the warnings go to `log`, one for each variable. */
+/** Creates a reader of `environment`. Logs at most one warning per variable. */
 export function createVariableReader(environment: Environment, log: TelemetryLog): VariableReader {
   const warned = new Set<string>();
   const ignore = ({ variable, value }: Setting, expected: string): undefined => {
@@ -118,26 +120,28 @@ export function createVariableReader(environment: Environment, log: TelemetryLog
         accessSync(setting.value, constants.R_OK);
         return setting.value;
       } catch (cause) {
-        const problem = `is ${JSON.stringify(setting.value)}, a file that cannot be read`;
+        const problem = `is ${JSON.stringify(setting.value)}: the file cannot be read`;
         throw new TelemetryConfigError(setting.variable, problem, { cause });
       }
     },
   };
 }
 
-/** Rejects a setting, showing its value. */
+/** Throws TelemetryConfigError with the setting's value. */
 export function reject({ variable, value }: Setting, expected: string): never {
   throw new TelemetryConfigError(variable, `is ${JSON.stringify(value)}, and must be ${expected}`);
 }
 
-/** Whether `OTEL_SDK_DISABLED` switches everything off. The specification knows one word for it; nonsense leaves it on. */
+/** Whether `OTEL_SDK_DISABLED` is `true`. As specified, any other value leaves the SDK enabled. */
 export function isSdkDisabled(reader: VariableReader): boolean {
   return reader.text("OTEL_SDK_DISABLED")?.value.toLowerCase() === "true";
 }
 
 /**
- * The environment variables that tracing, metrics and the export of logs read, with what each means. Those that begin with OTEL_ are the OpenTelemetry
- * specification's, with its values, all but OTEL_SAMPLE_RATE. An empty value counts as absent; one that means nothing is ignored with a warning.
+ * Environment variables of traces, metrics and log export, with their descriptions.
+ *
+ * `OTEL_*` variables follow the OpenTelemetry specification, except OTEL_SAMPLE_RATE. An empty value counts as not set. An invalid value
+ * of an `OTEL_*` enumeration or number is ignored with a warning.
  *
  * @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
  * @see https://opentelemetry.io/docs/specs/otel/protocol/exporter/
@@ -220,5 +224,5 @@ export const telemetryVariables = {
     "attributes of the resource, `key=value,key=value`, percent-encoded; `service.name` is the app's",
 } as const;
 
-/** Name of an environment variable that tracing, metrics or the export of logs reads. */
+/** Name of an environment variable of traces, metrics or log export. */
 export type TelemetryVariable = keyof typeof telemetryVariables;

@@ -6,39 +6,40 @@ export const lossCauses = ["queue_full", "rejected", "shutdown", "encoding"] as 
 /** One of {@link lossCauses}. */
 export type LossCause = (typeof lossCauses)[number];
 
-/** What a report speaks of. */
+/** Kind of exported items in a report. */
 export interface ExportedKind {
-  /** In messages. */
+  /** Name in log messages. */
   readonly name: string;
-  /** End of the names of the fields. */
+  /** Suffix of the log field names. */
   readonly field: string;
-  /** Added to each line of a loss. */
+  /** Hint added to each line about lost items. */
   readonly hint?: string;
   /** Whether a problem is logged once until an export succeeds, instead of once a minute. */
   readonly once?: boolean;
 }
 
-/** Reports to the log what becomes of exports. The SDK reports it to a logger that is global to the process, or to nobody. */
+/** Logs the results of exports per service. The SDK logs some of them to a process-wide logger, and not the others. */
 export interface ExportReport {
-  /** Counts items that are lost. */
+  /** Reports lost items. */
   lost(items: number, cause: LossCause, reason: string): void;
-  /** Reports how many items wait because of a failure that may pass. */
+  /** Reports the number of items that wait for a retry. */
   waiting(items: number, reason: string): void;
-  /** A batch was delivered: what `waiting` reported and the log does not have yet is void. */
+  /** Reports a delivered batch. Discards a `waiting` report that is not logged yet. */
   delivered(): void;
-  /** Reports the message of a collector that took everything. */
+  /** Reports the message of a collector that accepted the full batch. */
   remark(message: string): void;
   /** Items lost so far, by cause. */
   lostItems(): ReadonlyMap<LossCause, number>;
-  /** Logs what is not logged yet, and nothing afterwards. */
+  /** Logs the pending lines and stops. */
   close(): void;
 }
 
 const intervalMs = 60_000;
 
 /**
- * A report with at most one line a minute of each sort, the first at once, so that a dead collector does not flood the log. Each
- * line counts everything that was lost since the last.
+ * Create a report with at most one log line per minute and kind.
+ *
+ * The first line is logged at once. Each line counts all items lost since the previous one.
  */
 export function createExportReport(kind: ExportedKind, log: TelemetryLog, clock: Clock): ExportReport {
   const { name, field, hint, once = false } = kind;
@@ -91,11 +92,11 @@ export function createExportReport(kind: ExportedKind, log: TelemetryLog, clock:
 }
 
 interface ThrottledLine {
-  /** Writes the line now or, where it was written within the last minute, when the minute is over. */
+  /** Writes the line now, or one minute after the previous one. */
   ask(): void;
-  /** Lets a line that is written once be written again. */
+  /** Re-enables a line with `once`. */
   rearm(): void;
-  /** Writes a line that was asked for and not written. */
+  /** Writes a pending line. */
   close(): void;
 }
 
@@ -137,20 +138,20 @@ function throttle(clock: Clock, once: boolean, write: () => void): ThrottledLine
   };
 }
 
-/** One line, cut: what a collector answers can be a whole web page. */
+/** Joins and truncates a text to one line: a collector can respond with a web page. */
 function oneLine(text: string): string {
   return text.replace(/\s+/g, " ").slice(0, 200);
 }
 
-/** Time as the export of spans knows it; a test can drive one of its own. */
+/** Clock of the exporters, replaceable in tests. */
 export interface Clock {
-  /** Milliseconds of a clock that never goes back. */
+  /** Monotonic time in milliseconds. */
   now(): number;
-  /** Runs something once, after so many milliseconds. Does not keep the process alive. @returns what calls it off. */
+  /** Runs `run` once after a delay in milliseconds. Does not keep the process alive. @returns a function that cancels it. */
   after(delayMs: number, run: () => void): () => void;
 }
 
-/** The process's own time. */
+/** The system's clock and timers. */
 export const systemClock: Clock = {
   now: () => performance.now(),
   after(delayMs, run) {

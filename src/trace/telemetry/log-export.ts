@@ -4,17 +4,17 @@ import { type BatchSettings, type OtlpSettings, readBatchSettings, readOtlpSetti
 import { loadSdk, type logs } from "./sdk.js";
 import { createSignalQueue, type SignalContext, type SignalEnd } from "./signal-queue.js";
 
-/** How the lines of a service's log are exported. */
+/** Export settings of a service's log. */
 export interface LogSettings {
   readonly exporter: OtlpSettings;
   readonly batch: BatchSettings;
 }
 
 /**
- * Reads the variables for logs.
+ * Reads the environment variables of log export.
  *
- * @returns undefined where none are exported: unless `OTEL_LOGS_EXPORTER` is `otlp` and there is an endpoint.
- * @throws TelemetryConfigError when the endpoint, a file or a header cannot be used, unless the SDK is off.
+ * @returns undefined unless `OTEL_LOGS_EXPORTER` is `otlp` and an endpoint is set.
+ * @throws TelemetryConfigError if the endpoint, a file or a header is invalid, unless the SDK is disabled.
  */
 export function readLogSettings(reader: VariableReader): LogSettings | undefined {
   const isWanted = !isSdkDisabled(reader) && reader.choice(["otlp", "none"], "OTEL_LOGS_EXPORTER") === "otlp";
@@ -24,17 +24,17 @@ export function readLogSettings(reader: VariableReader): LogSettings | undefined
 
 /** Exports the log of one service. */
 export interface LogExport extends SignalEnd {
-  /** Takes a line of the log; see {@link logRecordOfLine}. What is none is left out. */
+  /** Exports a log line; see {@link logRecordOfLine}. Ignores any other text. */
   write(line: string): void;
 }
 
-/** What is kept while the collector is away. Lines are kept elsewhere too, so it is less than for spans, and has no variables. */
+/** Limits of the retry queue. Lower than for spans and not configurable, because the lines are on stderr too. */
 const retryLimits = { maxItems: 8192, maxBytes: 16 * 1024 * 1024 };
 
 /**
- * Sets up the export of one service's log. Nothing is made global, and nothing is made at all where no log is exported.
+ * Creates the log export of one service. Sets no globals.
  *
- * @param settings undefined: no log is exported.
+ * @param settings undefined disables the export.
  */
 export function createLogExport(settings: LogSettings | undefined, signal: SignalContext): LogExport {
   if (settings === undefined) {
@@ -58,12 +58,12 @@ export function createLogExport(settings: LogSettings | undefined, signal: Signa
   };
 }
 
-/** What a logger of the SDK takes. */
+/** Log record of the SDK. */
 export type LogRecord = Parameters<ReturnType<logs.LoggerProvider["getLogger"]>["emit"]>[0];
 
 type Attributes = NonNullable<LogRecord["attributes"]>;
 
-/** Least number of each level's range, as OpenTelemetry maps them. */
+/** Lowest OpenTelemetry severity number of each level. */
 const severityNumbers: Readonly<Record<string, number>> = {
   trace: 1,
   debug: 5,
@@ -74,11 +74,14 @@ const severityNumbers: Readonly<Record<string, number>> = {
 };
 
 /**
- * A line of a service's log as a record: `level` is its severity, `time` its time, `msg` its body, and the span is that of `trace_id`,
- * `span_id` and `trace_flags`. An error under `err` becomes `exception.type`, `exception.message` and `exception.stacktrace`; `service` is
- * the resource's affair. All else are attributes.
+ * Converts a JSON log line to a log record.
  *
- * @returns undefined for what is not a line of such a log.
+ * - `level` becomes the severity, `time` the timestamp, `msg` the body.
+ * - `trace_id`, `span_id` and `trace_flags` become the span context.
+ * - `err` becomes `exception.type`, `exception.message` and `exception.stacktrace`.
+ * - `service` is dropped, because the resource has it. All other fields become attributes.
+ *
+ * @returns undefined if the line is not a JSON object.
  * @see https://opentelemetry.io/docs/specs/otel/logs/data-model/#severity-fields
  */
 export function logRecordOfLine(line: string): LogRecord | undefined {
@@ -108,7 +111,7 @@ function parsed(line: string): Attributes | undefined {
   }
 }
 
-/** What comes out of JSON holds nothing that an attribute of a record cannot. */
+/** All JSON values are valid attributes of a log record. */
 function isObject(value: unknown): value is Attributes {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -5,36 +5,36 @@ import { type OtlpSettings, readOtlpSettings } from "./otlp-settings.js";
 import { loadPrometheus, loadSdk, loadTemporalities, type metrics } from "./sdk.js";
 import { createSignalQueue, type SignalContext, type SignalEnd } from "./signal-queue.js";
 
-/** How the metrics of a service are read. With neither way there are none. */
+/** Metrics settings of a service. If both are undefined, metrics are off. */
 export interface MetricsSettings {
   readonly otlp: OtlpMetricsSettings | undefined;
   readonly prometheus: PrometheusPlace | undefined;
 }
 
-/** How metrics are pushed. */
+/** Settings of metrics export over OTLP. */
 export interface OtlpMetricsSettings {
   readonly exporter: OtlpSettings;
-  /** Between two exports. */
+  /** Milliseconds between two exports. */
   readonly intervalMs: number;
-  /** Which metrics count from the last export on instead of from the start. */
+  /** Aggregation temporality: which metrics count since the last export instead of since the start. */
   readonly temporality: (typeof temporalities)[number];
 }
 
 const temporalities = ["cumulative", "delta", "lowmemory"] as const;
 
-/** Where a Prometheus endpoint listens. */
+/** Listening address of a Prometheus endpoint. */
 export interface PrometheusPlace {
-  /** Undefined: where the app does. */
+  /** Undefined: the app's host. */
   readonly host: string | undefined;
   readonly port: number;
 }
 
 /**
- * Reads the variables for metrics.
+ * Reads the environment variables of metrics.
  *
- * @param isTracing without tracing, nothing is exported unless `OTEL_METRICS_EXPORTER` asks for it.
- * @param prometheusPort port of a Prometheus endpoint that is wanted whatever `OTEL_METRICS_EXPORTER` says.
- * @throws TelemetryConfigError when the endpoint, a file or a header cannot be used, unless the SDK is off.
+ * @param isTracing default for OTLP export if `OTEL_METRICS_EXPORTER` is not set.
+ * @param prometheusPort enables a Prometheus endpoint on this port, whatever the value of `OTEL_METRICS_EXPORTER`.
+ * @throws TelemetryConfigError if the endpoint, a file or a header is invalid, unless the SDK is disabled.
  */
 export function readMetricsSettings(
   reader: VariableReader,
@@ -75,26 +75,26 @@ function readPlace(reader: VariableReader, port: number | undefined): Prometheus
 /** Options of {@link createMetrics}. */
 export interface MetricsOptions extends SignalContext {
   readonly settings: MetricsSettings;
-  /** More readers. For tests. */
+  /** Additional readers. For tests. */
   readonly readers: readonly metrics.MetricReader[];
 }
 
-/** Metrics for Prometheus, and where it shall find them. */
+/** Metrics and listening address of a Prometheus endpoint. */
 export interface PrometheusMetrics extends PrometheusPlace {
-  /** All metrics now, in Prometheus' text format 0.0.4; its last line has no end. Rejects after the telemetry's own end. */
+  /** Current metrics in Prometheus text format 0.0.4, without a final newline. Rejects after the telemetry's shutdown. */
   scrape(): Promise<string>;
 }
 
 /** Metrics of one service. */
 export interface Metrics extends SignalEnd {
-  /** Makes the instruments; one that measures nothing where nobody reads. */
+  /** Creates the instruments; a no-op meter if metrics are off. */
   readonly meter: Meter;
-  /** Undefined where no endpoint is wanted. */
+  /** Undefined without a Prometheus endpoint. */
   readonly prometheus: PrometheusMetrics | undefined;
 }
 
 /**
- * Sets up the metrics of one service. Nothing is made global, and nothing is made at all where nobody reads.
+ * Creates the metrics of one service. Sets no globals. Creates no provider if metrics are off.
  */
 export function createMetrics(options: MetricsOptions): Metrics {
   const { settings, resource } = options;
@@ -119,7 +119,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   };
 }
 
-/** The buckets that the conventions advise, and on to ten minutes: they end at 10 s, where many an image only begins. */
+/** Buckets of the semantic conventions, extended from 10 s to 10 min for slow generations. */
 const callDurations = (): metrics.ViewOptions => ({
   instrumentName: "rpc.*.call.duration",
   aggregation: {
@@ -130,7 +130,7 @@ const callDurations = (): metrics.ViewOptions => ({
   },
 });
 
-/** Data points are read elsewhere too, and the next export brings newer ones: fewer are kept than spans. */
+/** Limits of the retry queue. Lower than for spans, because the next export supersedes old data points. */
 const retryLimits = { maxItems: 16_384, maxBytes: 16 * 1024 * 1024 };
 
 function createPushReader(settings: OtlpMetricsSettings, signal: SignalContext) {
@@ -154,23 +154,24 @@ function createPushReader(settings: OtlpMetricsSettings, signal: SignalContext) 
 function createPullReader() {
   const { PrometheusExporter, PrometheusSerializer } = loadPrometheus();
   const reader = new PrometheusExporter({ preventServerStart: true });
-  // Without the scope's labels: all metrics have the same one.
+  // Without scope labels: all metrics have the same scope.
   const serializer = new PrometheusSerializer(undefined, false, undefined, false, true);
   const scrape = async () => serializer.serialize((await reader.collect()).resourceMetrics).trimEnd();
   return { reader, scrape };
 }
 
-/** How often the delay is looked at, in milliseconds: what blocks for less is not seen. */
+/** Sampling interval of the event loop delay, in milliseconds. Shorter blocks are not measured. */
 const resolutionMs = 20;
 
-/** The histogram's values are the times between two looks, in nanoseconds. @returns how much too long they are, in seconds. */
+/** Converts a sampled interval in nanoseconds to a delay in seconds. */
 const delayOf = (nanoseconds: number) => Math.max(0, nanoseconds / 1e9 - resolutionMs / 1000);
 
 /**
- * Measures the process by the conventions for Node.js and for processes: how late its event loop is and how busy, its memory, its CPU time.
- * The delays are those since the last time that anybody read them.
+ * Measures event loop delay and utilization, memory and CPU time of the process.
  *
- * @returns what ends it.
+ * Names follow the semantic conventions for Node.js and for processes. Each reading resets the delays.
+ *
+ * @returns a function that stops the measurement.
  * @see https://opentelemetry.io/docs/specs/semconv/runtime/nodejs-metrics/
  * @see https://opentelemetry.io/docs/specs/semconv/system/process-metrics/
  */
@@ -181,8 +182,8 @@ export function measureProcess(meter: Meter): () => void {
 
   const delayGauge = (name: string, description: string) =>
     meter.createObservableGauge(`nodejs.eventloop.delay.${name}`, { unit: "s", description });
-  const min = delayGauge("min", "Least delay of the event loop since the last reading.");
-  const max = delayGauge("max", "Longest delay of the event loop since the last reading.");
+  const min = delayGauge("min", "Minimum delay of the event loop since the last reading.");
+  const max = delayGauge("max", "Maximum delay of the event loop since the last reading.");
   const mean = delayGauge("mean", "Mean delay of the event loop since the last reading.");
   const stddev = delayGauge("stddev", "Standard deviation of the event loop's delay since the last reading.");
   const p50 = delayGauge("p50", "Median delay of the event loop since the last reading.");
@@ -200,7 +201,7 @@ export function measureProcess(meter: Meter): () => void {
 
   meter.addBatchObservableCallback(
     (result) => {
-      // Without a sample there is no delay to tell of.
+      // Without a sample, min and max are not meaningful.
       if (delays.count > 0) {
         result.observe(min, delayOf(delays.min));
         result.observe(max, delayOf(delays.max));

@@ -19,7 +19,7 @@ import {
   type tracing,
 } from "./sdk.js";
 
-/** What each signal exports at once. */
+/** Batch type of each signal. */
 export interface ExportBatches {
   readonly traces: tracing.ReadableSpan[];
   readonly metrics: metrics.ResourceMetrics;
@@ -28,24 +28,24 @@ export interface ExportBatches {
 
 /** Result of one try to export a batch. */
 export type ExportOutcome =
-  /** The collector has it, all but the `rejected` items of a partial success; `remark` is its message. */
+  /** The collector accepted the batch, except `rejected` items of a partial success. `remark` is its message. */
   | { readonly kind: "delivered"; readonly rejected: number; readonly remark: string }
-  /** A later try may succeed, after `delayMs` where the collector asked for it. */
+  /** A retry may succeed, after `delayMs` if the collector sent a delay. */
   | { readonly kind: "retry"; readonly reason: string; readonly delayMs?: number }
-  /** It would fail again, because of the collector or because the batch cannot be encoded. */
+  /** A retry would fail: the collector rejected the batch, or it cannot be encoded. */
   | { readonly kind: "final"; readonly cause: "rejected" | "encoding"; readonly reason: string };
 
-/** One official exporter with its connection. It is made anew after a failure. */
+/** An official exporter with its connection. Recreated after a failure. */
 export interface OtlpConnection<Batch> {
-  /** Most that one try may take; fixed when an official exporter is made. */
+  /** Timeout of one attempt; the official exporters fix it on creation. */
   readonly timeoutMs: number;
-  /** Exports a batch, once. Never rejects. A try that is not over after `timeoutMs` is abandoned. */
+  /** Exports a batch once. Never rejects. Abandons an attempt after `timeoutMs` (and 50 ms of slack). */
   export(batch: Batch): Promise<ExportOutcome>;
-  /** Closes the connection, whatever state it is in. */
+  /** Closes the connection in any state. */
   close(): void;
 }
 
-/** Makes connections; each reads the files of TLS as they are then, so that a renewed certificate counts from the next one on. */
+/** Creates a connection. Each one reads the TLS files again and so uses a renewed certificate. */
 export type Connect<Batch> = (timeoutMs: number) => OtlpConnection<Batch>;
 
 /** An official exporter of any signal. */
@@ -54,7 +54,7 @@ interface Exporter<Batch> {
   shutdown(): Promise<void>;
 }
 
-/** Makes the official exporter of each signal. */
+/** Creates the official exporter of each signal. */
 type CreateExporter<Config> = { readonly [S in Signal]: (config: Config) => Exporter<ExportBatches[S]> };
 
 const createGrpcExporter: CreateExporter<
@@ -73,13 +73,13 @@ const createHttpExporter: CreateExporter<
   logs: (config) => new (httpExporters.logs().OTLPLogExporter)(config),
 };
 
-/** Time for the official exporter to report its own time-out. Where it does not, for example while an answer trickles in, the try is abandoned. */
+/** Extra time for the official exporter's own timeout, which does not fire during a slow response. */
 const slackMs = 50;
 
 /**
  * Prepares the export of one signal.
  *
- * @throws Error where the files of TLS are wrong from the beginning.
+ * @throws Error if the TLS files are invalid at the start.
  */
 export function createConnect<S extends Signal>(signal: S, settings: OtlpSettings): Connect<ExportBatches[S]> {
   installDiagnostics();
@@ -95,10 +95,10 @@ export function createConnect<S extends Signal>(signal: S, settings: OtlpSetting
     const credentials = secureContext
       ? grpc.credentials.createFromSecureContext(secureContext())
       : grpc.credentials.createInsecure();
-    // grpc-js shares a connection among channels with equal options, and with it a back-off of up to two minutes. Here the queue has the schedule.
+    // grpc-js shares a connection, and its backoff of up to 2 min, among channels with equal options. The retry queue has its own backoff.
     const userAgent = `throughline (connection ${randomBytes(4).toString("hex")})`;
     const exporter = createGrpcExporter[signal]({ url, timeoutMillis, metadata, compression, credentials, userAgent });
-    // A call in flight ends with its deadline, and the channel with it.
+    // A call in flight ends at its deadline and closes the channel.
     return { exporter, destroy() {} };
   };
 
@@ -112,7 +112,7 @@ export function createConnect<S extends Signal>(signal: S, settings: OtlpSetting
       timeoutMillis,
       compression,
       httpAgentOptions: () => agent,
-      // Asked for before each try, also before those that the official exporter makes by itself: it has no other way to be stopped.
+      // Called before each attempt, internal retries included. Throwing is the only way to stop those.
       async headers() {
         if (isDestroyed) {
           throw new Error("the connection is closed");
@@ -159,7 +159,7 @@ function exportOnce<Batch>(exporter: Exporter<Batch>, batch: Batch, timeoutMs: n
   });
 }
 
-/** Reads the files of TLS each time. While they are wrong, such as half of a pair, the last ones that were right count. */
+/** Reads the TLS files each time. Falls back to the last valid ones while they are invalid, such as half a key pair. */
 function createTlsReader({ ca, key, cert }: OtlpSettings["tls"]): () => SecureContext {
   const read = () =>
     createSecureContext({
@@ -180,7 +180,7 @@ function createTlsReader({ ca, key, cert }: OtlpSettings["tls"]): () => SecureCo
 
 const { status } = grpc;
 
-/** Codes that OTLP calls retryable; RESOURCE_EXHAUSTED is one only where the collector says when. */
+/** Retryable codes of OTLP. RESOURCE_EXHAUSTED is retryable only with a delay from the collector. */
 const retryable: ReadonlySet<number> = new Set([
   status.CANCELLED,
   status.DEADLINE_EXCEEDED,
@@ -191,8 +191,9 @@ const retryable: ReadonlySet<number> = new Set([
 ]);
 
 /**
- * What the result of an official exporter means. Over HTTP a numeric code is final: the retryable ones have none, and the exporter has
- * tried again by itself as long as its time allowed.
+ * Classifies the result of an official exporter.
+ *
+ * Over HTTP a numeric code is final: the exporter retries retryable codes itself until its timeout and then reports none.
  *
  * @see https://opentelemetry.io/docs/specs/otlp/#failures
  */
@@ -230,7 +231,7 @@ function retryDelayMsOf(metadata: grpc.Metadata): number | undefined {
     const delay = findTrailerError(trailer)?.findDetails(RetryInfoSchema)[0]?.retryDelay;
     return delay && Number(delay.seconds) * 1000 + delay.nanos / 1_000_000;
   } catch {
-    // Details that cannot be read say nothing; the code still does.
+    // Ignore invalid details; the code still applies.
     return undefined;
   }
 }
@@ -239,13 +240,13 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message || error.name : "unknown";
 }
 
-/** What a collector rejected of an export that it took. */
+/** Partial success of an export. */
 export interface PartialSuccess {
   readonly rejected: number;
   readonly remark: string;
 }
 
-/** Collects the partial successes of the export that runs. The official exporters report them to OpenTelemetry's diagnostic log alone, which is one for the process. */
+/** Partial successes of the current export. The official exporters log them only to OpenTelemetry's process-wide diagnostic logger. */
 const partialSuccesses = new AsyncLocalStorage<PartialSuccess[]>();
 
 const nothing = () => {};
@@ -257,7 +258,7 @@ const diagnostics: DiagLogger = {
   warn: (_message, ...details) => partialSuccesses.getStore()?.push(...details.flatMap(partialSuccessOf)),
 };
 
-/** Listens to the diagnostic log, unless the application has set a logger of its own. */
+/** Installs the diagnostic logger, unless the application has set its own. */
 function installDiagnostics(): void {
   const globals: unknown = Reflect.get(globalThis, Symbol.for("opentelemetry.js.api.1"));
   if (typeof globals !== "object" || globals === null || !("diag" in globals)) {
@@ -267,7 +268,7 @@ function installDiagnostics(): void {
 
 const rejectedFields = ["rejectedSpans", "rejectedDataPoints", "rejectedLogRecords"];
 
-/** The exporter hands it on as JSON. */
+/** Parses the exporter's JSON. */
 function partialSuccessOf(detail: unknown): PartialSuccess[] {
   try {
     const fields: unknown = typeof detail === "string" ? JSON.parse(detail) : undefined;
@@ -276,7 +277,7 @@ function partialSuccessOf(detail: unknown): PartialSuccess[] {
     const remark = String(known.get("errorMessage") ?? "");
     return rejected > 0 || remark !== "" ? [{ rejected, remark }] : [];
   } catch {
-    // Another message of the SDK: the batch was delivered all the same.
+    // Another message of the SDK; the batch was delivered.
     return [];
   }
 }

@@ -3,36 +3,38 @@ import grpc from "@grpc/grpc-js";
 import { maxTimerMs, reject, type Setting, TelemetryConfigError, type VariableReader } from "./environment.js";
 import { loadSdk } from "./sdk.js";
 
-/** Signals of OTLP, each exported to a service of its own. */
+/** Signals of OTLP. Each has its own export service. */
 export type Signal = "traces" | "metrics" | "logs";
 
-/** Where and how one signal is exported. */
+/** OTLP export settings of one signal. */
 export interface OtlpSettings {
   readonly signal: Signal;
   readonly protocol: "grpc" | "http/protobuf";
-  /** With a scheme: of gRPC's endpoint, or the full URL for HTTP, path included. */
+  /** gRPC endpoint with a scheme, or full HTTP URL with the path. */
   readonly url: string;
   /** Whether the connection is encrypted. */
   readonly secure: boolean;
   readonly headers: Readonly<Record<string, string>>;
-  /** Most that one try may take. */
+  /** Timeout of one attempt, in milliseconds. */
   readonly timeoutMs: number;
   readonly compression: "none" | "gzip";
-  /** Paths of PEM files: authorities (default: Node's own), and the client's key and certificate. */
+  /** Paths of PEM files: CA certificates (default: Node's), and the client's key and certificate. */
   readonly tls: { readonly ca?: string; readonly key?: string; readonly cert?: string };
 }
 
-/** Most that one try may take, though OTLP's default is 10 s: one that runs when the process is told to end must fit into the 4 s of a shutdown. */
+/** Maximum timeout of one attempt. Below OTLP's default of 10 s, so that an attempt in flight fits into the 4 s of a shutdown. */
 const maxTimeoutMs = 3000;
 
 const signalNames = { traces: "TRACES", metrics: "METRICS", logs: "LOGS" } as const satisfies Record<Signal, string>;
 
 /**
- * Reads the OTLP exporter's variables; those of the signal win over the general ones. The official exporters read the same variables
- * from `process.env`: what is read here is handed to them, so that a service can be given another environment.
+ * Reads the environment variables of the OTLP exporter.
  *
- * @returns undefined where no endpoint is set.
- * @throws TelemetryConfigError when the endpoint, a file or a header cannot be used.
+ * Variables of the signal take precedence over the general ones. The official exporters read `process.env` only; they receive these
+ * settings instead.
+ *
+ * @returns undefined if no endpoint is set.
+ * @throws TelemetryConfigError if the endpoint, a file or a header is invalid.
  */
 export function readOtlpSettings(reader: VariableReader, signal: Signal): OtlpSettings | undefined {
   const own = signalNames[signal];
@@ -92,7 +94,7 @@ function httpPlace(endpoint: Setting, signal: Signal): Pick<OtlpSettings, "url" 
   return { url: isWhole ? value : `${value.replace(/\/$/, "")}/v1/${signal}`, secure: value.startsWith("https:") };
 }
 
-/** Values are not shown when a header is rejected, because they can be secrets. */
+/** Parses headers. Errors never contain a header's value, because it can be a secret. */
 function readHeaders(setting: Setting | undefined, protocol: OtlpSettings["protocol"]): Record<string, string> {
   const pairs = readPairs(setting);
   for (const [name, value] of Object.entries(pairs)) {
@@ -104,7 +106,7 @@ function readHeaders(setting: Setting | undefined, protocol: OtlpSettings["proto
         validateHeaderValue(name, value);
       }
     } catch {
-      // The cause is left out: its text holds the value.
+      // Without the cause: its message contains the value.
       throw new TelemetryConfigError(
         setting?.variable ?? "",
         `has a pair that cannot be sent: ${JSON.stringify(name)}`,
@@ -115,9 +117,9 @@ function readHeaders(setting: Setting | undefined, protocol: OtlpSettings["proto
 }
 
 /**
- * `key=value` pairs, separated by commas, percent-encoded, as the SDK reads them.
+ * Parses comma-separated, percent-encoded `key=value` pairs as the SDK does.
  *
- * @throws TelemetryConfigError for a pair that the SDK would leave out without a word, such as a key for the collector.
+ * @throws TelemetryConfigError for an invalid pair, which the SDK would ignore silently.
  */
 export function readPairs(setting: Setting | undefined): Record<string, string> {
   const { parseKeyPairsIntoRecord } = loadSdk().core;
@@ -130,7 +132,7 @@ export function readPairs(setting: Setting | undefined): Record<string, string> 
   return parseKeyPairsIntoRecord(setting?.value);
 }
 
-/** How spans or log records become batches, as the SDK's batch processors take it. */
+/** Options of the SDK's batch processors. */
 export interface BatchSettings {
   readonly maxQueueSize: number;
   readonly maxExportBatchSize: number;
@@ -138,7 +140,7 @@ export interface BatchSettings {
   readonly exportTimeoutMillis: number;
 }
 
-/** Milliseconds between two exports by default, from the specification. */
+/** Default milliseconds between two exports, from the specification. */
 const defaultDelayMs = { BSP: 5000, BLRP: 1000 } as const;
 
 /** Reads the variables of a batch processor: `BSP` for spans, `BLRP` for log records. */

@@ -3,68 +3,70 @@ import { type Clock, type ExportReport, type LossCause, systemClock } from "./ex
 import type { Connect, ExportOutcome, OtlpConnection } from "./otlp-connection.js";
 import { type core, loadSdk } from "./sdk.js";
 
-/** Bounds of a retry queue. What exceeds them is dropped, the oldest first. */
+/** Limits of a retry queue. The queue drops the oldest batches first. */
 export interface RetryQueueLimits {
   readonly maxItems: number;
-  /** Of the batches together, as they would be encoded. */
+  /** Total encoded size of the batches. */
   readonly maxBytes: number;
 }
 
 /** Options of {@link createRetryQueue}. */
 export interface RetryQueueOptions<Batch> {
-  /** Makes an official exporter with its connection. */
+  /** Creates an official exporter with its connection. */
   readonly connect: Connect<Batch>;
-  /** How many spans, log records or data points a batch has. */
+  /** Number of spans, log records or data points in a batch. */
   readonly count: (batch: Batch) => number;
-  /** Encoded size of a batch in bytes. Only one that has to wait is measured. */
+  /** Encoded size of a batch in bytes. Called only for batches that wait. */
   readonly size: (batch: Batch) => number;
   readonly limits: RetryQueueLimits;
-  /** Most that one try may take. */
+  /** Timeout of one attempt, in milliseconds. */
   readonly timeoutMs: number;
-  /** Time that a shutdown has for what is queued. */
+  /** Time for queued batches at shutdown, in milliseconds. */
   readonly drainMs: number;
   readonly report: ExportReport;
   readonly clock?: Clock;
-  /** Numbers from 0 up to 1, for the jitter. @default Math.random */
+  /** Random numbers in [0, 1), for the jitter. @default Math.random */
   readonly random?: () => number;
 }
 
 /** Counts of items so far. */
 export interface ExportCounts {
-  /** Taken by the collector. */
+  /** Accepted by the collector. */
   exported(): number;
-  /** In the queue, or being sent. */
+  /** Queued or in flight. */
   waiting(): number;
   /** Lost, by cause. */
   lost(): ReadonlyMap<LossCause, number>;
 }
 
-/** An exporter of any signal that keeps what it could not export yet. */
+/** An exporter with a retry queue, for any signal. */
 export interface RetryQueue<Batch> extends ExportCounts {
   /** Accepts a batch at once. */
   export(batch: Batch, settle: (result: core.ExportResult) => void): void;
-  /** Does nothing: no batch is held back. */
+  /** Does nothing: the queue delays no batch on purpose. */
   forceFlush(): Promise<void>;
-  /** Exports what it can within `drainMs`, and closes. */
+  /** Exports queued batches within `drainMs`, then closes. */
   shutdown(): Promise<void>;
-  /** Closes the connection at once, abandons the export in flight, and counts what is left as lost. */
+  /** Closes the connection at once, abandons the export in flight, and counts the remaining items as lost. */
   close(): void;
 }
 
 interface QueuedBatch<Batch> {
   readonly batch: Batch;
   readonly items: number;
-  /** Undefined until it has to wait. */
+  /** Undefined until the batch has to wait. */
   bytes: number | undefined;
 }
 
 /**
- * The retry queue around an official exporter: those over gRPC never try again, and those over HTTP give up after their time-out. It
- * accepts every batch at once, so that the processor before it never waits, and delivers the batches in their order, one at a time,
- * with back-off after failures. After a failure the official exporter is made anew, with a new connection and the certificates of then.
+ * Creates a retry queue around an official exporter.
  *
- * A shutdown ends the back-off and tries what is queued once more, the oldest first, in the time that it has. The first failure that
- * a later try could mend ends that, because there is no later.
+ * The official exporters retry only until their timeout (HTTP) or not at all (gRPC). The queue accepts every batch at once, so that the
+ * batch processor never waits. It delivers batches in order, one at a time, with backoff after failures. After a failure it recreates
+ * the official exporter, with a new connection and the current certificates.
+ *
+ * A shutdown ends the backoff and tries each queued batch once more, oldest first, within `drainMs`. It stops at the first retryable
+ * failure.
  */
 export function createRetryQueue<Batch>(options: RetryQueueOptions<Batch>): RetryQueue<Batch> {
   const { limits, report, clock = systemClock } = options;
@@ -75,7 +77,7 @@ export function createRetryQueue<Batch>(options: RetryQueueOptions<Batch>): Retr
   let inFlight: QueuedBatch<Batch> | undefined;
   let delivering: Promise<void> | undefined;
   let connection: OtlpConnection<Batch> | undefined;
-  /** When the time of a shutdown is over. */
+  /** End of the time for a shutdown. */
   let drainBy: number | undefined;
   let endPause = () => {};
   let isClosed = false;
@@ -115,7 +117,7 @@ export function createRetryQueue<Batch>(options: RetryQueueOptions<Batch>): Retr
     connection?.close();
     connection = undefined;
   };
-  /** Sends one batch. The time-out of an official exporter is fixed: for a shorter one there has to be a new one, so each takes half of what is left. */
+  /** Sends one batch. A shorter timeout needs a new official exporter; each new one gets half of the time left. */
   const send = async (batch: Batch): Promise<ExportOutcome> => {
     const leftMs = drainBy === undefined ? options.timeoutMs : Math.max(1, drainBy - clock.now());
     if (connection !== undefined && connection.timeoutMs > leftMs) {
@@ -162,7 +164,7 @@ export function createRetryQueue<Batch>(options: RetryQueueOptions<Batch>): Retr
     }
     report.delivered();
     exported += items - outcome.rejected;
-    // What a collector rejects of a batch is not sent again: the specification forbids it.
+    // The specification forbids retries of rejected items.
     report.lost(outcome.rejected, "rejected", `rejected by the collector: ${outcome.remark}`);
     if (outcome.rejected === 0 && outcome.remark !== "") {
       report.remark(outcome.remark);
@@ -217,13 +219,14 @@ export function createRetryQueue<Batch>(options: RetryQueueOptions<Batch>): Retr
 
 const firstPauseMs = 1000;
 const factor = 1.6;
-/** A collector that comes back does not wait longer than this for what was kept for it, jitter aside. */
+/** Maximum backoff, without jitter. */
 const longestPauseMs = 30_000;
 const jitter = 0.2;
 
 /**
- * Exponential back-off with jitter: 1 s, then 1.6 times as much after each failure up to 30 s, each a fifth more or less at random. A
- * delay that a collector asks for is kept, with up to a fifth on top, so that the clients it turned away do not come back together.
+ * Exponential backoff with jitter: 1 s, factor 1.6, maximum 30 s, ±20 %.
+ *
+ * A delay from the collector takes precedence, with up to 20 % added, so that rejected clients do not retry at the same time.
  *
  * @see https://opentelemetry.io/docs/specs/otlp/#otlpgrpc-throttling
  * @see https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md for the first step, the factor and the jitter
@@ -231,7 +234,7 @@ const jitter = 0.2;
 function createBackOff(random: () => number) {
   let failures = 0;
   return {
-    /** Milliseconds until the next try; a collector that asks for 0 counts as one that does not ask. */
+    /** Milliseconds until the next attempt. A collector's delay of 0 counts as none. */
     next(askedMs = 0): number {
       const ownMs = Math.min(firstPauseMs * factor ** failures, longestPauseMs) * (1 + jitter * (2 * random() - 1));
       failures++;

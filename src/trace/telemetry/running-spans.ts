@@ -4,37 +4,39 @@ import type { Connect } from "./otlp-connection.js";
 import type { tracing } from "./sdk.js";
 
 export interface RunningSpansOptions {
-  /** Makes a connection of its own, so that the export of ended spans never waits. */
+  /** Creates a separate connection, so that the export of ended spans never waits. */
   readonly connect: Connect<tracing.ReadableSpan[]>;
   readonly clock: Clock;
 }
 
-/** Milliseconds from one look at the running spans to the next, while there are any. */
+/** Milliseconds between two checks of the running spans. */
 const lookMs = 100;
 
-/** Milliseconds after which a running span is sent again though nothing is new, so that a collector knows that it still runs. */
+/** Milliseconds after which an unchanged running span is sent again, as a heartbeat. */
 const repeatMs = 10_000;
 
-/** Most running spans that are known of; what begins beyond them is seen when it has ended. */
+/** Maximum running spans tracked. Further spans are exported only when they have ended. */
 const maxSpans = 2048;
 
-/** Most spans in one export. */
+/** Maximum spans in one export. */
 const maxBatch = 512;
 
-/** Milliseconds that an export may take. */
+/** Timeout of an export, in milliseconds. */
 const timeoutMs = 1000;
 
 interface Sent {
-  /** What the span held when it was sent. */
+  /** Fingerprint of the span when it was sent. */
   readonly mark: string;
   readonly atMs: number;
 }
 
 /**
- * Sends sampled spans while they run, as an ordinary export with `end_time_unix_nano` 0: when they have begun, again when they got an event or
- * an attribute, and every 10 s. That is a habit of this project and no backend's: only its own collector understands it.
+ * Exports sampled spans while they run, with `end_time_unix_nano` 0.
  *
- * It is a courtesy: one export is on its way at a time, what fails is not tried again and not told of, and a shutdown waits for nothing.
+ * It sends a span when it starts, when it gets an event or an attribute, and every 10 s. Non-standard: only the built-in collector
+ * supports it.
+ *
+ * Best effort: one export in flight at a time, no retries, no log lines for failures, and no wait at shutdown.
  */
 export function createRunningSpans({ connect, clock }: RunningSpansOptions): tracing.SpanProcessor {
   const running = new Map<tracing.ReadableSpan, Sent | undefined>();
@@ -60,7 +62,7 @@ export function createRunningSpans({ connect, clock }: RunningSpansOptions): tra
   };
   const send = async (batch: tracing.ReadableSpan[]) => {
     isSending = true;
-    // A failure is not reported: the span is exported once more when it has ended.
+    // Ignore a failure: the span is exported again when it has ended.
     connection ??= connect(timeoutMs);
     const { kind } = await connection.export(batch);
     if (kind === "retry") {
@@ -103,7 +105,7 @@ export function createRunningSpans({ connect, clock }: RunningSpansOptions): tra
   };
 }
 
-/** Differs when a span got something new: they only ever get more. */
+/** Fingerprint of a span; changes with each new attribute or event. */
 function markOf({ name, status, attributes, events, droppedEventsCount }: tracing.ReadableSpan): string {
   return [name, status.code, Object.keys(attributes).length, events.length + droppedEventsCount].join(" ");
 }

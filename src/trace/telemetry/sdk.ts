@@ -4,28 +4,28 @@ import { context, createContextKey, ROOT_CONTEXT } from "@opentelemetry/api";
 export type { core, logs, metrics, resources, tracing } from "@opentelemetry/sdk-node";
 
 /*
- * The one file that loads OpenTelemetry's SDK and its exporters, when something is made with them for the first time: they are several
- * hundred modules, and a client, `--help` or a service with telemetry switched off needs none. `require`, because the caller cannot wait.
+ * Loads OpenTelemetry's SDK and exporters on first use. They are several hundred modules, and a client, `--help` or a service with
+ * telemetry off needs none of them. Uses `require`, because the callers are synchronous.
  */
 const require = createRequire(import.meta.url);
 
-/** A package, named in a call of `require`, where a bundler finds the name. */
+/** Marks a lazy load. Each `require` has a literal name, so that bundlers find it. */
 const lazy = <Module>(load: () => Module): (() => Module) => load;
 
 /** OpenTelemetry's SDK for Node.js. */
 export const loadSdk = lazy<typeof import("@opentelemetry/sdk-node")>(() => require("@opentelemetry/sdk-node"));
 
-/** The exporter that Prometheus reads. */
+/** Exporter for Prometheus. */
 export const loadPrometheus = lazy<typeof import("@opentelemetry/exporter-prometheus")>(() =>
   require("@opentelemetry/exporter-prometheus"),
 );
 
-/** The serializers of OTLP. */
+/** Serializers of OTLP. */
 export const loadSerializers = lazy<typeof import("@opentelemetry/otlp-transformer")>(() =>
   require("@opentelemetry/otlp-transformer"),
 );
 
-/** What OTLP's exporters share: names of compression algorithms. */
+/** Common code of the OTLP exporters: names of compression algorithms. */
 export const loadExporterBase = lazy<typeof import("@opentelemetry/otlp-exporter-base")>(() =>
   require("@opentelemetry/otlp-exporter-base"),
 );
@@ -66,8 +66,9 @@ const loadContexts = lazy<typeof import("@opentelemetry/context-async-hooks")>((
 );
 
 /**
- * Makes contexts follow the code across `await`. It is the one global that tracing sets: an application has one, however many
- * tracer providers live in it. Does nothing where one is at work, ours or an application's own.
+ * Installs the process-wide context manager, which propagates contexts across `await`.
+ *
+ * It is the only global of tracing. Does nothing if a context manager is already installed.
  */
 export function installContextManager(): void {
   const key = createContextKey("context manager probe");

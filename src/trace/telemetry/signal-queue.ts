@@ -5,23 +5,23 @@ import type { OtlpSettings, Signal } from "./otlp-settings.js";
 import { createRetryQueue, type RetryQueue, type RetryQueueLimits } from "./retry-queue.js";
 import { loadSerializers, type resources } from "./sdk.js";
 
-/** What the signals of one service share. */
+/** Common settings of a service's signals. */
 export interface SignalContext {
   readonly resource: () => resources.Resource;
   /** Name of the instrumentation scope. */
   readonly scopeName: string;
-  /** Time that a shutdown has for the collector. */
+  /** Time for the collector at shutdown, in milliseconds. */
   readonly drainMs: number;
-  /** Receives lost and waiting items. For logs it may be the exported log itself: one line a minute takes the same way. */
+  /** Receives reports of lost and waiting items. For logs it can be the exported log itself: at most one line per minute. */
   readonly log: TelemetryLog;
   readonly clock: Clock;
 }
 
 /** A signal that can be shut down. */
 export interface SignalEnd {
-  /** Exports what is left, within the time of a shutdown. */
+  /** Exports the remaining items within the time of a shutdown. */
   shutdown(): Promise<void>;
-  /** Releases what a shutdown left. */
+  /** Releases the remaining resources after a shutdown. */
   close(): void;
 }
 
@@ -38,7 +38,7 @@ const kinds: { readonly [S in Signal]: SignalKind<ExportBatches[S]> } = {
     encode: (spans) => loadSerializers().ProtobufTraceSerializer.serializeRequest(spans),
   },
   metrics: {
-    // Many backends take traces and no metrics: the log does not repeat that every minute.
+    // Many backends accept traces but no metrics: log that once, not every minute.
     kind: {
       name: "metrics",
       field: "DataPoints",
@@ -57,9 +57,9 @@ const kinds: { readonly [S in Signal]: SignalKind<ExportBatches[S]> } = {
 };
 
 /**
- * The retry queue of one signal.
+ * Creates the retry queue of one signal.
  *
- * @param timeoutMs most that one try may take, where the exporter's own limit is not less.
+ * @param timeoutMs timeout of one attempt, in milliseconds; the lower of this and the exporter's own applies.
  */
 export function createSignalQueue<S extends Signal>(
   signal: S,

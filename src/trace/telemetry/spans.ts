@@ -8,38 +8,38 @@ import { createRunningSpans } from "./running-spans.js";
 import { installContextManager, loadSdk, type tracing } from "./sdk.js";
 import { createSignalQueue, type SignalContext, type SignalEnd } from "./signal-queue.js";
 
-/** How tracing is set up. */
+/** Settings of tracing. */
 export interface SpanSettings {
-  /** Undefined: spans are made and not exported. */
+  /** Undefined: spans are created but not exported. */
   readonly exporter: OtlpSettings | undefined;
-  /** Whether the stages of a generation have spans. */
+  /** Creates spans for the stages of a generation. */
   readonly stageSpans: boolean;
-  /** Whether spans are exported while they run too, which only this project's collector supports. */
+  /** Exports running spans too. Only the built-in collector supports it. */
   readonly runningSpans: boolean;
   readonly sampler: SamplerSettings;
   readonly batch: BatchSettings;
-  /** What is kept while the collector is away. */
+  /** Limits of the retry queue. */
   readonly retryQueue: RetryQueueLimits;
 }
 
-/** Which traces are sampled. */
+/** Settings of the sampler. */
 export interface SamplerSettings {
-  /** Whether a sampled parent makes its children sampled; the ratio then counts for roots only. */
+  /** Children follow their parent's sampling decision; the ratio then applies to roots only. */
   readonly parentBased: boolean;
-  /** Share of traces that are sampled, 0 to 1. */
+  /** Share of sampled traces, 0 to 1. */
   readonly ratio: number;
 }
 
-/** Whether `ENABLE_TRACING` and `OTEL_SDK_DISABLED` leave tracing on. @throws TelemetryConfigError when the first holds nonsense. */
+/** Whether `ENABLE_TRACING` and `OTEL_SDK_DISABLED` enable tracing. @throws TelemetryConfigError if `ENABLE_TRACING` is invalid. */
 export function wantsTracing(reader: VariableReader): boolean {
   return !isSdkDisabled(reader) && reader.truth("ENABLE_TRACING", true);
 }
 
 /**
- * Reads the variables for spans.
+ * Reads the environment variables of tracing.
  *
- * @returns undefined where tracing is off.
- * @throws TelemetryConfigError when a variable holds what the service cannot start with, unless tracing is off.
+ * @returns undefined if tracing is off.
+ * @throws TelemetryConfigError if a variable has an invalid value, unless tracing is off.
  */
 export function readSpanSettings(reader: VariableReader): SpanSettings | undefined {
   if (!wantsTracing(reader)) {
@@ -62,7 +62,7 @@ export function readSpanSettings(reader: VariableReader): SpanSettings | undefin
   };
 }
 
-/** Where spans are exported to. @returns undefined where no endpoint is set, or where `OTEL_TRACES_EXPORTER` is `none`. */
+/** Reads the export settings of spans. @returns undefined if no endpoint is set, or if `OTEL_TRACES_EXPORTER` is `none`. */
 export function readSpanExport(reader: VariableReader): OtlpSettings | undefined {
   const exporter = reader.choice(["otlp", "none"], "OTEL_TRACES_EXPORTER") ?? "otlp";
   return exporter === "otlp" ? readOtlpSettings(reader, "traces") : undefined;
@@ -98,26 +98,27 @@ function readSampler(reader: VariableReader): SamplerSettings {
 export interface TracingOptions extends SignalContext {
   /** Undefined: tracing is off. */
   readonly settings: SpanSettings | undefined;
-  /** Measures what is exported and what is lost. */
+  /** Meter for exported and lost spans. */
   readonly meter: Meter;
-  /** More exporters; each gets every sampled span at the moment it ends. For tests. */
+  /** Additional exporters. Each receives every sampled span when it ends. For tests. */
   readonly exporters: readonly tracing.SpanExporter[];
 }
 
 /** Spans of one service. */
 export interface Tracing extends SignalEnd {
-  /** False when tracing is off. Nothing is created then: no provider, no span, no trace id. */
+  /** False if tracing is off; then there is no provider, no span and no trace id. */
   readonly enabled: boolean;
   readonly tracer: Tracer;
-  /** Makes the spans of a generation's stages; none, unless `THROUGHLINE_STAGE_SPANS` asks for them. */
+  /** Creates the spans of a generation's stages; a no-op tracer unless `THROUGHLINE_STAGE_SPANS` is true. */
   readonly stageTracer: Tracer;
   /** Reads and writes carriers and headers. */
   readonly propagator: TextMapPropagator;
 }
 
 /**
- * Sets up the spans of one service, and the process-wide context manager where there is none yet. No tracer provider and no
- * propagator is made global.
+ * Creates the tracing of one service, with its own tracer provider and propagator.
+ *
+ * Installs the process-wide context manager if there is none. Sets no other globals.
  */
 export function createTracing(options: TracingOptions): Tracing {
   const { settings, scopeName, clock } = options;
@@ -161,25 +162,25 @@ export function createTracing(options: TracingOptions): Tracing {
 }
 
 /**
- * Measures what becomes of spans on their way to the collector, by the conventions for an SDK: taken, lost with `error.type`, waiting.
+ * Records exported, lost (with `error.type`) and waiting spans, by the semantic conventions for SDKs.
  *
  * @see https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/
  */
 function measureSpanExport(meter: Meter, counts: ExportCounts): void {
   const exported = meter.createObservableCounter("otel.sdk.exporter.span.exported", {
     unit: "{span}",
-    description: "Spans that the collector took and, with error.type, spans that are lost.",
+    description: "Spans accepted by the collector and, with error.type, lost spans.",
   });
   const waiting = meter.createObservableUpDownCounter("otel.sdk.exporter.span.inflight", {
     unit: "{span}",
-    description: "Spans in the retry queue or on their way.",
+    description: "Spans in the retry queue or in flight.",
   });
   meter.addBatchObservableCallback(
     (result) => {
       result.observe(exported, counts.exported());
       const lost = counts.lost();
       for (const cause of lossCauses) {
-        // Zeros too: a series that begins with the first loss shows no increase.
+        // Report zeros too: a series that starts with the first loss shows no increase.
         result.observe(exported, lost.get(cause) ?? 0, { "error.type": cause });
       }
       result.observe(waiting, counts.waiting());
@@ -195,13 +196,13 @@ function createSampler({ parentBased, ratio }: SamplerSettings): tracing.Sampler
   return parentBased ? new ParentBasedSampler({ root }) : root;
 }
 
-/** Propagator of W3C Trace Context (`traceparent`, `tracestate`) and W3C Baggage. It is passed on, never made the global one. */
+/** Creates a propagator of W3C Trace Context (`traceparent`, `tracestate`) and W3C Baggage. Does not set the global one. */
 export function createPropagator(): TextMapPropagator {
   const { CompositePropagator, W3CBaggagePropagator, W3CTraceContextPropagator } = loadSdk().core;
   return new CompositePropagator({ propagators: [new W3CTraceContextPropagator(), new W3CBaggagePropagator()] });
 }
 
-/** Propagator for tracing that is switched off: reads nothing and writes nothing, so that no request has a trace id. */
+/** Creates a no-op propagator, used if tracing is off. */
 export function createSilentPropagator(): TextMapPropagator {
   return { inject() {}, extract: (scope) => scope, fields: () => [] };
 }

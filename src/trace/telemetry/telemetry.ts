@@ -8,51 +8,53 @@ import { loadSdk, type metrics, type resources, type tracing } from "./sdk.js";
 import type { SignalEnd } from "./signal-queue.js";
 import { createTracing, readSpanSettings, type Tracing } from "./spans.js";
 
-/** How the telemetry of one service is set up. */
+/** Options of {@link createTelemetry}. */
 export interface TelemetryOptions {
-  /** `service.name` of the resource, fixed per app: `OTEL_SERVICE_NAME` does not change it. */
+  /** `service.name` of the resource. `OTEL_SERVICE_NAME` does not override it. */
   readonly serviceName: string;
-  /** Variables to read, `process.env` in a program; see `telemetryVariables`. */
+  /** Environment variables to read, usually `process.env`; see `telemetryVariables`. */
   readonly environment: Environment;
-  /** Told when spans are lost, or wait because the collector is away. */
+  /** Log for lost items, and for items that wait because the collector is unavailable. */
   readonly log: TelemetryLog;
-  /** Time between tries of an export. For tests. @default the process's time */
+  /** Clock for retries of an export. For tests. @default the system's clock */
   readonly clock?: Clock;
-  /** More exporters; each gets every sampled span at the moment it ends. For tests. */
+  /** Additional exporters. Each receives every sampled span when it ends. For tests. */
   readonly exporters?: readonly tracing.SpanExporter[];
-  /** Port of a Prometheus endpoint that is wanted whatever `OTEL_METRICS_EXPORTER` says. @default none */
+  /** Enables a Prometheus endpoint on this port, whatever the value of `OTEL_METRICS_EXPORTER`. @default none */
   readonly prometheusPort?: number | undefined;
-  /** More readers of the metrics. For tests. */
+  /** Additional metric readers. For tests. */
   readonly metricReaders?: readonly metrics.MetricReader[];
 }
 
-/** Spans, metrics and logs of one service. Several live in one process, each with its own providers. */
+/** Spans, metrics and logs of one service. Services in one process have separate providers. */
 export interface Telemetry extends Omit<Tracing, "close"> {
-  /** Makes instruments; they measure nothing where nobody reads metrics. */
+  /** Creates instruments; a no-op meter if metrics are off. */
   readonly meter: Meter;
-  /** What a Prometheus endpoint is to serve, and where; undefined where none is wanted. The telemetry opens no port itself. */
+  /** Metrics and address for a Prometheus endpoint; undefined if it is off. The telemetry itself opens no port. */
   readonly prometheus: PrometheusMetrics | undefined;
-  /** Takes a line of the service's log, a JSON object, and exports it where `OTEL_LOGS_EXPORTER` wants that. */
+  /** Exports a line of the service's log, a JSON object, if `OTEL_LOGS_EXPORTER` is `otlp`. */
   readonly exportLog: (line: string) => void;
   /**
-   * Exports what is left and closes, within 4 s whatever the collector does. Never rejects; what could not be exported is in the
-   * log. Nothing keeps the process alive afterwards.
+   * Exports the remaining items and closes, within 4 s. Never rejects; logs the items that it could not export. Does not keep the
+   * process alive afterwards.
    */
   shutdown(): Promise<void>;
 }
 
-/** Time for the last export. The 4 s that a shutdown has are more, because timers are late on a busy machine. */
+/** Timeout of the last export, in milliseconds. Below the 4 s of a shutdown, because timers are late on a busy machine. */
 export const flushMs = 3500;
 
-/** Of that, the time for the collector. The rest is for saying what could not be exported. */
+/** Share of `flushMs` for the collector. The rest is for the report of lost items. */
 const drainMs = 3300;
 
 /**
- * Sets up the three signals of one service, each by its own variables. Nothing is made global but the context manager and the logger of
- * OpenTelemetry's diagnostics, where there is none yet.
+ * Creates traces, metrics and log export of one service.
  *
- * @throws TelemetryConfigError when a variable holds what the service cannot start with. Numbers and enumerations of `OTEL_*` that mean
- * nothing are ignored, with a warning in the log.
+ * Each signal has its own environment variables. Sets no globals except the context manager and OpenTelemetry's diagnostic logger, if
+ * there is none yet.
+ *
+ * @throws TelemetryConfigError if a variable has an invalid value. Invalid numbers and enumerations in `OTEL_*` are ignored with a
+ * warning in the log.
  */
 export function createTelemetry(options: TelemetryOptions): Telemetry {
   const { serviceName, environment, log, clock = systemClock } = options;
@@ -97,16 +99,16 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
   };
 }
 
-/** Name of the instrumentation scope of everything that we make. */
+/** Name of the instrumentation scope. */
 const scopeName = "throughline";
 
 async function endSignal(signal: SignalEnd): Promise<void> {
   await settledWithin(signal.shutdown(), flushMs);
-  // Where the time was not enough, nothing may be left that keeps the process alive.
+  // After a timeout, release everything that keeps the process alive.
   signal.close();
 }
 
-/** Waits for a promise to settle either way, but no longer than this. */
+/** Waits until a promise settles or the timeout elapses. */
 async function settledWithin(promise: Promise<void>, timeoutMs: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<void>((resolve) => {
