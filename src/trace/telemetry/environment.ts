@@ -151,29 +151,28 @@ export const telemetryVariables = {
   THROUGHLINE_STAGE_SPANS:
     "`true` adds a span for each stage of a generation: `text-encoding`, `denoising`, `vae-decode`, `image-encode`; default `false`",
   THROUGHLINE_RUNNING_SPANS:
-    "`true` exports spans while they run too, non-standard: only `throughline collector` supports it; default `false`",
+    "`true` exports running spans too, non-standard: only `throughline collector` supports it; default `false`",
   OTEL_SDK_DISABLED: "`true` switches tracing, metrics and the export of logs off; default `false`",
   OTEL_TRACES_EXPORTER: "`otlp`, or `none` to export nothing; default `otlp`",
   OTEL_METRICS_EXPORTER:
-    "`otlp`, `prometheus`, both with a comma between them, or `none`; default `otlp`, and `none` where tracing is off",
-  OTEL_LOGS_EXPORTER: "`otlp` exports the lines of the log too; default `none`",
+    "`otlp`, `prometheus`, `otlp,prometheus` or `none`; default `otlp`, and `none` where tracing is off",
+  OTEL_LOGS_EXPORTER: "`otlp` exports log lines too; default `none`",
   OTEL_EXPORTER_OTLP_ENDPOINT:
-    "URL of the collector; where it is absent, spans are made but not exported, and there are no metrics by OTLP",
-  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT:
-    "the same for traces only; with HTTP it is taken as it is, without `/v1/traces` added",
+    "URL of the collector; if not set, spans are created but not exported, and no metrics are exported by OTLP",
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "the same for traces only; with HTTP the full URL, `/v1/traces` is not appended",
   OTEL_EXPORTER_OTLP_METRICS_ENDPOINT:
-    "the same for metrics only; with HTTP it is taken as it is, without `/v1/metrics` added",
-  OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: "the same for logs only; with HTTP it is taken as it is, without `/v1/logs` added",
+    "the same for metrics only; with HTTP the full URL, `/v1/metrics` is not appended",
+  OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: "the same for logs only; with HTTP the full URL, `/v1/logs` is not appended",
   OTEL_EXPORTER_OTLP_PROTOCOL: "`grpc` or `http/protobuf`; default `grpc`",
   OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "the same for traces only",
   OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: "the same for metrics only",
   OTEL_EXPORTER_OTLP_LOGS_PROTOCOL: "the same for logs only",
   OTEL_EXPORTER_OTLP_HEADERS: "headers of an export, `key=value,key=value`, percent-encoded",
-  OTEL_EXPORTER_OTLP_TRACES_HEADERS: "the same for traces only; they are added, and win over the others",
-  OTEL_EXPORTER_OTLP_METRICS_HEADERS: "the same for metrics only; they are added, and win over the others",
-  OTEL_EXPORTER_OTLP_LOGS_HEADERS: "the same for logs only; they are added, and win over the others",
+  OTEL_EXPORTER_OTLP_TRACES_HEADERS: "additional headers for traces; they take precedence",
+  OTEL_EXPORTER_OTLP_METRICS_HEADERS: "additional headers for metrics; they take precedence",
+  OTEL_EXPORTER_OTLP_LOGS_HEADERS: "additional headers for logs; they take precedence",
   OTEL_EXPORTER_OTLP_TIMEOUT:
-    "milliseconds that one try of an export may take; default and maximum 3000, so that a shutdown fits into 4 s",
+    "timeout of one export attempt in milliseconds; default and maximum 3000, so that a shutdown takes at most 4 s",
   OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: "the same for traces only",
   OTEL_EXPORTER_OTLP_METRICS_TIMEOUT: "the same for metrics only",
   OTEL_EXPORTER_OTLP_LOGS_TIMEOUT: "the same for logs only",
@@ -185,7 +184,7 @@ export const telemetryVariables = {
   OTEL_EXPORTER_OTLP_TRACES_INSECURE: "the same for traces only",
   OTEL_EXPORTER_OTLP_METRICS_INSECURE: "the same for metrics only",
   OTEL_EXPORTER_OTLP_LOGS_INSECURE: "the same for logs only",
-  OTEL_EXPORTER_OTLP_CERTIFICATE: "file with the certificates to trust, PEM",
+  OTEL_EXPORTER_OTLP_CERTIFICATE: "file with the trusted CA certificates, PEM",
   OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE: "the same for traces only",
   OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE: "the same for metrics only",
   OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE: "the same for logs only",
@@ -198,28 +197,29 @@ export const telemetryVariables = {
   OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE: "the same for metrics only",
   OTEL_EXPORTER_OTLP_LOGS_CLIENT_CERTIFICATE: "the same for logs only",
   OTEL_TRACES_SAMPLER:
-    "`always_on`, `always_off`, `traceidratio`, or one of them with `parentbased_` before; default `parentbased_always_on`",
+    "`always_on`, `always_off`, `traceidratio`, or one of them with the prefix `parentbased_`; default `parentbased_always_on`",
   OTEL_TRACES_SAMPLER_ARG: "share of traces for the `traceidratio` samplers, 0 to 1; default 1",
   OTEL_SAMPLE_RATE:
-    "short for `parentbased_traceidratio` with this share of traces, 0 to 1; `OTEL_TRACES_SAMPLER` wins over it",
+    "short for `parentbased_traceidratio` with this share of traces, 0 to 1; `OTEL_TRACES_SAMPLER` takes precedence",
   OTEL_BSP_SCHEDULE_DELAY: "milliseconds between two exports; default 5000",
   OTEL_BSP_EXPORT_TIMEOUT:
-    "milliseconds that one try of an export may take, where `OTEL_EXPORTER_OTLP_TIMEOUT` is not less; default 30000",
-  OTEL_BSP_MAX_QUEUE_SIZE: "spans that wait to become a batch, more are dropped; default 2048",
-  OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "spans in one export; default 512",
+    "timeout of one export attempt in milliseconds; the lower of this and `OTEL_EXPORTER_OTLP_TIMEOUT` applies; default 30000",
+  OTEL_BSP_MAX_QUEUE_SIZE: "maximum spans waiting for a batch, more are dropped; default 2048",
+  OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "maximum spans in one export; default 512",
   THROUGHLINE_RETRY_QUEUE_SPANS:
-    "spans kept while the collector is away, the oldest are dropped first; default 32768, at least a batch",
+    "maximum spans in the retry queue, the oldest are dropped first; default 32768, at least a batch",
   THROUGHLINE_RETRY_QUEUE_BYTES: "the same in bytes of encoded spans; default 67108864, at least 65536",
   OTEL_METRIC_EXPORT_INTERVAL: "milliseconds between two exports of metrics; default 60000",
   OTEL_METRIC_EXPORT_TIMEOUT: "as `OTEL_BSP_EXPORT_TIMEOUT`, for metrics; default 30000",
   OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE:
-    "`cumulative`, `delta` or `lowmemory`: whether numbers count from the start or from the last export; default `cumulative`",
-  OTEL_EXPORTER_PROMETHEUS_HOST: "with `prometheus`: host of the endpoint; default is where the app listens",
-  OTEL_EXPORTER_PROMETHEUS_PORT: "with `prometheus`: its port; default 9464, and `--metrics-port` wins over it",
+    "`cumulative`, `delta` or `lowmemory`: whether metrics count since the start or since the last export; default `cumulative`",
+  OTEL_EXPORTER_PROMETHEUS_HOST: "with `prometheus`: host of the endpoint; default: the app's host",
+  OTEL_EXPORTER_PROMETHEUS_PORT:
+    "with `prometheus`: port of the endpoint; default 9464, `--metrics-port` takes precedence",
   OTEL_BLRP_SCHEDULE_DELAY: "milliseconds between two exports of logs; default 1000",
   OTEL_BLRP_EXPORT_TIMEOUT: "as `OTEL_BSP_EXPORT_TIMEOUT`, for logs; default 30000",
-  OTEL_BLRP_MAX_QUEUE_SIZE: "lines that wait to become a batch, more are dropped; default 2048",
-  OTEL_BLRP_MAX_EXPORT_BATCH_SIZE: "lines in one export; default 512",
+  OTEL_BLRP_MAX_QUEUE_SIZE: "maximum log lines waiting for a batch, more are dropped; default 2048",
+  OTEL_BLRP_MAX_EXPORT_BATCH_SIZE: "maximum log lines in one export; default 512",
   OTEL_RESOURCE_ATTRIBUTES:
     "attributes of the resource, `key=value,key=value`, percent-encoded; `service.name` is the app's",
 } as const;
