@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { startNameServer } from "./support/name-server.js";
 import { runHere } from "./support/run-here.js";
 
@@ -13,7 +14,7 @@ const run = promisify(execFile);
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
 /** onnxruntime as it comes: it looks a host up some ten seconds after it has loaded a graph. */
-const untouched = `require("onnxruntime-node").InferenceSession.create("models/emoji-xl/vae_decoder/model.onnx");
+const untouched = `require("onnxruntime-node").InferenceSession.create(process.env.GRAPH);
 process.stdin.resume();`;
 
 /**
@@ -24,7 +25,8 @@ export async function quietDemo(): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), "throughline-faults-"));
   const ours = await startNameServer("127.0.0.53", folder);
   const other = await startNameServer("127.0.0.54", folder);
-  const environment = { ...process.env, HOME: folder, ORT_DISABLE_TELEMETRY: "" };
+  const graph = join(await makeSdxlFolder(join(folder, "model")), "vae_decoder/model.onnx");
+  const environment = { ...process.env, HOME: folder, ORT_DISABLE_TELEMETRY: "", GRAPH: graph };
   const started: ChildProcess[] = [];
   const start = (command: string, ...args: readonly string[]) => {
     const child = spawn(command, args, { cwd: root, env: environment, stdio: ["pipe", "pipe", "inherit"] });

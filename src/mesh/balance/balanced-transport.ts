@@ -149,7 +149,11 @@ export function createBalancedTransport(options: BalancedTransportOptions): Tran
   return {
     async unary(method, signal, timeoutMs, header, input, contextValues) {
       const limit = createCallLimit(signal, timeoutMs);
-      const invoke: ReturnType<Interceptor> = (request) => callUnary(request, limit);
+      // Interceptors see the error that the caller gets.
+      const invoke: ReturnType<Interceptor> = (request) =>
+        callUnary(request, limit).catch((thrown: unknown) => {
+          throw limit.over?.error ?? ConnectError.from(errorOf(thrown));
+        });
       try {
         const message = isMessage(input, method.input) ? input : create(method.input, input);
         const common = { ...requestOf(method, header, contextValues), signal: limit.signal };
@@ -167,7 +171,7 @@ export function createBalancedTransport(options: BalancedTransportOptions): Tran
         }
         return response;
       } catch (thrown) {
-        throw limit.over?.error ?? ConnectError.from(errorOf(thrown));
+        throw limit.over?.error ?? ConnectError.from(thrown);
       } finally {
         limit.stop();
       }

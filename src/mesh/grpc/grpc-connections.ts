@@ -224,8 +224,9 @@ function isStarted(call: GrpcCall, { channel }: Connection): boolean {
   return call.getPeer() !== channel.getTarget();
 }
 
+/** Whether an established connection is lost. Node ends the socket of a session that grpc-js gives up, before it destroys it. */
 function isLost({ socket }: Connection): boolean {
-  return socket?.destroyed ?? false;
+  return socket !== undefined && (socket.destroyed || socket.writableEnded);
 }
 
 /** Whether an established connection is lost or has received GOAWAY. */

@@ -49,6 +49,23 @@ suite("gRPC connections", () => {
     assert.equal((await failed).code, Code.Unavailable);
   });
 
+  test("stream that has begun fails with the mesh's message when keepalive gives its connection up", async (t) => {
+    const wait = waiting();
+    const { port } = await serveEcho(t, { behaviour: wait.behaviour });
+    const hole = await openRelay(t, port);
+    const policies = { keepalive: { timeMs: 1_000, timeoutMs: 1_000 } };
+    const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${hole.port}`, { policies }));
+    const events = client.inferStream({ request: { prompt: "x" } })[Symbol.asyncIterator]();
+    assert.equal((await events.next()).value?.event.case, "queued");
+    hole.swallow();
+    const rest = (async () => {
+      while ((await events.next()).done !== true) {
+        // Events that were on their way.
+      }
+    })();
+    assert.equal((await failure(rest)).message, "[unavailable] the connection to the server was lost");
+  });
+
   test("closed connection rejects every call with UNAVAILABLE", async (t) => {
     const { port } = await serveEcho(t);
     const { transport, close } = connectApp({ appId: "a/b", target: `127.0.0.1:${port}`, policies: readPolicies() });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { Code, createClient, createContextValues, type Interceptor } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, createContextValues, type Interceptor } from "@connectrpc/connect";
 import { ServerReflection } from "../../../src/gen/grpc/reflection/v1/reflection_pb.js";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
 import { createConnectError, retryDelayMsOf, retryInfo } from "../../../src/mesh/errors/errors.js";
@@ -131,6 +131,41 @@ for (const [kind, call] of Object.entries(kinds)) {
       await call(client);
       assert.equal(header, "interceptor");
       assert.equal(seen.length, 1);
+    });
+
+    test("interceptor receives the failure of a call as the ConnectError that the caller receives", async (t) => {
+      const seen: unknown[] = [];
+      const record = (error: unknown): never => {
+        seen.push(error);
+        throw error;
+      };
+      async function* recorded<T>(messages: AsyncIterable<T>) {
+        try {
+          yield* messages;
+        } catch (error) {
+          record(error);
+        }
+      }
+      const interceptor: Interceptor = (next) => async (request) => {
+        const response = await next(request).catch(record);
+        return response.stream ? { ...response, message: recorded(response.message) } : response;
+      };
+      const thrown = createConnectError({ code: Code.ResourceExhausted, message: "the queue is full" });
+      const client = await clientOf(t, () => Promise.reject(thrown), { interceptors: [interceptor] });
+      await failure(call(client));
+      assert.deepEqual(
+        seen.map((error) => error instanceof ConnectError && error.message),
+        ["[resource_exhausted] the queue is full"],
+      );
+
+      seen.length = 0;
+      const wait = waiting();
+      const late = await clientOf(t, wait.behaviour, { interceptors: [interceptor] });
+      await failure(call(late, { timeoutMs: 50 }));
+      assert.deepEqual(
+        seen.map((error) => error instanceof ConnectError && error.code),
+        [Code.DeadlineExceeded],
+      );
     });
 
     test("call to an address without a server is UNAVAILABLE with a readable message", async (t) => {
