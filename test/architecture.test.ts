@@ -208,3 +208,16 @@ test("only errors use inheritance, and there are no default exports", () => {
     assert.doesNotMatch(text, /@ts-(?:ignore|expect-error|nocheck)/, path);
   }
 });
+
+test("no test file awaits at its top level after its first test: that one's end would be the file's, with its cleanup", () => {
+  const tests = fileURLToPath(new URL(".", import.meta.url));
+  const late = readdirSync(tests, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".test.ts"))
+    .filter((name) => {
+      const [, ...afterFirst] = readFileSync(join(tests, name), "utf8").split(/^(?:describe|suite|test|it|for)\b/m);
+      return afterFirst.some((part) =>
+        /^(?:(?:export )?(?:const|let) .*)?\bawait\b/m.test(part.replace(/^ .*$/gm, "")),
+      );
+    });
+  assert.deepEqual(late, []);
+});

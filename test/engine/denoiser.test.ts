@@ -59,6 +59,11 @@ const options: DenoiserOptions = {
 /** u + 5 · (c − u), with u = 1.5 x + 7 and c = 3 x + 7. */
 const guided = Float32Array.from(latents, (x) => 1.5 * x + 7 + 5 * 1.5 * x);
 
+const golden = await readGolden(
+  "engine/guidance-embedding.json",
+  z.object({ cases: z.array(z.object({ scale: z.number(), width: z.number(), values: z.string() })) }),
+);
+
 describe("denoiser", () => {
   it("denoiser without guidance runs the UNet once a step on unchanged latents", async () => {
     const { unet, runs } = fakeUnet();
@@ -113,11 +118,6 @@ describe("denoiser", () => {
     assert.equal(runs.length, 2);
   });
 });
-
-const golden = await readGolden(
-  "engine/guidance-embedding.json",
-  z.object({ cases: z.array(z.object({ scale: z.number(), width: z.number(), values: z.string() })) }),
-);
 
 describe("guidance embedding compared with diffusers", () => {
   for (const { scale, width, values } of golden.cases) {

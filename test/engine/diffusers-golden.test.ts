@@ -92,6 +92,33 @@ function distance(actual: Iterable<number>, expected: Iterable<number>): number 
   return theirs.reduce((most, value, i) => Math.max(most, Math.abs(value - (ours[i] ?? Number.NaN))), 0);
 }
 
+const golden = await readGolden(
+  "engine/pipeline.json",
+  z.object({
+    cases: z.array(
+      z.object({
+        request: z.object({
+          prompt: z.string(),
+          negativePrompt: z.string().exactOptional(),
+          seed: z.number(),
+          steps: z.number(),
+          guidanceScale: z.number(),
+          width: z.number().exactOptional(),
+          height: z.number().exactOptional(),
+          scheduler: z
+            .enum(["euler-discrete", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-karras", "ddim", "lcm"])
+            .exactOptional(),
+          schedulerConfig: z.record(z.string(), z.unknown()).exactOptional(),
+          guidanceWidth: z.number().exactOptional(),
+        }),
+        width: z.number(),
+        height: z.number(),
+        pixels: z.string(),
+      }),
+    ),
+  }),
+);
+
 describe("embedded model compared with diffusers", async () => {
   /** What the sub-models were fed last. */
   const fed = new Map<string, InputTensor>();
@@ -206,33 +233,6 @@ describe("embedded model compared with diffusers", async () => {
     assert.ok(distance(latents(), floatsFromBase64(negative.float32)) <= 1e-3);
   });
 });
-
-const golden = await readGolden(
-  "engine/pipeline.json",
-  z.object({
-    cases: z.array(
-      z.object({
-        request: z.object({
-          prompt: z.string(),
-          negativePrompt: z.string().exactOptional(),
-          seed: z.number(),
-          steps: z.number(),
-          guidanceScale: z.number(),
-          width: z.number().exactOptional(),
-          height: z.number().exactOptional(),
-          scheduler: z
-            .enum(["euler-discrete", "euler-ancestral", "dpmpp-2m", "dpmpp-2m-karras", "ddim", "lcm"])
-            .exactOptional(),
-          schedulerConfig: z.record(z.string(), z.unknown()).exactOptional(),
-          guidanceWidth: z.number().exactOptional(),
-        }),
-        width: z.number(),
-        height: z.number(),
-        pixels: z.string(),
-      }),
-    ),
-  }),
-);
 
 /**
  * diffusers' own `StableDiffusionXLPipeline` over the same graphs. Both were seen to give the same bytes on x86-64; one step

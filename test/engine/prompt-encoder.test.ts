@@ -32,6 +32,8 @@ const golden = await readGolden(
   }),
 );
 
+const model = await readModel(await makeSdxlFolder(join(await temporaryFolder(), "model")));
+
 describe("CLIP tokenizer", () => {
   for (const { pad, text, ids, untruncatedLength } of golden.cases) {
     it(`tokenizer splits ${JSON.stringify(text.slice(0, 40))} like transformers, padding with ${pad}`, () => {
@@ -86,8 +88,6 @@ describe("CLIP tokenizer", () => {
 const tokens = 77;
 /** Bytes of one embedding of these encoders: two and three numbers a token, and four of the second's summary. */
 const embeddingBytes = (tokens * (2 + 3) + 4) * 4;
-
-const model = await readModel(await makeSdxlFolder(join(await temporaryFolder(), "model")));
 
 /** The encoder over graphs that count their runs, and put the run's number everywhere. */
 function countingEncoder(options?: PromptEncoderOptions) {
