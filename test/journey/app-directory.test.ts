@@ -99,14 +99,14 @@ suite("pipeline with an apps file that changes", async () => {
       apps: {
         "a/right": { target, tls: { ...tls, serverName: "worker.internal" } },
         "a/elsewhere": { target, tls: { ...tls, serverName: "other.internal" } },
-        "a/stranger": { target, tls: { ca: "ca.crt", serverName: "worker.internal" } },
+        "a/untrusted": { target, tls: { ca: "ca.crt", serverName: "worker.internal" } },
         "a/plain": { target: `127.0.0.1:${plain.port}` },
       },
     });
     for (const workerApp of ["a/right", "a/plain"]) {
       assert.equal((await client.generate({ prompt: "a heart", workerApp })).image?.contentType, "image/png");
     }
-    for (const workerApp of ["a/elsewhere", "a/stranger"]) {
+    for (const workerApp of ["a/elsewhere", "a/untrusted"]) {
       const error = await failure(client.generate({ prompt: "a heart", workerApp }));
       assert.equal(error.code, Code.Unavailable, workerApp);
     }

@@ -15,7 +15,7 @@ const server = createServer(
       health.routes(router);
       reflectionRoutes([health.service])(router);
     },
-    // A server that strangers reach keeps the default, "link".
+    // A server for unauthenticated clients keeps the default, "link".
     interceptors: [createServerInterceptor({ remoteParent: "trust" })],
   }),
 );

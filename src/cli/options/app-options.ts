@@ -20,7 +20,9 @@ export const directoryOptions = {
       env: "THROUGHLINE_WORKERS",
       parse: workerTargets,
       repeatable: true,
-      absent: Object.entries(defaultWorkers).join().replace(",", "="),
+      absent: Object.entries(defaultWorkers)
+        .map(([app, target]) => `${app}=${target}`)
+        .join(),
     },
   ),
   apps: appsFileOption,

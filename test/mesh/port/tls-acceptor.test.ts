@@ -150,9 +150,9 @@ suite("one port with TLS", async () => {
 
 suite("client certificates", async () => {
   const authority = await createAuthority();
-  const stranger = await createAuthority();
+  const untrusted = await createAuthority();
   const known = await authority.issue({ name: "worker" });
-  const unknown = await stranger.issue({ name: "worker" });
+  const unknown = await untrusted.issue({ name: "worker" });
   const expired = await authority.issue({ name: "worker", fromHours: -3, untilHours: -2 });
   const ca = authority.cert;
   const open = async (t: TestContext, clientCertificate: "optional" | "required") => {

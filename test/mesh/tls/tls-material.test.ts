@@ -124,10 +124,10 @@ describe("reloaded files", () => {
 
 suite("TLS channel", async () => {
   const authority = await createAuthority();
-  const stranger = await createAuthority();
+  const untrusted = await createAuthority();
   const folder = await temporaryFolder();
   const ca = await replaceFile(join(folder, "authority.crt"), authority.cert);
-  const strangersCa = await replaceFile(join(folder, "stranger.crt"), stranger.cert);
+  const untrustedCa = await replaceFile(join(folder, "untrusted.crt"), untrusted.cert);
 
   const serve = async (t: TestContext, clientCertificate: ServerTls["clientCertificate"]) => {
     const { material } = watchMaterial(t, await serverFiles(await temporaryFolder(), authority));
@@ -147,7 +147,7 @@ suite("TLS channel", async () => {
 
   test("TLS channel sends no call to a server with another authority's certificate or another name", async (t) => {
     const { port } = await serve(t, "none");
-    const wrongAuthority = clientOf(t, `localhost:${port}`, { ca: strangersCa });
+    const wrongAuthority = clientOf(t, `localhost:${port}`, { ca: untrustedCa });
     await assert.rejects(wrongAuthority.worker.infer({ prompt: "x" }), { code: Code.Unavailable });
     const named = watchMaterial(
       t,
@@ -163,7 +163,7 @@ suite("TLS channel", async () => {
   test("TLS channel presents its client certificate, and a changed one on the next connection", async (t) => {
     const own = await temporaryFolder();
     const server = await serve(t, "required");
-    const wrong = await writeCertificate(own, "client", await stranger.issue());
+    const wrong = await writeCertificate(own, "client", await untrusted.issue());
     const { worker, change } = clientOf(t, `localhost:${server.port}`, { ca, ...wrong });
     await assert.rejects(worker.infer({ prompt: "x" }), { code: Code.Unavailable });
     const changed = change();

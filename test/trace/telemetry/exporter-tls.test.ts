@@ -12,12 +12,12 @@ import { steadyPort } from "../../support/steady-port.js";
 suite("export over mutual TLS", async () => {
   const folder = await temporaryFolder();
   const authority = await createAuthority();
-  const stranger = await createAuthority();
+  const untrusted = await createAuthority();
   const server = await authority.issue();
   const client = await writeCertificate(folder, "client", await authority.issue({ name: "worker" }));
-  const wrong = await writeCertificate(folder, "wrong", await stranger.issue({ name: "worker" }));
+  const wrong = await writeCertificate(folder, "wrong", await untrusted.issue({ name: "worker" }));
   const ca = await replaceFile(join(folder, "ca.crt"), authority.cert);
-  const strangersCa = await replaceFile(join(folder, "strangers-ca.crt"), stranger.cert);
+  const untrustedCa = await replaceFile(join(folder, "untrusted-ca.crt"), untrusted.cert);
 
   for (const protocol of ["grpc", "http/protobuf"] as const) {
     /** Exports one span with these files. Resolves with what the log said. */
@@ -53,7 +53,7 @@ suite("export over mutual TLS", async () => {
       const start = () => startOtlpReceiver({ protocol, port, tls: { ...server, ca: authority.cert } });
       let receiver = await start();
       t.after(() => receiver.stop());
-      const files = await writeCertificate(folder, "renewed", await stranger.issue({ name: "worker" }));
+      const files = await writeCertificate(folder, "renewed", await untrusted.issue({ name: "worker" }));
       const connect = createConnect("traces", {
         signal: "traces",
         protocol,
@@ -85,7 +85,7 @@ suite("export over mutual TLS", async () => {
       const receiver = await startOtlpReceiver({ protocol, tls: { ...server, ca: authority.cert } });
       t.after(receiver.stop);
       for (const files of [
-        { ca: strangersCa, ...client },
+        { ca: untrustedCa, ...client },
         { ca, ...wrong },
       ]) {
         const said = await exportSpan(receiver.endpoint, files);

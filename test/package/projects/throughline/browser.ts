@@ -2,7 +2,7 @@ import { createPipelineClient } from "throughline/client";
 import { Scheduler } from "throughline/contracts";
 import { createClientInterceptor } from "throughline/otelconnect";
 
-/** What a page of a stranger's holds: it is only compiled, where there is no Node. */
+/** A web page's code: it is only compiled, where there is no Node. */
 export const pipeline = createPipelineClient({ baseUrl: "https://images.example" });
 export const scheduler = Scheduler.LCM;
 export const interceptor = createClientInterceptor();

@@ -30,7 +30,7 @@ function reloadable<Value>(current: Value) {
 
 function gateOf(callers: readonly CallerIdentity[], options: Omit<AccessControlOptions, "callers"> = {}) {
   const directory = reloadable(createCallerDirectory(callers));
-  return { gate: createAccessControl({ callers: directory, ...options }), directory };
+  return { accessControl: createAccessControl({ callers: directory, ...options }), directory };
 }
 
 function call(authorization?: string, certificateNames: readonly string[] = [], service = "a.Service"): IncomingCall {
@@ -49,13 +49,13 @@ function errorOf(enter: () => unknown): ConnectError {
 
 suite("authentication and rate limits", () => {
   test("caller is identified by any of its keys or by its certificate", () => {
-    const { gate } = gateOf([studio]);
+    const { accessControl } = gateOf([studio]);
     for (const known of [
       call(`Bearer ${key}`),
       call(`bearer ${secondKey}`),
       call(undefined, ["dns:x", "uri:spiffe://mesh/studio"]),
     ]) {
-      const { caller } = gate.admit(known);
+      const { caller } = accessControl.admit(known);
       assert.equal(caller.name, "studio");
       assert.equal(caller.countKey, "caller studio");
       assert.ok(caller.mayUse("acme/worker"));
@@ -64,9 +64,9 @@ suite("authentication and rate limits", () => {
   });
 
   test("unknown credentials are rejected with the same UNAUTHENTICATED message, however close the guess", () => {
-    const { gate } = gateOf([studio]);
+    const { accessControl } = gateOf([studio]);
     const messages = new Set<string>();
-    for (const stranger of [
+    for (const outsider of [
       call(),
       call(""),
       call("Bearer"),
@@ -80,7 +80,7 @@ suite("authentication and rate limits", () => {
       // A wrong key is not healed by a right certificate.
       call("Bearer x", ["uri:spiffe://mesh/studio"]),
     ]) {
-      const error = errorOf(() => gate.admit(stranger));
+      const error = errorOf(() => accessControl.admit(outsider));
       assert.equal(error.code, Code.Unauthenticated);
       assert.equal(error.metadata.get("www-authenticate"), "Bearer");
       messages.add(error.message);
@@ -89,10 +89,10 @@ suite("authentication and rate limits", () => {
   });
 
   test("open services accept anonymous clients and count them by address", () => {
-    const { gate } = gateOf([studio], { openServices: ["grpc.health.v1.Health"] });
-    const { caller } = gate.admit(call(undefined, [], "grpc.health.v1.Health"));
+    const { accessControl } = gateOf([studio], { openServices: ["grpc.health.v1.Health"] });
+    const { caller } = accessControl.admit(call(undefined, [], "grpc.health.v1.Health"));
     assert.deepEqual([caller.name, caller.countKey], [undefined, "address 192.0.2.7"]);
-    assert.equal(errorOf(() => gate.admit(call())).code, Code.Unauthenticated);
+    assert.equal(errorOf(() => accessControl.admit(call())).code, Code.Unauthenticated);
   });
 
   test("without callers every client is accepted and counted by address", () => {
@@ -101,19 +101,19 @@ suite("authentication and rate limits", () => {
   });
 
   test("any certificate is accepted when callers are certificate holders", () => {
-    const gate = createAccessControl({ callers: reloadable(certificateHolders) });
-    assert.equal(gate.admit(call(undefined, ["dns:worker", "cn:x"])).caller.name, "dns:worker");
-    assert.equal(errorOf(() => gate.admit(call(`Bearer ${key}`))).code, Code.Unauthenticated);
+    const accessControl = createAccessControl({ callers: reloadable(certificateHolders) });
+    assert.equal(accessControl.admit(call(undefined, ["dns:worker", "cn:x"])).caller.name, "dns:worker");
+    assert.equal(errorOf(() => accessControl.admit(call(`Bearer ${key}`))).code, Code.Unauthenticated);
   });
 
   test("only callers with mayNameCallers, or any client when no callers are configured, may name other callers", () => {
     const believed = { ...studio, name: "pipeline", keys: [], certificates: ["cn:pipeline"], mayNameCallers: true };
-    const { gate } = gateOf([studio, believed], { openServices: ["open.Service"] });
+    const { accessControl } = gateOf([studio, believed], { openServices: ["open.Service"] });
     const mayName = (from: ReturnType<typeof createAccessControl>, ...of: Parameters<typeof call>) =>
       from.admit(call(...of)).caller.mayNameCallers === true;
-    assert.equal(mayName(gate, undefined, ["cn:pipeline"]), true);
-    assert.equal(mayName(gate, `Bearer ${key}`), false);
-    assert.equal(mayName(gate, undefined, [], "open.Service"), false);
+    assert.equal(mayName(accessControl, undefined, ["cn:pipeline"]), true);
+    assert.equal(mayName(accessControl, `Bearer ${key}`), false);
+    assert.equal(mayName(accessControl, undefined, [], "open.Service"), false);
     assert.equal(
       mayName(createAccessControl({ callers: reloadable(certificateHolders) }), undefined, ["cn:pipeline"]),
       false,
@@ -122,8 +122,11 @@ suite("authentication and rate limits", () => {
   });
 
   test("server of one app rejects a caller without access to it with PERMISSION_DENIED", () => {
-    assert.equal(gateOf([studio], { appId: "acme/worker" }).gate.admit(call(`Bearer ${key}`)).caller.name, "studio");
-    const error = errorOf(() => gateOf([studio], { appId: "acme/other" }).gate.admit(call(`Bearer ${key}`)));
+    assert.equal(
+      gateOf([studio], { appId: "acme/worker" }).accessControl.admit(call(`Bearer ${key}`)).caller.name,
+      "studio",
+    );
+    const error = errorOf(() => gateOf([studio], { appId: "acme/other" }).accessControl.admit(call(`Bearer ${key}`)));
     assert.equal(error.code, Code.PermissionDenied);
     assert.doesNotMatch(error.message, /acme/);
   });
@@ -131,7 +134,7 @@ suite("authentication and rate limits", () => {
   test("caller over its rate is rejected with RESOURCE_EXHAUSTED and the delay until the next slot", () => {
     let now = 0;
     const rate = { perSecond: 2, burst: 3, label: "2 requests a second" };
-    const { gate } = gateOf(
+    const { accessControl } = gateOf(
       [
         { ...studio, rate },
         { ...studio, name: "other", keys: [], certificates: ["cn:other"] },
@@ -140,7 +143,7 @@ suite("authentication and rate limits", () => {
         now: () => now,
       },
     );
-    const enter = () => gate.admit(call(`Bearer ${key}`));
+    const enter = () => accessControl.admit(call(`Bearer ${key}`));
     for (let i = 0; i < 3; i++) {
       enter();
     }
@@ -149,7 +152,7 @@ suite("authentication and rate limits", () => {
     assert.equal(retryDelayMsOf(error), 500);
     assert.equal(error.metadata.get("grpc-retry-pushback-ms"), "500");
     assert.match(error.message, /caller studio is over its rate limit of 2 requests a second/);
-    assert.equal(gate.admit(call(undefined, ["cn:other"])).caller.name, "other");
+    assert.equal(accessControl.admit(call(undefined, ["cn:other"])).caller.name, "other");
     now = 250;
     assert.equal(retryDelayMsOf(errorOf(enter)), 250);
     now = 500;
@@ -163,8 +166,8 @@ suite("authentication and rate limits", () => {
   });
 
   test("caller over its running calls is rejected, and each ended call releases one slot once", () => {
-    const { gate } = gateOf([{ ...studio, maxConcurrent: 2 }]);
-    const enter = () => gate.admit(call(`Bearer ${key}`));
+    const { accessControl } = gateOf([{ ...studio, maxConcurrent: 2 }]);
+    const enter = () => accessControl.admit(call(`Bearer ${key}`));
     const first = enter();
     enter();
     const error = errorOf(enter);
@@ -179,21 +182,21 @@ suite("authentication and rate limits", () => {
   test("call rejected by the rate limit takes no concurrency slot", () => {
     let now = 0;
     const rate = { perSecond: 1, burst: 1, label: "1 request a second" };
-    const { gate } = gateOf([{ ...studio, rate, maxConcurrent: 1 }], { now: () => now });
-    gate.admit(call(`Bearer ${key}`)).release();
-    errorOf(() => gate.admit(call(`Bearer ${key}`)));
+    const { accessControl } = gateOf([{ ...studio, rate, maxConcurrent: 1 }], { now: () => now });
+    accessControl.admit(call(`Bearer ${key}`)).release();
+    errorOf(() => accessControl.admit(call(`Bearer ${key}`)));
     now = 1_000;
-    gate.admit(call(`Bearer ${key}`));
+    accessControl.admit(call(`Bearer ${key}`));
   });
 
   test("running calls stay counted when the callers file is reloaded", () => {
-    const { gate, directory } = gateOf([{ ...studio, maxConcurrent: 1 }]);
-    const running = gate.admit(call(`Bearer ${key}`));
+    const { accessControl, directory } = gateOf([{ ...studio, maxConcurrent: 1 }]);
+    const running = accessControl.admit(call(`Bearer ${key}`));
     const rotated = createCallerKey();
     directory.current = createCallerDirectory([{ ...studio, keys: [hashCallerKey(rotated)], maxConcurrent: 1 }]);
-    assert.equal(errorOf(() => gate.admit(call(`Bearer ${key}`))).code, Code.Unauthenticated);
-    assert.equal(errorOf(() => gate.admit(call(`Bearer ${rotated}`))).code, Code.ResourceExhausted);
+    assert.equal(errorOf(() => accessControl.admit(call(`Bearer ${key}`))).code, Code.Unauthenticated);
+    assert.equal(errorOf(() => accessControl.admit(call(`Bearer ${rotated}`))).code, Code.ResourceExhausted);
     running.release();
-    gate.admit(call(`Bearer ${rotated}`));
+    accessControl.admit(call(`Bearer ${rotated}`));
   });
 });
