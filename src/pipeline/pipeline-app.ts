@@ -30,7 +30,7 @@ import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/
 import { createTraceResponseInterceptor, serverScope } from "../trace/server-span-interceptor.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import { type GenerateCall, type GenerateContext, generate } from "./generate.js";
-import { createInlineFallback } from "./inline-fallback.js";
+import { inlineFallback } from "./inline-fallback.js";
 
 /** Additional services, with access control, and HTTP routes, without, on a pipeline's port. */
 export interface PipelineExtension {
@@ -49,7 +49,10 @@ export interface PipelineExtension {
 export interface PipelineAppOptions {
   /** Worker apps. */
   readonly directory: AppDirectory;
-  /** Connects to a worker app. @default gRPC to all workers of the entry's target, balanced by its policies */
+  /**
+   * Connects to a worker app, whose workers must accept DELIVERY_INLINE. @default gRPC to all workers of the entry's target, balanced by its
+   * policies. Workers that reject DELIVERY_INLINE then get DATA_URI
+   */
   readonly connect?: ConnectApp | undefined;
   /** Encryption and credentials of the default connections to apps without their own. @default cleartext, no credentials */
   readonly workerSecurity?: ConnectionSecurity | undefined;
@@ -76,15 +79,17 @@ export const pipelineName = "image-pipeline";
 export function createPipelineApp(options: PipelineAppOptions): App {
   const { directory, store, telemetry, corsOrigins, extension, logger } = options;
   const { tracer, propagator } = telemetry;
-  const connectByGrpc = createAppConnector({
-    security: options.workerSecurity,
-    loadOf: loadOfWorker,
-    onRejected: logRejectedFile(logger),
-  });
-  const connect = options.connect ?? connectByGrpc;
+  const connect =
+    options.connect ??
+    createAppConnector({
+      security: options.workerSecurity,
+      loadOf: loadOfWorker,
+      fallback: inlineFallback,
+      onRejected: logRejectedFile(logger),
+    });
   const apps = createAppClients({
     directory,
-    connect: (entry, interceptors) => connect(entry, [...interceptors, createInlineFallback()]),
+    connect,
     spanName: "call-inference-worker",
     telemetry,
   });

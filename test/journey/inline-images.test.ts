@@ -7,9 +7,11 @@ import { Delivery } from "../../src/gen/throughline/v1/image_pb.js";
 import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
 import { createAppDirectory } from "../../src/mesh/directory/app-directory.js";
 import { createPipelineApp, type PipelineAppOptions } from "../../src/pipeline/pipeline-app.js";
-import { createTestMesh } from "../../src/testing/create-test-mesh.js";
-import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
-import { workerOfVersion1 } from "../support/worker-of-version-1.js";
+import { createTestMesh, type TestMesh } from "../../src/testing/create-test-mesh.js";
+import { createSpanCollector } from "../../src/trace/telemetry/collectors.js";
+import { serveEcho } from "../mesh/support/serve-echo.js";
+import { testTelemetry } from "../support/telemetry.js";
+import { serveWorkerOfVersion1 } from "../support/worker-of-version-1.js";
 
 const png = Buffer.from("89504e470d0a1a0a", "hex");
 
@@ -19,18 +21,18 @@ async function meshOf(t: TestContext) {
   return mesh;
 }
 
-/** A pipeline in memory, over a connection of its own to its one worker app. */
-async function pipelineTo(t: TestContext, connect: NonNullable<PipelineAppOptions["connect"]>) {
-  const logger = pino({ level: "silent" });
-  const environment = { ENABLE_TRACING: "false" };
-  const telemetry = createTelemetry({ serviceName: "image-pipeline", environment, log: logger });
-  const directory = createAppDirectory({ apps: { "a/b": { target: "localhost:1" } }, defaultApp: "a/b" });
-  const { transport, stop } = await createPipelineApp({ directory, connect, telemetry, logger }).start();
-  t.after(async () => {
-    await stop();
-    await telemetry.shutdown();
-  });
-  return createPipelineClient({ transport });
+/** A pipeline in memory of one worker app, and its spans. Without `connect`, it calls `target` by gRPC. */
+async function pipelineTo(t: TestContext, options: Pick<PipelineAppOptions, "connect"> & { readonly target?: string }) {
+  const collector = createSpanCollector();
+  const entry = { target: options.target ?? "localhost:1", policies: { loadBalancing: "round_robin" } } as const;
+  const { transport, stop } = await createPipelineApp({
+    directory: createAppDirectory({ apps: { "a/b": entry }, defaultApp: "a/b" }),
+    connect: options.connect,
+    telemetry: testTelemetry(t, "image-pipeline", { collector }),
+    logger: pino({ level: "silent" }),
+  }).start();
+  t.after(stop);
+  return { pipeline: createPipelineClient({ transport }), collector };
 }
 
 test("pipeline and worker return image bytes in binary and base64 in JSON", async (t) => {
@@ -65,7 +67,7 @@ test("pipeline requests bytes from the worker and makes the data: URI itself", a
       },
     });
   });
-  const pipeline = await pipelineTo(t, () => ({ transport, close() {} }));
+  const { pipeline } = await pipelineTo(t, { connect: () => ({ transport, close() {} }) });
   const { image } = await pipeline.generate({ prompt: "a", options: { seed: 7 } });
   assert.deepEqual(asked, [[Delivery.INLINE, ""]]);
   const direct = await createWorkerClient({ transport }).infer({
@@ -75,33 +77,71 @@ test("pipeline requests bytes from the worker and makes the data: URI itself", a
   assert.equal(image?.url, direct.image?.url);
 });
 
+/** A worker of version 1, and which deliveries it was asked for. */
+async function oldWorker(t: TestContext, mesh: TestMesh) {
+  const asked: (Delivery | undefined)[] = [];
+  const { port } = await serveWorkerOfVersion1(t, mesh.worker, (delivery) => asked.push(delivery));
+  return { port, asked };
+}
+
+const { INLINE, DATA_URI } = Delivery;
+
 test("worker of contract version 1 gets DATA_URI within the first call and directly in later ones", async (t) => {
-  const mesh = await meshOf(t);
-  const asked: unknown[] = [];
-  const pipeline = await pipelineTo(t, (_entry, interceptors) => ({
-    transport: workerOfVersion1(mesh.worker, (delivery) => asked.push(delivery), interceptors),
-    close() {},
-  }));
+  const { port, asked } = await oldWorker(t, await meshOf(t));
+  const { pipeline } = await pipelineTo(t, { target: `127.0.0.1:${port}` });
   const options = { seed: 7 };
   const { image } = await pipeline.generate({ prompt: "a", options });
   assert.match(image?.url ?? "", /^data:image\/png;base64,iVBORw0KGgo/);
-  assert.deepEqual(asked, [Delivery.INLINE, Delivery.DATA_URI]);
-  const inline = await pipeline.generate({ prompt: "a", options: { ...options, delivery: Delivery.INLINE } });
+  assert.deepEqual(asked, [INLINE, DATA_URI]);
+  const inline = await pipeline.generate({ prompt: "a", options: { ...options, delivery: INLINE } });
   assert.deepEqual(Buffer.from(inline.image?.data.subarray(0, png.length) ?? []), png);
-  assert.deepEqual(asked.slice(2), [Delivery.DATA_URI]);
+  assert.deepEqual(asked.slice(2), [DATA_URI]);
 });
 
 test("stream falls back to a data: URI for a worker of contract version 1", async (t) => {
-  const mesh = await meshOf(t);
-  const asked: unknown[] = [];
-  const pipeline = await pipelineTo(t, (_entry, interceptors) => ({
-    transport: workerOfVersion1(mesh.worker, (delivery) => asked.push(delivery), interceptors),
-    close() {},
-  }));
+  const { port, asked } = await oldWorker(t, await meshOf(t));
+  const { pipeline } = await pipelineTo(t, { target: `127.0.0.1:${port}` });
   const kinds: unknown[] = [];
   for await (const { event } of pipeline.generateStream({ request: { prompt: "a" } })) {
     kinds.push(event.case);
   }
   assert.equal(kinds.at(-1), "result");
-  assert.deepEqual(asked, [Delivery.INLINE, Delivery.DATA_URI]);
+  assert.deepEqual(asked, [INLINE, DATA_URI]);
+});
+
+test("old and new replicas of one app: the new one keeps INLINE, and each call has one CLIENT span", async (t) => {
+  const mesh = await meshOf(t);
+  const old = await oldWorker(t, mesh);
+  const current: (Delivery | undefined)[] = [];
+  const upgraded = await serveEcho(t, {
+    routes: ({ service }) =>
+      service(TextToImageWorkerService, {
+        infer(request, { signal }) {
+          current.push(request.options?.delivery);
+          return mesh.worker.infer(request, { signal });
+        },
+      }),
+  });
+  const { pipeline, collector } = await pipelineTo(t, {
+    target: `ipv4:127.0.0.1:${old.port},127.0.0.1:${upgraded.port}`,
+  });
+  const calls = 12;
+  for (let call = 0; call < calls; call++) {
+    const { image } = await pipeline.generate({ prompt: "a", options: { seed: 7 } });
+    assert.match(image?.url ?? "", /^data:image\/png;base64,iVBORw0KGgo/);
+  }
+  const [first, ...later] = old.asked;
+  assert.equal(first, INLINE);
+  assert.ok(later.length >= 3 && current.length >= 3, "both replicas got calls");
+  assert.deepEqual([new Set(later), new Set(current)], [new Set([DATA_URI]), new Set([INLINE])]);
+  assert.equal(later.length + current.length, calls);
+
+  const clientSpans = collector.spans().filter(({ name }) => name === "call-inference-worker");
+  assert.equal(clientSpans.length, calls);
+  assert.deepEqual(
+    clientSpans
+      .flatMap(({ events }) => events.map(({ attributes }) => attributes["attempt.retry_reason"] ?? ""))
+      .sort(),
+    [...Array.from({ length: calls }, () => ""), "the worker needs an older form of the request"],
+  );
 });

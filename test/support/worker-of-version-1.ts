@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { TestContext } from "node:test";
 import {
   clone,
   create,
@@ -15,7 +16,7 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
-import { type Client, createRouterTransport, type Interceptor, type Transport } from "@connectrpc/connect";
+import type { Client, Interceptor } from "@connectrpc/connect";
 import { Delivery, file_throughline_v1_image } from "../../src/gen/throughline/v1/image_pb.js";
 import {
   type InferRequest,
@@ -25,7 +26,9 @@ import {
   InferStreamResponseSchema,
   TextToImageWorkerService,
 } from "../../src/gen/throughline/v1/worker_pb.js";
+import type { Listening } from "../../src/mesh/port/listen.js";
 import { createValidationInterceptor } from "../../src/mesh/serve/validation.js";
+import { serveEcho } from "../mesh/support/serve-echo.js";
 
 /** The worker's service without `DELIVERY_INLINE` and `Image.data`, with its rules: what a worker of the contract's version 1 serves. */
 function serviceOfVersion1(): DescService {
@@ -61,16 +64,16 @@ const isServerStreaming = (method: DescMethod | undefined): method is DescMethod
   method?.methodKind === "server_streaming";
 
 /**
- * A worker of the contract's version 1: checks its rules, and passes on to a worker of today.
+ * Serves a worker of the contract's version 1 on a free loopback port, until the test ends: it checks its rules, and passes on to a worker of
+ * today.
  *
  * @param asked called with the delivery of each call, rejected ones too.
- * @param interceptors of the caller.
  */
-export function workerOfVersion1(
+export function serveWorkerOfVersion1(
+  t: Pick<TestContext, "after">,
   worker: Client<typeof TextToImageWorkerService>,
   asked: (delivery: Delivery | undefined) => void,
-  interceptors: readonly Interceptor[] = [],
-): Transport {
+): Promise<Listening> {
   const service = serviceOfVersion1();
   const { infer, inferStream } = service.method;
   assert.ok(isUnary(infer) && isServerStreaming(inferStream));
@@ -99,8 +102,8 @@ export function workerOfVersion1(
     };
     return next({ ...request, message: noted() });
   };
-  return createRouterTransport(
-    (router) => {
+  return serveEcho(t, {
+    routes(router) {
       router.rpc(infer, async (message: Message, { signal }) => {
         const response = await worker.infer(recode(infer.input, message, InferRequestSchema), { signal });
         return recode(InferResponseSchema, response, infer.output);
@@ -112,9 +115,7 @@ export function workerOfVersion1(
         }
       });
     },
-    {
-      router: { interceptors: [record, createValidationInterceptor({ services: [service] })] },
-      transport: { interceptors: [...interceptors] },
-    },
-  );
+    interceptors: [record, createValidationInterceptor({ services: [service] })],
+    validated: false,
+  });
 }

@@ -6,7 +6,8 @@ export type RetryReason =
   | "the worker is not available"
   | "the engine died during this call"
   | "the connection to the server was lost"
-  | "no response from the worker in time";
+  | "no response from the worker in time"
+  | "the worker needs an older form of the request";
 
 /** A finished attempt of a call. */
 export interface CallAttempt {

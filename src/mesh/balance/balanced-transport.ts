@@ -36,6 +36,7 @@ import { attemptListener } from "./attempt.js";
 import type { Balancer } from "./balancer.js";
 import { type CallLimit, createCallLimit } from "./call-limit.js";
 import type { LoadReport } from "./replica-load.js";
+import { createOlderReplicas, type RequestFallback } from "./request-fallback.js";
 import { atDeadline, callWithRetries, createRetryBudget, type RunningAttempt } from "./retry.js";
 
 /** Options of {@link createBalancedTransport}. */
@@ -47,22 +48,25 @@ export interface BalancedTransportOptions {
   readonly interceptors?: readonly Interceptor[] | undefined;
   /** Reads the worker's load from a response message. @default not read */
   readonly loadOf?: ((message: Message) => LoadReport | undefined) | undefined;
+  /** Older form of requests, for replicas that reject the current one. @default none */
+  readonly fallback?: RequestFallback | undefined;
 }
 
 /**
  * Create a Connect transport to all replicas of an app, over grpc-js.
  *
  * Each call runs the interceptors once and goes to the replica that the balancer chooses. If it fails with a retryable error before its
- * first event, another replica is tried. Attempts are reported to the call's {@link attemptListener}. A call that is aborted or past its
+ * first event, another replica is tried. A replica that rejects the current form of a request gets the older one, in the same call. Attempts are reported to the call's {@link attemptListener}. A call that is aborted or past its
  * deadline resets its stream with CANCEL, so the server stops too. To end a server stream early, abort the call's signal: generated clients
  * do not pass `break` on.
  */
 export function createBalancedTransport(options: BalancedTransportOptions): Transport {
-  const { balancer, policies, loadOf } = options;
+  const { balancer, policies, loadOf, fallback } = options;
   const interceptors = [...(options.interceptors ?? [])];
   const policy = policies.retry;
   const { maxSendBytes } = policies.messages;
   const budget = createRetryBudget(policy.budget);
+  const older = createOlderReplicas();
 
   /** Runs the attempts of a call until its limit ends it. */
   const attempts = <T>(
@@ -77,6 +81,8 @@ export function createBalancedTransport(options: BalancedTransportOptions): Tran
       budget,
       policy,
       repeatable,
+      fallback,
+      older,
       limit,
       waitForReady: request.contextValues.get(waitForReady),
       onAttempt: request.contextValues.get(attemptListener),
@@ -93,6 +99,11 @@ export function createBalancedTransport(options: BalancedTransportOptions): Tran
     return message;
   };
 
+  const encodeOlder = <I extends DescMessage>(schema: I, message: MessageShape<I>): Uint8Array => {
+    const converted = fallback?.toOlder(message);
+    return encodeMessage(schema, isMessage(converted, schema) ? converted : message, maxSendBytes);
+  };
+
   async function callUnary(request: UnaryRequest | StreamRequest, limit: CallLimit): Promise<UnaryResponse> {
     if (request.stream) {
       throw new Error("an interceptor made a stream of a unary request");
@@ -102,7 +113,8 @@ export function createBalancedTransport(options: BalancedTransportOptions): Tran
     const bytes = encodeMessage(method.input, request.message, maxSendBytes);
     return attempts(request, limit, true, async (attempt) => {
       setTimeoutHeader(wire, limit.leftMs());
-      const call = startUnary(attempt.replica.connections, wire, bytes);
+      const sent = attempt.older ? encodeOlder(method.input, request.message) : bytes;
+      const call = startUnary(attempt.replica.connections, wire, sent);
       attempt.cancel = call.cancel;
       const answer = await call.answer;
       const message = received(method.output, answer.message, attempt);
@@ -120,11 +132,13 @@ export function createBalancedTransport(options: BalancedTransportOptions): Tran
       const wire = wireRequestOf(request);
       // A client stream may depend on responses, or may never end, so it cannot be buffered and repeated.
       const repeatable = method.methodKind === "server_streaming";
-      const requests = repeatable ? await encodeAll(method.input, request.message, maxSendBytes) : undefined;
+      const messages = repeatable ? await readAll(request.message) : undefined;
+      const bytes = messages?.map((message) => encodeMessage(method.input, message, maxSendBytes));
       return await attempts(request, limit, repeatable, async (attempt) => {
         setTimeoutHeader(wire, limit.leftMs());
         const call = startStream(attempt.replica.connections, wire);
         attempt.cancel = call.cancel;
+        const requests = attempt.older ? messages?.map((message) => encodeOlder(method.input, message)) : bytes;
         void sendAll(call, requests ?? encoded(method.input, request.message, maxSendBytes));
         const first = repeatable ? [await call.read()] : [];
         const header = appendMetadata(new Headers(), await call.header);
@@ -270,10 +284,10 @@ function messagesOf<M>(call: StreamCall, read: (Buffer | undefined)[], reading: 
   return iterator;
 }
 
-async function encodeAll<I extends DescMessage>(schema: I, messages: AsyncIterable<MessageShape<I>>, maxBytes: number) {
-  const read: Uint8Array[] = [];
+async function readAll<T>(messages: AsyncIterable<T>): Promise<T[]> {
+  const read: T[] = [];
   for await (const message of messages) {
-    read.push(encodeMessage(schema, message, maxBytes));
+    read.push(message);
   }
   return read;
 }

@@ -7,6 +7,7 @@ import type { Policies } from "../grpc/policies.js";
 import { createBalancedTransport } from "./balanced-transport.js";
 import { createBalancer } from "./balancer.js";
 import type { LoadReport } from "./replica-load.js";
+import type { RequestFallback } from "./request-fallback.js";
 
 /** Longest wait for health reports before the status is returned, in milliseconds. */
 const statusWaitMs = 2_000;
@@ -26,6 +27,8 @@ export interface ConnectAppOptions {
   readonly serverName?: string | undefined;
   /** Reads the worker's load from a response message. @default not read */
   readonly loadOf?: ((message: Message) => LoadReport | undefined) | undefined;
+  /** Older form of requests, for replicas that reject the current one. @default none */
+  readonly fallback?: RequestFallback | undefined;
 }
 
 /**
@@ -37,7 +40,7 @@ export interface ConnectAppOptions {
  * @throws Error if the target cannot be parsed.
  */
 export function connectApp(options: ConnectAppOptions): Connection {
-  const { appId, target, policies, credentials, interceptors, serverName, loadOf } = options;
+  const { appId, target, policies, credentials, interceptors, serverName, loadOf, fallback } = options;
   const balancer = createBalancer({
     appId,
     target,
@@ -51,7 +54,7 @@ export function connectApp(options: ConnectAppOptions): Connection {
     },
   });
   return {
-    transport: createBalancedTransport({ balancer, policies, interceptors, loadOf }),
+    transport: createBalancedTransport({ balancer, policies, interceptors, loadOf, fallback }),
     async workers(service) {
       balancer.open(service);
       await firstReports(balancer.isSettled, balancer.onNextChange);

@@ -7,6 +7,7 @@ import type { Balancer, CallHistory } from "./balancer.js";
 import type { CallLimit } from "./call-limit.js";
 import type { Replica } from "./replica.js";
 import type { LoadCall } from "./replica-load.js";
+import type { OlderReplicas, RequestFallback } from "./request-fallback.js";
 
 /** Options of {@link callWithRetries}. */
 export interface RetryOptions<T> {
@@ -15,6 +16,9 @@ export interface RetryOptions<T> {
   readonly policy: Policies["retry"];
   /** False if the request messages can be read only once: one attempt, no retry. */
   readonly repeatable: boolean;
+  /** Older form of the request for replicas that reject the current one, and which replicas do. */
+  readonly fallback: RequestFallback | undefined;
+  readonly older: OlderReplicas;
   /** Whether to wait for a reachable replica until the deadline. */
   readonly waitForReady: boolean;
   readonly limit: CallLimit;
@@ -28,6 +32,8 @@ export interface RetryOptions<T> {
 export interface RunningAttempt {
   readonly replica: Replica;
   readonly load: LoadCall;
+  /** Whether the replica gets the older form of the request. */
+  readonly older: boolean;
   /** Cancels the attempt on the wire. Set by `make`. */
   cancel: (failure: CallFailure) => void;
   /** Call it when the attempt ends after its first event; undefined means OK. Idempotent. */
@@ -51,6 +57,7 @@ interface History extends CallHistory {
  * - full replica: the next one is tried at once. Such rejections cost neither attempts nor budget, because each replica is tried once;
  * - unreachable or not ready: costs one of `maxAttempts` and a budget token. An untried replica is tried at once, a tried one after an
  *   exponential backoff;
+ * - the replica needs the older form of the request: any replica is tried at once, this one with the older form. Costs neither;
  * - the engine dies during the call: the second time is final, because the call may be the cause;
  * - any other failure, and any failure after the first event: final.
  *
@@ -83,12 +90,13 @@ export async function callWithRetries<T>(options: RetryOptions<T>): Promise<T> {
       return await options.make(attempt);
     } catch (thrown) {
       const failure = atDeadline(thrown, limit);
-      const retry = limit.over === undefined && mayRetry(failure, replica, options, history);
+      const retry = limit.over === undefined && mayRetry(failure, attempt, options, history);
       attempt.end(failure.error, retry ? retryReasonOf(failure) : undefined);
       if (!retry) {
         throw failure;
       }
-      history.last = failure;
+      // A rejected form says nothing about the request, so it is not what a call without a next replica fails with.
+      history.last = rejectsForm(failure, attempt, options) ? history.last : failure;
     } finally {
       clearTimeout(timeout);
     }
@@ -174,13 +182,14 @@ function startAttemptTimeout(ms: number, attempt: RunningAttempt): NodeJS.Timeou
   }, ms);
 }
 
-function begin<T>(replica: Replica, number: number, { budget, onAttempt }: RetryOptions<T>) {
+function begin<T>(replica: Replica, number: number, { budget, older, onAttempt }: RetryOptions<T>) {
   const load = replica.load.begin();
   const { host: address, port } = replica.address;
   let ended = false;
   return {
     replica,
     load,
+    older: older.has(replica),
     cancel: (_failure: CallFailure) => {},
     /** @param retryReason reason for the retry that follows, if any. */
     end(error: ConnectError | undefined, retryReason?: RetryReason): void {
@@ -202,8 +211,18 @@ function begin<T>(replica: Replica, number: number, { budget, onAttempt }: Retry
 }
 
 /** Update the replica's state by a failure and return whether to retry. */
-function mayRetry<T>(failure: CallFailure, replica: Replica, options: RetryOptions<T>, history: History): boolean {
-  const { budget, policy, repeatable } = options;
+function mayRetry<T>(
+  failure: CallFailure,
+  attempt: RunningAttempt,
+  options: RetryOptions<T>,
+  history: History,
+): boolean {
+  const { budget, policy, repeatable, older } = options;
+  const { replica } = attempt;
+  if (rejectsForm(failure, attempt, options)) {
+    older.add(replica);
+    return repeatable;
+  }
   const failureClass = classifyFailure(failure);
   switch (failureClass.kind) {
     case "final":
@@ -223,6 +242,11 @@ function mayRetry<T>(failure: CallFailure, replica: Replica, options: RetryOptio
       budget.failed();
       return repeatable && budget.allows && history.failures < policy.maxAttempts && history.suspicions < 2;
   }
+}
+
+/** Whether an attempt with the current form of the request failed because its replica needs the older one. */
+function rejectsForm<T>({ error }: CallFailure, attempt: RunningAttempt, { fallback }: RetryOptions<T>): boolean {
+  return !attempt.older && fallback?.rejectsCurrent(error) === true;
 }
 
 /** Class of a failure before the first event. */
@@ -257,6 +281,9 @@ function classifyFailure({ error, pushbackMs }: CallFailure): FailureClass {
 }
 
 function retryReasonOf({ error, origin }: CallFailure): RetryReason {
+  if (error.code === Code.InvalidArgument) {
+    return "the worker needs an older form of the request";
+  }
   if (error.code === Code.ResourceExhausted) {
     return "the worker is full";
   }

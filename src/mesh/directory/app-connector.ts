@@ -4,7 +4,7 @@ import type { ConnectApp } from "./app-connections.js";
 import { type OpenAppSecurity, openAppSecurity } from "./app-security.js";
 
 /** Options of {@link createAppConnector}. */
-export interface AppConnectorOptions extends Pick<ConnectAppOptions, "loadOf"> {
+export interface AppConnectorOptions extends Pick<ConnectAppOptions, "loadOf" | "fallback"> {
   /** Security of apps without their own. @default cleartext */
   readonly security?: ConnectionSecurity | undefined;
   /** Called when a changed file of an app is invalid; the old one stays in use. */
@@ -13,7 +13,7 @@ export interface AppConnectorOptions extends Pick<ConnectAppOptions, "loadOf"> {
 
 /** Create the function that connects to apps over gRPC, each with its own security or the common one. */
 export function createAppConnector(options: AppConnectorOptions): ConnectApp {
-  const { security: common = {}, loadOf, onRejected } = options;
+  const { security: common = {}, loadOf, fallback, onRejected } = options;
   return ({ security, ...entry }, interceptors) => {
     const own: OpenAppSecurity | undefined = security && openAppSecurity(security, { onRejected });
     const secure = own ?? common;
@@ -22,6 +22,7 @@ export function createAppConnector(options: AppConnectorOptions): ConnectApp {
       ...secure,
       interceptors: [...interceptors, ...(secure.interceptors ?? [])],
       loadOf,
+      fallback,
     });
     return {
       ...connection,
