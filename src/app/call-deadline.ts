@@ -1,8 +1,6 @@
 import { type CallOptions, Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { isServerTime, serverTimeMs } from "../mesh/serve/server-deadline.js";
-
-/** Maximum delay of Node's timers, in milliseconds. A longer one fires at once. */
-const longestTimeoutMs = 2_147_483_647;
+import { maxTimerMs } from "../timer-limit.js";
 
 /** Time that a server has for a call. */
 export interface CallDeadline {
@@ -44,7 +42,7 @@ function signalUntil(outer: AbortSignal, timeoutMs: number): AbortSignal {
   }
   const timer = setTimeout(
     () => over.abort(new ConnectError("deadline exceeded", Code.DeadlineExceeded)),
-    Math.min(timeoutMs, longestTimeoutMs),
+    Math.min(timeoutMs, maxTimerMs),
   );
   // An in-process call always aborts its signal when it ends.
   const onEnd = () => {

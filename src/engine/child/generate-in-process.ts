@@ -1,4 +1,5 @@
 import type { ChildProcess } from "node:child_process";
+import { maxTimerMs } from "../../timer-limit.js";
 import { type Engine, GenerationError } from "../engine.js";
 import { type GenerateMessage, type GenerationFailure, type HostMessage, isEngineMessage } from "./messages.js";
 
@@ -130,8 +131,7 @@ export function createWatchdog({ stallMs, onStall }: WatchdogOptions): Watchdog 
     clearTimeout(timer);
     lastAt = performance.now();
     const boundMs = Math.max(stallMs, toleranceFactor * longestMs) * growth;
-    // A timer takes no more than 31 bits.
-    timer = setTimeout(() => onStall(`no progress for ${Math.round(boundMs)} ms`), Math.min(boundMs, 2 ** 31 - 1));
+    timer = setTimeout(() => onStall(`no progress for ${Math.round(boundMs)} ms`), Math.min(boundMs, maxTimerMs));
     timer.unref();
   };
 

@@ -1,4 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { maxTimerMs } from "../../timer-limit.js";
 import { deadlineExceeded } from "../errors/errors.js";
 import { CallFailure } from "../grpc/grpc-status.js";
 
@@ -23,8 +24,6 @@ export interface CallLimit {
   stop(): void;
 }
 
-/** Longest delay of Node's timers, in milliseconds. A longer one fires at once. */
-const longestTimeoutMs = 2_147_483_647;
 /** Largest gap, in milliseconds, at which the caller's signal and our timer count as the same deadline. */
 const sameMs = 50;
 
@@ -33,7 +32,7 @@ const sameMs = 50;
  * @param timeoutMs undefined, 0 or less: no deadline, as in Connect.
  */
 export function createCallLimit(caller: AbortSignal | undefined, timeoutMs: number | undefined): CallLimit {
-  const limitMs = timeoutMs === undefined || timeoutMs <= 0 ? undefined : Math.min(timeoutMs, longestTimeoutMs);
+  const limitMs = timeoutMs === undefined || timeoutMs <= 0 ? undefined : Math.min(timeoutMs, maxTimerMs);
   const endsAt = limitMs === undefined ? undefined : performance.now() + limitMs;
   const controller = new AbortController();
   let over: CallFailure | undefined;

@@ -1,9 +1,10 @@
 import * as z from "zod";
+import { maxTimerMs } from "../../timer-limit.js";
 
-/** Longest delay of Node's timers, in milliseconds. A longer one fires at once. */
-const longestMs = 2_147_483_647;
+/** Maximum of gRPC's message limits, which are 32-bit integers. */
+const maxMessageBytes = 2 ** 31 - 1;
 
-const duration = (leastMs: number) => z.int().min(leastMs).max(longestMs);
+const duration = (leastMs: number) => z.int().min(leastMs).max(maxTimerMs);
 
 /** Schema of one app's policies. Unknown keys, wrong types and numbers out of range are rejected by name. */
 export const policiesSchema = z.strictObject({
@@ -87,9 +88,9 @@ export const policiesSchema = z.strictObject({
   messages: z
     .strictObject({
       /** Maximum response message, in bytes; a result may contain an image. @default 33,554,432 */
-      maxReceiveBytes: z.int().min(1).max(longestMs).default(33_554_432),
+      maxReceiveBytes: z.int().min(1).max(maxMessageBytes).default(33_554_432),
       /** Maximum request message, in bytes. @default 4,194,304 */
-      maxSendBytes: z.int().min(1).max(longestMs).default(4_194_304),
+      maxSendBytes: z.int().min(1).max(maxMessageBytes).default(4_194_304),
     })
     .prefault({}),
 });

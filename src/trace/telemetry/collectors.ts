@@ -1,4 +1,5 @@
 import { type Attributes, type HrTime, SpanKind, SpanStatusCode } from "@opentelemetry/api";
+import { maxTimerMs } from "../../timer-limit.js";
 import type { SpanKindName, SpanRecord } from "../span-record.js";
 import { loadSdk, type metrics, type tracing } from "./sdk.js";
 
@@ -131,7 +132,8 @@ export function createMetricCollector(): MetricCollector {
       const { CUMULATIVE } = metrics.AggregationTemporality;
       const reader = new metrics.PeriodicExportingMetricReader({
         exporter: new metrics.InMemoryMetricExporter(CUMULATIVE),
-        exportIntervalMillis: neverMs,
+        // This reader collects on demand only.
+        exportIntervalMillis: maxTimerMs,
       });
       readers.push(reader);
       return reader;
@@ -146,9 +148,6 @@ export function createMetricCollector(): MetricCollector {
     },
   };
 }
-
-/** Maximum delay of a timer: this reader collects on demand only. */
-const neverMs = 2 ** 31 - 1;
 
 function pointsOf(service: string, { descriptor: { name, unit }, ...data }: metrics.MetricData): MetricPoint[] {
   return data.dataPoints.map(({ attributes, value }) => ({

@@ -26,9 +26,6 @@ export interface Setting {
   readonly value: string;
 }
 
-/** Maximum delay of Node's timers, in milliseconds. They treat a longer delay as 1 ms. */
-export const maxTimerMs = 2 ** 31 - 1;
-
 /**
  * Reads the environment variables of telemetry.
  *

@@ -1,6 +1,7 @@
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
 import { createNoopMeter, type Meter } from "@opentelemetry/api";
-import { isSdkDisabled, maxTimerMs, type VariableReader } from "./environment.js";
+import { maxTimerMs } from "../../timer-limit.js";
+import { isSdkDisabled, type VariableReader } from "./environment.js";
 import { type OtlpSettings, readOtlpSettings } from "./otlp-settings.js";
 import { loadPrometheus, loadSdk, loadTemporalities, type metrics } from "./sdk.js";
 import { createSignalQueue, type SignalContext, type SignalEnd } from "./signal-queue.js";

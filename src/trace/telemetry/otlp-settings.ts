@@ -1,6 +1,7 @@
 import { validateHeaderName, validateHeaderValue } from "node:http";
 import grpc from "@grpc/grpc-js";
-import { maxTimerMs, reject, type Setting, TelemetryConfigError, type VariableReader } from "./environment.js";
+import { maxTimerMs } from "../../timer-limit.js";
+import { reject, type Setting, TelemetryConfigError, type VariableReader } from "./environment.js";
 import { loadSdk } from "./sdk.js";
 
 /** Signals of OTLP. Each has its own export service. */

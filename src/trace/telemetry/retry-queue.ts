@@ -1,4 +1,4 @@
-import { maxTimerMs } from "./environment.js";
+import { maxTimerMs } from "../../timer-limit.js";
 import { type Clock, type ExportReport, type LossCause, systemClock } from "./export-report.js";
 import type { Connect, ExportOutcome, OtlpConnection } from "./otlp-connection.js";
 import { type core, loadSdk } from "./sdk.js";
