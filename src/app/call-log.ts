@@ -1,5 +1,11 @@
 import type { DescService } from "@bufbuild/protobuf";
-import type { Code, Interceptor } from "@connectrpc/connect";
+import {
+  type Code,
+  type ContextKey,
+  createContextKey,
+  type HandlerContext,
+  type Interceptor,
+} from "@connectrpc/connect";
 import { context } from "@opentelemetry/api";
 import type { Logger } from "pino";
 import { callerOf } from "../mesh/access/callers.js";
@@ -8,6 +14,25 @@ import { bindIterable } from "../otelconnect/bind-iterable.js";
 import { grpcStatusName, isErrorCode, leftCodeOf, messageForCallers, serverCodeOf } from "../otelconnect/errors.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import { traceFieldsOf } from "../trace/span-scope.js";
+
+/**
+ * Fields that a handler adds to the line of its call with {@link addLogFields}. Never the prompt or other text of the request.
+ *
+ * A new field is added here and to the table in docs/logs.md.
+ */
+export interface CallLogFields {
+  /** App id of the worker that the pipeline called. */
+  readonly workerApp?: string;
+  /** Name of the worker's model, as in the span attribute `model.name`. */
+  readonly model?: string;
+}
+
+const callLogFields: ContextKey<CallLogFields> = createContextKey({}, { description: "fields of the call's log line" });
+
+/** Add fields to the log line of a call. A later value of a field replaces the earlier one. */
+export function addLogFields({ values }: Pick<HandlerContext, "values">, fields: CallLogFields): void {
+  values.set(callLogFields, { ...values.get(callLogFields), ...fields });
+}
 
 /** Options of {@link createCallLog}. */
 export interface CallLogOptions {
@@ -25,7 +50,8 @@ interface CallEnd {
 /**
  * Interceptor that logs one line per finished call. Put it first.
  *
- * - Fields: `method`, `code`, `durationMs`, `caller` if it has a name, and the ids of the span under {@link serverScope}.
+ * - Fields: `method`, `code`, `durationMs`, `caller` if it has a name, those of {@link CallLogFields}, and the ids of the span under
+ *   {@link serverScope}.
  * - Level: `warn` for a server error, with the message sent to the caller as `reason`; `error` if the error has a cause that was not
  *   sent to the caller, with that cause as `err`.
  * - No line contains data from the request. No other code logs failed calls.
@@ -44,6 +70,7 @@ export function createCallLog({ logger, services }: CallLogOptions): Interceptor
         code: code === undefined ? "OK" : grpcStatusName(code),
         durationMs: Math.round((performance.now() - startedAt) * 10) / 10,
         ...(caller !== undefined && { caller }),
+        ...contextValues.get(callLogFields),
         ...traceFieldsOf(contextValues.get(serverScope)),
         ...failure,
       };

@@ -1,15 +1,25 @@
-/** Options of {@link createEventStream}. */
-export interface EventStreamOptions<Event, Message> {
-  /** Runs the request. Passes events to `emit` and resolves with the last one. Must end when the call's signal is aborted. */
-  readonly run: (emit: (event: Event) => void) => Promise<Event>;
-  /** Converts an event to a message when the client reads it. */
-  readonly toMessage: (event: Event) => Message | Promise<Message>;
-  /** Returns the event without its preview; undefined if it has none. */
-  readonly withoutPreview: (event: Event) => Event | undefined;
-}
+import { internal } from "../mesh/errors/errors.js";
 
-interface StreamEvent {
-  readonly case?: string | undefined;
+/** Event of a running request. */
+export type RunningEvent<Queued, Progress> =
+  | { readonly case: "queued"; readonly value: Queued }
+  | { readonly case: "progress"; readonly value: Progress };
+
+/** Event of a stream, with the result as the last one. */
+export type StreamEvent<Queued, Progress, Result> =
+  | RunningEvent<Queued, Progress>
+  | { readonly case: "result"; readonly value: Result };
+
+/** Options of {@link createEventStream}. */
+export interface EventStreamOptions<Request, Queued, Progress, Result, Message> {
+  /** The request in the stream's message, which validation requires. Undefined: the stream fails with INTERNAL. */
+  readonly request: Request | undefined;
+  /** Runs the request. Passes events to `emit` and resolves with the result. Must end when the call's signal is aborted. */
+  readonly run: (request: Request, emit: (event: RunningEvent<Queued, Progress>) => void) => Promise<Result>;
+  /** Converts an event to a message when the client reads it. */
+  readonly toMessage: (event: StreamEvent<Queued, Progress, Result>) => Message | Promise<Message>;
+  /** Copies a progress without its preview; undefined if it has none. */
+  readonly withoutPreview: (progress: Progress) => Progress | undefined;
 }
 
 /** Maximum previews in the queue, which bounds its bytes. */
@@ -25,11 +35,14 @@ const maxEvents = 1_000;
  *
  * Iterate it once. `run` starts with the iteration, in its async context.
  */
-export function createEventStream<Event extends StreamEvent, Message>(
-  options: EventStreamOptions<Event, Message>,
+export function createEventStream<Request, Queued, Progress, Result, Message>(
+  options: EventStreamOptions<Request, Queued, Progress, Result, Message>,
 ): AsyncIterable<Message> {
-  const { run, toMessage, withoutPreview } = options;
-  let waiting: Event[] = [];
+  type Event = StreamEvent<Queued, Progress, Result>;
+  const { request, run, toMessage, withoutPreview } = options;
+  let waiting: { event: Event }[] = [];
+  /** Each drops the preview of one event, the oldest first. Those of events already read have no effect. */
+  let dropPreview: (() => void)[] = [];
   let end: { readonly error?: unknown } | undefined;
   let wake = () => {};
 
@@ -37,29 +50,40 @@ export function createEventStream<Event extends StreamEvent, Message>(
     if (end !== undefined) {
       return;
     }
-    if (event.case === "queued" && waiting.at(-1)?.case === "queued") {
+    if (event.case === "queued" && waiting.at(-1)?.event.case === "queued") {
       waiting.pop();
-    } else if (withoutPreview(event) !== undefined) {
-      dropOldestPreview(waiting, withoutPreview);
     }
     if (waiting.length === maxEvents) {
       waiting.shift();
     }
-    waiting.push(event);
+    const entry = { event };
+    waiting.push(entry);
+    const value = event.case === "progress" ? withoutPreview(event.value) : undefined;
+    if (value !== undefined) {
+      dropPreview.push(() => {
+        entry.event = { case: "progress", value };
+      });
+    }
+    if (dropPreview.length > maxPreviews) {
+      dropPreview.shift()?.();
+    }
     wake();
   };
   const finish = (how: { readonly error?: unknown }): void => {
     end ??= how;
     wake();
   };
+  const start = async (): Promise<void> => {
+    if (request === undefined) {
+      throw internal("the request was not validated");
+    }
+    emit({ case: "result", value: await run(request, emit) });
+  };
 
   return {
     [Symbol.asyncIterator]() {
-      run(emit).then(
-        (last) => {
-          emit(last);
-          finish({});
-        },
+      start().then(
+        () => finish({}),
         (error: unknown) => finish({ error }),
       );
       return {
@@ -69,9 +93,9 @@ export function createEventStream<Event extends StreamEvent, Message>(
               wake = resolve;
             });
           }
-          const event = waiting.shift();
-          if (event !== undefined) {
-            return { done: false, value: await toMessage(event) };
+          const entry = waiting.shift();
+          if (entry !== undefined) {
+            return { done: false, value: await toMessage(entry.event) };
           }
           if (end !== undefined && "error" in end) {
             throw end.error;
@@ -82,24 +106,10 @@ export function createEventStream<Event extends StreamEvent, Message>(
           // The client disconnected; the call's signal stops the request.
           finish({});
           waiting = [];
+          dropPreview = [];
           return { done: true, value: undefined };
         },
       };
     },
   };
-}
-
-/** Drop the oldest preview if the queue holds the maximum. */
-function dropOldestPreview<Event>(
-  waiting: Event[],
-  withoutPreview: EventStreamOptions<Event, unknown>["withoutPreview"],
-): void {
-  const lighter = waiting.flatMap((event, index) => {
-    const without = withoutPreview(event);
-    return without === undefined ? [] : [{ without, index }];
-  });
-  const [oldest] = lighter;
-  if (oldest !== undefined && lighter.length >= maxPreviews) {
-    waiting[oldest.index] = oldest.without;
-  }
 }

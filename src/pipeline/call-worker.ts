@@ -1,18 +1,14 @@
 import { type CallOptions, type Client, Code, ConnectError } from "@connectrpc/connect";
+import type { RunningEvent } from "../app/event-stream.js";
 import type { Progress, Queued } from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest, InferResponse, TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import { internal } from "../mesh/errors/errors.js";
 
 /** Event of a running request. */
-export type GenerateEvent =
-  | { readonly case: "queued"; readonly value: Queued }
-  | { readonly case: "progress"; readonly value: Progress };
+export type GenerateEvent = RunningEvent<Queued, Progress>;
 
-/** Worker app with its typed client. */
-export interface WorkerClient {
-  readonly appId: string;
-  readonly client: Client<typeof TextToImageWorkerService>;
-}
+/** Typed client of a worker app. */
+export type WorkerClient = Client<typeof TextToImageWorkerService>;
 
 /**
  * Call a worker. Returns undefined if its stream ends without a result.
@@ -20,19 +16,19 @@ export interface WorkerClient {
  * @param emit called with the progress. Absent: the unary RPC is called, which may be retried until its response.
  */
 export async function callWorker(
-  { client }: WorkerClient,
+  worker: WorkerClient,
   request: InferRequest,
   options: CallOptions,
   emit: ((event: GenerateEvent) => void) | undefined,
 ): Promise<InferResponse | undefined> {
   return emit === undefined
-    ? await client.infer(request, options)
-    : await readStream(client.inferStream({ request }, options), emit);
+    ? await worker.infer(request, options)
+    : await readStream(worker.inferStream({ request }, options), emit);
 }
 
 /** Read the stream to its end, which has the status. */
 async function readStream(
-  events: ReturnType<WorkerClient["client"]["inferStream"]>,
+  events: ReturnType<WorkerClient["inferStream"]>,
   emit: (event: GenerateEvent) => void,
 ): Promise<InferResponse | undefined> {
   let result: InferResponse | undefined;

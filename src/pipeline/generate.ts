@@ -1,7 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import { type CallOptions, createContextValues } from "@connectrpc/connect";
-import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
+import { type Context, SpanKind, type Tracer } from "@opentelemetry/api";
 import type { AppClients } from "../app/app-clients.js";
+import type { CallLogFields } from "../app/call-log.js";
 import { Delivery, GenerationOptionsSchema, type Image, ImageSchema } from "../gen/throughline/v1/image_pb.js";
 import {
   type GenerateRequest,
@@ -18,7 +19,6 @@ import { callerHeader } from "../mesh/access/callers.js";
 import type { AppDirectory } from "../mesh/directory/app-directory.js";
 import { internal, invalidField, storeFull } from "../mesh/errors/errors.js";
 import { otelContext } from "../otelconnect/otel-context.js";
-import { injectCarrier } from "../trace/carrier.js";
 import { traceIdOf, withSpan } from "../trace/span-scope.js";
 import { callWorker, type GenerateEvent, type WorkerClient, workerFailure } from "./call-worker.js";
 
@@ -26,10 +26,9 @@ import { callWorker, type GenerateEvent, type WorkerClient, workerFailure } from
 export interface GenerateContext {
   /** The worker apps. */
   readonly directory: AppDirectory;
-  /** Clients of the worker apps. Each call has a span `call-inference-worker`. */
+  /** Clients of the worker apps. Each call has a span `call-inference-worker` and sends the trace context. */
   readonly apps: Pick<AppClients, "client">;
   readonly tracer: Tracer;
-  readonly propagator: TextMapPropagator;
   /** Undefined: images are sent in the response. */
   readonly store: ImageStore | undefined;
 }
@@ -48,13 +47,15 @@ export interface GenerateCall {
   readonly context: Context;
   /** Base URL under which the caller reaches the store's images. */
   readonly baseUrl: string;
+  /** Adds fields to the call's log line. */
+  readonly log: (fields: CallLogFields) => void;
 }
 
 /** The contract's limit, in code points. Checked again because NFC can lengthen a text. */
 const maxPromptLength = 2000;
 
 /**
- * Run one request: clean the prompt → find the worker → inject the carrier → call the worker → deliver the image.
+ * Run one request: clean the prompt → find the worker → call the worker → deliver the image.
  *
  * @param emit called with the progress. Absent: no progress, and the worker's unary RPC is called.
  * @throws ConnectError
@@ -65,19 +66,18 @@ export async function generate(
   pipeline: GenerateContext,
   emit?: (event: GenerateEvent) => void,
 ): Promise<GenerateResponse> {
-  const { tracer, propagator, store } = pipeline;
+  const { tracer, store } = pipeline;
   const { context, signal, onward, caller } = call;
 
   const prompt = await preprocess(request.prompt, tracer, context);
   const worker = findWorker(request.workerApp, call, pipeline);
-  // Injected while `image-pipeline` is the current span, so that the worker's span is a sibling of the call's.
-  const traceContext = injectCarrier(propagator, context);
   const wanted = { ...(request.options ?? create(GenerationOptionsSchema)), seed: seedOf(request.options) };
   const options = { ...wanted, delivery: Delivery.INLINE };
-  const inferRequest = create(InferRequestSchema, { prompt, traceContext, options });
+  const inferRequest = create(InferRequestSchema, { prompt, options });
   const callOptions = {
     ...onward,
     headers: { [callerHeader]: caller },
+    // The client writes this context into the request's `trace_context`, so that the worker's span is a child of `image-pipeline`.
     contextValues: createContextValues().set(otelContext, context),
   };
   const response = await callWorker(worker, inferRequest, callOptions, emit).catch((error: unknown) => {
@@ -87,19 +87,21 @@ export async function generate(
     throw internal("the worker returned no image");
   }
 
+  call.log({ model: response.model });
   const { $typeName: _, image, ...generated } = response;
   const delivered = await deliver(image, deliveryOf(request.options, store && { store, baseUrl: call.baseUrl }));
   return create(GenerateResponseSchema, { ...generated, image: delivered, traceId: traceIdOf(context) });
 }
 
-/** Look up the worker. The permission is checked first, because NOT_FOUND lists all apps. */
+/** Look up the worker; the empty id selects the default app. The permission is checked first, because NOT_FOUND lists all apps. */
 function findWorker(wanted: string, call: GenerateCall, { directory, apps }: GenerateContext): WorkerClient {
-  if (wanted !== "") {
-    call.checkMayUse(wanted);
+  const checked = wanted === "" ? directory.defaultApp : wanted;
+  if (checked !== undefined) {
+    call.checkMayUse(checked);
   }
   const { appId } = directory.lookUp(wanted);
-  call.checkMayUse(appId);
-  return { appId, client: apps.client(appId, TextToImageWorkerService) };
+  call.log({ workerApp: appId });
+  return apps.client(appId, TextToImageWorkerService);
 }
 
 function preprocess(raw: string, tracer: Tracer, parent: Context): Promise<string> {

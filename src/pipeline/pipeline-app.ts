@@ -3,14 +3,11 @@ import type { ConnectRouter, HandlerContext, Interceptor } from "@connectrpc/con
 import type { Logger } from "pino";
 import { type AppClients, createAppClients } from "../app/app-clients.js";
 import { callDeadline } from "../app/call-deadline.js";
+import { addLogFields } from "../app/call-log.js";
 import { type App, createApp } from "../app/create-app.js";
 import { createEventStream } from "../app/event-stream.js";
 import { logRejectedFile } from "../app/observe.js";
-import {
-  type GenerateStreamResponse,
-  GenerateStreamResponseSchema,
-  ImagePipelineService,
-} from "../gen/throughline/v1/pipeline_pb.js";
+import { GenerateStreamResponseSchema, ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import {
   type InferResponse,
   InferResponseSchema,
@@ -24,11 +21,11 @@ import { isServiceMs, type LoadReport } from "../mesh/balance/replica-load.js";
 import type { ConnectApp } from "../mesh/directory/app-connections.js";
 import { createAppConnector } from "../mesh/directory/app-connector.js";
 import type { AppDirectory } from "../mesh/directory/app-directory.js";
-import { internal } from "../mesh/errors/errors.js";
 import type { ConnectionSecurity } from "../mesh/grpc/connection.js";
 import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
 import { createTraceResponseInterceptor, serverScope } from "../trace/server-span-interceptor.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
+import type { GenerateEvent } from "./call-worker.js";
 import { type GenerateCall, type GenerateContext, generate } from "./generate.js";
 import { inlineFallback } from "./inline-fallback.js";
 
@@ -78,7 +75,6 @@ export const pipelineName = "image-pipeline";
 /** Create the ImagePipeline app. */
 export function createPipelineApp(options: PipelineAppOptions): App {
   const { directory, store, telemetry, corsOrigins, extension, logger } = options;
-  const { tracer, propagator } = telemetry;
   const connect =
     options.connect ??
     createAppConnector({
@@ -103,9 +99,10 @@ export function createPipelineApp(options: PipelineAppOptions): App {
     get baseUrl() {
       return options.publicUrl ?? new URL(call.url).origin;
     },
+    log: (fields) => addLogFields(call, fields),
   });
 
-  const context = { directory, apps, tracer, propagator, store };
+  const context = { directory, apps, tracer: telemetry.tracer, store };
   const ownRoutes = pipelineRoutes({ context, callOf });
   const imageRoute = store && createImageRoute(store);
 
@@ -195,32 +192,21 @@ export interface PipelineRoutesOptions {
   readonly callOf: (call: HandlerContext) => GenerateCall;
 }
 
-type StreamedEvent = Exclude<GenerateStreamResponse["event"], { case: undefined }>;
-
 /** Register the pipeline's two RPCs: the same function, with and without progress. */
 export function pipelineRoutes({ context, callOf }: PipelineRoutesOptions) {
   return (router: ConnectRouter): void => {
     router.service(ImagePipelineService, {
       generate: (request, call) => generate(request, callOf(call), context),
       generateStream: ({ request }, call) =>
-        createEventStream<StreamedEvent, GenerateStreamResponse>({
-          async run(emit) {
-            if (request === undefined) {
-              throw internal("the request was not validated");
-            }
-            return { case: "result", value: await generate(request, callOf(call), context, emit) };
-          },
+        createEventStream({
+          request,
+          run: (inner, emit: (event: GenerateEvent) => void) => generate(inner, callOf(call), context, emit),
           toMessage: (event) => create(GenerateStreamResponseSchema, { event }),
-          withoutPreview,
+          withoutPreview: (progress) =>
+            progress.preview.length > 0 ? { ...progress, preview: noBytes, previewContentType: "" } : undefined,
         }),
     });
   };
 }
 
-const nothing = new Uint8Array();
-
-function withoutPreview(event: StreamedEvent): StreamedEvent | undefined {
-  return event.case === "progress" && event.value.preview.length > 0
-    ? { case: "progress", value: { ...event.value, preview: nothing, previewContentType: "" } }
-    : undefined;
-}
+const noBytes = new Uint8Array();

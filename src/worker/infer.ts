@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
+import type { CallLogFields } from "../app/call-log.js";
 import type { Engine, GenerateOptions } from "../engine/engine.js";
 import { type InferRequest, type InferResponse, InferResponseSchema } from "../gen/throughline/v1/worker_pb.js";
 import { deliveryOf } from "../image/delivery.js";
@@ -8,7 +9,6 @@ import type { RemoteParent } from "../otelconnect/otel-context.js";
 import { readCallerContext } from "../trace/carrier.js";
 import { withSpan } from "../trace/span-scope.js";
 import { type Admission, AdmissionError, type Slot } from "./admission.js";
-
 import { diffusion, upload } from "./diffusion.js";
 import { toConnectError } from "./errors.js";
 import { encodingOf, type Job, jobOf } from "./job.js";
@@ -44,6 +44,8 @@ export interface InferCall {
   readonly header: Headers;
   /** Called with the context of the call's span. */
   readonly onSpan: (scope: Context) => void;
+  /** Adds fields to the call's log line. */
+  readonly log: (fields: CallLogFields) => void;
 }
 
 /**
@@ -60,6 +62,7 @@ export async function infer(
   emit?: (event: InferEvent) => void,
 ): Promise<InferResponse> {
   const { engine, tracer, propagator, headerPolicy: policy } = worker;
+  call.log({ model: engine.info.model });
   const { job, slot } = admit(request, call, worker, emit !== undefined);
   try {
     const caller = readCallerContext({ propagator, carrier: request.traceContext, header: call.header, policy });

@@ -1,7 +1,12 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { RunningEvent, StreamEvent } from "../app/event-stream.js";
 import type { GenerationEvent, Pixels } from "../engine/engine.js";
 import { Stage } from "../gen/throughline/v1/image_pb.js";
-import { type InferStreamResponse, InferStreamResponseSchema } from "../gen/throughline/v1/worker_pb.js";
+import {
+  type InferResponse,
+  type InferStreamResponse,
+  InferStreamResponseSchema,
+} from "../gen/throughline/v1/worker_pb.js";
 import { contentTypeOf, encodeImage } from "../image/encode-image.js";
 import type { QueuePosition } from "./admission.js";
 
@@ -16,9 +21,9 @@ export interface InferProgress {
 }
 
 /** Event of a running request. */
-export type InferEvent =
-  | { readonly case: "queued"; readonly value: QueuePosition }
-  | { readonly case: "progress"; readonly value: InferProgress };
+export type InferEvent = RunningEvent<QueuePosition, InferProgress>;
+
+type StreamedEvent = StreamEvent<QueuePosition, InferProgress, InferResponse>;
 
 /** Progress of the upload, the stage after the engine's. */
 export const uploading: InferProgress = { stage: Stage.UPLOAD, step: 0, totalSteps: 0 };
@@ -58,16 +63,6 @@ export function describeProgress({ stage, step, totalSteps }: InferProgress): st
       return "before the generation";
   }
 }
-
-/** Copy an event without its preview; undefined if it has none. */
-export function withoutPreview<E extends StreamedEvent>(event: E): StreamedEvent | undefined {
-  return event.case === "progress" && event.value.preview !== undefined
-    ? { case: "progress", value: { ...event.value, preview: undefined } }
-    : undefined;
-}
-
-/** Event of a stream: progress, and the result as the last one. */
-export type StreamedEvent = InferEvent | Extract<InferStreamResponse["event"], { case: "result" }>;
 
 /** Build the message of an event. Previews are encoded as JPEG here, so dropped ones cost nothing. */
 export async function toStreamMessage(event: StreamedEvent): Promise<InferStreamResponse> {

@@ -2,20 +2,21 @@ import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
 import { ROOT_CONTEXT } from "@opentelemetry/api";
 import type { Logger } from "pino";
 import { callDeadline } from "../app/call-deadline.js";
+import { addLogFields } from "../app/call-log.js";
 import { type App, createApp } from "../app/create-app.js";
 import { createEventStream } from "../app/event-stream.js";
 import type { Engine } from "../engine/engine.js";
-import { type InferStreamResponse, TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
+import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
 import { fairnessKeyOf } from "../mesh/access/callers.js";
-import { internal, unavailable } from "../mesh/errors/errors.js";
+import { unavailable } from "../mesh/errors/errors.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import { withSpan } from "../trace/span-scope.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import { createAdmission, defaultMaxWaiting } from "./admission.js";
 import { type InferCall, type InferContext, infer } from "./infer.js";
-import { type StreamedEvent, toStreamMessage, withoutPreview } from "./progress.js";
+import { toStreamMessage } from "./progress.js";
 import { createWorkerMetrics } from "./worker-metrics.js";
 
 /** Engine with a lifecycle: it can be temporarily unavailable and must be closed. */
@@ -80,6 +81,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     },
     header: call.requestHeader,
     onSpan: (scope) => void call.values.set(serverScope, scope),
+    log: (fields) => addLogFields(call, fields),
   });
 
   return createApp({
@@ -123,15 +125,11 @@ export function workerRoutes({ context, callOf }: WorkerRoutesOptions) {
     router.service(TextToImageWorkerService, {
       infer: (request, call) => infer(request, callOf(call), context()),
       inferStream: ({ request }, call) =>
-        createEventStream<StreamedEvent, InferStreamResponse>({
-          async run(emit) {
-            if (request === undefined) {
-              throw internal("the request was not validated");
-            }
-            return { case: "result", value: await infer(request, callOf(call), context(), emit) };
-          },
+        createEventStream({
+          request,
+          run: (inner, emit) => infer(inner, callOf(call), context(), emit),
           toMessage: toStreamMessage,
-          withoutPreview,
+          withoutPreview: ({ preview, ...progress }) => preview && progress,
         }),
     });
   };

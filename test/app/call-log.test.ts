@@ -1,8 +1,15 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { Code, ConnectError, type ConnectRouter, createClient, createRouterTransport } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  createClient,
+  createRouterTransport,
+  type HandlerContext,
+} from "@connectrpc/connect";
 import * as z from "zod";
-import { createCallLog } from "../../src/app/call-log.js";
+import { addLogFields, createCallLog } from "../../src/app/call-log.js";
 import { createLogger } from "../../src/app/observe.js";
 import { ServerReflection } from "../../src/gen/grpc/reflection/v1/reflection_pb.js";
 import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
@@ -22,19 +29,19 @@ const lineSchema = z.looseObject({
 });
 
 /** A worker with a scripted outcome, and its log. */
-function worker(t: TestContext, behaviour: () => void, services = [TextToImageWorkerService]) {
+function worker(t: TestContext, behaviour: (call: HandlerContext) => void, services = [TextToImageWorkerService]) {
   const lines: string[] = [];
   const telemetry = testTelemetry(t, "worker");
   const logger = createLogger({ service: "worker", level: "debug", write: (line) => lines.push(line) });
   const routes = (router: ConnectRouter) => {
     router.service(TextToImageWorkerService, {
-      async infer() {
-        behaviour();
+      async infer(_, call) {
+        behaviour(call);
         return {};
       },
-      async *inferStream() {
+      async *inferStream(_, call) {
         yield {};
-        behaviour();
+        behaviour(call);
         yield {};
       },
     });
@@ -49,7 +56,7 @@ function worker(t: TestContext, behaviour: () => void, services = [TextToImageWo
     logger,
     lines,
     /** The lines, without what no two runs have in common. */
-    told: () =>
+    logged: () =>
       lines.map((text) => {
         const { time, durationMs, trace_id, span_id, ...line } = lineSchema.parse(JSON.parse(text));
         return line;
@@ -63,12 +70,12 @@ const inferStream = "throughline.v1.TextToImageWorkerService/InferStream";
 const common = { service: "worker", trace_flags: "01" };
 
 test("unary and streaming calls each log one line with their span", async (t) => {
-  const { client, told, lines, spans } = worker(t, () => {});
+  const { client, logged, lines, spans } = worker(t, () => {});
   await client.infer({ prompt: "CANARY" });
   for await (const _ of client.inferStream({ request: { prompt: "CANARY" } })) {
     // To the end.
   }
-  assert.deepEqual(told(), [
+  assert.deepEqual(logged(), [
     { level: "info", method: infer, code: "OK", ...common, msg: "call answered" },
     { level: "info", method: inferStream, code: "OK", ...common, msg: "call answered" },
   ]);
@@ -108,7 +115,7 @@ for (const { what, thrown, line } of [
   },
 ]) {
   test(what, async (t) => {
-    const { client, told } = worker(t, () => {
+    const { client, logged } = worker(t, () => {
       throw thrown;
     });
     await assert.rejects(client.infer({}));
@@ -117,7 +124,7 @@ for (const { what, thrown, line } of [
         // To the failure.
       }
     });
-    const seen = told().map(({ err, ...rest }) => {
+    const seen = logged().map(({ err, ...rest }) => {
       const { type, message } = z.object({ type: z.string(), message: z.string() }).optional().parse(err) ?? {};
       return { ...rest, ...(type !== undefined && { err: `${type}: ${message}` }) };
     });
@@ -126,6 +133,26 @@ for (const { what, thrown, line } of [
   });
 }
 
+test("handler adds fields to the line of its own call", async (t) => {
+  let model: string | undefined = "a/model";
+  const { client, logged } = worker(t, (call) => {
+    if (model !== undefined) {
+      addLogFields(call, { workerApp: "local/worker" });
+      addLogFields(call, { model });
+    }
+  });
+  await client.infer({});
+  model = undefined;
+  await client.infer({});
+  assert.deepEqual(
+    logged().map(({ workerApp, model }) => [workerApp, model]),
+    [
+      ["local/worker", "a/model"],
+      [undefined, undefined],
+    ],
+  );
+});
+
 test("calls of other services are logged at debug, and their failures at the usual level", async (t) => {
   let fail = false;
   const behaviour = () => {
@@ -133,12 +160,12 @@ test("calls of other services are logged at debug, and their failures at the usu
       throw new Error("broken");
     }
   };
-  const { client, told } = worker(t, behaviour, []);
+  const { client, logged } = worker(t, behaviour, []);
   await client.infer({});
   fail = true;
   await assert.rejects(client.infer({}));
   assert.deepEqual(
-    told().map(({ level }) => level),
+    logged().map(({ level }) => level),
     ["debug", "error"],
   );
 });

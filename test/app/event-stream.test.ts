@@ -1,28 +1,32 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { createEventStream } from "../../src/app/event-stream.js";
+import { createEventStream, type RunningEvent } from "../../src/app/event-stream.js";
 
-interface Event {
-  readonly case: "queued" | "progress" | "result";
-  readonly value: number;
-  readonly preview?: boolean;
+interface Progress {
+  readonly step: number;
+  readonly preview: boolean;
 }
 
+type Event = RunningEvent<number, Progress>;
+
 /** A stream of numbers, and how to emit them. `P` marks those with a preview. */
-function stream(last: Promise<Event> = Promise.resolve({ case: "result", value: -1 })) {
+function stream(result: Promise<number> = Promise.resolve(-1)) {
   let emit: (event: Event) => void = () => assert.fail("not begun");
-  const iterator = createEventStream<Event, string>({
-    run(given) {
+  const iterator = createEventStream<string, number, Progress, number, string>({
+    request: "a request",
+    run(request, given) {
+      assert.equal(request, "a request");
       emit = given;
-      return last;
+      return result;
     },
-    toMessage: ({ case: kind, value, preview }) => `${kind} ${value}${preview ? " P" : ""}`,
-    withoutPreview: ({ preview, ...event }) => (preview ? event : undefined),
+    toMessage: ({ case: kind, value }) =>
+      typeof value === "number" ? `${kind} ${value}` : `${kind} ${value.step}${value.preview ? " P" : ""}`,
+    withoutPreview: ({ step, preview }) => (preview ? { step, preview: false } : undefined),
   })[Symbol.asyncIterator]();
   return { emit: (event: Event) => emit(event), next: async () => (await iterator.next()).value, iterator };
 }
 
-const progress = (value: number, preview = false): Event => ({ case: "progress", value, preview });
+const progress = (step: number, preview = false): Event => ({ case: "progress", value: { step, preview } });
 
 /** What a reader gets from now on. */
 async function rest({ next }: Pick<ReturnType<typeof stream>, "next">): Promise<string[]> {
@@ -43,6 +47,39 @@ test("stalled reader receives every step and only the newest eight previews", as
     all,
     [...Array(20).keys()].map((i) => `progress ${i + 1}${i + 1 > 12 ? " P" : ""}`).concat("result -1"),
   );
+});
+
+test("previews that the reader received do not count", async () => {
+  const reader = stream(new Promise(() => {}));
+  const read: (string | undefined)[] = [];
+  for (let step = 1; step <= 5; step++) {
+    reader.emit(progress(step, true));
+    read.push(await reader.next());
+  }
+  for (let step = 6; step <= 13; step++) {
+    reader.emit(progress(step, true));
+  }
+  for (let step = 6; step <= 13; step++) {
+    read.push(await reader.next());
+  }
+  assert.deepEqual(
+    read,
+    [...Array(13).keys()].map((i) => `progress ${i + 1} P`),
+  );
+});
+
+test("stream without a request fails", async () => {
+  const stream = createEventStream({
+    request: undefined,
+    run: () => assert.fail("run without a request"),
+    toMessage: () => assert.fail("an event without a request"),
+    withoutPreview: () => undefined,
+  });
+  await assert.rejects(async () => {
+    for await (const _ of stream) {
+      // To the failure.
+    }
+  }, /the request was not validated/);
 });
 
 test("stalled reader receives only the newest of consecutive positions", async () => {

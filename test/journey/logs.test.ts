@@ -93,6 +93,22 @@ test("unary and streaming calls each log one line with their service's span", as
   assert.deepEqual([lines[0]?.trace_id, lines[1]?.trace_id], [traceId, traceId]);
 });
 
+test("call's line has the model, and the pipeline's the worker app", async (t) => {
+  const { mesh, lines, ofCalls } = await loggedMesh(t, {});
+  const { model } = await mesh.pipeline.generate({ prompt: "CANARY" });
+  await assert.rejects(mesh.pipeline.generate({ prompt: "CANARY", workerApp: "CANARY/unknown" }));
+  assert.ok(model);
+  assert.deepEqual(
+    ofCalls().map(({ code, model, workerApp }) => [code, model, workerApp]),
+    [
+      ["OK", model, undefined],
+      ["OK", model, "local/text-to-image-worker"],
+      ["NOT_FOUND", undefined, undefined],
+    ],
+  );
+  assert.doesNotMatch(lines.join(""), /CANARY/);
+});
+
 test("rejected request logs one line with the pipeline's span and without the request's content", async (t) => {
   const { mesh, lines, ofCalls } = await loggedMesh(t, {});
   await assert.rejects(mesh.pipeline.generate({ prompt: "CANARY".repeat(1000) }));

@@ -42,6 +42,7 @@ async function inferOnce(emit?: (event: InferEvent) => void) {
       baseUrl: "http://127.0.0.1",
       header: new Headers(),
       onSpan() {},
+      log() {},
     },
     {
       engine,
