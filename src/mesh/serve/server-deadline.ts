@@ -1,13 +1,11 @@
 import { createContextKey } from "@connectrpc/connect";
 import { parseTimeout as parseConnectTimeout } from "@connectrpc/connect/protocol-connect";
 import { parseTimeout as parseGrpcTimeout } from "@connectrpc/connect/protocol-grpc";
+import { maxTimerMs } from "../../timer-limit.js";
 
 /** Margin before the caller's deadline: this share of the time, but at least `leastMs`. */
 const share = 0.05;
 const leastMs = 20;
-
-/** Longest delay of Node's timers, 24 days, in milliseconds. A longer one fires at once. */
-export const maxTimeoutMs = 2_147_483_000;
 
 /**
  * Return the server's time limit for a call, in whole milliseconds: the caller's less max(20 ms, 5 %), so that the server's error, which
@@ -21,7 +19,7 @@ export function serverTimeMs(givenMs: number): number {
 export const isServerTime = createContextKey(false, { description: "server time" });
 
 /**
- * Replace the caller's time limit in the headers by the server's, capped at {@link maxTimeoutMs}.
+ * Replace the caller's time limit in the headers by the server's, capped at {@link maxTimerMs}.
  *
  * @returns the server's limit in milliseconds; undefined without a valid one (Connect rejects malformed ones).
  */
@@ -36,7 +34,7 @@ export function limitTimeout(header: Headers): number | undefined {
   if (timeoutMs === undefined) {
     return undefined;
   }
-  const serverMs = serverTimeMs(Math.min(timeoutMs, maxTimeoutMs));
+  const serverMs = serverTimeMs(Math.min(timeoutMs, maxTimerMs));
   // gRPC's form has eight digits at most.
   header.set(name, isGrpc ? (serverMs < 1e8 ? `${serverMs}m` : `${Math.floor(serverMs / 1000)}S`) : `${serverMs}`);
   return serverMs;

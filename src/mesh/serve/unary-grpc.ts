@@ -30,10 +30,10 @@ import {
   type Serialization,
 } from "@connectrpc/connect/protocol";
 import { parseContentType, parseTimeout, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
+import { maxTimerMs } from "../../timer-limit.js";
 import { createConnectError, internal, invalidArgument, toClientError } from "../errors/errors.js";
 import { isClosed, nodeHeaders } from "./node-request.js";
 import { envelopeHeadBytes, firstEnvelope, messageTooLarge } from "./request-body.js";
-import { maxTimeoutMs } from "./server-deadline.js";
 import { pieceBytes, respondFailure, trailerFields, writePieces } from "./write-response.js";
 
 /** Options of {@link createUnaryGrpcHandler}, a subset of Connect's router options. */
@@ -173,7 +173,7 @@ function startTimer(timeoutMs: number | undefined, abort: AbortController): Node
     return undefined;
   }
   const timeOut = () => abort.abort(new ConnectError("the operation timed out", Code.DeadlineExceeded));
-  return setTimeout(timeOut, Math.min(timeoutMs, maxTimeoutMs));
+  return setTimeout(timeOut, Math.min(timeoutMs, maxTimerMs));
 }
 
 /** @throws ConnectError unless the body is exactly one message. */
