@@ -69,7 +69,7 @@ const allowed: Record<string, readonly string[]> = {
   client: ["gen"],
   page: ["client", "contracts", "gen"],
   app: ["mesh", "trace", "otelconnect", "connect-health"],
-  mesh: ["gen"],
+  mesh: ["otelconnect", "gen"],
   trace: ["otelconnect", "gen"],
   otelconnect: [],
   "connect-health": ["gen"],

@@ -6,12 +6,11 @@ import {
   type HandlerContext,
   type Interceptor,
 } from "@connectrpc/connect";
-import { context } from "@opentelemetry/api";
 import type { Logger } from "pino";
 import { callerOf } from "../mesh/access/callers.js";
 import { hiddenCauseOf } from "../mesh/errors/errors.js";
-import { bindIterable } from "../otelconnect/bind-iterable.js";
 import { grpcStatusName, isErrorCode, leftCodeOf, messageForCallers, serverCodeOf } from "../otelconnect/errors.js";
+import { watchStream } from "../otelconnect/watched-stream.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import { traceFieldsOf } from "../trace/span-scope.js";
 
@@ -82,7 +81,7 @@ export function createCallLog({ logger, services }: CallLogOptions): Interceptor
         end({ code: undefined });
         return response;
       }
-      const message = bindIterable(context.active(), () => response.message, {
+      const message = watchStream(response.message, {
         done: () => end({ code: undefined }),
         failed: (error) => end({ code: serverCodeOf(error, signal), error }),
         left: () => end({ code: leftCodeOf(signal) }),

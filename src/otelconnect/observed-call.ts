@@ -8,7 +8,6 @@ import {
   SpanKind,
   trace,
 } from "@opentelemetry/api";
-import { bindIterable, whenCollected } from "./bind-iterable.js";
 import {
   type BegunCall,
   type CallRecord,
@@ -31,6 +30,7 @@ import {
   rpcSystemOf,
   serverAttributes,
 } from "./rpc-attributes.js";
+import { watchStream, whenCollected } from "./watched-stream.js";
 
 /** Call with a started span. */
 export interface ObservedCall {
@@ -158,7 +158,7 @@ function bindRequest({ side, request, scope }: BegunCall, message: MessageRecord
   if (side === "server" && message === undefined) {
     return request;
   }
-  return { ...request, message: bindIterable(scope, () => request.message, { ...(message && { message }) }) };
+  return { ...request, message: watchStream(request.message, { scope, ...(message && { message }) }) };
 }
 
 function bindResponse(
@@ -169,7 +169,8 @@ function bindResponse(
 ): StreamResponse {
   const { signal } = call.request;
   const left = () => record.end({ code: leftCodeOf(signal), isReaderGone: true });
-  const bound = bindIterable(call.scope, () => response.message, {
+  const bound = watchStream(response.message, {
+    scope: call.scope,
     ...(message && { message }),
     done: () => record.end({ code: undefined }),
     failed: (error) => record.end({ code: codeOf(call, error), error }),

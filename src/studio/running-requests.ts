@@ -1,12 +1,11 @@
 import { isMessage, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, type Interceptor, type StreamResponse } from "@connectrpc/connect";
-import { context } from "@opentelemetry/api";
 import type { WatchRequestsResponseSchema } from "../gen/throughline/studio/v1/studio_pb.js";
 import { GenerateStreamResponseSchema, ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import { createConnectError } from "../mesh/errors/errors.js";
 import { createNotifier } from "../mesh/serve/stream-notifier.js";
-import { bindIterable } from "../otelconnect/bind-iterable.js";
 import { grpcStatusName, leftCodeOf, serverCodeOf } from "../otelconnect/errors.js";
+import { watchStream } from "../otelconnect/watched-stream.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import { traceIdOf } from "../trace/span-scope.js";
 
@@ -201,7 +200,7 @@ function reported(
   request: RunningRequest,
   endings: { readonly failed: (error: unknown) => void; readonly left: () => void },
 ): StreamResponse["message"] {
-  return bindIterable(context.active(), () => messages, {
+  return watchStream(messages, {
     ...endings,
     message(message) {
       if (!isMessage(message, GenerateStreamResponseSchema)) {

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Interceptor, Transport } from "@connectrpc/connect";
+import { watchStream } from "../../otelconnect/watched-stream.js";
 import type { Connection, WorkerStatus } from "../grpc/connection.js";
 import type { AppDirectory, AppDirectoryEntry } from "./app-directory.js";
 
@@ -156,7 +157,7 @@ export function createCallCount(): CallCount {
         }
         // Nothing is read after an abort.
         request.signal.addEventListener("abort", end, { once: true });
-        return { ...response, message: withEnd(response.message, end) };
+        return { ...response, message: watchStream(response.message, { done: end, failed: end, left: end }) };
       } catch (error) {
         end();
         throw error;
@@ -170,12 +171,4 @@ export function createCallCount(): CallCount {
       }
     },
   };
-}
-
-async function* withEnd<T>(messages: AsyncIterable<T>, end: () => void): AsyncGenerator<T> {
-  try {
-    yield* messages;
-  } finally {
-    end();
-  }
 }

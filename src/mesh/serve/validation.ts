@@ -2,6 +2,7 @@ import { create, type DescMessage, type DescService, type MessageShape } from "@
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import { createValidator, type Validator, Violation, violationsToProto } from "@bufbuild/protovalidate";
 import { Code, ConnectError, type Interceptor, type StreamRequest } from "@connectrpc/connect";
+import { watchStream } from "../../otelconnect/watched-stream.js";
 import { createConnectError, invalidArgument, toClientError } from "../errors/errors.js";
 import { bodyFailure } from "./request-body.js";
 
@@ -35,7 +36,8 @@ export function createValidationInterceptor(options: ValidationOptions = {}): In
         return await next(request);
       }
       const response = await next({ ...request, message: validated(validator, request) });
-      return response.stream ? { ...response, message: withClientErrors(response.message, signal) } : response;
+      const mapError = (error: unknown) => toClientError(error, signal);
+      return response.stream ? { ...response, message: watchStream(response.message, { mapError }) } : response;
     } catch (error) {
       throw toClientError(error, signal);
     }
@@ -55,14 +57,6 @@ async function* validated(
     // Connect returns INTERNAL for undecodable binary, which is the client's error.
     const isUndecodable = error instanceof ConnectError && error.code === Code.Internal;
     throw isUndecodable && contextValues.get(bodyFailure) !== error ? invalidArgument(error.rawMessage, error) : error;
-  }
-}
-
-async function* withClientErrors<T>(messages: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
-  try {
-    yield* messages;
-  } catch (error) {
-    throw toClientError(error, signal);
   }
 }
 

@@ -1,8 +1,7 @@
 import { Code, type Interceptor } from "@connectrpc/connect";
-import { ROOT_CONTEXT } from "@opentelemetry/api";
 import { hiddenCauseOf } from "../../../src/mesh/errors/errors.js";
-import { bindIterable } from "../../../src/otelconnect/bind-iterable.js";
 import { serverCodeOf } from "../../../src/otelconnect/errors.js";
+import { watchStream } from "../../../src/otelconnect/watched-stream.js";
 
 /** A call that ended with INTERNAL, and its masked cause. */
 export interface InternalFailure {
@@ -21,9 +20,7 @@ export function recordInternal(failures: unknown[]): Interceptor {
     };
     try {
       const response = await next(request);
-      return response.stream
-        ? { ...response, message: bindIterable(ROOT_CONTEXT, () => response.message, { failed }) }
-        : response;
+      return response.stream ? { ...response, message: watchStream(response.message, { failed }) } : response;
     } catch (error) {
       failed(error);
       throw error;
