@@ -1,38 +1,19 @@
 import type { DescMethod, Registry } from "@bufbuild/protobuf";
-import {
-  Code,
-  ConnectError,
-  type ConnectRouter,
-  type ContextValues,
-  createConnectRouter,
-  createContextKey,
-  createContextValues,
-  createServiceImplSpec,
-  type Interceptor,
-  type MethodImplSpec,
-} from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, type Interceptor } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { parseContentType as parseGrpc } from "@connectrpc/connect/protocol-grpc";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import { type AccessControl, type AdmittedCall, admitRequest, createAccessControl } from "../access/access-control.js";
-import { anonymousCaller, callerContextKey } from "../access/callers.js";
-import { canceled, invalidArgument } from "../errors/errors.js";
+import { canceled } from "../errors/errors.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
+import { collectRoutes } from "./collect-routes.js";
 import { applyCors, type CorsOptions } from "./cors.js";
-import { onDisconnect, requestHeaders, requestUrl } from "./node-request.js";
-import { createPaced, type Paced } from "./paced.js";
-import {
-  type BodyLimits,
-  bodyFailure,
-  checkEncoding,
-  createBodyMemory,
-  readBody,
-  readEnvelopes,
-} from "./request-body.js";
-import { isServerTime, limitTimeout } from "./server-deadline.js";
-import { createUnaryGrpcHandler, type ServerCall, type UnaryGrpcHandler } from "./unary-grpc.js";
-import { inspectResponse } from "./undecodable.js";
-import { respondFailure, writeResponse } from "./write-response.js";
+import { onDisconnect } from "./node-request.js";
+import { createPaced } from "./paced.js";
+import { markReached, readOneMessage, receiveCall, serveOneMessage, serveRequestStream } from "./received-call.js";
+import { type BodyLimits, createBodyMemory } from "./request-body.js";
+import { createUnaryGrpcHandler, type UnaryGrpcHandler } from "./unary-grpc.js";
+import { respondFailure } from "./write-response.js";
 
 export type { NodeHandler } from "../port/node-handler.js";
 
@@ -130,55 +111,24 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     );
     let admitted: AdmittedCall | undefined;
     try {
-      const url = requestUrl(request, requestPath);
-      const header = requestHeaders(request);
-      const contextValues = createContextValues();
-      contextValues.set(callerContextKey, anonymousCaller);
-      const admit = () => {
-        admitted = admitRequest(accessControl, request, handler.service.typeName);
-        contextValues.set(callerContextKey, admitted.caller);
-      };
-      const handleUnaryGrpc = "stream" in response && isGrpc(header) ? unaryGrpc.get(requestPath) : undefined;
-      const timeoutMs = limitTimeout(header) ?? bodyTimeoutMs;
-      contextValues.set(isServerTime, true);
-      const bodyLimits = { ...limits, bodyTimeoutMs: Math.min(bodyTimeoutMs, timeoutMs) };
+      const call = receiveCall(request, response, {
+        requestPath,
+        abort,
+        limits,
+        admit() {
+          admitted = admitRequest(accessControl, request, handler.service.typeName);
+          return admitted.caller;
+        },
+      });
+      const handleUnaryGrpc = "stream" in response && isGrpc(call.header) ? unaryGrpc.get(requestPath) : undefined;
       if (method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming") {
-        const body = recordingFailure(
-          afterAdmission(admit, () => readEnvelopes(request, limits, header)),
-          contextValues,
-        );
-        const call = {
-          httpVersion: request.httpVersion,
-          method: "POST",
-          url,
-          header,
-          contextValues,
-          signal: abort.signal,
-        };
-        return await writeResponse(await handler({ ...call, body }), response, paced, abort.signal);
+        await serveRequestStream(handler, call, paced);
+        return;
       }
-      const read = async () => {
-        try {
-          admit();
-        } catch (error) {
-          // Connect would compare the announced length with the limit and reveal it to an unauthorized client.
-          header.delete("content-length");
-          throw error;
-        }
-        const bytes = await readBody(request, bodyLimits, isEnveloped(header));
-        if (isEnveloped(header)) {
-          checkEncoding(bytes[0] ?? 0, header);
-        }
-        return bytes;
-      };
-      const body = read();
-      // A request rejected for its headers never awaits its body.
-      body.catch(() => {});
-      const call: ServerCall = { url, header, contextValues, body, abort };
       const code =
         handleUnaryGrpc !== undefined && "stream" in response
-          ? await handleUnaryGrpc(call, response)
-          : await serveRead(handler, request.httpVersion, { ...call, paced }, response);
+          ? await handleUnaryGrpc({ ...call, body: readOneMessage(call) }, response)
+          : await serveOneMessage(handler, call, paced);
       if (code !== undefined) {
         onUndecodable(method, code);
       }
@@ -221,39 +171,6 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
   };
 }
 
-/** Serve a call with one request message by Connect's handler. Resolves with the code if no interceptor ran. */
-async function serveRead(
-  handler: UniversalHandler,
-  httpVersion: string,
-  { abort, paced, ...call }: ServerCall & { readonly paced: Paced },
-  response: NodeResponse,
-): Promise<Code | undefined> {
-  const { contextValues } = call;
-  const request = { ...call, httpVersion, method: "POST", signal: abort.signal };
-  const answered = await handler({ ...request, body: recordingFailure(oneChunk(call.body), contextValues) });
-  if (handler.method.methodKind !== "unary" || contextValues.get(reached)) {
-    await writeResponse(answered, response, paced, abort.signal);
-    return undefined;
-  }
-  const inspected = await inspectResponse(answered);
-  if (inspected.code !== Code.Internal || contextValues.get(bodyFailure) !== undefined) {
-    await writeResponse(inspected.response, response);
-    return inspected.code;
-  }
-  // Connect returns INTERNAL for undecodable binary, which is the client's error. A second pass writes the error in the call's protocol.
-  const error = invalidArgument(`the request cannot be decoded as ${handler.method.input.typeName}`);
-  await writeResponse(await handler({ ...request, body: failing(error) }), response);
-  return error.code;
-}
-
-/** Whether a call has reached the interceptors. */
-const reached = createContextKey(false, { description: "reached the interceptors" });
-
-const markReached: Interceptor = (next) => (request) => {
-  request.contextValues.set(reached, true);
-  return next(request);
-};
-
 /**
  * Answer 404, or UNIMPLEMENTED for gRPC, because gRPC clients and load balancers treat HTTP 404 as a proxy's error.
  */
@@ -271,66 +188,8 @@ const unimplemented = new Headers({
   "grpc-message": "unknown service or method",
 });
 
-type UnarySpec = Extract<MethodImplSpec, { readonly kind: "unary" }>;
-
-/** Register the routes with Connect's router, and collect the unary implementations by path. */
-function collectRoutes(routes: (router: ConnectRouter) => void, options: Parameters<typeof createConnectRouter>[0]) {
-  const router = createConnectRouter(options);
-  const unary = new Map<string, UnarySpec>();
-  const collecting: ConnectRouter = {
-    handlers: router.handlers,
-    service(service, implementation, own) {
-      router.service(service, implementation, own);
-      // Services with their own options are served by Connect only.
-      for (const spec of own === undefined
-        ? Object.values(createServiceImplSpec(service, implementation).methods)
-        : []) {
-        if (spec.kind === "unary") {
-          unary.set(`/${service.typeName}/${spec.method.name}`, spec);
-        }
-      }
-      return this;
-    },
-    rpc(method, implementation, own) {
-      router.rpc(method, implementation, own);
-      return this;
-    },
-  };
-  routes(collecting);
-  return { handlers: new Map(router.handlers.map((handler) => [handler.requestPath, handler])), unary };
-}
-
 function isGrpc(header: Headers): boolean {
   return parseGrpc(header.get("content-type")) !== undefined;
-}
-
-/** Whether messages have envelopes: gRPC, gRPC-Web and Connect's streaming calls. */
-function isEnveloped(header: Headers): boolean {
-  return /^application\/(grpc|connect\+)/i.test(header.get("content-type") ?? "");
-}
-
-/** Body that is read after the access check, which may throw. */
-async function* afterAdmission(admit: () => void, read: () => AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  admit();
-  yield* read();
-}
-
-/** Record a body's failure, so that interceptors can distinguish it from an undecodable message. */
-async function* recordingFailure(body: AsyncIterable<Uint8Array>, values: ContextValues): AsyncGenerator<Uint8Array> {
-  try {
-    yield* body;
-  } catch (error) {
-    values.set(bodyFailure, error);
-    throw error;
-  }
-}
-
-async function* oneChunk(body: Promise<Uint8Array>): AsyncGenerator<Uint8Array> {
-  yield await body;
-}
-
-async function* failing(error: ConnectError): AsyncGenerator<Uint8Array> {
-  yield await Promise.reject(error);
 }
 
 /** End a response that could not be built or written. After its headers are sent, it can only be cut off. */
