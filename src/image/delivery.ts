@@ -1,5 +1,5 @@
 import { Delivery, type GenerationOptions } from "../gen/throughline/v1/image_pb.js";
-import { contentTypeOf, type EncodedImage, toDataUri } from "./encode-image.js";
+import { contentTypeOf, type EncodedImage, toDataUri } from "./image-format.js";
 import { imageUrl } from "./image-route.js";
 import { type ImageStore, imageFileNameOf } from "./image-store.js";
 

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { constants, lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { LRUCache } from "lru-cache";
-import { type EncodedImage, formatOfFileName } from "./encode-image.js";
+import { type EncodedImage, formatOfFileName } from "./image-format.js";
 import { type ImageStore, imageFileName, imageFileNameOf } from "./image-store.js";
 import { StoreFullError } from "./store-full-error.js";
 

@@ -1,4 +1,4 @@
-import { contentTypeOf } from "./encode-image.js";
+import { contentTypeOf } from "./image-format.js";
 import type { ImageStore } from "./image-store.js";
 
 /** Path prefix of a store's images. */

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { type EncodedImage, extensionOf, type ImageFormat } from "./encode-image.js";
+import { type EncodedImage, extensionOf, type ImageFormat } from "./image-format.js";
 
 /** Image read from a store. */
 export interface StoredImage {

@@ -11,7 +11,7 @@ import {
 } from "../gen/throughline/v1/pipeline_pb.js";
 import { InferRequestSchema, TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import { deliverImage, deliveryOf, type ImageDelivery } from "../image/delivery.js";
-import { type EncodedImage, formatOfContentType, parseDataUri } from "../image/encode-image.js";
+import { type EncodedImage, formatOfContentType, parseDataUri } from "../image/image-format.js";
 import type { ImageStore } from "../image/image-store.js";
 import { seedOf } from "../image/seed.js";
 import { StoreFullError } from "../image/store-full-error.js";

@@ -27,7 +27,7 @@ export type {
 export { type FieldViolation, GenerationError, type GenerationErrorKind } from "../engine/engine.js";
 export type { Precision } from "../engine/graph-files.js";
 export { createDirectoryStore, type DirectoryStoreOptions } from "../image/directory-store.js";
-export type { EncodedImage, ImageFormat } from "../image/encode-image.js";
+export type { EncodedImage, ImageFormat } from "../image/image-format.js";
 export { type ImageStore, imageFileNameOf, type StoredImage } from "../image/image-store.js";
 export { StoreFullError } from "../image/store-full-error.js";
 export type { ConnectApp } from "../mesh/directory/app-connections.js";

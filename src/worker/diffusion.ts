@@ -7,7 +7,8 @@ import type {
   GenerationSettings,
 } from "../engine/engine.js";
 import { type DeliveredImage, deliverImage, type ImageDelivery } from "../image/delivery.js";
-import { contentTypeOf, encodeImage, type ImageFormat, type RgbPixels } from "../image/encode-image.js";
+import { encodeImage, type RgbPixels } from "../image/encode-image.js";
+import { contentTypeOf, type ImageFormat } from "../image/image-format.js";
 import { settleFailure, withSpan } from "../trace/span-scope.js";
 import type { WorkerMetrics } from "./worker-metrics.js";
 

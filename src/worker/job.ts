@@ -3,7 +3,7 @@ import { limitSizes, resolveSettings } from "../engine/generation-limits.js";
 import { type GenerationOptions, ImageFormat, Scheduler } from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest } from "../gen/throughline/v1/worker_pb.js";
 
-import type { ImageFormat as Encoding } from "../image/encode-image.js";
+import type { ImageFormat as Encoding } from "../image/image-format.js";
 import { seedOf } from "../image/seed.js";
 
 import { type GenerationWork, generationWork } from "./generation-estimate.js";

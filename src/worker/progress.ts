@@ -7,7 +7,8 @@ import {
   type InferStreamResponse,
   InferStreamResponseSchema,
 } from "../gen/throughline/v1/worker_pb.js";
-import { contentTypeOf, encodeImage } from "../image/encode-image.js";
+import { encodeImage } from "../image/encode-image.js";
+import { contentTypeOf } from "../image/image-format.js";
 import type { QueuePosition } from "./admission.js";
 
 /** Progress of a request, with an unencoded preview. */

@@ -1,13 +1,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import sharp from "sharp";
-import {
-  contentTypeOf,
-  encodeImage,
-  formatOfContentType,
-  parseDataUri,
-  toDataUri,
-} from "../../src/image/encode-image.js";
+import { encodeImage } from "../../src/image/encode-image.js";
+import { contentTypeOf, formatOfContentType, parseDataUri, toDataUri } from "../../src/image/image-format.js";
 
 /** A gradient with a hard edge, 24×16, so that a swapped axis or channel shows. */
 function gradient() {

@@ -14,7 +14,7 @@ import { dirname, extname, join, relative, resolve } from "node:path";
 import { promptSlug } from "../../client/prompt-slug.js";
 import type { Image, Progress } from "../../gen/throughline/v1/image_pb.js";
 import type { GenerateResponse } from "../../gen/throughline/v1/pipeline_pb.js";
-import { extensionOf, formatOfContentType, type ImageFormat, parseDataUri } from "../../image/encode-image.js";
+import { extensionOf, formatOfContentType, type ImageFormat, parseDataUri } from "../../image/image-format.js";
 import { printable } from "../../studio/trace-text.js";
 import type { CommandContext, Output } from "../command.js";
 import { CliError, messageOf, usageError } from "../errors.js";

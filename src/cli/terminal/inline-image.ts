@@ -1,4 +1,4 @@
-import { formatOfContentType, type ImageFormat } from "../../image/encode-image.js";
+import { formatOfContentType, type ImageFormat } from "../../image/image-format.js";
 import type { Environment } from "../../trace/telemetry/environment.js";
 import type { CommandContext } from "../command.js";
 import { columnsOf, isInteractive } from "./terminal.js";
