@@ -4,14 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { after, before, describe, suite, test } from "node:test";
-import {
-  checkOutputPath,
-  imageFileName,
-  imageTargetOf,
-  toStdout,
-  writeFileWhole,
-} from "../../src/cli/commands/image-file.js";
 import { CliError } from "../../src/cli/errors.js";
+import { imageFileName, imageTargetOf, toStdout } from "../../src/cli/image/image-target.js";
+import { checkOutputPath, writeFileWhole } from "../../src/cli/image/write-file.js";
 import { expandHome, readHubVariables } from "../../src/cli/options/model-options.js";
 import { makeImageFolder, makeTemporaryImageFolder } from "../../src/cli/services/image-folder.js";
 import { readCpuQuota } from "../../src/cli/services/model.js";

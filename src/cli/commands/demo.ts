@@ -2,6 +2,8 @@ import { Delivery } from "../../gen/throughline/v1/image_pb.js";
 import { traceToJson } from "../../studio/trace-tree.js";
 import type { CommandContext } from "../command.js";
 import { CliError, exitCodes } from "../errors.js";
+import { imageTargetOf, toStdout } from "../image/image-target.js";
+import { describeImage, saveImage, savePreviewsOf } from "../image/save-image.js";
 import type { demoOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
 import { startLocalSystem } from "../services/local-system.js";
@@ -9,7 +11,6 @@ import { findModel, showDownload } from "../services/model.js";
 import { renderImage } from "../terminal/inline-image.js";
 import { createProgress } from "../terminal/progress.js";
 import { isInteractive, jsonLine, renderTrace } from "../terminal/terminal.js";
-import { describeImage, imageTargetOf, saveImage, savePreviewsOf, toStdout } from "./image-file.js";
 import { requestImage } from "./request-image.js";
 import { connectStudio, fetchTrace, missingSpans } from "./studio-client.js";
 

@@ -3,6 +3,8 @@ import { traceToJson } from "../../studio/trace-tree.js";
 import type { SpanRecord } from "../../trace/span-record.js";
 import type { CommandContext } from "../command.js";
 import { CliError, exitCodes } from "../errors.js";
+import { imageTargetOf, toStdout } from "../image/image-target.js";
+import { describeImage, saveImage, savePreviewsOf } from "../image/save-image.js";
 import { defaultCollectorUrl } from "../options/client-options.js";
 import type { generateOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
@@ -10,7 +12,6 @@ import { accessOf } from "../services/security.js";
 import { renderImage } from "../terminal/inline-image.js";
 import { createProgress } from "../terminal/progress.js";
 import { jsonLine, renderTrace } from "../terminal/terminal.js";
-import { describeImage, imageTargetOf, saveImage, savePreviewsOf, toStdout } from "./image-file.js";
 import { requestImage } from "./request-image.js";
 import { connectStudio, fetchTrace, studioLinkOf } from "./studio-client.js";
 

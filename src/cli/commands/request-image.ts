@@ -8,9 +8,9 @@ import {
 } from "../../gen/throughline/v1/image_pb.js";
 import type { GenerateResponse } from "../../gen/throughline/v1/pipeline_pb.js";
 import { CliError } from "../errors.js";
+import { maxImageBytes } from "../image/fetch-image.js";
 import type { Access } from "../services/security.js";
 import { type ProgressReporter, showQueued, showStage } from "../terminal/progress.js";
-import { maxImageBytes } from "./image-file.js";
 import { createServerTransport, describeCallFailure } from "./studio-client.js";
 
 /** An image in base64, and the other fields of its message. */
