@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { constants } from "node:http2";
 import { type TestContext, test } from "node:test";
 import {
   Code,
@@ -17,7 +18,7 @@ import { callerContextKey } from "../../src/mesh/access/callers.js";
 import { deadlineExceeded, internal, unavailable } from "../../src/mesh/errors/errors.js";
 import { createServerSpanInterceptor } from "../../src/trace/server-span-interceptor.js";
 import { clientPreface, frame, frameFlag, frameType, headerBlock } from "../mesh/support/http2-frames.js";
-import { connectTcp } from "../mesh/support/raw-http.js";
+import { connectHttp2, connectTcp } from "../mesh/support/raw-http.js";
 import { serveEcho } from "../mesh/support/serve-echo.js";
 import { testTelemetry } from "../support/telemetry.js";
 
@@ -213,43 +214,85 @@ test("log lines during a span have its ids, and later ones have none", async (t)
   assert.deepEqual([after.msg, after.trace_id, after.span_id], ["long after", undefined, undefined]);
 });
 
-for (const ofMessage of [false, true]) {
-  test(`reset of a bidi stream ${ofMessage ? "inside a message" : "between two messages"} is logged as CANCELLED without a stack`, async (t) => {
-    let wrote: (line: string) => void = () => {};
-    const line = new Promise<string>((resolve) => {
-      wrote = resolve;
-    });
-    const logger = createLogger({ service: "worker", level: "debug", write: wrote });
-    let begin = () => {};
-    const begun = new Promise<void>((resolve) => {
-      begin = resolve;
-    });
-    const { url } = await serveEcho(t, {
-      interceptors: [
-        createCallLog({ logger, services: [ServerReflection] }),
-        (next) => (request) => {
-          begin();
-          return next(request);
-        },
-      ],
-    });
-    const socket = await connectTcp(t, Number(new URL(url).port));
+const reflect = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+const wholeMessage = Buffer.alloc(5);
+const partOfMessage = Buffer.from([0, 0, 0, 0, 9, 1]);
+
+/** A server whose next log line and next begun call can be awaited. */
+async function loggingServer(t: TestContext) {
+  let write: (line: string) => void = () => {};
+  const line = new Promise<string>((resolve) => {
+    write = resolve;
+  });
+  let begin = () => {};
+  const begun = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
+  const logger = createLogger({ service: "worker", level: "debug", write });
+  const { port } = await serveEcho(t, {
+    interceptors: [
+      createCallLog({ logger, services: [ServerReflection, TextToImageWorkerService] }),
+      (next) => (request) => {
+        begin();
+        return next(request);
+      },
+    ],
+  });
+  return { port, begun, line };
+}
+
+function assertCancelled(line: string): void {
+  const { level, code, err, reason } = JSON.parse(line);
+  assert.deepEqual([level, code, err, reason], ["info", "CANCELLED", undefined, undefined]);
+}
+
+for (const [where, data] of [
+  ["between two messages", wholeMessage],
+  ["inside a message", partOfMessage],
+] as const) {
+  test(`reset of a bidi stream ${where} is logged as CANCELLED without a stack`, async (t) => {
+    const { port, begun, line } = await loggingServer(t);
+    const socket = await connectTcp(t, port);
     const head = headerBlock({
       ":method": "POST",
       ":scheme": "http",
       ":authority": "x",
-      ":path": "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+      ":path": reflect,
       "content-type": "application/grpc",
       te: "trailers",
     });
-    const data = ofMessage ? Buffer.from([0, 0, 0, 0, 9, 1]) : Buffer.alloc(5);
     socket.write(clientPreface);
     socket.write(frame(frameType.headers, frameFlag.endHeaders, 1, head));
     socket.write(frame(frameType.data, 0, 1, data));
     await begun;
-    // Node's own client would send END_STREAM before the reset.
     socket.write(frame(frameType.rstStream, 0, 1, Buffer.from([0, 0, 0, 8])));
-    const { level, code, err, reason } = JSON.parse(await line);
-    assert.deepEqual([level, code, err, reason], ["info", "CANCELLED", undefined, undefined]);
+    assertCancelled(await line);
+  });
+}
+
+for (const [what, path, data] of [
+  ["bidi stream between two messages", reflect, wholeMessage],
+  ["bidi stream inside a message", reflect, partOfMessage],
+  ["server stream inside its request", `/${inferStream}`, partOfMessage],
+] as const) {
+  test(`${what} that Node's client resets, after END_STREAM, is logged as CANCELLED`, async (t) => {
+    const { port, begun, line } = await loggingServer(t);
+    const session = connectHttp2(t, `http://127.0.0.1:${port}`);
+    const stream = session.request({
+      ":method": "POST",
+      ":path": path,
+      "content-type": "application/grpc",
+      te: "trailers",
+    });
+    stream.on("error", () => {});
+    stream.write(data);
+    if (path === reflect) {
+      await begun;
+    } else {
+      // The interceptors of a call with one request message run once that is read, so the server is asked another thing meanwhile.
+      await new Promise((resolve) => session.ping(resolve));
+    }
+    stream.close(constants.NGHTTP2_CANCEL);
+    assertCancelled(await line);
   });
 }

@@ -10,7 +10,7 @@ import type { UniversalHandler, UniversalServerRequest } from "@connectrpc/conne
 import { anonymousCaller, type Caller, callerContextKey } from "../access/callers.js";
 import { invalidArgument } from "../errors/errors.js";
 import type { NodeRequest, NodeResponse } from "../port/node-handler.js";
-import { requestHeaders, requestUrl } from "./node-request.js";
+import { isClosed, requestHeaders, requestUrl } from "./node-request.js";
 import type { Paced } from "./paced.js";
 import { type BodyLimits, bodyFailure, checkEncoding, readBody, readEnvelopes } from "./request-body.js";
 import { isServerTime, limitTimeout } from "./server-deadline.js";
@@ -64,7 +64,7 @@ export function receiveCall(request: NodeRequest, response: NodeResponse, option
 /** Serve a call with a stream of request messages by Connect's handler. */
 export async function serveRequestStream(handler: UniversalHandler, call: ReceivedCall, paced: Paced): Promise<void> {
   const { request, response, header, limits, abort } = call;
-  const body = afterAdmission(call.admit, () => readEnvelopes(request, limits, header));
+  const body = afterAdmission(call.admit, () => readEnvelopes(request, limits, header, () => isClosed(response)));
   await writeResponse(await handler(universalRequest(call, body)), response, paced, abort.signal);
 }
 
@@ -74,7 +74,7 @@ export async function serveRequestStream(handler: UniversalHandler, call: Receiv
  * A rejection without a listener is no error: a call that is rejected for its headers never awaits its body.
  */
 export function readOneMessage(call: ReceivedCall): Promise<Uint8Array> {
-  const { request, header, limits, admit } = call;
+  const { request, response, header, limits, admit } = call;
   const read = async () => {
     try {
       admit();
@@ -83,7 +83,7 @@ export function readOneMessage(call: ReceivedCall): Promise<Uint8Array> {
       header.delete("content-length");
       throw error;
     }
-    const bytes = await readBody(request, limits, isEnveloped(header));
+    const bytes = await readBody(request, limits, isEnveloped(header), () => isClosed(response));
     if (isEnveloped(header)) {
       checkEncoding(bytes[0] ?? 0, header);
     }

@@ -38,6 +38,7 @@ export function messageTooLarge(maxBytes: number): ConnectError {
  * Read the body of a call with one request message. Bytes beyond the limits are discarded.
  *
  * @param enveloped whether the message has an envelope, which announces its length.
+ * @param isReset whether the client has reset the stream, see {@link checkEnd}. @default never
  * @throws ConnectError RESOURCE_EXHAUSTED as soon as the announced size exceeds the limit, or if the shared memory is used up;
  * DEADLINE_EXCEEDED after the time limit; CANCELLED if the client disconnects.
  */
@@ -45,6 +46,7 @@ export function readBody(
   request: Readable,
   { readMaxBytes, bodyTimeoutMs, memory }: BodyLimits,
   enveloped: boolean,
+  isReset: () => boolean = () => false,
 ): Promise<Uint8Array> {
   // One byte above the limit suffices to detect an excess.
   const maxBytes = readMaxBytes + (enveloped ? envelopeHeadBytes : 0);
@@ -78,7 +80,9 @@ export function readBody(
     const onEnd = () => {
       const bytes = buffer.bytes();
       stop();
-      resolve(bytes);
+      // A whole message needs no check: the handler sees the disconnect.
+      const isIncomplete = enveloped && firstEnvelope(bytes, readMaxBytes) === undefined;
+      resolve(isIncomplete ? checkEnd(isReset).then(() => bytes) : bytes);
     };
     const onGone = (cause?: unknown) => fail(canceled(cause));
     // Errors after the end or after a rejection have no receiver.
@@ -93,6 +97,7 @@ export function readBody(
 /**
  * Split a body into complete envelopes, in linear time for any chunk size. This applies the shared memory limit to streaming calls too.
  *
+ * @param isReset whether the client has reset the stream, see {@link checkEnd}. @default never
  * @throws ConnectError RESOURCE_EXHAUSTED above the size limit or if the shared memory is used up; INVALID_ARGUMENT if the body ends inside a
  * message; CANCELLED if the client disconnects.
  */
@@ -100,6 +105,7 @@ export async function* readEnvelopes(
   request: Readable,
   { readMaxBytes, memory }: Pick<BodyLimits, "readMaxBytes" | "memory">,
   header: Headers,
+  isReset: () => boolean = () => false,
 ): AsyncGenerator<Uint8Array> {
   const buffer = memory.createBuffer();
   try {
@@ -115,11 +121,29 @@ export async function* readEnvelopes(
         buffer.drop(envelopeHeadBytes + next.data.byteLength);
       }
     }
+    await checkEnd(isReset);
     if (buffer.bytes().byteLength > 0) {
       throw invalidArgument("the message is incomplete");
     }
   } finally {
     buffer.release();
+  }
+}
+
+/** Event loop iterations in which a reset is expected after a body's end. It may arrive in a packet of its own. */
+const resetIterations = 3;
+
+/**
+ * Check that the end of a body is no reset. Node's HTTP/2 clients send END_STREAM just before RST_STREAM, so a cancelled body seems to end.
+ *
+ * @throws ConnectError CANCELLED
+ */
+async function checkEnd(isReset: () => boolean): Promise<void> {
+  for (let iteration = 0; iteration < resetIterations; iteration++) {
+    await new Promise(setImmediate);
+    if (isReset()) {
+      throw canceled();
+    }
   }
 }
 
