@@ -194,7 +194,7 @@ export function createApp(options: AppOptions): App {
       ...limits,
       host: address,
       port,
-      ...(protection.tls && { tls: protection.tls }),
+      tls: protection.tls,
       handler: createConnectHandler({
         routes(router) {
           options.routes(router);
@@ -223,7 +223,7 @@ export function createApp(options: AppOptions): App {
             respondNotFound(request, response);
           }
         },
-        ...(options.corsOrigins && { cors: { origins: options.corsOrigins } }),
+        cors: options.corsOrigins && { origins: options.corsOrigins },
       }),
     });
   };

@@ -19,7 +19,7 @@ export interface DeviceFailure {
 export interface DeviceLoadOptions {
   readonly modelFolder: string;
   /** @default "cpu" */
-  readonly device?: Device;
+  readonly device?: Device | undefined;
   /** @default "auto" */
   readonly precision?: Precision | undefined;
   /** CPU threads of one run. @default as many as the process may use */

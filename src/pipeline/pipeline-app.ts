@@ -119,13 +119,13 @@ export function createPipelineApp(options: PipelineAppOptions): App {
     httpRoute: (request, response) =>
       imageRoute?.(request, response) === true || extension?.httpRoute(request, response) === true,
     onDraining: extension?.end,
-    ...(options.showApps && {
-      callerRoutes: {
-        [appsPath]: createAppsRoute(apps, (error) =>
-          logger.error({ err: error }, "the status of the apps cannot be read"),
-        ),
-      },
-    }),
+    callerRoutes: options.showApps
+      ? {
+          [appsPath]: createAppsRoute(apps, (error) =>
+            logger.error({ err: error }, "the status of the apps cannot be read"),
+          ),
+        }
+      : undefined,
     corsOrigins,
     teardown: async () => apps.close(),
     telemetry,

@@ -30,7 +30,7 @@ export interface TestMeshOptions {
   readonly appId?: string | undefined;
   /** Image store of the pipeline. @default none, images are `data:` URIs */
   readonly store?: ImageStore | undefined;
-  /** Queue capacity of the worker, in requests. @default 16 */
+  /** Queue capacity of the worker, in requests. @default that of `--max-waiting` */
   readonly maxWaiting?: number | undefined;
   /** Uses callers' `traceparent` headers as parents; otherwise the pipeline links to them. @default false */
   readonly trustTraceparent?: boolean | undefined;
@@ -123,7 +123,7 @@ export async function createTestMesh(options: TestMeshOptions = {}): Promise<Tes
   const pipeline = await startApp(
     createPipelineApp({
       directory: createAppDirectory({ apps: { [appId]: { target: worker.target } }, defaultApp: appId }),
-      ...(options.wire !== "port" && { connect: (_entry, interceptors) => connectInMemory(worker, interceptors) }),
+      connect: options.wire === "port" ? undefined : (_entry, interceptors) => connectInMemory(worker, interceptors),
       store: options.store,
       trustTraceparent: options.trustTraceparent,
       ...ofPipeline,

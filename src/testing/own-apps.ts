@@ -35,9 +35,8 @@ export async function startOwnApps({ apps, known, wire, observed }: OwnAppsOptio
     const entries = [...running].map(([id, { target }]) => [id, { target }] as const);
     const clients = createAppClients({
       directory: createAppDirectory({ apps: Object.fromEntries(entries) }),
-      ...(wire !== "port" && {
-        connect: ({ appId }, interceptors) => connectInMemory(appOf(running, appId), interceptors),
-      }),
+      connect:
+        wire === "port" ? undefined : ({ appId }, interceptors) => connectInMemory(appOf(running, appId), interceptors),
       telemetry,
     });
     const started = await startApp(await create({ apps: clients, telemetry, logger }), wire);

@@ -6,7 +6,7 @@ import { createPositionReports } from "./position-reports.js";
 
 /** Options of {@link createAdmission}. */
 export interface AdmissionOptions {
-  /** Maximum requests in the queue, besides the running one; 0: no queue. @default 16 */
+  /** Maximum requests in the queue, besides the running one; 0: no queue. @default {@link defaultMaxWaiting} */
   readonly maxWaiting?: number | undefined;
   /** Monotonic clock, in milliseconds. @default performance.now */
   readonly now?: (() => number) | undefined;
@@ -90,7 +90,7 @@ export interface Admission {
   readonly waiting: number;
 }
 
-/** Default of `maxWaiting`. */
+/** Default of `maxWaiting` and of `--max-waiting`. */
 export const defaultMaxWaiting = 16;
 
 interface Entry extends FairItem {

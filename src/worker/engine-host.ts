@@ -19,7 +19,7 @@ export interface EngineHostOptions extends LoadOrder, Pick<EngineProcessOptions,
    * once a minute, while the queue waits; above 1.5 times the limit it is killed at once. A limit below 1.25 times the loaded model's size is
    * logged as a warning. @default no limit
    */
-  readonly maxMemoryBytes?: number;
+  readonly maxMemoryBytes?: number | undefined;
   /** Time limit for the process to exit, in milliseconds; then it is killed. @default 1000 */
   readonly closeGraceMs?: number;
   /** First backoff after a failed restart, in milliseconds; it doubles each time, up to 30 s. @default 500 */

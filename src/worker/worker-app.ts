@@ -35,7 +35,7 @@ export interface WorkerAppOptions {
   readonly store?: ImageStore | undefined;
   /** Public base URL of the store's images. @default the origin of the call's URL */
   readonly publicUrl?: string | undefined;
-  /** Maximum requests in the queue, besides the running one. @default 16 */
+  /** Maximum requests in the queue, besides the running one. @default that of `--max-waiting` */
   readonly maxWaiting?: number | undefined;
   /** Whether a `traceparent` header becomes the parent if the body's carrier names none. @default false */
   readonly trustTraceparent?: boolean | undefined;

@@ -49,7 +49,7 @@ export function runCollector(
         const { address, accessControl } = await createGuard({ host, logger, ...protection });
         const listening = await listen({
           host: address,
-          ...(protection.tls && { tls: protection.tls }),
+          tls: protection.tls,
           port,
           handler: createConnectHandler({
             routes,

@@ -54,7 +54,7 @@ async function checkModel(settings: DoctorSettings, context: CommandContext): Pr
       device,
       precision,
       signal: interrupt,
-      ...(threads !== undefined && { threads }),
+      threads,
     });
   } catch (error) {
     interrupt.throwIfAborted();

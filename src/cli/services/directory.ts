@@ -30,7 +30,7 @@ function directoryOfTargets(workers: Readonly<Record<string, string>>, defaultAp
   const chosen = defaultApp ?? (appIds.length === 1 ? appIds[0] : undefined);
   const apps = Object.fromEntries(Object.entries(workers).map(([appId, target]) => [appId, { target }]));
   try {
-    return createAppDirectory({ apps, ...(chosen !== undefined && { defaultApp: chosen }) });
+    return createAppDirectory({ apps, defaultApp: chosen });
   } catch (error) {
     throw usageError(`--worker and --default-app: ${messageOf(error)}`);
   }

@@ -34,7 +34,7 @@ export function protectionOf(
   const onRejected = logRejectedFile(logger);
   return {
     open: insecureOpen,
-    ...(callers !== undefined && { callers: reloadCallersFile(callers, { onRejected }) }),
+    callers: callers === undefined ? undefined : reloadCallersFile(callers, { onRejected }),
     ...(tlsCert !== undefined && {
       tls: {
         material: reloadTlsMaterial({ cert: tlsCert, key: tlsKey, ca: tlsClientCa }, { onRejected }),

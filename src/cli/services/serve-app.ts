@@ -82,7 +82,7 @@ export async function openMetricsPort(metrics: PrometheusMetrics, options: Metri
   const listening = await listen({
     host: address,
     port: metrics.port,
-    ...(protection.tls && { tls: protection.tls }),
+    tls: protection.tls,
     handler: withAccessControl(accessControl, answerWith(metrics)),
   });
   logger.info({ url: `${listening.url}${path}` }, "metrics can be scraped");

@@ -31,12 +31,12 @@ export type HostMessage =
 /** Which model to load, and where. Absent: the engine's own defaults. */
 export interface LoadOrder {
   readonly modelFolder: string;
-  readonly device?: Device;
-  readonly precision?: Precision;
+  readonly device?: Device | undefined;
+  readonly precision?: Precision | undefined;
   /** CPU threads of one run. */
-  readonly threads?: number;
+  readonly threads?: number | undefined;
   /** Existing folder for a profile of each session, complete when the process has closed. */
-  readonly profileFolder?: string;
+  readonly profileFolder?: string | undefined;
 }
 
 /** About one image: any number of events, then one of the others. */

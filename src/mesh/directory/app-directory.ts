@@ -22,7 +22,7 @@ export interface AppDirectoryEntry {
   readonly appId: string;
   readonly target: string;
   readonly policies: Policies;
-  readonly security?: AppSecurity;
+  readonly security?: AppSecurity | undefined;
 }
 
 /** Map of app ids to gRPC targets. Callers can select an app id, but no address. */
@@ -46,7 +46,7 @@ export interface AppDirectoryOptions {
   /** Apps by id (`owner/name`). At least one. */
   readonly apps: Readonly<Record<string, AppEntry>>;
   /** App id that the empty id selects. Default: none. */
-  readonly defaultApp?: string;
+  readonly defaultApp?: string | undefined;
 }
 
 const hostAndPort = String.raw`(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):\d{1,5}`;
@@ -73,7 +73,7 @@ export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
     if (!isTarget(target)) {
       throw new Error(`target "${target}" of app "${appId}" is not a gRPC target such as dns:///host:50052`);
     }
-    apps.set(appId, { appId, target, policies: policiesOf(appId, policies), ...(security && { security }) });
+    apps.set(appId, { appId, target, policies: policiesOf(appId, policies), security });
   }
   const appIds = [...apps.keys()].sort();
   if (appIds.length === 0) {

@@ -81,7 +81,7 @@ function directoryOf(contents: string, file: string): AppDirectory {
   try {
     const directory = createAppDirectory({
       apps: Object.fromEntries(entries),
-      ...(defaultApp !== undefined && { defaultApp }),
+      defaultApp,
     });
     for (const [appId, { security }] of entries) {
       checkSecurity(appId, security);

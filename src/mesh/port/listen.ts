@@ -18,7 +18,7 @@ export interface ListenOptions extends ListenLimits {
   /** TCP port; 0 selects a free one. */
   readonly port: number;
   /** Default: cleartext. */
-  readonly tls?: ServerTls;
+  readonly tls?: ServerTls | undefined;
 }
 
 /** An open port. */

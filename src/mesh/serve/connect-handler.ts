@@ -47,7 +47,7 @@ export interface ConnectHandlerOptions {
   /** Access control, applied before a body is read, and not to the fallback. Default: all clients are admitted. */
   readonly accessControl?: AccessControl;
   /** Cross-origin access. Default: none. */
-  readonly cors?: CorsOptions;
+  readonly cors?: CorsOptions | undefined;
 }
 
 /** Default time limit for a request's body, in milliseconds. */
