@@ -34,6 +34,8 @@ export interface AppClients {
   client<Service extends DescService>(appId: string, service: Service): Client<Service>;
   /** Reports the health of a service for each app that `mayList` accepts. */
   describe(service: DescService, mayList: (appId: string) => boolean): Promise<readonly AppStatus[]>;
+  /** Calls back with the app id when an app's connection is created or replaced, and whenever one of its replicas becomes healthy. */
+  onServing(listener: (appId: string) => void): void;
   /** Closes the connections. */
   close(): void;
 }
@@ -62,6 +64,7 @@ export function createAppClients(options: AppClientsOptions): AppClients {
       return clients.client(service);
     },
     describe: (service, mayList) => connections.describe(service.typeName, mayList),
+    onServing: connections.onServing,
     close: connections.close,
   };
 }

@@ -1,5 +1,5 @@
 import { setMaxListeners } from "node:events";
-import { createRegistry, type DescFile, type DescService, type Registry } from "@bufbuild/protobuf";
+import { createRegistry, type DescFile, type DescMethod, type DescService, type Registry } from "@bufbuild/protobuf";
 import {
   Code,
   ConnectError,
@@ -41,6 +41,8 @@ export interface AppOptions {
    * spans itself. @default "link"
    */
   readonly serverSpan?: RemoteParent | "own" | undefined;
+  /** Methods of `services` whose calls create no span, such as those that clients poll. @default none */
+  readonly untraced?: readonly DescMethod[] | undefined;
   /**
    * Additional services that `routes` registers. Health and reflection list them, and their requests are validated. Their calls create no
    * spans. @default none
@@ -159,7 +161,15 @@ export function createApp(options: AppOptions): App {
     createCallLog({ logger, services }),
     serverSpan === "own"
       ? createServerInterceptor({ spans: false, meter, filter: ({ service }) => own.has(service.typeName) })
-      : createServerSpanInterceptor({ tracer, meter, propagator, name, services, parent: serverSpan }),
+      : createServerSpanInterceptor({
+          tracer,
+          meter,
+          propagator,
+          name,
+          services,
+          untraced: options.untraced,
+          parent: serverSpan,
+        }),
     ...(options.interceptors ?? []),
     createReadinessInterceptor(name, allServices, lifecycle),
     createValidationInterceptor({ services: allServices }),

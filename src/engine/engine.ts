@@ -107,6 +107,8 @@ export interface EngineInfo {
   /** onnxruntime execution provider that runs the sessions, such as `cpu`. */
   readonly executionProvider: string;
   readonly limits: GenerationLimits;
+  /** Prompts that the model does well, from its `throughline.json`. */
+  readonly examplePrompts: readonly string[];
 }
 
 /** How one image is generated. */

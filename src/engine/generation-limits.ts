@@ -93,11 +93,20 @@ export function fitsRule(length: number, { step, minimum, maximum }: SideRule): 
   return length % step === 0 && length >= minimum && length <= maximum;
 }
 
-/** Narrows the sides to those from `minimum` to `maximum` pixels. The model's own default stays possible. */
-export function limitSizes(limits: GenerationLimits, minimum: number, maximum: number): GenerationLimits {
+/** Range of requests. */
+export interface RequestRange {
+  /** Pixels. */
+  readonly minimumSide: number;
+  /** Pixels. */
+  readonly maximumSide: number;
+  readonly maximumSteps: number;
+}
+
+/** Narrows the limits to a range. The model's own defaults stay possible. */
+export function narrowLimits(limits: GenerationLimits, range: RequestRange): GenerationLimits {
   const narrow = (rule: SideRule): SideRule => {
-    const least = Math.ceil(minimum / rule.step) * rule.step;
-    const most = Math.floor(maximum / rule.step) * rule.step;
+    const least = Math.ceil(range.minimumSide / rule.step) * rule.step;
+    const most = Math.floor(range.maximumSide / rule.step) * rule.step;
     return {
       ...rule,
       minimum: Math.min(Math.max(rule.minimum, least), rule.default),
@@ -105,7 +114,13 @@ export function limitSizes(limits: GenerationLimits, minimum: number, maximum: n
     };
   };
   const { width, height, vaeFactor } = limits.sizes;
-  return { ...limits, sizes: { width: narrow(width), height: narrow(height), vaeFactor } };
+  const schedulers: GenerationLimits["schedulers"] = Object.fromEntries(
+    Object.entries(limits.schedulers).map(([name, { defaultSteps, maximumSteps }]) => [
+      name,
+      { defaultSteps, maximumSteps: Math.max(Math.min(maximumSteps, range.maximumSteps), defaultSteps) },
+    ]),
+  );
+  return { ...limits, schedulers, sizes: { width: narrow(width), height: narrow(height), vaeFactor } };
 }
 
 /** The rule as text, such as `a multiple of 32 from 64 to 2048`. */

@@ -93,6 +93,8 @@ export const throughlineSchema = z.strictObject({
   /** One row a latent channel: what it adds to red, green and blue, in −1 … 1. */
   previewFactors: z.array(z.tuple([z.number(), z.number(), z.number()])).optional(),
   previewBias: z.tuple([z.number(), z.number(), z.number()]).optional(),
+  /** Prompts that the model does well. */
+  examplePrompts: z.array(z.string().min(1).max(2000)).max(20).optional(),
 });
 
 export type TextEncoderConfig = z.output<typeof textEncoderSchema>;

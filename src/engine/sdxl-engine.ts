@@ -172,7 +172,12 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
   }
 
   return {
-    info: { model: model.name, executionProvider: provider, limits },
+    info: {
+      model: model.name,
+      executionProvider: provider,
+      limits,
+      examplePrompts: model.throughline.examplePrompts ?? [],
+    },
     graphs: filesOf(prepared.graphs),
     notes: notesOn(model, prepared),
     generate,

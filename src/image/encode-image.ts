@@ -10,31 +10,36 @@ export interface RgbPixels {
   readonly height: number;
 }
 
-/** Quality of the lossy formats, 1 to 100, as documented in the contract. */
-const lossyQuality = 90;
+/** Default quality of the lossy formats, as documented in the contract. */
+const defaultQuality = 90;
 
 /**
- * Encode an image on libuv's thread pool. The same pixels and format give the same bytes.
+ * Encode an image on libuv's thread pool. The same pixels, format and quality give the same bytes.
  *
+ * @param quality of JPEG and WebP, 1 to 100. @default 90
  * @throws Error unless the data has width × height × 3 bytes.
  */
-export async function encodeImage(pixels: RgbPixels, format: ImageFormat): Promise<EncodedImage> {
+export async function encodeImage(
+  pixels: RgbPixels,
+  format: ImageFormat,
+  quality = defaultQuality,
+): Promise<EncodedImage> {
   const { data, width, height } = pixels;
   if (data.length !== width * height * 3) {
     throw new Error(`pixels of ${width}×${height} need ${width * height * 3} bytes, got ${data.length}`);
   }
   const raw = sharp(data, { raw: { width, height, channels: 3 } });
-  return { bytes: await encoder(raw, format).toBuffer(), format, width, height };
+  return { bytes: await encoder(raw, format, quality).toBuffer(), format, width, height };
 }
 
-function encoder(raw: Sharp, format: ImageFormat): Sharp {
+function encoder(raw: Sharp, format: ImageFormat, quality: number): Sharp {
   switch (format) {
     case "png":
       return raw.png({ compressionLevel: 6 });
     case "jpeg":
       // Full chroma resolution: the sharp edges of small models' images bleed at half resolution.
-      return raw.jpeg({ quality: lossyQuality, chromaSubsampling: "4:4:4" });
+      return raw.jpeg({ quality, chromaSubsampling: "4:4:4" });
     case "webp":
-      return raw.webp({ quality: lossyQuality });
+      return raw.webp({ quality });
   }
 }

@@ -28,6 +28,7 @@ import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import type { GenerateEvent } from "./call-worker.js";
 import { type GenerateCall, type GenerateContext, generate } from "./generate.js";
 import { inlineFallback } from "./inline-fallback.js";
+import { createModelCatalog, type ModelCatalog } from "./models.js";
 
 /** Additional services, with access control, and HTTP routes, without, on a pipeline's port. */
 export interface PipelineExtension {
@@ -103,7 +104,8 @@ export function createPipelineApp(options: PipelineAppOptions): App {
   });
 
   const context = { directory, apps, tracer: telemetry.tracer, store };
-  const ownRoutes = pipelineRoutes({ context, callOf });
+  const models = createModelCatalog({ directory, apps, logger });
+  const ownRoutes = pipelineRoutes({ context, models, callOf });
   const imageRoute = store && createImageRoute(store);
 
   return createApp({
@@ -115,6 +117,7 @@ export function createPipelineApp(options: PipelineAppOptions): App {
       extension?.routes(router);
     },
     serverSpan: options.trustTraceparent ? "trust" : "link",
+    untraced: [ImagePipelineService.method.listModels],
     interceptors: [createTraceResponseInterceptor([ImagePipelineService]), ...(extension?.interceptors ?? [])],
     httpRoute: (request, response) =>
       imageRoute?.(request, response) === true || extension?.httpRoute(request, response) === true,
@@ -188,12 +191,13 @@ export function createAppsRoute(apps: Pick<AppClients, "describe">, onError: (er
 /** Options of {@link pipelineRoutes}. */
 export interface PipelineRoutesOptions {
   readonly context: GenerateContext;
+  readonly models: ModelCatalog;
   /** Returns the properties of a call. */
   readonly callOf: (call: HandlerContext) => GenerateCall;
 }
 
-/** Register the pipeline's two RPCs: the same function, with and without progress. */
-export function pipelineRoutes({ context, callOf }: PipelineRoutesOptions) {
+/** Register the pipeline's RPCs. Both of generation are the same function, with and without progress. */
+export function pipelineRoutes({ context, models, callOf }: PipelineRoutesOptions) {
   return (router: ConnectRouter): void => {
     router.service(ImagePipelineService, {
       generate: (request, call) => generate(request, callOf(call), context),
@@ -205,6 +209,7 @@ export function pipelineRoutes({ context, callOf }: PipelineRoutesOptions) {
           withoutPreview: (progress) =>
             progress.preview.length > 0 ? { ...progress, preview: noBytes, previewContentType: "" } : undefined,
         }),
+      listModels: async (_request, call) => ({ models: await models.list(callerOf(call).mayUse) }),
     });
   };
 }

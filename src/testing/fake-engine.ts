@@ -48,7 +48,7 @@ export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
   let stepsRun = 0;
   let generations = 0;
   return {
-    info: { model: "fake", executionProvider: "none", limits },
+    info: { model: "fake", executionProvider: "none", limits, examplePrompts: ["a red heart"] },
     get stepsRun() {
       return stepsRun;
     },

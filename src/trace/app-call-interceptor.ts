@@ -1,4 +1,4 @@
-import type { Interceptor, StreamRequest, UnaryRequest } from "@connectrpc/connect";
+import { createContextKey, type Interceptor, type StreamRequest, type UnaryRequest } from "@connectrpc/connect";
 import {
   type Context,
   context,
@@ -26,6 +26,9 @@ export interface AppCallInterceptorOptions {
   /** App id of the called app. */
   readonly appId: string;
 }
+
+/** Context key of calls without a span and a carrier, which belong to no request: `createContextValues().set(untraced, true)`. */
+export const untraced = createContextKey(false, { description: "call without a span" });
 
 /**
  * Creates one CLIENT span per call to another app, and measures the call, retries included.
@@ -60,6 +63,9 @@ export function createAppCallInterceptor(options: AppCallInterceptorOptions): In
   return (next) => {
     const inSpan = spans(next);
     return (request) => {
+      if (request.contextValues.get(untraced)) {
+        return next(request);
+      }
       const carrier = injectCarrier(propagator, parentOf(request));
       for (const [key, value] of Object.entries(carrier)) {
         request.header.set(key, value);

@@ -1,4 +1,4 @@
-import type { DescService } from "@bufbuild/protobuf";
+import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { ConnectError, type ContextKey, type Interceptor } from "@connectrpc/connect";
 import {
   type Context,
@@ -25,6 +25,8 @@ export interface ServerSpanInterceptorOptions {
   readonly name: string;
   /** Services whose calls get a span. Leave out health checks and reflection, which would outnumber the others. */
   readonly services: readonly DescService[];
+  /** Methods of the services whose calls get no span, such as those that clients poll. @default none */
+  readonly untraced?: readonly DescMethod[] | undefined;
   /** Use of the `traceparent` header if the request's own carrier names no parent. @default "link" */
   readonly parent?: RemoteParent;
 }
@@ -45,13 +47,14 @@ export const serverScope: ContextKey<Context> = otelContext;
  * - End: for a unary call, when the handler returns; for a stream, after its last message or when the client disconnected.
  */
 export function createServerSpanInterceptor(options: ServerSpanInterceptorOptions): Interceptor {
-  const { tracer, meter = createNoopMeter(), propagator, name, parent = "link" } = options;
+  const { tracer, meter = createNoopMeter(), propagator, name, untraced = [], parent = "link" } = options;
   const spans = createServerInterceptor({
     tracer,
     meter,
     propagator,
     spanName: () => name,
     spanAttributes: false,
+    filter: ({ method }) => !untraced.includes(method),
     origin({ contextValues }) {
       const parent = extractCarrier(propagator, contextValues.get(bodyCarrier));
       return trace.getSpanContext(parent) && { parent, links: [] };

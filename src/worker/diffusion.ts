@@ -8,8 +8,9 @@ import type {
 } from "../engine/engine.js";
 import { type DeliveredImage, deliverImage, type ImageDelivery } from "../image/delivery.js";
 import { encodeImage, type RgbPixels } from "../image/encode-image.js";
-import { contentTypeOf, type ImageFormat } from "../image/image-format.js";
+import { contentTypeOf } from "../image/image-format.js";
 import { settleFailure, withSpan } from "../trace/span-scope.js";
+import type { ImageEncoding } from "./job.js";
 import type { WorkerMetrics } from "./worker-metrics.js";
 
 /** Tracers and metrics of a generation. */
@@ -80,12 +81,14 @@ export function upload(
   { tracer, stageTracer, metrics }: GenerationWatch,
   parent: Context,
   pixels: RgbPixels,
-  format: ImageFormat,
+  { format, quality }: ImageEncoding,
   delivery: ImageDelivery,
 ): Promise<DeliveredImage> {
   return withSpan(tracer, "upload", { parent }, async (span, scope) => {
     const startedAt = performance.now();
-    const image = await withSpan(stageTracer, "image-encode", { parent: scope }, () => encodeImage(pixels, format));
+    const image = await withSpan(stageTracer, "image-encode", { parent: scope }, () =>
+      encodeImage(pixels, format, quality),
+    );
     metrics.stageTook("image-encode", performance.now() - startedAt);
     span.setAttributes({ "image.file_size": image.bytes.length, "image.content_type": contentTypeOf(format) });
     return deliverImage(image, delivery);

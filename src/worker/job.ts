@@ -1,9 +1,16 @@
-import type { Engine, GenerationRequest, GenerationSettings, SchedulerName } from "../engine/engine.js";
-import { limitSizes, resolveSettings } from "../engine/generation-limits.js";
-import { type GenerationOptions, ImageFormat, Scheduler } from "../gen/throughline/v1/image_pb.js";
+import type {
+  Engine,
+  EngineInfo,
+  GenerationLimits,
+  GenerationRequest,
+  GenerationSettings,
+  SchedulerName,
+} from "../engine/engine.js";
+import { narrowLimits, resolveSettings } from "../engine/generation-limits.js";
+import { type GenerationOptions, ImageFormat, Scheduler, SchedulerSchema } from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest } from "../gen/throughline/v1/worker_pb.js";
 
-import type { ImageFormat as Encoding } from "../image/image-format.js";
+import type { ImageFormat as Format } from "../image/image-format.js";
 import { seedOf } from "../image/seed.js";
 
 import { type GenerationWork, generationWork } from "./generation-estimate.js";
@@ -17,8 +24,13 @@ export interface Job {
   readonly options: GenerationOptions | undefined;
 }
 
-/** Pixels of a side that the contract's rules accept, so that errors name no size that they reject. */
-const contractSides = { minimum: 64, maximum: 2048 };
+/** Values that the contract's rules accept, so that descriptions and errors name none that they reject. */
+const contractRange = { minimumSide: 64, maximumSide: 2048, maximumSteps: 150 };
+
+/** Limits of a model, narrowed to those of the contract. */
+export function contractLimits({ limits }: EngineInfo): GenerationLimits {
+  return narrowLimits(limits, contractRange);
+}
 
 /**
  * Translate a request and validate it against the model's limits.
@@ -27,7 +39,7 @@ const contractSides = { minimum: 64, maximum: 2048 };
  * @throws GenerationError `unsupported`, with every invalid field and the model's limits.
  */
 export function jobOf({ prompt, options }: InferRequest, { info }: Engine, withPreviews: boolean): Job {
-  const limits = limitSizes(info.limits, contractSides.minimum, contractSides.maximum);
+  const limits = contractLimits(info);
   const request = generationRequestOf({ prompt, seed: seedOf(options), options, withPreviews });
   const settings = resolveSettings(request, limits);
   return { request, settings, work: generationWork(settings, limits), options };
@@ -44,7 +56,17 @@ const schedulers: Record<Scheduler, SchedulerName | undefined> = {
   [Scheduler.LCM]: "lcm",
 };
 
-const encodings: Record<ImageFormat, Encoding> = {
+/** Return the contract's values of a model's schedulers, in the contract's order. */
+export function contractSchedulers(supports: (name: SchedulerName) => boolean): Scheduler[] {
+  return SchedulerSchema.values
+    .map(({ number }): Scheduler => number)
+    .filter((value) => {
+      const name = schedulers[value];
+      return name !== undefined && supports(name);
+    });
+}
+
+const formats: Record<ImageFormat, Format> = {
   [ImageFormat.UNSPECIFIED]: "png",
   [ImageFormat.PNG]: "png",
   [ImageFormat.JPEG]: "jpeg",
@@ -75,7 +97,13 @@ export function generationRequestOf({ prompt, seed, options, withPreviews }: Gen
   };
 }
 
-/** Return the requested encoding. @default png */
-export function encodingOf(options: GenerationOptions | undefined): Encoding {
-  return encodings[options?.format ?? ImageFormat.UNSPECIFIED];
+/** Format of an encoded image, and the quality of the lossy ones. */
+export interface ImageEncoding {
+  readonly format: Format;
+  readonly quality: number | undefined;
+}
+
+/** Return the requested encoding. @default PNG */
+export function encodingOf(options: GenerationOptions | undefined): ImageEncoding {
+  return { format: formats[options?.format ?? ImageFormat.UNSPECIFIED], quality: options?.quality };
 }

@@ -15,6 +15,7 @@ import { serverScope } from "../trace/server-span-interceptor.js";
 import { withSpan } from "../trace/span-scope.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import { createAdmission, defaultMaxWaiting } from "./admission.js";
+import { describeModel } from "./describe-model.js";
 import { type InferCall, type InferContext, infer } from "./infer.js";
 import { toStreamMessage } from "./progress.js";
 import { createWorkerMetrics } from "./worker-metrics.js";
@@ -119,7 +120,7 @@ export interface WorkerRoutesOptions {
   readonly callOf: (call: HandlerContext) => InferCall;
 }
 
-/** Register the worker's two RPCs: the same function, with and without progress. */
+/** Register the worker's RPCs. Both of generation are the same function, with and without progress. */
 export function workerRoutes({ context, callOf }: WorkerRoutesOptions) {
   return (router: ConnectRouter): void => {
     router.service(TextToImageWorkerService, {
@@ -131,6 +132,7 @@ export function workerRoutes({ context, callOf }: WorkerRoutesOptions) {
           toMessage: toStreamMessage,
           withoutPreview: ({ preview, ...progress }) => preview && progress,
         }),
+      describeModel: () => ({ model: describeModel(context().engine.info) }),
     });
   };
 }

@@ -4,7 +4,7 @@ import { GenerationError, type GenerationLimits, type GenerationRequest } from "
 import {
   describeRule,
   fitsRule,
-  limitSizes,
+  narrowLimits,
   needsSecondRun,
   resolveSettings,
   sizeRules,
@@ -68,11 +68,18 @@ describe("settings of a request", () => {
     assert.throws(resolve, { message: /^width: .* from 32 to 256; height: .*; steps: .*; guidanceScale: .*; seed: / });
   });
 
-  it("can be narrowed to sides that are possible elsewhere, but never below the model's own default", () => {
-    const { sizes } = limitSizes(limits, 65, 200);
+  it("can be narrowed to sides and steps that are possible elsewhere, but never below the model's own default", () => {
+    const { sizes } = narrowLimits(limits, { minimumSide: 65, maximumSide: 200, maximumSteps: 150 });
     assert.deepEqual(sizes.width, { step: 32, minimum: 96, maximum: 192, default: 128 });
     assert.deepEqual([sizes.height.minimum, sizes.height.maximum], [64, 192]);
-    assert.doesNotThrow(() => resolveSettings(heart, limitSizes(limits, 256, 256)));
+    const { schedulers } = narrowLimits(limits, { minimumSide: 64, maximumSide: 256, maximumSteps: 15 });
+    assert.deepEqual(schedulers, {
+      "dpmpp-2m": { defaultSteps: 20, maximumSteps: 20 },
+      lcm: { defaultSteps: 12, maximumSteps: 12 },
+    });
+    assert.doesNotThrow(() =>
+      resolveSettings(heart, narrowLimits(limits, { minimumSide: 256, maximumSide: 256, maximumSteps: 150 })),
+    );
   });
 
   it("needsSecondRun is true for guidance above 1 without an embedding", () => {

@@ -44,6 +44,8 @@ export interface Balancer {
   isSettled(): boolean;
   /** Current replicas, in the order of the address list. */
   readonly replicas: readonly Replica[];
+  /** Calls back whenever a replica becomes healthy. */
+  onServing(listener: () => void): void;
   /** Closes all connections once running calls have ended. Later calls fail with UNAVAILABLE. */
   close(): void;
 }
@@ -55,6 +57,7 @@ const settleMs = 500;
 export function createBalancer({ appId, target, policies, connect }: BalancerOptions): Balancer {
   const prefer = createChoice(policies.loadBalancing);
   let waiting = new Set<() => void>();
+  const servingListeners: (() => void)[] = [];
   let replicas: readonly Replica[] = [];
   let addresses: AddressWatch | undefined;
   /** `unknown` until the resolver has answered for the first time. */
@@ -125,6 +128,11 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
           addresses?.refresh();
         }
         changed();
+        if (health === "serving") {
+          for (const notify of servingListeners) {
+            notify();
+          }
+        }
       },
     });
 
@@ -179,6 +187,7 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
       return () => void waiting.delete(listener);
     },
     isSettled,
+    onServing: (listener) => void servingListeners.push(listener),
     get replicas() {
       return replicas;
     },

@@ -60,6 +60,7 @@ export function connectApp(options: ConnectAppOptions): Connection {
       await firstReports(balancer.isSettled, balancer.onNextChange);
       return balancer.replicas.map((replica) => replica.status());
     },
+    onServing: balancer.onServing,
     close: balancer.close,
   };
 }

@@ -41,6 +41,8 @@ export interface AppConnections {
    * @param mayList whether to include an app. @default all
    */
   describe(service: string, mayList?: (appId: string) => boolean): Promise<readonly AppStatus[]>;
+  /** Calls back with the app id when an app's connection is created or replaced, and whenever one of its replicas becomes healthy. */
+  onServing(listener: (appId: string) => void): void;
   /** Closes all connections. */
   close(): void;
 }
@@ -61,6 +63,7 @@ export function createAppConnections(options: AppConnectionsOptions): AppConnect
   /** By app id: metric instruments are created once an app, even if its connection is replaced. */
   const ofApp = new Map<string, readonly Interceptor[]>();
   const retired = new Set<Connection>();
+  const servingListeners: ((appId: string) => void)[] = [];
 
   const openFor = (appId: string): Open => {
     const known = current.get(appId);
@@ -73,6 +76,13 @@ export function createAppConnections(options: AppConnectionsOptions): AppConnect
     const calls = createCallCount();
     const open = { entry, connection: connect(entry, [...outer, calls.interceptor]), calls };
     current.set(appId, open);
+    const serving = () => {
+      for (const notify of servingListeners) {
+        notify(appId);
+      }
+    };
+    open.connection.onServing?.(serving);
+    serving();
     return open;
   };
 
@@ -108,6 +118,7 @@ export function createAppConnections(options: AppConnectionsOptions): AppConnect
         }),
       );
     },
+    onServing: (listener) => void servingListeners.push(listener),
     close() {
       for (const connection of [...retired, ...[...current.values()].map((open) => open.connection)]) {
         connection.close();

@@ -10,6 +10,8 @@ export interface Connection {
    * @param service full name of the service whose health counts.
    */
   readonly workers?: ((service: string) => Promise<readonly WorkerStatus[]>) | undefined;
+  /** Calls back whenever a replica becomes healthy. Absent: the connection watches no health. */
+  readonly onServing?: ((listener: () => void) => void) | undefined;
   /** Closes the connections once running calls have ended. Later calls fail with UNAVAILABLE. */
   close(): void;
 }

@@ -11,7 +11,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file throughline/v1/image.proto.
  */
 export const file_throughline_v1_image: GenFile = /*@__PURE__*/
-  fileDesc("Chp0aHJvdWdobGluZS92MS9pbWFnZS5wcm90bxIOdGhyb3VnaGxpbmUudjEifQoFSW1hZ2USCwoDdXJsGAEgASgJEhQKDGNvbnRlbnRfdHlwZRgCIAEoCRIRCglmaWxlX25hbWUYAyABKAkSEQoJZmlsZV9zaXplGAQgASgNEg0KBXdpZHRoGAUgASgNEg4KBmhlaWdodBgGIAEoDRIMCgRkYXRhGAcgASgMIswFChFHZW5lcmF0aW9uT3B0aW9ucxImCg9uZWdhdGl2ZV9wcm9tcHQYASABKAlCCLpIBXIDGNAPSACIAQESbgoFd2lkdGgYAiABKA1CWrpIV7oBTQobb3B0aW9ucy53aWR0aC5tdWx0aXBsZV9vZl84Eh12YWx1ZSBtdXN0IGJlIGEgbXVsdGlwbGUgb2YgOBoPdGhpcyAlIDh1ID09IDB1KgUYgBAoQEgBiAEBEnAKBmhlaWdodBgDIAEoDUJbukhYugFOChxvcHRpb25zLmhlaWdodC5tdWx0aXBsZV9vZl84Eh12YWx1ZSBtdXN0IGJlIGEgbXVsdGlwbGUgb2YgOBoPdGhpcyAlIDh1ID09IDB1KgUYgBAoQEgCiAEBEiwKE251bV9pbmZlcmVuY2Vfc3RlcHMYBCABKA1CCrpIByoFGJYBKAFIA4gBARIsCg5ndWlkYW5jZV9zY2FsZRgFIAEoAkIPukgMCgodAADwQS0AAAAASASIAQESEQoEc2VlZBgGIAEoDUgFiAEBEjYKCXNjaGVkdWxlchgHIAEoDjIZLnRocm91Z2hsaW5lLnYxLlNjaGVkdWxlckIIukgFggECEAESNQoGZm9ybWF0GAggASgOMhsudGhyb3VnaGxpbmUudjEuSW1hZ2VGb3JtYXRCCLpIBYIBAhABEjQKCGRlbGl2ZXJ5GAkgASgOMhgudGhyb3VnaGxpbmUudjEuRGVsaXZlcnlCCLpIBYIBAhABEicKEHByZXZpZXdfaW50ZXJ2YWwYCiABKA1CCLpIBSoDGJYBSAaIAQFCEgoQX25lZ2F0aXZlX3Byb21wdEIICgZfd2lkdGhCCQoHX2hlaWdodEIWChRfbnVtX2luZmVyZW5jZV9zdGVwc0IRCg9fZ3VpZGFuY2Vfc2NhbGVCBwoFX3NlZWRCEwoRX3ByZXZpZXdfaW50ZXJ2YWwihwEKB1RpbWluZ3MSEAoIcXVldWVfbXMYASABKAESGAoQdGV4dF9lbmNvZGluZ19tcxgCIAEoARIUCgxkZW5vaXNpbmdfbXMYAyABKAESFQoNdmFlX2RlY29kZV9tcxgEIAEoARIRCgl1cGxvYWRfbXMYBSABKAESEAoIdG90YWxfbXMYBiABKAEiNQoGUXVldWVkEhAKCHBvc2l0aW9uGAEgASgNEhkKEWVzdGltYXRlZF93YWl0X21zGAIgASgBIoIBCghQcm9ncmVzcxIkCgVzdGFnZRgBIAEoDjIVLnRocm91Z2hsaW5lLnYxLlN0YWdlEgwKBHN0ZXAYAiABKA0SEwoLdG90YWxfc3RlcHMYAyABKA0SDwoHcHJldmlldxgEIAEoDBIcChRwcmV2aWV3X2NvbnRlbnRfdHlwZRgFIAEoCSrBAQoJU2NoZWR1bGVyEhkKFVNDSEVEVUxFUl9VTlNQRUNJRklFRBAAEhwKGFNDSEVEVUxFUl9FVUxFUl9ESVNDUkVURRABEh0KGVNDSEVEVUxFUl9FVUxFUl9BTkNFU1RSQUwQAhIWChJTQ0hFRFVMRVJfRFBNUFBfMk0QAxIdChlTQ0hFRFVMRVJfRFBNUFBfMk1fS0FSUkFTEAQSEgoOU0NIRURVTEVSX0RESU0QBRIRCg1TQ0hFRFVMRVJfTENNEAYqbwoLSW1hZ2VGb3JtYXQSHAoYSU1BR0VfRk9STUFUX1VOU1BFQ0lGSUVEEAASFAoQSU1BR0VfRk9STUFUX1BORxABEhUKEUlNQUdFX0ZPUk1BVF9KUEVHEAISFQoRSU1BR0VfRk9STUFUX1dFQlAQAypiCghEZWxpdmVyeRIYChRERUxJVkVSWV9VTlNQRUNJRklFRBAAEhAKDERFTElWRVJZX1VSTBABEhUKEURFTElWRVJZX0RBVEFfVVJJEAISEwoPREVMSVZFUllfSU5MSU5FEAMqdAoFU3RhZ2USFQoRU1RBR0VfVU5TUEVDSUZJRUQQABIXChNTVEFHRV9URVhUX0VOQ09ESU5HEAESEwoPU1RBR0VfREVOT0lTSU5HEAISFAoQU1RBR0VfVkFFX0RFQ09ERRADEhAKDFNUQUdFX1VQTE9BRBAEYgZwcm90bzM", [file_buf_validate_validate]);
+  fileDesc("Chp0aHJvdWdobGluZS92MS9pbWFnZS5wcm90bxIOdGhyb3VnaGxpbmUudjEifQoFSW1hZ2USCwoDdXJsGAEgASgJEhQKDGNvbnRlbnRfdHlwZRgCIAEoCRIRCglmaWxlX25hbWUYAyABKAkSEQoJZmlsZV9zaXplGAQgASgNEg0KBXdpZHRoGAUgASgNEg4KBmhlaWdodBgGIAEoDRIMCgRkYXRhGAcgASgMIvkFChFHZW5lcmF0aW9uT3B0aW9ucxImCg9uZWdhdGl2ZV9wcm9tcHQYASABKAlCCLpIBXIDGNAPSACIAQESbgoFd2lkdGgYAiABKA1CWrpIV7oBTQobb3B0aW9ucy53aWR0aC5tdWx0aXBsZV9vZl84Eh12YWx1ZSBtdXN0IGJlIGEgbXVsdGlwbGUgb2YgOBoPdGhpcyAlIDh1ID09IDB1KgUYgBAoQEgBiAEBEnAKBmhlaWdodBgDIAEoDUJbukhYugFOChxvcHRpb25zLmhlaWdodC5tdWx0aXBsZV9vZl84Eh12YWx1ZSBtdXN0IGJlIGEgbXVsdGlwbGUgb2YgOBoPdGhpcyAlIDh1ID09IDB1KgUYgBAoQEgCiAEBEiwKE251bV9pbmZlcmVuY2Vfc3RlcHMYBCABKA1CCrpIByoFGJYBKAFIA4gBARIsCg5ndWlkYW5jZV9zY2FsZRgFIAEoAkIPukgMCgodAADwQS0AAAAASASIAQESEQoEc2VlZBgGIAEoDUgFiAEBEjYKCXNjaGVkdWxlchgHIAEoDjIZLnRocm91Z2hsaW5lLnYxLlNjaGVkdWxlckIIukgFggECEAESNQoGZm9ybWF0GAggASgOMhsudGhyb3VnaGxpbmUudjEuSW1hZ2VGb3JtYXRCCLpIBYIBAhABEjQKCGRlbGl2ZXJ5GAkgASgOMhgudGhyb3VnaGxpbmUudjEuRGVsaXZlcnlCCLpIBYIBAhABEicKEHByZXZpZXdfaW50ZXJ2YWwYCiABKA1CCLpIBSoDGJYBSAaIAQESHwoHcXVhbGl0eRgPIAEoDUIJukgGKgQYZCgBSAeIAQFCEgoQX25lZ2F0aXZlX3Byb21wdEIICgZfd2lkdGhCCQoHX2hlaWdodEIWChRfbnVtX2luZmVyZW5jZV9zdGVwc0IRCg9fZ3VpZGFuY2Vfc2NhbGVCBwoFX3NlZWRCEwoRX3ByZXZpZXdfaW50ZXJ2YWxCCgoIX3F1YWxpdHkihwEKB1RpbWluZ3MSEAoIcXVldWVfbXMYASABKAESGAoQdGV4dF9lbmNvZGluZ19tcxgCIAEoARIUCgxkZW5vaXNpbmdfbXMYAyABKAESFQoNdmFlX2RlY29kZV9tcxgEIAEoARIRCgl1cGxvYWRfbXMYBSABKAESEAoIdG90YWxfbXMYBiABKAEiNQoGUXVldWVkEhAKCHBvc2l0aW9uGAEgASgNEhkKEWVzdGltYXRlZF93YWl0X21zGAIgASgBIoIBCghQcm9ncmVzcxIkCgVzdGFnZRgBIAEoDjIVLnRocm91Z2hsaW5lLnYxLlN0YWdlEgwKBHN0ZXAYAiABKA0SEwoLdG90YWxfc3RlcHMYAyABKA0SDwoHcHJldmlldxgEIAEoDBIcChRwcmV2aWV3X2NvbnRlbnRfdHlwZRgFIAEoCSKpAgoFTW9kZWwSEgoKd29ya2VyX2FwcBgBIAEoCRIMCgRuYW1lGAIgASgJEjMKCGRlZmF1bHRzGAMgASgLMiEudGhyb3VnaGxpbmUudjEuR2VuZXJhdGlvbk9wdGlvbnMSEAoIbWluX3NpemUYBCABKA0SEAoIbWF4X3NpemUYBSABKA0SFQoNc2l6ZV9tdWx0aXBsZRgGIAEoDRItCgpzY2hlZHVsZXJzGAcgAygOMhkudGhyb3VnaGxpbmUudjEuU2NoZWR1bGVyEg0KBWxvcmFzGAggAygJEhYKDmltYWdlX3RvX2ltYWdlGAkgASgIEh8KF21heF9udW1faW5mZXJlbmNlX3N0ZXBzGAogASgNEhcKD2V4YW1wbGVfcHJvbXB0cxgLIAMoCSrBAQoJU2NoZWR1bGVyEhkKFVNDSEVEVUxFUl9VTlNQRUNJRklFRBAAEhwKGFNDSEVEVUxFUl9FVUxFUl9ESVNDUkVURRABEh0KGVNDSEVEVUxFUl9FVUxFUl9BTkNFU1RSQUwQAhIWChJTQ0hFRFVMRVJfRFBNUFBfMk0QAxIdChlTQ0hFRFVMRVJfRFBNUFBfMk1fS0FSUkFTEAQSEgoOU0NIRURVTEVSX0RESU0QBRIRCg1TQ0hFRFVMRVJfTENNEAYqbwoLSW1hZ2VGb3JtYXQSHAoYSU1BR0VfRk9STUFUX1VOU1BFQ0lGSUVEEAASFAoQSU1BR0VfRk9STUFUX1BORxABEhUKEUlNQUdFX0ZPUk1BVF9KUEVHEAISFQoRSU1BR0VfRk9STUFUX1dFQlAQAypiCghEZWxpdmVyeRIYChRERUxJVkVSWV9VTlNQRUNJRklFRBAAEhAKDERFTElWRVJZX1VSTBABEhUKEURFTElWRVJZX0RBVEFfVVJJEAISEwoPREVMSVZFUllfSU5MSU5FEAMqdAoFU3RhZ2USFQoRU1RBR0VfVU5TUEVDSUZJRUQQABIXChNTVEFHRV9URVhUX0VOQ09ESU5HEAESEwoPU1RBR0VfREVOT0lTSU5HEAISFAoQU1RBR0VfVkFFX0RFQ09ERRADEhAKDFNUQUdFX1VQTE9BRBAEYgZwcm90bzM", [file_buf_validate_validate]);
 
 /**
  * A generated image: its location and properties.
@@ -158,6 +158,13 @@ export type GenerationOptions = Message<"throughline.v1.GenerationOptions"> & {
    * @generated from field: optional uint32 preview_interval = 10;
    */
   previewInterval?: number | undefined;
+
+  /**
+   * Quality of JPEG and WebP, 1 to 100. Higher values give larger files. Default: 90. No effect on PNG, which is lossless.
+   *
+   * @generated from field: optional uint32 quality = 15;
+   */
+  quality?: number | undefined;
 };
 
 /**
@@ -302,6 +309,98 @@ export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
   messageDesc(file_throughline_v1_image, 4);
 
 /**
+ * A model, with the defaults and limits of requests to it.
+ *
+ * @generated from message throughline.v1.Model
+ */
+export type Model = Message<"throughline.v1.Model"> & {
+  /**
+   * App id of its workers, for `GenerateRequest.worker_app`. Empty in a worker's own description.
+   *
+   * @generated from field: string worker_app = 1;
+   */
+  workerApp: string;
+
+  /**
+   * Name of the model: that of its folder or file, or its id on the Hugging Face Hub. If it is empty, no worker of the app has described its
+   * model yet, and all other fields are absent.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Values that absent options take: `width`, `height`, `num_inference_steps`, `guidance_scale` and `scheduler`.
+   *
+   * @generated from field: throughline.v1.GenerationOptions defaults = 3;
+   */
+  defaults?: GenerationOptions | undefined;
+
+  /**
+   * Minimum width and height in pixels.
+   *
+   * @generated from field: uint32 min_size = 4;
+   */
+  minSize: number;
+
+  /**
+   * Maximum width and height in pixels. If it equals `min_size`, the model takes its default size only.
+   *
+   * @generated from field: uint32 max_size = 5;
+   */
+  maxSize: number;
+
+  /**
+   * Width and height are multiples of this.
+   *
+   * @generated from field: uint32 size_multiple = 6;
+   */
+  sizeMultiple: number;
+
+  /**
+   * Supported schedulers, the default one included.
+   *
+   * @generated from field: repeated throughline.v1.Scheduler schedulers = 7;
+   */
+  schedulers: Scheduler[];
+
+  /**
+   * Names of its LoRAs.
+   *
+   * @generated from field: repeated string loras = 8;
+   */
+  loras: string[];
+
+  /**
+   * Whether it takes an image to start from.
+   *
+   * @generated from field: bool image_to_image = 9;
+   */
+  imageToImage: boolean;
+
+  /**
+   * Maximum denoising steps with the default scheduler.
+   *
+   * @generated from field: uint32 max_num_inference_steps = 10;
+   */
+  maxNumInferenceSteps: number;
+
+  /**
+   * Prompts that it does well, from the model's folder.
+   *
+   * @generated from field: repeated string example_prompts = 11;
+   */
+  examplePrompts: string[];
+};
+
+/**
+ * Describes the message throughline.v1.Model.
+ * Use `create(ModelSchema)` to create a new message.
+ */
+export const ModelSchema: GenMessage<Model> = /*@__PURE__*/
+  messageDesc(file_throughline_v1_image, 5);
+
+/**
  * Sampling algorithm: how the model turns noise into an image.
  *
  * Each scheduler uses the scheduler configuration in the model's folder. Missing keys have that scheduler's defaults, as with diffusers'
@@ -389,14 +488,14 @@ export enum ImageFormat {
   PNG = 1,
 
   /**
-   * Lossy, without transparency, quality 90.
+   * Lossy, without transparency. See `GenerationOptions.quality`.
    *
    * @generated from enum value: IMAGE_FORMAT_JPEG = 2;
    */
   JPEG = 2,
 
   /**
-   * Lossy, quality 90.
+   * Lossy. See `GenerationOptions.quality`.
    *
    * @generated from enum value: IMAGE_FORMAT_WEBP = 3;
    */

@@ -5,7 +5,7 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
-import type { GenerationOptions, Image, Progress, Queued, Timings } from "./image_pb.js";
+import type { GenerationOptions, Image, Model, Progress, Queued, Timings } from "./image_pb.js";
 import { file_throughline_v1_image } from "./image_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file throughline/v1/pipeline.proto.
  */
 export const file_throughline_v1_pipeline: GenFile = /*@__PURE__*/
-  fileDesc("Ch10aHJvdWdobGluZS92MS9waXBlbGluZS5wcm90bxIOdGhyb3VnaGxpbmUudjEisAIKD0dlbmVyYXRlUmVxdWVzdBIaCgZwcm9tcHQYASABKAlCCrpIB3IFEAEY0A8SzAEKCndvcmtlcl9hcHAYAiABKAlCtwG6SLMBugGqAQoRd29ya2VyX2FwcC5hcHBfaWQSPnZhbHVlIG11c3QgYmUgYW4gYXBwIGlkIG9mIHRoZSBmb3JtIG93bmVyL25hbWUsIG5vdCBhbiBhZGRyZXNzGlV0aGlzID09ICcnIHx8IHRoaXMubWF0Y2hlcygnXltBLVphLXowLTldW0EtWmEtejAtOS5fLV0qL1tBLVphLXowLTldW0EtWmEtejAtOS5fLV0qJCcpcgMYgAESMgoHb3B0aW9ucxgDIAEoCzIhLnRocm91Z2hsaW5lLnYxLkdlbmVyYXRpb25PcHRpb25zIscBChBHZW5lcmF0ZVJlc3BvbnNlEiQKBWltYWdlGAEgASgLMhUudGhyb3VnaGxpbmUudjEuSW1hZ2USEAoIdHJhY2VfaWQYAiABKAkSDAoEc2VlZBgDIAEoDRIoCgd0aW1pbmdzGAQgASgLMhcudGhyb3VnaGxpbmUudjEuVGltaW5ncxINCgVtb2RlbBgFIAEoCRIaChJleGVjdXRpb25fcHJvdmlkZXIYBiABKAkSGAoQdHJ1bmNhdGVkX3Rva2VucxgHIAEoDSJRChVHZW5lcmF0ZVN0cmVhbVJlcXVlc3QSOAoHcmVxdWVzdBgBIAEoCzIfLnRocm91Z2hsaW5lLnYxLkdlbmVyYXRlUmVxdWVzdEIGukgDyAEBIq0BChZHZW5lcmF0ZVN0cmVhbVJlc3BvbnNlEigKBnF1ZXVlZBgBIAEoCzIWLnRocm91Z2hsaW5lLnYxLlF1ZXVlZEgAEiwKCHByb2dyZXNzGAIgASgLMhgudGhyb3VnaGxpbmUudjEuUHJvZ3Jlc3NIABIyCgZyZXN1bHQYAyABKAsyIC50aHJvdWdobGluZS52MS5HZW5lcmF0ZVJlc3BvbnNlSABCBwoFZXZlbnQyyAEKFEltYWdlUGlwZWxpbmVTZXJ2aWNlEk0KCEdlbmVyYXRlEh8udGhyb3VnaGxpbmUudjEuR2VuZXJhdGVSZXF1ZXN0GiAudGhyb3VnaGxpbmUudjEuR2VuZXJhdGVSZXNwb25zZRJhCg5HZW5lcmF0ZVN0cmVhbRIlLnRocm91Z2hsaW5lLnYxLkdlbmVyYXRlU3RyZWFtUmVxdWVzdBomLnRocm91Z2hsaW5lLnYxLkdlbmVyYXRlU3RyZWFtUmVzcG9uc2UwAWIGcHJvdG8z", [file_buf_validate_validate, file_throughline_v1_image]);
+  fileDesc("Ch10aHJvdWdobGluZS92MS9waXBlbGluZS5wcm90bxIOdGhyb3VnaGxpbmUudjEisAIKD0dlbmVyYXRlUmVxdWVzdBIaCgZwcm9tcHQYASABKAlCCrpIB3IFEAEY0A8SzAEKCndvcmtlcl9hcHAYAiABKAlCtwG6SLMBugGqAQoRd29ya2VyX2FwcC5hcHBfaWQSPnZhbHVlIG11c3QgYmUgYW4gYXBwIGlkIG9mIHRoZSBmb3JtIG93bmVyL25hbWUsIG5vdCBhbiBhZGRyZXNzGlV0aGlzID09ICcnIHx8IHRoaXMubWF0Y2hlcygnXltBLVphLXowLTldW0EtWmEtejAtOS5fLV0qL1tBLVphLXowLTldW0EtWmEtejAtOS5fLV0qJCcpcgMYgAESMgoHb3B0aW9ucxgDIAEoCzIhLnRocm91Z2hsaW5lLnYxLkdlbmVyYXRpb25PcHRpb25zIscBChBHZW5lcmF0ZVJlc3BvbnNlEiQKBWltYWdlGAEgASgLMhUudGhyb3VnaGxpbmUudjEuSW1hZ2USEAoIdHJhY2VfaWQYAiABKAkSDAoEc2VlZBgDIAEoDRIoCgd0aW1pbmdzGAQgASgLMhcudGhyb3VnaGxpbmUudjEuVGltaW5ncxINCgVtb2RlbBgFIAEoCRIaChJleGVjdXRpb25fcHJvdmlkZXIYBiABKAkSGAoQdHJ1bmNhdGVkX3Rva2VucxgHIAEoDSJRChVHZW5lcmF0ZVN0cmVhbVJlcXVlc3QSOAoHcmVxdWVzdBgBIAEoCzIfLnRocm91Z2hsaW5lLnYxLkdlbmVyYXRlUmVxdWVzdEIGukgDyAEBIq0BChZHZW5lcmF0ZVN0cmVhbVJlc3BvbnNlEigKBnF1ZXVlZBgBIAEoCzIWLnRocm91Z2hsaW5lLnYxLlF1ZXVlZEgAEiwKCHByb2dyZXNzGAIgASgLMhgudGhyb3VnaGxpbmUudjEuUHJvZ3Jlc3NIABIyCgZyZXN1bHQYAyABKAsyIC50aHJvdWdobGluZS52MS5HZW5lcmF0ZVJlc3BvbnNlSABCBwoFZXZlbnQiEwoRTGlzdE1vZGVsc1JlcXVlc3QiOwoSTGlzdE1vZGVsc1Jlc3BvbnNlEiUKBm1vZGVscxgBIAMoCzIVLnRocm91Z2hsaW5lLnYxLk1vZGVsMp0CChRJbWFnZVBpcGVsaW5lU2VydmljZRJNCghHZW5lcmF0ZRIfLnRocm91Z2hsaW5lLnYxLkdlbmVyYXRlUmVxdWVzdBogLnRocm91Z2hsaW5lLnYxLkdlbmVyYXRlUmVzcG9uc2USYQoOR2VuZXJhdGVTdHJlYW0SJS50aHJvdWdobGluZS52MS5HZW5lcmF0ZVN0cmVhbVJlcXVlc3QaJi50aHJvdWdobGluZS52MS5HZW5lcmF0ZVN0cmVhbVJlc3BvbnNlMAESUwoKTGlzdE1vZGVscxIhLnRocm91Z2hsaW5lLnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiIudGhyb3VnaGxpbmUudjEuTGlzdE1vZGVsc1Jlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_throughline_v1_image]);
 
 /**
  * A prompt, the worker app and generation parameters.
@@ -182,6 +182,42 @@ export const GenerateStreamResponseSchema: GenMessage<GenerateStreamResponse> = 
   messageDesc(file_throughline_v1_pipeline, 3);
 
 /**
+ * A request for the models.
+ *
+ * @generated from message throughline.v1.ListModelsRequest
+ */
+export type ListModelsRequest = Message<"throughline.v1.ListModelsRequest"> & {
+};
+
+/**
+ * Describes the message throughline.v1.ListModelsRequest.
+ * Use `create(ListModelsRequestSchema)` to create a new message.
+ */
+export const ListModelsRequestSchema: GenMessage<ListModelsRequest> = /*@__PURE__*/
+  messageDesc(file_throughline_v1_pipeline, 4);
+
+/**
+ * The models that the caller may use.
+ *
+ * @generated from message throughline.v1.ListModelsResponse
+ */
+export type ListModelsResponse = Message<"throughline.v1.ListModelsResponse"> & {
+  /**
+   * The models, the default app's first.
+   *
+   * @generated from field: repeated throughline.v1.Model models = 1;
+   */
+  models: Model[];
+};
+
+/**
+ * Describes the message throughline.v1.ListModelsResponse.
+ * Use `create(ListModelsResponseSchema)` to create a new message.
+ */
+export const ListModelsResponseSchema: GenMessage<ListModelsResponse> = /*@__PURE__*/
+  messageDesc(file_throughline_v1_pipeline, 5);
+
+/**
  * Normalizes the prompt and calls a worker app.
  *
  * @generated from service throughline.v1.ImagePipelineService
@@ -218,6 +254,22 @@ export const ImagePipelineService: GenService<{
     methodKind: "server_streaming";
     input: typeof GenerateStreamRequestSchema;
     output: typeof GenerateStreamResponseSchema;
+  },
+  /**
+   * Returns the models that the caller may use, one for each worker app, ordered by app id. The default app is the first. Descriptions are
+   * cached, and asked for again whenever a worker becomes ready. An app whose workers cannot be reached has its last description, or none.
+   *
+   * Errors:
+   *
+   * - UNAUTHENTICATED: no valid key or client certificate.
+   * - RESOURCE_EXHAUSTED: the caller is over a limit.
+   *
+   * @generated from rpc throughline.v1.ImagePipelineService.ListModels
+   */
+  listModels: {
+    methodKind: "unary";
+    input: typeof ListModelsRequestSchema;
+    output: typeof ListModelsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_throughline_v1_pipeline, 0);

@@ -5,7 +5,7 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
-import type { GenerationOptions, Image, Progress, Queued, Timings } from "./image_pb.js";
+import type { GenerationOptions, Image, Model, Progress, Queued, Timings } from "./image_pb.js";
 import { file_throughline_v1_image } from "./image_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file throughline/v1/worker.proto.
  */
 export const file_throughline_v1_worker: GenFile = /*@__PURE__*/
-  fileDesc("Cht0aHJvdWdobGluZS92MS93b3JrZXIucHJvdG8SDnRocm91Z2hsaW5lLnYxIvIBCgxJbmZlclJlcXVlc3QSGgoGcHJvbXB0GAEgASgJQgq6SAdyBRABGNAPEl0KDXRyYWNlX2NvbnRleHQYAiADKAsyLi50aHJvdWdobGluZS52MS5JbmZlclJlcXVlc3QuVHJhY2VDb250ZXh0RW50cnlCFrpIE5oBEBAQIgVyAyiAAioFcgMogEASMgoHb3B0aW9ucxgDIAEoCzIhLnRocm91Z2hsaW5lLnYxLkdlbmVyYXRpb25PcHRpb25zGjMKEVRyYWNlQ29udGV4dEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEisgEKDUluZmVyUmVzcG9uc2USJAoFaW1hZ2UYASABKAsyFS50aHJvdWdobGluZS52MS5JbWFnZRIMCgRzZWVkGAIgASgNEigKB3RpbWluZ3MYAyABKAsyFy50aHJvdWdobGluZS52MS5UaW1pbmdzEg0KBW1vZGVsGAQgASgJEhoKEmV4ZWN1dGlvbl9wcm92aWRlchgFIAEoCRIYChB0cnVuY2F0ZWRfdG9rZW5zGAYgASgNIksKEkluZmVyU3RyZWFtUmVxdWVzdBI1CgdyZXF1ZXN0GAEgASgLMhwudGhyb3VnaGxpbmUudjEuSW5mZXJSZXF1ZXN0Qga6SAPIAQEipwEKE0luZmVyU3RyZWFtUmVzcG9uc2USKAoGcXVldWVkGAEgASgLMhYudGhyb3VnaGxpbmUudjEuUXVldWVkSAASLAoIcHJvZ3Jlc3MYAiABKAsyGC50aHJvdWdobGluZS52MS5Qcm9ncmVzc0gAEi8KBnJlc3VsdBgDIAEoCzIdLnRocm91Z2hsaW5lLnYxLkluZmVyUmVzcG9uc2VIAEIHCgVldmVudDK6AQoYVGV4dFRvSW1hZ2VXb3JrZXJTZXJ2aWNlEkQKBUluZmVyEhwudGhyb3VnaGxpbmUudjEuSW5mZXJSZXF1ZXN0Gh0udGhyb3VnaGxpbmUudjEuSW5mZXJSZXNwb25zZRJYCgtJbmZlclN0cmVhbRIiLnRocm91Z2hsaW5lLnYxLkluZmVyU3RyZWFtUmVxdWVzdBojLnRocm91Z2hsaW5lLnYxLkluZmVyU3RyZWFtUmVzcG9uc2UwAWIGcHJvdG8z", [file_buf_validate_validate, file_throughline_v1_image]);
+  fileDesc("Cht0aHJvdWdobGluZS92MS93b3JrZXIucHJvdG8SDnRocm91Z2hsaW5lLnYxIvIBCgxJbmZlclJlcXVlc3QSGgoGcHJvbXB0GAEgASgJQgq6SAdyBRABGNAPEl0KDXRyYWNlX2NvbnRleHQYAiADKAsyLi50aHJvdWdobGluZS52MS5JbmZlclJlcXVlc3QuVHJhY2VDb250ZXh0RW50cnlCFrpIE5oBEBAQIgVyAyiAAioFcgMogEASMgoHb3B0aW9ucxgDIAEoCzIhLnRocm91Z2hsaW5lLnYxLkdlbmVyYXRpb25PcHRpb25zGjMKEVRyYWNlQ29udGV4dEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEisgEKDUluZmVyUmVzcG9uc2USJAoFaW1hZ2UYASABKAsyFS50aHJvdWdobGluZS52MS5JbWFnZRIMCgRzZWVkGAIgASgNEigKB3RpbWluZ3MYAyABKAsyFy50aHJvdWdobGluZS52MS5UaW1pbmdzEg0KBW1vZGVsGAQgASgJEhoKEmV4ZWN1dGlvbl9wcm92aWRlchgFIAEoCRIYChB0cnVuY2F0ZWRfdG9rZW5zGAYgASgNIksKEkluZmVyU3RyZWFtUmVxdWVzdBI1CgdyZXF1ZXN0GAEgASgLMhwudGhyb3VnaGxpbmUudjEuSW5mZXJSZXF1ZXN0Qga6SAPIAQEipwEKE0luZmVyU3RyZWFtUmVzcG9uc2USKAoGcXVldWVkGAEgASgLMhYudGhyb3VnaGxpbmUudjEuUXVldWVkSAASLAoIcHJvZ3Jlc3MYAiABKAsyGC50aHJvdWdobGluZS52MS5Qcm9ncmVzc0gAEi8KBnJlc3VsdBgDIAEoCzIdLnRocm91Z2hsaW5lLnYxLkluZmVyUmVzcG9uc2VIAEIHCgVldmVudCIWChREZXNjcmliZU1vZGVsUmVxdWVzdCI9ChVEZXNjcmliZU1vZGVsUmVzcG9uc2USJAoFbW9kZWwYASABKAsyFS50aHJvdWdobGluZS52MS5Nb2RlbDKYAgoYVGV4dFRvSW1hZ2VXb3JrZXJTZXJ2aWNlEkQKBUluZmVyEhwudGhyb3VnaGxpbmUudjEuSW5mZXJSZXF1ZXN0Gh0udGhyb3VnaGxpbmUudjEuSW5mZXJSZXNwb25zZRJYCgtJbmZlclN0cmVhbRIiLnRocm91Z2hsaW5lLnYxLkluZmVyU3RyZWFtUmVxdWVzdBojLnRocm91Z2hsaW5lLnYxLkluZmVyU3RyZWFtUmVzcG9uc2UwARJcCg1EZXNjcmliZU1vZGVsEiQudGhyb3VnaGxpbmUudjEuRGVzY3JpYmVNb2RlbFJlcXVlc3QaJS50aHJvdWdobGluZS52MS5EZXNjcmliZU1vZGVsUmVzcG9uc2ViBnByb3RvMw", [file_buf_validate_validate, file_throughline_v1_image]);
 
 /**
  * A prompt, generation parameters and the trace context.
@@ -175,6 +175,42 @@ export const InferStreamResponseSchema: GenMessage<InferStreamResponse> = /*@__P
   messageDesc(file_throughline_v1_worker, 3);
 
 /**
+ * A request for the model's description.
+ *
+ * @generated from message throughline.v1.DescribeModelRequest
+ */
+export type DescribeModelRequest = Message<"throughline.v1.DescribeModelRequest"> & {
+};
+
+/**
+ * Describes the message throughline.v1.DescribeModelRequest.
+ * Use `create(DescribeModelRequestSchema)` to create a new message.
+ */
+export const DescribeModelRequestSchema: GenMessage<DescribeModelRequest> = /*@__PURE__*/
+  messageDesc(file_throughline_v1_worker, 4);
+
+/**
+ * The model's description.
+ *
+ * @generated from message throughline.v1.DescribeModelResponse
+ */
+export type DescribeModelResponse = Message<"throughline.v1.DescribeModelResponse"> & {
+  /**
+   * The model. `worker_app` is empty.
+   *
+   * @generated from field: throughline.v1.Model model = 1;
+   */
+  model?: Model | undefined;
+};
+
+/**
+ * Describes the message throughline.v1.DescribeModelResponse.
+ * Use `create(DescribeModelResponseSchema)` to create a new message.
+ */
+export const DescribeModelResponseSchema: GenMessage<DescribeModelResponse> = /*@__PURE__*/
+  messageDesc(file_throughline_v1_worker, 5);
+
+/**
  * Runs Stable Diffusion XL on the worker's device. One image per request.
  *
  * @generated from service throughline.v1.TextToImageWorkerService
@@ -209,6 +245,21 @@ export const TextToImageWorkerService: GenService<{
     methodKind: "server_streaming";
     input: typeof InferStreamRequestSchema;
     output: typeof InferStreamResponseSchema;
+  },
+  /**
+   * Describes the worker's model: defaults, limits and schedulers.
+   *
+   * Errors:
+   *
+   * - UNAUTHENTICATED, PERMISSION_DENIED: as for Infer.
+   * - UNAVAILABLE: the worker starts or drains.
+   *
+   * @generated from rpc throughline.v1.TextToImageWorkerService.DescribeModel
+   */
+  describeModel: {
+    methodKind: "unary";
+    input: typeof DescribeModelRequestSchema;
+    output: typeof DescribeModelResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_throughline_v1_worker, 0);

@@ -1,0 +1,27 @@
+import { create } from "@bufbuild/protobuf";
+import type { EngineInfo } from "../engine/engine.js";
+import { type Model, ModelSchema, Scheduler } from "../gen/throughline/v1/image_pb.js";
+import { contractLimits, contractSchedulers } from "./job.js";
+
+/** Describe the model of an engine, with the limits that {@link jobOf} checks. */
+export function describeModel(info: EngineInfo): Model {
+  const { sizes, ownScheduler, schedulers, defaultGuidanceScale } = contractLimits(info);
+  const { width, height } = sizes;
+  const own = schedulers[ownScheduler];
+  return create(ModelSchema, {
+    name: info.model,
+    defaults: {
+      width: width.default,
+      height: height.default,
+      numInferenceSteps: own?.defaultSteps,
+      guidanceScale: defaultGuidanceScale,
+      scheduler: contractSchedulers((name) => name === ownScheduler)[0] ?? Scheduler.UNSPECIFIED,
+    },
+    minSize: Math.min(width.minimum, height.minimum),
+    maxSize: Math.max(width.maximum, height.maximum),
+    sizeMultiple: Math.max(width.step, height.step),
+    schedulers: contractSchedulers((name) => schedulers[name] !== undefined),
+    maxNumInferenceSteps: own?.maximumSteps ?? 0,
+    examplePrompts: [...info.examplePrompts],
+  });
+}
