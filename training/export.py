@@ -134,7 +134,9 @@ def main():
     pixels = np.fromfile(args.work / "dataset.u8", dtype=np.uint8).reshape(-1, SIZE, SIZE, 3)[::4]
     factors, bias = preview_factors(data["latents"][::4], torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1)
     write_json(out / "throughline.json", dict(
-        defaultSteps=args.steps, defaultGuidanceScale=args.guidance, defaultWidth=SIZE, defaultHeight=SIZE, previewFactors=factors, previewBias=bias))
+        defaultSteps=args.steps, defaultGuidanceScale=args.guidance, defaultWidth=SIZE, defaultHeight=SIZE,
+        examplePrompts=["a red heart", "a smiling face", "a slice of pizza", "a blue heart, flat style"],
+        previewFactors=factors, previewBias=bias))
     if args.encoder_out:
         args.encoder_out.parent.mkdir(parents=True, exist_ok=True)
         first = torch.load(args.work / "vae.pt", weights_only=False)["model"]

@@ -4,6 +4,8 @@ import type { ManagedEngine } from "../worker/worker-app.js";
 
 /** Options of {@link createFakeEngine}. */
 export interface FakeEngineOptions {
+  /** Name of the model. @default "fake" */
+  readonly model?: string | undefined;
   /** Awaited before each step, counted from 1. Use it to pause a generation at a step, or throw to fail it. */
   readonly beforeStep?: (step: number, request: GenerationRequest, signal: AbortSignal) => Promise<void> | void;
   /** Limits of the engine. @default the contract's limits; 64×64 pixels and 4 steps if a request has none */
@@ -43,12 +45,12 @@ const contractLimits: GenerationLimits = {
  * Everything else is real: queue, cancellation, spans, encoding.
  */
 export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
-  const { limits = contractLimits } = options;
+  const { model = "fake", limits = contractLimits } = options;
   const listeners = new Set<(available: boolean) => void>();
   let stepsRun = 0;
   let generations = 0;
   return {
-    info: { model: "fake", executionProvider: "none", limits, examplePrompts: ["a red heart"] },
+    info: { model, executionProvider: "none", limits, examplePrompts: ["a red heart"] },
     get stepsRun() {
       return stepsRun;
     },

@@ -46,6 +46,7 @@ const flags: readonly (readonly [string, string, keyof GenerationOptions, unknow
   ["delivery", "url", "delivery", Delivery.URL],
   ["delivery", "data-uri", "delivery", Delivery.DATA_URI],
   ["delivery", "inline", "delivery", Delivery.INLINE],
+  ["quality", "40", "quality", 40],
   ["preview-interval", "2", "previewInterval", 2],
 ];
 

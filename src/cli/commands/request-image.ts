@@ -32,6 +32,7 @@ export interface ImageRequest {
   /** Pixels. */
   readonly height: number | undefined;
   readonly format: keyof typeof formats | undefined;
+  readonly quality: number | undefined;
   /** Denoising steps from one preview to the next; undefined for none. */
   readonly previewInterval: number | undefined;
   readonly delivery: Delivery;
@@ -57,7 +58,7 @@ export interface ImageCall {
  */
 export async function requestImage(request: ImageRequest, call: ImageCall): Promise<GenerateResponse> {
   const { prompt, workerApp, negative, steps, guidance, seed, scheduler, width, height } = request;
-  const { format, previewInterval, delivery } = request;
+  const { format, quality, previewInterval, delivery } = request;
   const { server, access, timeoutMs, interrupt, progress, onPreview } = call;
   const client = createPipelineClient({ transport: createServerTransport({ server, access, maxMessageBytes }) });
   try {
@@ -75,6 +76,7 @@ export async function requestImage(request: ImageRequest, call: ImageCall): Prom
             width,
             height,
             format: format === undefined ? ImageFormat.UNSPECIFIED : formats[format],
+            quality,
             previewInterval,
             delivery,
           },

@@ -94,6 +94,10 @@ export const requestOptions = {
     ...oneOf("png", "jpeg", "webp"),
     absent: "by the extension of --out, else png",
   }),
+  quality: option("--quality <number>", "Quality of JPEG and WebP, 1 to 100; no effect on PNG", {
+    parse: wholeNumber(1, 100),
+    absent: "90",
+  }),
   previewInterval: option(
     "--preview-interval <steps>",
     "Steps between two small previews, 1 to 150, written beside the image if the model has previews",

@@ -151,6 +151,15 @@ suite("options", () => {
     assert.match((await options({ previewInterval: 151 })) ?? "", /^options\.preview_interval: /);
   });
 
+  test("options.quality accepts 1 to 100", async () => {
+    for (const good of [1, 100]) {
+      assert.equal(await options({ quality: good }), undefined);
+    }
+    for (const bad of [0, 101]) {
+      assert.match((await options({ quality: bad })) ?? "", /^options\.quality: /);
+    }
+  });
+
   test("enum options accept only values of the contract", async () => {
     assert.equal(
       await options({ scheduler: Scheduler.LCM, format: ImageFormat.WEBP, delivery: Delivery.URL }),
