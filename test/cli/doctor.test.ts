@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { chmod, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -16,17 +15,17 @@ import {
 import { countNodes } from "../../src/cli/commands/doctor-model.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { listenOnLoopback } from "../support/listen-on-loopback.js";
 import { steadyPort } from "../support/steady-port.js";
 import { runCommand } from "./support/run-command.js";
 
 /** A loopback port that something listens on. */
 async function takenPort(t: TestContext): Promise<number> {
-  const server = createServer((socket) => socket.destroy()).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => server.close());
-  const address = server.address();
-  assert.ok(typeof address === "object" && address !== null);
-  return address.port;
+  const { port } = await listenOnLoopback(
+    t,
+    createServer().on("connection", (socket) => socket.destroy()),
+  );
+  return port;
 }
 
 suite("throughline doctor", { concurrency: 2 }, async () => {

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -15,6 +14,7 @@ import { listen } from "../../src/mesh/port/listen.js";
 import { type NodeHandler, respondPlain } from "../../src/mesh/port/node-handler.js";
 import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { listenOnLoopback } from "../support/listen-on-loopback.js";
 import { makeSpan } from "../support/make-span.js";
 import { type ProgramRun, runInProcess } from "./support/run-in-process.js";
 import { startCollector } from "./support/start-collector.js";
@@ -198,15 +198,7 @@ suite("throughline generate with any server response", async () => {
       // The head of a message of 200 MiB.
       response.end(Buffer.from("000c800000", "hex"));
     });
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    t.after(() => {
-      server.closeAllConnections();
-      server.close();
-    });
-    const address = server.address();
-    assert.ok(address !== null && typeof address === "object");
-    assert.match((await generate(`http://127.0.0.1:${address.port}`)).message, /RESOURCE_EXHAUSTED/);
+    assert.match((await generate((await listenOnLoopback(t, server)).url)).message, /RESOURCE_EXHAUSTED/);
   });
 
   test("generate removes control characters from errors and traces", async (t) => {

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { createServer } from "node:net";
 import { suite, type TestContext, test } from "node:test";
 import { pino } from "pino";
@@ -8,6 +7,7 @@ import type { Protection } from "../../src/app/protection.js";
 import { openMetricsPort } from "../../src/cli/services/serve-app.js";
 import { OpenServerError } from "../../src/mesh/port/listen-exposure.js";
 import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
+import { listenOnLoopback } from "../support/listen-on-loopback.js";
 import { runCommand, startCommand } from "./support/run-command.js";
 
 const line = z.object({ msg: z.string(), url: z.string().optional() });
@@ -112,12 +112,7 @@ suite("services with a Prometheus port", { concurrency: 2 }, () => {
   });
 
   test("metrics port in use ends the start and is named", async (t) => {
-    const server = createServer().listen(0, "127.0.0.1");
-    await once(server, "listening");
-    t.after(() => server.close());
-    const address = server.address();
-    assert.ok(address !== null && typeof address === "object");
-    const { port } = address;
+    const { port } = await listenOnLoopback(t, createServer());
     const { code, stderr } = await runCommand(t, ["pipeline", "--port", "0", ...worker], {
       OTEL_METRICS_EXPORTER: "prometheus",
       OTEL_EXPORTER_PROMETHEUS_PORT: String(port),

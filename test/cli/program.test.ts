@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { createServer } from "node:https";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
@@ -11,6 +10,7 @@ import { listen } from "../../src/mesh/port/listen.js";
 import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { createAuthority } from "../support/certificates.js";
+import { listenOnLoopback } from "../support/listen-on-loopback.js";
 import { runInProcess } from "./support/run-in-process.js";
 import { startCollector } from "./support/start-collector.js";
 
@@ -188,12 +188,7 @@ suite("errors for a pipeline that cannot be called", async () => {
 
   test("error for a server with TLS says to use https", async (t) => {
     const { cert, key } = await (await createAuthority()).issue();
-    const server = createServer({ cert, key }).listen(0, "127.0.0.1");
-    await once(server, "listening");
-    t.after(() => server.close());
-    const address = server.address();
-    assert.ok(address !== null && typeof address === "object");
-    const url = `http://127.0.0.1:${address.port}`;
+    const { url } = await listenOnLoopback(t, createServer({ cert, key }));
     assert.match(await messageFor(url), /\(if the server has TLS, use https:\/\/ instead of http:\/\/\)$/);
   });
 

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { readdir, readFile, writeFile } from "node:fs/promises";
-import { type AddressInfo, connect } from "node:net";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { before, suite, type TestContext, test } from "node:test";
 import { createServer as createTlsServer } from "node:tls";
@@ -12,6 +11,7 @@ import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { createAuthority } from "../support/certificates.js";
 import { startHttpProxy } from "../support/http-proxy.js";
 import { startHub } from "../support/hub-server.js";
+import { listenOnLoopback } from "../support/listen-on-loopback.js";
 import { startOtlpReceiver } from "../support/otlp-receiver.js";
 import { steadyPort } from "../support/steady-port.js";
 import { runCommand, startCommand } from "./support/run-command.js";
@@ -26,10 +26,8 @@ async function startTls(t: TestContext, port: number, issued: { readonly cert: s
     inner.pipe(socket).pipe(inner);
     inner.on("error", () => socket.destroy());
     socket.on("error", () => inner.destroy());
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => server.close());
-  return (server.address() as AddressInfo).port;
+  });
+  return (await listenOnLoopback(t, server)).port;
 }
 
 /** Each line that a service wrote to stderr, which has to be JSON. */

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, get } from "node:http";
-import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
 import { createExpressApp } from "../../examples/web-frameworks/src/express.js";
 import { createFastifyApp } from "../../examples/web-frameworks/src/fastify.js";
 import { createTestMesh, type TestMeshOptions } from "../../src/testing/create-test-mesh.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
+import { listenOnLoopback } from "../support/listen-on-loopback.js";
 
 const png = [0x89, 0x50, 0x4e, 0x47];
 
@@ -18,10 +18,8 @@ async function startMesh(t: TestContext, options: TestMeshOptions = {}) {
 
 async function startExpress(t: TestContext, options: TestMeshOptions = {}) {
   const mesh = await startMesh(t, options);
-  const server = createServer(createExpressApp(mesh.pipeline)).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => server.close());
-  return { mesh, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/images` };
+  const { url } = await listenOnLoopback(t, createServer(createExpressApp(mesh.pipeline)));
+  return { mesh, url: `${url}/images` };
 }
 
 async function startFastify(t: TestContext, options: TestMeshOptions = {}) {

@@ -1,14 +1,13 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { mkdir, mkdtemp, open, readdir, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { createDirectoryStore } from "../../src/image/directory-store.js";
 import { createImageRoute, imageUrl } from "../../src/image/image-route.js";
 import { StoreFullError } from "../../src/image/store-full-error.js";
+import { listenOnLoopback } from "../support/listen-on-loopback.js";
 
 async function folder(t: TestContext): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), "throughline-store-"));
@@ -158,10 +157,7 @@ test("image route serves images only", async (t) => {
       response.writeHead(418).end();
     }
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => server.close());
-  const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const { url: base } = await listenOnLoopback(t, server);
 
   const found = await fetch(imageUrl(base, name));
   assert.equal(found.status, 200);

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { createServer, type Socket } from "node:net";
+import { createServer } from "node:net";
 import { type TestContext, test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { ROOT_CONTEXT, type Span, SpanKind } from "@opentelemetry/api";
 import { withSpan } from "../../src/trace/span-scope.js";
 import { createTelemetry, type Telemetry } from "../../src/trace/telemetry/telemetry.js";
 import { createFakeClock } from "../support/fake-clock.js";
+import { listenOnLoopback } from "../support/listen-on-loopback.js";
 import { type OtlpReceiver, startOtlpReceiver } from "../support/otlp-receiver.js";
 import { steadyPort } from "../support/steady-port.js";
 
@@ -138,20 +139,8 @@ test("permanent collector outage loses only what does not fit, and the log count
 });
 
 test("collector that accepts connections and never responds does not delay a shutdown with a full queue", async (t) => {
-  const sockets = new Set<Socket>();
-  const hole = createServer((socket) => {
-    sockets.add(socket.on("error", () => {}));
-  });
-  t.after(() => {
-    hole.close();
-    for (const socket of sockets) {
-      socket.destroy();
-    }
-  });
-  await new Promise<void>((resolve) => hole.listen(0, "127.0.0.1", resolve));
-  const address = hole.address();
-  assert.ok(address !== null && typeof address === "object");
-  const services = startServices(t, { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${address.port}` });
+  const { url } = await listenOnLoopback(t, createServer());
+  const services = startServices(t, { OTEL_EXPORTER_OTLP_ENDPOINT: url });
   await services.serve(20);
   await services.shutdown();
   assert.equal(services.lostSpans(), services.made.size);

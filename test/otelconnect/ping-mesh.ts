@@ -1,8 +1,6 @@
-import assert from "node:assert/strict";
-import { once } from "node:events";
 import { createServer as createHttp1Server } from "node:http";
 import { createServer as createHttp2Server } from "node:http2";
-import type { Server, Socket } from "node:net";
+import type { Server } from "node:net";
 import type { TestContext } from "node:test";
 import {
   type Client,
@@ -27,6 +25,7 @@ import {
 } from "../../src/otelconnect/otelconnect.js";
 import { createSpanCollector, type SpanCollector } from "../../src/trace/telemetry/collectors.js";
 import { dumpSpans } from "../support/dump-spans.js";
+import { listenOnLoopback } from "../support/listen-on-loopback.js";
 import { testTelemetry } from "../support/telemetry.js";
 import { PingService } from "./ping-service.js";
 
@@ -104,22 +103,7 @@ async function serve(
 ): Promise<string> {
   const handler = connectNodeAdapter({ routes, interceptors });
   const server: Server = wire === "connect" ? createHttp1Server(handler) : createHttp2Server(handler);
-  const sockets = new Set<Socket>();
-  server.on("connection", (socket: Socket) => {
-    sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    for (const socket of sockets) {
-      socket.destroy();
-    }
-    server.close();
-  });
-  const address = server.address();
-  assert.ok(address !== null && typeof address === "object");
-  return `http://127.0.0.1:${address.port}`;
+  return (await listenOnLoopback(t, server)).url;
 }
 
 function transportOf(wire: Exclude<Wire, "memory">, baseUrl: string, interceptors: Interceptor[]): Transport {

@@ -13,24 +13,9 @@ import { createCollector } from "../../src/studio/collector.js";
 import { traceIdOf, withSpan } from "../../src/trace/span-scope.js";
 import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
 import { dumpSpans, text } from "../support/dump-spans.js";
+import { listenOnLoopback } from "../support/listen-on-loopback.js";
 
 const soon = () => AbortSignal.timeout(30_000);
-
-async function listen(t: TestContext, server: ReturnType<typeof createServer> | ReturnType<typeof createHttp2Server>) {
-  const connections = new Set<{ destroy(): void }>();
-  server.on("connection", (socket: { destroy(): void }) => connections.add(socket));
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    for (const connection of connections) {
-      connection.destroy();
-    }
-    server.close();
-  });
-  const address = server.address();
-  assert.ok(address !== null && typeof address === "object");
-  return `http://127.0.0.1:${address.port}`;
-}
 
 /** A collector on a real port: gRPC, or HTTP/1.1. */
 async function startCollector(t: TestContext, protocol: "grpc" | "http/protobuf", maxBodyBytes?: number) {
@@ -39,7 +24,7 @@ async function startCollector(t: TestContext, protocol: "grpc" | "http/protobuf"
     protocol === "grpc"
       ? createHttp2Server(connectNodeAdapter({ routes: collector.routes }))
       : createServer(collector.httpHandler);
-  return { ...collector, url: await listen(t, server) };
+  return { ...collector, ...(await listenOnLoopback(t, server)) };
 }
 
 for (const protocol of ["grpc", "http/protobuf"] as const) {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { connect, createServer, type Http2Server } from "node:http2";
+import { connect, createServer } from "node:http2";
 import { type TestContext, test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import {
@@ -20,6 +20,7 @@ import type { RemoteParent } from "../../src/otelconnect/otel-context.js";
 import { createServerSpanInterceptor, serverScope } from "../../src/trace/server-span-interceptor.js";
 import { traceIdOf } from "../../src/trace/span-scope.js";
 import { dumpSpans, text } from "../support/dump-spans.js";
+import { listenOnLoopback } from "../support/listen-on-loopback.js";
 import { testTelemetry } from "../support/telemetry.js";
 
 const traceId = "0af7651916cd43dd8448eb211c80319c";
@@ -63,27 +64,8 @@ async function serve(
   const server = createServer(
     connectNodeAdapter({ routes, interceptors: [interceptor, ...(options.interceptors ?? [])] }),
   );
-  const baseUrl = await listen(t, server);
+  const { url: baseUrl } = await listenOnLoopback(t, server);
   return { ...telemetry, transport: createGrpcTransport({ baseUrl }), baseUrl };
-}
-
-async function listen(t: TestContext, server: Http2Server): Promise<string> {
-  const sessions = new Set<{ destroy(): void }>();
-  server.on("session", (session) => {
-    sessions.add(session);
-    session.once("close", () => sessions.delete(session));
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    for (const session of sessions) {
-      session.destroy();
-    }
-    server.close();
-  });
-  const address = server.address();
-  assert.ok(address !== null && typeof address === "object");
-  return `http://127.0.0.1:${address.port}`;
 }
 
 const pipeline = (transport: Transport) => createClient(ImagePipelineService, transport);

@@ -1,10 +1,9 @@
-import { once } from "node:events";
 import { createServer, request as httpRequest } from "node:http";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { type RunningCommand, startCommand } from "../../cli/support/run-command.js";
 import { makeSdxlFolder } from "../../fixtures/sdxl-folder.js";
+import { listenOnLoopback } from "../../support/listen-on-loopback.js";
 import { steadyPort } from "../../support/steady-port.js";
 
 /** App ids of the mesh: a worker, and one without a process. */
@@ -106,14 +105,9 @@ async function startTap(
     });
     passed.on("error", () => response.writeHead(503).end());
     passed.end(body);
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
   });
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    url: (await listenOnLoopback(t, server)).url,
     of: (signal) => (bodies.get(signal) ?? []).join("\n"),
   };
 }

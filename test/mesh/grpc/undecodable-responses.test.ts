@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import http2 from "node:http2";
 import { test } from "node:test";
 import { Code, createClient } from "@connectrpc/connect";
 import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker_pb.js";
+import { listenOnLoopback } from "../../support/listen-on-loopback.js";
 import { failure, kinds, transportTo } from "../support/grpc-client.js";
 import { envelope } from "../support/raw-http.js";
 
@@ -26,11 +26,8 @@ for (const [kind, call] of Object.entries(kinds)) {
         stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
         stream.end(envelope("x", 1));
       });
-      server.listen(0, "127.0.0.1");
-      await once(server, "listening");
-      const address = server.address();
-      assert.ok(typeof address === "object" && address !== null);
-      const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${address.port}`));
+      const { port } = await listenOnLoopback(t, server);
+      const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${port}`));
       const error = await failure(call(client));
       assert.equal(error.code, Code.Internal);
       assert.match(error.rawMessage, /compress/);

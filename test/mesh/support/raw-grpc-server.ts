@@ -1,6 +1,6 @@
-import { once } from "node:events";
 import * as http2 from "node:http2";
 import type { TestContext } from "node:test";
+import { listenOnLoopback } from "../../support/listen-on-loopback.js";
 
 /** Answers one request of a raw gRPC server. */
 export type Answer = (stream: http2.ServerHttp2Stream, headers: http2.IncomingHttpHeaders) => void;
@@ -20,17 +20,9 @@ export async function serveRaw(t: Pick<TestContext, "after">, answer: Answer, op
     calls++;
     answer(stream, headers);
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    for (const session of sessions) {
-      session.destroy();
-    }
-    server.close();
-  });
-  const address = server.address();
+  const { port } = await listenOnLoopback(t, server);
   return {
-    port: typeof address === "object" && address !== null ? address.port : 0,
+    port,
     sessions,
     get calls() {
       return calls;

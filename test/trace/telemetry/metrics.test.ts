@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { createServer } from "node:http";
 import { type TestContext, test } from "node:test";
 import { createNoopMeter, ROOT_CONTEXT } from "@opentelemetry/api";
 import { withSpan } from "../../../src/trace/span-scope.js";
 import { createTelemetry, type TelemetryOptions } from "../../../src/trace/telemetry/telemetry.js";
 import { createFakeClock } from "../../support/fake-clock.js";
+import { listenOnLoopback } from "../../support/listen-on-loopback.js";
 import { startOtlpReceiver } from "../../support/otlp-receiver.js";
 
 /** Telemetry of one service, ended after the test, with the lines of its log. */
@@ -99,16 +99,12 @@ test("metrics rejected by a collector are reported once", async (t) => {
     const body = Buffer.from([0x0a, 7, 0x08, 2, 0x12, 3, ...Buffer.from("old")]);
     incoming.resume().on("end", () => response.end(body));
   });
-  t.after(() => server.close());
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  assert.ok(address !== null && typeof address === "object");
+  const { url } = await listenOnLoopback(t, server);
   const reasons: unknown[] = [];
   const telemetry = createTelemetry({
     serviceName: "worker",
     environment: {
-      OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: `http://127.0.0.1:${address.port}/v1/metrics`,
+      OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: `${url}/v1/metrics`,
       OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf",
     },
     log: { warn: ({ reason, lostDataPoints }) => void reasons.push([reason, lostDataPoints]) },

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { createServer as createHttpServer, type RequestListener } from "node:http";
 import { createServer } from "node:net";
 import { type TestContext, test } from "node:test";
@@ -9,6 +8,7 @@ import grpc from "@grpc/grpc-js";
 import { createConnect, type OtlpConnection, outcomeOf } from "../../../src/trace/telemetry/otlp-connection.js";
 import type { OtlpSettings } from "../../../src/trace/telemetry/otlp-settings.js";
 import type { tracing } from "../../../src/trace/telemetry/sdk.js";
+import { listenOnLoopback } from "../../support/listen-on-loopback.js";
 import { readableSpans, spanNames } from "../../support/readable-spans.js";
 import { retryStatus } from "../../support/retry-status.js";
 import { steadyPort } from "../../support/steady-port.js";
@@ -59,20 +59,7 @@ async function grpcCollector(port: number, answer: grpc.handleUnaryCall<Buffer, 
 }
 
 async function httpCollector(t: TestContext, answer: RequestListener) {
-  const server = createHttpServer(answer);
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  server.listen(0, "127.0.0.1");
-  return portOf(server);
-}
-
-async function portOf(server: ReturnType<typeof createServer>): Promise<number> {
-  await once(server, "listening");
-  const address = server.address();
-  assert.ok(address !== null && typeof address === "object");
-  return address.port;
+  return (await listenOnLoopback(t, createHttpServer(answer))).port;
 }
 
 test("gRPC: RetryInfo, rejections and partial successes of the collector are returned", async (t) => {
@@ -200,13 +187,8 @@ for (const [name, to] of Object.entries({ gRPC: grpcTo, HTTP: httpTo })) {
     const rejected = await closedAfter(t, to(await steadyPort())(700)).export(batch);
     assert.ok(rejected.kind === "retry" && /ECONNREFUSED/.test(rejected.reason), JSON.stringify(rejected));
 
-    const mute = createServer((socket) => {
-      socket.on("error", () => {});
-      t.after(() => socket.destroy());
-    });
-    t.after(() => mute.close());
-    mute.listen(0, "127.0.0.1");
-    const silent = await closedAfter(t, to(await portOf(mute))(100)).export(batch);
+    const mute = await listenOnLoopback(t, createServer());
+    const silent = await closedAfter(t, to(mute.port)(100)).export(batch);
     assert.ok(
       silent.kind === "retry" && /DEADLINE_EXCEEDED|timed out|no answer within/.test(silent.reason),
       JSON.stringify(silent),

@@ -1,43 +1,22 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { once } from "node:events";
 import { createServer as createHttpServer } from "node:http";
 import { createServer as createHttp2Server } from "node:http2";
-import { createServer, type Server, type Socket } from "node:net";
+import { createServer } from "node:net";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import * as z from "zod";
+import { listenOnLoopback } from "../../support/listen-on-loopback.js";
 import { startOtlpLogReceiver } from "../../support/otlp-log-receiver.js";
 import { startOtlpReceiver } from "../../support/otlp-receiver.js";
 import { loaderArguments, testProgram } from "../../support/test-program.js";
 
-/** Listens on a free port, and is gone after the test with all its connections. */
-async function listen(t: TestContext, server: Server): Promise<string> {
-  const sockets = new Set<Socket>();
-  server.on("connection", (socket: Socket) => {
-    sockets.add(socket);
-    socket.on("error", () => {});
-    socket.once("close", () => sockets.delete(socket));
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    for (const socket of sockets) {
-      socket.destroy();
-    }
-    server.close();
-  });
-  const address = server.address();
-  assert.ok(address !== null && typeof address === "object");
-  return `http://127.0.0.1:${address.port}`;
-}
-
 async function rejectingEndpoint(t: TestContext): Promise<string> {
   const server = createServer();
-  const endpoint = await listen(t, server);
+  const { url } = await listenOnLoopback(t, server);
   await new Promise((resolve) => server.close(resolve));
-  return endpoint;
+  return url;
 }
 
 const names = z.array(z.string());
@@ -53,7 +32,7 @@ test("shutdown ends within 4 s whatever the collector does, and the process then
   const silent = createHttp2Server();
   silent.on("stream", (stream) => stream.on("error", () => {}));
   const busy = createHttpServer((_request, response) => response.writeHead(503, { "retry-after": "1" }).end());
-  const muteEndpoint = await listen(t, mute);
+  const { url: muteEndpoint } = await listenOnLoopback(t, mute);
   const rejecting = await rejectingEndpoint(t);
   const collectors = {
     "grpc fine": {
@@ -62,7 +41,7 @@ test("shutdown ends within 4 s whatever the collector does, and the process then
     },
     "grpc rejecting": { OTEL_EXPORTER_OTLP_ENDPOINT: rejecting },
     "grpc mute": { OTEL_EXPORTER_OTLP_ENDPOINT: muteEndpoint },
-    "grpc silent": { OTEL_EXPORTER_OTLP_ENDPOINT: await listen(t, silent) },
+    "grpc silent": { OTEL_EXPORTER_OTLP_ENDPOINT: (await listenOnLoopback(t, silent)).url },
     "http fine": {
       OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf",
       OTEL_EXPORTER_OTLP_ENDPOINT: http.endpoint,
@@ -70,7 +49,10 @@ test("shutdown ends within 4 s whatever the collector does, and the process then
     },
     "http rejecting": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_ENDPOINT: rejecting },
     "http mute": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_ENDPOINT: muteEndpoint },
-    "http busy": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_ENDPOINT: await listen(t, busy) },
+    "http busy": {
+      OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf",
+      OTEL_EXPORTER_OTLP_ENDPOINT: (await listenOnLoopback(t, busy)).url,
+    },
   };
   const onItsWay = { OTEL_BSP_SCHEDULE_DELAY: "1", OTEL_BLRP_SCHEDULE_DELAY: "1", OTEL_EXPORTER_OTLP_TIMEOUT: "10000" };
   const environments = Object.entries(collectors).flatMap(([name, environment]) => [
