@@ -11,7 +11,8 @@ import { TextToImageWorkerService } from "../../../src/gen/throughline/v1/worker
 import { connectApp } from "../../../src/mesh/balance/connect-app.js";
 import { readPolicies } from "../../../src/mesh/grpc/policies.js";
 import { failure, kinds, transportTo, waiting } from "../support/grpc-client.js";
-import { answerWith, envelope, serveRaw } from "../support/raw-grpc-server.js";
+import { answerWith, serveRaw } from "../support/raw-grpc-server.js";
+import { envelope } from "../support/raw-http.js";
 import { openRelay } from "../support/relay.js";
 import { serveEcho } from "../support/serve-echo.js";
 import { connectTo } from "../support/workers.js";
@@ -101,7 +102,7 @@ test("calls beyond one connection's stream limit run at once on several connecti
     t,
     (stream) => {
       stream.respond({ ":status": 200, "content-type": "application/grpc" });
-      stream.write(envelope(Buffer.alloc(0)));
+      stream.write(envelope(""));
       open++;
       if (open === count) {
         allOpen();
@@ -139,11 +140,11 @@ test("cancelled calls do not close a connection on which another call runs", asy
     const { session } = stream;
     if (held === undefined) {
       held = session;
-      finish = () => answerWith(stream, {}, [Buffer.alloc(0)], { "grpc-status": "0" });
+      finish = () => answerWith(stream, {}, [envelope("")], { "grpc-status": "0" });
       return;
     }
     stream.respond({ ":status": 200, "content-type": "application/grpc" });
-    stream.write(envelope(Buffer.alloc(0)));
+    stream.write(envelope(""));
   });
   const { client } = connectTo(t, `127.0.0.1:${server.port}`);
   const innocent = client.infer({ prompt: "x" });

@@ -3,7 +3,8 @@ import { constants } from "node:http2";
 import { suite, test } from "node:test";
 import { Code } from "@connectrpc/connect";
 import { failure, kinds } from "../support/grpc-client.js";
-import { answerWith, envelope, serveRaw, trailersOnly } from "../support/raw-grpc-server.js";
+import { answerWith, serveRaw, trailersOnly } from "../support/raw-grpc-server.js";
+import { envelope } from "../support/raw-http.js";
 import { connectTo, quick } from "../support/workers.js";
 
 const one = { ...quick, retry: { maxAttempts: 1 } };
@@ -153,7 +154,7 @@ suite("responses that break the protocol", () => {
   test("response with an unknown compression is INTERNAL", async (t) => {
     const server = await serveRaw(t, (stream) => {
       stream.respond({ ":status": 200, "content-type": "application/grpc", "grpc-encoding": "snow" });
-      stream.end(envelope(Buffer.from("x"), true));
+      stream.end(envelope("x", 1));
     });
     const { client } = connectTo(t, target(server), one);
     assert.equal((await failure(kinds.unary(client))).code, Code.Internal);
@@ -161,7 +162,14 @@ suite("responses that break the protocol", () => {
 
   test("undecodable response message is INTERNAL; two messages or none are UNIMPLEMENTED", async (t) => {
     let messages: readonly Buffer[] = [Buffer.from("ffffff", "hex")];
-    const server = await serveRaw(t, (stream) => answerWith(stream, {}, messages, { "grpc-status": "0" }));
+    const server = await serveRaw(t, (stream) =>
+      answerWith(
+        stream,
+        {},
+        messages.map((message) => envelope(message)),
+        { "grpc-status": "0" },
+      ),
+    );
     const { client } = connectTo(t, target(server), one);
     assert.equal((await failure(kinds.unary(client))).code, Code.Internal);
     for (messages of [[], [Buffer.alloc(0), Buffer.alloc(0)]]) {

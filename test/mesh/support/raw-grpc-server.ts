@@ -35,7 +35,7 @@ export function trailersOnly(stream: http2.ServerHttp2Stream, fields: http2.Outg
   stream.respond({ ":status": 200, "content-type": "application/grpc", ...fields }, { endStream: true });
 }
 
-/** A gRPC answer of HEADERS, messages and trailers. */
+/** A gRPC answer of HEADERS, enveloped messages and trailers. */
 export function answerWith(
   stream: http2.ServerHttp2Stream,
   header: http2.OutgoingHttpHeaders,
@@ -45,15 +45,7 @@ export function answerWith(
   stream.respond({ ":status": 200, "content-type": "application/grpc", ...header }, { waitForTrailers: true });
   stream.once("wantTrailers", () => stream.sendTrailers(trailers));
   for (const message of messages) {
-    stream.write(envelope(message));
+    stream.write(message);
   }
   stream.end();
-}
-
-/** A message with gRPC's prefix. */
-export function envelope(message: Buffer, isCompressed = false): Buffer {
-  const prefix = Buffer.alloc(5);
-  prefix.writeUInt8(isCompressed ? 1 : 0);
-  prefix.writeUInt32BE(message.byteLength, 1);
-  return Buffer.concat([prefix, message]);
 }
