@@ -153,20 +153,20 @@ async function hasChanged({ path, size, modifiedMs, inode }: WeightFile): Promis
 export interface ResidenceOptions {
   readonly precision: Precision;
   readonly provider: ExecutionProvider;
-  /** Bytes of memory that the process may take. @default what the machine, or its container, has free */
+  /** Bytes of memory that the process may take. @default the free memory of the machine or container */
   readonly availableBytes?: number | undefined;
 }
 
-/** Where each part's weights are to be, and what that was decided by. */
+/** Residence of each sub-model's weights, and the reason. */
 export interface ResidencePlan {
   readonly residence: (subModel: SubModelFolder) => Residence;
-  /** In words, for the log. */
+  /** Text for the log. */
   readonly reason: string;
 }
 
-/** What a model of that many parameters loads as fast either way, so that the faster form costs nothing. */
+/** Parameters below which both forms load equally fast, so the form that runs faster is used. */
 const smallParameters = 200e6;
-/** Of the free memory, what weights may take; the rest is for images, and for the rest of the machine. */
+/** Share of the free memory that weights may use; the rest is for images and other processes. */
 const memoryShare = 0.6;
 
 /**

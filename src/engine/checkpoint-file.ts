@@ -115,11 +115,11 @@ function predictionOf({ file: { tensors, metadata } }: SingleFile): Prediction {
 }
 
 function describePrediction(prediction: Prediction): string {
-  const said = [
+  const features = [
     ...("prediction_type" in prediction ? ["v-prediction"] : []),
     ...("rescale_betas_zero_snr" in prediction ? ["zero terminal SNR"] : []),
   ];
-  return said.length === 0 ? "" : `, with ${said.join(" and ")}`;
+  return features.length === 0 ? "" : `, with ${features.join(" and ")}`;
 }
 
 function levelWidths(unet: WeightSource): number[] {

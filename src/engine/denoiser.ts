@@ -19,7 +19,7 @@ export interface DenoiserOptions {
 }
 
 /**
- * What the UNet puts out for `latents`, scaled for the model, at `timestep`; guided, where there is a negative prompt:
+ * Output of the UNet for scaled `latents` at `timestep`, guided if there is a negative prompt:
  * u + s · (c − u), https://arxiv.org/abs/2207.12598.
  */
 export type Denoiser = (latents: Float32Array, timestep: number, signal: AbortSignal) => Promise<Float32Array>;
@@ -29,7 +29,7 @@ export function timeIds(width: number, height: number): readonly number[] {
   return [height, width, 0, 0, height, width];
 }
 
-/** Most latents of an image, its height times its width, that a CPU is not full with. */
+/** Maximum latents of an image, height × width, for which a batch of two is faster on a CPU. */
 const fewLatents = 24 * 24;
 
 /**
@@ -41,7 +41,7 @@ export function batchPays(provider: ExecutionProvider, [, , height = 1, width = 
   return provider !== "cpu" || height * width <= fewLatents;
 }
 
-/** Puts together what the steps of one image share, so that a step copies nothing but the latents of a batch. */
+/** Create the inputs that all steps of one image share, so that a step copies only the latents of a batch. */
 export function createDenoiser(unet: ModelSession, options: DenoiserOptions): Denoiser {
   const { positive, negative, guidanceScale } = options;
   if (negative === undefined) {
@@ -138,7 +138,7 @@ const round = Math.fround;
 const longestPeriod = round(Math.log(10000));
 
 /**
- * The guidance scale as a UNet takes it that was distilled to guide itself (its `timestep_cond`): sines and cosines of
+ * Guidance scale as the input `timestep_cond` of a guidance-distilled UNet: sines and cosines of
  * 1000 · (scale − 1) at falling frequencies, in the way of https://arxiv.org/abs/2210.03142 that latent consistency models take
  * (https://arxiv.org/abs/2310.04378). Rounded to float32 in the order of diffusers' `get_guidance_scale_embedding`.
  *

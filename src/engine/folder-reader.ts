@@ -84,7 +84,7 @@ export function createFolderReader(folder: string): FolderReader {
   return reader;
 }
 
-/** Python writes infinities as bare words, which JSON lacks: diffusers does for `lambda_min_clipped`. */
+/** Replace the bare word `Infinity`, which is no JSON. Python writes it, for example for `lambda_min_clipped` of diffusers. */
 function withoutInfinities(text: string): string {
   return text.replace(/"(?:[^"\\]|\\.)*"|\bInfinity\b/gu, (match) => (match.startsWith('"') ? match : "1e999"));
 }
@@ -126,7 +126,7 @@ export class ModelFolderError extends Error {
   }
 }
 
-/** Makes a fault of the model of what is wrong with its weights, or with one of its files; other errors stay as they are. */
+/** Convert errors about weights or files to ModelFolderError. Returns other errors unchanged. */
 export function asModelError(folder: string, error: unknown): unknown {
   return error instanceof WeightError
     ? new ModelFolderError(folder, { file: error.label, expected: error.expected, found: error.found })

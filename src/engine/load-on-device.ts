@@ -10,7 +10,7 @@ import { createSessionOpener, describeRuntime, type SessionOptions } from "./ses
 export interface DeviceFailure {
   /** As the user names it, such as `cuda:1`. */
   readonly device: string;
-  /** onnxruntime's words, in one line. */
+  /** onnxruntime's error message, on one line. */
   readonly reason: string;
   /** What the user can do about it. */
   readonly remedy: string;
@@ -26,28 +26,28 @@ export interface DeviceLoadOptions {
   readonly threads?: number | undefined;
   /** Existing folder for a profile of each session; see `SessionOptions`. */
   readonly profileFolder?: string | undefined;
-  /** Called with each place that `auto` gives up, at once. */
+  /** Called with each device that `auto` skips, as soon as it has failed. */
   readonly onFailure?: (failure: DeviceFailure) => void;
-  /** Makes the loader of graphs for a place. @default onnxruntime's */
+  /** Creates the loader of graphs for a device. @default onnxruntime's */
   readonly createOpener?: (options: SessionOptions) => OpenSession;
-  /** Providers that there are to try. @default those of this platform's onnxruntime */
+  /** Providers to try. @default those of this platform's onnxruntime */
   readonly providers?: readonly string[];
 }
 
-/** An engine that has generated already, and how long that took. */
+/** Loaded and warmed-up engine, with the times. */
 export interface LoadedEngine {
   readonly engine: SdxlEngine;
-  /** Milliseconds, of the place that it runs on alone. */
+  /** Milliseconds, for the device in use only. */
   readonly loadMs: number;
   readonly warmUpMs: number;
 }
 
 /**
- * Loads a model and warms it up at the first place that can run it: all of its graphs are opened there, and a small image is generated. A
- * named device is the only one tried; `auto` continues with the next and reports it. All sub-models run on the same device.
+ * Loads a model and warms it up on the first device that can run it: opens all graphs and generates a small image. A named device is the
+ * only one tried; `auto` reports a failure and continues with the next device. All sub-models run on the same device.
  *
  * @throws ModelFolderError when the folder is wrong; Error that names the device, the reason and the remedy when a named device cannot be
- * used; whatever the CPU failed with.
+ * used; any error of the CPU.
  */
 export async function loadOnDevice(options: DeviceLoadOptions): Promise<LoadedEngine> {
   const { device = "cpu", providers = describeRuntime().providers.map(({ name }) => name), onFailure } = options;

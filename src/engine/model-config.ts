@@ -103,8 +103,8 @@ export type VaeConfig = z.output<typeof vaeSchema>;
 export type ThroughlineConfig = z.output<typeof throughlineSchema>;
 
 /*
- * The configurations of SDXL base 1.0, under the keys of diffusers and transformers: what a checkpoint of one file goes by, and an export
- * without configurations. Source: https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0.
+ * The configurations of SDXL base 1.0, under the keys of diffusers and transformers. Used for single-file checkpoints and for exports without
+ * configurations. Source: https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0.
  */
 
 export const sdxlUnetConfig = {

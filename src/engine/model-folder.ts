@@ -32,7 +32,7 @@ export const schedulerFile = "scheduler/scheduler_config.json";
 
 /**
  * Reads a model: a diffusers folder of safetensors, a checkpoint of one `.safetensors` file, or a folder of ONNX graphs in the layout of
- * Stability's SDXL base 1.0 export; and `throughline.json` of a folder where there is one.
+ * Stability's SDXL base 1.0 export. A folder may have a `throughline.json`.
  *
  * @throws ModelFolderError for the first file that is missing, wrong, or does not go with the others.
  */
@@ -146,7 +146,7 @@ async function readForm(reader: FolderReader): Promise<ModelForm> {
   };
 }
 
-/** Where a configuration was assumed, its absence is the fault, and not the file beside it that it does not go with. */
+/** If a configuration was assumed, report its absence and not the file that conflicts with it. */
 function blameAbsent(path: string, assumed: readonly string[], error: unknown): unknown {
   const absent = assumed.find((file) => /^(?:text_encoder|unet)/.test(file));
   if (!(error instanceof ModelFolderError) || absent === undefined) {
@@ -193,8 +193,7 @@ function checkTogether({ path, textEncoders, unet, vae, throughline }: ModelDesc
 }
 
 /*
- * What is given in place of an SDXL folder, named for what it is: without these checks it is a file that is missing, or a graph that
- * cannot be parsed.
+ * Checks that recognize other inputs than an SDXL folder. Without them, the error would be a missing file or an unparsable graph.
  */
 
 /** @throws ModelFolderError when the path is no folder. */

@@ -21,10 +21,10 @@ export interface SamplingStart {
   readonly drawNoise: () => Float32Array;
 }
 
-/** Where sampling stands: the model is wanted once more, or the latents are done. */
+/** State of the sampling: the next run of the model, or the finished latents. */
 export type SamplingState = SamplingStep | { readonly kind: "finished"; readonly latents: Float32Array };
 
-/** One step: run the model on `modelInput` at `timestep`, and go on with what it puts out. */
+/** One step: run the model on `modelInput` at `timestep`, and continue with its output. */
 export interface SamplingStep {
   readonly kind: "step";
   /** Timestep as the model takes it; not always an integer. */
@@ -75,7 +75,7 @@ export function walkTimesteps({ timesteps, start, advance }: TimestepWalk): Samp
 }
 
 /**
- * x₀, the latents without noise, from what the model puts out. Models predict one of three things: the noise ε, the image
+ * x₀, the latents without noise, from the model's output. Models predict one of three things: the noise ε, the image
  * itself, or v = α·ε − σ·x₀ (appendix D of https://arxiv.org/abs/2202.00512). Each operation is rounded to float32 in the
  * order of diffusers' schedulers.
  */

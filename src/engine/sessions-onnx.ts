@@ -11,7 +11,7 @@ import type { GraphSource, InputSpec, InputTensor, ModelSession, OpenSession } f
 export interface SessionOptions {
   /** @default the CPU */
   readonly placement?: Placement;
-  /** CPU threads of one run. @default what the process may use at once, because more of them slow each other down */
+  /** CPU threads of one run. @default the number of CPUs available to the process; more threads are slower */
   readonly threads?: number | undefined;
   /** Existing folder for a profile of each session, named after the folder of its graph and complete once the session is released. */
   readonly profileFolder?: string | undefined;
@@ -78,9 +78,10 @@ type WeightOptions = Pick<InferenceSession.SessionOptions, "graphOptimizationLev
 };
 
 /**
- * What keeps weights where they are to be. Mapped ones stay in their files, shared between processes and given up by the system when it
- * needs the room, unless onnxruntime rearranges them or computes with them at load: then it holds a copy of each. Nor does it keep what a
- * run took of memory, since that includes every weight that it converted.
+ * Session options for the residence of the weights.
+ *
+ * Mapped weights stay in their files only if onnxruntime neither rearranges them nor computes with them at load; both make copies. The
+ * memory arena is off, because it would keep every weight that a run converted.
  */
 async function weightOptions(graph: GraphSource, provider: ExecutionProvider): Promise<WeightOptions> {
   const mapped = { enableCpuMemArena: false, extra: { disable_prepacking: "1" } } as const;
@@ -91,7 +92,7 @@ async function weightOptions(graph: GraphSource, provider: ExecutionProvider): P
   }
   const root = { model_external_initializers_file_folder_path: graph.root };
   return graph.residence === "mapped"
-    ? // The graph has the fused operators already; optimisers find no more, and take as long as loading does.
+    ? // The graph has the fused operators already; the optimizers find nothing and double the load time.
       { ...mapped, graphOptimizationLevel: "disabled", extra: { ...mapped.extra, ...root } }
     : { graphOptimizationLevel: "all", enableCpuMemArena: true, extra: root };
 }

@@ -67,8 +67,8 @@ export interface BuiltGraphSource {
 }
 
 /**
- * Where the weights are while the model is loaded. `mapped`: in their files, in the type that they are stored in, converted at each use;
- * the system shares the pages between processes and takes them back when it needs the room. `prepared`: in the process's own memory, in
+ * Location of the weights of a loaded model. `mapped`: in their files, in the stored type, converted at each use; processes share the
+ * pages, and the system can evict them. `prepared`: in the process's own memory, in
  * float32, arranged for the fastest kernels.
  */
 export type Residence = "mapped" | "prepared";

@@ -64,7 +64,7 @@ export async function openSubModels(
   }
 }
 
-/** What a UNet takes besides that was distilled to guide itself. */
+/** Additional inputs of a guidance-distilled UNet. */
 function guidanceInputs({ unet }: ModelDescription): readonly string[] {
   return typeof unet.time_cond_proj_dim === "number" ? ["timestep_cond"] : [];
 }

@@ -89,8 +89,8 @@ const sdxlBias: Colour = [0.1084, -0.0175, -0.0011];
 const sdxlScalingFactor = 0.13025;
 
 /**
- * The model's own factors come from throughline.json; without them, SDXL's are taken where the VAE is SDXL's by its channels and
- * its scaling factor. Undefined if unknown.
+ * The model's own factors come from throughline.json; without them, SDXL's are used if the VAE has SDXL's channels and scaling
+ * factor. Undefined if unknown.
  */
 export function createLatentPreview(vae: VaeConfig, config: ThroughlineConfig): LatentPreview | undefined {
   if (config.previewFactors !== undefined) {

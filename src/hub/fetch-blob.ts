@@ -99,7 +99,7 @@ export interface PartialFile {
 
 export interface ClaimOptions {
   readonly signal?: AbortSignal | undefined;
-  /** How long a partial file of somebody else may stay untouched before it counts as left behind. */
+  /** Time without changes after which another process's partial file counts as abandoned. */
   readonly staleMs: number;
 }
 

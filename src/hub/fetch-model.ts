@@ -83,7 +83,7 @@ function resultOf(cache: ModelCache, commit: string, { file }: ModelId): string 
 /** What to fetch: files with names of their own, and those that these name. */
 interface DownloadPlan {
   readonly named: readonly string[];
-  /** What the named ones probably want, so that there is a total at once. */
+  /** Probable weight files of the named graphs, so that the total is known at once. */
   readonly likely: readonly string[];
   /** Files of weights that the named ones want, once they are there. */
   readonly weights: (snapshot: string) => Promise<readonly string[]>;
@@ -198,7 +198,7 @@ function checkFiles(files: ReadonlyMap<string, RemoteFile>, { model }: FetchMode
   }
 }
 
-/** Rejects what the disk cannot hold before hours have gone into it. */
+/** Reject a model that the disk cannot hold before the download starts. */
 async function checkSpace(
   paths: readonly string[],
   files: ReadonlyMap<string, RemoteFile>,

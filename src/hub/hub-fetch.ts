@@ -55,7 +55,7 @@ export function createHubFetch(options: HubFetchOptions): typeof fetch {
   };
 }
 
-/** What an error is about: the model, and the file where there is one. */
+/** Subject of an error: the model, and the file if known. */
 export function subjectOf({ model, file }: Pick<HubFetchOptions, "model" | "file">): string {
   return file === undefined ? model.name : `${model.name}: ${file}`;
 }
@@ -106,7 +106,7 @@ function rejection({ status, headers }: Response, options: HubFetchOptions): Hub
 }
 
 /**
- * Why a model cannot be had:
+ * Reason that a model cannot be downloaded:
  * `not-found`: the Hub does not know it, or hides it; `forbidden`: it is gated, or the token is not accepted; `offline`: it is not in the
  * cache and the network is switched off; `unreachable`: the network or the Hub fails, and later it may work; `unresumable`: a download
  * cannot go on where it was cut; `corrupt`: bytes are not those that the Hub promised; `disk`: the cache cannot be written;
@@ -122,7 +122,7 @@ export type HubErrorKind =
   | "disk"
   | "unusable";
 
-/** A model of the Hub that cannot be had. The message names the model, the file where there is one, and what to do. */
+/** A model of the Hub cannot be downloaded. The message names the model, the file if known, and the remedy. */
 export class HubError extends Error {
   override readonly name = "HubError";
   readonly kind: HubErrorKind;

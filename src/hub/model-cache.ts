@@ -61,7 +61,7 @@ export function createModelCache(cacheFolder: string, modelName: string): ModelC
         // Relative, so that the cache can be moved.
         await replace(file, (temporary) => symlink(relative(dirname(file), blob(hash)), temporary));
       } catch (error) {
-        // Where links are not allowed, as on Windows without developer mode, the file itself stands in the snapshot.
+        // Without links, as on Windows without developer mode, the snapshot has the file itself.
         if (!(error instanceof Error && "code" in error && error.code === "EPERM")) {
           throw error;
         }

@@ -33,10 +33,10 @@ const optionalFiles = [
   ),
 ];
 
-/** Every file with a name of its own, small ones first, so that a snapshot that has the graphs has all before them. */
+/** All files with a fixed name, small ones first, so that a snapshot with the graphs has all the others. */
 export const namedFiles: readonly string[] = [...optionalFiles, ...requiredFiles, ...graphFiles];
 
-/** What a folder of the given files lacks of an SDXL folder, the weights beside the graphs aside. */
+/** Files that an SDXL folder needs and the given files lack, except the weights of the graphs. */
 export function lackingFiles(present: ReadonlySet<string>): readonly string[] {
   const vocabularies = tokenizers
     .filter((folder) => !present.has(`${folder}/tokenizer.json`))
@@ -46,7 +46,7 @@ export function lackingFiles(present: ReadonlySet<string>): readonly string[] {
   return [...lacking, ...graphs.map((folder) => `${folder}/model.onnx`)];
 }
 
-/** Files of weights that the graphs of a folder want beside them. */
+/** Weight files that the graphs of a folder refer to. */
 export async function weightFiles(folder: string): Promise<readonly string[]> {
   const graphs = await existing(folder, graphFiles);
   const names = await Promise.all(graphs.map((file) => externalDataFiles(join(folder, file), file)));
@@ -81,12 +81,12 @@ const keyOfEntry = 1;
 const valueOfEntry = 2;
 
 /**
- * Names the files of weights that an ONNX file wants beside it, as paths inside the model's folder. It reads past the weights, so it
- * takes no memory and little time whatever the size.
+ * List the weight files that an ONNX file refers to, as paths inside the model's folder. It skips the weights, so memory and time do not
+ * depend on the size.
  *
  * @param path where the ONNX file lies.
  * @param file its path inside the model's folder, such as `unet/model.onnx`.
- * @throws Error when it is no ONNX file, or wants a file outside the folder that it lies in, which ONNX forbids.
+ * @throws Error when it is no ONNX file, or refers to a file outside its folder, which ONNX forbids.
  */
 export async function externalDataFiles(path: string, file: string): Promise<ReadonlySet<string>> {
   const handle = await open(path);

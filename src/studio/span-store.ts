@@ -21,8 +21,8 @@ export interface SpanStoreOptions {
 }
 
 /**
- * Spans in memory, by trace. Bounded: a collector that runs for days must not grow. A span whose end is 0 still runs; an ended one takes its
- * place, and never the other way round.
+ * Spans in memory, by trace. Bounded: a collector that runs for days must not grow. A span whose end is 0 still runs; the ended span replaces it, never the
+ * reverse.
  */
 export interface SpanStore {
   /** Adds spans. One that is there already is replaced: an exporter that got no answer sends it again. */
@@ -195,7 +195,7 @@ interface StoredTrace {
   bytes: number;
 }
 
-/** What an object or a map takes, whatever is in it: a round number, for an estimate. */
+/** Estimated bytes of an object or map without its content. */
 const objectBytes = 100;
 
 /**

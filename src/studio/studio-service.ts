@@ -63,7 +63,7 @@ export function studioRoutes(store: SpanStore): (router: ConnectRouter) => void 
       async *watchRequests() {
         throw createConnectError({
           code: Code.Unimplemented,
-          message: "a collector knows of no requests: the pipeline does, where its studio is switched on",
+          message: "a collector has no requests: ask a pipeline whose studio is enabled",
         });
       },
     });
@@ -99,7 +99,7 @@ function toValue(value: AttributeValue | undefined): Value {
   return fromJson(ValueSchema, Array.isArray(value) ? value.map(plain) : plain(value));
 }
 
-/** JSON, and so a Value in it, knows numbers that are finite only. */
+/** Convert an attribute to JSON, which has finite numbers only. */
 function plain(
   value: string | number | boolean | readonly unknown[] | null | undefined,
 ): string | number | boolean | null {

@@ -72,7 +72,7 @@ interface Row {
   readonly name: string;
   readonly service: string;
   readonly span: SpanRecord;
-  /** What stands before a further line about the span. */
+  /** Prefix of further lines about the span. */
   readonly below: string;
 }
 

@@ -42,12 +42,12 @@ export function buildTraceTree(spans: readonly SpanRecord[]): TraceNode[] {
   return [...roots, ...nodes.flatMap((node) => (placed.has(node) ? [] : [grow(node)]))];
 }
 
-/** Where a span stands in its tree. */
+/** Position of a span in its tree. */
 export interface TracePlace {
   readonly span: SpanRecord;
   /** 0 for a root. */
   readonly depth: number;
-  /** Whether none of its siblings comes after it. */
+  /** Whether it is the last of its siblings. */
   readonly last: boolean;
 }
 
@@ -71,8 +71,8 @@ export function durationNanos(span: SpanRecord): bigint {
 }
 
 /**
- * Spans start on whole milliseconds, so that quick ones start together: a call stands before what it caused in another service,
- * else what ended first stands first, and what runs last. The page's waterfall has the same order.
+ * Order of siblings. Start times are whole milliseconds and often equal; then a call precedes the spans that it caused in another service,
+ * ended spans are ordered by their end, and running ones are last. The page's waterfall has the same order.
  */
 function compareStart(a: SpanRecord, b: SpanRecord): number {
   const isCall = (span: SpanRecord) => Number(span.kind === "CLIENT");

@@ -94,7 +94,7 @@ function readToken(path: string): string | undefined {
 /**
  * A path with the user's home folder in the place of a leading `~`, which no shell has expanded.
  *
- * @throws CliError when the system knows no home folder of this user.
+ * @throws CliError when the user has no home folder.
  */
 export function expandHome(path: string, findHome: () => string = homedir): string {
   if (path !== "~" && !path.startsWith("~/")) {

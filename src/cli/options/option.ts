@@ -3,7 +3,7 @@ import { usageError } from "../errors.js";
 
 declare const valueType: unique symbol;
 
-/** A commander option that knows the type of its value. */
+/** Commander option with the type of its value. */
 export type TypedOption<Value> = Option & { readonly [valueType]?: readonly [Value] };
 
 /** Options of a command by the name that the code uses. */
@@ -14,7 +14,7 @@ export type OptionValues<Group extends OptionGroup> = {
   readonly [Name in keyof Group]: Group[Name] extends TypedOption<infer Value> ? Value : never;
 };
 
-/** Reads a value as it was typed, or returns what it must be. */
+/** Parses a typed value, or returns the expected form. */
 export type Parse<Value> = (text: string) => Value | Invalid;
 
 /** Text that is not a value; `expected` completes "the option …": `must be a whole number`. */

@@ -10,10 +10,10 @@ const proxyVariables = {
 } as const;
 
 /**
- * What sends requests the proxies that the environment names, as curl does; undefined where it names none. Node's own `fetch` goes through none
- * before version 24, and there only where it is told to. What `no_proxy` lists and loopback are reached directly.
+ * Create a `fetch` that uses the proxies of the environment, as curl does; undefined without proxies. Node's own `fetch` uses none before
+ * version 24, and only on request since. Hosts in `no_proxy` and loopback are reached directly.
  *
- * @throws CliError (bad usage) that names the variable that holds no URL of a proxy.
+ * @throws CliError (bad usage) that names the variable with an invalid proxy URL.
  */
 export async function createProxyFetch(environment: Environment): Promise<SendRequest | undefined> {
   const httpProxy = readProxy(environment, proxyVariables.http);

@@ -20,7 +20,7 @@ export interface ServiceProcessOptions {
   readonly interrupt: AbortSignal;
 }
 
-/** A service in a process of its own. It exits when this process exits, even when this one is killed. */
+/** Service in a child process. It exits when this process exits, even if this process is killed. */
 export interface ServiceProcess {
   readonly command: string;
   /** Base URL, such as `http://127.0.0.1:50052`. */
@@ -39,7 +39,7 @@ const stopMs = 10_000;
  * Starts a command of this command line as a child process and waits until it serves. The child exits when the IPC channel between the two
  * breaks, so none is left when this process is killed.
  *
- * @throws CliError with the child's message when it cannot start, or what the orders reject with; the process is then gone.
+ * @throws CliError with the child's message when it cannot start, or the error of `orders`; the process has then exited.
  */
 export async function startServiceProcess(options: ServiceProcessOptions): Promise<ServiceProcess> {
   const { command, environment, orders, onLog, interrupt } = options;

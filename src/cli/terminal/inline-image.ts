@@ -7,9 +7,8 @@ import { columnsOf, isInteractive } from "./terminal.js";
 export type ImageProtocol = "kitty" | "iterm2";
 
 /**
- * The protocol that the terminal of this environment has; undefined if it names none. Only variables count: a terminal that is
- * asked by an escape sequence may be slow to answer, or answer into the next prompt. Within a multiplexer there is none, because the
- * multiplexer keeps the image for itself; its variables stand beside those of the terminal that it was started in.
+ * The protocol that the terminal of this environment has; undefined if it names none. Only variables are read: a terminal may answer an escape
+ * sequence late, into the next prompt. Undefined inside a multiplexer, which does not pass images on.
  */
 export function imageProtocolOf(environment: Environment): ImageProtocol | undefined {
   const { TERM: term = "", TERM_PROGRAM: program = "", LC_TERMINAL: remote, KONSOLE_VERSION: konsole } = environment;
@@ -54,7 +53,7 @@ const mostRows = 16;
 const columnsOfRow = 2;
 
 /**
- * The escape sequence that shows an image, with a line break behind it; empty for an image that the protocol does not take.
+ * Escape sequence that shows an image, followed by a line break; empty if the protocol does not support the image.
  *
  * @param columns width of the terminal.
  * @see https://sw.kovidgoyal.net/kitty/graphics-protocol/
@@ -72,14 +71,14 @@ export function inlineImage(image: InlineImage, protocol: ImageProtocol, columns
   return `${protocol === "kitty" ? kittySequence(base64, rows) : iterm2Sequence(base64, bytes.length, rows)}\n`;
 }
 
-/** kitty wants chunks, and no more than so many characters in one. */
+/** Maximum characters in a chunk of kitty. */
 const chunkLength = 4096;
 
 function kittySequence(base64: string, rows: number): string {
   const chunks = base64.match(new RegExp(`.{1,${chunkLength}}`, "g")) ?? [];
   return chunks
     .map((chunk, i) => {
-      // Transmit and show, a PNG, no answer please, scaled to so many lines.
+      // Transmit and show a PNG, without an answer, scaled to `rows` lines.
       const first = i === 0 ? `a=T,f=100,q=2,r=${rows},` : "";
       return `\u001b_G${first}m=${i === chunks.length - 1 ? 0 : 1};${chunk}\u001b\\`;
     })
@@ -97,7 +96,7 @@ export interface ImageViewSettings {
   readonly json: boolean;
 }
 
-/** What shows an image on stdout, with a line break behind it; empty where no terminal is that can, or where it is not wanted. */
+/** Text that shows an image on stdout, followed by a line break; empty if the terminal cannot show it or the settings disable it. */
 export function renderImage(
   image: InlineImage,
   { inline, quiet, json }: ImageViewSettings,

@@ -7,7 +7,7 @@ import { columnsOf } from "./terminal.js";
 export interface LiveLines {
   /** Shows the lines and keeps them up to date. */
   redraw(): void;
-  /** Removes the lines while something is written above them, to this terminal by whatever stream, and shows them again. */
+  /** Removes the lines, calls `write`, which may write to any stream of this terminal, and shows them again. */
   above(write: () => void): void;
   /** Removes the lines for good. */
   end(): void;
@@ -51,7 +51,7 @@ export function createLiveLines(output: Output, draw: (columns: number) => reado
       update.clear();
     }
   };
-  /** A narrower terminal has wrapped the lines: log-update knows nothing of those rows. */
+  /** A narrower terminal has wrapped the lines, and log-update does not count those rows. */
   const resize = (): void => {
     const columns = columnsOf(output) + 1;
     const wrapped = shown.reduce((sum, line) => sum + Math.max(0, Math.ceil(line.length / columns) - 1), 0);

@@ -26,7 +26,7 @@ export function isInteractive(output: Output, environment: Environment): boolean
  * @see https://force-color.org
  */
 export function createTextStyle(output: Output, environment: Environment): TextStyle {
-  // The stream is judged here: Node's own judgement knows process.env alone.
+  // `hasColors` has checked the stream: Node's own check reads process.env only.
   return hasColors(output, environment)
     ? (format, text) => styleText(format, text, { validateStream: false })
     : (_, text) => text;
@@ -50,8 +50,8 @@ function isSet(value: string | undefined): boolean {
 }
 
 /**
- * A value as a line of JSON. What could steer a terminal or turn its lines around is escaped: JSON itself wants that of the first 32 characters
- * only, and such a line is also read by people.
+ * A value as a line of JSON. Characters that could control a terminal or reverse its lines are escaped; JSON requires that for the first 32
+ * characters only.
  */
 export function jsonLine(value: object): string {
   return `${JSON.stringify(value).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, escaped)}\n`;

@@ -10,7 +10,7 @@ import { generateInProcess } from "./generate-in-process.js";
 import { heartbeatDescriptor, startHeartbeatMonitor } from "./heartbeat.js";
 import { type HostMessage, isEngineMessage, type LoadOrder, type StartUpTimes } from "./messages.js";
 
-/** An engine in a process of its own, loaded and warmed up. */
+/** Loaded and warmed-up engine in a separate process. */
 export interface EngineProcess extends Engine {
   readonly pid: number;
   readonly startUp: StartUpTimes;
@@ -19,9 +19,9 @@ export interface EngineProcess extends Engine {
   readonly notes: EngineNotes;
   /** Resident memory of the process in bytes, reported twice a second and after each image. */
   readonly memoryBytes: number;
-  /** Resolves when the process has ended, with how, such as `signal SIGKILL` or `killed: no sign of life for 30000 ms`. */
+  /** Resolves when the process has ended, with the reason, such as `signal SIGKILL` or `killed: no sign of life for 30000 ms`. */
   readonly exited: Promise<string>;
-  /** Asks the process to end, and kills it when it has not after so long. Resolves when it has ended. */
+  /** Asks the process to end, and kills it after `graceMs` milliseconds. Resolves when it has ended. */
   stop(options: { readonly graceMs: number }): Promise<void>;
 }
 
@@ -31,8 +31,8 @@ export interface EngineProcessOptions extends LoadOrder {
   /** Called with each line that the process prints: onnxruntime's own messages, or a crash. */
   readonly onOutput?: (line: string) => void;
   /**
-   * Milliseconds without a heartbeat after which the process is killed. A thread of its own makes the beats, so a run that takes minutes
-   * does not silence them; a process that was stopped, or that the machine has no time for, is silent. @default 30,000
+   * Milliseconds without a heartbeat after which the process is killed. A separate thread sends heartbeats, so a long run
+   * does not stop them; a stopped or starved process does. @default 30,000
    */
   readonly silenceMs?: number;
   /**
@@ -48,10 +48,10 @@ export interface EngineProcessOptions extends LoadOrder {
   readonly program?: URL;
 }
 
-/** Milliseconds that a generation may go without updates, where nothing else is said: ten times what a slow step of 1024² takes on a CPU. */
+/** Default of `stallMs`, in milliseconds: ten times a slow step of 1024² on a CPU. */
 export const defaultStallMs = 600_000;
 
-/** This file's own language decides whether the program beside it is TypeScript, for a loader to run, or built. */
+/** The program is TypeScript if this file is, else compiled JavaScript. */
 const fromSource = import.meta.url.endsWith(".ts");
 const ownProgram = new URL(fromSource ? "./main.ts" : "./main.js", import.meta.url);
 

@@ -26,7 +26,7 @@ export function generateInProcess({ child, exited, send, ...stall }: GeneratingP
   const watch = createWatchdog(stall);
   let lastId = 0;
   let current: Current | undefined;
-  let gone: GenerationError | undefined;
+  let processFailure: GenerationError | undefined;
 
   child.on("message", (message) => {
     if (isEngineMessage(message) && "id" in message && message.id === current?.id) {
@@ -36,8 +36,8 @@ export function generateInProcess({ child, exited, send, ...stall }: GeneratingP
   });
   void exited.then((how) => {
     const cause = new Error(how);
-    gone = new GenerationError("lost", "the engine's process died", { cause });
-    current?.fail(new GenerationError("lost", gone.message, { cause, whileGenerating: true }));
+    processFailure = new GenerationError("lost", "the engine's process died", { cause });
+    current?.fail(new GenerationError("lost", processFailure.message, { cause, whileGenerating: true }));
   });
 
   return async (request, { signal, onEvent }) => {
@@ -45,8 +45,8 @@ export function generateInProcess({ child, exited, send, ...stall }: GeneratingP
       throw new Error("the engine generates one image at a time, and one is being generated");
     }
     signal.throwIfAborted();
-    if (gone !== undefined) {
-      throw gone;
+    if (processFailure !== undefined) {
+      throw processFailure;
     }
     const id = ++lastId;
     let onAbort = () => {};

@@ -8,15 +8,14 @@ export const heartbeatDescriptor = 4;
 const heartbeatMs = 500;
 
 /**
- * Makes a thread that writes the process's resident memory, in bytes and a line each, to the heartbeat's pipe. A thread, because a run
- * of a sub-model blocks the main one for as long as it takes: its beats show that the process is alive, and its memory.
- * When its reader is gone, the host has exited, and the thread ends the process at once.
+ * Start a thread that writes the process's resident memory, in bytes, one line each, to the heartbeat's pipe. The main thread cannot do this,
+ * because a run of a sub-model blocks it. When the pipe is closed, the host has exited, and the thread ends the process at once.
  */
 export function startHeartbeat(): void {
   const worker = new Worker(beat, {
     eval: true,
     workerData: { descriptor: heartbeatDescriptor, everyMs: heartbeatMs },
-    // Neither the loader nor the flags of the main thread: it is plain JavaScript.
+    // Plain JavaScript, so it needs neither the loader nor the flags of the main thread.
     execArgv: [],
     env: {},
   });
@@ -48,7 +47,7 @@ export interface HeartbeatMonitorOptions {
   readonly silenceMs: number;
   /** Bytes of resident memory above which it must end at once. */
   readonly maxMemoryBytes: number;
-  /** Called with the reason in words. */
+  /** Called with the reason, as text for the log. */
   readonly onFailure: (reason: string) => void;
 }
 

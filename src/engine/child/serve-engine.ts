@@ -119,8 +119,8 @@ function describe(cause: unknown): string {
 }
 
 /**
- * The channel to the process that forked this one, with this one's heartbeat beside it. Its end is this process's end too, at once and in the middle of whatever
- * runs, so that no engine outlives its host.
+ * Create the channel to the parent process and start the heartbeat. When the channel closes, this process is killed at once, so that no
+ * engine outlives its host.
  */
 export function createProcessChannel(): HostChannel {
   const die = () => process.kill(process.pid, "SIGKILL");
@@ -131,7 +131,7 @@ export function createProcessChannel(): HostChannel {
   startHeartbeat();
   return {
     send(message) {
-      // A failure means that the host is gone, and then `disconnect` follows.
+      // A failure means that the host has exited; `disconnect` follows.
       process.send?.(message, undefined, undefined, () => {});
     },
     onMessage(listener) {

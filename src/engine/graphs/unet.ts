@@ -35,7 +35,7 @@ export interface UnetPlan {
   readonly layers?: readonly number[] | undefined;
   /** Blocks in each transformer of a level; undefined if the configuration has none, or one for each transformer. */
   readonly depths?: readonly number[] | undefined;
-  /** Which blocks have transformers; undefined: those that there are tensors for. */
+  /** Which blocks have transformers; undefined: those whose tensors exist. */
   readonly attends?: {
     readonly down: readonly boolean[] | undefined;
     readonly up: readonly boolean[] | undefined;
@@ -61,7 +61,7 @@ export function buildUnet(g: GraphBuilder, plan: UnetPlan): BuiltGraph {
 
   const step = (x: Images, block: string, i: number): Images =>
     resnet(g, x, `${block}.resnets.${i}`, { ...norm, time });
-  /** The transformer behind a resnet, where there is one, or has to be. */
+  /** Apply the transformer that follows a resnet, if it exists or is required. */
   const attend = (x: Images, block: string, i: number, level: number, wanted: boolean | undefined): Images => {
     const name = `${block}.attentions.${i}`;
     if (wanted === false || !(wanted || g.has(`${name}.norm.weight`))) {
@@ -149,8 +149,8 @@ function buildTimeEmbedding(g: GraphBuilder, plan: UnetPlan): TimeEmbedding {
 }
 
 /**
- * Sines and cosines of each number at falling frequencies: diffusers' `get_timestep_embedding`. In float32 whatever the graph computes in,
- * because half precision cannot distinguish adjacent timesteps.
+ * Sines and cosines of each number at falling frequencies: diffusers' `get_timestep_embedding`. Always float32: half precision cannot
+ * distinguish adjacent timesteps.
  */
 function sinusoids(g: GraphBuilder, numbers: Value, width: number, plan: UnetPlan): Value {
   const half = width / 2;

@@ -46,7 +46,7 @@ export function EntityMap({ studio }: { studio: Studio }) {
 
 const margin = 3;
 const narrow = 480;
-/** How far figures beside a call of the last column stand over. */
+/** Width by which the labels of the last column extend beyond it. */
 const labelOverhang = 30;
 
 function sizesFor(width: number, direction: MapDirection): MapSizes {

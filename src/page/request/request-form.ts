@@ -175,7 +175,7 @@ const names: Readonly<Record<FieldName, string>> = {
 const maxValueLength = 128;
 
 /**
- * The form as the fragment of a URL, such as `#prompt=a+red+heart&seed=7`: what the model decides is left out. A fragment stays in the
+ * The form as the fragment of a URL, such as `#prompt=a+red+heart&seed=7`: fields left to the model are omitted. A fragment stays in the
  * browser: no server, and so no log, sees the prompt.
  */
 export function shareFragment(form: RequestForm): string {
@@ -189,8 +189,8 @@ export function shareFragment(form: RequestForm): string {
 }
 
 /**
- * The form that a fragment of {@link shareFragment} asks for; undefined where it asks for none. Whatever else stands in it is ignored, long
- * values are cut, and what the contract does not take is left to the form's check.
+ * Parse a fragment of {@link shareFragment}; undefined if it has no form. Unknown parameters are ignored and long values are cut; the form
+ * checks the contract's rules.
  */
 export function formFromFragment(fragment: string): RequestForm | undefined {
   const parameters = new URLSearchParams(fragment.replace(/^#/, ""));

@@ -46,7 +46,7 @@ export interface Waterfall {
 const runningEnd = 0n;
 
 /**
- * Lays out a trace. A span whose parent is not there stands as a root; spans that name each other as parents do so too, so none is lost.
+ * Lays out a trace. A span without a known parent is a root, and so are spans that name each other as parents, so none is lost.
  *
  * @param nowUnixMs by the clock of the services: where a running span's bar ends.
  */
@@ -123,8 +123,8 @@ function inTreeOrder(spans: readonly Span[]): Placed[] {
 }
 
 /**
- * Spans start on whole milliseconds, so that quick ones start together: a call stands before what it caused in another service,
- * else what ended first stands first, and what runs last.
+ * Order of siblings. Start times are whole milliseconds and often equal; then a call precedes the spans that it caused in another service,
+ * ended spans are ordered by their end, and running ones are last.
  */
 function compareStart(a: Span, b: Span): number {
   const isCall = (span: Span) => Number(span.kind === "CLIENT");
