@@ -142,7 +142,10 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     await serve(t, { routes, port: Number(new URL(first.url).port) });
     await page.getByText("Connected").waitFor();
     assert.equal(await page.getByRole("region", { name: "Connection" }).count(), 0);
-    await page.getByRole("region", { name: "Failure" }).getByRole("button", { name: "Generate again" }).waitFor();
+    const failure = page.getByRole("region", { name: "Failure" });
+    assert.equal(await failure.count(), 0, "the alarm ends with the outage");
+    await generate("a red heart");
+    await failure.getByText("The service does not know this call.").waitFor();
   });
 
   await t.test("app can be chosen when there are several, and a trace opened in its backend", async (t) => {

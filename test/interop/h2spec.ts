@@ -20,7 +20,13 @@ interface Served {
   stop(): Promise<unknown>;
 }
 
-/** h2spec against an app, and against Node's own HTTP/2 server, which answers as the app does. A case fails only where Node passes it. */
+/** Runs of a section against Node's server before a difference counts as ours: Node passes some cases by chance. */
+const nodeRuns = 6;
+
+/**
+ * h2spec against an app, and against Node's own HTTP/2 server, which answers as the app does. A case fails only where Node passes it in
+ * each of {@link nodeRuns} runs.
+ */
 export function h2spec(scheme: "h2c" | "TLS"): Part {
   return {
     name: `h2spec over ${scheme}`,
@@ -31,6 +37,16 @@ export function h2spec(scheme: "h2c" | "TLS"): Part {
         const tls = scheme === "TLS" ? await makeCertificate(folder) : undefined;
         const ours = await runAgainst(program, join(folder, "ours.xml"), await serveApp(tls), tls);
         const nodes = await runAgainst(program, join(folder, "node.xml"), await serveNode(tls), tls);
+        for (const section of differences(ours, nodes)) {
+          for (let run = 1; run < nodeRuns; run++) {
+            const again = await runAgainst(program, join(folder, "again.xml"), await serveNode(tls), tls, [section]);
+            for (const [name, outcome] of again) {
+              if (!outcome.passed) {
+                nodes.set(name, outcome);
+              }
+            }
+          }
+        }
         const cases = [...nodes].map(([name, node]) => {
           const own = ours.get(name) ?? { passed: false, detail: "not run" };
           const passed = own.passed || !node.passed;
@@ -44,14 +60,27 @@ export function h2spec(scheme: "h2c" | "TLS"): Part {
   };
 }
 
-type Outcomes = ReadonlyMap<string, { readonly passed: boolean; readonly detail: string }>;
+type Outcomes = Map<string, { readonly passed: boolean; readonly detail: string }>;
+
+/** Sections with cases that Node's server passes and ours does not, such as `http2/6.9.1`. */
+function differences(ours: Outcomes, nodes: Outcomes): ReadonlySet<string> {
+  const names = [...nodes].filter(([name, { passed }]) => passed && ours.get(name)?.passed !== true);
+  return new Set(names.map(([name]) => name.slice(0, name.indexOf(": "))));
+}
 
 const total = (outcomes: Outcomes): string =>
   `${[...outcomes.values()].filter(({ passed }) => passed).length} of ${outcomes.size}`;
 
-async function runAgainst(program: string, report: string, served: Served, tls: Tls | undefined): Promise<Outcomes> {
+/** @param sections which to run. @default all */
+async function runAgainst(
+  program: string,
+  report: string,
+  served: Served,
+  tls: Tls | undefined,
+  sections: readonly string[] = [],
+): Promise<Outcomes> {
   const address = ["-h", "127.0.0.1", "-p", String(served.port), ...(tls === undefined ? [] : ["-t", "-k"])];
-  const { tail } = await runProgram(program, [...address, "-j", report], { timeoutMs: 300_000 });
+  const { tail } = await runProgram(program, [...sections, ...address, "-j", report], { timeoutMs: 300_000 });
   await served.stop();
   const outcomes = new Map<string, { passed: boolean; detail: string }>();
   // The report is JUnit's XML; a case without a child passed.
