@@ -59,7 +59,7 @@ const shared = new Set(["timer-limit.ts"]);
 
 /** Which folder may import which. Add a new folder here. */
 const allowed: Record<string, readonly string[]> = {
-  cli: ["client", "pipeline", "worker", "studio", "app", "mesh", "trace", "engine", "image", "hub", "gen"],
+  cli: ["client", "pipeline", "worker", "studio", "otlp-json", "app", "mesh", "trace", "engine", "image", "hub", "gen"],
   server: ["pipeline", "worker", "studio", "app", "mesh", "trace", "engine", "image"],
   contracts: ["gen"],
   testing: ["client", "pipeline", "worker", "app", "mesh", "trace", "engine", "image", "gen"],
@@ -67,7 +67,8 @@ const allowed: Record<string, readonly string[]> = {
   worker: ["app", "mesh", "trace", "otelconnect", "engine", "image", "gen"],
   studio: ["mesh", "trace", "otelconnect", "connect-health", "gen"],
   client: ["gen"],
-  page: ["client", "contracts", "gen"],
+  "otlp-json": ["gen"],
+  page: ["client", "contracts", "otlp-json", "gen"],
   app: ["mesh", "trace", "otelconnect", "connect-health"],
   mesh: ["otelconnect", "gen"],
   trace: ["otelconnect", "gen"],

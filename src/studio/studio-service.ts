@@ -88,6 +88,9 @@ export function toSpanMessage(span: SpanRecord): MessageInitShape<typeof SpanSch
       .map((event) => ({ ...event, attributes: toValues(event.attributes) })),
     status: status.code,
     statusMessage: status.message,
+    traceState: span.traceState,
+    links: span.links.map((link) => ({ ...link, attributes: toValues(link.attributes) })),
+    resource: toValues(span.resource),
   };
 }
 

@@ -147,6 +147,9 @@ suite("WatchTrace", () => {
     } as const satisfies Parameters<typeof makeSpan>[0];
     const record: SpanRecord = {
       ...span(said),
+      traceState: "vendor=1",
+      links: [{ traceId: b, spanId: "00000000000000b1", attributes: { why: "caller" } }],
+      resource: { "service.name": "text-to-image-worker", "host.cpus": 8 },
       events: [
         { name: "late", timeUnixNano: 2n, attributes: { step: 1 } },
         { name: "early", timeUnixNano: 1n, attributes: {} },
@@ -156,7 +159,7 @@ suite("WatchTrace", () => {
     const [message] = await all(studio.watchTrace({ traceId: a, idleMs: 0 }));
     const [told] = message?.spans ?? [];
     assert.ok(told !== undefined);
-    const { $typeName: _, attributes, events, ...rest } = told;
+    const { $typeName: _, attributes, events, links, resource, ...rest } = told;
     assert.deepEqual(rest, {
       traceId: a,
       spanId: said.spanId,
@@ -168,7 +171,19 @@ suite("WatchTrace", () => {
       endUnixNano: record.startUnixNano + 2_500_000n,
       status: "ERROR",
       statusMessage: "INTERNAL",
+      traceState: "vendor=1",
     });
+    assert.deepEqual(
+      links.map((link) => [link.traceId, link.spanId, link.attributes["why"]?.kind.value]),
+      [[b, "00000000000000b1", "caller"]],
+    );
+    assert.deepEqual(
+      Object.entries(resource).map(([key, { kind }]) => [key, kind.value]),
+      [
+        ["service.name", "text-to-image-worker"],
+        ["host.cpus", 8],
+      ],
+    );
     assert.deepEqual(
       Object.entries(attributes).map(([key, { kind }]) => [
         key,

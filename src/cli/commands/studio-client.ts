@@ -132,15 +132,20 @@ export interface TraceQuery extends StudioSource {
  * @throws CliError without an answer, or the reason of `interrupt`.
  */
 export async function fetchTrace(query: TraceQuery): Promise<SpanRecord[]> {
+  return (await fetchSpans(query)).map(spanRecordOf);
+}
+
+/** {@link fetchTrace}, with the spans as the studio's contract has them. */
+export async function fetchSpans(query: TraceQuery): Promise<Span[]> {
   const { server, studio, traceId, idleMs, waitMs, interrupt } = query;
-  const spans = new Map<string, SpanRecord>();
+  const spans = new Map<string, Span>();
   const over = new AbortController();
   const timer = setTimeout(() => over.abort(), waitMs);
   try {
     const signal = AbortSignal.any([interrupt, over.signal]);
     for await (const response of studio.watchTrace({ traceId, idleMs }, { signal })) {
       for (const span of response.spans) {
-        spans.set(span.spanId, spanRecordOf(span));
+        spans.set(span.spanId, span);
       }
       if (idleMs > 0 && missingSpans([...spans.values()]).length === 0) {
         break;
@@ -161,12 +166,12 @@ export async function fetchTrace(query: TraceQuery): Promise<SpanRecord[]> {
 
 /** Converts a span of the studio to the form that trees are made of. A running span ends at 0. */
 export function spanRecordOf(span: Span): SpanRecord {
-  const { traceId, spanId, parentSpanId, name, service, startUnixNano, endUnixNano, statusMessage } = span;
+  const { traceId, spanId, parentSpanId, traceState, name, service, startUnixNano, endUnixNano, statusMessage } = span;
   return {
     traceId,
     spanId,
     parentSpanId,
-    traceState: "",
+    traceState,
     name,
     kind: kinds.find((kind) => kind === span.kind) ?? "INTERNAL",
     service,
@@ -178,9 +183,13 @@ export function spanRecordOf(span: Span): SpanRecord {
       timeUnixNano: event.timeUnixNano,
       attributes: attributesOf(event.attributes),
     })),
-    links: [],
+    links: span.links.map((link) => ({
+      traceId: link.traceId,
+      spanId: link.spanId,
+      attributes: attributesOf(link.attributes),
+    })),
     status: { code: statuses.find((status) => status === span.status) ?? "UNSET", message: statusMessage },
-    resource: { "service.name": service },
+    resource: { "service.name": service, ...attributesOf(span.resource) },
   };
 }
 
@@ -226,7 +235,7 @@ const contractSpans = [
  * Returns the contract's spans that have not arrived or not ended. Without any the trace is complete, further spans included: a service ends
  * and exports them before its `image-pipeline` or its `inference`.
  */
-export function missingSpans(spans: readonly SpanRecord[]): string[] {
+export function missingSpans(spans: readonly Pick<SpanRecord, "name" | "endUnixNano">[]): string[] {
   const ended = new Set(spans.filter(({ endUnixNano }) => endUnixNano !== 0n).map(({ name }) => name));
   return contractSpans.filter((name) => !ended.has(name));
 }

@@ -1,4 +1,5 @@
 import type { TraceSummary } from "../../gen/throughline/studio/v1/studio_pb.js";
+import { otlpJsonOf } from "../../otlp-json/otlp-json.js";
 import { formatDuration, printable } from "../../studio/trace-text.js";
 import { traceToJson } from "../../studio/trace-tree.js";
 import type { CommandContext } from "../command.js";
@@ -7,29 +8,46 @@ import type { traceOptions, tracesOptions } from "../options/command-options.js"
 import type { OptionValues } from "../options/option.js";
 import { accessOf } from "../services/security.js";
 import { createTextStyle, formatWait, jsonLine, renderTrace, type TextStyle } from "../terminal/terminal.js";
-import { collectorFailure, connectStudio, fetchTrace, studioWaitMs } from "./studio-client.js";
+import { collectorFailure, connectStudio, fetchSpans, spanRecordOf, studioWaitMs } from "./studio-client.js";
+
+type TraceSettings = OptionValues<typeof traceOptions>;
+type TraceFormat = NonNullable<TraceSettings["format"]>;
 
 /** Prints the stored spans of a trace. Exit code 1: the collector has none; 2: not a trace id. */
-export async function runTrace(
-  settings: OptionValues<typeof traceOptions>,
-  context: CommandContext,
-  id: string,
-): Promise<number> {
-  const { collector, verbose, json } = settings;
+export async function runTrace(settings: TraceSettings, context: CommandContext, id: string): Promise<number> {
+  const { collector, verbose } = settings;
   const { stdout, interrupt } = context;
+  const format = formatOf(settings);
   const traceId = id.toLowerCase();
   if (!/^[0-9a-f]{32}$/.test(traceId)) {
     throw usageError(`a trace id is 32 hexadecimal digits, got "${printable(id)}"`);
   }
   const source = connectStudio(collector, accessOf(settings));
-  const spans = await fetchTrace({ ...source, traceId, idleMs: 0, waitMs: studioWaitMs, interrupt });
+  const spans = await fetchSpans({ ...source, traceId, idleMs: 0, waitMs: studioWaitMs, interrupt });
   if (spans.length === 0) {
     const advice =
       "it keeps the newest traces in memory, and throughline traces lists them; a span arrives some seconds after its end";
     throw new CliError(`${collector} has no trace ${traceId} (${advice})`);
   }
-  stdout.write(json ? jsonLine({ traceId, ...traceToJson(spans) }) : renderTrace(spans, context, { details: verbose }));
+  switch (format) {
+    case "otlp":
+      stdout.write(jsonLine(otlpJsonOf(spans)));
+      break;
+    case "json":
+      stdout.write(jsonLine({ traceId, ...traceToJson(spans.map(spanRecordOf)) }));
+      break;
+    case "tree":
+      stdout.write(renderTrace(spans.map(spanRecordOf), context, { details: verbose }));
+      break;
+  }
   return exitCodes.done;
+}
+
+function formatOf({ format, json }: Pick<TraceSettings, "format" | "json">): TraceFormat {
+  if (json && format !== undefined && format !== "json") {
+    throw usageError(`--json excludes --format ${format}`);
+  }
+  return json ? "json" : (format ?? "tree");
 }
 
 /** Lists the newest traces of a collector, newest first. */

@@ -160,6 +160,10 @@ export const generateOptions = {
 export const traceOptions = {
   collector: collectorOption,
   verbose: flag("-v, --verbose", "Show the attributes and events of each span too"),
+  format: option("--format <name>", "Form of the trace: tree, json (the same as --json) or otlp, an OTLP/JSON export", {
+    ...oneOf("tree", "json", "otlp"),
+    absent: "tree",
+  }),
   ...accessOptions,
   json: jsonOption,
 };

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file throughline/studio/v1/studio.proto.
  */
 export const file_throughline_studio_v1_studio: GenFile = /*@__PURE__*/
-  fileDesc("CiJ0aHJvdWdobGluZS9zdHVkaW8vdjEvc3R1ZGlvLnByb3RvEhV0aHJvdWdobGluZS5zdHVkaW8udjEiEgoQR2V0U3R1ZGlvUmVxdWVzdCJvChFHZXRTdHVkaW9SZXNwb25zZRITCgt3b3JrZXJfYXBwcxgBIAMoCRISCgpoYXNfdHJhY2VzGAIgASgIEhoKEnRyYWNlX3VybF90ZW1wbGF0ZRgDIAEoCRIVCg10cmFjZV9iYWNrZW5kGAQgASgJIj0KEUxpc3RUcmFjZXNSZXF1ZXN0Eh4KBWxpbWl0GAEgASgNQgq6SAcqBRjoBygBSACIAQFCCAoGX2xpbWl0IkkKEkxpc3RUcmFjZXNSZXNwb25zZRIzCgZ0cmFjZXMYASADKAsyIy50aHJvdWdobGluZS5zdHVkaW8udjEuVHJhY2VTdW1tYXJ5IqkBCgxUcmFjZVN1bW1hcnkSEAoIdHJhY2VfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdzZXJ2aWNlGAMgASgJEhcKD3N0YXJ0X3VuaXhfbmFubxgEIAEoBhIVCg1kdXJhdGlvbl9uYW5vGAUgASgGEhIKCnNwYW5fY291bnQYBiABKA0SEwoLZXJyb3JfY291bnQYByABKA0SDwoHcnVubmluZxgIIAEoCCJpChFXYXRjaFRyYWNlUmVxdWVzdBInCgh0cmFjZV9pZBgBIAEoCUIVukgSchAyDl5bMC05YS1mXXszMn0kEh8KB2lkbGVfbXMYAiABKA1CCbpIBioEGMDPJEgAiAEBQgoKCF9pZGxlX21zIkAKEldhdGNoVHJhY2VSZXNwb25zZRIqCgVzcGFucxgBIAMoCzIbLnRocm91Z2hsaW5lLnN0dWRpby52MS5TcGFuIoQDCgRTcGFuEhAKCHRyYWNlX2lkGAEgASgJEg8KB3NwYW5faWQYAiABKAkSFgoOcGFyZW50X3NwYW5faWQYAyABKAkSDAoEbmFtZRgEIAEoCRIPCgdzZXJ2aWNlGAUgASgJEgwKBGtpbmQYBiABKAkSFwoPc3RhcnRfdW5peF9uYW5vGAcgASgGEhUKDWVuZF91bml4X25hbm8YCCABKAYSPwoKYXR0cmlidXRlcxgJIAMoCzIrLnRocm91Z2hsaW5lLnN0dWRpby52MS5TcGFuLkF0dHJpYnV0ZXNFbnRyeRIwCgZldmVudHMYCiADKAsyIC50aHJvdWdobGluZS5zdHVkaW8udjEuU3BhbkV2ZW50Eg4KBnN0YXR1cxgLIAEoCRIWCg5zdGF0dXNfbWVzc2FnZRgMIAEoCRpJCg9BdHRyaWJ1dGVzRW50cnkSCwoDa2V5GAEgASgJEiUKBXZhbHVlGAIgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlOgI4ASLCAQoJU3BhbkV2ZW50EgwKBG5hbWUYASABKAkSFgoOdGltZV91bml4X25hbm8YAiABKAYSRAoKYXR0cmlidXRlcxgDIAMoCzIwLnRocm91Z2hsaW5lLnN0dWRpby52MS5TcGFuRXZlbnQuQXR0cmlidXRlc0VudHJ5GkkKD0F0dHJpYnV0ZXNFbnRyeRILCgNrZXkYASABKAkSJQoFdmFsdWUYAiABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWU6AjgBIlMKFVdhdGNoRW50aXR5TWFwUmVxdWVzdBInCg53aW5kb3dfc2Vjb25kcxgBIAEoDUIKukgHKgUYkBwoAUgAiAEBQhEKD193aW5kb3dfc2Vjb25kcyJ7ChZXYXRjaEVudGl0eU1hcFJlc3BvbnNlEi8KCGVudGl0aWVzGAEgAygLMh0udGhyb3VnaGxpbmUuc3R1ZGlvLnYxLkVudGl0eRIwCgVjYWxscxgCIAMoCzIhLnRocm91Z2hsaW5lLnN0dWRpby52MS5FbnRpdHlDYWxsIksKBkVudGl0eRIMCgRuYW1lGAEgASgJEjMKB2ZpZ3VyZXMYAiABKAsyIi50aHJvdWdobGluZS5zdHVkaW8udjEuQ2FsbEZpZ3VyZXMiYQoKRW50aXR5Q2FsbBIOCgZjYWxsZXIYASABKAkSDgoGY2FsbGVlGAIgASgJEjMKB2ZpZ3VyZXMYAyABKAsyIi50aHJvdWdobGluZS5zdHVkaW8udjEuQ2FsbEZpZ3VyZXMieQoLQ2FsbEZpZ3VyZXMSDQoFY291bnQYASABKA0SEwoLZXJyb3JfY291bnQYAiABKA0SEgoKcGVyX21pbnV0ZRgDIAEoARIRCgltZWRpYW5fbXMYBCABKAESDgoGcDk1X21zGAUgASgBEg8KB3J1bm5pbmcYBiABKA0iFgoUV2F0Y2hSZXF1ZXN0c1JlcXVlc3QihQIKFVdhdGNoUmVxdWVzdHNSZXNwb25zZRIQCgh0cmFjZV9pZBgBIAEoCRIXCg9zdGFydF91bml4X25hbm8YAiABKAYSMQoHc3RhcnRlZBgDIAEoCzIeLnRocm91Z2hsaW5lLnN0dWRpby52MS5TdGFydGVkSAASKAoGcXVldWVkGAQgASgLMhYudGhyb3VnaGxpbmUudjEuUXVldWVkSAASLAoIcHJvZ3Jlc3MYBSABKAsyGC50aHJvdWdobGluZS52MS5Qcm9ncmVzc0gAEi0KBWVuZGVkGAYgASgLMhwudGhyb3VnaGxpbmUuc3R1ZGlvLnYxLkVuZGVkSABCBwoFZXZlbnQiGQoHU3RhcnRlZBIOCgZtZXRob2QYASABKAkiHAoFRW5kZWQSEwoLc3RhdHVzX2NvZGUYASABKAkylgQKDVN0dWRpb1NlcnZpY2USXgoJR2V0U3R1ZGlvEicudGhyb3VnaGxpbmUuc3R1ZGlvLnYxLkdldFN0dWRpb1JlcXVlc3QaKC50aHJvdWdobGluZS5zdHVkaW8udjEuR2V0U3R1ZGlvUmVzcG9uc2USYQoKTGlzdFRyYWNlcxIoLnRocm91Z2hsaW5lLnN0dWRpby52MS5MaXN0VHJhY2VzUmVxdWVzdBopLnRocm91Z2hsaW5lLnN0dWRpby52MS5MaXN0VHJhY2VzUmVzcG9uc2USYwoKV2F0Y2hUcmFjZRIoLnRocm91Z2hsaW5lLnN0dWRpby52MS5XYXRjaFRyYWNlUmVxdWVzdBopLnRocm91Z2hsaW5lLnN0dWRpby52MS5XYXRjaFRyYWNlUmVzcG9uc2UwARJvCg5XYXRjaEVudGl0eU1hcBIsLnRocm91Z2hsaW5lLnN0dWRpby52MS5XYXRjaEVudGl0eU1hcFJlcXVlc3QaLS50aHJvdWdobGluZS5zdHVkaW8udjEuV2F0Y2hFbnRpdHlNYXBSZXNwb25zZTABEmwKDVdhdGNoUmVxdWVzdHMSKy50aHJvdWdobGluZS5zdHVkaW8udjEuV2F0Y2hSZXF1ZXN0c1JlcXVlc3QaLC50aHJvdWdobGluZS5zdHVkaW8udjEuV2F0Y2hSZXF1ZXN0c1Jlc3BvbnNlMAFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_struct, file_throughline_v1_image]);
+  fileDesc("CiJ0aHJvdWdobGluZS9zdHVkaW8vdjEvc3R1ZGlvLnByb3RvEhV0aHJvdWdobGluZS5zdHVkaW8udjEiEgoQR2V0U3R1ZGlvUmVxdWVzdCJvChFHZXRTdHVkaW9SZXNwb25zZRITCgt3b3JrZXJfYXBwcxgBIAMoCRISCgpoYXNfdHJhY2VzGAIgASgIEhoKEnRyYWNlX3VybF90ZW1wbGF0ZRgDIAEoCRIVCg10cmFjZV9iYWNrZW5kGAQgASgJIj0KEUxpc3RUcmFjZXNSZXF1ZXN0Eh4KBWxpbWl0GAEgASgNQgq6SAcqBRjoBygBSACIAQFCCAoGX2xpbWl0IkkKEkxpc3RUcmFjZXNSZXNwb25zZRIzCgZ0cmFjZXMYASADKAsyIy50aHJvdWdobGluZS5zdHVkaW8udjEuVHJhY2VTdW1tYXJ5IqkBCgxUcmFjZVN1bW1hcnkSEAoIdHJhY2VfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdzZXJ2aWNlGAMgASgJEhcKD3N0YXJ0X3VuaXhfbmFubxgEIAEoBhIVCg1kdXJhdGlvbl9uYW5vGAUgASgGEhIKCnNwYW5fY291bnQYBiABKA0SEwoLZXJyb3JfY291bnQYByABKA0SDwoHcnVubmluZxgIIAEoCCJpChFXYXRjaFRyYWNlUmVxdWVzdBInCgh0cmFjZV9pZBgBIAEoCUIVukgSchAyDl5bMC05YS1mXXszMn0kEh8KB2lkbGVfbXMYAiABKA1CCbpIBioEGMDPJEgAiAEBQgoKCF9pZGxlX21zIkAKEldhdGNoVHJhY2VSZXNwb25zZRIqCgVzcGFucxgBIAMoCzIbLnRocm91Z2hsaW5lLnN0dWRpby52MS5TcGFuIs8ECgRTcGFuEhAKCHRyYWNlX2lkGAEgASgJEg8KB3NwYW5faWQYAiABKAkSFgoOcGFyZW50X3NwYW5faWQYAyABKAkSDAoEbmFtZRgEIAEoCRIPCgdzZXJ2aWNlGAUgASgJEgwKBGtpbmQYBiABKAkSFwoPc3RhcnRfdW5peF9uYW5vGAcgASgGEhUKDWVuZF91bml4X25hbm8YCCABKAYSPwoKYXR0cmlidXRlcxgJIAMoCzIrLnRocm91Z2hsaW5lLnN0dWRpby52MS5TcGFuLkF0dHJpYnV0ZXNFbnRyeRIwCgZldmVudHMYCiADKAsyIC50aHJvdWdobGluZS5zdHVkaW8udjEuU3BhbkV2ZW50Eg4KBnN0YXR1cxgLIAEoCRIWCg5zdGF0dXNfbWVzc2FnZRgMIAEoCRITCgt0cmFjZV9zdGF0ZRgNIAEoCRIuCgVsaW5rcxgOIAMoCzIfLnRocm91Z2hsaW5lLnN0dWRpby52MS5TcGFuTGluaxI7CghyZXNvdXJjZRgPIAMoCzIpLnRocm91Z2hsaW5lLnN0dWRpby52MS5TcGFuLlJlc291cmNlRW50cnkaSQoPQXR0cmlidXRlc0VudHJ5EgsKA2tleRgBIAEoCRIlCgV2YWx1ZRgCIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZToCOAEaRwoNUmVzb3VyY2VFbnRyeRILCgNrZXkYASABKAkSJQoFdmFsdWUYAiABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWU6AjgBIr0BCghTcGFuTGluaxIQCgh0cmFjZV9pZBgBIAEoCRIPCgdzcGFuX2lkGAIgASgJEkMKCmF0dHJpYnV0ZXMYAyADKAsyLy50aHJvdWdobGluZS5zdHVkaW8udjEuU3BhbkxpbmsuQXR0cmlidXRlc0VudHJ5GkkKD0F0dHJpYnV0ZXNFbnRyeRILCgNrZXkYASABKAkSJQoFdmFsdWUYAiABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWU6AjgBIsIBCglTcGFuRXZlbnQSDAoEbmFtZRgBIAEoCRIWCg50aW1lX3VuaXhfbmFubxgCIAEoBhJECgphdHRyaWJ1dGVzGAMgAygLMjAudGhyb3VnaGxpbmUuc3R1ZGlvLnYxLlNwYW5FdmVudC5BdHRyaWJ1dGVzRW50cnkaSQoPQXR0cmlidXRlc0VudHJ5EgsKA2tleRgBIAEoCRIlCgV2YWx1ZRgCIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZToCOAEiUwoVV2F0Y2hFbnRpdHlNYXBSZXF1ZXN0EicKDndpbmRvd19zZWNvbmRzGAEgASgNQgq6SAcqBRiQHCgBSACIAQFCEQoPX3dpbmRvd19zZWNvbmRzInsKFldhdGNoRW50aXR5TWFwUmVzcG9uc2USLwoIZW50aXRpZXMYASADKAsyHS50aHJvdWdobGluZS5zdHVkaW8udjEuRW50aXR5EjAKBWNhbGxzGAIgAygLMiEudGhyb3VnaGxpbmUuc3R1ZGlvLnYxLkVudGl0eUNhbGwiSwoGRW50aXR5EgwKBG5hbWUYASABKAkSMwoHZmlndXJlcxgCIAEoCzIiLnRocm91Z2hsaW5lLnN0dWRpby52MS5DYWxsRmlndXJlcyJhCgpFbnRpdHlDYWxsEg4KBmNhbGxlchgBIAEoCRIOCgZjYWxsZWUYAiABKAkSMwoHZmlndXJlcxgDIAEoCzIiLnRocm91Z2hsaW5lLnN0dWRpby52MS5DYWxsRmlndXJlcyJ5CgtDYWxsRmlndXJlcxINCgVjb3VudBgBIAEoDRITCgtlcnJvcl9jb3VudBgCIAEoDRISCgpwZXJfbWludXRlGAMgASgBEhEKCW1lZGlhbl9tcxgEIAEoARIOCgZwOTVfbXMYBSABKAESDwoHcnVubmluZxgGIAEoDSIWChRXYXRjaFJlcXVlc3RzUmVxdWVzdCKFAgoVV2F0Y2hSZXF1ZXN0c1Jlc3BvbnNlEhAKCHRyYWNlX2lkGAEgASgJEhcKD3N0YXJ0X3VuaXhfbmFubxgCIAEoBhIxCgdzdGFydGVkGAMgASgLMh4udGhyb3VnaGxpbmUuc3R1ZGlvLnYxLlN0YXJ0ZWRIABIoCgZxdWV1ZWQYBCABKAsyFi50aHJvdWdobGluZS52MS5RdWV1ZWRIABIsCghwcm9ncmVzcxgFIAEoCzIYLnRocm91Z2hsaW5lLnYxLlByb2dyZXNzSAASLQoFZW5kZWQYBiABKAsyHC50aHJvdWdobGluZS5zdHVkaW8udjEuRW5kZWRIAEIHCgVldmVudCIZCgdTdGFydGVkEg4KBm1ldGhvZBgBIAEoCSIcCgVFbmRlZBITCgtzdGF0dXNfY29kZRgBIAEoCTKWBAoNU3R1ZGlvU2VydmljZRJeCglHZXRTdHVkaW8SJy50aHJvdWdobGluZS5zdHVkaW8udjEuR2V0U3R1ZGlvUmVxdWVzdBooLnRocm91Z2hsaW5lLnN0dWRpby52MS5HZXRTdHVkaW9SZXNwb25zZRJhCgpMaXN0VHJhY2VzEigudGhyb3VnaGxpbmUuc3R1ZGlvLnYxLkxpc3RUcmFjZXNSZXF1ZXN0GikudGhyb3VnaGxpbmUuc3R1ZGlvLnYxLkxpc3RUcmFjZXNSZXNwb25zZRJjCgpXYXRjaFRyYWNlEigudGhyb3VnaGxpbmUuc3R1ZGlvLnYxLldhdGNoVHJhY2VSZXF1ZXN0GikudGhyb3VnaGxpbmUuc3R1ZGlvLnYxLldhdGNoVHJhY2VSZXNwb25zZTABEm8KDldhdGNoRW50aXR5TWFwEiwudGhyb3VnaGxpbmUuc3R1ZGlvLnYxLldhdGNoRW50aXR5TWFwUmVxdWVzdBotLnRocm91Z2hsaW5lLnN0dWRpby52MS5XYXRjaEVudGl0eU1hcFJlc3BvbnNlMAESbAoNV2F0Y2hSZXF1ZXN0cxIrLnRocm91Z2hsaW5lLnN0dWRpby52MS5XYXRjaFJlcXVlc3RzUmVxdWVzdBosLnRocm91Z2hsaW5lLnN0dWRpby52MS5XYXRjaFJlcXVlc3RzUmVzcG9uc2UwAWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_struct, file_throughline_v1_image]);
 
 /**
  * A request for the page's features.
@@ -324,6 +324,27 @@ export type Span = Message<"throughline.studio.v1.Span"> & {
    * @generated from field: string status_message = 12;
    */
   statusMessage: string;
+
+  /**
+   * `tracestate` in its header format. Usually empty.
+   *
+   * @generated from field: string trace_state = 13;
+   */
+  traceState: string;
+
+  /**
+   * Links to spans that are not the parent.
+   *
+   * @generated from field: repeated throughline.studio.v1.SpanLink links = 14;
+   */
+  links: SpanLink[];
+
+  /**
+   * Attributes of the span's resource by name, `service.name` included.
+   *
+   * @generated from field: map<string, google.protobuf.Value> resource = 15;
+   */
+  resource: { [key: string]: Value };
 };
 
 /**
@@ -332,6 +353,41 @@ export type Span = Message<"throughline.studio.v1.Span"> & {
  */
 export const SpanSchema: GenMessage<Span> = /*@__PURE__*/
   messageDesc(file_throughline_studio_v1_studio, 7);
+
+/**
+ * A link from a span to another span.
+ *
+ * @generated from message throughline.studio.v1.SpanLink
+ */
+export type SpanLink = Message<"throughline.studio.v1.SpanLink"> & {
+  /**
+   * Trace id of the other span: 32 lower-case hexadecimal digits.
+   *
+   * @generated from field: string trace_id = 1;
+   */
+  traceId: string;
+
+  /**
+   * Id of the other span: 16 lower-case hexadecimal digits.
+   *
+   * @generated from field: string span_id = 2;
+   */
+  spanId: string;
+
+  /**
+   * Attributes by name.
+   *
+   * @generated from field: map<string, google.protobuf.Value> attributes = 3;
+   */
+  attributes: { [key: string]: Value };
+};
+
+/**
+ * Describes the message throughline.studio.v1.SpanLink.
+ * Use `create(SpanLinkSchema)` to create a new message.
+ */
+export const SpanLinkSchema: GenMessage<SpanLink> = /*@__PURE__*/
+  messageDesc(file_throughline_studio_v1_studio, 8);
 
 /**
  * An event of a span.
@@ -366,7 +422,7 @@ export type SpanEvent = Message<"throughline.studio.v1.SpanEvent"> & {
  * Use `create(SpanEventSchema)` to create a new message.
  */
 export const SpanEventSchema: GenMessage<SpanEvent> = /*@__PURE__*/
-  messageDesc(file_throughline_studio_v1_studio, 8);
+  messageDesc(file_throughline_studio_v1_studio, 9);
 
 /**
  * A request for the service graph.
@@ -387,7 +443,7 @@ export type WatchEntityMapRequest = Message<"throughline.studio.v1.WatchEntityMa
  * Use `create(WatchEntityMapRequestSchema)` to create a new message.
  */
 export const WatchEntityMapRequestSchema: GenMessage<WatchEntityMapRequest> = /*@__PURE__*/
-  messageDesc(file_throughline_studio_v1_studio, 9);
+  messageDesc(file_throughline_studio_v1_studio, 10);
 
 /**
  * The whole service graph (the "entity map" of the method's name).
@@ -415,7 +471,7 @@ export type WatchEntityMapResponse = Message<"throughline.studio.v1.WatchEntityM
  * Use `create(WatchEntityMapResponseSchema)` to create a new message.
  */
 export const WatchEntityMapResponseSchema: GenMessage<WatchEntityMapResponse> = /*@__PURE__*/
-  messageDesc(file_throughline_studio_v1_studio, 10);
+  messageDesc(file_throughline_studio_v1_studio, 11);
 
 /**
  * A service: all processes with the same `service.name`.
@@ -444,7 +500,7 @@ export type Entity = Message<"throughline.studio.v1.Entity"> & {
  * Use `create(EntitySchema)` to create a new message.
  */
 export const EntitySchema: GenMessage<Entity> = /*@__PURE__*/
-  messageDesc(file_throughline_studio_v1_studio, 11);
+  messageDesc(file_throughline_studio_v1_studio, 12);
 
 /**
  * Calls from one service to another.
@@ -479,7 +535,7 @@ export type EntityCall = Message<"throughline.studio.v1.EntityCall"> & {
  * Use `create(EntityCallSchema)` to create a new message.
  */
 export const EntityCallSchema: GenMessage<EntityCall> = /*@__PURE__*/
-  messageDesc(file_throughline_studio_v1_studio, 12);
+  messageDesc(file_throughline_studio_v1_studio, 13);
 
 /**
  * Statistics of the calls that ended within the window.
@@ -535,7 +591,7 @@ export type CallFigures = Message<"throughline.studio.v1.CallFigures"> & {
  * Use `create(CallFiguresSchema)` to create a new message.
  */
 export const CallFiguresSchema: GenMessage<CallFigures> = /*@__PURE__*/
-  messageDesc(file_throughline_studio_v1_studio, 13);
+  messageDesc(file_throughline_studio_v1_studio, 14);
 
 /**
  * A request for the pipeline's running requests.
@@ -550,7 +606,7 @@ export type WatchRequestsRequest = Message<"throughline.studio.v1.WatchRequestsR
  * Use `create(WatchRequestsRequestSchema)` to create a new message.
  */
 export const WatchRequestsRequestSchema: GenMessage<WatchRequestsRequest> = /*@__PURE__*/
-  messageDesc(file_throughline_studio_v1_studio, 14);
+  messageDesc(file_throughline_studio_v1_studio, 15);
 
 /**
  * An update of one request.
@@ -617,7 +673,7 @@ export type WatchRequestsResponse = Message<"throughline.studio.v1.WatchRequests
  * Use `create(WatchRequestsResponseSchema)` to create a new message.
  */
 export const WatchRequestsResponseSchema: GenMessage<WatchRequestsResponse> = /*@__PURE__*/
-  messageDesc(file_throughline_studio_v1_studio, 15);
+  messageDesc(file_throughline_studio_v1_studio, 16);
 
 /**
  * The start of a request.
@@ -638,7 +694,7 @@ export type Started = Message<"throughline.studio.v1.Started"> & {
  * Use `create(StartedSchema)` to create a new message.
  */
 export const StartedSchema: GenMessage<Started> = /*@__PURE__*/
-  messageDesc(file_throughline_studio_v1_studio, 16);
+  messageDesc(file_throughline_studio_v1_studio, 17);
 
 /**
  * The end of a request.
@@ -659,7 +715,7 @@ export type Ended = Message<"throughline.studio.v1.Ended"> & {
  * Use `create(EndedSchema)` to create a new message.
  */
 export const EndedSchema: GenMessage<Ended> = /*@__PURE__*/
-  messageDesc(file_throughline_studio_v1_studio, 17);
+  messageDesc(file_throughline_studio_v1_studio, 18);
 
 /**
  * Data of the studio page: live traces, the service graph, and running requests.
