@@ -59,7 +59,7 @@ suite("proxy variables in the environment", { concurrency: 2 }, async () => {
     worker.kill("SIGTERM");
     assert.deepEqual(await worker.ended, { code: 0, signal: null });
     assert.ok(receiver.spans().length > 0, worker.stderr);
-    assert.deepEqual([...new Set(proxy.asked)], ["CONNECT collector.test:4317"]);
+    assert.deepEqual([...new Set(proxy.proxied)], ["CONNECT collector.test:4317"]);
     jsonLines(worker.stderr);
   });
 
@@ -97,7 +97,7 @@ suite("proxy variables in the environment", { concurrency: 2 }, async () => {
     const args = ["demo", "--model", "acme/tiny-xl", "--steps", "1", "--out", join(home, "https.png")];
     const { code, stderr } = await runCommand(t, args, environment);
     assert.equal(code, 0, stderr);
-    assert.deepEqual([...new Set(proxy.asked)], ["CONNECT hub.test:443"]);
+    assert.deepEqual([...new Set(proxy.proxied)], ["CONNECT hub.test:443"]);
     assert.equal((await readFile(join(home, "https.png"))).toString("latin1", 1, 4), "PNG");
 
     const doctor = [
@@ -140,11 +140,11 @@ suite("proxy variables in the environment", { concurrency: 2 }, async () => {
       jsonLines(worker.stderr);
     };
     await fetched("loopback", hub.url, receiver.endpoint);
-    assert.deepEqual(proxy.asked, []);
+    assert.deepEqual(proxy.proxied, []);
     await fetched("http", "http://hub.test", `http://localhost:${portOf(receiver.endpoint)}`);
-    assert.ok(proxy.asked.length > 4);
-    for (const asked of proxy.asked) {
-      assert.match(asked, /^(?:GET|HEAD) http:\/\/hub\.test\//);
+    assert.ok(proxy.proxied.length > 4);
+    for (const proxied of proxy.proxied) {
+      assert.match(proxied, /^(?:GET|HEAD) http:\/\/hub\.test\//);
     }
   });
 
@@ -185,11 +185,11 @@ test("hosts in NO_PROXY are reached without the proxy", async (t) => {
   };
   const local = `http://localhost.localdomain:${portOf(hub.url)}/`;
   assert.equal(await ask({}, local), 502);
-  assert.equal(proxy.asked.length, 1);
+  assert.equal(proxy.proxied.length, 1);
   // Any answer or none, but not the proxy's.
   await ask({ NO_PROXY: "localdomain" }, local).catch(() => {});
   assert.equal(await ask({}, `${hub.url}/`), 404);
-  assert.equal(proxy.asked.length, 1);
+  assert.equal(proxy.proxied.length, 1);
 });
 
 test("repeated grpc-js error is logged after a minute, and a different one at once", () => {
