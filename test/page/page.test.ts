@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
+import { resolveObjectURL } from "node:buffer";
 import { once } from "node:events";
 import { suite, type TestContext, test } from "node:test";
 import type { ServiceImpl } from "@connectrpc/connect";
+import type { HTMLAnchorElement } from "happy-dom";
 import { ImagePipelineService, Stage } from "../../src/contracts/contracts.js";
 import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
 import { invalidFields } from "../../src/mesh/errors/errors.js";
@@ -155,6 +157,48 @@ suite("the studio's page", async () => {
         ["running", "2025-10-09T08:53:20.000Z", 0],
       ],
     );
+  });
+
+  test("a trace is copied and downloaded as OTLP JSON", async (t) => {
+    const page = await open(`${await serve(t, done)}/#trace=${otherTraceId}`);
+    await page.until(() => page.all("[role=treeitem]").length > 0);
+    const isExport = (text: string) => {
+      const { resourceSpans } = JSON.parse(text);
+      const [span] = resourceSpans[0].scopeSpans[0].spans;
+      assert.deepEqual([span.traceId, span.name, span.endTimeUnixNano], [otherTraceId, "root", "2"]);
+    };
+    page.clickButton("Copy as OTLP JSON");
+    await page.until(() => page.hasButton("Copied"));
+    isExport(await page.window.navigator.clipboard.readText());
+
+    const saved: { readonly name: string; readonly blob: ReturnType<typeof resolveObjectURL> }[] = [];
+    page.window.HTMLAnchorElement.prototype.click = function (this: HTMLAnchorElement) {
+      saved.push({ name: this.download, blob: resolveObjectURL(this.href) });
+    };
+    page.clickButton("Download OTLP JSON");
+    const [file] = saved;
+    assert.deepEqual([file?.name, file?.blob?.type], [`trace-${otherTraceId}.json`, "application/json"]);
+    isExport((await file?.blob?.text()) ?? "");
+  });
+
+  test("a page without a clipboard copies by a selection, and says so where that is not allowed", async (t) => {
+    const page = await open(`${await serve(t, done)}/#trace=${otherTraceId}`);
+    await page.until(() => page.all("[role=treeitem]").length > 0);
+    Object.defineProperty(page.window.navigator, "clipboard", { value: undefined });
+    const copied: unknown[] = [];
+    let allowed = true;
+    const execCommand = (command: string) => {
+      copied.push([command, Reflect.get(page.window.document.activeElement ?? {}, "value")]);
+      return allowed;
+    };
+    Object.assign(page.window.document, { execCommand });
+    page.clickButton("Copy id");
+    await page.until(() => page.hasButton("Copied"));
+    assert.deepEqual(copied, [["copy", otherTraceId]]);
+    assert.deepEqual(page.all("body > textarea"), []);
+    allowed = false;
+    page.clickButton("Copy as OTLP JSON");
+    await page.until(() => page.hasButton("Not allowed here"));
   });
 
   test("a link to a trace opens it", async (t) => {

@@ -3,8 +3,9 @@ import { Stage } from "../../contracts/contracts.js";
 import { type Running, timeLeftMs } from "../request/generation.js";
 import { phaseLabel, progressDetail, progressText } from "../request/progress-text.js";
 import { imageFileName, shareFragment } from "../request/request-form.js";
+import { CopyButton } from "../shell/copy-button.js";
 import { formatDuration } from "../shell/format.js";
-import { CopyButton, useNow, useObjectUrl } from "../shell/hooks.js";
+import { useNow, useObjectUrl } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
 import type { HistoryEntry } from "./history.js";
 

@@ -1,7 +1,9 @@
 import { useMemo } from "preact/hooks";
+import { otlpJsonOf } from "../../otlp-json/otlp-json.js";
 import type { HistoryEntry } from "../image/history.js";
+import { CopyButton, downloadText } from "../shell/copy-button.js";
 import { attributeRows, formatAge, formatDuration, isError, serviceColour } from "../shell/format.js";
-import { CopyButton, useFrames, useNow, useObjectUrl } from "../shell/hooks.js";
+import { useFrames, useNow, useObjectUrl } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
 import { isGrowing, type WatchedTrace } from "./trace-watch.js";
 import { layOutWaterfall, type WaterfallRow } from "./waterfall.js";
@@ -90,7 +92,22 @@ function TraceBody({ studio, trace }: { studio: Studio; trace: WatchedTrace }) {
       ) : (
         <SpanDetails row={selected} traceStartNano={startOf(trace)} />
       )}
+      <TraceExport trace={trace} />
     </>
+  );
+}
+
+/** The trace for another backend, as far as it is known now. */
+function TraceExport({ trace }: { trace: WatchedTrace }) {
+  const text = () => JSON.stringify(otlpJsonOf(trace.spans), null, 2);
+  const download = () => downloadText(text(), { name: `trace-${trace.traceId}.json`, type: "application/json" });
+  return (
+    <div class="copies">
+      <CopyButton label="Copy as OTLP JSON" text={text} />
+      <button type="button" class="quiet" onClick={download}>
+        Download OTLP JSON
+      </button>
+    </div>
   );
 }
 

@@ -48,6 +48,10 @@ export interface OpenPage {
   /** Types into a field by its id. */
   type(id: string, text: string): void;
   click(selector: string): void;
+  /** Whether there is a button with this text. */
+  hasButton(text: string): boolean;
+  /** Clicks the button with this text. @throws Error without one. */
+  clickButton(text: string): void;
   /** What the tab's storage holds: a page that is opened with it is the same tab after a reload. */
   storage(): Readonly<Record<string, string>>;
   close(): Promise<void>;
@@ -79,6 +83,10 @@ export async function openPage(
     }
     return element;
   };
+  const buttonOf = (text: string) =>
+    [...document.querySelectorAll("button")].find(({ textContent }) => textContent === text);
+  const click = (element: Element) =>
+    void element.dispatchEvent(new window.MouseEvent("click", { bubbles: true, cancelable: true }));
   return {
     window,
     find,
@@ -100,8 +108,15 @@ export async function openPage(
       field.value = text;
       field.dispatchEvent(new window.Event("input", { bubbles: true }));
     },
-    click: (selector) =>
-      void find(selector).dispatchEvent(new window.MouseEvent("click", { bubbles: true, cancelable: true })),
+    click: (selector) => click(find(selector)),
+    hasButton: (text) => buttonOf(text) !== undefined,
+    clickButton(text) {
+      const button = buttonOf(text);
+      if (button === undefined) {
+        throw new Error(`the page has no button "${text}"`);
+      }
+      click(button);
+    },
     storage: () =>
       Object.fromEntries(
         Array.from({ length: window.sessionStorage.length }, (_, index) => {

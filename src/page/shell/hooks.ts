@@ -1,32 +1,5 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
-/** A button that copies a text and confirms it. Screen readers read `before` before its label. */
-export function CopyButton({ text, label, before = "" }: { text: () => string; label: string; before?: string }) {
-  const [notice, setNotice] = useState<string>();
-  useEffect(() => {
-    if (notice !== undefined) {
-      const timer = setTimeout(() => setNotice(undefined), 2000);
-      return () => clearTimeout(timer);
-    }
-    return;
-  }, [notice]);
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(text());
-      setNotice("Copied");
-    } catch {
-      // Over plain HTTP from another machine a browser gives no clipboard.
-      setNotice("Not allowed here");
-    }
-  };
-  return (
-    <button type="button" class="quiet" onClick={copy}>
-      {notice === undefined && before !== "" && <span class="unseen">{before} </span>}
-      <span aria-live="polite">{notice ?? label}</span>
-    </button>
-  );
-}
-
 /** A URL for a blob, for as long as it is shown. */
 export function useObjectUrl(blob: Blob | undefined): string | undefined {
   const [url, setUrl] = useState<string>();
