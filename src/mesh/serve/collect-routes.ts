@@ -4,14 +4,22 @@ import {
   createServiceImplSpec,
   type MethodImplSpec,
 } from "@connectrpc/connect";
+import type { UniversalHandler } from "@connectrpc/connect/protocol";
 
-type UnarySpec = Extract<MethodImplSpec, { readonly kind: "unary" }>;
+/** Implementation of a unary method. */
+export type UnarySpec = Extract<MethodImplSpec, { readonly kind: "unary" }>;
+
+/** Registered routes, by path. */
+export interface CollectedRoutes {
+  readonly handlers: ReadonlyMap<string, UniversalHandler>;
+  readonly unary: ReadonlyMap<string, UnarySpec>;
+}
 
 /** Register the routes with Connect's router, and collect the unary implementations by path. */
 export function collectRoutes(
   routes: (router: ConnectRouter) => void,
   options: Parameters<typeof createConnectRouter>[0],
-) {
+): CollectedRoutes {
   const router = createConnectRouter(options);
   const unary = new Map<string, UnarySpec>();
   const collecting: ConnectRouter = {
