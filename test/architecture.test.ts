@@ -59,11 +59,26 @@ const shared = new Set(["timer-limit.ts"]);
 
 /** Which folder may import which. Add a new folder here. */
 const allowed: Record<string, readonly string[]> = {
-  cli: ["client", "pipeline", "worker", "studio", "otlp-json", "app", "mesh", "trace", "engine", "image", "hub", "gen"],
-  server: ["pipeline", "worker", "studio", "app", "mesh", "trace", "engine", "image"],
+  cli: [
+    "client",
+    "fronts",
+    "pipeline",
+    "worker",
+    "studio",
+    "otlp-json",
+    "app",
+    "mesh",
+    "trace",
+    "engine",
+    "image",
+    "hub",
+    "gen",
+  ],
+  server: ["fronts", "pipeline", "worker", "studio", "app", "mesh", "trace", "engine", "image"],
   contracts: ["gen"],
   testing: ["client", "pipeline", "worker", "app", "mesh", "trace", "engine", "image", "gen"],
   pipeline: ["app", "mesh", "trace", "otelconnect", "image", "gen"],
+  fronts: ["mesh", "image", "gen"],
   worker: ["app", "mesh", "trace", "otelconnect", "engine", "image", "gen"],
   studio: ["mesh", "trace", "otelconnect", "connect-health", "gen"],
   client: ["gen"],

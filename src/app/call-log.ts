@@ -24,6 +24,8 @@ export interface CallLogFields {
   readonly workerApp?: string;
   /** Name of the worker's model, as in the span attribute `model.name`. */
   readonly model?: string;
+  /** Front that the call came through, such as `openai`. */
+  readonly front?: string;
 }
 
 const callLogFields: ContextKey<CallLogFields> = createContextKey({}, { description: "fields of the call's log line" });

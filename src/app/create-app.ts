@@ -8,6 +8,7 @@ import {
   type Interceptor,
   type Transport,
 } from "@connectrpc/connect";
+import { trace } from "@opentelemetry/api";
 import type { Logger } from "pino";
 import { createHealth, ServingStatus } from "../connect-health/health.js";
 import { reflectionRoutes } from "../connect-health/reflection.js";
@@ -16,14 +17,15 @@ import { type Listening, listen } from "../mesh/port/listen.js";
 import type { ListenLimits } from "../mesh/port/listen-limits.js";
 import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
 import { createConnectHandler, respondNotFound } from "../mesh/serve/connect-handler.js";
+import { frontName, type HttpFront } from "../mesh/serve/http-front.js";
 import { createValidationInterceptor } from "../mesh/serve/validation.js";
 import { grpcStatusName } from "../otelconnect/errors.js";
 import { createServerInterceptor } from "../otelconnect/interceptors.js";
 import type { RemoteParent } from "../otelconnect/otel-context.js";
 import { methodName } from "../otelconnect/rpc-attributes.js";
-import { createServerSpanInterceptor } from "../trace/server-span-interceptor.js";
+import { createServerSpanInterceptor, serverScope } from "../trace/server-span-interceptor.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
-import { createCallLog } from "./call-log.js";
+import { addLogFields, createCallLog } from "./call-log.js";
 import { createLifecycle, createProbeRoute, createReadinessInterceptor, defaultGraceMs, endApp } from "./lifecycle.js";
 import { createGuard, type Protection } from "./protection.js";
 
@@ -54,6 +56,8 @@ export interface AppOptions {
   readonly httpRoute?: ((request: NodeRequest, response: NodeResponse) => boolean) | undefined;
   /** HTTP handlers by path, such as `/apps`, with the same access control as RPCs: 401, 403 or 429. */
   readonly callerRoutes?: Readonly<Record<string, CallerHandler>> | undefined;
+  /** HTTP APIs of other protocols over the app's services, such as OpenAI's. @default none */
+  readonly fronts?: readonly HttpFront[] | undefined;
   /** Maximum size of a request message, in bytes; a larger one gets RESOURCE_EXHAUSTED. @default 1,048,576 */
   readonly maxRequestBytes?: number | undefined;
   /**
@@ -170,6 +174,7 @@ export function createApp(options: AppOptions): App {
           untraced: options.untraced,
           parent: serverSpan,
         }),
+    nameFront,
     ...(options.interceptors ?? []),
     createReadinessInterceptor(name, allServices, lifecycle),
     createValidationInterceptor({ services: allServices }),
@@ -222,6 +227,12 @@ export function createApp(options: AppOptions): App {
           const fields = { method: methodName(method), code: grpcStatusName(code) };
           logger.info(fields, "call rejected before its request was read");
           unread.add(1, { "rpc.method": fields.method, "rpc.response.status_code": fields.code });
+        },
+        fronts: options.fronts,
+        onFrontRejected(front, code) {
+          const fields = { front, code: grpcStatusName(code) };
+          logger.info(fields, "request rejected by a front");
+          unread.add(1, { "throughline.front": front, "rpc.response.status_code": fields.code });
         },
         shutdownSignal: shutdown.signal,
         onInternalError: (error, path) => logger.error({ err: error, path }, "a response could not be sent"),
@@ -279,6 +290,16 @@ export function createApp(options: AppOptions): App {
     },
   };
 }
+
+/** Names the front of a call on its span and in its log line. */
+const nameFront: Interceptor = (next) => (request) => {
+  const front = request.contextValues.get(frontName);
+  if (front !== undefined) {
+    trace.getSpan(request.contextValues.get(serverScope))?.setAttribute("throughline.front", front);
+    addLogFields({ values: request.contextValues }, { front });
+  }
+  return next(request);
+};
 
 /** All types in the files that define the services and in their imports. */
 function registryOf(services: readonly DescService[]): Registry {

@@ -23,6 +23,7 @@ import { createAppConnector } from "../mesh/directory/app-connector.js";
 import type { AppDirectory } from "../mesh/directory/app-directory.js";
 import type { ConnectionSecurity } from "../mesh/grpc/connection.js";
 import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
+import type { HttpFront } from "../mesh/serve/http-front.js";
 import { createTraceResponseInterceptor, serverScope } from "../trace/server-span-interceptor.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import type { GenerateEvent } from "./call-worker.js";
@@ -64,6 +65,8 @@ export interface PipelineAppOptions {
   readonly corsOrigins?: readonly string[] | undefined;
   /** Whether `/apps` returns the status and addresses of the workers that a caller may use. @default false */
   readonly showApps?: boolean | undefined;
+  /** HTTP APIs of other protocols, such as `createOpenAiFront()`. @default none */
+  readonly fronts?: readonly HttpFront[] | undefined;
   /** @default none */
   readonly extension?: PipelineExtension | undefined;
   readonly telemetry: Telemetry;
@@ -129,6 +132,7 @@ export function createPipelineApp(options: PipelineAppOptions): App {
           ),
         }
       : undefined,
+    fronts: options.fronts,
     corsOrigins,
     teardown: async () => apps.close(),
     telemetry,

@@ -26,6 +26,7 @@ export type {
 } from "../engine/engine.js";
 export { type FieldViolation, GenerationError, type GenerationErrorKind } from "../engine/engine.js";
 export type { Precision } from "../engine/graph-files.js";
+export { createOpenAiFront } from "../fronts/openai/front.js";
 export { createDirectoryStore, type DirectoryStoreOptions } from "../image/directory-store.js";
 export type { EncodedImage, ImageFormat } from "../image/image-format.js";
 export { type ImageStore, imageFileNameOf, type StoredImage } from "../image/image-store.js";
@@ -47,6 +48,7 @@ export {
 export { type AppsFile, reloadAppsFile } from "../mesh/directory/apps-file.js";
 export type { Connection, ConnectionSecurity } from "../mesh/grpc/connection.js";
 export type { Policies, PoliciesInput } from "../mesh/grpc/policies.js";
+export type { FrontCall, HttpFront } from "../mesh/serve/http-front.js";
 export {
   createPipelineApp,
   type PipelineAppOptions,

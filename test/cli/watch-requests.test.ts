@@ -27,9 +27,9 @@ async function watch(t: TestContext) {
     routes: ({ service }) =>
       void service(StudioService, {
         async *watchRequests(_, { signal }): AsyncGenerator<Updates> {
-          const update = on(pipeline, "update", { signal });
+          const said = on(pipeline, "said", { signal });
           pipeline.emit("watched");
-          for await (const [message] of update) {
+          for await (const [message] of said) {
             if (message instanceof Error) {
               throw message;
             }
@@ -74,7 +74,7 @@ async function watch(t: TestContext) {
     done,
     ended,
     stop: () => over.abort(),
-    send: (update: Updates | Error) => pipeline.emit("update", update),
+    say: (said: Updates | Error) => pipeline.emit("said", said),
     /** All that was seen, once it is so much. */
     async seen(count: number): Promise<string[]> {
       while (seen.length < count) {
@@ -90,18 +90,18 @@ const started = (method: string) => ({ case: "started", value: { method } }) as 
 
 suite("watch requests of a pipeline", () => {
   test("watched requests are shown from start to end, several at a time, each with its trace", async (t) => {
-    const { send, seen, ended, stop, done } = await watch(t);
-    send({ traceId, startUnixNano, event: started("GenerateStream") });
-    send({ traceId: otherId, startUnixNano, event: started("Generate") });
-    send({ traceId, startUnixNano, event: { case: "queued", value: { position: 2 } } });
-    send({
+    const { say, seen, ended, stop, done } = await watch(t);
+    say({ traceId, startUnixNano, event: started("GenerateStream") });
+    say({ traceId: otherId, startUnixNano, event: started("Generate") });
+    say({ traceId, startUnixNano, event: { case: "queued", value: { position: 2 } } });
+    say({
       traceId,
       startUnixNano,
       event: { case: "progress", value: { stage: Stage.DENOISING, step: 3, totalSteps: 4 } },
     });
     // An unknown request.
-    send({ traceId: "c3".repeat(16), startUnixNano, event: { case: "queued", value: { position: 2 } } });
-    send({ traceId, startUnixNano, event: { case: "ended", value: { statusCode: "OK" } } });
+    say({ traceId: "c3".repeat(16), startUnixNano, event: { case: "queued", value: { position: 2 } } });
+    say({ traceId, startUnixNano, event: { case: "ended", value: { statusCode: "OK" } } });
     assert.deepEqual(await seen(6), [
       "a1 began GenerateStream",
       "b2 began Generate",
@@ -111,7 +111,7 @@ suite("watch requests of a pipeline", () => {
       "a1 ended OK",
     ]);
     // Its trace is not known: it is waited for, but not for long.
-    send({ traceId: otherId, startUnixNano, event: { case: "ended", value: { statusCode: "CANCELLED" } } });
+    say({ traceId: otherId, startUnixNano, event: { case: "ended", value: { statusCode: "CANCELLED" } } });
     assert.deepEqual((await seen(8)).slice(6), ["b2 answered", "b2 ended CANCELLED"]);
     const [first, second] = ended;
     assert.deepEqual(first?.spans.map(({ name }) => name).sort(), names.toSorted());
@@ -123,19 +123,19 @@ suite("watch requests of a pipeline", () => {
   });
 
   test("watched requests are shown again after a restart with the same id, and without a trace when tracing is off", async (t) => {
-    const { send, seen, stop, done } = await watch(t);
+    const { say, seen, stop, done } = await watch(t);
     for (const start of [1n, 2n]) {
-      send({ traceId: "", startUnixNano: start, event: started("Generate") });
+      say({ traceId: "", startUnixNano: start, event: started("Generate") });
     }
-    send({ traceId: "", startUnixNano: 2n, event: { case: "ended", value: { statusCode: "OK" } } });
+    say({ traceId: "", startUnixNano: 2n, event: { case: "ended", value: { statusCode: "OK" } } });
     assert.deepEqual(await seen(4), [" began Generate", " began Generate", " answered", " ended OK"]);
     stop();
     await done;
   });
 
   test("watch ends with the pipeline's message when the pipeline ends it", async (t) => {
-    const { send, done } = await watch(t);
-    send(new ConnectError("no more", Code.ResourceExhausted));
+    const { say, done } = await watch(t);
+    say(new ConnectError("no more", Code.ResourceExhausted));
     await assert.rejects(done, (error) => {
       assert.ok(error instanceof CliError);
       assert.match(error.message, /^requests are no longer shown: http:\S+ answered RESOURCE_EXHAUSTED: no more$/);

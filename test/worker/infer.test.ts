@@ -24,11 +24,11 @@ import { createWorkerMetrics } from "../../src/worker/worker-metrics.js";
 /** Runs one request for a preview at each of four steps; what the engine was asked for comes back beside the response. */
 async function inferOnce(emit?: (event: InferEvent) => void) {
   const fake = createFakeEngine();
-  let engineRequest: GenerationRequest | undefined;
+  let asked: GenerationRequest | undefined;
   const engine: typeof fake = {
     ...fake,
     generate(request, options) {
-      engineRequest = request;
+      asked = request;
       return fake.generate(request, options);
     },
   };
@@ -56,19 +56,19 @@ async function inferOnce(emit?: (event: InferEvent) => void) {
     },
     emit,
   );
-  return { response, engineRequest };
+  return { response, asked };
 }
 
 test("infer without a progress reader requests no previews from the engine", async () => {
-  const { response, engineRequest } = await inferOnce();
+  const { response, asked } = await inferOnce();
   assert.ok(response.image?.url.startsWith("data:image/png;base64,"));
-  assert.equal(engineRequest?.previewInterval, undefined);
+  assert.equal(asked?.previewInterval, undefined);
 });
 
 test("infer with a progress reader emits each stage and step with the requested previews", async () => {
   const events: InferEvent[] = [];
-  const { engineRequest } = await inferOnce((event) => void events.push(event));
-  assert.equal(engineRequest?.previewInterval, 1);
+  const { asked } = await inferOnce((event) => void events.push(event));
+  assert.equal(asked?.previewInterval, 1);
   const steps = events.flatMap((event) => (event.case === "progress" && event.value.step > 0 ? [event.value] : []));
   assert.deepEqual(
     steps.map(({ step, totalSteps, preview }) => [step, totalSteps, preview !== undefined]),

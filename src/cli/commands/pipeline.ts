@@ -1,3 +1,4 @@
+import { createOpenAiFront } from "../../fronts/openai/front.js";
 import { createPipelineApp, pipelineName } from "../../pipeline/pipeline-app.js";
 import type { CommandContext } from "../command.js";
 import type { pipelineOptions } from "../options/command-options.js";
@@ -13,7 +14,7 @@ type PipelineSettings = OptionValues<typeof pipelineOptions>;
 
 /** Runs ImagePipeline until a signal ends it. */
 export async function runPipeline(settings: PipelineSettings, context: CommandContext): Promise<number> {
-  const { publicUrl, trustTraceparent, showApps, corsOrigins, logLevel, metricsPort } = settings;
+  const { publicUrl, trustTraceparent, showApps, openai, corsOrigins, logLevel, metricsPort } = settings;
   const { logger, telemetry } = observeService(pipelineName, logLevel, context, metricsPort);
   const directory = directoryOf(settings, logger);
   return runService(
@@ -29,6 +30,7 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
           corsOrigins,
           trustTraceparent,
           showApps,
+          fronts: openai ? [createOpenAiFront()] : [],
           extension: await studioOf(settings, { directory, hosts: hostCheckOf(settings), logger }),
           telemetry,
           logger,

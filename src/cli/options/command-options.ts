@@ -101,6 +101,7 @@ export const pipelineOptions = {
     "Show callers at /apps the workers of the apps that they may use, with health and addresses",
     "THROUGHLINE_SHOW_APPS",
   ),
+  openai: flag("--openai", "Serve OpenAI's images API: /v1/images/generations and /v1/models", "THROUGHLINE_OPENAI"),
   images: pipelineImagesOption(),
   ...imageStoreLimits,
   publicUrl: publicUrlOption("pipeline"),

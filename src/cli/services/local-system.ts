@@ -87,7 +87,8 @@ export async function startLocalSystem(options: LocalSystemOptions): Promise<Loc
       const target = `${defaultAppId}=${new URL(worker.url).host}`;
       const appFlags = apps === undefined ? ["--worker", target] : ["--apps", apps];
       const studioFlags = ["--studio", "--studio-collector", collector.url];
-      return order("pipeline", ["--grace", "0", "--show-apps", ...appFlags, ...imageFlags, ...studioFlags], collector);
+      const pipelineFlags = ["--show-apps", "--openai", ...appFlags, ...imageFlags, ...studioFlags];
+      return order("pipeline", ["--grace", "0", ...pipelineFlags], collector);
     }),
   );
 

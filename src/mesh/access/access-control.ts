@@ -1,5 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { createConnectError, retryInfo } from "../errors/errors.js";
+import { createConnectError, type ErrorReason, errorInfo, retryInfo } from "../errors/errors.js";
 import { addressGroup } from "../port/listen-addresses.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
 import type { Reloaded } from "../tls/reloaded-files.js";
@@ -62,7 +62,7 @@ export function createAccessControl({ callers, openServices = [], appId, now }: 
     }
     const waitMs = bucket.rate.take();
     if (waitMs > 0) {
-      throw exhausted(`caller ${name} is over its rate limit of ${rate.label}`, waitMs);
+      throw exhausted(`caller ${name} is over its rate limit of ${rate.label}`, "RATE_LIMIT", waitMs);
     }
   }
 
@@ -72,7 +72,11 @@ export function createAccessControl({ callers, openServices = [], appId, now }: 
     }
     const count = running.get(name) ?? 0;
     if (count >= maxConcurrent) {
-      throw exhausted(`caller ${name} is at its limit of ${count} concurrent calls`, concurrencyRetryMs);
+      throw exhausted(
+        `caller ${name} is at its limit of ${count} concurrent calls`,
+        "CONCURRENCY_LIMIT",
+        concurrencyRetryMs,
+      );
     }
     running.set(name, count + 1);
     let released = false;
@@ -126,11 +130,11 @@ export function createAccessControl({ callers, openServices = [], appId, now }: 
 }
 
 /** The push-back keeps gRPC clients, our balancer included, from trying the next server at once. */
-function exhausted(message: string, waitMs: number): ConnectError {
+function exhausted(message: string, reason: ErrorReason, waitMs: number): ConnectError {
   return createConnectError({
     code: Code.ResourceExhausted,
     message,
-    details: [retryInfo(waitMs)],
+    details: [retryInfo(waitMs), errorInfo(reason)],
     metadata: { "grpc-retry-pushback-ms": String(waitMs) },
   });
 }

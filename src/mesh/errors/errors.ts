@@ -180,6 +180,8 @@ const domain = "throughline";
  * - `STORE_FULL`: the image store is full;
  * - `NO_REPLICA`: no replica of the app is reachable and ready;
  * - `CONNECTION_LOST`: the connection broke during the call;
+ * - `CONCURRENCY_LIMIT`: the caller has as many running calls as it may have;
+ * - `RATE_LIMIT`: the caller is over its rate limit. RetryInfo says when to try again;
  * - `ATTEMPT_TIMEOUT`: a replica sent nothing within `retry.attemptTimeoutMs`.
  */
 export type ErrorReason =
@@ -188,6 +190,8 @@ export type ErrorReason =
   | "STORE_FULL"
   | "NO_REPLICA"
   | "CONNECTION_LOST"
+  | "CONCURRENCY_LIMIT"
+  | "RATE_LIMIT"
   | "ATTEMPT_TIMEOUT";
 
 /** Create the google.rpc.ErrorInfo detail of a reason. */

@@ -8,6 +8,7 @@ import { canceled } from "../errors/errors.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
 import { collectRoutes } from "./collect-routes.js";
 import { applyCors, type CorsOptions } from "./cors.js";
+import { type HttpFront, receiveFrontCall } from "./http-front.js";
 import { onDisconnect } from "./node-request.js";
 import { createPaced } from "./paced.js";
 import { markReached, readOneMessage, receiveCall, serveOneMessage, serveRequestStream } from "./received-call.js";
@@ -29,11 +30,15 @@ export interface ConnectHandlerOptions {
   readonly bodyTimeoutMs?: number;
   /** Memory limit for all partially received bodies together, in bytes; above: RESOURCE_EXHAUSTED. Default: 67,108,864. */
   readonly bodyMemoryBytes?: number;
-  /** Handler for paths that are no RPC. @default {@link respondNotFound} */
+  /** HTTP APIs of other protocols over the same services. @default none */
+  readonly fronts?: readonly HttpFront[] | undefined;
+  /** Receives requests that a front rejected before they reached a service, and their status code. @default they are dropped */
+  readonly onFrontRejected?: (front: string, code: Code) => void;
+  /** Handler for paths that are neither RPC nor a front's. @default {@link respondNotFound} */
   readonly fallback?: NodeHandler;
   /**
-   * Receives errors outside the interceptors: of the fallback, and of responses that could not be built or written. The path is that of the
-   * RPC, or `fallback`. Default: they are dropped.
+   * Receives errors outside the interceptors: of fronts and the fallback, and of responses that could not be built or written. The path is
+   * that of the RPC, the front's name, or `fallback`. Default: they are dropped.
    */
   readonly onInternalError?: (error: unknown, path: string) => void;
   /** Receives unary calls with undecodable requests, and their status code. @default they are dropped */
@@ -71,7 +76,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
   const memory = createBodyMemory(options.bodyMemoryBytes ?? defaultBodyMemoryBytes);
   const limits: BodyLimits = { readMaxBytes, bodyTimeoutMs, memory };
   const accessControl = options.accessControl ?? createAccessControl({});
-  const { onInternalError = () => {}, onUndecodable = () => {} } = options;
+  const { onInternalError = () => {}, onUndecodable = () => {}, onFrontRejected = () => {}, fronts = [] } = options;
   const routerOptions = {
     interceptors: [markReached, ...interceptors],
     acceptCompression,
@@ -98,8 +103,8 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     }
   });
 
-  async function serveRpc(handler: UniversalHandler, request: NodeRequest, response: NodeResponse): Promise<void> {
-    const { method, requestPath } = handler;
+  /** Controller of a call, aborted when the client disconnects or the server shuts down. Remove it from `running` at the end. */
+  function beginCall(response: NodeResponse): AbortController {
     const abort = new AbortController();
     running.add(abort);
     onDisconnect(response, () =>
@@ -109,6 +114,31 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
         }
       }),
     );
+    return abort;
+  }
+
+  async function serveFront(front: HttpFront, request: NodeRequest, response: NodeResponse): Promise<void> {
+    const abort = beginCall(response);
+    const host = { routes: options.routes, interceptors, accessControl, limits, shutdownSignal };
+    try {
+      const code = await front.handle(receiveFrontCall(front, { request, response }, abort.signal, host));
+      if (code !== undefined) {
+        onFrontRejected(front.name, code);
+      }
+    } catch (error) {
+      endBroken(response, error);
+      if (!(error instanceof ConnectError)) {
+        onInternalError(error, front.name);
+      }
+    } finally {
+      running.delete(abort);
+      request.resume();
+    }
+  }
+
+  async function serveRpc(handler: UniversalHandler, request: NodeRequest, response: NodeResponse): Promise<void> {
+    const { method, requestPath } = handler;
+    const abort = beginCall(response);
     let admitted: AdmittedCall | undefined;
     try {
       const call = receiveCall(request, response, {
@@ -152,6 +182,10 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     const path = request.url?.split("?", 1)[0] ?? "";
     const handler = handlers.get(path);
     if (handler === undefined) {
+      const front = fronts.find((each) => each.serves(path));
+      if (front !== undefined) {
+        return void serveFront(front, request, response);
+      }
       try {
         return fallback(request, response);
       } catch (error) {

@@ -10,9 +10,9 @@ export interface CorsOptions {
 }
 
 /** Connect's headers, the caller's key and the trace context. */
-const allowedHeaders = [...cors.allowedHeaders, "authorization", "traceparent", "tracestate", "baggage"].join(", ");
-/** Connect's headers and the trace of the call. */
-const exposedHeaders = [...cors.exposedHeaders, "traceresponse"].join(", ");
+const allowedHeaders = [...cors.allowedHeaders, "authorization", "traceparent", "tracestate", "baggage"];
+/** Connect's headers, the trace of the call, and when to retry. */
+const exposedHeaders = [...cors.exposedHeaders, "traceresponse", "retry-after", "retry-after-ms"].join(", ");
 /** Cache time of a preflight: two hours, Chromium's maximum. */
 const maxAgeSeconds = 7_200;
 
@@ -37,12 +37,18 @@ export function applyCors(options: CorsOptions | undefined, request: NodeRequest
   }
   if (allowed) {
     response.setHeader("access-control-allow-methods", cors.allowedMethods.join(", "));
-    response.setHeader("access-control-allow-headers", allowedHeaders);
+    const requested = request.headers["access-control-request-headers"] ?? "";
+    response.setHeader("access-control-allow-headers", [...allowedHeaders, ...clientHeaders(requested)].join(", "));
     response.setHeader("access-control-max-age", String(maxAgeSeconds));
   }
   response.statusCode = 204;
   response.end();
   return true;
+}
+
+/** Those of the requested headers with which OpenAI's client describes itself and its time limit. */
+function clientHeaders(requested: string): string[] {
+  return requested.split(",").flatMap((name) => (/^\s*x-stainless-[a-z-]+\s*$/i.test(name) ? [name.trim()] : []));
 }
 
 function matches(pattern: string, origin: string): boolean {

@@ -83,7 +83,7 @@ export function readOneMessage(call: ReceivedCall): Promise<Uint8Array> {
       header.delete("content-length");
       throw error;
     }
-    const bytes = await readBody(request, limits, isEnveloped(header), () => isClosed(response), response);
+    const bytes = await readBody(request, limits, isEnveloped(header), () => isClosed(response));
     if (isEnveloped(header)) {
       checkEncoding(bytes[0] ?? 0, header);
     }

@@ -17,7 +17,6 @@ suite("lookUp", () => {
       appId: "acme/worker",
       target: "dns:///worker:50052",
       policies: readPolicies(),
-      security: undefined,
     });
   });
 

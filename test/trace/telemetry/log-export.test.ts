@@ -120,9 +120,9 @@ test("log records that cannot be exported are counted in one log line", async (t
   logger.info("one");
   logger.info("two");
   await telemetry.shutdown();
-  const failures = lines.map((line) => JSON.parse(line)).filter(({ msg }) => msg.includes("could not"));
+  const told = lines.map((line) => JSON.parse(line)).filter(({ msg }) => msg.includes("could not"));
   assert.deepEqual(
-    failures.map(({ msg, lostLogRecords }) => [msg, lostLogRecords]),
+    told.map(({ msg, lostLogRecords }) => [msg, lostLogRecords]),
     [["log records could not be exported", 2]],
   );
 });

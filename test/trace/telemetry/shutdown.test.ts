@@ -54,14 +54,10 @@ test("shutdown ends within 4 s whatever the collector does, and the process then
       OTEL_EXPORTER_OTLP_ENDPOINT: (await listenOnLoopback(t, busy)).url,
     },
   };
-  const exportRunning = {
-    OTEL_BSP_SCHEDULE_DELAY: "1",
-    OTEL_BLRP_SCHEDULE_DELAY: "1",
-    OTEL_EXPORTER_OTLP_TIMEOUT: "10000",
-  };
+  const onItsWay = { OTEL_BSP_SCHEDULE_DELAY: "1", OTEL_BLRP_SCHEDULE_DELAY: "1", OTEL_EXPORTER_OTLP_TIMEOUT: "10000" };
   const environments = Object.entries(collectors).flatMap(([name, environment]) => [
     [name, { OTEL_LOGS_EXPORTER: "otlp", ...environment }],
-    [`${name}, export on its way`, { OTEL_LOGS_EXPORTER: "otlp", ...environment, ...exportRunning }],
+    [`${name}, export on its way`, { OTEL_LOGS_EXPORTER: "otlp", ...environment, ...onItsWay }],
   ]);
   const script = fileURLToPath(testProgram("../../support/export-and-exit", import.meta.url));
   const { stdout } = await promisify(execFile)(process.execPath, [

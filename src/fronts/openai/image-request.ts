@@ -1,0 +1,130 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import * as z from "zod";
+import { Delivery, type GenerationOptionsSchema, ImageFormat } from "../../gen/throughline/v1/image_pb.js";
+import { seedOf } from "../../image/seed.js";
+import { invalidRequest } from "./errors.js";
+
+/** Image formats by OpenAI's names. */
+export const outputFormats = {
+  png: ImageFormat.PNG,
+  jpeg: ImageFormat.JPEG,
+  webp: ImageFormat.WEBP,
+} as const satisfies Record<string, ImageFormat>;
+
+export type OutputFormat = keyof typeof outputFormats;
+
+const wholeNumber = (min: number, max: number) =>
+  z
+    .int(`must be a whole number from ${min} to ${max}`)
+    .min(min, `must be from ${min} to ${max}`)
+    .max(max, `must be from ${min} to ${max}`);
+
+/**
+ * Body of `POST /v1/images/generations`. Fields that are null count as absent. Other fields are accepted and have no effect, because clients
+ * send parameters of OpenAI's own models.
+ *
+ * @see https://platform.openai.com/docs/api-reference/images/create
+ */
+const bodySchema = z.object({
+  prompt: z.string({ error: ({ input }) => (input === undefined ? "is required" : "must be a text") }),
+  model: z.string("must be a text").nullish(),
+  n: wholeNumber(1, 10).nullish(),
+  size: z
+    .string("must be a text")
+    .regex(/^(auto|\d{1,5}x\d{1,5})$/, "must be auto or WIDTHxHEIGHT in pixels, such as 1024x1024")
+    .nullish(),
+  output_format: z.enum(["png", "jpeg", "webp"], "must be png, jpeg or webp").nullish(),
+  output_compression: wholeNumber(0, 100).nullish(),
+  response_format: z.enum(["b64_json", "url"], "must be b64_json or url").nullish(),
+  stream: z.boolean("must be true or false").nullish(),
+  partial_images: wholeNumber(0, 3).nullish(),
+  negative_prompt: z.string("must be a text").nullish(),
+  num_inference_steps: wholeNumber(1, 150).nullish(),
+  guidance_scale: z
+    .number("must be a number from 0 to 30")
+    .min(0, "must be from 0 to 30")
+    .max(30, "must be from 0 to 30")
+    .nullish(),
+  seed: wholeNumber(0, 4_294_967_295).nullish(),
+});
+
+/** Generation options whose values may be absent. */
+export type GenerationInit = Readonly<Omit<MessageInitShape<typeof GenerationOptionsSchema>, "$typeName">>;
+
+/** A request for images, in the contract's terms. */
+export interface ImagesRequest {
+  readonly prompt: string;
+  /** App id; empty for the default app. */
+  readonly model: string;
+  /** Options of each image, without the seed. */
+  readonly options: GenerationInit;
+  /** Seed of each image. */
+  readonly seeds: readonly number[];
+  /** As requested: `auto`, or width and height. */
+  readonly size: string;
+  readonly outputFormat: OutputFormat;
+  /** Whether images are sent as URLs. */
+  readonly asUrl: boolean;
+  readonly stream: boolean;
+  /** Partial images of a stream, 0 to 3. */
+  readonly partialImages: number;
+  /** Denoising steps, if requested. */
+  readonly steps: number | undefined;
+}
+
+/**
+ * Read the body of a request for images.
+ *
+ * @throws OpenAiError 400 with the first wrong parameter.
+ */
+export function readImagesRequest(body: Uint8Array): ImagesRequest {
+  const parsed = bodySchema.safeParse(readJson(body));
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    const param = issue?.path[0];
+    throw param === undefined
+      ? invalidRequest(null, "the body must be a JSON object", "invalid_json")
+      : invalidRequest(String(param), `${String(param)}: ${issue?.message ?? "has an invalid value"}`);
+  }
+  const wanted = parsed.data;
+  const count = wanted.n ?? 1;
+  const stream = wanted.stream ?? false;
+  if (stream && count > 1) {
+    throw invalidRequest("n", "n: must be 1 with stream: true; send one request for each image to stream");
+  }
+  const size = wanted.size ?? "auto";
+  const [width, height] = size === "auto" ? [] : size.split("x").map(Number);
+  const outputFormat = wanted.output_format ?? "png";
+  const asUrl = wanted.response_format === "url" && !stream;
+  const firstSeed = seedOf({ seed: wanted.seed ?? undefined });
+  const options = {
+    negativePrompt: wanted.negative_prompt ?? undefined,
+    width,
+    height,
+    numInferenceSteps: wanted.num_inference_steps ?? undefined,
+    guidanceScale: wanted.guidance_scale ?? undefined,
+    format: outputFormats[outputFormat],
+    quality: wanted.output_compression == null ? undefined : Math.max(1, wanted.output_compression),
+    delivery: asUrl ? Delivery.URL : Delivery.INLINE,
+  };
+  return {
+    prompt: wanted.prompt,
+    model: wanted.model ?? "",
+    options,
+    seeds: Array.from({ length: count }, (_, index) => (firstSeed + index) % 2 ** 32),
+    size,
+    outputFormat,
+    asUrl,
+    stream,
+    partialImages: stream ? (wanted.partial_images ?? 0) : 0,
+    steps: wanted.num_inference_steps ?? undefined,
+  };
+}
+
+function readJson(body: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
+  } catch {
+    throw invalidRequest(null, "the body is not valid JSON in UTF-8", "invalid_json");
+  }
+}

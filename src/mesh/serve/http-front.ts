@@ -1,0 +1,94 @@
+import {
+  type Code,
+  type ConnectRouter,
+  createContextKey,
+  createRouterTransport,
+  type Interceptor,
+  type Transport,
+} from "@connectrpc/connect";
+import { type AccessControl, type AdmittedCall, admitRequest } from "../access/access-control.js";
+import { type Caller, callerContextKey } from "../access/callers.js";
+import type { NodeRequest, NodeResponse } from "../port/node-handler.js";
+import { isClosed, requestHeaders, requestUrl } from "./node-request.js";
+import { type BodyLimits, readBody } from "./request-body.js";
+
+/** Another protocol's HTTP API over the services of the same port, such as OpenAI's. It only translates. */
+export interface HttpFront {
+  /** Name in spans and logs: `openai`. */
+  readonly name: string;
+  /** Whether a path is the front's. */
+  serves(path: string): boolean;
+  /**
+   * Serves a request and always ends its response.
+   *
+   * @returns the code of a request that was rejected before it reached a service, for log and metrics.
+   */
+  handle(call: FrontCall): Promise<Code | undefined>;
+}
+
+/** An HTTP request to a front. Nobody is admitted and no body is read yet. */
+export interface FrontCall {
+  readonly request: NodeRequest;
+  readonly response: NodeResponse;
+  /** Path without the query. */
+  readonly path: string;
+  readonly header: Headers;
+  /** Aborted when the client disconnects or the server shuts down. */
+  readonly signal: AbortSignal;
+  /**
+   * Admits one call of the client, with a token of its rate and a slot of its concurrency. Release it when the call ends.
+   *
+   * @throws ConnectError UNAUTHENTICATED, PERMISSION_DENIED, or RESOURCE_EXHAUSTED with RetryInfo.
+   */
+  admit(): AdmittedCall;
+  /** Reads the body within the limits of RPCs. @throws ConnectError RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED or CANCELLED */
+  readBody(): Promise<Uint8Array>;
+  /** Calls the services in memory for an admitted caller, through the same interceptors as from outside. */
+  transport(caller: Caller): Transport;
+}
+
+/** What calls of fronts need of the server. */
+export interface FrontHost {
+  readonly routes: (router: ConnectRouter) => void;
+  readonly interceptors: readonly Interceptor[];
+  readonly accessControl: AccessControl;
+  readonly limits: BodyLimits;
+  readonly shutdownSignal: AbortSignal | undefined;
+}
+
+/** Context key of the front that a call came through; undefined for RPCs. */
+export const frontName = createContextKey<string | undefined>(undefined, { description: "front" });
+
+/** @throws ConnectError INVALID_ARGUMENT if the host or a header is invalid. */
+export function receiveFrontCall(
+  front: HttpFront,
+  { request, response }: Pick<FrontCall, "request" | "response">,
+  signal: AbortSignal,
+  host: FrontHost,
+): FrontCall {
+  const path = request.url?.split("?", 1)[0] ?? "";
+  const url = requestUrl(request, path);
+  return {
+    request,
+    response,
+    path,
+    header: requestHeaders(request),
+    signal,
+    admit: () => admitRequest(host.accessControl, request, undefined),
+    readBody: () => readBody(request, host.limits, false, () => isClosed(response)),
+    transport(caller) {
+      const identify: Interceptor = (next) => (call) => {
+        call.contextValues.set(callerContextKey, caller).set(frontName, front.name);
+        return next(call);
+      };
+      return createRouterTransport(host.routes, {
+        router: {
+          interceptors: [identify, ...host.interceptors],
+          ...(host.shutdownSignal && { shutdownSignal: host.shutdownSignal }),
+        },
+        // URLs in answers have the client's own origin.
+        transport: { baseUrl: new URL(url).origin },
+      });
+    },
+  };
+}
