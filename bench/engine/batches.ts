@@ -52,10 +52,10 @@ export async function measureBatches(modelFolder: string, rounds: number): Promi
   return [
     { name: "UNet run of one image", value: median(single), unit: "ms" },
     ...sizes.map((batch) => ({
-      name: `UNet, an image in a batch of ${batch}, over one alone`,
+      name: `UNet time per image in a batch of ${batch}, relative to a single run`,
       value: median(ratios.get(batch) ?? []),
       unit: "",
-      note: "below 1 a batch would pay",
+      note: "below 1: batching is faster",
     })),
   ];
 }

@@ -51,23 +51,23 @@ async function measureProcess(): Promise<{ figures: Figure[]; compared: SideBySi
   await engine.stop({ graceMs: 5000 });
   const figures: Figure[] = [
     {
-      name: "start of the engine's process to ready",
+      name: "start of the engine process until ready",
       value: readyMs,
       unit: "ms",
       note: "from source, model warmed up",
     },
-    { name: "peak memory of the engine's process", value: peakBytes / 2 ** 20, unit: "MiB" },
+    { name: "peak memory of the engine process", value: peakBytes / 2 ** 20, unit: "MiB" },
     {
-      name: "the same over the model's weights",
+      name: "peak memory / size of the model's weights",
       value: peakBytes / modelBytes,
       unit: "",
       note: "the files hold float16",
     },
     {
-      name: "from an image to the next one's start, between the processes",
+      name: "pause between two images, from process to process",
       value: median(gaps),
       unit: "ms",
-      note: "what a queued request waits for besides generation",
+      note: "added to the wait of a queued request",
     },
   ];
   return { figures, compared };

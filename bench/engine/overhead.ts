@@ -36,14 +36,14 @@ export async function measureOverhead(modelFolder: string, generations: number):
   await engine.release();
   return [
     {
-      name: "whole request over the sum of its graph runs",
+      name: "time of a request / time of its graph runs",
       value: median(ratios),
       unit: "",
       goal: "≤ 1.02",
-      note: `median of ${ratios.length} requests by the model's defaults, with a preview each step`,
+      note: `median of ${ratios.length} requests with the model's defaults and a preview per step`,
     },
-    { name: "text encoding, prompt seen for the first time", value: median(encodings.first), unit: "ms" },
-    { name: "text encoding, prompt in the cache", value: median(encodings.again), unit: "ms", goal: "≈ 0" },
+    { name: "text encoding, new prompt", value: median(encodings.first), unit: "ms" },
+    { name: "text encoding, cached prompt", value: median(encodings.again), unit: "ms", goal: "≈ 0" },
     previewFigure(8, 16),
     previewFigure(4, 128),
   ];

@@ -89,9 +89,9 @@ export async function compareSideBySide(
   return {
     versions: torch.versions,
     figures: [
-      { name: "an image, this engine", value: median(times), unit: "ms", note: `${note}; ${spread(times, 0)}` },
+      { name: "time per image, this engine", value: median(times), unit: "ms", note: `${note}; ${spread(times, 0)}` },
       {
-        name: "diffusers on PyTorch, over this engine",
+        name: "diffusers on PyTorch, relative to this engine",
         value: median(ratios),
         unit: "",
         goal: "≥ 1",

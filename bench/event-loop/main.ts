@@ -105,15 +105,15 @@ for (const service of ["worker", "pipeline"]) {
       goal: "≤ 20 ms",
       note: `${generated} images in ${loadMs / 1000} s`,
     },
-    { name: `${name}, greatest`, value: max, unit: "ms" },
+    { name: `${name}, maximum`, value: max, unit: "ms" },
   );
 }
 await rm(folder, { recursive: true });
 figures.push(
-  { name: "health answer, p50", value: median(healthMs), unit: "ms", note: `${healthMs.length} checks` },
-  { name: "health answer, p99", value: quantile(healthMs, 0.99), unit: "ms" },
+  { name: "health check, p50", value: median(healthMs), unit: "ms", note: `${healthMs.length} checks` },
+  { name: "health check, p99", value: quantile(healthMs, 0.99), unit: "ms" },
   {
-    name: "from a client's cancel to the next generation's start, as clients see it, median",
+    name: "time from a cancel to the start of the next generation, seen by clients, median",
     value: median(cancelMs),
     unit: "ms",
     note: `${cancelMs.length} cancels`,

@@ -61,32 +61,32 @@ const got = new Set(received);
 await after.stop();
 process.stderr.write(`${lines.join("\n")}\n`);
 await writeReport("export", {
-  title: "A collector that is gone for a while under load",
+  title: "Collector outage under load",
   figures: [
     {
       name: "requests",
       value: asked,
       unit: "",
-      note: `over ${seconds.toFixed(0)} s, gRPC, a fake engine, everything in one process`,
+      note: `over ${seconds.toFixed(0)} s, gRPC, fake engine, one process`,
     },
-    { name: "requests that failed", value: failed, unit: "", goal: "0" },
+    { name: "failed requests", value: failed, unit: "", goal: "0" },
     { name: "rate", value: asked / seconds, unit: "/s", goal: `${requestsPerSecond}` },
-    { name: "collector gone", value: goneMs / 1000, unit: "s" },
-    { name: "spans made", value: made.size, unit: "", note: "ids, counted in the services" },
+    { name: "outage of the collector", value: goneMs / 1000, unit: "s" },
+    { name: "spans created", value: made.size, unit: "", note: "ids, counted in the services" },
     { name: "spans received", value: got.size, unit: "", note: "ids, counted at the receiver" },
     { name: "spans lost", value: [...made].filter((id) => !got.has(id)).length, unit: "", goal: "0" },
     { name: "spans received twice", value: received.length - got.size, unit: "" },
     {
-      name: "caught up after",
+      name: "time to deliver the queued spans after the outage",
       value: caughtUpMs / 1000,
       unit: "s",
-      note: "or less: looked at once the load had ended",
+      note: "upper bound: checked after the load had ended",
     },
     {
-      name: "buffers at the end of the outage",
+      name: "memory growth during the outage",
       value: (buffersAfter - buffersBefore) / 2 ** 20,
       unit: "MiB",
-      note: "more than before it, of the whole process",
+      note: "whole process, services and load together",
     },
   ],
 });

@@ -47,7 +47,7 @@ export async function writeResults(results: MeshResults, { keep }: { readonly ke
     ...(results.comparisons.length === 0 ? [] : ["", comparisonTable(results.comparisons)]),
     ...(results.streams.length === 0
       ? []
-      : ["", "## Held streams, and a cancel of all", "", streamTable(results.streams)]),
+      : ["", "## Open streams, cancelled together", "", streamTable(results.streams)]),
     "",
   ].join("\n");
   if (keep) {
@@ -76,20 +76,20 @@ const latencyText = ({ p50Ms, p99Ms }: Latency) => `${p50Ms} / ${p99Ms}`;
 function streamTable(streams: readonly HeldStreams[]): string {
   const row = (name: string, cell: (held: HeldStreams) => string | number) => [name, ...streams.map(cell)];
   return table(
-    ["what", ...streams.map(({ system }) => system)],
+    ["measure", ...streams.map(({ system }) => system)],
     [
-      row("calls with a first event, of all", (held) => `${held.withFirstEvent} of ${held.streams}`),
+      row("calls with a first event", (held) => `${held.withFirstEvent} of ${held.streams}`),
       row("calls that ended before the cancel", (held) => {
         const ends = Object.entries(held.ends).map(([end, count]) => `${count} with ${end}`);
         return ends.length === 0 ? "none" : ends.join(", ");
       }),
-      row("last first event after, ms", (held) => held.lastFirstEventMs),
-      row("pipeline, KiB a call", (held) => held.pipelineKiBPerStream),
-      row("worker, KiB a call", (held) => held.workerKiBPerStream),
+      row("time until the last first event, ms", (held) => held.lastFirstEventMs),
+      row("pipeline, KiB per call", (held) => held.pipelineKiBPerStream),
+      row("worker, KiB per call", (held) => held.workerKiBPerStream),
       row("health check idle, p50 / p99 ms", (held) => latencyText(held.healthIdle)),
-      row("health check while held, p50 / p99 ms", (held) => latencyText(held.healthHeld)),
+      row("health check with open streams, p50 / p99 ms", (held) => latencyText(held.healthHeld)),
       row("health check during the cancel, p50 / p99 ms", (held) => latencyText(held.healthDuringCancel)),
-      row("services quiet after the cancel, ms", (held) => held.quietAfterMs ?? "more than 30,000"),
+      row("time from the cancel until the services are idle, ms", (held) => held.quietAfterMs ?? "more than 30,000"),
       row("CPU time of the cancel, s", (held) => held.cancelCpuSeconds),
     ],
   );

@@ -54,7 +54,7 @@ export async function writeReport(name: string, { title, versions, figures }: Re
     "",
     `${made.machine}, ${made.date}; ${list.join(", ")}.`,
     "",
-    "| what | figure | goal | how |",
+    "| measure | result | goal | method |",
     "|---|---|---|---|",
     ...rows,
     "",

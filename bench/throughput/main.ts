@@ -24,11 +24,11 @@ try {
     figures.push({
       name: `${inFlight} in flight`,
       value: generated / ((lastAt - started) / 60_000),
-      unit: "a minute",
+      unit: "per minute",
       note: "20 steps, 128×128, guidance 4",
     });
   }
 } finally {
   await mesh.stop();
 }
-await writeReport("throughput", { title: "Images a minute through the mesh", figures });
+await writeReport("throughput", { title: "Throughput in images per minute", figures });

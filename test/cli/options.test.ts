@@ -152,7 +152,8 @@ suite("options", () => {
   });
 });
 
-const settingsPage = new URL("../../docs/settings.md", import.meta.url);
+const page = readFileSync(new URL("../../docs/settings.md", import.meta.url), "utf8");
+const [topics = "", all = ""] = page.split("## All settings");
 
 suite("settings table", () => {
   test("settings table has every flag and variable, with shared settings once", () => {
@@ -174,14 +175,29 @@ suite("settings table", () => {
   });
 
   test("settings table is Markdown with the same number of cells in each row", () => {
-    for (const row of renderOptionsTable().trimEnd().split("\n")) {
+    const rows = renderOptionsTable()
+      .split("\n")
+      .filter((line) => line !== "" && !line.startsWith("### "));
+    assert.ok(rows.length > 100);
+    for (const row of rows) {
       assert.equal(row.split(/(?<!\\)\|/).length, 7, row);
     }
   });
 
+  test("settings tables have the topics of docs/settings.md, in their order", () => {
+    const headings = (text: string, prefix: string) =>
+      text
+        .split("\n")
+        .filter((line) => line.startsWith(prefix))
+        .map((line) => line.slice(prefix.length));
+    assert.deepEqual(
+      headings(renderOptionsTable(), "### Reference: "),
+      headings(topics, "### ").filter((topic) => topic !== "Your own apps"),
+    );
+  });
+
   test("settings table in docs/settings.md is generated from the code", () => {
-    const [, embedded] =
-      /<!-- settings -->\n+([\s\S]*?)\n*<!-- \/settings -->/.exec(readFileSync(settingsPage, "utf8")) ?? [];
+    const [, embedded] = /<!-- settings -->\n+([\s\S]*?)\n*<!-- \/settings -->/.exec(page) ?? [];
     assert.equal(
       embedded,
       renderOptionsTable().trimEnd(),
@@ -189,9 +205,6 @@ suite("settings table", () => {
     );
   });
 });
-
-const page = readFileSync(new URL("../../docs/settings.md", import.meta.url), "utf8");
-const [topics = "", all = ""] = page.split("## All settings");
 
 /** Names of the flags and variables in the cells of a table, such as `--port` and `HF_HOME`. */
 const namesIn = (text: string): readonly string[] =>

@@ -14,7 +14,37 @@ const proxyVariables = {
     "hosts that are reached directly, separated by commas; `no_proxy` wins over it, and always includes loopback",
 } as const;
 
-/** Every option of every command as a Markdown table; options that commands share are one row. */
+/** Topics in the order of docs/settings.md, with their flags and variables. The first topic that fits has the setting. */
+const topics: readonly (readonly [topic: string, names: RegExp])[] = [
+  ["Queue and engine", /^--(?:max-waiting|engine-.*|grace|http1-keepalive)$/],
+  ["Models and devices", /^--(?:model|device|precision|threads|hub)$|^HF_|_PROXY$/],
+  [
+    "Addresses and ports",
+    /^--(?:host|port|pipeline-port|worker-port|collector-port|app|server|timeout|trust-traceparent|cors-origin|openai)$/,
+  ],
+  ["Workers, retries and balancing", /^--(?:worker|default-app|apps|worker-app|show-apps|pipeline)$/],
+  [
+    "Security",
+    /^--(?:(?:worker-)?tls-.*|(?:worker-)?key-file|callers|name|insecure-open|reflection|ignore-unknown-fields)$/,
+  ],
+  [
+    "Images",
+    /^--(?:width|height|seed|steps|guidance|negative|scheduler|format|quality|out|delivery|preview-interval|inline|images?|image-.*|public-url)$/,
+  ],
+  [
+    "Traces",
+    /^--(?:collector|limit|verbose|studio.*|trace-.*)$|^ENABLE_TRACING$|^THROUGHLINE_|^OTEL_(?:SDK|TRACES|BSP|SAMPLE|RESOURCE)_/,
+  ],
+  ["Metrics", /^--metrics-port$|METRIC_|PROMETHEUS|METRICS_EXPORTER|TEMPORALITY/],
+  ["Logs and output", /^--(?:log-level|json|quiet)$|LOGS_EXPORTER|_BLRP_/],
+  ["OTLP connection", /^OTEL_EXPORTER_OTLP_/],
+];
+
+/**
+ * Every option of every command as Markdown: a table for each topic. Options that commands share are one row.
+ *
+ * @throws Error that names a setting without a topic.
+ */
 export function renderOptionsTable(): string {
   const rows = new Map<string, Row & { readonly commands: string[] }>();
   const add = (command: string, row: Row): void => {
@@ -42,11 +72,32 @@ export function renderOptionsTable(): string {
       }
     }
   }
-  const lines = [...rows.values()].map(
-    ({ commands, flag, variable, value, help }) =>
-      `| ${[flag, variable, value, commands.join(", "), help].map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`,
-  );
-  return ["| Flag | Variable | Default | Commands | Meaning |", "|---|---|---|---|---|", ...lines, ""].join("\n");
+  const all = [...rows.values()].map((row) => ({ topic: topicOf(row.flag || row.variable), ...row }));
+  return topics
+    .flatMap(([heading]) => [
+      `### Reference: ${heading}`,
+      "",
+      "| Flag | Variable | Default | Commands | Meaning |",
+      "|---|---|---|---|---|",
+      ...all.filter(({ topic }) => topic === heading).map(lineOf),
+      "",
+    ])
+    .join("\n");
+}
+
+function lineOf({ commands, flag, variable, value, help }: Row & { readonly commands: readonly string[] }): string {
+  const cells = [flag, variable, value, commands.join(", "), help].map((cell) => cell.replaceAll("|", "\\|"));
+  return `| ${cells.join(" | ")} |`;
+}
+
+/** @param cell with the name in code marks, such as `--port <port>`. */
+function topicOf(cell: string): string {
+  const [name = ""] = /--[a-z][a-z0-9-]*|[A-Z][A-Z_]+/.exec(cell) ?? [];
+  const found = topics.find(([, names]) => names.test(name));
+  if (found === undefined) {
+    throw new Error(`the setting ${name} has no topic: add it to the topics of options-table.ts`);
+  }
+  return found[0];
 }
 
 function rowOf(option: Option): Row {
