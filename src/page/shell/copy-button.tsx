@@ -2,19 +2,19 @@ import { useEffect, useState } from "preact/hooks";
 
 /** A button that copies a text and confirms it. Screen readers read `before` before its label. */
 export function CopyButton({ text, label, before = "" }: { text: () => string; label: string; before?: string }) {
-  const [said, setSaid] = useState<string>();
+  const [notice, setNotice] = useState<string>();
   useEffect(() => {
-    if (said !== undefined) {
-      const timer = setTimeout(() => setSaid(undefined), 2000);
+    if (notice !== undefined) {
+      const timer = setTimeout(() => setNotice(undefined), 2000);
       return () => clearTimeout(timer);
     }
     return;
-  }, [said]);
-  const copy = async () => setSaid((await copyText(text())) ? "Copied" : "Not allowed here");
+  }, [notice]);
+  const copy = async () => setNotice((await copyText(text())) ? "Copied" : "Not allowed here");
   return (
     <button type="button" class="quiet" onClick={copy}>
-      {said === undefined && before !== "" && <span class="unseen">{before} </span>}
-      <span aria-live="polite">{said ?? label}</span>
+      {notice === undefined && before !== "" && <span class="unseen">{before} </span>}
+      <span aria-live="polite">{notice ?? label}</span>
     </button>
   );
 }
