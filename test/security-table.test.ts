@@ -37,6 +37,7 @@ test("limits in SECURITY.md are those of the code", () => {
     "path with query": kib(limits.maxUrlBytes),
     "headers, whole request (HTTP/1.1)": `${seconds(limits.headersTimeoutMs)}, ${seconds(limits.requestTimeoutMs)}`,
     "body of an RPC, to arrive": seconds(defaultBodyTimeoutMs),
+    "body of a request to OpenAI's API": mib(defaultMaxRequestBytes),
     "request message, also decompressed": `${mib(defaultMaxRequestBytes)} (collector ${mib(maxExportBytes)})`,
     "request bodies that are arriving, all together": mib(defaultBodyMemoryBytes),
     "unanswered HTTP/1.1 requests of a connection": count(limits.maxPipelinedRequests),
