@@ -4,6 +4,7 @@ import type { Logger } from "pino";
 import type { AppClients } from "../app/app-clients.js";
 import { type Model, ModelSchema } from "../gen/throughline/v1/image_pb.js";
 import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
+import { withoutLoad } from "../mesh/balance/attempt.js";
 import type { AppDirectory } from "../mesh/directory/app-directory.js";
 import { untraced } from "../trace/app-call-interceptor.js";
 
@@ -59,7 +60,8 @@ export function createModelCatalog({ directory, apps, logger }: ModelCatalogOpti
   const describe = async (appId: string, entry: Entry): Promise<void> => {
     try {
       // The description belongs to no request, so it has no span.
-      const options: CallOptions = { timeoutMs: answerMs, contextValues: createContextValues().set(untraced, true) };
+      const contextValues = createContextValues().set(untraced, true).set(withoutLoad, true);
+      const options: CallOptions = { timeoutMs: answerMs, contextValues };
       const { model } = await apps.client(appId, TextToImageWorkerService).describeModel({}, options);
       if (model === undefined) {
         throw new Error("the answer has no model");

@@ -46,6 +46,7 @@ function pipelineOf(t: TestContext, apps: Readonly<Record<string, AppEntry>>, de
   const collector = createSpanCollector();
   const app = createPipelineApp({
     directory: createAppDirectory({ apps, ...(defaultApp !== undefined && { defaultApp }) }),
+    showApps: true,
     telemetry: testTelemetry(t, pipelineName, { collector }),
     logger,
   });
@@ -60,7 +61,7 @@ async function clientOf(t: TestContext, apps: Readonly<Record<string, AppEntry>>
     close();
     return pipeline.stop({ graceMs: 0 });
   });
-  return { client: createPipelineClient({ transport }), collector };
+  return { client: createPipelineClient({ transport }), url: pipeline.url, collector };
 }
 
 const target = (port: number): AppEntry => ({ target: `127.0.0.1:${port}` });
@@ -153,6 +154,21 @@ suite("models", () => {
       models.map(({ workerApp }) => workerApp),
       ["a/two"],
     );
+  });
+
+  test("a description does not count for the service time of its worker", async (t) => {
+    const worker = await startWorker(t, {});
+    const { client, url } = await clientOf(t, { "a/b": target(worker.port) }, "a/b");
+    const statistics = async () => {
+      const { apps } = JSON.parse(await (await fetch(`${url}/apps`)).text());
+      const { inFlight, serviceMs } = apps[0].workers[0];
+      return { inFlight, isMeasured: serviceMs !== null };
+    };
+
+    assert.equal((await client.listModels({})).models[0]?.name, "fake");
+    assert.deepEqual(await statistics(), { inFlight: 0, isMeasured: false });
+    await client.generate({ prompt: "a heart" });
+    assert.deepEqual(await statistics(), { inFlight: 0, isMeasured: true });
   });
 
   test("a replica that becomes healthy with another model is described anew", async (t) => {

@@ -22,5 +22,11 @@ export interface CallAttempt {
   readonly retryReason: RetryReason | undefined;
 }
 
+/**
+ * Context key of calls that occupy no slot of the worker, such as one for its description: `createContextValues().set(withoutLoad, true)`. They
+ * are quick however slow the worker is, so they do not count for its load and its service time.
+ */
+export const withoutLoad = createContextKey(false, { description: "call without load" });
+
 /** Context key for a listener of finished attempts: `createContextValues().set(attemptListener, (attempt) => …)`. */
 export const attemptListener = createContextKey<(attempt: CallAttempt) => void>(() => {}, { description: "attempts" });

@@ -32,7 +32,7 @@ import {
 } from "../grpc/grpc-call.js";
 import { appendMetadata, CallFailure } from "../grpc/grpc-status.js";
 import type { Policies } from "../grpc/policies.js";
-import { attemptListener } from "./attempt.js";
+import { attemptListener, withoutLoad } from "./attempt.js";
 import type { Balancer } from "./balancer.js";
 import { type CallLimit, createCallLimit } from "./call-limit.js";
 import type { LoadReport } from "./replica-load.js";
@@ -85,6 +85,7 @@ export function createBalancedTransport(options: BalancedTransportOptions): Tran
       older,
       limit,
       waitForReady: request.contextValues.get(waitForReady),
+      withoutLoad: request.contextValues.get(withoutLoad),
       onAttempt: request.contextValues.get(attemptListener),
       make,
     });

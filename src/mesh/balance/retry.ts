@@ -22,6 +22,8 @@ export interface RetryOptions<T> {
   /** Whether to wait for a reachable replica until the deadline. */
   readonly waitForReady: boolean;
   readonly limit: CallLimit;
+  /** Whether the call occupies no slot of the worker, and so does not count for its load. */
+  readonly withoutLoad: boolean;
   /** Called at the end of each attempt. */
   readonly onAttempt: (attempt: CallAttempt) => void;
   /** Runs one attempt and resolves with its first event, after which nothing is retried. Rejects with a CallFailure. */
@@ -182,8 +184,11 @@ function startAttemptTimeout(ms: number, attempt: RunningAttempt): NodeJS.Timeou
   }, ms);
 }
 
-function begin<T>(replica: Replica, number: number, { budget, older, onAttempt }: RetryOptions<T>) {
-  const load = replica.load.begin();
+/** Load of a call that takes no slot. */
+const noLoad: LoadCall = { report() {}, end() {} };
+
+function begin<T>(replica: Replica, number: number, { budget, older, withoutLoad, onAttempt }: RetryOptions<T>) {
+  const load = withoutLoad ? noLoad : replica.load.begin();
   const { host: address, port } = replica.address;
   let ended = false;
   return {
