@@ -3,21 +3,27 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { suite, type TestContext, test } from "node:test";
+import { createClient } from "@connectrpc/connect";
 import { pino } from "pino";
 import { CliError } from "../../src/cli/errors.js";
 import { runProgram } from "../../src/cli/program.js";
 import { createPipelineClient } from "../../src/client/client.js";
+import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
 import { createCallerKey, hashCallerKey } from "../../src/mesh/access/caller-keys.js";
 import { reloadCallersFile } from "../../src/mesh/access/callers-file.js";
 import { createAppDirectory } from "../../src/mesh/directory/app-directory.js";
 import { reloadAppsFile } from "../../src/mesh/directory/apps-file.js";
+import { listen } from "../../src/mesh/port/listen.js";
+import { respondPlain } from "../../src/mesh/port/node-handler.js";
 import { createPipelineApp, pipelineName } from "../../src/pipeline/pipeline-app.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../../src/worker/worker-app.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { createAuthority, replaceFile, writeCertificate } from "../support/certificates.js";
 import { createHeldEngine } from "../support/held-engine.js";
+import { openStockTransport } from "../support/stock-transport.js";
 import { testTelemetry } from "../support/telemetry.js";
+import { serveWorkerOfVersion1 } from "../support/worker-of-version-1.js";
 
 const logger = pino({ level: "silent" });
 
@@ -55,6 +61,36 @@ async function list(...args: readonly string[]): Promise<string> {
   return String(stdout.read());
 }
 
+/** The fake engine's model, as the RPCs have it in JSON. */
+const fakeModel = (appId: string) => ({
+  worker_app: appId,
+  name: "fake",
+  defaults: {
+    delivery: "DELIVERY_UNSPECIFIED",
+    format: "IMAGE_FORMAT_UNSPECIFIED",
+    guidance_scale: 5,
+    height: 64,
+    num_inference_steps: 4,
+    scheduler: "SCHEDULER_EULER_DISCRETE",
+    width: 64,
+  },
+  min_size: 64,
+  max_size: 2048,
+  size_multiple: 8,
+  schedulers: [
+    "SCHEDULER_EULER_DISCRETE",
+    "SCHEDULER_EULER_ANCESTRAL",
+    "SCHEDULER_DPMPP_2M",
+    "SCHEDULER_DPMPP_2M_KARRAS",
+    "SCHEDULER_DDIM",
+    "SCHEDULER_LCM",
+  ],
+  loras: [],
+  image_to_image: false,
+  max_num_inference_steps: 150,
+  example_prompts: ["a red heart"],
+});
+
 suite("throughline apps", async () => {
   const folder = await temporaryFolder();
 
@@ -64,10 +100,10 @@ suite("throughline apps", async () => {
     const file = await replaceFile(join(folder, "apps.json"), JSON.stringify({ default: "a/first", apps }));
     const lines = (await list("--apps", file)).replaceAll(/ {2,}/g, "  ").trimEnd().split("\n");
     assert.deepEqual(lines, [
-      "APP  WORKER  HEALTH",
-      `a/first (default)  ${busy}  serving`,
-      `a/first (default)  ${idle}  serving`,
-      `a/second  ${rejecting}  draining or not ready`,
+      "APP  MODEL  WORKER  HEALTH",
+      `a/first (default)  fake  ${busy}  serving`,
+      `a/first (default)  fake  ${idle}  serving`,
+      `a/second  ?  ${rejecting}  draining or not ready`,
     ]);
     assert.deepEqual(JSON.parse(await list("--worker", `a/second=${rejecting}`, "--json")), {
       apps: [
@@ -76,6 +112,7 @@ suite("throughline apps", async () => {
           target: rejecting,
           isDefault: true,
           workers: [{ address: rejecting, health: "not-serving" }],
+          model: null,
         },
       ],
     });
@@ -125,19 +162,24 @@ suite("throughline apps", async () => {
           { address: busy, health: "serving", inFlight: 1, ...figures },
           { address: idle, health: "serving", inFlight: 0, ...figures },
         ],
+        model: fakeModel("a/first"),
       },
       {
         appId: "a/second",
         target: rejecting,
         isDefault: false,
         workers: [{ address: rejecting, health: "not-serving", inFlight: 0, ...figures }],
+        model: null,
       },
     ]);
     held.release();
     await generation;
     const table = (await ask("all")).replaceAll(/ {2,}/g, "  ");
-    assert.match(table, /^APP {2}WORKER {2}HEALTH {2}IN FLIGHT {2}OF OTHERS {2}A CALL {2}WAIT\n/);
-    assert.match(table, new RegExp(`^a/first \\(default\\)  ${busy}  serving  0  0  \\d+\\.\\d s  0\\.0 s$`, "m"));
+    assert.match(table, /^APP {2}MODEL {2}WORKER {2}HEALTH {2}IN FLIGHT {2}OF OTHERS {2}A CALL {2}WAIT\n/);
+    assert.match(
+      table,
+      new RegExp(`^a/first \\(default\\)  fake  ${busy}  serving  0  0  \\d+\\.\\d s  0\\.0 s$`, "m"),
+    );
     assert.match(await ask("second"), /^APP.*\na\/second .*\n$/);
 
     await assert.rejects(list("--pipeline", pipeline.url), (error) => {
@@ -151,6 +193,37 @@ suite("throughline apps", async () => {
     const pipeline = await createPipelineApp({ directory, telemetry, logger }).serve({ port: 0 });
     t.after(() => pipeline.stop({ graceMs: 0 }));
     await assert.rejects(list("--pipeline", pipeline.url), /it does not list its apps; start it with --show-apps$/);
+  });
+
+  test("apps shows each app's whole model as the workers describe it, and none of a worker of an older version", async (t) => {
+    const address = await startWorker(t, createFakeEngine());
+    const { transport, close } = openStockTransport(Number(address.split(":")[1]));
+    t.after(close);
+    const old = await serveWorkerOfVersion1(t, createClient(TextToImageWorkerService, transport), () => {});
+    const args = ["--worker", `a/new=${address},a/old=127.0.0.1:${old.port}`];
+    const { apps } = JSON.parse(await list(...args, "--json"));
+    assert.deepEqual(
+      apps.map(({ appId, model }: { readonly appId: string; readonly model: unknown }) => [appId, model]),
+      [
+        ["a/new", fakeModel("a/new")],
+        ["a/old", null],
+      ],
+    );
+    assert.match(await list(...args), /^a\/old +\? +127\.0\.0\.1:\d+ +serving$/m);
+  });
+
+  test("apps lists the apps of a pipeline that has no ListModels", async (t) => {
+    const app = { appId: "a/b", target: "h:1", isDefault: true, workers: [] };
+    const older = await listen({
+      port: 0,
+      handler: (request, response) =>
+        request.url === "/apps"
+          ? respondPlain(response, 200, JSON.stringify({ apps: [app] }))
+          : respondPlain(response, 404, "nothing here"),
+    });
+    t.after(() => older.stop({ graceMs: 0 }));
+    assert.deepEqual(JSON.parse(await list("--pipeline", older.url, "--json")), { apps: [{ ...app, model: null }] });
+    assert.match(await list("--pipeline", older.url), /^a\/b \(default\) +\? +h:1 +no address known$/m);
   });
 
   test("apps accepts one apps file and reports errors in it", async () => {

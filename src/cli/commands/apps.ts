@@ -3,6 +3,7 @@ import * as https from "node:https";
 import { text } from "node:stream/consumers";
 import * as z from "zod";
 import { createLogger } from "../../app/observe.js";
+import type { Model } from "../../gen/throughline/v1/image_pb.js";
 import { TextToImageWorkerService } from "../../gen/throughline/v1/worker_pb.js";
 import { type AppStatus, createAppConnections } from "../../mesh/directory/app-connections.js";
 import { createAppConnector } from "../../mesh/directory/app-connector.js";
@@ -15,23 +16,38 @@ import type { OptionValues } from "../options/option.js";
 import { directoryOf } from "../services/directory.js";
 import { type Access, accessOf, workerSecurityOf } from "../services/security.js";
 import { jsonLine } from "../terminal/terminal.js";
+import { type AppModels, modelJson, modelsOfPipeline, modelsOfWorkers } from "./app-models.js";
 
 type AppsSettings = OptionValues<typeof appsOptions>;
 
-/** Lists the apps of a directory with their workers' health, and with a running pipeline's figures if one is named. */
+/** Lists the apps of a directory with their models and their workers' health, and with a running pipeline's figures if one is named. */
 export async function runApps(settings: AppsSettings, context: CommandContext): Promise<number> {
   const { pipeline, json } = settings;
   const { stdout, interrupt } = context;
-  const apps =
+  const { apps, models } =
     pipeline === undefined
       ? await askWorkers(settings, context)
-      : await fetchApps({ pipeline, access: accessOf(settings), interrupt });
-  stdout.write(json ? jsonLine({ apps }) : renderApps(apps));
+      : await askPipeline({ pipeline, access: accessOf(settings), interrupt });
+  stdout.write(
+    json
+      ? jsonLine({ apps: apps.map((app) => ({ ...app, model: modelJson(models.get(app.appId)) })) })
+      : renderApps(apps, models),
+  );
   return exitCodes.done;
 }
 
+interface Answer {
+  readonly apps: readonly ListedApp[];
+  readonly models: AppModels;
+}
+
+async function askPipeline(query: AppsQuery): Promise<Answer> {
+  const [apps, models] = await Promise.all([fetchApps(query), modelsOfPipeline(query)]);
+  return { apps, models };
+}
+
 /** The apps with their workers' health only: a worker reports its load only to its clients. */
-async function askWorkers(settings: AppsSettings, context: CommandContext): Promise<readonly ListedApp[]> {
+async function askWorkers(settings: AppsSettings, context: CommandContext): Promise<Answer> {
   const logger = createLogger({ service: "apps", level: "warn", write: (line) => void context.stderr.write(line) });
   const connections = createAppConnections({
     directory: directoryOf(settings, logger),
@@ -39,10 +55,10 @@ async function askWorkers(settings: AppsSettings, context: CommandContext): Prom
   });
   try {
     const apps = await connections.describe(TextToImageWorkerService.typeName);
-    return apps.map((app) => ({
-      ...app,
-      workers: app.workers.map(({ address, health }) => ({ address, health })),
-    }));
+    return {
+      apps: apps.map((app) => ({ ...app, workers: app.workers.map(({ address, health }) => ({ address, health })) })),
+      models: await modelsOfWorkers(connections, apps),
+    };
   } finally {
     connections.close();
   }
@@ -133,13 +149,15 @@ const healthLabel: Record<WorkerStatus["health"], string> = {
   down: "down",
 };
 
-const heads = ["APP", "WORKER", "HEALTH", "IN FLIGHT", "OF OTHERS", "A CALL", "WAIT"];
+const heads = ["APP", "MODEL", "WORKER", "HEALTH", "IN FLIGHT", "OF OTHERS", "A CALL", "WAIT"];
 
 /** The apps as a table for a terminal, one line a worker; without figures if there are none. */
-export function renderApps(apps: readonly ListedApp[]): string {
+export function renderApps(apps: readonly ListedApp[], models: AppModels): string {
   const hasFigures = apps.some(({ workers }) => workers.some(({ inFlight }) => inFlight !== undefined));
-  const columns = hasFigures ? heads.length : 3;
-  const rows = [heads, ...apps.flatMap(rowsOf)].map((row) => row.slice(0, columns));
+  const columns = hasFigures ? heads.length : 4;
+  const rows = [heads, ...apps.flatMap((app) => rowsOf(app, models.get(app.appId)))].map((row) =>
+    row.slice(0, columns),
+  );
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
   return rows
     .map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  "))
@@ -147,12 +165,12 @@ export function renderApps(apps: readonly ListedApp[]): string {
     .join("");
 }
 
-function rowsOf({ appId, target, isDefault, workers }: ListedApp): string[][] {
-  const name = `${printable(appId)}${isDefault ? " (default)" : ""}`;
+function rowsOf({ appId, target, isDefault, workers }: ListedApp, model: Model | undefined): string[][] {
+  const app = [`${printable(appId)}${isDefault ? " (default)" : ""}`, printable(model?.name || "?")];
   if (workers.length === 0) {
-    return [[name, printable(target), "no address known"]];
+    return [[...app, printable(target), "no address known"]];
   }
-  return workers.map((worker) => [name, printable(worker.address), healthOf(worker), ...figuresOf(worker)]);
+  return workers.map((worker) => [...app, printable(worker.address), healthOf(worker), ...figuresOf(worker)]);
 }
 
 function healthOf({ health, ejected, rejectsForMs = 0 }: ListedWorker): string {
