@@ -1,5 +1,12 @@
 import { setMaxListeners } from "node:events";
-import { createRegistry, type DescFile, type DescMethod, type DescService, type Registry } from "@bufbuild/protobuf";
+import {
+  createRegistry,
+  type DescField,
+  type DescFile,
+  type DescMethod,
+  type DescService,
+  type Registry,
+} from "@bufbuild/protobuf";
 import {
   Code,
   ConnectError,
@@ -64,6 +71,8 @@ export interface AppOptions {
    * Types for `google.protobuf.Any` and extensions in JSON. @default the types of the app's own services
    */
   readonly registry?: Registry | undefined;
+  /** Says what a field takes, for the error of a JSON value that does not fit the field's type. @default Connect's message alone */
+  readonly jsonFieldHint?: ((field: DescField) => string | undefined) | undefined;
   /** Allowed CORS origins, such as `http://localhost:5173`; `*` for any. @default none */
   readonly corsOrigins?: readonly string[] | undefined;
   /** Prepares the app. Until it resolves, health is NOT_SERVING and the app rejects calls. */
@@ -223,6 +232,7 @@ export function createApp(options: AppOptions): App {
         readMaxBytes: options.maxRequestBytes ?? defaultMaxRequestBytes,
         registry: options.registry ?? registryOf(allServices),
         ignoreUnknownFields,
+        jsonFieldHint: options.jsonFieldHint,
         onUndecodable(method, code) {
           const fields = { method: methodName(method), code: grpcStatusName(code) };
           logger.info(fields, "call rejected before its request was read");

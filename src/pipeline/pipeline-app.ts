@@ -16,6 +16,7 @@ import {
 } from "../gen/throughline/v1/worker_pb.js";
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
+import { seedHint } from "../image/seed.js";
 import { type Caller, callerOf, checkMayUse, fairnessKeyOf } from "../mesh/access/callers.js";
 import { isServiceMs, type LoadReport } from "../mesh/balance/replica-load.js";
 import type { ConnectApp } from "../mesh/directory/app-connections.js";
@@ -114,6 +115,7 @@ export function createPipelineApp(options: PipelineAppOptions): App {
   return createApp({
     name: pipelineName,
     services: [ImagePipelineService],
+    jsonFieldHint: seedHint,
     sideServices: extension?.services,
     routes(router) {
       ownRoutes(router);

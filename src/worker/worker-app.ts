@@ -9,6 +9,7 @@ import type { Engine } from "../engine/engine.js";
 import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
+import { seedHint } from "../image/seed.js";
 import { fairnessKeyOf } from "../mesh/access/callers.js";
 import { unavailable } from "../mesh/errors/errors.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
@@ -89,6 +90,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     name: workerName,
     services: [TextToImageWorkerService],
     routes: workerRoutes({ context, callOf }),
+    jsonFieldHint: seedHint,
     // `inference` starts after the admission: a rejected call has no span.
     serverSpan: "own",
     httpRoute: store && createImageRoute(store),

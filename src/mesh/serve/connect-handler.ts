@@ -9,6 +9,7 @@ import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } f
 import { collectRoutes } from "./collect-routes.js";
 import { applyCors, type CorsOptions } from "./cors.js";
 import { type HttpFront, receiveFrontCall } from "./http-front.js";
+import { createFieldHintInterceptor, type JsonFieldHint } from "./json-field-hint.js";
 import { onDisconnect } from "./node-request.js";
 import { createPaced } from "./paced.js";
 import { markReached, readOneMessage, receiveCall, serveOneMessage, serveRequestStream } from "./received-call.js";
@@ -47,6 +48,8 @@ export interface ConnectHandlerOptions {
   readonly registry?: Registry | undefined;
   /** Whether to ignore unknown JSON fields; else they are INVALID_ARGUMENT. @default false */
   readonly ignoreUnknownFields?: boolean | undefined;
+  /** Says what a field takes when a JSON value does not fit its type. @default Connect's message alone */
+  readonly jsonFieldHint?: JsonFieldHint | undefined;
   /** Aborts the signals of all running calls with its reason. */
   readonly shutdownSignal?: AbortSignal;
   /** Access control, applied before a body is read, and not to the fallback. Default: all clients are admitted. */
@@ -77,8 +80,9 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
   const limits: BodyLimits = { readMaxBytes, bodyTimeoutMs, memory };
   const accessControl = options.accessControl ?? createAccessControl({});
   const { onInternalError = () => {}, onUndecodable = () => {}, onFrontRejected = () => {}, fronts = [] } = options;
+  const { jsonFieldHint: hintOf } = options;
   const routerOptions = {
-    interceptors: [markReached, ...interceptors],
+    interceptors: [markReached, ...(hintOf ? [createFieldHintInterceptor(hintOf)] : []), ...interceptors],
     acceptCompression,
     readMaxBytes,
     jsonOptions: {
@@ -91,7 +95,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
   const { handlers, unary } = collectRoutes(options.routes, routerOptions);
   const unaryGrpc = new Map<string, UnaryGrpcHandler>();
   for (const [path, spec] of unary) {
-    unaryGrpc.set(path, createUnaryGrpcHandler(spec, { ...routerOptions, interceptors }));
+    unaryGrpc.set(path, createUnaryGrpcHandler(spec, { ...routerOptions, interceptors, hintOf }));
   }
   const fallback: NodeHandler = options.fallback ?? respondNotFound;
   /** Running calls. They share one abort listener, which is cheaper than one each. */
@@ -158,7 +162,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
       const code =
         handleUnaryGrpc !== undefined && "stream" in response
           ? await handleUnaryGrpc({ ...call, body: readOneMessage(call) }, response)
-          : await serveOneMessage(handler, call, paced);
+          : await serveOneMessage(handler, call, { paced, jsonOptions: routerOptions.jsonOptions, hintOf });
       if (code !== undefined) {
         onUndecodable(method, code);
       }

@@ -1,3 +1,4 @@
+import type { JsonReadOptions } from "@bufbuild/protobuf";
 import {
   Code,
   type ConnectError,
@@ -10,6 +11,7 @@ import type { UniversalHandler, UniversalServerRequest } from "@connectrpc/conne
 import { anonymousCaller, type Caller, callerContextKey } from "../access/callers.js";
 import { invalidArgument } from "../errors/errors.js";
 import type { NodeRequest, NodeResponse } from "../port/node-handler.js";
+import { type JsonFieldHint, undecodableField } from "./json-field-hint.js";
 import { isClosed, requestHeaders, requestUrl } from "./node-request.js";
 import type { Paced } from "./paced.js";
 import { type BodyLimits, bodyFailure, checkEncoding, readBody, readEnvelopes } from "./request-body.js";
@@ -94,20 +96,36 @@ export function readOneMessage(call: ReceivedCall): Promise<Uint8Array> {
   return body;
 }
 
+/** Options of {@link serveOneMessage}. */
+export interface ServeOptions {
+  readonly paced: Paced;
+  readonly jsonOptions: Partial<JsonReadOptions>;
+  readonly hintOf: JsonFieldHint | undefined;
+}
+
 /** Serve a call with one request message by Connect's handler. Resolves with the code if no interceptor ran. */
 export async function serveOneMessage(
   handler: UniversalHandler,
   call: ReceivedCall,
-  paced: Paced,
+  { paced, jsonOptions, hintOf }: ServeOptions,
 ): Promise<Code | undefined> {
   const { response, contextValues, abort } = call;
-  const answered = await handler(universalRequest(call, oneChunk(readOneMessage(call))));
+  const body = readOneMessage(call);
+  const answered = await handler(universalRequest(call, oneChunk(body)));
   if (handler.method.methodKind !== "unary" || contextValues.get(reached)) {
     await writeResponse(answered, response, paced, abort.signal);
     return undefined;
   }
   const inspected = await inspectResponse(answered);
-  if (inspected.code !== Code.Internal || contextValues.get(bodyFailure) !== undefined) {
+  const hasBody = contextValues.get(bodyFailure) === undefined;
+  if (hasBody && hintOf !== undefined && inspected.code === Code.InvalidArgument && isPlainJson(call.header)) {
+    const error = undecodableField(handler.method, await body, jsonOptions, hintOf);
+    if (error !== undefined) {
+      await writeResponse(await handler(universalRequest(call, failing(error))), response);
+      return error.code;
+    }
+  }
+  if (inspected.code !== Code.Internal || !hasBody) {
     await writeResponse(inspected.response, response);
     return inspected.code;
   }
@@ -142,6 +160,11 @@ export const markReached: Interceptor = (next) => (request) => {
 /** Whether messages have envelopes: gRPC, gRPC-Web and Connect's streaming calls. */
 function isEnveloped(header: Headers): boolean {
   return /^application\/(grpc|connect\+)/i.test(header.get("content-type") ?? "");
+}
+
+/** Whether the body is one JSON message, as in Connect's unary calls, without compression. */
+function isPlainJson(header: Headers): boolean {
+  return /^application\/json\b/i.test(header.get("content-type") ?? "") && !header.has("content-encoding");
 }
 
 /** Body that is read after the access check, which may throw. */

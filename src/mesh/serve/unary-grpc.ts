@@ -32,6 +32,7 @@ import {
 import { parseContentType, parseTimeout, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { maxTimerMs } from "../../timer-limit.js";
 import { createConnectError, internal, invalidArgument, toClientError } from "../errors/errors.js";
+import { type JsonFieldHint, withFieldHint } from "./json-field-hint.js";
 import { isClosed, nodeHeaders } from "./node-request.js";
 import { envelopeHeadBytes, firstEnvelope, messageTooLarge } from "./request-body.js";
 import { pieceBytes, respondFailure, trailerFields, writePieces } from "./write-response.js";
@@ -42,6 +43,7 @@ export interface UnaryGrpcOptions {
   readonly readMaxBytes: number;
   readonly acceptCompression: readonly Compression[];
   readonly jsonOptions: Partial<JsonReadOptions & JsonWriteOptions>;
+  readonly hintOf?: JsonFieldHint | undefined;
 }
 
 /** Call that was read from a Node request. */
@@ -70,7 +72,7 @@ const callFailed = new ConnectError("the call has failed", Code.Canceled);
  * Connect's own handler runs unary calls through its chain of async generators for streams.
  */
 export function createUnaryGrpcHandler({ method, impl }: UnarySpec, options: UnaryGrpcOptions): UnaryGrpcHandler {
-  const { interceptors, readMaxBytes, acceptCompression, jsonOptions } = options;
+  const { interceptors, readMaxBytes, acceptCompression, jsonOptions, hintOf } = options;
   const limits = { readMaxBytes, writeMaxBytes: 0xffffffff };
   const serialization = createMethodSerializationLookup(method, undefined, jsonOptions, limits);
   const invoke = async (request: UnaryRequest | StreamRequest): Promise<UnaryResponse | StreamResponse> => {
@@ -129,7 +131,8 @@ export function createUnaryGrpcHandler({ method, impl }: UnarySpec, options: Una
       await respond(response, answer, await toEnvelope(bytes, compression.response));
       return undefined;
     } catch (thrown) {
-      const error = toClientError(thrown, abort.signal);
+      const hinted = reached || hintOf === undefined ? thrown : withFieldHint(thrown, hintOf);
+      const error = toClientError(hinted, abort.signal);
       const { responseHeader, responseTrailer } = context;
       setTrailerStatus(responseTrailer, error);
       respondFailure(responseHeader, responseTrailer, response);
