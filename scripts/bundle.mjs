@@ -16,14 +16,14 @@ const esbuild = () =>
 const chunks = "dist/chunks";
 
 /** Where the compiled form of a folder's modules lies. */
-const compiledFolders = { src: "dist", test: "compiled-tests" };
+const compiledFolders = { src: "dist", test: "compiled-tests", examples: "compiled-tests/programs" };
 
 /** A chunk lies at another depth than the modules in it: they find files from the root of the checkout. Packages in CommonJS have `require`. */
 const banner = `
 import { createRequire as $createRequire } from "node:module";
 import { dirname as $dirname } from "node:path";
 import { fileURLToPath as $fileURLToPath } from "node:url";
-const $root = /^.*\\/(?=(?:${Object.values(compiledFolders).join("|")})\\/)/.exec(import.meta.url)[0];
+const $root = /^.*\\/(?=(?:dist|compiled-tests)\\/)/.exec(import.meta.url)[0];
 const require = $createRequire(import.meta.url);
 const __filename = $fileURLToPath(import.meta.url);
 const __dirname = $dirname(__filename);

@@ -9,6 +9,9 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 /** At the depth of test/: a path that a test builds from its own place leads to the same file. */
 export const compiledTests = "compiled-tests";
 
+/** Processes of examples that tests start. */
+const programs = ["examples/upscaler/src/main.ts"];
+
 /** Programs of other projects, with settings of their own. */
 const otherProjects = /^(?:conformance[\\/]program|package[\\/]projects)[\\/]/;
 const isModule = (name) => /\.ts$/.test(name) && !name.endsWith(".d.ts") && !otherProjects.test(name);
@@ -18,7 +21,8 @@ export async function compileTests() {
   const outdir = join(root, compiledTests);
   const names = await readdir(join(root, "test"), { recursive: true });
   await rm(outdir, { recursive: true, force: true });
-  if (!(await prepare(names.filter(isModule).map((name) => join("test", name))))) {
+  const modules = names.filter(isModule).map((name) => join("test", name));
+  if (!(await prepare([...modules, ...programs]))) {
     throw new Error("the tests need the development dependencies: run npm ci");
   }
   // Golden files and what else the tests read beside themselves.

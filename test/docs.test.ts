@@ -80,13 +80,17 @@ function leadsSomewhere(path: string, anchor: string | undefined): boolean {
 test("documented npx commands run this package, or name the package that has them", () => {
   // `npx buf` would fetch and run a package of somebody else's wherever buf is not installed.
   const known = /^(?:throughline|--no-install throughline|-p @bufbuild\/buf buf)\b/;
-  const told = [...pages, ...filesBelow("src").filter((path) => /\.(?:tsx?|html)$/.test(path)), ...filesBelow("proto")];
-  const unknown = told.flatMap((path) =>
+  const texts = [
+    ...pages,
+    ...filesBelow("src").filter((path) => /\.(?:tsx?|html)$/.test(path)),
+    ...filesBelow("proto"),
+  ];
+  const unknown = texts.flatMap((path) =>
     [...read(path).matchAll(/\bnpx +(.*)/g)]
       .filter(([, command = ""]) => !known.test(command))
       .map(([command]) => `${path}: ${command}`),
   );
-  assert.ok(told.some((path) => /\bnpx -p @bufbuild\/buf buf/.test(read(path))));
+  assert.ok(texts.some((path) => /\bnpx -p @bufbuild\/buf buf/.test(read(path))));
   assert.deepEqual(unknown, []);
 });
 

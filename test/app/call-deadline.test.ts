@@ -54,7 +54,8 @@ test("call without a deadline keeps its own signal", () => {
   assert.deepEqual(callDeadline(own), { signal, remainingMs: undefined, onward: { signal } });
 });
 
-test("onward calls have the deadline as their timeout and not as a signal", () => {
+test("onward calls have the deadline as their timeout and not as a signal", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
   const own = call(10_000);
   assert.deepEqual(callDeadline(own).onward, { signal: own.signal, timeoutMs: 9_500 });
 });

@@ -178,7 +178,7 @@ suite("marked prompt is found only with its sender", async () => {
   const nextPrompt = () => markedPrompt(prompts++);
 
   const urlOf = (rpc: Rpc) => (isPipelines(rpc) ? mesh.pipelineUrl : mesh.workerUrl);
-  const ask = async (about: string, rpc: Rpc, wire: Wire, bytes: Bytes, timeoutMs?: number): Promise<Answer> => {
+  const callWith = async (about: string, rpc: Rpc, wire: Wire, bytes: Bytes, timeoutMs?: number): Promise<Answer> => {
     const prompt = nextPrompt();
     const body = bytes(prompt, rpc, wire);
     const answer = await send(t, urlOf(rpc), { rpc, wire, body, timeoutMs });
@@ -214,7 +214,7 @@ suite("marked prompt is found only with its sender", async () => {
     }
   };
   /** Asks the worker for a small image: it is generated, or rejected because the engine is busy. */
-  const askWorker = async () => (await ask("another caller", rpcs[2], connectJson, plain)).code;
+  const askWorker = async () => (await callWith("another caller", rpcs[2], connectJson, plain)).code;
   const untilFree = async () => {
     let code = await askWorker();
     while (code !== "ok") {
@@ -252,7 +252,7 @@ suite("marked prompt is found only with its sender", async () => {
       for (const wire of wires) {
         for (const { name, codes, bytes, only } of kinds) {
           if (only?.(rpc, wire) !== false) {
-            const { code, text } = await ask(name, rpc, wire, bytes);
+            const { code, text } = await callWith(name, rpc, wire, bytes);
             assert.ok(codes.includes(code), `${name}, ${rpc.name}, ${wire.name}: ${code}, ${text.slice(0, 600)}`);
           }
         }
@@ -263,13 +263,13 @@ suite("marked prompt is found only with its sender", async () => {
       for (const wire of wires) {
         // Behind another request it might be rejected at once, for the estimated wait.
         await untilFree();
-        const late = await ask("a deadline", rpc, wire, long, 300);
+        const late = await callWith("a deadline", rpc, wire, long, 300);
         assert.equal(late.code, "deadline_exceeded", `${rpc.name}, ${wire.name}: ${late.text.slice(0, 600)}`);
       }
       await untilFree();
       const left = await begin(rpc, connectJson);
       for (const wire of wires) {
-        const { code, text } = await ask("a full queue", rpc, wire, plain);
+        const { code, text } = await callWith("a full queue", rpc, wire, plain);
         assert.equal(code, "resource_exhausted", text.slice(0, 600));
       }
       left.leave();
@@ -306,7 +306,7 @@ suite("marked prompt is found only with its sender", async () => {
     }
     watching.abort();
 
-    const told = {
+    const outputs = {
       "pipeline's log": [mesh.pipeline.stderr, '"code":"NOT_FOUND"', '"code":"UNAVAILABLE"', '"code":"CANCELLED"'],
       "worker's log": [mesh.worker.stderr, '"code":"INVALID_ARGUMENT"', '"code":"DEADLINE_EXCEEDED"', "engine died"],
       "collector's log": [mesh.collector.stderr, "ready"],
@@ -316,7 +316,7 @@ suite("marked prompt is found only with its sender", async () => {
       prometheus: [prometheus, "rpc_server_call_duration"],
       "answers to those who sent nothing": [seen.join("\n"), "acme/gone", "image-pipeline", "Generate"],
     };
-    for (const [what, [text = "", ...expected]] of Object.entries(told)) {
+    for (const [what, [text = "", ...expected]] of Object.entries(outputs)) {
       for (const each of expected) {
         assert.ok(text.includes(each), `${what} should have ${each}`);
       }

@@ -5,6 +5,8 @@ import { before, suite, test } from "node:test";
 import type { SpanJson } from "../../src/studio/trace-tree.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { steadyPort } from "../support/steady-port.js";
+import { emptyUser } from "./support/empty-user.js";
 import { runCommand, startCommand } from "./support/run-command.js";
 
 // Two at a time: most of it is waiting for processes to load.
@@ -24,6 +26,7 @@ suite("throughline demo", { concurrency: 2 }, async () => {
 
   test("demo prints the image and all six spans as JSON, whatever variables the shell has", async (t) => {
     const out = join(await emptyFolder("json"), "heart.png");
+    const dead = `http://127.0.0.1:${await steadyPort()}`;
     const args = ["demo", " a red\theart ", "--model", model, "--steps", "2", "--seed", "7", "--out", out, "--json"];
     const { code, stdout, stderr } = await runCommand(t, args, {
       ENABLE_TRACING: "false",
@@ -34,6 +37,13 @@ suite("throughline demo", { concurrency: 2 }, async () => {
       OTEL_RESOURCE_ATTRIBUTES: "=,broken,%zz=%",
       OTEL_SERVICE_NAME: "mine",
       THROUGHLINE_WORKER_PORT: "1",
+      // Its own services are reached without a proxy.
+      http_proxy: dead,
+      https_proxy: dead,
+      grpc_proxy: dead,
+      HTTP_PROXY: dead,
+      HTTPS_PROXY: dead,
+      no_grpc_proxy: "x.test",
     });
     assert.match(stderr, /^throughline: OTEL_RESOURCE_ATTRIBUTES is ignored: .*\n$/);
     assert.equal(code, 0);
@@ -84,11 +94,14 @@ suite("throughline demo", { concurrency: 2 }, async () => {
     }
   });
 
-  test("demo shows the image file and the trace tree on a terminal and leaves no process", async (t) => {
+  test("demo shows the image file and the trace tree on a terminal and leaves no process, and no file of its user", async (t) => {
     const out = join(await emptyFolder("tree"), "heart.png");
-    const demo = startCommand(t, ["demo", "--model", model, "--steps", "1", "--seed", "5", "--out", out]);
+    const user = await emptyUser();
+    const args = ["demo", "--model", model, "--steps", "1", "--seed", "5", "--out", out];
+    const demo = startCommand(t, args, user.environment);
     assert.deepEqual(await demo.ended, { code: 0, signal: null });
     assert.deepEqual(demo.living(), []);
+    assert.deepEqual(await user.files(), []);
     const shown = demo.stdout.replaceAll(/ +[\d.]+ m?s\b.*$/gm, " TIME").replaceAll(/[0-9a-f]{32}/g, "ID");
     assert.equal(
       shown,

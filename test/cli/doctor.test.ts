@@ -17,7 +17,9 @@ import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { listenOnLoopback } from "../support/listen-on-loopback.js";
 import { steadyPort } from "../support/steady-port.js";
+import { emptyUser } from "./support/empty-user.js";
 import { runCommand } from "./support/run-command.js";
+import { runInProcess } from "./support/run-in-process.js";
 
 /** A loopback port that something listens on. */
 async function takenPort(t: TestContext): Promise<number> {
@@ -32,9 +34,12 @@ suite("throughline doctor", { concurrency: 2 }, async () => {
   const model = await makeSdxlFolder(join(await temporaryFolder(), "tiny-xl"));
   const ports = ["--pipeline-port", "0", "--worker-port", "0", "--collector-port", "0"];
 
-  test("doctor generates on a working machine and prints the nodes per provider", async (t) => {
-    const { code, stdout } = await runCommand(t, ["doctor", "--model", model, "--device", "cpu", ...ports]);
+  test("doctor generates on a working machine, prints the nodes per provider, and leaves no file of its user", async (t) => {
+    const user = await emptyUser();
+    const args = ["doctor", "--model", model, "--device", "cpu", ...ports];
+    const { code, stdout } = await runCommand(t, args, user.environment);
     assert.equal(code, 0);
+    assert.deepEqual(await user.files(), []);
     assert.match(stdout, /^ok +node +\d+\.\d+\.\d+ on /m);
     assert.match(stdout, /^ok +onnxruntime +\d+\.\d+\.\d+ with cpu/m);
     assert.match(stdout, /^ok +device +cpu: loaded in /m);
@@ -84,10 +89,10 @@ suite("throughline doctor", { concurrency: 2 }, async () => {
     assert.match(stdout, new RegExp(`^WRONG +image +device ${device} cannot be used: .*backend not found.*only`, "m"));
   });
 
-  test("doctor rejects an unknown device", async (t) => {
-    const { code, stderr } = await runCommand(t, ["doctor", "--device", "gpu"]);
+  test("doctor rejects an unknown device", async () => {
+    const { code, message } = await runInProcess(["doctor", "--device", "gpu"]);
     assert.equal(code, 2);
-    assert.match(stderr, /--device must be auto, cpu, cuda.*got "gpu"/);
+    assert.match(message, /--device must be auto, cpu, cuda.*got "gpu"/);
   });
 });
 

@@ -137,12 +137,12 @@ suite("throughline generate with any server response", async () => {
   });
 
   test("generate fetches http and https URLs only", async (t) => {
-    for (const [told, shown] of [
+    for (const [responseValue, shown] of [
       ["file:///etc/hostname", "file:///etc/hostname"],
       ["blob:http://x/1", "blob:http://x/1"],
       ["\u001b]0;owned\u0007", "\ufffd]0;owned\ufffd"],
     ] as const) {
-      const { url } = await startWith(t, { url: told });
+      const { url } = await startWith(t, { url: responseValue });
       const message = `the response says that the image is at "${shown}", which is no http(s) URL`;
       assert.equal((await generate(url)).message, message);
     }
@@ -209,9 +209,9 @@ suite("throughline generate with any server response", async () => {
     assert.match(message, /answered INVALID_ARGUMENT: \ufffd\]0;owned\ufffd{2}2J\ufffdx+…$/);
     assert.ok(message.length < 2000);
 
-    for (const told of ["\u001b[2J", traceId.toUpperCase(), `${traceId}\n`, ""]) {
+    for (const responseValue of ["\u001b[2J", traceId.toUpperCase(), `${traceId}\n`, ""]) {
       const { url } = await startPipeline(t, () => ({
-        traceId: told,
+        traceId: responseValue,
         image: {
           url: `data:image/png;base64,${png.toString("base64")}`,
           contentType: "image/png",
@@ -242,9 +242,9 @@ suite("throughline generate with any server response", async () => {
     assert.deepEqual([empty, trace], ["", `trace ${traceId}`]);
     assert.deepEqual(tree.map((line) => line.split(" ")[0]).sort(), contractSpans.map(({ name }) => name).sort());
 
-    const told = JSON.parse((await generate(url, "--collector", collector.url, "--json")).stdout);
-    assert.deepEqual(Object.keys(told), ["traceId", "seed", "image", "spans"]);
-    assert.equal(told.spans.length, 6);
+    const responseValue = JSON.parse((await generate(url, "--collector", collector.url, "--json")).stdout);
+    assert.deepEqual(Object.keys(responseValue), ["traceId", "seed", "image", "spans"]);
+    assert.equal(responseValue.spans.length, 6);
     assert.deepEqual(Object.keys(JSON.parse((await generate(url, "--json")).stdout)), ["traceId", "seed", "image"]);
   });
 

@@ -46,45 +46,21 @@ suite("proxy variables in the environment", { concurrency: 2 }, async () => {
     await makeSdxlFolder(repository, { dataFile: "model.onnx_data" });
   });
 
-  test("demo reaches its own services without the proxy", async (t) => {
-    const dead = `http://127.0.0.1:${await steadyPort()}`;
-    const { code, stdout, stderr } = await runCommand(
-      t,
-      ["demo", "--model", model, "--steps", "1", "--json", "--out", join(home, "demo.png")],
-      {
-        http_proxy: dead,
-        https_proxy: dead,
-        grpc_proxy: dead,
-        HTTP_PROXY: dead,
-        HTTPS_PROXY: dead,
-        no_grpc_proxy: "x.test",
-      },
-    );
-    assert.equal(stderr, "");
-    assert.equal(code, 0);
-    assert.equal(JSON.parse(stdout).spans.length, 6);
-  });
-
-  test("service exports to a loopback collector directly and to another one through the proxy", async (t) => {
+  test("service exports to a collector beyond loopback through the proxy", async (t) => {
     const receiver = await startOtlpReceiver();
     t.after(() => receiver.stop());
-    const port = portOf(receiver.endpoint);
-    const proxy = await startHttpProxy(t, new Map([["collector.test:4317", port]]));
-    for (const endpoint of [`http://localhost:${port}`, receiver.endpoint, "http://collector.test:4317"]) {
-      const before = receiver.spans().length;
-      const worker = startCommand(t, ["worker", "--port", "0", "--model", model], {
-        http_proxy: proxy.url,
-        OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
-        OTEL_METRICS_EXPORTER: "none",
-      });
-      await worker.waitFor(/is ready at/);
-      worker.kill("SIGTERM");
-      assert.deepEqual(await worker.ended, { code: 0, signal: null });
-      assert.ok(receiver.spans().length > before, `${endpoint}: ${worker.stderr}`);
-      const expected = endpoint.includes("collector.test") ? ["CONNECT collector.test:4317"] : [];
-      assert.deepEqual([...new Set(proxy.asked)], expected, endpoint);
-      jsonLines(worker.stderr);
-    }
+    const proxy = await startHttpProxy(t, new Map([["collector.test:4317", portOf(receiver.endpoint)]]));
+    const worker = startCommand(t, ["worker", "--port", "0", "--model", model], {
+      http_proxy: proxy.url,
+      OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector.test:4317",
+      OTEL_METRICS_EXPORTER: "none",
+    });
+    await worker.waitFor(/is ready at/);
+    worker.kill("SIGTERM");
+    assert.deepEqual(await worker.ended, { code: 0, signal: null });
+    assert.ok(receiver.spans().length > 0, worker.stderr);
+    assert.deepEqual([...new Set(proxy.proxied)], ["CONNECT collector.test:4317"]);
+    jsonLines(worker.stderr);
   });
 
   test("grpc-js error of an unreachable proxy is logged once by the service", async (t) => {
@@ -121,7 +97,7 @@ suite("proxy variables in the environment", { concurrency: 2 }, async () => {
     const args = ["demo", "--model", "acme/tiny-xl", "--steps", "1", "--out", join(home, "https.png")];
     const { code, stderr } = await runCommand(t, args, environment);
     assert.equal(code, 0, stderr);
-    assert.deepEqual([...new Set(proxy.asked)], ["CONNECT hub.test:443"]);
+    assert.deepEqual([...new Set(proxy.proxied)], ["CONNECT hub.test:443"]);
     assert.equal((await readFile(join(home, "https.png"))).toString("latin1", 1, 4), "PNG");
 
     const doctor = [
@@ -141,27 +117,34 @@ suite("proxy variables in the environment", { concurrency: 2 }, async () => {
     assert.match(stdout, /^warning +hub +https:\/\/hub\.test is not reachable: it answers 404$/m);
   });
 
-  test("Hub without TLS is requested through HTTP_PROXY, and one on loopback directly", async (t) => {
+  test("Hub without TLS is requested through HTTP_PROXY, and a Hub and a collector on loopback directly", async (t) => {
     const hub = await startHub({ folder: repository });
+    const receiver = await startOtlpReceiver();
+    t.after(() => receiver.stop());
     const proxy = await startHttpProxy(t, new Map([["hub.test:80", portOf(hub.url)]]));
-    const fetched = async (name: string, endpoint: string) => {
+    const fetched = async (name: string, endpoint: string, collector: string) => {
+      const before = receiver.spans().length;
       const worker = startCommand(t, ["worker", "--port", "0", "--model", "acme/tiny-xl"], {
         HF_HOME: join(home, name),
         HF_ENDPOINT: endpoint,
         HTTP_PROXY: proxy.url,
-        OTEL_SDK_DISABLED: "true",
+        http_proxy: proxy.url,
+        OTEL_EXPORTER_OTLP_ENDPOINT: collector,
+        OTEL_METRICS_EXPORTER: "none",
       });
       await worker.waitFor(/is ready at/);
       worker.kill("SIGTERM");
       assert.deepEqual(await worker.ended, { code: 0, signal: null });
       assert.ok((await readdir(join(home, name, "hub"))).includes("models--acme--tiny-xl"));
+      assert.ok(receiver.spans().length > before, `${collector}: ${worker.stderr}`);
+      jsonLines(worker.stderr);
     };
-    await fetched("loopback", hub.url);
-    assert.deepEqual(proxy.asked, []);
-    await fetched("http", "http://hub.test");
-    assert.ok(proxy.asked.length > 4);
-    for (const asked of proxy.asked) {
-      assert.match(asked, /^(?:GET|HEAD) http:\/\/hub\.test\//);
+    await fetched("loopback", hub.url, receiver.endpoint);
+    assert.deepEqual(proxy.proxied, []);
+    await fetched("http", "http://hub.test", `http://localhost:${portOf(receiver.endpoint)}`);
+    assert.ok(proxy.proxied.length > 4);
+    for (const proxied of proxy.proxied) {
+      assert.match(proxied, /^(?:GET|HEAD) http:\/\/hub\.test\//);
     }
   });
 
@@ -202,11 +185,11 @@ test("hosts in NO_PROXY are reached without the proxy", async (t) => {
   };
   const local = `http://localhost.localdomain:${portOf(hub.url)}/`;
   assert.equal(await ask({}, local), 502);
-  assert.equal(proxy.asked.length, 1);
+  assert.equal(proxy.proxied.length, 1);
   // Any answer or none, but not the proxy's.
   await ask({ NO_PROXY: "localdomain" }, local).catch(() => {});
   assert.equal(await ask({}, `${hub.url}/`), 404);
-  assert.equal(proxy.asked.length, 1);
+  assert.equal(proxy.proxied.length, 1);
 });
 
 test("repeated grpc-js error is logged after a minute, and a different one at once", () => {

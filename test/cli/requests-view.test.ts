@@ -113,7 +113,7 @@ suite("requests view", () => {
       }
       const lines = text.trimEnd().split("\n");
       assert.equal(lines.length, 2);
-      const { spans: told, ...rest } = JSON.parse(lines[0] ?? "");
+      const { spans: printedSpans, ...rest } = JSON.parse(lines[0] ?? "");
       assert.deepEqual(rest, {
         kind: "request",
         traceId: first.traceId,
@@ -122,7 +122,7 @@ suite("requests view", () => {
         startedAt: "1970-01-01T00:00:00.005Z",
         durationMs: 1500,
       });
-      assert.equal(told[0].name, "root");
+      assert.equal(printedSpans[0].name, "root");
     }
   });
 });

@@ -5,7 +5,8 @@ import { suite, test } from "node:test";
 import { hashCallerKey } from "../../src/mesh/access/caller-keys.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { createAuthority, replaceFile, writeCertificate } from "../support/certificates.js";
-import { runCommand, startCommand } from "./support/run-command.js";
+import { startCommand } from "./support/run-command.js";
+import { runInProcess } from "./support/run-in-process.js";
 
 suite("secured service as a process", { concurrency: 2 }, async () => {
   const folder = await temporaryFolder();
@@ -18,10 +19,10 @@ suite("secured service as a process", { concurrency: 2 }, async () => {
   test("open server beyond loopback starts only with --insecure-open, and logs a warning", async (t) => {
     for (const command of ["pipeline", "collector"]) {
       const args = [command, "--host", "0.0.0.0", "--port", "0"];
-      const rejected = await runCommand(t, args);
+      const rejected = await runInProcess(args);
       assert.equal(rejected.code, 1);
       assert.match(
-        rejected.stderr,
+        rejected.message,
         /cannot start: anonymous clients .* 0\.0\.0\.0\. .*--callers.*--tls-client-ca.*--insecure-open/,
       );
       const allowed = startCommand(t, [...args, "--insecure-open"]);
@@ -32,8 +33,8 @@ suite("secured service as a process", { concurrency: 2 }, async () => {
     }
   });
 
-  test("invalid certificate or contradictory settings end the start with one line", async (t) => {
-    const start = (...flags: string[]) => runCommand(t, ["pipeline", "--port", "0", ...flags]);
+  test("invalid certificate or contradictory settings end the start with one line", async () => {
+    const start = (...flags: string[]) => runInProcess(["pipeline", "--port", "0", ...flags]);
     const cases = [
       [
         ["--tls-cert", expired.cert, "--tls-key", expired.key],
@@ -46,15 +47,16 @@ suite("secured service as a process", { concurrency: 2 }, async () => {
     ] as const;
     for (const [flags, code, message] of cases) {
       const ended = await start(...flags);
-      assert.equal(ended.code, code, ended.stderr);
-      assert.match(ended.stderr.trim().split("\n").at(-1) ?? "", message);
+      assert.equal(ended.code, code, ended.message);
+      assert.match(ended.message, message);
+      assert.doesNotMatch(ended.message, /\n/);
     }
   });
 
   test("keys creates a key that admits its caller over TLS, and no other key works", async (t) => {
-    const { key, hash } = JSON.parse((await runCommand(t, ["keys", "--json"])).stdout);
+    const { key, hash } = JSON.parse((await runInProcess(["keys", "--json"])).stdout);
     assert.equal(hash, hashCallerKey(key));
-    const shown = await runCommand(t, ["keys", "--name", "studio"]);
+    const shown = await runInProcess(["keys", "--name", "studio"]);
     assert.equal(shown.stdout.match(/tl_[\w-]{43}/g)?.length, 1);
     assert.match(shown.stdout, /- name: "studio"\n {4}keys: \["sha256:[0-9a-f]{64}"\]/);
 
@@ -68,7 +70,7 @@ suite("secured service as a process", { concurrency: 2 }, async () => {
     const generate = async (text: string) => {
       await writeFile(keyFile, text);
       const flags = ["--server", url, "--tls-ca", ca, "--key-file", keyFile, "--out", join(folder, "x.png"), "--quiet"];
-      return (await runCommand(t, ["generate", "a", ...flags])).stderr;
+      return (await runInProcess(["generate", "a", ...flags])).message;
     };
     // No worker runs: an accepted caller gets UNAVAILABLE.
     assert.match(await generate(`${key}\n`), /answered UNAVAILABLE/);

@@ -52,8 +52,8 @@ suite("throughline trace", () => {
   test("trace --json prints the spans as JSON", async (t) => {
     const { url } = await startCollector(t, spans);
     const { stdout } = await runInProcess(["trace", traceId, "--collector", url, "--json"]);
-    const { traceId: told, spans: shown } = JSON.parse(stdout);
-    assert.equal(told, traceId);
+    const { traceId: printedId, spans: shown } = JSON.parse(stdout);
+    assert.equal(printedId, traceId);
     assert.deepEqual(shown, [
       {
         name: "root",

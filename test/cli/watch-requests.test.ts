@@ -27,9 +27,9 @@ async function watch(t: TestContext) {
     routes: ({ service }) =>
       void service(StudioService, {
         async *watchRequests(_, { signal }): AsyncGenerator<Updates> {
-          const said = on(pipeline, "said", { signal });
+          const update = on(pipeline, "update", { signal });
           pipeline.emit("watched");
-          for await (const [message] of said) {
+          for await (const [message] of update) {
             if (message instanceof Error) {
               throw message;
             }
@@ -74,7 +74,7 @@ async function watch(t: TestContext) {
     done,
     ended,
     stop: () => over.abort(),
-    say: (said: Updates | Error) => pipeline.emit("said", said),
+    send: (update: Updates | Error) => pipeline.emit("update", update),
     /** All that was seen, once it is so much. */
     async seen(count: number): Promise<string[]> {
       while (seen.length < count) {
@@ -90,18 +90,18 @@ const started = (method: string) => ({ case: "started", value: { method } }) as 
 
 suite("watch requests of a pipeline", () => {
   test("watched requests are shown from start to end, several at a time, each with its trace", async (t) => {
-    const { say, seen, ended, stop, done } = await watch(t);
-    say({ traceId, startUnixNano, event: started("GenerateStream") });
-    say({ traceId: otherId, startUnixNano, event: started("Generate") });
-    say({ traceId, startUnixNano, event: { case: "queued", value: { position: 2 } } });
-    say({
+    const { send, seen, ended, stop, done } = await watch(t);
+    send({ traceId, startUnixNano, event: started("GenerateStream") });
+    send({ traceId: otherId, startUnixNano, event: started("Generate") });
+    send({ traceId, startUnixNano, event: { case: "queued", value: { position: 2 } } });
+    send({
       traceId,
       startUnixNano,
       event: { case: "progress", value: { stage: Stage.DENOISING, step: 3, totalSteps: 4 } },
     });
     // An unknown request.
-    say({ traceId: "c3".repeat(16), startUnixNano, event: { case: "queued", value: { position: 2 } } });
-    say({ traceId, startUnixNano, event: { case: "ended", value: { statusCode: "OK" } } });
+    send({ traceId: "c3".repeat(16), startUnixNano, event: { case: "queued", value: { position: 2 } } });
+    send({ traceId, startUnixNano, event: { case: "ended", value: { statusCode: "OK" } } });
     assert.deepEqual(await seen(6), [
       "a1 began GenerateStream",
       "b2 began Generate",
@@ -111,7 +111,7 @@ suite("watch requests of a pipeline", () => {
       "a1 ended OK",
     ]);
     // Its trace is not known: it is waited for, but not for long.
-    say({ traceId: otherId, startUnixNano, event: { case: "ended", value: { statusCode: "CANCELLED" } } });
+    send({ traceId: otherId, startUnixNano, event: { case: "ended", value: { statusCode: "CANCELLED" } } });
     assert.deepEqual((await seen(8)).slice(6), ["b2 answered", "b2 ended CANCELLED"]);
     const [first, second] = ended;
     assert.deepEqual(first?.spans.map(({ name }) => name).sort(), names.toSorted());
@@ -123,19 +123,19 @@ suite("watch requests of a pipeline", () => {
   });
 
   test("watched requests are shown again after a restart with the same id, and without a trace when tracing is off", async (t) => {
-    const { say, seen, stop, done } = await watch(t);
+    const { send, seen, stop, done } = await watch(t);
     for (const start of [1n, 2n]) {
-      say({ traceId: "", startUnixNano: start, event: started("Generate") });
+      send({ traceId: "", startUnixNano: start, event: started("Generate") });
     }
-    say({ traceId: "", startUnixNano: 2n, event: { case: "ended", value: { statusCode: "OK" } } });
+    send({ traceId: "", startUnixNano: 2n, event: { case: "ended", value: { statusCode: "OK" } } });
     assert.deepEqual(await seen(4), [" began Generate", " began Generate", " answered", " ended OK"]);
     stop();
     await done;
   });
 
   test("watch ends with the pipeline's message when the pipeline ends it", async (t) => {
-    const { say, done } = await watch(t);
-    say(new ConnectError("no more", Code.ResourceExhausted));
+    const { send, done } = await watch(t);
+    send(new ConnectError("no more", Code.ResourceExhausted));
     await assert.rejects(done, (error) => {
       assert.ok(error instanceof CliError);
       assert.match(error.message, /^requests are no longer shown: http:\S+ answered RESOURCE_EXHAUSTED: no more$/);

@@ -13,17 +13,21 @@ import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { replaceFile } from "../support/certificates.js";
 import { startOtlpReceiver } from "../support/otlp-receiver.js";
+import { exampleProgram, loaderArguments } from "../support/test-program.js";
 import { dumpUpscaled, upscaledTrace } from "./upscaled-trace.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const readyAt = /^\S+ is ready at http:\/\/127\.0\.0\.1:(\d+)$/m;
 
-/** The example as its README starts it. */
+/** Starts the example as its README does. */
+const startFromCheckout = (t: TestContext, environment: Readonly<Record<string, string>>) =>
+  startNode(t, ["--conditions=throughline-source", "--import", "tsx", "examples/upscaler/src/main.ts"], environment);
+
 const startUpscaler = (t: TestContext, environment: Readonly<Record<string, string>>) =>
-  startNode(t, ["examples/upscaler/src/main.ts"], environment);
+  startNode(t, [...loaderArguments, exampleProgram("examples/upscaler/src/main")], environment);
 
 function startNode(t: TestContext, args: readonly string[], environment: Readonly<Record<string, string>>) {
-  const child = spawn(process.execPath, ["--conditions=throughline-source", "--import", "tsx", ...args], {
+  const child = spawn(process.execPath, args, {
     cwd: root,
     stdio: ["ignore", "pipe", "pipe"],
     env: { PATH: process.env["PATH"], ...environment },
@@ -101,7 +105,7 @@ test("three apps as processes return the image to a gRPC client, and their spans
   const flags = ["--port", "0", "--worker", workerTarget, "--trust-traceparent"];
   const pipeline = startCommand(t, ["pipeline", ...flags], telemetry);
   const [, pipelinePort] = await pipeline.waitFor(readyAt);
-  const upscaler = startUpscaler(t, {
+  const upscaler = startFromCheckout(t, {
     ...telemetry,
     THROUGHLINE_PORT: "0",
     THROUGHLINE_APPS: `local/image-pipeline=127.0.0.1:${pipelinePort}`,
@@ -157,7 +161,7 @@ test("app id that is not owner/name is rejected at start", async (t) => {
   const program = `
     import { runApp } from "throughline/run";
     await runApp({ name: "worker", app: "worker", port: 0, create() { throw new Error("it was made"); } });`;
-  const rejected = await startNode(t, ["--input-type=module", "--eval", program], {}).ended;
+  const rejected = await startNode(t, [...loaderArguments, "--input-type=module", "--eval", program], {}).ended;
   assert.deepEqual(rejected, { code: 1, output: `worker: app id "worker" is not of the form owner/name\n` });
 });
 

@@ -58,9 +58,9 @@ export const testCases: Readonly<Record<string, TestCase>> = {
   async ping_pong(transport, { fullDuplexCall }) {
     const call = await stream(transport, fullDuplexCall);
     for (const [index, size] of requestSizes.entries()) {
-      const asked = responseSizes[index] ?? 0;
-      call.send({ responseParameters: [{ size: asked }], payload: payloadOf(size) });
-      assert.equal(sizeOf(await call.next()), asked);
+      const wantedSize = responseSizes[index] ?? 0;
+      call.send({ responseParameters: [{ size: wantedSize }], payload: payloadOf(size) });
+      assert.equal(sizeOf(await call.next()), wantedSize);
     }
     call.end();
     assert.equal(await call.next(), undefined);

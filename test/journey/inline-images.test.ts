@@ -56,20 +56,20 @@ test("pipeline and worker return image bytes in binary and base64 in JSON", asyn
 
 test("pipeline requests bytes from the worker and makes the data: URI itself", async (t) => {
   const mesh = await meshOf(t);
-  const asked: unknown[] = [];
+  const requestedDeliveries: unknown[] = [];
   const inner = mesh.worker;
   const transport = createRouterTransport(({ service }) => {
     service(TextToImageWorkerService, {
       async infer(request, { signal }) {
         const response = await inner.infer(request, { signal });
-        asked.push([request.options?.delivery, response.image?.url]);
+        requestedDeliveries.push([request.options?.delivery, response.image?.url]);
         return response;
       },
     });
   });
   const { pipeline } = await pipelineTo(t, { connect: () => ({ transport, close() {} }) });
   const { image } = await pipeline.generate({ prompt: "a", options: { seed: 7 } });
-  assert.deepEqual(asked, [[Delivery.INLINE, ""]]);
+  assert.deepEqual(requestedDeliveries, [[Delivery.INLINE, ""]]);
   const direct = await createWorkerClient({ transport }).infer({
     prompt: "a",
     options: { seed: 7, delivery: Delivery.DATA_URI },
@@ -79,34 +79,34 @@ test("pipeline requests bytes from the worker and makes the data: URI itself", a
 
 /** A worker of version 1, and which deliveries it was asked for. */
 async function oldWorker(t: TestContext, mesh: TestMesh) {
-  const asked: (Delivery | undefined)[] = [];
-  const { port } = await serveWorkerOfVersion1(t, mesh.worker, (delivery) => asked.push(delivery));
-  return { port, asked };
+  const requestedDeliveries: (Delivery | undefined)[] = [];
+  const { port } = await serveWorkerOfVersion1(t, mesh.worker, (delivery) => requestedDeliveries.push(delivery));
+  return { port, requestedDeliveries };
 }
 
 const { INLINE, DATA_URI } = Delivery;
 
 test("worker of contract version 1 gets DATA_URI within the first call and directly in later ones", async (t) => {
-  const { port, asked } = await oldWorker(t, await meshOf(t));
+  const { port, requestedDeliveries } = await oldWorker(t, await meshOf(t));
   const { pipeline } = await pipelineTo(t, { target: `127.0.0.1:${port}` });
   const options = { seed: 7 };
   const { image } = await pipeline.generate({ prompt: "a", options });
   assert.match(image?.url ?? "", /^data:image\/png;base64,iVBORw0KGgo/);
-  assert.deepEqual(asked, [INLINE, DATA_URI]);
+  assert.deepEqual(requestedDeliveries, [INLINE, DATA_URI]);
   const inline = await pipeline.generate({ prompt: "a", options: { ...options, delivery: INLINE } });
   assert.deepEqual(Buffer.from(inline.image?.data.subarray(0, png.length) ?? []), png);
-  assert.deepEqual(asked.slice(2), [DATA_URI]);
+  assert.deepEqual(requestedDeliveries.slice(2), [DATA_URI]);
 });
 
 test("stream falls back to a data: URI for a worker of contract version 1", async (t) => {
-  const { port, asked } = await oldWorker(t, await meshOf(t));
+  const { port, requestedDeliveries } = await oldWorker(t, await meshOf(t));
   const { pipeline } = await pipelineTo(t, { target: `127.0.0.1:${port}` });
   const kinds: unknown[] = [];
   for await (const { event } of pipeline.generateStream({ request: { prompt: "a" } })) {
     kinds.push(event.case);
   }
   assert.equal(kinds.at(-1), "result");
-  assert.deepEqual(asked, [INLINE, DATA_URI]);
+  assert.deepEqual(requestedDeliveries, [INLINE, DATA_URI]);
 });
 
 test("old and new replicas of one app: the new one keeps INLINE, and each call has one CLIENT span", async (t) => {
@@ -130,7 +130,7 @@ test("old and new replicas of one app: the new one keeps INLINE, and each call h
     const { image } = await pipeline.generate({ prompt: "a", options: { seed: 7 } });
     assert.match(image?.url ?? "", /^data:image\/png;base64,iVBORw0KGgo/);
   }
-  const [first, ...later] = old.asked;
+  const [first, ...later] = old.requestedDeliveries;
   assert.equal(first, INLINE);
   assert.ok(later.length >= 3 && current.length >= 3, "both replicas got calls");
   assert.deepEqual([new Set(later), new Set(current)], [new Set([DATA_URI]), new Set([INLINE])]);

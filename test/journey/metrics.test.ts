@@ -59,8 +59,8 @@ test("metric attributes contain no caller text and no trace id", async (t) => {
   const { traceId } = await mesh.pipeline.generate({ prompt, options: { negativePrompt: "secretive words" } });
   await assert.rejects(mesh.pipeline.generate({ prompt, workerApp: "nobody/at-all" }));
   const text = JSON.stringify(await mesh.metrics());
-  for (const said of [prompt, "secretive", "nobody/at-all", traceId]) {
-    assert.ok(!text.includes(said), said);
+  for (const secret of [prompt, "secretive", "nobody/at-all", traceId]) {
+    assert.ok(!text.includes(secret), secret);
   }
 });
 

@@ -37,20 +37,20 @@ test("caller with one request is served before another caller's queued requests"
   await held.reached;
   const positions: number[] = [];
   let waiting = 0;
-  let told = () => {};
+  let onQueued = () => {};
   const watch = async (name: string, key: string) => {
     for await (const { event } of mesh.worker.inferStream({ request: { prompt: name } }, on(key))) {
       if (event.case === "queued") {
         positions.push(event.value.position);
         waiting++;
-        told();
+        onQueued();
       }
     }
   };
   const untilWaiting = async (count: number) => {
     while (waiting < count) {
       await new Promise<void>((resolve) => {
-        told = resolve;
+        onQueued = resolve;
       });
     }
   };

@@ -40,7 +40,7 @@ test("studio shows a trace as it grows, and exactly the six contract spans at it
   t.after(held.release);
   const { client, studio, store } = await startStudioMesh(t, { engine: held.engine });
   let tell = (_traceId: string) => {};
-  const told = new Promise<string>((resolve) => {
+  const updateSeen = new Promise<string>((resolve) => {
     tell = resolve;
   });
   const onHeader = (headers: Headers) => tell(headers.get("traceresponse")?.split("-")[1] ?? "");
@@ -49,7 +49,7 @@ test("studio shows a trace as it grows, and exactly the six contract spans at it
       // To its end.
     }
   })();
-  const traceId = await told;
+  const traceId = await updateSeen;
   const seen = new Map<string, { readonly name: string; readonly ended: boolean }>();
   let stages: string[] = [];
   for await (const { spans } of studio.watchTrace({ traceId, idleMs: 1000 })) {
@@ -109,12 +109,12 @@ test("request watchers receive every request without its prompt", async (t) => {
   const { client, studio } = await startStudioMesh(t, { engine: held.engine });
   const leaving = new AbortController();
   const updates = studio.watchRequests({}, { signal: leaving.signal })[Symbol.asyncIterator]();
-  const told: WatchRequestsResponse[] = [];
+  const seenUpdates: WatchRequestsResponse[] = [];
   const until = async (wanted: string) => {
     for (;;) {
       const { value }: { value?: WatchRequestsResponse } = await updates.next();
       assert.ok(value !== undefined);
-      told.push(value);
+      seenUpdates.push(value);
       if (value.event.case === wanted) {
         return value;
       }
@@ -133,12 +133,12 @@ test("request watchers receive every request without its prompt", async (t) => {
   held.release();
   const ended = await until("ended");
   const traceId = await generation;
-  assert.ok(told.every((each) => each.traceId === traceId && each.startUnixNano === started.startUnixNano));
+  assert.ok(seenUpdates.every((each) => each.traceId === traceId && each.startUnixNano === started.startUnixNano));
   assert.ok(started.event.case === "started" && started.event.value.method === "GenerateStream");
   assert.ok(ended.event.case === "ended" && ended.event.value.statusCode === "OK");
-  assert.ok(told.every(({ event }) => event.case !== "progress" || event.value.preview.length === 0));
+  assert.ok(seenUpdates.every(({ event }) => event.case !== "progress" || event.value.preview.length === 0));
   assert.doesNotMatch(
-    JSON.stringify(told, (_, value) => (typeof value === "bigint" ? String(value) : value)),
+    JSON.stringify(seenUpdates, (_, value) => (typeof value === "bigint" ? String(value) : value)),
     /secret/,
   );
 

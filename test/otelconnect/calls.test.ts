@@ -140,10 +140,10 @@ for (const there of wires) {
     });
 
     test(`${kind} over ${there.wire}: text of an unexpected handler error is not recorded`, async (t) => {
-      const slip = () => {
+      const throwAtOnce = () => {
         throw new TypeError("canary");
       };
-      const mesh = await pingMesh(t, echo(slip), { wire: there.wire });
+      const mesh = await pingMesh(t, echo(throwAtOnce), { wire: there.wire });
       await assert.rejects(call(mesh, kind), { code: Code.Internal });
       const dump = await mesh.dump(2);
       assert.match(dump, /SERVER callee ERROR\n/);

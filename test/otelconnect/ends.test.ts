@@ -304,10 +304,10 @@ test("call rejected by a later client interceptor has a CLIENT span only", async
 });
 
 test("unexpected error of a later interceptor has the code that Connect gives it", async (t) => {
-  const slip: Interceptor = () => () => {
+  const throwAtOnce: Interceptor = () => () => {
     throw new RangeError("canary");
   };
-  const mesh = await pingMesh(t, { unary: () => ({}) }, { clientInterceptors: [slip] });
+  const mesh = await pingMesh(t, { unary: () => ({}) }, { clientInterceptors: [throwAtOnce] });
   await assert.rejects(mesh.client.unary({}), { code: Code.Unknown });
   assert.equal(await ends(mesh, 1), "client error unknown");
 });

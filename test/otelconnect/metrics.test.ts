@@ -29,7 +29,7 @@ function testMetrics(t: TestContext) {
           dataPoints.map(({ attributes, value }) => {
             assert.ok(typeof value === "object" && "count" in value);
             const { "server.port": _port, ...stable } = attributes;
-            const pairs = Object.entries(stable).map(([key, said]) => `${key}=${String(said)}`);
+            const pairs = Object.entries(stable).map(([key, attribute]) => `${key}=${String(attribute)}`);
             return [descriptor.name, descriptor.unit, value.count, ...pairs.sort()].join(" ");
           }),
         )

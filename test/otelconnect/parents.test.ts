@@ -179,8 +179,8 @@ test("client's parent is the active span or the call's own", async (t) => {
   const mesh = await pingMesh(t, { unary: () => ({}) }, { server: { filter: () => false } });
   const { tracer } = testTelemetry(t, "page");
   const active = tracer.startSpan("active", {}, ROOT_CONTEXT);
-  const said = tracer.startSpan("said", {}, ROOT_CONTEXT);
-  const contextValues = createContextValues().set(otelContext, trace.setSpan(ROOT_CONTEXT, said));
+  const given = tracer.startSpan("given", {}, ROOT_CONTEXT);
+  const contextValues = createContextValues().set(otelContext, trace.setSpan(ROOT_CONTEXT, given));
   await context.with(trace.setSpan(ROOT_CONTEXT, active), async () => {
     await mesh.client.unary({});
     await mesh.client.unary({}, { contextValues });
@@ -189,7 +189,7 @@ test("client's parent is the active span or the call's own", async (t) => {
   });
   assert.deepEqual(
     mesh.collector.spans().map(({ parentSpanId }) => parentSpanId),
-    [active, said, said].map((span) => span.spanContext().spanId),
+    [active, given, given].map((span) => span.spanContext().spanId),
   );
 });
 

@@ -95,9 +95,12 @@ test("trace id is read from the response header", () => {
 
 test("statistics text omits zero values", () => {
   const figures = { count: 4, errorCount: 0, perMinute: 0.8, medianMs: 1200, p95Ms: 1600, running: 0 };
-  const told = (more: object) => figuresText(create(CallFiguresSchema, { ...figures, ...more }));
-  assert.deepEqual(told({}), { rate: "0.8 per min", latency: "1.20 s, p95 1.60 s", errors: "", running: "" });
-  assert.deepEqual([told({ errorCount: 1 }).errors, told({ running: 2 }).running], ["1 error", "2 running"]);
+  const figuresWith = (more: object) => figuresText(create(CallFiguresSchema, { ...figures, ...more }));
+  assert.deepEqual(figuresWith({}), { rate: "0.8 per min", latency: "1.20 s, p95 1.60 s", errors: "", running: "" });
+  assert.deepEqual(
+    [figuresWith({ errorCount: 1 }).errors, figuresWith({ running: 2 }).running],
+    ["1 error", "2 running"],
+  );
   assert.deepEqual(figuresText(undefined), { rate: "", latency: "", errors: "", running: "" });
   assert.equal(askedText(create(CallFiguresSchema, figures)), "0.8 per min, 1.20 s");
   assert.equal(askedText(create(CallFiguresSchema, { ...figures, errorCount: 2, running: 1 })), "2 errors, 1 running");
@@ -163,13 +166,13 @@ describe("progress texts", () => {
   });
 
   test("screen reader announces three phases of a generation", () => {
-    const heard = [
+    const labels = [
       sent,
       queued(1, 0),
       at(Stage.TEXT_ENCODING),
       ...Array.from({ length: 21 }, (_, step) => at(Stage.DENOISING, step, 20)),
     ].map(progressText);
-    assert.deepEqual([...new Set(heard)], ["", "Waiting: 1 before you", "Denoising", "Half done"]);
+    assert.deepEqual([...new Set(labels)], ["", "Waiting: 1 before you", "Denoising", "Half done"]);
   });
 });
 

@@ -17,13 +17,13 @@ import { inlineFallback } from "../../src/pipeline/inline-fallback.js";
 import { loadOfWorker } from "../../src/pipeline/pipeline-app.js";
 
 /** What the caller gets where the call to the worker fails. */
-function told(error: unknown, signal = new AbortController().signal): ConnectError {
+function mapped(error: unknown, signal = new AbortController().signal): ConnectError {
   return ConnectError.from(workerFailure(error, signal));
 }
 
 for (const code of [Code.Unauthenticated, Code.PermissionDenied, Code.Canceled]) {
   test(`worker error ${Code[code]} is the pipeline's INTERNAL, and its text is not in the cause`, () => {
-    const { code: tellsCode, rawMessage, cause } = told(new ConnectError("CANARY", code));
+    const { code: tellsCode, rawMessage, cause } = mapped(new ConnectError("CANARY", code));
     assert.deepEqual([tellsCode, rawMessage], [Code.Internal, "the worker rejected the pipeline's call"]);
     assert.ok(cause instanceof Error);
     assert.equal(cause.message, `the worker returned ${Code[code]}`);
@@ -32,14 +32,14 @@ for (const code of [Code.Unauthenticated, Code.PermissionDenied, Code.Canceled])
 
 test("cancellation by the caller is returned unchanged", () => {
   const error = new ConnectError("left", Code.Canceled);
-  assert.equal(told(error, AbortSignal.abort(error)), error);
+  assert.equal(mapped(error, AbortSignal.abort(error)), error);
 });
 
 test("other worker errors are returned unchanged, with a long text cut", () => {
   const error = new ConnectError("width: no", Code.InvalidArgument);
-  assert.equal(told(error), error);
-  const cut = told(new ConnectError("x".repeat(5_000), Code.InvalidArgument, { told: "kept" }));
-  assert.deepEqual([cut.code, cut.rawMessage.length, cut.metadata.get("told")], [Code.InvalidArgument, 1_000, "kept"]);
+  assert.equal(mapped(error), error);
+  const cut = mapped(new ConnectError("x".repeat(5_000), Code.InvalidArgument, { key: "kept" }));
+  assert.deepEqual([cut.code, cut.rawMessage.length, cut.metadata.get("key")], [Code.InvalidArgument, 1_000, "kept"]);
 });
 
 const generated = { timings: { queueMs: 400, totalMs: 1_000 } };

@@ -6,18 +6,18 @@ import { makeSpan } from "../support/make-span.js";
 
 const { startUnixNano: zero } = makeSpan();
 const at = (ms: number) => zero + BigInt(ms) * 1_000_000n;
-const options = (said: Partial<EntityMapOptions> = {}): EntityMapOptions => ({
+const options = (fields: Partial<EntityMapOptions> = {}): EntityMapOptions => ({
   windowSeconds: 60,
   nowUnixNano: at(10_000),
   isRunning: () => true,
-  ...said,
+  ...fields,
 });
 
 type Said = Parameters<typeof makeSpan>[0] & { readonly runs?: boolean };
 const trace = (...spans: readonly Said[]): ReadonlyMap<string, SpanRecord> =>
   new Map(
-    spans.map(({ runs, ...said }) => {
-      const span = makeSpan({ ...said, ...(runs && { endUnixNano: 0n }) });
+    spans.map(({ runs, ...fields }) => {
+      const span = makeSpan({ ...fields, ...(runs && { endUnixNano: 0n }) });
       return [span.spanId, span];
     }),
   );

@@ -30,12 +30,12 @@ function reader(requests: RunningRequests) {
   return {
     leave: () => leaving.abort(),
     async next(count: number): Promise<string[]> {
-      const said: string[] = [];
-      while (said.length < count) {
+      const reported: string[] = [];
+      while (reported.length < count) {
         const { value } = await updates.next();
-        said.push(value === undefined ? "over" : say(value));
+        reported.push(value === undefined ? "over" : say(value));
       }
-      return said;
+      return reported;
     },
   };
 }
@@ -78,7 +78,7 @@ test("slow watcher receives the latest state of each request and the end of each
     rest.push(...(await slow.next(1)));
   }
   assert.ok(rest.includes("a ended OK"));
-  assert.ok(rest.length <= 2 * (2 * 10) + 2, `${rest.length}: what it never heard of is forgotten`);
+  assert.ok(rest.length <= 2 * (2 * 10) + 2, `${rest.length}: what it never received of is forgotten`);
 });
 
 test("requests and watchers over the limits are rejected, and slots become free again", async () => {
@@ -113,11 +113,11 @@ test("requests without trace ids differ by their start time", async () => {
 
 test("interceptor reports each call's progress and outcome without previews or results", async () => {
   const requests = createRunningRequests();
-  const heard: RequestUpdate[] = [];
+  const received: RequestUpdate[] = [];
   const leaving = new AbortController();
   const watching = (async () => {
     for await (const updates of requests.watch(leaving.signal)) {
-      heard.push(updates);
+      received.push(updates);
     }
   })();
   const transport = createRouterTransport(
@@ -165,20 +165,20 @@ test("interceptor reports each call's progress and outcome without previews or r
       }
     }
   });
-  while (heard.filter(({ event }) => event?.case === "ended").length < 4) {
+  while (received.filter(({ event }) => event?.case === "ended").length < 4) {
     await new Promise((resolve) => setImmediate(resolve));
   }
   leaving.abort();
   await watching;
   assert.deepEqual(
-    heard.flatMap(({ event }) => (event?.case === "started" ? [event.value.method] : [])),
+    received.flatMap(({ event }) => (event?.case === "started" ? [event.value.method] : [])),
     ["GenerateStream", "Generate", "Generate", "GenerateStream"],
   );
   assert.deepEqual(
-    heard.flatMap(({ event }) => (event?.case === "ended" ? [event.value.statusCode] : [])),
+    received.flatMap(({ event }) => (event?.case === "ended" ? [event.value.statusCode] : [])),
     ["OK", "OK", "INTERNAL", "CANCELLED"],
   );
-  const told = heard.find(({ event }) => event?.case === "progress");
-  assert.ok(told?.event?.case === "progress");
-  assert.deepEqual(Object.keys(told.event.value).toSorted(), ["stage", "step", "totalSteps"]);
+  const progressUpdate = received.find(({ event }) => event?.case === "progress");
+  assert.ok(progressUpdate?.event?.case === "progress");
+  assert.deepEqual(Object.keys(progressUpdate.event.value).toSorted(), ["stage", "step", "totalSteps"]);
 });

@@ -85,14 +85,14 @@ test("byte size of a span includes lists, events and links", () => {
   const text = "x".repeat(1000);
   const plain = spanBytes(span("a", 1));
   const attributes = { text, list: [text, text], number: 1 };
-  const bytesWith = (said: Partial<SpanRecord>) => spanBytes({ ...span("a", 1), ...said }) - plain;
-  for (const said of [
+  const bytesWith = (fields: Partial<SpanRecord>) => spanBytes({ ...span("a", 1), ...fields }) - plain;
+  for (const fields of [
     { attributes },
     { resource: attributes },
     { events: [{ name: "", timeUnixNano: 0n, attributes }] },
     { links: [{ traceId: "", spanId: "", attributes }] },
   ]) {
-    const bytes = bytesWith(said);
+    const bytes = bytesWith(fields);
     assert.ok(bytes > 6000 && bytes < 6600, `${bytes}`);
   }
   assert.equal(bytesWith({ status: { code: "ERROR", message: text } }), 2000);
@@ -100,11 +100,11 @@ test("byte size of a span includes lists, events and links", () => {
 
 test("waitForTrace ends with the export that completes the trace", async () => {
   const store = createSpanStore();
-  const asked: number[] = [];
+  const checkedCounts: number[] = [];
   const two = store.waitForTrace(
     traceId("a"),
     (spans) => {
-      asked.push(spans.length);
+      checkedCounts.push(spans.length);
       return spans.length === 2;
     },
     never,
@@ -114,7 +114,7 @@ test("waitForTrace ends with the export that completes the trace", async () => {
   store.add([span("a", 2), span("b", 2)]);
   store.add([span("a", 3)]);
   assert.equal((await two).length, 2);
-  assert.deepEqual(asked, [0, 1, 2], "asked after its own trace's exports only, and not when it is over");
+  assert.deepEqual(checkedCounts, [0, 1, 2], "called after exports of its own trace only, and not after its end");
 });
 
 test("waitForTrace returns a stored trace at once", async () => {
@@ -178,17 +178,17 @@ test("running span without updates is lost after a time", () => {
 
 test("listeners receive stored spans, are counted and limited in number", () => {
   const store = createSpanStore({ maxListeners: 2, maxSpansPerTrace: 1 });
-  const heard: string[] = [];
-  const listener = (spans: readonly SpanRecord[]) => void heard.push(spans.map(({ name }) => name).join(" "));
+  const notified: string[] = [];
+  const listener = (spans: readonly SpanRecord[]) => void notified.push(spans.map(({ name }) => name).join(" "));
   const leave = store.subscribe(listener);
   store.add([span("a", 1, "one"), span("a", 2, "no place"), span("b", 1, "two")]);
   store.add([running("a", 1, "late")]);
-  assert.deepEqual(heard, ["one two"]);
+  assert.deepEqual(notified, ["one two"]);
   store.subscribe(listener);
   assert.throws(() => store.subscribe(listener), { code: Code.ResourceExhausted });
   leave();
   leave();
   assert.equal(store.listenerCount(), 1);
   store.add([span("c", 1, "three")]);
-  assert.deepEqual(heard, ["one two", "three"]);
+  assert.deepEqual(notified, ["one two", "three"]);
 });

@@ -13,8 +13,8 @@ import { createWatchedStore } from "../support/watched-store.js";
 
 const a = "a".repeat(32);
 const b = "b".repeat(32);
-const span = (said: Parameters<typeof makeSpan>[0]) => makeSpan({ traceId: a, ...said });
-const running = (said: Parameters<typeof makeSpan>[0]) => ({ ...span(said), endUnixNano: 0n });
+const span = (fields: Parameters<typeof makeSpan>[0]) => makeSpan({ traceId: a, ...fields });
+const running = (fields: Parameters<typeof makeSpan>[0]) => ({ ...span(fields), endUnixNano: 0n });
 
 function setUp() {
   const store = createWatchedStore();
@@ -124,17 +124,17 @@ suite("WatchTrace", () => {
     for (let text = await trace.next(); text !== undefined; text = await trace.next()) {
       texts.push(text);
     }
-    const told = texts.map((text) => text?.split(" ") ?? []);
+    const received = texts.map((text) => text?.split(" ") ?? []);
     assert.deepEqual(
-      told.map((names) => names.length),
+      received.map((names) => names.length),
       [100, 100, 100, 50],
     );
-    assert.equal(told.flat().filter((name) => name === "s").length, 250);
+    assert.equal(received.flat().filter((name) => name === "s").length, 250);
   });
 
   test("WatchTrace sends every field of a span", async () => {
     const { store, studio } = setUp();
-    const said = {
+    const fields = {
       name: "diffusion",
       spanId: "00000000000000d1",
       parentSpanId: "00000000000000a1",
@@ -146,7 +146,7 @@ suite("WatchTrace", () => {
       status: { code: "ERROR", message: "INTERNAL" },
     } as const satisfies Parameters<typeof makeSpan>[0];
     const record: SpanRecord = {
-      ...span(said),
+      ...span(fields),
       traceState: "vendor=1",
       links: [{ traceId: b, spanId: "00000000000000b1", attributes: { why: "caller" } }],
       resource: { "service.name": "text-to-image-worker", "host.cpus": 8 },
@@ -157,13 +157,13 @@ suite("WatchTrace", () => {
     };
     store.add([record]);
     const [message] = await all(studio.watchTrace({ traceId: a, idleMs: 0 }));
-    const [told] = message?.spans ?? [];
-    assert.ok(told !== undefined);
-    const { $typeName: _, attributes, events, links, resource, ...rest } = told;
+    const [received] = message?.spans ?? [];
+    assert.ok(received !== undefined);
+    const { $typeName: _, attributes, events, links, resource, ...rest } = received;
     assert.deepEqual(rest, {
       traceId: a,
-      spanId: said.spanId,
-      parentSpanId: said.parentSpanId,
+      spanId: fields.spanId,
+      parentSpanId: fields.parentSpanId,
       name: "diffusion",
       kind: "SERVER",
       service: "text-to-image-worker",
@@ -263,11 +263,11 @@ suite("WatchEntityMap", () => {
     const leaving = new AbortController();
     const maps = studio.watchEntityMap({}, { signal: leaving.signal })[Symbol.asyncIterator]();
     const began = performance.now();
-    let told = 0;
-    for (let i = 0; told < 4; i++) {
+    let received = 0;
+    for (let i = 0; received < 4; i++) {
       const { value } = await maps.next();
       assert.ok(value !== undefined);
-      told++;
+      received++;
       for (let n = 0; n < 20; n++) {
         store.add([span({ spanId: `${i}${n}`.padStart(16, "0"), kind: "SERVER", startMs: nowMs(), endMs: nowMs() })]);
       }

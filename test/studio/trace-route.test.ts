@@ -12,13 +12,13 @@ const otherId = "1af7651916cd43dd8448eb211c80319c";
 
 suite("GET /traces/<id>", () => {
   const store = createSpanStore();
-  const asked = new EventEmitter();
+  const received = new EventEmitter();
   let server: Listening;
   before(async () => {
     const route = createTraceRoute({
       ...store,
       waitForTrace(...query) {
-        asked.emit("asked");
+        received.emit("received");
         return store.waitForTrace(...query);
       },
     });
@@ -58,7 +58,7 @@ suite("GET /traces/<id>", () => {
 
   test("trace route waits for the given number of spans", async () => {
     const waiting = get(`/traces/${otherId}?spans=2&wait=60000`);
-    await once(asked, "asked");
+    await once(received, "received");
     store.add([makeSpan({ traceId: otherId, spanId: "00000000000000b1" })]);
     store.add([makeSpan({ traceId: otherId, spanId: "00000000000000b2" })]);
     assert.equal(JSON.parse((await waiting).text).spans.length, 2);

@@ -7,7 +7,7 @@ import type { TestContext } from "node:test";
 export interface HttpProxy {
   readonly url: string;
   /** What it was asked for so far: `CONNECT host:port`, or method and URL of a request that it passed on. */
-  readonly asked: readonly string[];
+  readonly proxied: readonly string[];
 }
 
 /**
@@ -16,11 +16,11 @@ export interface HttpProxy {
  * @param ports loopback port of each `host:port` that it knows; others it answers with 502.
  */
 export async function startHttpProxy(t: TestContext, ports: ReadonlyMap<string, number>): Promise<HttpProxy> {
-  const asked: string[] = [];
+  const proxied: string[] = [];
   const sockets = new Set<Socket>();
   const server = createServer((incoming, response) => {
     const { method = "", url = "", headers } = incoming;
-    asked.push(`${method} ${url}`);
+    proxied.push(`${method} ${url}`);
     const target = new URL(url);
     const port = ports.get(`${target.hostname}:${target.port || 80}`);
     if (port === undefined) {
@@ -36,7 +36,7 @@ export async function startHttpProxy(t: TestContext, ports: ReadonlyMap<string, 
     incoming.pipe(outgoing);
   });
   server.on("connect", ({ url = "" }, socket: Socket, head: Buffer) => {
-    asked.push(`CONNECT ${url}`);
+    proxied.push(`CONNECT ${url}`);
     const port = ports.get(url);
     if (port === undefined) {
       socket.end("HTTP/1.1 502 Bad Gateway\r\n\r\n");
@@ -60,5 +60,5 @@ export async function startHttpProxy(t: TestContext, ports: ReadonlyMap<string, 
     }
     server.close();
   });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked };
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, proxied };
 }

@@ -11,3 +11,8 @@ export const loaderArguments: readonly string[] =
 export function testProgram(path: string, base: string): URL {
   return new URL(`${path}${extension}`, base);
 }
+
+/** The process of an example, in the form that runs now. @param path from the root, without its extension. */
+export function exampleProgram(path: string): string {
+  return extension === ".ts" ? `${path}.ts` : `${path.replace(/^examples/, "compiled-tests/programs")}.js`;
+}

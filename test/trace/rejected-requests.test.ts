@@ -87,29 +87,29 @@ async function meshFor(t: TestContext, options: TestMeshOptions) {
 }
 
 /** Call options that record the trace header of the response. */
-function hearing() {
-  const heard: string[] = [];
-  const options: CallOptions = { onHeader: (headers) => void heard.push(headers.get("traceresponse") ?? "none") };
-  return { heard, options };
+function recordUndecodable() {
+  const recorded: string[] = [];
+  const options: CallOptions = { onHeader: (headers) => void recorded.push(headers.get("traceresponse") ?? "none") };
+  return { recorded, options };
 }
 
 for (const wire of ["memory", "port"] as const) {
   test(`response carries its trace in a header (${wire})`, async (t) => {
     const mesh = await meshFor(t, { wire });
-    const { heard, options } = hearing();
+    const { recorded, options } = recordUndecodable();
     const { traceId } = await mesh.pipeline.generate({ prompt: "a red heart" }, options);
     const spans = await mesh.waitForTrace(traceId, 6);
     const root = spans.find(({ name }) => name === "image-pipeline");
-    assert.deepEqual(heard, [`00-${traceId}-${root?.spanId}-01`]);
+    assert.deepEqual(recorded, [`00-${traceId}-${root?.spanId}-01`]);
   });
 
   test(`stream carries its trace in a header while it runs (${wire})`, async (t) => {
     const held = createHeldEngine();
     const mesh = await meshFor(t, { wire, engine: held.engine });
-    const { heard, options } = hearing();
+    const { recorded, options } = recordUndecodable();
     const traceIds: string[] = [];
     for await (const { event } of mesh.pipeline.generateStream({ request: { prompt: "a red heart" } }, options)) {
-      assert.equal(heard.length, 1, "before the first event");
+      assert.equal(recorded.length, 1, "before the first event");
       held.release();
       if (event.case === "result") {
         traceIds.push(event.value.traceId);
@@ -117,7 +117,7 @@ for (const wire of ["memory", "port"] as const) {
     }
     assert.deepEqual(
       traceIds,
-      heard.map((header) => header.split("-")[1]),
+      recorded.map((header) => header.split("-")[1]),
     );
   });
 
@@ -136,8 +136,8 @@ test("header is absent with tracing off, and marks an unsampled trace", async (t
     [{ OTEL_SAMPLE_RATE: "0" }, /^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/],
   ] as const) {
     const mesh = await meshFor(t, { environment });
-    const { heard, options } = hearing();
+    const { recorded, options } = recordUndecodable();
     await mesh.pipeline.generate({ prompt: "a red heart" }, options);
-    assert.match(heard.join(), expected);
+    assert.match(recorded.join(), expected);
   }
 });

@@ -85,17 +85,17 @@ test("queue of length 0 rejects a second request, and the slot is free again aft
 test("aborted waiting request throws the reason, and later requests move up", async () => {
   const admission = createAdmission();
   admitted(admission);
-  const leaver = admitted(admission);
+  const cancelledRequest = admitted(admission);
   const behind = turnOf(admitted(admission));
   const controller = new AbortController();
-  const waiting = turnOf(leaver, controller.signal);
+  const waiting = turnOf(cancelledRequest, controller.signal);
   await waiting.next();
   assert.equal((await behind.next()).value?.position, 1);
   const next = behind.next();
   const left = waiting.next();
   controller.abort(new Error("left"));
   await assert.rejects(left, /left/);
-  leaver.release(generated);
+  cancelledRequest.release(generated);
   assert.equal((await next).value?.position, 0);
   assert.equal(admission.waiting, 1);
 });
@@ -228,9 +228,9 @@ test("random histories: every reported position is the number of turns before it
       turns.push({ place, turn: turnOf(place), costMs: unetRuns * 64 });
     }
     // The first has its turn already; each of the others reports its position and estimated wait.
-    const told = await Promise.all(turns.map(async ({ turn }) => (await turn.next()).value));
+    const reportedPositions = await Promise.all(turns.map(async ({ turn }) => (await turn.next()).value));
     const promised = turns.flatMap((entry, index) => {
-      const standing = told[index];
+      const standing = reportedPositions[index];
       return standing === undefined ? [] : [{ ...entry, ...standing }];
     });
     promised.sort((one, other) => one.position - other.position);
@@ -257,10 +257,12 @@ test("1,000 cancelled waiting requests cause one report to those that remain", a
   admitted(admission);
   const leaving = new AbortController();
   setMaxListeners(0, leaving.signal, never);
-  const leavers = Array.from({ length: count }, () => admitted(admission));
-  const left = leavers.map((slot) => assert.rejects(slot.acquire(leaving.signal).finally(slot.release), /left/));
+  const cancelledRequests = Array.from({ length: count }, () => admitted(admission));
+  const left = cancelledRequests.map((slot) =>
+    assert.rejects(slot.acquire(leaving.signal).finally(slot.release), /left/),
+  );
   const reports: number[][] = Array.from({ length: count }, () => []);
-  const stayers = reports.map((positions) => {
+  const remaining = reports.map((positions) => {
     const slot = admitted(admission);
     void slot.acquire(never, ({ position }) => positions.push(position));
     return slot;
@@ -277,6 +279,6 @@ test("1,000 cancelled waiting requests cause one report to those that remain", a
   await allHave(2);
   assert.deepEqual(
     reports,
-    stayers.map((_, index) => [count + index, index]),
+    remaining.map((_, index) => [count + index, index]),
   );
 });

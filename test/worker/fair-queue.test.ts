@@ -152,9 +152,9 @@ describe("fair queue", () => {
         had.set(next?.caller ?? "", (had.get(next?.caller ?? "") ?? 0) + (next?.cost() ?? 0));
         if (below(4) === 0) {
           const waiting = queue.order();
-          const leaver = waiting[below(waiting.length)] ?? assert.fail();
-          queue.remove(leaver);
-          queue.push(item(leaver.caller, 1 + below(mostCost)));
+          const removed = waiting[below(waiting.length)] ?? assert.fail();
+          queue.remove(removed);
+          queue.push(item(removed.caller, 1 + below(mostCost)));
         }
         // Goyal, Vin and Cheng, theorem 1: the shares of two callers who both wait differ by one item of each at most.
         const shares = [...had.values()];

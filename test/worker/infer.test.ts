@@ -24,11 +24,11 @@ import { createWorkerMetrics } from "../../src/worker/worker-metrics.js";
 /** Runs one request for a preview at each of four steps; what the engine was asked for comes back beside the response. */
 async function inferOnce(emit?: (event: InferEvent) => void) {
   const fake = createFakeEngine();
-  let asked: GenerationRequest | undefined;
+  let engineRequest: GenerationRequest | undefined;
   const engine: typeof fake = {
     ...fake,
     generate(request, options) {
-      asked = request;
+      engineRequest = request;
       return fake.generate(request, options);
     },
   };
@@ -56,19 +56,19 @@ async function inferOnce(emit?: (event: InferEvent) => void) {
     },
     emit,
   );
-  return { response, asked };
+  return { response, engineRequest };
 }
 
 test("infer without a progress reader requests no previews from the engine", async () => {
-  const { response, asked } = await inferOnce();
+  const { response, engineRequest } = await inferOnce();
   assert.ok(response.image?.url.startsWith("data:image/png;base64,"));
-  assert.equal(asked?.previewInterval, undefined);
+  assert.equal(engineRequest?.previewInterval, undefined);
 });
 
 test("infer with a progress reader emits each stage and step with the requested previews", async () => {
   const events: InferEvent[] = [];
-  const { asked } = await inferOnce((event) => void events.push(event));
-  assert.equal(asked?.previewInterval, 1);
+  const { engineRequest } = await inferOnce((event) => void events.push(event));
+  assert.equal(engineRequest?.previewInterval, 1);
   const steps = events.flatMap((event) => (event.case === "progress" && event.value.step > 0 ? [event.value] : []));
   assert.deepEqual(
     steps.map(({ step, totalSteps, preview }) => [step, totalSteps, preview !== undefined]),

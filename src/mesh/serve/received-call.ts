@@ -85,7 +85,7 @@ export function readOneMessage(call: ReceivedCall): Promise<Uint8Array> {
       header.delete("content-length");
       throw error;
     }
-    const bytes = await readBody(request, limits, isEnveloped(header), () => isClosed(response));
+    const bytes = await readBody(request, limits, isEnveloped(header), () => isClosed(response), response);
     if (isEnveloped(header)) {
       checkEncoding(bytes[0] ?? 0, header);
     }

@@ -1,3 +1,4 @@
+import type { EventEmitter } from "node:events";
 import type { Readable } from "node:stream";
 import { Code, ConnectError, createContextKey } from "@connectrpc/connect";
 import { compressedFlag, type EnvelopedMessage, encodeEnvelope } from "@connectrpc/connect/protocol";
@@ -39,14 +40,16 @@ export function messageTooLarge(maxBytes: number): ConnectError {
  *
  * @param enveloped whether the message has an envelope, which announces its length.
  * @param isReset whether the client has reset the stream, see {@link checkEnd}. @default never
+ * @param response ends the read when it closes: HTTP/1.1 may report no end of a request that is answered for its headers.
  * @throws ConnectError RESOURCE_EXHAUSTED as soon as the announced size exceeds the limit, or if the shared memory is used up;
- * DEADLINE_EXCEEDED after the time limit; CANCELLED if the client disconnects.
+ * DEADLINE_EXCEEDED after the time limit; CANCELLED if the client disconnects, or the response closes first.
  */
 export function readBody(
   request: Readable,
   { readMaxBytes, bodyTimeoutMs, memory }: BodyLimits,
   enveloped: boolean,
   isReset: () => boolean = () => false,
+  response?: Pick<EventEmitter, "on" | "off">,
 ): Promise<Uint8Array> {
   // One byte above the limit suffices to detect an excess.
   const maxBytes = readMaxBytes + (enveloped ? envelopeHeadBytes : 0);
@@ -56,6 +59,7 @@ export function readBody(
     const stop = () => {
       clearTimeout(timer);
       request.off("data", onData).off("end", onEnd).off("error", onGone).off("aborted", onGone).off("close", onGone);
+      response?.off("close", onAnswered);
       buffer.release();
     };
     const fail = (error: ConnectError) => {
@@ -85,12 +89,14 @@ export function readBody(
       resolve(isIncomplete ? checkEnd(isReset).then(() => bytes) : bytes);
     };
     const onGone = (cause?: unknown) => fail(canceled(cause));
+    const onAnswered = () => fail(canceled());
     // Errors after the end or after a rejection have no receiver.
     request.on("error", () => {});
     if (request.destroyed && !request.readableEnded) {
       return onGone();
     }
     request.on("data", onData).on("end", onEnd).on("error", onGone).on("aborted", onGone).on("close", onGone);
+    response?.on("close", onAnswered);
   });
 }
 

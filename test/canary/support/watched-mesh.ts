@@ -23,7 +23,7 @@ export interface Exports {
  */
 export async function startWatchedMesh(t: Pick<TestContext, "after">, folder: string) {
   // Slow enough to be met in the middle of an image of many steps; one of a single step is soon ready.
-  const model = await makeSdxlFolder(join(folder, "model"), { unetWork: 20 });
+  const model = await makeSdxlFolder(join(folder, "model"), { unetWork: 6 });
   const collector = startCommand(t, ["collector", "--port", "0"]);
   const collectorUrl = await urlOf(collector);
   const tap = await startTap(t, collectorUrl);

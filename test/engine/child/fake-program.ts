@@ -7,20 +7,20 @@ import { createProcessChannel, serveEngine } from "../../../src/engine/child/ser
 import { createFakeEngine } from "../../../src/testing/fake-engine.js";
 
 const kept: Buffer[] = [];
-const nobody = new Int32Array(new SharedArrayBuffer(4));
+const neverNotified = new Int32Array(new SharedArrayBuffer(4));
 
 const fake = createFakeEngine({
   beforeStep(step, { prompt }) {
     const words = step === 2 ? prompt.split(" ") : [];
     const amount = Number(words[1]);
     if (words.includes("block")) {
-      Atomics.wait(nobody, 0, 0, amount);
+      Atomics.wait(neverNotified, 0, 0, amount);
     }
     if (words.includes("grow")) {
       kept.push(Buffer.alloc(amount * 2 ** 20, 1));
     }
     if (words.includes("hang")) {
-      Atomics.wait(nobody, 0, 0);
+      Atomics.wait(neverNotified, 0, 0);
     }
   },
 });

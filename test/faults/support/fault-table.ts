@@ -91,8 +91,8 @@ function describeTrace({ attempts, spans }: Seen): string {
   const events = attempts.map(({ code, retryReason }) => (retryReason === "" ? code : `${code} \`${retryReason}\``));
   const ofWorker = spans.filter(({ service }) => service === "text-to-image-worker").map(({ name }) => name);
   const known = ["inference", "diffusion", "upload"].filter((name) => ofWorker.includes(name));
-  const told = events.length === 0 ? "no attempt" : `\`attempt\` ${events.join(", ")}`;
-  return `${told}; ${known.length === 0 ? "no worker span" : known.map((name) => `\`${name}\``).join(", ")}`;
+  const attemptText = events.length === 0 ? "no attempt" : `\`attempt\` ${events.join(", ")}`;
+  return `${attemptText}; ${known.length === 0 ? "no worker span" : known.map((name) => `\`${name}\``).join(", ")}`;
 }
 
 function line(cells: readonly string[]): string {

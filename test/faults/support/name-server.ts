@@ -15,7 +15,7 @@ export interface NameServer {
   close(): void;
 }
 
-const patienceMs = 60_000;
+const timeoutMs = 60_000;
 
 /** Starts a name server on an address of loopback. Its configuration is written into the folder. */
 export async function startNameServer(address: string, folder: string): Promise<NameServer> {
@@ -34,7 +34,7 @@ export async function startNameServer(address: string, folder: string): Promise<
     configuration,
     asked,
     async whenAsked(name) {
-      const signal = AbortSignal.timeout(patienceMs);
+      const signal = AbortSignal.timeout(timeoutMs);
       while (!asked.some((each) => name.test(each))) {
         await once(questions, "question", { signal });
       }

@@ -24,7 +24,7 @@ export interface WorkerProcess {
 }
 
 /** For a busy machine. */
-const patienceMs = 120_000;
+const timeoutMs = 120_000;
 
 /** Starts a worker; it ends with this process. */
 export async function startWorkerProcess(index: number, clockSkewMs = 0): Promise<WorkerProcess> {
@@ -58,8 +58,8 @@ export async function startWorkerProcess(index: number, clockSkewMs = 0): Promis
       };
       const timer = setTimeout(() => {
         settle();
-        reject(new Error(`the worker is not ${kind} within ${patienceMs} ms`));
-      }, patienceMs);
+        reject(new Error(`the worker is not ${kind} within ${timeoutMs} ms`));
+      }, timeoutMs);
       reports.on("report", check);
     });
   await next("ready");

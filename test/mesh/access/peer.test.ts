@@ -96,7 +96,7 @@ function call(countKey: string, header: Record<string, string> = {}, mayNameCall
   return { values, requestHeader: new Headers(header) };
 }
 
-const told = "0123456789abcdef0123456789abcdef";
+const forwardedKey = "0123456789abcdef0123456789abcdef";
 
 describe("fairness key", () => {
   it("fairness key is stable for a caller and does not reveal its address", () => {
@@ -107,18 +107,27 @@ describe("fairness key", () => {
   });
 
   it("fairness key comes from the header of a trusted caller only", () => {
-    assert.equal(fairnessKeyOf(call("192.0.2.7", { [callerHeader]: told }), { trustHeader: true }), told);
-    assert.notEqual(fairnessKeyOf(call("192.0.2.7", { [callerHeader]: told }), { trustHeader: false }), told);
+    assert.equal(
+      fairnessKeyOf(call("192.0.2.7", { [callerHeader]: forwardedKey }), { trustHeader: true }),
+      forwardedKey,
+    );
+    assert.notEqual(
+      fairnessKeyOf(call("192.0.2.7", { [callerHeader]: forwardedKey }), { trustHeader: false }),
+      forwardedKey,
+    );
   });
 
   it("fairness key is the caller's own when the caller may not name others", () => {
     const direct = fairnessKeyOf(call("192.0.2.7"), { trustHeader: true });
-    assert.equal(fairnessKeyOf(call("192.0.2.7", { [callerHeader]: told }, false), { trustHeader: true }), direct);
+    assert.equal(
+      fairnessKeyOf(call("192.0.2.7", { [callerHeader]: forwardedKey }, false), { trustHeader: true }),
+      direct,
+    );
   });
 
   it("fairness key is the caller's own when the header holds no valid key", () => {
     const direct = fairnessKeyOf(call("192.0.2.7"), { trustHeader: true });
-    for (const text of ["", "somebody", told.toUpperCase(), told.repeat(1000)]) {
+    for (const text of ["", "somebody", forwardedKey.toUpperCase(), forwardedKey.repeat(1000)]) {
       assert.equal(fairnessKeyOf(call("192.0.2.7", { [callerHeader]: text }), { trustHeader: true }), direct);
     }
   });

@@ -454,19 +454,19 @@ suite("worker behind a silent network", () => {
     const wait = waiting();
     const silent = await serveWorker(t, wait.behaviour);
     const other = await serveWorker(t);
-    const hole = await openRelay(t, silent.port);
-    const { client, attempts, observed } = connectTo(t, targetOf(hole, other), {
+    const silentRelay = await openRelay(t, silent.port);
+    const { client, attempts, observed } = connectTo(t, targetOf(silentRelay, other), {
       loadBalancing: "pick_first",
       keepalive: { timeMs: 1_000, timeoutMs: 4_000 },
     });
     const call = kinds.unary(client, observed());
     await wait.began;
-    hole.swallow();
+    silentRelay.swallow();
     assert.equal(await call, 7);
     assert.deepEqual(
       attempts.map(({ port, code }) => [port, code]),
       [
-        [hole.port, Code.Unavailable],
+        [silentRelay.port, Code.Unavailable],
         [other.port, undefined],
       ],
     );
@@ -476,11 +476,11 @@ suite("worker behind a silent network", () => {
 suite("deadline", () => {
   test("deadline that passes before any worker responds is reported as such", async (t) => {
     const silent = await serveWorker(t);
-    const hole = await openRelay(t, silent.port);
-    const { client } = connectTo(t, targetOf(hole));
+    const silentRelay = await openRelay(t, silent.port);
+    const { client } = connectTo(t, targetOf(silentRelay));
     // The connection and the validators are made with the first call; a short deadline would go into that.
     await kinds.unary(client);
-    hole.swallow();
+    silentRelay.swallow();
     for (const [kind, words] of [
       ["unary", "deadline exceeded: waiting for the worker's response"],
       ["stream", "deadline exceeded: waiting for the worker's response"],

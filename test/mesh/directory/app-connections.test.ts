@@ -143,14 +143,14 @@ suite("connections when the app directory changes", () => {
 describe("onward deadline", () => {
   test("deadline error of a call to another app says where the time was spent", async (t) => {
     const silent = await serveWorker(t);
-    const hole = await openRelay(t, silent.port);
-    const entry = createAppDirectory({ apps: { "a/b": { target: `127.0.0.1:${hole.port}` } } }).lookUp("a/b");
+    const silentRelay = await openRelay(t, silent.port);
+    const entry = createAppDirectory({ apps: { "a/b": { target: `127.0.0.1:${silentRelay.port}` } } }).lookUp("a/b");
     const connection = connectApp(entry);
     t.after(connection.close);
     const client = createClient(TextToImageWorkerService, connection.transport);
     // The connection and the validators are made with the first call; a short deadline would go into that.
     await client.infer({ prompt: "a" });
-    hole.swallow();
+    silentRelay.swallow();
     const onward = () =>
       onwardCall({
         signal: new AbortController().signal,

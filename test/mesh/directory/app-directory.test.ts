@@ -17,6 +17,7 @@ suite("lookUp", () => {
       appId: "acme/worker",
       target: "dns:///worker:50052",
       policies: readPolicies(),
+      security: undefined,
     });
   });
 

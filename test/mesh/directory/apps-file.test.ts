@@ -31,7 +31,7 @@ suite("apps file", async () => {
     const path = await replaceFile(join(folder, `${files++}.${extension}`), text);
     const rejected: string[] = [];
     const waiting: (() => void)[] = [];
-    const told = () => new Promise<void>((resolve) => waiting.push(resolve));
+    const nextNotice = () => new Promise<void>((resolve) => waiting.push(resolve));
     const tell = () => {
       for (const wake of waiting.splice(0)) {
         wake();
@@ -46,7 +46,7 @@ suite("apps file", async () => {
     });
     directory.onChange(tell);
     t.after(directory.close);
-    return { directory, path, rejected, told };
+    return { directory, path, rejected, nextNotice };
   };
 
   test("apps file sets target, policies and relative file paths of each app", async (t) => {
@@ -56,6 +56,7 @@ suite("apps file", async () => {
       appId: "local/worker",
       target: "127.0.0.1:1",
       policies: readPolicies({ retry: { maxAttempts: 3 } }),
+      security: undefined,
     });
     assert.deepEqual(directory.lookUp("acme/worker"), {
       appId: "acme/worker",
@@ -104,21 +105,21 @@ suite("apps file", async () => {
     // Looking keeps no process alive.
     const alive = setInterval(() => {}, 60_000);
     t.after(() => clearInterval(alive));
-    const { directory, path, rejected, told } = await read(t, good);
-    let change = told();
+    const { directory, path, rejected, nextNotice } = await read(t, good);
+    let change = nextNotice();
     await replaceFile(path, "apps: {local/worker: {target: 'h:0'}}");
     await change;
     assert.match(rejected.join(), /target "h:0" of app "local\/worker"/);
     assert.equal(directory.lookUp("").target, "127.0.0.1:1");
 
-    change = told();
+    change = nextNotice();
     await replaceFile(path, "apps: {local/worker: {target: 'h:2'}, c/d: {target: 'h:3'}}");
     await change;
     assert.equal(directory.lookUp("c/d").target, "h:3");
     assert.throws(() => directory.lookUp("acme/worker"), /no such app/);
     assert.throws(() => directory.lookUp(""), /no default app is set/);
 
-    change = told();
+    change = nextNotice();
     await rm(path);
     await change;
     assert.match(rejected.at(-1) ?? "", /cannot be read \(ENOENT\)/);

@@ -66,8 +66,8 @@ test("queueFull carries RetryInfo and lets gRPC clients try another server at on
 
 test("retry delay is limited to between 0 and one day, written or read", () => {
   const day = 86_400_000;
-  for (const told of [Number.POSITIVE_INFINITY, Number.NaN, 1e300]) {
-    assert.equal(retryDelayMsOf(queueFull("", told)), day);
+  for (const delayMs of [Number.POSITIVE_INFINITY, Number.NaN, 1e300]) {
+    assert.equal(retryDelayMsOf(queueFull("", delayMs)), day);
   }
   for (const [seconds, nanos, expected] of [
     [2n ** 63n - 1n, 999_999_999, day],

@@ -41,24 +41,30 @@ suite("gRPC connections", () => {
   test("connection without responses fails by keepalive", async (t) => {
     const wait = waiting();
     const { port } = await serveEcho(t, { behaviour: wait.behaviour });
-    const hole = await openRelay(t, port);
+    const silentRelay = await openRelay(t, port);
     const policies = { keepalive: { timeMs: 1_000, timeoutMs: 3_000 } };
-    const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${hole.port}`, { policies }));
+    const client = createClient(
+      TextToImageWorkerService,
+      transportTo(t, `127.0.0.1:${silentRelay.port}`, { policies }),
+    );
     const failed = failure(client.infer({ prompt: "x" }));
     await wait.began;
-    hole.swallow();
+    silentRelay.swallow();
     assert.equal((await failed).code, Code.Unavailable);
   });
 
   test("stream that has begun fails with the mesh's message when keepalive gives its connection up", async (t) => {
     const wait = waiting();
     const { port } = await serveEcho(t, { behaviour: wait.behaviour });
-    const hole = await openRelay(t, port);
+    const silentRelay = await openRelay(t, port);
     const policies = { keepalive: { timeMs: 1_000, timeoutMs: 1_000 } };
-    const client = createClient(TextToImageWorkerService, transportTo(t, `127.0.0.1:${hole.port}`, { policies }));
+    const client = createClient(
+      TextToImageWorkerService,
+      transportTo(t, `127.0.0.1:${silentRelay.port}`, { policies }),
+    );
     const events = client.inferStream({ request: { prompt: "x" } })[Symbol.asyncIterator]();
     assert.equal((await events.next()).value?.event.case, "queued");
-    hole.swallow();
+    silentRelay.swallow();
     const rest = (async () => {
       while ((await events.next()).done !== true) {
         // Events that were on their way.

@@ -280,11 +280,11 @@ suite("other requests", () => {
     const headers = { ":authority": "user@x", "content-type": "application/json" };
     const answer = http2Request(connectHttp2(t, url), generate, { headers, body: '{"prompt":"x"}' });
     // Newer versions of Node reject it themselves, before any handler sees it.
-    const said = await answer.then(
+    const result = await answer.then(
       ({ status, text }) => `${status} ${text}`,
       (error: NodeJS.ErrnoException) => String(error.code),
     );
-    assert.match(said, /^(?:400 the request's host is not valid\n|ERR_HTTP2_STREAM_ERROR)$/);
+    assert.match(result, /^(?:400 the request's host is not valid\n|ERR_HTTP2_STREAM_ERROR)$/);
   });
 
   test("gRPC works over HTTP/1.1 for a client that reads trailers", async (t) => {

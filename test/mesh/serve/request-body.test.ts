@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
+import { EventEmitter, once } from "node:events";
 import { Readable } from "node:stream";
 import { suite, test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -46,6 +46,19 @@ suite("body that arrives byte by byte", () => {
       },
     );
   });
+});
+
+test("body of a call that is answered before it has arrived is given up, with its memory", async () => {
+  const memory = createBodyMemory(10);
+  const response = new EventEmitter();
+  const request = new Readable({ read() {} });
+  request.push("12345678");
+  const limits = { readMaxBytes: 100, bodyTimeoutMs: 60_000, memory };
+  const body = readBody(request, limits, false, undefined, response);
+  await once(request, "data");
+  response.emit("close");
+  await assert.rejects(body, { code: Code.Canceled });
+  assert.equal((await readBody(Readable.from([Buffer.from("87654321")]), limits, false)).length, 8);
 });
 
 test("message with an announced size over the limit is rejected before it arrives", async () => {

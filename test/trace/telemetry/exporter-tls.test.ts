@@ -88,9 +88,9 @@ suite("export over mutual TLS", async () => {
         { ca: untrustedCa, ...client },
         { ca, ...wrong },
       ]) {
-        const said = await exportSpan(receiver.endpoint, files);
-        assert.match(said, /spans could not be exported/);
-        assert.doesNotMatch(said, /CANARY/);
+        const result = await exportSpan(receiver.endpoint, files);
+        assert.match(result, /spans could not be exported/);
+        assert.doesNotMatch(result, /CANARY/);
       }
       assert.equal(receiver.exports.length, 0);
     });

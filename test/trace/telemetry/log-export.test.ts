@@ -120,9 +120,9 @@ test("log records that cannot be exported are counted in one log line", async (t
   logger.info("one");
   logger.info("two");
   await telemetry.shutdown();
-  const told = lines.map((line) => JSON.parse(line)).filter(({ msg }) => msg.includes("could not"));
+  const failures = lines.map((line) => JSON.parse(line)).filter(({ msg }) => msg.includes("could not"));
   assert.deepEqual(
-    told.map(({ msg, lostLogRecords }) => [msg, lostLogRecords]),
+    failures.map(({ msg, lostLogRecords }) => [msg, lostLogRecords]),
     [["log records could not be exported", 2]],
   );
 });

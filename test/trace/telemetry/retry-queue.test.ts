@@ -185,8 +185,8 @@ test("queue of a lost collector keeps its limit, drops the oldest and counts the
   await answer(retry);
   assert.deepEqual(lost(), { queue_full: 2000 - 10 });
   assert.equal(queue.waiting(), 10);
-  const told = lines.map((line) => ("lostSpans" in line ? Number(line.lostSpans) : 0)).filter((spans) => spans > 0);
-  assert.ok(told.length > 10 && told.length <= 1 + 1000 / 60, `${told.length} lines in 1000 s`);
+  const losses = lines.map((line) => ("lostSpans" in line ? Number(line.lostSpans) : 0)).filter((spans) => spans > 0);
+  assert.ok(losses.length > 10 && losses.length <= 1 + 1000 / 60, `${losses.length} lines in 1000 s`);
   tries.length = 0;
   const end = queue.shutdown();
   await turn();

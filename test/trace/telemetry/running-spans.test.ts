@@ -140,8 +140,8 @@ test("service exports a span as running and as ended when enabled, and otherwise
     }
     span.end();
     await telemetry.shutdown();
-    const told = receiver.spans().map(({ name, endUnixNano }) => `${name} ${endUnixNano === 0n ? 0 : "ended"}`);
-    assert.deepEqual(told, expected);
+    const received = receiver.spans().map(({ name, endUnixNano }) => `${name} ${endUnixNano === 0n ? 0 : "ended"}`);
+    assert.deepEqual(received, expected);
     assert.equal(new Set(receiver.spans().map(({ spanId }) => spanId)).size, 1);
   }
 });

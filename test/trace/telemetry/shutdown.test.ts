@@ -54,10 +54,14 @@ test("shutdown ends within 4 s whatever the collector does, and the process then
       OTEL_EXPORTER_OTLP_ENDPOINT: (await listenOnLoopback(t, busy)).url,
     },
   };
-  const onItsWay = { OTEL_BSP_SCHEDULE_DELAY: "1", OTEL_BLRP_SCHEDULE_DELAY: "1", OTEL_EXPORTER_OTLP_TIMEOUT: "10000" };
+  const exportRunning = {
+    OTEL_BSP_SCHEDULE_DELAY: "1",
+    OTEL_BLRP_SCHEDULE_DELAY: "1",
+    OTEL_EXPORTER_OTLP_TIMEOUT: "10000",
+  };
   const environments = Object.entries(collectors).flatMap(([name, environment]) => [
     [name, { OTEL_LOGS_EXPORTER: "otlp", ...environment }],
-    [`${name}, export on its way`, { OTEL_LOGS_EXPORTER: "otlp", ...environment, ...onItsWay }],
+    [`${name}, export on its way`, { OTEL_LOGS_EXPORTER: "otlp", ...environment, ...exportRunning }],
   ]);
   const script = fileURLToPath(testProgram("../../support/export-and-exit", import.meta.url));
   const { stdout } = await promisify(execFile)(process.execPath, [
