@@ -6,7 +6,7 @@ import { connectApp } from "../mesh/balance/connect-app.js";
 import { type AppStatus, type ConnectApp, createAppConnections } from "../mesh/directory/app-connections.js";
 import type { AppDirectory } from "../mesh/directory/app-directory.js";
 import { grpcStatusName } from "../otelconnect/errors.js";
-import { createAppCallInterceptor } from "../trace/app-call-interceptor.js";
+import { createAppCallInterceptor, untraced } from "../trace/app-call-interceptor.js";
 import { rpcStatusCode } from "../trace/span-scope.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
 
@@ -94,9 +94,12 @@ function createClientCache(transport: Transport): ClientCache {
 
 const connectByGrpc: ConnectApp = (entry, interceptors) => connectApp({ ...entry, interceptors });
 
-/** Counts each attempt of a call and records it as an event on the active span. */
+/** Counts each attempt of a call and records it as an event on the active span. Calls that belong to no request are left out. */
 function recordAttempts(appId: string, attempts: Counter): Interceptor {
   return (next) => (request) => {
+    if (request.contextValues.get(untraced)) {
+      return next(request);
+    }
     const span = trace.getActiveSpan();
     request.contextValues.set(attemptListener, (attempt) => {
       if (span !== undefined) {
