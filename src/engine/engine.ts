@@ -107,6 +107,8 @@ export interface EngineInfo {
   /** onnxruntime execution provider that runs the sessions, such as `cpu`. */
   readonly executionProvider: string;
   readonly limits: GenerationLimits;
+  /** Why the defaults are those of a distilled model; undefined for other models, and if the operator has set them. */
+  readonly defaultsReason: string | undefined;
   /** Prompts that the model does well, from its `throughline.json`. */
   readonly examplePrompts: readonly string[];
 }

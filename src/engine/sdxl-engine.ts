@@ -176,6 +176,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
       model: model.name,
       executionProvider: provider,
       limits,
+      defaultsReason: defaultsReasonOf(model),
       examplePrompts: model.throughline.examplePrompts ?? [],
     },
     graphs: filesOf(prepared.graphs),
@@ -199,18 +200,23 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
 }
 
 function notesOn(model: ModelDescription, { precision, weights }: PreparedGraphs): EngineNotes {
-  const { distilled, throughline, assumptions, family } = model;
-  const operators = throughline.defaultSteps ?? throughline.defaultGuidanceScale;
+  const { distilled, assumptions, family } = model;
+  const reason = defaultsReasonOf(model);
   return {
     family,
     precision,
     assumptions,
     ...(weights !== undefined && { weights }),
-    ...(distilled !== undefined &&
-      operators === undefined && {
-        defaults: `${distilled.steps} steps at guidance ${distilled.guidanceScale}: ${distilled.reason}`,
-      }),
+    ...(reason !== undefined && {
+      defaults: `${distilled?.steps} steps at guidance ${distilled?.guidanceScale}: ${reason}`,
+    }),
   };
+}
+
+/** Why the defaults are those of a distilled model; undefined for other models, and if throughline.json sets them. */
+function defaultsReasonOf({ distilled, throughline }: ModelDescription): string | undefined {
+  const isSet = (throughline.defaultSteps ?? throughline.defaultGuidanceScale) !== undefined;
+  return isSet ? undefined : distilled?.reason;
 }
 
 function countHits(prompts: readonly EncodedPrompt[]): PromptCacheUse {

@@ -50,7 +50,7 @@ export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
   let stepsRun = 0;
   let generations = 0;
   return {
-    info: { model, executionProvider: "none", limits, examplePrompts: ["a red heart"] },
+    info: { model, executionProvider: "none", limits, defaultsReason: undefined, examplePrompts: ["a red heart"] },
     get stepsRun() {
       return stepsRun;
     },

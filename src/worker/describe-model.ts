@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import type { EngineInfo } from "../engine/engine.js";
-import { type Model, ModelSchema, Scheduler } from "../gen/throughline/v1/image_pb.js";
-import { contractLimits, contractSchedulers } from "./job.js";
+import { type Model, ModelSchema } from "../gen/throughline/v1/image_pb.js";
+import { contractLimits, contractSchedulers, contractSettings } from "./job.js";
 
 /** Describe the model of an engine, with the limits that {@link jobOf} checks. */
 export function describeModel(info: EngineInfo): Model {
@@ -10,18 +10,19 @@ export function describeModel(info: EngineInfo): Model {
   const own = schedulers[ownScheduler];
   return create(ModelSchema, {
     name: info.model,
-    defaults: {
+    defaults: contractSettings({
       width: width.default,
       height: height.default,
-      numInferenceSteps: own?.defaultSteps,
+      steps: own?.defaultSteps ?? 0,
       guidanceScale: defaultGuidanceScale,
-      scheduler: contractSchedulers((name) => name === ownScheduler)[0] ?? Scheduler.UNSPECIFIED,
-    },
+      scheduler: ownScheduler,
+    }),
     minSize: Math.min(width.minimum, height.minimum),
     maxSize: Math.max(width.maximum, height.maximum),
     sizeMultiple: Math.max(width.step, height.step),
     schedulers: contractSchedulers((name) => schedulers[name] !== undefined),
     maxNumInferenceSteps: own?.maximumSteps ?? 0,
     examplePrompts: [...info.examplePrompts],
+    defaultsReason: info.defaultsReason ?? "",
   });
 }

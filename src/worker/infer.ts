@@ -11,7 +11,7 @@ import { withSpan } from "../trace/span-scope.js";
 import { type Admission, AdmissionError, type Slot } from "./admission.js";
 import { diffusion, upload } from "./diffusion.js";
 import { toConnectError } from "./errors.js";
-import { encodingOf, type Job, jobOf } from "./job.js";
+import { contractSettings, encodingOf, type Job, jobOf } from "./job.js";
 import { describeProgress, type InferEvent, type InferProgress, progressOf, uploading } from "./progress.js";
 import type { WorkerMetrics } from "./worker-metrics.js";
 
@@ -147,6 +147,8 @@ async function generateImage({ job, call, worker, slot, parent, emit }: Admitted
       model: engine.info.model,
       executionProvider: engine.info.executionProvider,
       truncatedTokens,
+      settings: contractSettings(settings),
+      defaultsReason: engine.info.defaultsReason ?? "",
     });
   } catch (error) {
     throw toConnectError(error, signal, progress);

@@ -1,3 +1,4 @@
+import { create } from "@bufbuild/protobuf";
 import type {
   Engine,
   EngineInfo,
@@ -7,7 +8,13 @@ import type {
   SchedulerName,
 } from "../engine/engine.js";
 import { narrowLimits, resolveSettings } from "../engine/generation-limits.js";
-import { type GenerationOptions, ImageFormat, Scheduler, SchedulerSchema } from "../gen/throughline/v1/image_pb.js";
+import {
+  type GenerationOptions,
+  GenerationOptionsSchema,
+  ImageFormat,
+  Scheduler,
+  SchedulerSchema,
+} from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest } from "../gen/throughline/v1/worker_pb.js";
 
 import type { ImageFormat as Format } from "../image/image-format.js";
@@ -64,6 +71,23 @@ export function contractSchedulers(supports: (name: SchedulerName) => boolean): 
       const name = schedulers[value];
       return name !== undefined && supports(name);
     });
+}
+
+/** Convert settings to the contract's options. */
+export function contractSettings({
+  width,
+  height,
+  steps,
+  guidanceScale,
+  scheduler,
+}: Omit<GenerationSettings, "seed">): GenerationOptions {
+  return create(GenerationOptionsSchema, {
+    width,
+    height,
+    numInferenceSteps: steps,
+    guidanceScale,
+    scheduler: contractSchedulers((name) => name === scheduler)[0] ?? Scheduler.UNSPECIFIED,
+  });
 }
 
 const formats: Record<ImageFormat, Format> = {

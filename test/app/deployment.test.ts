@@ -56,7 +56,7 @@ test("Kubernetes manifest allows the full shutdown time and uses existing settin
 
 test("docs/deployment.md has the numbers of the code", () => {
   const { keepalive } = readPolicies();
-  for (const said of [
+  for (const statement of [
     `GET ${livenessPath}`,
     `GET ${readinessPath}`,
     `\`--grace\` ${defaultGraceMs / 1000} s`,
@@ -67,6 +67,6 @@ test("docs/deployment.md has the numbers of the code", () => {
     `at least preStop + grace + ${endMs / 1000} s: ${5 + (defaultGraceMs + endMs) / 1000}`,
     `${keepalive.timeMs / 1000} s between pings and ${keepalive.timeoutMs / 1000} s for the answer, ${(keepalive.timeMs + keepalive.timeoutMs) / 1000} s together`,
   ]) {
-    assert.ok(page.includes(said), said);
+    assert.ok(page.includes(statement), statement);
   }
 });

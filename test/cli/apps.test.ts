@@ -88,6 +88,7 @@ const fakeModel = (appId: string) => ({
   loras: [],
   image_to_image: false,
   max_num_inference_steps: 150,
+  defaults_reason: "",
   example_prompts: ["a red heart"],
 });
 

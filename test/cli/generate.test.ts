@@ -186,6 +186,19 @@ suite("throughline generate with any server response", async () => {
     assert.deepEqual(paths, []);
   });
 
+  test("generate says why the defaults of a distilled model were taken, and prints no control characters", async (t) => {
+    const { url } = await startPipeline(t, () => ({
+      image: { contentType: "image/png", fileSize: png.length, url: `data:image/png;base64,${png.toString("base64")}` },
+      seed: 7,
+      settings: { numInferenceSteps: 4, guidanceScale: 0 },
+      defaultsReason: "its name or metadata says \u001b[31mTurbo",
+    }));
+    const { stdout, message } = await generate(url);
+    assert.equal(message, "");
+    assert.match(stdout, /seed 7\n4 steps at guidance 0; the model is distilled: its name or metadata says .*Turbo\n/);
+    assert.ok(!stdout.includes("\u001b"));
+  });
+
   test("generate applies the request timeout to the image", async (t) => {
     const { url, serve } = await startWith(t);
     serve((_request, response: Writable) => void response.write(png.subarray(0, 9)));

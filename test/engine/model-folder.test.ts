@@ -210,7 +210,7 @@ describe("model folder", () => {
   for (const [throughline, fault] of [
     [
       { defaultStep: 4 },
-      /^throughline\.json: expected only the keys defaultSteps, defaultGuidanceScale, defaultWidth, defaultHeight, maximumSize, previewFactors, previewBias, found "defaultStep"$/,
+      /^throughline\.json: expected only the keys defaultSteps, defaultGuidanceScale, defaultWidth, defaultHeight, maximumSize, previewFactors, previewBias, examplePrompts, found "defaultStep"$/,
     ],
     [
       { previewFactors: [[1, 2, 3]] },

@@ -83,7 +83,7 @@ export async function runDemo(
       text.write(
         json
           ? jsonLine({ traceId, seed, image, ...traceToJson(spans) })
-          : `${renderImage({ ...image, bytes }, settings, context)}${describeImage(image, seed)}\n\n` +
+          : `${renderImage({ ...image, bytes }, settings, context)}${describeImage(image, response)}\n\n` +
               `trace ${traceId}\n${renderTrace(spans, context)}`,
       );
       const missing = missingSpans(spans);

@@ -20,6 +20,9 @@ type GenerateSettings = OptionValues<typeof generateOptions>;
 /** Any other text could control the terminal. */
 const traceIdPattern = /^[0-9a-f]{32}$/;
 
+/** Time limit for an image's download without `--timeout`, in milliseconds. */
+const fetchMs = 300_000;
+
 /** Asks a pipeline that runs elsewhere for one image and writes it to a file. */
 export async function runGenerate(
   settings: GenerateSettings,
@@ -31,7 +34,7 @@ export async function runGenerate(
   const { path, format } = imageTargetOf(settings, prompt, stdout);
   const access = accessOf(settings);
   const progress = createProgress(context, quiet || json);
-  const timeoutMs = Math.ceil(timeout * 1000);
+  const timeoutMs = timeout === undefined ? undefined : Math.ceil(timeout * 1000);
   const begin = performance.now();
   try {
     const response = await requestImage(
@@ -42,7 +45,7 @@ export async function runGenerate(
     const { image, bytes } = await saveImage(path, response, {
       ...context,
       server,
-      timeoutMs: Math.max(0, begin + timeoutMs - performance.now()),
+      timeoutMs: timeoutMs === undefined ? fetchMs : Math.max(0, begin + timeoutMs - performance.now()),
     });
     const { seed } = response;
     const traceId = traceIdPattern.test(response.traceId) ? response.traceId : "";
@@ -54,7 +57,7 @@ export async function runGenerate(
     if (path === toStdout) {
       return exitCodes.done;
     }
-    stdout.write(`${renderImage({ ...image, bytes }, settings, context)}${describeImage(image, seed)}\n`);
+    stdout.write(`${renderImage({ ...image, bytes }, settings, context)}${describeImage(image, response)}\n`);
     if (traceId !== "") {
       const [spans, link] = await Promise.all([
         traceOf(traceId, settings, context),

@@ -11,6 +11,7 @@ import { CliError } from "../errors.js";
 import { maxImageBytes } from "../image/fetch-image.js";
 import type { Access } from "../services/security.js";
 import { type ProgressReporter, showQueued, showStage } from "../terminal/progress.js";
+import { createStallWatch, StallError } from "./stall-watch.js";
 import { createServerTransport, describeCallFailure } from "./studio-client.js";
 
 /** An image in base64, and the other fields of its message. */
@@ -44,12 +45,16 @@ export interface ImageCall {
   readonly server: string;
   /** @default none is needed */
   readonly access?: Access | undefined;
+  /** Time limit of the request. Undefined: it is given up only when it makes no progress, see {@link createStallWatch}. */
   readonly timeoutMs: number | undefined;
   readonly interrupt: AbortSignal;
   readonly progress: ProgressReporter;
   /** Gets each preview. */
   readonly onPreview: (preview: GenerationProgress) => void;
 }
+
+/** Time without progress after which a request without a time limit is given up, in milliseconds. */
+const stallMs = 300_000;
 
 /**
  * Asks a pipeline for an image and shows its progress.
@@ -61,6 +66,7 @@ export async function requestImage(request: ImageRequest, call: ImageCall): Prom
   const { format, quality, previewInterval, delivery } = request;
   const { server, access, timeoutMs, interrupt, progress, onPreview } = call;
   const client = createPipelineClient({ transport: createServerTransport({ server, access, maxMessageBytes }) });
+  const stall = timeoutMs === undefined ? createStallWatch(stallMs) : undefined;
   try {
     const events = client.generateStream(
       {
@@ -82,16 +88,21 @@ export async function requestImage(request: ImageRequest, call: ImageCall): Prom
           },
         },
       },
-      { signal: interrupt, ...(timeoutMs !== undefined && { timeoutMs }) },
+      {
+        signal: stall === undefined ? interrupt : AbortSignal.any([interrupt, stall.signal]),
+        ...(timeoutMs !== undefined && { timeoutMs }),
+      },
     );
     // Read to the end: only then has the call succeeded, and its timer is cleared.
     let result: GenerateResponse | undefined;
     for await (const { event } of events) {
       switch (event.case) {
         case "queued":
+          stall?.queued();
           showQueued(progress, event.value);
           break;
         case "progress":
+          stall?.progressed();
           showStage(progress, event.value);
           if (event.value.preview.length > 0) {
             onPreview(event.value);
@@ -109,7 +120,12 @@ export async function requestImage(request: ImageRequest, call: ImageCall): Prom
     }
   } catch (error) {
     interrupt.throwIfAborted();
+    if (stall?.signal.reason instanceof StallError) {
+      throw new CliError(`${server}: ${stall.signal.reason.message}`, { cause: error });
+    }
     throw new CliError(describeCallFailure(server, error, "pipeline"), { cause: error });
+  } finally {
+    stall?.stop();
   }
   throw new CliError(`${server} ended the call without an image`);
 }

@@ -2,6 +2,7 @@ import { extname, relative } from "node:path";
 import type { Progress } from "../../gen/throughline/v1/image_pb.js";
 import type { GenerateResponse } from "../../gen/throughline/v1/pipeline_pb.js";
 import { extensionOf, formatOfContentType } from "../../image/image-format.js";
+import { printable } from "../../studio/trace-text.js";
 import type { CommandContext } from "../command.js";
 import { CliError } from "../errors.js";
 import { beginsLike, type ImageSource, imageBytes } from "./fetch-image.js";
@@ -52,11 +53,19 @@ export async function saveImage(
   return { image: { path, width, height, contentType, fileSize: bytes.length }, bytes };
 }
 
-/** One line for a person: file, size, type, seed. */
-export function describeImage({ path, width, height, contentType, fileSize }: SavedImage, seed: number): string {
+/** For a person: file, size, type and seed; in a second line, why a distilled model's defaults were taken. */
+export function describeImage(
+  { path, width, height, contentType, fileSize }: SavedImage,
+  { seed, settings, defaultsReason }: Pick<GenerateResponse, "seed" | "settings" | "defaultsReason">,
+): string {
   const shown = relative(process.cwd(), path);
   const size = fileSize < 1024 ? `${fileSize} bytes` : `${Math.round(fileSize / 1024)} KiB`;
-  return `${shown.startsWith("..") ? path : shown}  ${width}×${height} ${contentType}, ${size}, seed ${seed}`;
+  const line = `${shown.startsWith("..") ? path : shown}  ${width}×${height} ${contentType}, ${size}, seed ${seed}`;
+  if (defaultsReason === "") {
+    return line;
+  }
+  const { numInferenceSteps, guidanceScale } = settings ?? {};
+  return `${line}\n${numInferenceSteps} steps at guidance ${guidanceScale}; the model is distilled: ${printable(defaultsReason, 200)}`;
 }
 
 /**

@@ -150,7 +150,7 @@ export const generateOptions = {
   timeout: option("--timeout <seconds>", "Seconds until the request fails", {
     env: "THROUGHLINE_TIMEOUT",
     parse: decimalNumber(0.001, 86_400),
-    default: 300,
+    absent: "300 without progress, or five times the slowest step",
   }),
   ...accessOptions,
   collector: optionalCollectorOption,
