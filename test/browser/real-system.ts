@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import type { TestContext } from "node:test";
 import { createPipelineClient } from "../../src/client/client.js";
+import { exportFromJson } from "../../src/studio/otlp-http.js";
 import { startCommand } from "../cli/support/run-command.js";
 import { assertAccessible, assertNoSidewaysScroll } from "./page-checks.js";
 import { type BrowserTools, openStudioPage } from "./studio-page.js";
@@ -140,6 +142,22 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
       const downloading = page.waitForEvent("download");
       await page.getByRole("link", { name: "Download" }).click();
       assert.equal((await downloading).suggestedFilename(), "a-slice-of-pizza-seed-7.png");
+
+      const id = (await page.locator(".trace-id").textContent()) ?? "";
+      const trace = page.getByRole("region", { name: "Trace", exact: true });
+      await trace.getByRole("button", { name: "Copy as OTLP JSON" }).click();
+      await trace.getByRole("button", { name: "Copied" }).waitFor();
+      const copied = await page.evaluate<string>("navigator.clipboard.readText()");
+      const exported = page.waitForEvent("download");
+      await trace.getByRole("button", { name: "Download OTLP JSON" }).click();
+      const file = await exported;
+      assert.equal(file.suggestedFilename(), `trace-${id}.json`);
+      assert.equal(await readFile(await file.path(), "utf8"), copied);
+      const sent = exportFromJson(copied).resourceSpans.flatMap(({ scopeSpans }) =>
+        scopeSpans.flatMap(({ spans }) => spans),
+      );
+      assert.equal(sent.length, 6);
+      assert.doesNotMatch(copied, /pizza/);
     },
   );
 

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import type { TestContext } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
-import { ImagePipelineService } from "../../src/contracts/contracts.js";
+import { ImagePipelineService, Scheduler } from "../../src/contracts/contracts.js";
 import {
   GetStudioResponseSchema,
   StudioService,
@@ -174,6 +174,57 @@ export async function testScriptedServices(t: TestContext, tools: BrowserTools):
     await page.getByRole("button", { name: /4e59a709/ }).click();
     const link = page.getByRole("link", { name: "Open in Jaeger" });
     assert.equal(await link.getAttribute("href"), `http://127.0.0.1:16686/trace/${traceId}`);
+  });
+
+  await t.test("form has the defaults, limits and examples of the chosen app's model", async (t) => {
+    const server = await serve(t, {
+      routes: (router) =>
+        router.service(ImagePipelineService, {
+          listModels: () => ({
+            models: [
+              {
+                workerApp: "local/small",
+                name: "small-xl",
+                defaults: {
+                  width: 128,
+                  height: 128,
+                  numInferenceSteps: 20,
+                  guidanceScale: 4.5,
+                  scheduler: Scheduler.EULER_DISCRETE,
+                },
+                minSize: 64,
+                maxSize: 256,
+                sizeMultiple: 32,
+                maxNumInferenceSteps: 50,
+                schedulers: [Scheduler.EULER_DISCRETE, Scheduler.LCM],
+                examplePrompts: ["a red kite", `a street in the rain, ${"with many lights ".repeat(20)}`],
+              },
+              { workerApp: "local/away" },
+            ],
+          }),
+        }),
+      offer: { hasTraces: true, workerApps: ["local/small", "local/away"] },
+    });
+    const { page, generate } = await openStudioPage(t, tools, server.url);
+    await page.getByText("Model small-xl", { exact: true }).waitFor();
+    const width = page.getByLabel("Width, px");
+    assert.equal(await width.getAttribute("placeholder"), "128");
+    await page.getByRole("button", { name: "a red kite" }).click();
+    assert.equal(await page.getByLabel("Prompt", { exact: true }).inputValue(), "a red kite");
+    await assertAccessible(page);
+    await assertNoSidewaysScroll(page);
+    await tools.screenshot(page, "model");
+    await width.fill("512");
+    await generate("a red kite");
+    await page.getByText("This model takes a multiple of 32 from 64 to 256.").waitFor();
+    await page.getByLabel("App").selectOption("local/away");
+    await page.getByLabel("Scheduler").selectOption({ label: "The model’s own" });
+    assert.equal(await width.getAttribute("placeholder"), "auto");
+    assert.equal(await page.getByText("This model takes").count(), 0);
+    const phone = await openStudioPage(t, tools, server.url, { viewport: { width: 375, height: 812 } });
+    await phone.page.getByRole("button", { name: "a red kite" }).waitFor();
+    await assertNoSidewaysScroll(phone.page);
+    await tools.screenshot(phone.page, "model-phone");
   });
 
   await t.test("service graph of eight apps is readable, also on a phone", async (t) => {

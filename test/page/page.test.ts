@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { suite, type TestContext, test } from "node:test";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { HTMLAnchorElement } from "happy-dom";
-import { ImagePipelineService, Stage } from "../../src/contracts/contracts.js";
+import { ImagePipelineService, Scheduler, Stage } from "../../src/contracts/contracts.js";
 import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
 import { invalidFields } from "../../src/mesh/errors/errors.js";
 import { startPageServer } from "../browser/page-server.js";
@@ -137,6 +137,75 @@ suite("the studio's page", async () => {
       ],
     );
     assert.doesNotMatch(page.find("#studio").textContent, /options\./);
+  });
+
+  test("the form shows the chosen app's model, its defaults, schedulers and examples", async (t) => {
+    const defaults = { width: 96, height: 64, numInferenceSteps: 12, guidanceScale: 4.5, scheduler: Scheduler.DDIM };
+    const small = { workerApp: "local/small", name: "small-xl", defaults, minSize: 64, maxSize: 128, sizeMultiple: 32 };
+    const schedulers = [Scheduler.EULER_DISCRETE, Scheduler.DDIM];
+    const page = await open(
+      await serve(t, {
+        ...done,
+        listModels: () => ({
+          models: [
+            { ...small, schedulers, maxNumInferenceSteps: 50, examplePrompts: ["a kite", "a very long walk"] },
+            { workerApp: "local/away" },
+          ],
+        }),
+      }),
+    );
+    const shown = () => ({
+      placeholders: ["prompt", "width", "height", "steps", "guidance"].map((id) =>
+        page.find(`#${id}`).getAttribute("placeholder"),
+      ),
+      schedulers: page.all("#scheduler option").map(({ textContent }) => textContent),
+      examples: page.all(".invitation button").map(({ textContent }) => textContent),
+      model: page.all(".model").map(({ textContent }) => textContent),
+    });
+    await page.until(() => page.all(".model").length > 0);
+    assert.deepEqual(shown(), {
+      placeholders: ["a kite", "96", "64", "12", "4.5"],
+      schedulers: ["DDIM (default)", "Euler", "DDIM"],
+      examples: ["a kite", "a very long walk"],
+      model: ["Model small-xl"],
+    });
+    assert.deepEqual(
+      page.all("#workerApp option").map(({ textContent }) => textContent),
+      ["local/small: small-xl (default)", "local/away"],
+    );
+
+    page.clickButton("a very long walk");
+    page.type("width", "256");
+    page.click("button.primary");
+    await page.until(() => page.all("[aria-invalid=true]").length > 0);
+    assert.equal(page.find("#width-wrong").textContent, "This model takes a multiple of 32 from 64 to 128.");
+
+    page.choose("workerApp", "local/away");
+    await page.until(() => page.all(".model").length === 0);
+    assert.deepEqual(page.all("[aria-invalid=true]"), []);
+    assert.deepEqual(shown(), {
+      placeholders: ["A red heart", "auto", "auto", "auto", "auto"],
+      schedulers: ["The model’s own", "Euler", "Euler ancestral", "DPM++ 2M", "DPM++ 2M Karras", "DDIM", "LCM"],
+      examples: ["a red heart", "a smiling face", "a slice of pizza"],
+      model: [],
+    });
+    page.click("button.primary");
+    await page.until(() => page.all(".caption").length > 0);
+  });
+
+  test("an app and a scheduler of a link stay chosen where the service does not list them", async (t) => {
+    const model = { workerApp: "local/small", name: "small-xl", schedulers: [Scheduler.DDIM] };
+    const url = await serve(t, { ...done, listModels: () => ({ models: [model] }) });
+    const page = await open(`${url}/#prompt=a+kite&app=other/app&scheduler=lcm`);
+    await page.until(() => page.all("#workerApp option").length === 2);
+    const chosen = (id: string) => Reflect.get(page.find(`#${id}`), "value");
+    assert.deepEqual(["workerApp", "scheduler"].map(chosen), ["other/app", "lcm"]);
+    page.choose("workerApp", "");
+    await page.until(() => page.all(".model").length > 0);
+    assert.equal(chosen("scheduler"), "lcm");
+    assert.deepEqual(page.all("#workerApp"), [], "the only app is no choice");
+    page.click("button.primary");
+    await page.until(() => page.all("#scheduler-wrong").length > 0);
   });
 
   test("recent traces show their state, their time, and the image that this browser has", async (t) => {

@@ -13,14 +13,12 @@ import {
   Scheduler,
   SchedulerSchema,
 } from "../../src/contracts/contracts.js";
+import { checkForm, type NumberRule, numberRules } from "../../src/page/request/form-rules.js";
 import {
-  checkForm,
   emptyForm,
   fieldFor,
   formFromFragment,
   maxPromptLength,
-  type NumberRule,
-  numberRules,
   requestOf,
   schedulers,
   shareFragment,

@@ -1,17 +1,31 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import test from "node:test";
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter, createClient, createRouterTransport } from "@connectrpc/connect";
 import { effect, type ReadonlySignal } from "@preact/signals";
 import { createPipelineClient } from "../../src/client/client.js";
-import { ImagePipelineService, Stage } from "../../src/contracts/contracts.js";
+import { ImagePipelineService, type ModelSchema, Scheduler, Stage } from "../../src/contracts/contracts.js";
 import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
 import { openHistory } from "../../src/page/image/history.js";
+import { contractRules } from "../../src/page/request/form-rules.js";
 import { createStudio, type Studio } from "../../src/page/shell/studio.js";
 
 const traceId = "4e59a70947e16460dd0641a9b92f3047";
 const image = "data:image/png;base64,AAAA";
 const result = { image: { url: image, width: 64, height: 64 }, seed: 7, traceId, model: "fake" };
+
+const model: MessageInitShape<typeof ModelSchema> = {
+  workerApp: "local/small",
+  name: "small",
+  defaults: { width: 128, height: 128, numInferenceSteps: 20, guidanceScale: 4, scheduler: Scheduler.EULER_DISCRETE },
+  minSize: 64,
+  maxSize: 256,
+  sizeMultiple: 32,
+  maxNumInferenceSteps: 50,
+  schedulers: [Scheduler.EULER_DISCRETE, Scheduler.DDIM],
+  examplePrompts: ["a kite", "a very long walk"],
+};
 
 /** A studio over services that are made for the test. */
 async function studioOver(routes: (router: ConnectRouter) => void): Promise<Studio> {
@@ -229,6 +243,121 @@ test("again keeps the seed of an image, vary does not, and lock keeps it for the
   studio.lockSeed(false);
   assert.equal(studio.form.value.seed, "");
   assert.deepEqual(seeds, [undefined, 99, undefined]);
+});
+
+test("form has the limits and defaults of the chosen app's model, and the contract's for an unknown model", async () => {
+  const sent: (string | undefined)[] = [];
+  const studio = await studioOver((router) => {
+    router.service(ImagePipelineService, {
+      listModels: () => ({ models: [model, { workerApp: "local/away" }] }),
+      async *generateStream({ request }) {
+        sent.push(request?.workerApp);
+        yield { event: { case: "result", value: result } };
+      },
+    });
+    router.service(StudioService, { getStudio: () => ({ workerApps: ["local/small", "local/away"] }) });
+  });
+  assert.equal(studio.rules.value, contractRules, "before the answer");
+  studio.connection.start();
+  await when(studio.model, (known) => known !== undefined);
+  assert.deepEqual(studio.apps.value, [
+    { appId: "local/small", model: "small" },
+    { appId: "local/away", model: "" },
+  ]);
+  assert.deepEqual([studio.defaults.value.width, studio.defaults.value.steps], ["128", "20"]);
+
+  studio.edit("prompt", "a red heart");
+  studio.edit("width", "512");
+  studio.edit("steps", "51");
+  studio.generate();
+  assert.deepEqual(Object.fromEntries(studio.wrong.value), {
+    width: "This model takes a multiple of 32 from 64 to 256.",
+    steps: "This model takes a whole number from 1 to 50.",
+  });
+  studio.edit("scheduler", "ddim");
+  assert.deepEqual([...studio.wrong.value.keys()], ["width"], "another scheduler can take other steps");
+  for (const app of ["local/away", "local/unlisted"]) {
+    studio.edit("workerApp", app);
+    assert.equal(studio.wrong.value.size, 0);
+    assert.deepEqual([studio.model.value, studio.rules.value], [undefined, contractRules]);
+    studio.generate();
+    await when(studio.generation.state, ({ kind }) => kind === "done");
+  }
+  assert.deepEqual(sent, ["local/away", "local/unlisted"]);
+  studio.connection.stop();
+});
+
+test("a service without models leaves the contract's limits, also where it had some before", async () => {
+  let isOlder = true;
+  let asked = 0;
+  let away = false;
+  const studio = await studioOver((router) => {
+    router.service(ImagePipelineService, {
+      listModels() {
+        asked++;
+        if (isOlder) {
+          throw new ConnectError("unknown method", Code.Unimplemented);
+        }
+        return { models: [model] };
+      },
+    });
+    router.service(StudioService, {
+      getStudio() {
+        if (away) {
+          throw new ConnectError("missing EndStreamResponse", Code.Internal);
+        }
+        return { workerApps: ["local/small"] };
+      },
+    });
+  });
+  const reconnect = async () => {
+    away = true;
+    studio.connection.start();
+    await when(studio.connection.state, ({ kind }) => kind === "lost");
+    away = false;
+    studio.connection.retry();
+    await when(studio.connection.state, ({ kind }) => kind === "live");
+  };
+  const none = studio.models.list.value;
+  studio.connection.start();
+  await when(studio.models.list, (list) => list !== none);
+  assert.deepEqual([studio.model.value, studio.rules.value], [undefined, contractRules]);
+  assert.deepEqual(studio.apps.value, [{ appId: "local/small", model: "" }]);
+
+  isOlder = false;
+  await reconnect();
+  await when(studio.model, (known) => known?.name === "small");
+  isOlder = true;
+  await reconnect();
+  await when(studio.model, (known) => known === undefined);
+  assert.equal(studio.rules.value, contractRules);
+  assert.equal(asked, 3, "once for each time that the service was reached");
+  studio.connection.stop();
+});
+
+test("models are asked for again when an app without one has generated", async () => {
+  let asked = 0;
+  const studio = await studioOver((router) => {
+    router.service(ImagePipelineService, {
+      listModels: () => ({ models: [asked++ === 0 ? { workerApp: "local/small" } : model] }),
+      async *generateStream() {
+        yield { event: { case: "result", value: result } };
+      },
+    });
+    router.service(StudioService, { getStudio: () => ({ workerApps: ["local/small"] }) });
+  });
+  studio.connection.start();
+  await when(studio.connection.state, ({ kind }) => kind === "live");
+  await when(studio.models.list, (list) => list.length === 1);
+  assert.equal(studio.model.value, undefined);
+  studio.edit("prompt", "a red heart");
+  for (const images of [1, 2]) {
+    studio.generate();
+    await when(studio.history.entries, (entries) => entries.length === images);
+    await when(studio.model, (known) => known?.name === "small");
+  }
+  assert.equal(asked, 2, "not again once it is known");
+  studio.connection.stop();
 });
 
 test("trace list is reloaded with each graph update", async () => {

@@ -9,8 +9,10 @@ import { useNow, useObjectUrl } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
 import type { HistoryEntry } from "./history.js";
 
-/** Prompts that every model understands, and the embedded one too. */
-const examples = ["a red heart", "a smiling face", "a slice of pizza"];
+/** Prompts that every model understands, for one that brings none. */
+const usualExamples = ["a red heart", "a smiling face", "a slice of pizza"];
+/** Maximum number of prompts to try. */
+const maxExamples = 6;
 
 /** The image: the preview while it is generated, then the result. */
 export function ImageStage({ studio }: { studio: Studio }) {
@@ -53,6 +55,8 @@ function Frame({
   entry: HistoryEntry | undefined;
 }) {
   const { prompt } = studio.form.value;
+  const ownExamples = studio.model.value?.examplePrompts ?? [];
+  const examples = (ownExamples.length > 0 ? ownExamples : usualExamples).slice(0, maxExamples);
   const preview = running?.preview;
   const previewBlob = useMemo(
     () => preview && new Blob([new Uint8Array(preview.bytes)], { type: preview.contentType }),
@@ -79,7 +83,7 @@ function Frame({
           <p class="buttons">
             <span class="muted">Try:</span>
             {examples.map((example) => (
-              <button key={example} type="button" onClick={() => studio.edit("prompt", example)}>
+              <button key={example} type="button" title={example} onClick={() => studio.edit("prompt", example)}>
                 {example}
               </button>
             ))}

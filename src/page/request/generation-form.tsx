@@ -1,13 +1,14 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import type { Studio } from "../shell/studio.js";
-import { type FieldName, maxPromptLength, type NumberRule, numberRules, schedulers } from "./request-form.js";
+import type { AppChoice, Studio } from "../shell/studio.js";
+import type { NumberFieldName } from "./form-rules.js";
+import { type FieldName, maxPromptLength, schedulers } from "./request-form.js";
 
 /** What to generate, and how. */
 export function GenerationForm({ studio }: { studio: Studio }) {
-  const { form, wrong, generation, connection } = studio;
+  const { form, wrong, generation } = studio;
   const running = generation.state.value.kind === "running";
-  const apps = connection.offer.value?.workerApps ?? [];
+  const model = studio.model.value;
   const values = form.value;
   const locked = values.seed !== "";
   return (
@@ -27,7 +28,7 @@ export function GenerationForm({ studio }: { studio: Studio }) {
             rows={4}
             dir="auto"
             required
-            placeholder="A red heart"
+            placeholder={model?.examplePrompts[0] ?? "A red heart"}
             maxLength={2 * maxPromptLength}
             value={values.prompt}
             onInput={(event) => studio.edit("prompt", event.currentTarget.value)}
@@ -55,44 +56,17 @@ export function GenerationForm({ studio }: { studio: Studio }) {
         </p>
       )}
       <Options wrong={[...wrong.value.keys()].some((name) => name !== "prompt")}>
-        {apps.length > 1 && (
-          <Field studio={studio} name="workerApp" label="App" wide>
-            {(props) => (
-              <select
-                {...props}
-                value={values.workerApp}
-                onChange={(event) => studio.edit("workerApp", event.currentTarget.value)}
-              >
-                <option value="">{apps[0]} (default)</option>
-                {apps.slice(1).map((app) => (
-                  <option key={app} value={app}>
-                    {app}
-                  </option>
-                ))}
-              </select>
-            )}
-          </Field>
+        <AppField studio={studio} />
+        {model !== undefined && (
+          <p class="model">
+            <span class="muted">Model</span> {model.name}
+          </p>
         )}
         <NumberField studio={studio} name="width" label="Width" unit="px" />
         <NumberField studio={studio} name="height" label="Height" unit="px" />
         <NumberField studio={studio} name="steps" label="Steps" />
         <NumberField studio={studio} name="guidance" label="Guidance" />
-        <Field studio={studio} name="scheduler" label="Scheduler" wide>
-          {(props) => (
-            <select
-              {...props}
-              value={values.scheduler}
-              onChange={(event) => studio.edit("scheduler", event.currentTarget.value)}
-            >
-              <option value="">The model’s own</option>
-              {[...schedulers].map(([name, { label }]) => (
-                <option key={name} value={name}>
-                  {label}
-                </option>
-              ))}
-            </select>
-          )}
-        </Field>
+        <SchedulerField studio={studio} />
         <div class="field wide seed">
           <NumberField studio={studio} name="seed" label="Seed" placeholder="random" />
           <div class="switch">
@@ -133,16 +107,68 @@ function Options({ wrong, children }: { wrong: boolean; children: ComponentChild
   );
 }
 
+/** The choice of the app, where there is one. An app of a link that the service does not list stays chosen. */
+function AppField({ studio }: { studio: Studio }) {
+  const [first, ...others] = studio.apps.value;
+  const chosen = studio.form.value.workerApp;
+  const isListed = chosen === "" || others.some(({ appId }) => appId === chosen);
+  if (isListed && others.length === 0) {
+    return null;
+  }
+  return (
+    <Field studio={studio} name="workerApp" label="App" wide>
+      {(props) => (
+        <select {...props} value={chosen} onChange={(event) => studio.edit("workerApp", event.currentTarget.value)}>
+          <option value="">{first === undefined ? "The default" : `${appLabel(first)} (default)`}</option>
+          {others.map((app) => (
+            <option key={app.appId} value={app.appId}>
+              {appLabel(app)}
+            </option>
+          ))}
+          {!isListed && <option value={chosen}>{chosen}</option>}
+        </select>
+      )}
+    </Field>
+  );
+}
+
+function appLabel({ appId, model }: AppChoice): string {
+  return model === "" ? appId : `${appId}: ${model}`;
+}
+
+/** The model's schedulers. One of a link that the model lacks stays chosen until it is changed. */
+function SchedulerField({ studio }: { studio: Studio }) {
+  const chosen = studio.form.value.scheduler;
+  const names = studio.rules.value.schedulers;
+  const own = schedulers.get(studio.defaults.value.scheduler ?? "")?.label;
+  return (
+    <Field studio={studio} name="scheduler" label="Scheduler" wide>
+      {(props) => (
+        <select {...props} value={chosen} onChange={(event) => studio.edit("scheduler", event.currentTarget.value)}>
+          <option value="">{own === undefined ? "The model’s own" : `${own} (default)`}</option>
+          {(names.includes(chosen) || !schedulers.has(chosen) ? names : [...names, chosen]).map((name) => (
+            <option key={name} value={name}>
+              {schedulers.get(name)?.label}
+            </option>
+          ))}
+        </select>
+      )}
+    </Field>
+  );
+}
+
 interface NumberFieldProps {
   readonly studio: Studio;
-  readonly name: keyof typeof numberRules;
+  readonly name: NumberFieldName;
   readonly label: string;
   readonly unit?: string;
+  /** @default the model's default, or "auto" for an unknown one */
   readonly placeholder?: string;
 }
 
-function NumberField({ studio, name, label, unit, placeholder = "auto" }: NumberFieldProps) {
-  const rule: NumberRule = numberRules[name];
+function NumberField({ studio, name, label, unit, placeholder }: NumberFieldProps) {
+  const rule = studio.rules.value.numbers[name];
+  const own = name === "seed" ? undefined : studio.defaults.value[name];
   return (
     <Field studio={studio} name={name} label={unit === undefined ? label : `${label}, ${unit}`}>
       {(props) => (
@@ -152,7 +178,7 @@ function NumberField({ studio, name, label, unit, placeholder = "auto" }: Number
           type="text"
           autoComplete="off"
           inputMode={rule.step === undefined ? "decimal" : "numeric"}
-          placeholder={placeholder}
+          placeholder={placeholder ?? own ?? "auto"}
           value={studio.form.value[name]}
           onInput={(event) => studio.edit(name, event.currentTarget.value)}
         />

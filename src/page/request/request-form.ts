@@ -49,65 +49,14 @@ export const schedulers: ReadonlyMap<string, { readonly label: string; readonly 
   [...schedulersByName].map(([name, value]) => [name, { label: schedulerLabels[name] ?? name, value }]),
 );
 
-/** What a number field takes: the contract's limits. */
-export interface NumberRule {
-  readonly min: number;
-  readonly max: number;
-  /** The value is a multiple of it. Absent: any number. */
-  readonly step?: number;
-}
-
-/** The number fields and what each takes. */
-export const numberRules = {
-  width: { min: 64, max: 2048, step: 8 },
-  height: { min: 64, max: 2048, step: 8 },
-  steps: { min: 1, max: 150, step: 1 },
-  guidance: { min: 0, max: 30 },
-  seed: { min: 0, max: 4_294_967_295, step: 1 },
-} as const satisfies Partial<Record<FieldName, NumberRule>>;
-
 /** Code points that a prompt, and a negative prompt, may have. */
 export const maxPromptLength = 2000;
-
-/** A message for each wrong field; empty where the form can be sent. A model may still take less. */
-export function checkForm(form: RequestForm): ReadonlyMap<FieldName, string> {
-  const wrong = new Map<FieldName, string>();
-  if (form.prompt.trim() === "") {
-    wrong.set("prompt", "Enter a prompt.");
-  }
-  for (const name of ["prompt", "negativePrompt"] as const) {
-    const length = [...form[name]].length;
-    if (length > maxPromptLength) {
-      wrong.set(name, `${length} characters are too many: at most ${maxPromptLength} are taken.`);
-    }
-  }
-  for (const [name, rule] of Object.entries(numberRules) as [keyof typeof numberRules, NumberRule][]) {
-    const message = checkNumber(form[name], rule);
-    if (message !== undefined) {
-      wrong.set(name, name === "seed" ? `${message} Leave it empty for a random one.` : message);
-    }
-  }
-  return wrong;
-}
-
-function checkNumber(text: string, { min, max, step }: NumberRule): string | undefined {
-  if (text.trim() === "") {
-    return undefined;
-  }
-  const value = Number(text);
-  const fits = value >= min && value <= max && (step === undefined || value % step === 0);
-  if (fits) {
-    return undefined;
-  }
-  const kind = step === undefined ? "A number" : step === 1 ? "A whole number" : `A multiple of ${step}`;
-  return `${kind} from ${min} to ${max}.`;
-}
 
 /**
  * The request that the form asks for. The image comes inside the answer, because the page keeps it: a store's URL may have forgotten it
  * by then.
  *
- * @param form one that {@link checkForm} finds nothing wrong with.
+ * @param form one that the form's check finds nothing wrong with.
  */
 export function requestOf(form: RequestForm): MessageInitShape<typeof GenerateRequestSchema> {
   const scheduler = schedulers.get(form.scheduler)?.value;

@@ -1,10 +1,19 @@
 import { computed, signal as createSignal, effect, type ReadonlySignal, type Signal } from "@preact/signals";
-import type { GenerateResponse } from "../../contracts/contracts.js";
+import type { GenerateResponse, Model } from "../../contracts/contracts.js";
 import { bytesOfDataUri, type History, type HistoryEntry } from "../image/history.js";
+import {
+  checkForm,
+  defaultsOf,
+  type FormDefaults,
+  type FormRules,
+  numberRules,
+  rulesOf,
+} from "../request/form-rules.js";
 import { createGeneration, type Generation } from "../request/generation.js";
-import { checkForm, emptyForm, type FieldName, numberRules, type RequestForm } from "../request/request-form.js";
+import { emptyForm, type FieldName, type RequestForm } from "../request/request-form.js";
 import type { Clients } from "../service/clients.js";
 import { type Connection, createConnection } from "../service/connection.js";
+import { createModels, type Models } from "../service/models.js";
 import { createTraceWatch, type TraceWatch } from "../trace/trace-watch.js";
 
 /** State and actions of the page, without its rendering. */
@@ -12,6 +21,15 @@ export interface Studio {
   readonly form: Signal<RequestForm>;
   /** A message for each wrong field of the form as it was last sent, without the fields changed since. */
   readonly wrong: ReadonlySignal<ReadonlyMap<FieldName, string>>;
+  readonly models: Models;
+  /** The apps that can be chosen, the default one first. */
+  readonly apps: ReadonlySignal<readonly AppChoice[]>;
+  /** Model of the chosen app; undefined for an unknown one. */
+  readonly model: ReadonlySignal<Model | undefined>;
+  /** What the form's fields take: the model's limits, or the contract's for an unknown model. */
+  readonly rules: ReadonlySignal<FormRules>;
+  /** Values that empty fields take, as far as known. */
+  readonly defaults: ReadonlySignal<FormDefaults>;
   readonly generation: Generation;
   readonly connection: Connection;
   readonly traces: TraceWatch;
@@ -39,6 +57,13 @@ export interface Studio {
   keyChanged(): void;
 }
 
+/** A worker app that can be chosen. */
+export interface AppChoice {
+  readonly appId: string;
+  /** Name of its model; empty for an unknown one. */
+  readonly model: string;
+}
+
 /** Options of {@link createStudio}. */
 export interface StudioOptions extends Clients {
   readonly history: History;
@@ -62,6 +87,15 @@ export function createStudio(options: StudioOptions): Studio {
   const selectedSpan = createSignal<string | undefined>(undefined);
   const connection = createConnection({ client: studio, now, random });
   const traces = createTraceWatch({ client: studio, now, random });
+  const models = createModels({ client: pipeline, connection });
+  const apps = computed(() => appsOf(connection.offer.value?.workerApps ?? [], models.list.value));
+  const appId = computed(() => form.value.workerApp || apps.value[0]?.appId);
+  const model = computed(() =>
+    models.list.value.find(({ workerApp, name }) => workerApp === appId.value && name !== ""),
+  );
+  const scheduler = computed(() => form.value.scheduler);
+  const rules = computed(() => rulesOf(model.value, scheduler.value));
+  const defaults = computed(() => defaultsOf(model.value, scheduler.value));
 
   const lookAt = (traceId: string) => {
     if (traceId !== "" && connection.offer.value?.hasTraces === true) {
@@ -104,6 +138,10 @@ export function createStudio(options: StudioOptions): Studio {
     onDone(asked, response, elapsedMs) {
       lookAt(response.traceId);
       void keep(asked, response, elapsedMs);
+      // Its worker was not there when the models were listed.
+      if (models.list.peek().some(({ workerApp, name }) => workerApp === appId.peek() && name === "")) {
+        models.refresh();
+      }
     },
   });
 
@@ -148,7 +186,7 @@ export function createStudio(options: StudioOptions): Studio {
   });
 
   const send = (asked: RequestForm) => {
-    wrong.value = checkForm(asked);
+    wrong.value = checkForm(asked, rules.value);
     if (wrong.value.size === 0) {
       void generation.start(asked);
     } else {
@@ -159,6 +197,11 @@ export function createStudio(options: StudioOptions): Studio {
   return {
     form,
     wrong,
+    models,
+    apps,
+    model,
+    rules,
+    defaults,
     generation,
     connection,
     traces,
@@ -172,8 +215,9 @@ export function createStudio(options: StudioOptions): Studio {
     ),
     edit(field, value) {
       form.value = { ...form.value, [field]: value };
-      if (wrong.value.has(field)) {
-        wrong.value = new Map([...wrong.value].filter(([name]) => name !== field));
+      const gone = corrected(field);
+      if ([...wrong.value.keys()].some(gone)) {
+        wrong.value = new Map([...wrong.value].filter(([name]) => !gone(name)));
       }
     },
     generate: () => send(form.value),
@@ -198,4 +242,15 @@ export function createStudio(options: StudioOptions): Studio {
       }
     },
   };
+}
+
+/** The apps of the service, the default one first, with the names of their models. */
+function appsOf(offered: readonly string[], models: readonly Model[]): readonly AppChoice[] {
+  const names = new Map(models.map(({ workerApp, name }) => [workerApp, name]));
+  return [...new Set([...offered, ...names.keys()])].map((appId) => ({ appId, model: names.get(appId) ?? "" }));
+}
+
+/** Which fields' messages a change of a field outdates: another app has other limits, another scheduler another maximum of steps. */
+function corrected(field: FieldName): (name: FieldName) => boolean {
+  return (name) => name === field || field === "workerApp" || (field === "scheduler" && name === "steps");
 }

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
-import { CSSStyleRule, type Element, type HTMLTextAreaElement, Window } from "happy-dom";
+import { CSSStyleRule, type Element, type HTMLSelectElement, type HTMLTextAreaElement, Window } from "happy-dom";
 import { temporaryFolder } from "../../fixtures/temporary-folder.js";
 
 /*
@@ -47,6 +47,8 @@ export interface OpenPage {
   until(condition: () => boolean): Promise<void>;
   /** Types into a field by its id. */
   type(id: string, text: string): void;
+  /** Chooses an option of a list by the list's id and the option's value. */
+  choose(id: string, value: string): void;
   click(selector: string): void;
   /** Whether there is a button with this text. */
   hasButton(text: string): boolean;
@@ -107,6 +109,11 @@ export async function openPage(
       const field = find(`#${id}`) as HTMLTextAreaElement;
       field.value = text;
       field.dispatchEvent(new window.Event("input", { bubbles: true }));
+    },
+    choose(id, value) {
+      const list = find(`#${id}`) as HTMLSelectElement;
+      list.value = value;
+      list.dispatchEvent(new window.Event("change", { bubbles: true }));
     },
     click: (selector) => click(find(selector)),
     hasButton: (text) => buttonOf(text) !== undefined,
