@@ -11,11 +11,13 @@ import { formatMessage } from "publint/utils";
 import { createTestMesh } from "../../src/testing/create-test-mesh.js";
 import { documentedPrograms } from "../support/documented-block.js";
 import { installationOf } from "./installed.js";
+import { oldCompiler } from "./old-compilers.js";
 import { type Packed, packAll } from "./packed.js";
 import { makeTestProject, type TestProject } from "./test-project.js";
 
 /*
- * What users get: each package is packed, checked, installed in an empty project, compiled against and run there. Without a network.
+ * What users get: each package is packed, checked, installed in an empty project, compiled against and run there. Without a network, but for
+ * the first run with the lowest versions of TypeScript, which is skipped where they cannot be installed.
  * `npm run test:package`.
  */
 
@@ -155,6 +157,33 @@ suite("throughline in a project", () => {
     }
     await project.run(process.execPath, compiler, "-p", "tsconfig.documented.json");
   });
+
+  // The lowest versions that README.md names.
+  for (const { version, documented, flags } of [
+    {
+      version: "5.0.2",
+      documented: "≥ 5.0 with `skipLibCheck`",
+      flags: ["--skipLibCheck"],
+    },
+    { version: "5.7.2", documented: "≥ 5.7 without", flags: [] },
+  ]) {
+    test(`programs compile with TypeScript ${version} (${documented})`, async (t) => {
+      assert.ok((await readFile(join(root, "README.md"), "utf8")).includes(documented));
+      const old = await oldCompiler(version);
+      if ("missing" in old) {
+        t.skip(old.missing);
+        return;
+      }
+      const bundler = ["--module", "ESNext", "--moduleResolution", "Bundler"];
+      for (const options of [
+        ["tsconfig.nodenext.json"],
+        ["tsconfig.nodenext.json", ...bundler],
+        ["tsconfig.documented.json"],
+      ]) {
+        await project.run(process.execPath, old.path, "--noEmit", ...flags, "-p", ...options);
+      }
+    });
+  }
 
   test("a page can be bundled for a browser, and takes only what it uses", async () => {
     const bundle = async (code: string) => {
