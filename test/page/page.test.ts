@@ -149,6 +149,7 @@ suite("the studio's page", async () => {
         listModels: () => ({
           models: [
             { ...small, schedulers, maxNumInferenceSteps: 50, examplePrompts: ["a kite", "a very long walk"] },
+            { workerApp: "local/turbo", name: "xl-turbo", defaultsReason: "its name says Turbo" },
             { workerApp: "local/away" },
           ],
         }),
@@ -171,8 +172,12 @@ suite("the studio's page", async () => {
     });
     assert.deepEqual(
       page.all("#workerApp option").map(({ textContent }) => textContent),
-      ["local/small: small-xl (default)", "local/away"],
+      ["local/small: small-xl (default)", "local/turbo: xl-turbo", "local/away"],
     );
+    page.choose("workerApp", "local/turbo");
+    await page.until(() => page.find(".model").textContent === "Model xl-turbo, distilled: its name says Turbo");
+    page.choose("workerApp", "");
+    await page.until(() => page.find(".model").textContent === "Model small-xl");
 
     page.clickButton("a very long walk");
     page.type("width", "256");

@@ -83,7 +83,13 @@ function Frame({
           <p class="buttons">
             <span class="muted">Try:</span>
             {examples.map((example) => (
-              <button key={example} type="button" title={example} onClick={() => studio.edit("prompt", example)}>
+              <button
+                key={example}
+                type="button"
+                dir="auto"
+                title={example}
+                onClick={() => studio.edit("prompt", example)}
+              >
                 {example}
               </button>
             ))}

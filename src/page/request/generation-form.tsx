@@ -60,6 +60,7 @@ export function GenerationForm({ studio }: { studio: Studio }) {
         {model !== undefined && (
           <p class="model">
             <span class="muted">Model</span> {model.name}
+            {model.defaultsReason !== "" && <span class="muted">, distilled: {model.defaultsReason}</span>}
           </p>
         )}
         <NumberField studio={studio} name="width" label="Width" unit="px" />
