@@ -32,7 +32,8 @@ suite("throughline program", () => {
   test("program prints the settings", async () => {
     const { code, stdout } = await runInProcess(["settings"]);
     assert.equal(code, 0);
-    assert.match(stdout, /^\| Flag \| Variable \|/);
+    assert.match(stdout, /^### Reference: /);
+    assert.match(stdout, /^\| Flag \| Variable \|/m);
   });
 
   test("program exits with 2 for unknown commands and options", async () => {

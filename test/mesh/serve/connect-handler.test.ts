@@ -28,6 +28,7 @@ suite("JSON", () => {
         model: "echo",
         execution_provider: "",
         truncated_tokens: 0,
+        defaults_reason: "",
       });
     }
   });

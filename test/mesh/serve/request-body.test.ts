@@ -25,7 +25,7 @@ async function collect<T>(items: AsyncIterable<T>): Promise<readonly T[]> {
 }
 
 suite("body that arrives byte by byte", () => {
-  const bytes = Uint8Array.from({ length: 100_000 }, (_, i) => i % 251);
+  const bytes = Uint8Array.from({ length: 40_000 }, (_, i) => i % 251);
   const limits = () => ({ readMaxBytes: bytes.length, bodyTimeoutMs: 60_000, memory: createBodyMemory(1_000_000) });
   const stream = (content: Uint8Array) => Readable.from(oneByOne(content));
 
