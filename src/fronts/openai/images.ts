@@ -4,6 +4,7 @@ import { type GenerateResponse, ImagePipelineService } from "../../gen/throughli
 import type { AdmittedCall } from "../../mesh/access/access-control.js";
 import { hasReason } from "../../mesh/errors/errors.js";
 import type { FrontCall } from "../../mesh/serve/http-front.js";
+import { maxTimerMs } from "../../timer-limit.js";
 import { respondJson } from "./errors.js";
 import type { ImagesRequest } from "./image-request.js";
 
@@ -15,29 +16,22 @@ export function pipelineClient(call: FrontCall, { caller }: AdmittedCall): Pipel
   return createClient(ImagePipelineService, call.transport(caller));
 }
 
-/** Generate all images of a request and respond with them together. The first failure ends the others and is thrown. */
+/** Generate all images of a request and respond with them together. The first failure ends the others, also those that wait, and is thrown. */
 export async function respondImages(request: ImagesRequest, call: FrontCall, first: AdmittedCall): Promise<void> {
   let traceResponse: string | undefined;
-  const failed = new AbortController();
-  const { prompt, model } = request;
-  const callOptions: CallOptions = {
-    ...forwarded(call),
-    signal: AbortSignal.any([call.signal, failed.signal]),
-    onHeader(header) {
-      traceResponse ??= header.get(traceHeader) ?? undefined;
-    },
+  const onHeader = (header: Headers) => {
+    traceResponse ??= header.get(traceHeader) ?? undefined;
   };
+  const { prompt, model } = request;
   const client = pipelineClient(call, first);
+  const forwarded = createForwarded(call);
   const slots = createSlots(call, first);
   const generated = await Promise.all(
-    request.seeds.map(async (seed) => {
+    request.seeds.map((seed) => {
       const options = { ...request.options, seed };
-      try {
-        return await slots.run(() => client.generate({ prompt, workerApp: model, options }, callOptions));
-      } catch (error) {
-        failed.abort(error);
-        throw error;
-      }
+      return slots.run((signal) =>
+        client.generate({ prompt, workerApp: model, options }, { ...forwarded(), signal, onHeader }),
+      );
     }),
   );
   respondJson(
@@ -46,7 +40,7 @@ export async function respondImages(request: ImagesRequest, call: FrontCall, fir
     {
       created: unixTime(),
       output_format: request.outputFormat,
-      size: request.size,
+      size: sizeOf(generated[0]?.image) ?? request.size,
       data: generated.map((response) => ({ ...imageOf(response.image), ...factsOf(response) })),
     },
     traceResponse === undefined ? {} : { [traceHeader]: traceResponse },
@@ -56,9 +50,13 @@ export async function respondImages(request: ImagesRequest, call: FrontCall, fir
 /** Header of an answer with the trace of its first image. */
 export const traceHeader = "traceresponse";
 
-/** Headers and time limit of a front's request, for the pipeline. OpenAI's clients send their time limit, in seconds. */
-export function forwarded({ header }: FrontCall): CallOptions {
-  const seconds = Number(header.get("x-stainless-timeout") ?? Number.NaN);
+/**
+ * Create the options of a front's calls to the pipeline: headers of its request, and what remains of its time limit. OpenAI's clients send
+ * their time limit in seconds.
+ */
+export function createForwarded({ header }: FrontCall): () => CallOptions {
+  const since = performance.now();
+  const limitMs = Math.min(Number(header.get("x-stainless-timeout") ?? Number.NaN) * 1000, maxTimerMs);
   const headers = new Headers();
   for (const name of ["traceparent", "tracestate", "baggage"]) {
     const value = header.get(name);
@@ -66,7 +64,8 @@ export function forwarded({ header }: FrontCall): CallOptions {
       headers.set(name, value);
     }
   }
-  return { headers, ...(seconds > 0 && { timeoutMs: Math.ceil(seconds * 1000) }) };
+  const remainingMs = () => Math.max(1, Math.ceil(limitMs - (performance.now() - since)));
+  return () => ({ headers, ...(limitMs > 0 && { timeoutMs: remainingMs() }) });
 }
 
 /** Seconds since 1970. */
@@ -83,6 +82,11 @@ export function imageOf(image: Image | undefined): { readonly b64_json: string }
   return url === "" ? { b64_json: base64(data) } : { url };
 }
 
+/** Size of an image, as `WIDTHxHEIGHT`. Undefined if the worker did not send it. */
+export function sizeOf(image: Image | undefined): string | undefined {
+  return image === undefined || image.width === 0 ? undefined : `${image.width}x${image.height}`;
+}
+
 /** Extension of OpenAI's answer: what is needed to repeat and to trace an image. */
 export function factsOf({ seed, traceId }: GenerateResponse) {
   return { seed, ...(traceId !== "" && { trace_id: traceId }) };
@@ -95,8 +99,12 @@ export function base64({ buffer, byteOffset, byteLength }: Uint8Array): string {
 
 /** Runs calls within the caller's limits. */
 interface Slots {
-  /** Runs a call as soon as the caller may have one more. @throws ConnectError RESOURCE_EXHAUSTED over the rate limit. */
-  run<T>(call: () => Promise<T>): Promise<T>;
+  /**
+   * Runs a call as soon as the caller may have one more. Its signal is aborted when the client disconnects, or another call fails.
+   *
+   * @throws ConnectError RESOURCE_EXHAUSTED over the rate limit.
+   */
+  run<T>(generate: (signal: AbortSignal) => Promise<T>): Promise<T>;
 }
 
 /**
@@ -107,9 +115,12 @@ function createSlots(call: FrontCall, first: AdmittedCall): Slots {
   let unused: AdmittedCall | undefined = first;
   let running = 0;
   let waiting: (() => void)[] = [];
+  const failed = new AbortController();
+  const signal = AbortSignal.any([call.signal, failed.signal]);
 
   const acquire = async (): Promise<AdmittedCall> => {
     for (;;) {
+      signal.throwIfAborted();
       try {
         const slot = unused ?? call.admit();
         unused = undefined;
@@ -121,19 +132,25 @@ function createSlots(call: FrontCall, first: AdmittedCall): Slots {
           throw error;
         }
         await new Promise<void>((resolve) => waiting.push(resolve));
-        call.signal.throwIfAborted();
       }
     }
   };
 
   return {
     async run(generate) {
-      const slot = await acquire();
       try {
-        return await generate();
+        const slot = await acquire();
+        try {
+          return await generate(signal);
+        } finally {
+          running--;
+          slot.release();
+        }
+      } catch (error) {
+        failed.abort(error);
+        throw error;
       } finally {
-        running--;
-        slot.release();
+        // After the abort: calls that wake then must not take a token of the caller's rate.
         const woken = waiting;
         waiting = [];
         for (const wake of woken) {

@@ -8,11 +8,12 @@ import { toOpenAiError } from "./errors.js";
 import type { ImagesRequest } from "./image-request.js";
 import {
   base64,
+  createForwarded,
   factsOf,
-  forwarded,
   imageOf,
   type PipelineClient,
   pipelineClient,
+  sizeOf,
   traceHeader,
   unixTime,
 } from "./images.js";
@@ -45,7 +46,7 @@ export async function streamImage(request: ImagesRequest, call: FrontCall, slot:
         request: { prompt, workerApp: model, options: { ...request.options, seed: request.seeds[0], previewInterval } },
       },
       {
-        ...forwarded(call),
+        ...createForwarded(call)(),
         signal: call.signal,
         onHeader(header) {
           traceResponse = header.get(traceHeader) ?? undefined;
@@ -79,6 +80,7 @@ export async function streamImage(request: ImagesRequest, call: FrontCall, slot:
     await events.send({
       ...common,
       type: "image_generation.completed",
+      size: sizeOf(result?.image) ?? request.size,
       ...imageOf(result?.image),
       created_at: unixTime(),
       ...(result && factsOf(result)),
@@ -100,6 +102,9 @@ function stageName(stage: Stage): string {
 /** Time limit for the model's default number of steps, in milliseconds. */
 const describeMs = 250;
 
+/** The contract's limit of steps, and of the steps between previews. */
+const maxSteps = 150;
+
 /** Steps between previews, such that there are enough of them. 1 if the number of steps is not known. */
 async function previewIntervalOf(
   { partialImages, model, steps }: ImagesRequest,
@@ -110,7 +115,8 @@ async function previewIntervalOf(
     return 0;
   }
   const total = steps ?? (await defaultSteps(model, client, signal)) ?? 1;
-  return Math.max(1, Math.floor(total / (partialImages + 1)));
+  // A worker may describe its model with any number of steps.
+  return Math.min(maxSteps, Math.max(1, Math.floor(total / (partialImages + 1))));
 }
 
 async function defaultSteps(model: string, client: PipelineClient, signal: AbortSignal): Promise<number | undefined> {
