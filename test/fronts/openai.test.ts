@@ -268,7 +268,7 @@ suite("OpenAI's images API", () => {
       list.data.map(({ id, object, owned_by, name }) => [id, object, owned_by, name]),
       [[appId, "model", "local", "fake"]],
     );
-    for (const path of [`/${appId}`, `/${encodeURIComponent(appId)}`]) {
+    for (const path of [`/${appId}`, `/${encodeURIComponent(appId)}`, `/${appId.replace("/", "%2f")}`]) {
       assert.equal(((await (await get(path)).json()) as { id: string }).id, appId);
     }
     for (const path of ["/local/other", "/%zz"]) {
@@ -385,6 +385,49 @@ suite("OpenAI's images API", () => {
         trustTraceparent ? [] : [traceId],
       );
     }
+  });
+
+  test("a body without content-type application/json is 415, so no page of another origin can send one without a preflight", async (t) => {
+    const engine = createFakeEngine();
+    const { post } = await serveOpenAi(t, { engine });
+    const body = new TextEncoder().encode(JSON.stringify({ prompt }));
+    for (const headers of [
+      {},
+      { "content-type": "text/plain" },
+      { "content-type": "application/x-www-form-urlencoded" },
+      { "content-type": "text/plain; application/json" },
+    ]) {
+      const response = await post("", { body, headers });
+      const { status, code, message } = await errorOf(response);
+      assert.deepEqual([status, code], [415, "unsupported_content_type"]);
+      assert.match(message, /content-type: application\/json/);
+    }
+    assert.equal(engine.generations, 0);
+    await imagesOf(await post("", { body, headers: { "content-type": "Application/JSON; charset=utf-8" } }));
+  });
+
+  test("a time limit that is none, or too long for a timer, does not end the generation", async (t) => {
+    const { post } = await serveOpenAi(t);
+    for (const seconds of ["Infinity", "1e99", "10000000", "NaN", "-1", "0", "soon"]) {
+      const headers = { "content-type": "application/json", "x-stainless-timeout": seconds };
+      await imagesOf(await post({ prompt }, { headers }));
+    }
+  });
+
+  test("the answer has the image's size, also for size auto", async (t) => {
+    const { post } = await serveOpenAi(t);
+    assert.equal((await imagesOf(await post({ prompt }))).size, "64x64");
+    assert.equal((await imagesOf(await post({ prompt, size: "00128x00064" }))).size, "128x64");
+    const { events } = eventsOf(await (await post({ prompt, stream: true })).text());
+    assert.equal(events.at(-1)?.data.size, "64x64");
+  });
+
+  test("HEAD is served as GET; other methods are 405", async (t) => {
+    const { url } = await serveOpenAi(t);
+    const head = await fetch(`${url}/v1/models`, { method: "HEAD" });
+    assert.deepEqual([head.status, await head.text()], [200, ""]);
+    const options = await fetch(`${url}/v1/models`, { method: "OPTIONS" });
+    assert.deepEqual([options.status, options.headers.get("allow")], [405, "GET, HEAD"]);
   });
 
   test("a page of an allowed origin may send the headers of OpenAI's client", async (t) => {

@@ -24,9 +24,8 @@ export function createOpenAiFront(): HttpFront {
       respondJson(call.response, 200, { object: "list", data: models.map((model) => describe(model, startedAt)) });
       return;
     }
-    const wanted = call.path.slice(modelsPath.length + 1);
-    // Clients send the id with its slash, or encoded.
-    const model = models.find(({ workerApp }) => [workerApp, encodeURIComponent(workerApp)].includes(wanted));
+    const wanted = decoded(call.path.slice(modelsPath.length + 1));
+    const model = models.find(({ workerApp }) => workerApp === wanted);
     if (model === undefined) {
       throw modelNotFound(models.map(({ workerApp }) => workerApp));
     }
@@ -40,16 +39,13 @@ export function createOpenAiFront(): HttpFront {
       let slot: AdmittedCall | undefined;
       let reachesService = false;
       try {
-        const method = call.path === imagesPath ? "POST" : "GET";
-        if (call.request.method !== method) {
-          throw new OpenAiError(
-            405,
-            { message: `use ${method} for this path`, type: "invalid_request_error", code: "method_not_allowed" },
-            { allow: method },
-          );
+        const isGeneration = call.path === imagesPath;
+        checkMethod(call, isGeneration ? ["POST"] : ["GET", "HEAD"]);
+        if (isGeneration) {
+          checkIsJson(call);
         }
         slot = call.admit();
-        if (method === "GET") {
+        if (!isGeneration) {
           reachesService = true;
           await respondModels(call, slot);
           return undefined;
@@ -70,6 +66,36 @@ export function createOpenAiFront(): HttpFront {
       }
     },
   };
+}
+
+function checkMethod({ request }: FrontCall, allowed: readonly [string, ...string[]]): void {
+  if (!allowed.includes(request.method ?? "")) {
+    throw new OpenAiError(
+      405,
+      { message: `use ${allowed[0]} for this path`, type: "invalid_request_error", code: "method_not_allowed" },
+      { allow: allowed.join(", ") },
+    );
+  }
+}
+
+/** Reject the content types that a page of any origin may send without a preflight. */
+function checkIsJson({ header }: FrontCall): void {
+  if (!/^application\/json\s*(;|$)/i.test(header.get("content-type") ?? "")) {
+    throw new OpenAiError(415, {
+      message: "send the body as JSON, with the header content-type: application/json",
+      type: "invalid_request_error",
+      code: "unsupported_content_type",
+    });
+  }
+}
+
+/** Decode an id of a path, whose slash clients send as it is, or encoded. Undefined if the encoding is invalid. */
+function decoded(id: string): string | undefined {
+  try {
+    return decodeURIComponent(id);
+  } catch {
+    return undefined;
+  }
 }
 
 /** A model as OpenAI describes one. Its own name, defaults and limits are those of `ListModels`. */
