@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { createServer } from "node:http";
+import { createServer, OutgoingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import { suite, type TestContext, test } from "node:test";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
@@ -9,6 +9,7 @@ import { createAccessControl } from "../../src/mesh/access/access-control.js";
 import { createCallerDirectory } from "../../src/mesh/access/caller-directory.js";
 import { createCallerKey, hashCallerKey } from "../../src/mesh/access/caller-keys.js";
 import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
+import { pieceBytes } from "../../src/mesh/serve/write-response.js";
 
 /** The front over another pipeline, for a caller with one concurrent call. Returns its requests and the number of admitted calls. */
 async function serveFront(t: TestContext, pipeline: Partial<ServiceImpl<typeof ImagePipelineService>>) {
@@ -60,6 +61,25 @@ suite("OpenAI's images API: its calls to the pipeline", () => {
     assert.equal((await post({ n: 2 }, { "x-stainless-timeout": "60" })).status, 200);
     const [[, firstEnd] = [0, 0], [secondStart] = [0]] = remaining;
     assert.ok(secondStart > 0 && secondStart <= firstEnd + 5, JSON.stringify(remaining));
+  });
+
+  test("images are written in pieces, so that the time limit of a write does not end a slow reader", async (t) => {
+    const { mock } = t.mock.method(OutgoingMessage.prototype, "write");
+    const ends = t.mock.method(OutgoingMessage.prototype, "end").mock;
+    const { post } = await serveFront(t, {
+      generate: () => ({ image: { ...image, data: new Uint8Array(1_000_000) } }),
+    });
+    const text = await (await post({ n: 2 })).text();
+    const sizes = mock.calls.map(({ arguments: [chunk] }) => Buffer.from(chunk).byteLength);
+    assert.ok(Math.max(...sizes) <= pieceBytes, sizes.join());
+    assert.equal(
+      sizes.reduce((sum, size) => sum + size, 0),
+      text.length,
+    );
+    assert.deepEqual(
+      ends.calls.map(({ arguments: [chunk] }) => chunk),
+      [undefined],
+    );
   });
 
   test("after a failure, no waiting image is admitted or generated", async (t) => {

@@ -2,6 +2,7 @@ import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/valid
 import { Code, ConnectError } from "@connectrpc/connect";
 import { retryDelayMsOf } from "../../mesh/errors/errors.js";
 import type { NodeResponse } from "../../mesh/port/node-handler.js";
+import { writePieces } from "../../mesh/serve/write-response.js";
 
 /** Body of an error, as OpenAI's API sends it. */
 export interface OpenAiErrorBody {
@@ -148,13 +149,36 @@ export function respondJson(
   value: object,
   headers: Readonly<Record<string, string>> = {},
 ): void {
-  const text = JSON.stringify(value);
-  const fields = { "content-type": "application/json", "content-length": Buffer.byteLength(text), ...headers };
+  const bytes = Buffer.from(JSON.stringify(value));
+  writeJsonHead(response, status, bytes, headers);
+  response.end(bytes);
+}
+
+/** Send JSON that may be large, with back-pressure. Resolves when it is written or the client has disconnected. */
+export async function writeJson(
+  response: NodeResponse,
+  status: number,
+  value: object,
+  headers: Readonly<Record<string, string>>,
+): Promise<void> {
+  const bytes = Buffer.from(JSON.stringify(value));
+  const closed = new Promise<void>((resolve) => response.once("close", resolve));
+  writeJsonHead(response, status, bytes, headers);
+  await writePieces(bytes, response, closed);
+  response.end();
+}
+
+function writeJsonHead(
+  response: NodeResponse,
+  status: number,
+  bytes: Uint8Array,
+  headers: Readonly<Record<string, string>>,
+): void {
+  const fields = { "content-type": "application/json", "content-length": bytes.byteLength, ...headers };
   // The union of two overloaded methods cannot be called as one.
   if ("stream" in response) {
     response.writeHead(status, fields);
   } else {
     response.writeHead(status, fields);
   }
-  response.end(text);
 }

@@ -5,7 +5,7 @@ import type { AdmittedCall } from "../../mesh/access/access-control.js";
 import { hasReason } from "../../mesh/errors/errors.js";
 import type { FrontCall } from "../../mesh/serve/http-front.js";
 import { maxTimerMs } from "../../timer-limit.js";
-import { respondJson } from "./errors.js";
+import { writeJson } from "./errors.js";
 import type { ImagesRequest } from "./image-request.js";
 
 /** Typed client of the pipeline. */
@@ -34,7 +34,7 @@ export async function respondImages(request: ImagesRequest, call: FrontCall, fir
       );
     }),
   );
-  respondJson(
+  await writeJson(
     call.response,
     200,
     {
