@@ -76,19 +76,19 @@ def schedule(config, steps):
     return dict(timesteps=floats(scheduler.timesteps), sigmas=floats(scheduler.sigmas), init_noise_sigma=float(scheduler.init_noise_sigma))
 
 
-def paint_parity(pipe, own_scheduler, out):
+def paint_parity(pipe, own_scheduler, out, name, schedulers, prompts, guidance_scales, sizes):
     """Paints every combination; the latents go to one file of float32, the pictures to one sheet a size. Returns where each of them stands."""
     cases, latents_file = [], bytearray()
     generator = lambda seed: torch.Generator().manual_seed(seed)
-    columns = len(PARITY_PROMPTS)
-    for width, height in PARITY_SIZES:
-        sheet = Image.new("RGB", (columns * width, len(PARITY_SCHEDULERS) * len(PARITY_GUIDANCE_SCALES) * height))
-        file = f"parity-{width}x{height}.png"
+    columns = len(prompts)
+    for width, height in sizes:
+        sheet = Image.new("RGB", (columns * width, len(schedulers) * len(guidance_scales) * height))
+        file = f"{name}-{width}x{height}.png"
         place = 0
-        for name, (scheduler_class, fixed, steps) in PARITY_SCHEDULERS.items():
+        for scheduler, (scheduler_class, fixed, steps) in schedulers.items():
             pipe.scheduler = scheduler_class.from_config({**own_scheduler, **fixed})
-            for guidance_scale in PARITY_GUIDANCE_SCALES:
-                for prompt in PARITY_PROMPTS:
+            for guidance_scale in guidance_scales:
+                for prompt in prompts:
                     request = dict(prompt, guidance_scale=guidance_scale, width=width, height=height)
                     seed = 1000 + len(cases)
                     latents = pipe(**request, num_inference_steps=steps, generator=generator(seed), output_type="latent").images
@@ -97,12 +97,12 @@ def paint_parity(pipe, own_scheduler, out):
                     picture = pipe.image_processor.postprocess(decoded, output_type="pil")[0]
                     left, top = place % columns * width, place // columns * height
                     sheet.paste(picture, (left, top))
-                    cases.append(dict(request, scheduler=name, steps=steps, seed=seed, sheet=file, left=left, top=top,
+                    cases.append(dict(request, scheduler=scheduler, steps=steps, seed=seed, sheet=file, left=left, top=top,
                                       offset=len(latents_file), length=latents.numel()))
                     latents_file += latents.contiguous().numpy().astype("<f4").tobytes()
                     place += 1
         sheet.save(out / file, optimize=True)
-    (out / "parity-latents.f32").write_bytes(latents_file)
+    (out / f"{name}-latents.f32").write_bytes(latents_file)
     return cases
 
 
@@ -204,7 +204,8 @@ def main():
         no_guidance=dict(steps=4, guidance_scale=1.0, shape=list(without.shape), float32=packed(without)),
         negative_prompt=dict(negative_prompt="a blue heart", steps=4, guidance_scale=guidance, shape=list(negative.shape), float32=packed(negative)),
     ))
-    write("parity.json", dict(latents="parity-latents.f32", cases=paint_parity(pipe, own, args.out)))
+    write("parity.json", dict(latents="parity-latents.f32", cases=paint_parity(
+        pipe, own, args.out, "parity", PARITY_SCHEDULERS, PARITY_PROMPTS, PARITY_GUIDANCE_SCALES, PARITY_SIZES)))
     print(f"goldens in {args.out}", file=sys.stderr)
 
 

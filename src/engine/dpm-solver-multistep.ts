@@ -1,65 +1,57 @@
 import * as z from "zod";
+import { updateDpmSolver } from "./dpm-solver-updates.js";
 import { roundHalfToEven } from "./floating-point.js";
 import {
-  karrasSigmas,
-  levelAt,
-  noiseScheduleConfig,
-  noiseScheduleOf,
-  spaceTimesteps,
-  timestepOfSigma,
-  timestepSpacing,
-  trainingSigmas,
-} from "./noise-schedule.js";
-import { type PreservingLevel, predictCleanPreserving, type SamplingState, type Scheduler } from "./scheduler.js";
+  maximumMultistepSteps,
+  multistepConfig,
+  noiseLevel,
+  type SolverStep,
+  spaceMultistep,
+} from "./multistep-schedule.js";
+import { noiseScheduleOf, trainingSigmas } from "./noise-schedule.js";
+import { predictCleanPreserving, type SamplingState, type Scheduler } from "./scheduler.js";
 
-/** What diffusers' `DPMSolverMultistepScheduler` reads from scheduler_config.json for DPM-Solver++ 2M, with its defaults. */
-export const dpmSolverMultistepConfig = noiseScheduleConfig.extend({
-  prediction_type: z.enum(["epsilon", "v_prediction", "sample"]).default("epsilon"),
-  algorithm_type: z.literal("dpmsolver++").default("dpmsolver++"),
-  solver_order: z.literal(2).default(2),
-  solver_type: z.enum(["midpoint", "heun"]).default("midpoint"),
-  lower_order_final: z.boolean().default(true),
+const keys = multistepConfig.extend({
+  algorithm_type: z.enum(["dpmsolver++", "sde-dpmsolver++"]).default("dpmsolver++"),
+  // The class takes other solvers' types for its default.
+  solver_type: z
+    .enum(["midpoint", "heun", "logrho", "bh1", "bh2"])
+    .default("midpoint")
+    .transform((type) => (type === "heun" ? type : "midpoint")),
   euler_at_final: z.boolean().default(false),
-  thresholding: z.literal(false).default(false),
   variance_type: z.null().optional(),
-  use_karras_sigmas: z.boolean().nullish(),
-  use_exponential_sigmas: z.literal(false).nullish(),
-  use_beta_sigmas: z.literal(false).nullish(),
   use_lu_lambdas: z.literal(false).nullish(),
-  use_flow_sigmas: z.literal(false).nullish(),
-  // Not the class's own, but it obeys them where another class's configuration has them.
-  sigma_min: z.number().nullish(),
-  sigma_max: z.number().nullish(),
-  final_sigmas_type: z.enum(["zero", "sigma_min"]).default("zero"),
   lambda_min_clipped: z.union([z.number(), z.literal(Number.NEGATIVE_INFINITY)]).default(Number.NEGATIVE_INFINITY),
-  timestep_spacing: timestepSpacing.default("linspace"),
-  steps_offset: z.int().min(0).default(0),
 });
 
-type Config = z.output<typeof dpmSolverMultistepConfig>;
+type Config = z.output<typeof keys>;
 
-/** Noise at one step, with λ = ln(α/σ): half the logarithm of the signal-to-noise ratio. */
-interface NoiseLevel extends PreservingLevel {
-  readonly lambda: number;
-}
+/** What diffusers' `DPMSolverMultistepScheduler` reads from scheduler_config.json for DPM-Solver++, with its defaults. */
+export const dpmSolverMultistepConfig = keys.refine((config) => !addsNoise(config) || !endsNoisier(config), {
+  path: ["sigma_min"],
+  error: "at least the lowest noise level of the training, because a step towards more noise has no solution",
+});
 
-const round = Math.fround;
-
-/** Below so many steps, `lower_order_final` makes the last step one of the first order. */
+/** Below so many steps, `lower_order_final` lowers the order of the last two. */
 const fewSteps = 15;
 
 /**
- * DPM-Solver++(2M): Lu et al. 2022 (https://arxiv.org/abs/2211.01095), algorithm 2. It solves the diffusion ODE in λ, where
- * its linear part is exact, and takes x₀ as a line through the predictions of this step and the one before. Each operation is
- * rounded to float32 in the order of diffusers' `DPMSolverMultistepScheduler`, which it equals.
+ * DPM-Solver++: Lu et al. 2022 (https://arxiv.org/abs/2211.01095), algorithm 2. It solves the diffusion ODE in λ, where its
+ * linear part is exact, and takes x₀ as a polynomial through the predictions of this step and those before: a line for 2M.
+ * With `sde-dpmsolver++` it solves the diffusion SDE, with new noise in each step. It equals diffusers'
+ * `DPMSolverMultistepScheduler`.
  */
 export function createDpmSolverMultistep(config: Config): Scheduler {
   const trainingLevels = trainingSigmas(noiseScheduleOf(config));
+  const usedSteps = countUsedSteps(config, trainingLevels);
+  const toWhole = config.beta_schedule === "squaredcos_cap_v2" ? Math.trunc : roundHalfToEven;
   return {
-    maximumSteps: maximumSteps(config, trainingLevels),
-    begin({ steps, noise }) {
-      const { timesteps, levels } = schedule(config, steps, trainingLevels);
-      const stepAt = (index: number, latents: Float32Array, before?: Float32Array): SamplingState => {
+    maximumSteps: maximumMultistepSteps(config, usedSteps),
+    begin({ steps, noise, drawNoise }) {
+      const { timesteps, sigmas } = spaceMultistep({ config, trainingLevels, usedSteps, toWhole }, steps);
+      const last = config.final_sigmas_type === "zero" ? 0 : (trainingLevels[0] ?? 0);
+      const levels = [...sigmas, last].map(noiseLevel);
+      const stepAt = (index: number, latents: Float32Array, before: readonly SolverStep[]): SamplingState => {
         const [level, next, timestep] = [levels[index], levels[index + 1], timesteps[index]];
         if (level === undefined || next === undefined || timestep === undefined) {
           return { kind: "finished", latents };
@@ -70,100 +62,53 @@ export function createDpmSolverMultistep(config: Config): Scheduler {
           modelInput: latents,
           advance(modelOutput) {
             const clean = predictCleanPreserving(config.prediction_type, level, latents, modelOutput);
-            const last = index === timesteps.length - 1;
-            const levelBefore = levels[index - 1];
-            const firstOrder =
-              before === undefined || levelBefore === undefined || (last && endsInFirstOrder(config, timesteps.length));
-            const moved = firstOrder
-              ? moveFirstOrder(level, next, latents, clean)
-              : moveSecondOrder(config.solver_type, [levelBefore, level, next], latents, [before, clean]);
-            return { next: stepAt(index + 1, moved, clean), predictedClean: clean };
+            const history = [{ level, prediction: clean }, ...before.slice(0, config.solver_order - 1)] as const;
+            const moved = updateDpmSolver({
+              order: orderOf(config, index, timesteps.length),
+              solverType: config.solver_type,
+              history,
+              next,
+              latents,
+              // diffusers draws before the last step too, where nothing is added.
+              noise: addsNoise(config) ? drawNoise() : undefined,
+            });
+            return { next: stepAt(index + 1, moved, history), predictedClean: clean };
           },
         };
       };
-      return stepAt(0, Float32Array.from(noise));
+      return stepAt(0, Float32Array.from(noise), []);
     },
   };
 }
 
-function endsInFirstOrder(config: Config, steps: number): boolean {
+function addsNoise({ algorithm_type }: Pick<Config, "algorithm_type">): boolean {
+  return algorithm_type === "sde-dpmsolver++";
+}
+
+/** Whether the level after the last step is above the last step's own. */
+function endsNoisier(config: Config): boolean {
+  const { use_karras_sigmas, final_sigmas_type, sigma_min } = config;
+  return (
+    use_karras_sigmas === true &&
+    final_sigmas_type === "sigma_min" &&
+    typeof sigma_min === "number" &&
+    sigma_min < (trainingSigmas(noiseScheduleOf(config))[0] ?? 0)
+  );
+}
+
+/** Order of a step: at most one more than there are steps before it, and lower at the end. */
+function orderOf(config: Config, index: number, steps: number): 1 | 2 | 3 {
+  const left = steps - index;
+  const lowers = config.lower_order_final && steps < fewSteps;
   // At σ = 0, λ is infinite and a line through two predictions means nothing.
-  return config.euler_at_final || config.final_sigmas_type === "zero" || (config.lower_order_final && steps < fewSteps);
-}
-
-/** Exact where x₀ stays as it is, and equal to a step of DDIM: x' = (σ'/σ)·x − α'·(e^−h − 1)·x₀ with h = λ' − λ. */
-function moveFirstOrder(now: NoiseLevel, next: NoiseLevel, latents: Float32Array, clean: Float32Array): Float32Array {
-  const kept = round(next.sigma / now.sigma);
-  const added = cleanFactor(now, next);
-  return latents.map((value, i) => round(kept * value) - round(added * (clean[i] ?? 0)));
-}
-
-/** The same with the slope D₁ = (x₀ − x₀ before) / r, r = (λ − λ before) / h, weighted by the solver type. */
-function moveSecondOrder(
-  solverType: Config["solver_type"],
-  [before, now, next]: readonly [NoiseLevel, NoiseLevel, NoiseLevel],
-  latents: Float32Array,
-  [cleanBefore, clean]: readonly [Float32Array, Float32Array],
-): Float32Array {
-  const h = round(next.lambda - now.lambda);
-  const slopeScale = round(1 / round(round(now.lambda - before.lambda) / h));
-  const kept = round(next.sigma / now.sigma);
-  const added = cleanFactor(now, next);
-  const slopeFactor =
-    solverType === "midpoint"
-      ? round(0.5 * added)
-      : -round(next.alpha * round(round(round(round(Math.exp(-h)) - 1) / h) + 1));
-  return latents.map((value, i) => {
-    const x0 = clean[i] ?? 0;
-    const slope = round(slopeScale * round(x0 - (cleanBefore[i] ?? 0)));
-    return round(round(kept * value) - round(added * x0)) - round(slopeFactor * slope);
-  });
-}
-
-/** α'·(e^−h − 1). */
-function cleanFactor(now: NoiseLevel, next: NoiseLevel): number {
-  return round(next.alpha * round(round(Math.exp(-round(next.lambda - now.lambda))) - 1));
+  const endsInFirst = config.euler_at_final || config.final_sigmas_type === "zero" || lowers;
+  if (config.solver_order === 1 || index === 0 || (left === 1 && endsInFirst)) {
+    return 1;
+  }
+  return config.solver_order === 2 || index === 1 || (left === 2 && lowers) ? 2 : 3;
 }
 
 /** λ = −ln σ falls as the training steps get noisier; those where it falls too low are not used. */
 function countUsedSteps(config: Config, trainingLevels: Float32Array): number {
   return trainingLevels.filter((sigma) => -Math.log(sigma) >= config.lambda_min_clipped).length;
-}
-
-/** With more, two steps would have the same noise level, and there is no line through them. */
-function maximumSteps(config: Config, trainingLevels: Float32Array): number {
-  const used = countUsedSteps(config, trainingLevels);
-  return (config.timestep_spacing === "leading" ? Math.floor(used / (config.steps_offset + 1)) : used) - 1;
-}
-
-/** diffusers' `set_timesteps`, with the level after the last step. */
-function schedule(config: Config, steps: number, trainingLevels: Float32Array) {
-  const spacing = { spacing: config.timestep_spacing, stepsOffset: config.steps_offset };
-  const usedSteps = countUsedSteps(config, trainingLevels);
-  const bounds = { ...spacing, trainSteps: trainingLevels.length, usedSteps };
-  let timesteps: readonly number[] =
-    config.timestep_spacing === "trailing"
-      ? spaceTimesteps({ ...bounds, steps })
-      : // The end of the last step counts as one more, at the cleanest level.
-        spaceTimesteps({ ...bounds, steps: steps + 1 })
-          .slice(0, -1)
-          .map(roundHalfToEven);
-  let sigmas: Iterable<number> = timesteps.map((timestep) => levelAt(trainingLevels, timestep));
-  const [cleanest = 0, noisiest = 0] = [trainingLevels[0], trainingLevels.at(-1)];
-  if (config.use_karras_sigmas === true) {
-    const karras = karrasSigmas(config.sigma_min ?? cleanest, config.sigma_max ?? noisiest, steps);
-    const toWhole = config.beta_schedule === "squaredcos_cap_v2" ? Math.trunc : roundHalfToEven;
-    timesteps = Array.from(karras, (sigma) => toWhole(timestepOfSigma(sigma, trainingLevels)));
-    sigmas = karras;
-  }
-  const last = config.final_sigmas_type === "zero" ? 0 : cleanest;
-  return { timesteps, levels: Array.from([...sigmas, last], noiseLevel) };
-}
-
-/** From σ of x = x₀ + σ·ε to the form with variance 1. */
-function noiseLevel(explodingSigma: number): NoiseLevel {
-  const level = round(explodingSigma);
-  const alpha = round(1 / round(Math.sqrt(round(round(level * level) + 1))));
-  const sigma = round(level * alpha);
-  return { alpha, sigma, lambda: round(round(Math.log(alpha)) - round(Math.log(sigma))) };
 }

@@ -7,12 +7,22 @@ import { createLcm, lcmConfig } from "./lcm.js";
 import type { ModelDescription } from "./model-description.js";
 import { schedulerFile } from "./model-folder.js";
 import type { Scheduler } from "./scheduler.js";
+import { createUniPcMultistep, uniPcMultistepConfig } from "./unipc-multistep.js";
 
 /** Checks one scheduler_config.json against the schema of an algorithm, and throws where it does not fit. */
 export type ConfigCheck = <S extends z.ZodType>(schema: S) => z.output<S>;
 
 /** A sampling algorithm, by the name that it has on spans. */
-export type SchedulerName = "euler-discrete" | "euler-ancestral" | "dpmpp-2m" | "dpmpp-2m-karras" | "ddim" | "lcm";
+export type SchedulerName =
+  | "euler-discrete"
+  | "euler-ancestral"
+  | "dpmpp-2m"
+  | "dpmpp-2m-karras"
+  | "ddim"
+  | "lcm"
+  | "unipc"
+  | "dpmpp-2m-sde"
+  | "dpmpp-2m-sde-karras";
 
 /** A sampling algorithm that the engine has. */
 export interface SchedulerEntry {
@@ -21,6 +31,8 @@ export interface SchedulerEntry {
   readonly className: string;
   /** Keys of that file that the name decides; the file's values do not count. */
   readonly fixed: Readonly<Record<string, unknown>>;
+  /** Values that the class has for absent keys. */
+  readonly defaults: Readonly<Record<string, unknown>>;
   create(check: ConfigCheck): Scheduler;
 }
 
@@ -31,24 +43,27 @@ export interface SchedulerEntry {
 export const schedulers: readonly SchedulerEntry[] = [
   entry("euler-discrete", "EulerDiscreteScheduler", eulerDiscreteConfig, createEulerDiscrete),
   entry("euler-ancestral", "EulerAncestralDiscreteScheduler", eulerAncestralConfig, createEulerAncestral),
-  entry("dpmpp-2m", "DPMSolverMultistepScheduler", dpmSolverMultistepConfig, createDpmSolverMultistep, {
-    use_karras_sigmas: false,
-  }),
-  entry("dpmpp-2m-karras", "DPMSolverMultistepScheduler", dpmSolverMultistepConfig, createDpmSolverMultistep, {
-    use_karras_sigmas: true,
-  }),
+  dpmSolver("dpmpp-2m", { algorithm_type: "dpmsolver++", use_karras_sigmas: false }),
+  dpmSolver("dpmpp-2m-karras", { algorithm_type: "dpmsolver++", use_karras_sigmas: true }),
   entry("ddim", "DDIMScheduler", ddimConfig, createDdim),
   entry("lcm", "LCMScheduler", lcmConfig, createLcm),
+  entry("unipc", "UniPCMultistepScheduler", uniPcMultistepConfig, createUniPcMultistep),
+  dpmSolver("dpmpp-2m-sde", { algorithm_type: "sde-dpmsolver++", use_karras_sigmas: false }),
+  dpmSolver("dpmpp-2m-sde-karras", { algorithm_type: "sde-dpmsolver++", use_karras_sigmas: true }),
 ];
 
-function entry<S extends z.ZodType>(
+function dpmSolver(name: SchedulerName, fixed: SchedulerEntry["fixed"]): SchedulerEntry {
+  return entry(name, "DPMSolverMultistepScheduler", dpmSolverMultistepConfig, createDpmSolverMultistep, fixed);
+}
+
+function entry<S extends z.ZodType<Readonly<Record<string, unknown>>>>(
   name: SchedulerName,
   className: string,
   schema: S,
   create: (config: z.output<S>) => Scheduler,
   fixed: SchedulerEntry["fixed"] = {},
 ): SchedulerEntry {
-  return { name, className, fixed, create: (check) => create(check(schema)) };
+  return { name, className, fixed, defaults: schema.parse({}), create: (check) => create(check(schema)) };
 }
 
 /** The sampling algorithms for one model, all over its own scheduler_config.json, as diffusers' `from_config` does it. */
@@ -61,20 +76,22 @@ export interface ModelSchedulers {
 
 /** @throws ModelFolderError when the folder names an algorithm that the engine does not have, or its configuration is wrong. */
 export function loadSchedulers({ path, scheduler }: ModelDescription): ModelSchedulers {
-  const own = schedulers.find((entry) => describes(entry, scheduler));
+  const ofClass = schedulers.filter(({ className }) => className === scheduler.className);
+  // A configuration that is no entry's has a wrong value, which the check of any of them names.
+  const own = ofClass.find((entry) => describes(entry, scheduler.config)) ?? ofClass[0];
   if (own === undefined) {
     const names = new Set(schedulers.map(({ className }) => className));
     const expected = `"_class_name" one of ${[...names].join(", ")}`;
     throw new ModelFolderError(path, { file: schedulerFile, expected, found: scheduler.className });
   }
   const reader = createFolderReader(path);
-  const create = ({ create, fixed }: SchedulerEntry): Scheduler =>
+  const create = ({ create }: SchedulerEntry, fixed: SchedulerEntry["fixed"]): Scheduler =>
     create((schema) => reader.check(schedulerFile, { ...scheduler.config, ...fixed }, schema));
-  const byName = new Map<SchedulerName, Scheduler>([[own.name, create(own)]]);
+  const byName = new Map<SchedulerName, Scheduler>([[own.name, create(own, {})]]);
   for (const entry of schedulers) {
     if (entry !== own) {
       try {
-        byName.set(entry.name, create(entry));
+        byName.set(entry.name, create(entry, entry.fixed));
       } catch (error) {
         // Such as the ancestral method for a model that predicts the image itself: this model runs without it.
         if (!(error instanceof ModelFolderError)) {
@@ -86,9 +103,6 @@ export function loadSchedulers({ path, scheduler }: ModelDescription): ModelSche
   return { own: own.name, byName };
 }
 
-function describes(
-  { className, fixed }: SchedulerEntry,
-  { className: own, config }: ModelDescription["scheduler"],
-): boolean {
-  return own === className && Object.entries(fixed).every(([key, value]) => (config[key] ?? false) === value);
+function describes({ fixed, defaults }: SchedulerEntry, config: Readonly<Record<string, unknown>>): boolean {
+  return Object.entries(fixed).every(([key, value]) => (config[key] ?? defaults[key] ?? false) === value);
 }

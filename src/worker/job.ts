@@ -61,6 +61,9 @@ const schedulers: Record<Scheduler, SchedulerName | undefined> = {
   [Scheduler.DPMPP_2M_KARRAS]: "dpmpp-2m-karras",
   [Scheduler.DDIM]: "ddim",
   [Scheduler.LCM]: "lcm",
+  [Scheduler.UNIPC]: "unipc",
+  [Scheduler.DPMPP_2M_SDE]: "dpmpp-2m-sde",
+  [Scheduler.DPMPP_2M_SDE_KARRAS]: "dpmpp-2m-sde-karras",
 };
 
 /** Return the contract's values of a model's schedulers, in the contract's order. */

@@ -29,6 +29,9 @@ const names: readonly SchedulerName[] = [
   "dpmpp-2m-karras",
   "ddim",
   "lcm",
+  "unipc",
+  "dpmpp-2m-sde",
+  "dpmpp-2m-sde-karras",
 ];
 const heart = { prompt: "a red heart", seed: 1, steps: 4 };
 
@@ -41,6 +44,12 @@ describe("schedulers of a model folder", () => {
     ["dpmpp-2m-karras", { _class_name: "DPMSolverMultistepScheduler", use_karras_sigmas: true }],
     ["ddim", { _class_name: "DDIMScheduler", timestep_spacing: "trailing" }],
     ["lcm", { _class_name: "LCMScheduler", original_inference_steps: 100 }],
+    ["unipc", { _class_name: "UniPCMultistepScheduler", solver_order: 3, disable_corrector: [0] }],
+    ["dpmpp-2m-sde", { _class_name: "DPMSolverMultistepScheduler", algorithm_type: "sde-dpmsolver++" }],
+    [
+      "dpmpp-2m-sde-karras",
+      { _class_name: "DPMSolverMultistepScheduler", algorithm_type: "sde-dpmsolver++", use_karras_sigmas: true },
+    ],
   ];
   for (const [name, config] of own) {
     it(`${name} is the first scheduler for ${JSON.stringify(config)}, and each scheduler generates`, async () => {
@@ -96,8 +105,40 @@ describe("schedulers of a model folder", () => {
   });
 
   const rejected: readonly [Config, RegExp][] = [
-    [{ _class_name: "DPMSolverMultistepScheduler", solver_order: 3 }, /solver_order/],
-    [{ _class_name: "DPMSolverMultistepScheduler", algorithm_type: "sde-dpmsolver++" }, /algorithm_type/],
+    [{ _class_name: "DPMSolverMultistepScheduler", solver_order: 4 }, /1\|2\|3 at "solver_order"/],
+    [
+      { _class_name: "DPMSolverMultistepScheduler", algorithm_type: "dpmsolver" },
+      /at "algorithm_type", found "dpmsolver"/,
+    ],
+    [{ _class_name: "DPMSolverMultistepScheduler", algorithm_type: "sde-dpmsolver" }, /algorithm_type/],
+    [{ _class_name: "DPMSolverMultistepScheduler", variance_type: "learned_range" }, /variance_type/],
+    [
+      { _class_name: "DPMSolverMultistepScheduler", algorithm_type: "sde-dpmsolver++", thresholding: true },
+      /thresholding/,
+    ],
+    [
+      {
+        _class_name: "DPMSolverMultistepScheduler",
+        algorithm_type: "sde-dpmsolver++",
+        use_karras_sigmas: true,
+        final_sigmas_type: "sigma_min",
+        sigma_min: 0.001,
+      },
+      /more noise has no solution at "sigma_min"/,
+    ],
+    [{ _class_name: "DPMSolverSDEScheduler" }, /"_class_name" one of .*UniPCMultistepScheduler/],
+    [{ _class_name: "UniPCMultistepScheduler", solver_order: 4 }, /1\|2\|3 at "solver_order"/],
+    [{ _class_name: "UniPCMultistepScheduler", solver_type: "bh1" }, /at "solver_type", found "bh1"/],
+    [{ _class_name: "UniPCMultistepScheduler", predict_x0: false }, /at "predict_x0", found false/],
+    [{ _class_name: "UniPCMultistepScheduler", lower_order_final: false }, /at "lower_order_final", found false/],
+    [{ _class_name: "UniPCMultistepScheduler", thresholding: true }, /thresholding/],
+    [{ _class_name: "UniPCMultistepScheduler", prediction_type: "flow_prediction" }, /prediction_type/],
+    [{ _class_name: "UniPCMultistepScheduler", use_flow_sigmas: true }, /use_flow_sigmas/],
+    [{ _class_name: "UniPCMultistepScheduler", use_beta_sigmas: true }, /use_beta_sigmas/],
+    [{ _class_name: "UniPCMultistepScheduler", use_exponential_sigmas: true }, /use_exponential_sigmas/],
+    [{ _class_name: "UniPCMultistepScheduler", use_dynamic_shifting: true }, /use_dynamic_shifting/],
+    [{ _class_name: "UniPCMultistepScheduler", solver_p: { _class_name: "DDIMScheduler" } }, /solver_p/],
+    [{ _class_name: "UniPCMultistepScheduler", shift_terminal: 0.1 }, /shift_terminal/],
     [{ _class_name: "DPMSolverMultistepScheduler", use_lu_lambdas: true }, /use_lu_lambdas/],
     [{ _class_name: "DPMSolverMultistepScheduler", use_flow_sigmas: true }, /use_flow_sigmas/],
     [{ _class_name: "EulerAncestralDiscreteScheduler", prediction_type: "sample" }, /prediction_type/],

@@ -1,3 +1,3 @@
-import { parityCases, testParity } from "./parity-cases.js";
+import { multistepCases, parityCases, testParity } from "./parity-cases.js";
 
-testParity(parityCases);
+testParity([...parityCases, ...multistepCases]);

@@ -42,6 +42,9 @@ const schedulerLabels: Readonly<Record<string, string>> = {
   "dpmpp-2m-karras": "DPM++ 2M Karras",
   ddim: "DDIM",
   lcm: "LCM",
+  unipc: "UniPC",
+  "dpmpp-2m-sde": "DPM++ 2M SDE",
+  "dpmpp-2m-sde-karras": "DPM++ 2M SDE Karras",
 };
 
 /** The sampling algorithms by the name that stands in links, with their labels. */
