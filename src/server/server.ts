@@ -31,6 +31,7 @@ export { createDirectoryStore, type DirectoryStoreOptions } from "../image/direc
 export type { EncodedImage, ImageFormat } from "../image/image-format.js";
 export { type ImageStore, imageFileNameOf, type StoredImage } from "../image/image-store.js";
 export { StoreFullError } from "../image/store-full-error.js";
+export type { AdmittedCall } from "../mesh/access/access-control.js";
 export type { ConnectApp } from "../mesh/directory/app-connections.js";
 export {
   type AppDirectory,

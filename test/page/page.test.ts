@@ -190,7 +190,18 @@ suite("the studio's page", async () => {
     assert.deepEqual(page.all("[aria-invalid=true]"), []);
     assert.deepEqual(shown(), {
       placeholders: ["A red heart", "auto", "auto", "auto", "auto"],
-      schedulers: ["The model’s own", "Euler", "Euler ancestral", "DPM++ 2M", "DPM++ 2M Karras", "DDIM", "LCM"],
+      schedulers: [
+        "The model’s own",
+        "Euler",
+        "Euler ancestral",
+        "DPM++ 2M",
+        "DPM++ 2M Karras",
+        "DDIM",
+        "LCM",
+        "UniPC",
+        "DPM++ 2M SDE",
+        "DPM++ 2M SDE Karras",
+      ],
       examples: ["a red heart", "a smiling face", "a slice of pizza"],
       model: [],
     });
