@@ -62,7 +62,10 @@ export function createModelCatalog({ directory, apps, logger }: ModelCatalogOpti
       // The description belongs to no request, so it has no span.
       const contextValues = createContextValues().set(untraced, true).set(withoutLoad, true);
       const options: CallOptions = { timeoutMs: answerMs, contextValues };
-      const { model } = await apps.client(appId, TextToImageWorkerService).describeModel({}, options);
+      const answer = apps.client(appId, TextToImageWorkerService).describeModel({}, options);
+      // The first call opens the connection, which has just reported the app as serving.
+      entry.stale = false;
+      const { model } = await answer;
       if (model === undefined) {
         throw new Error("the answer has no model");
       }
@@ -81,12 +84,15 @@ export function createModelCatalog({ directory, apps, logger }: ModelCatalogOpti
       return entry.asking;
     }
     entry.stale = false;
-    entry.asking = describe(appId, entry).finally(() => {
-      entry.asking = undefined;
-      if (entry.stale) {
-        void ask(appId);
-      }
-    });
+    // Begins after the assignment, because the first call reports the app as serving at once, which asks again.
+    entry.asking = Promise.resolve()
+      .then(() => describe(appId, entry))
+      .finally(() => {
+        entry.asking = undefined;
+        if (entry.stale) {
+          void ask(appId);
+        }
+      });
     return entry.asking;
   };
 
