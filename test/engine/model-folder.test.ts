@@ -72,7 +72,7 @@ const wrongFiles: readonly [file: string, changes: Readonly<Record<string, unkno
   [
     "scheduler/scheduler_config.json",
     { _class_name: "PNDMScheduler" },
-    /^scheduler\/.*one of EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, .*, LCMScheduler, found PNDMScheduler$/,
+    /^scheduler\/.*one of EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, .*, LCMScheduler, UniPCMultistepScheduler, found PNDMScheduler$/,
   ],
   ["scheduler/scheduler_config.json", { use_beta_sigmas: true }, /^scheduler\/.* at "use_beta_sigmas", found true$/],
   [
