@@ -15,7 +15,8 @@ export interface PositionReports<Waiter> {
 /**
  * Create a scheduler that keeps reports to many waiters cheap. A new waiter gets its report at once. Changes start rounds of reports:
  * - up to 20 waiters: the first round at once, then one every 250 ms;
- * - more: after as many milliseconds as there are waiters, so that a thousand requests cancelled together cause no reports to each other.
+ * - more: once nothing has changed for as many milliseconds as there are waiters, and after three times that at the latest, so that a
+ *   thousand requests cancelled together cause no reports to each other.
  *
  * Each iteration of the event loop makes a few reports only, so that other work is not delayed.
  *
@@ -26,6 +27,8 @@ export function createPositionReports<Waiter>(report: (waiter: Waiter) => void):
   const newWaiters: Waiter[] = [];
   let state: "idle" | "waiting" | "reporting" | "reporting-old-updates" = "idle";
   let lastRoundAt = Number.NEGATIVE_INFINITY;
+  /** Timer of a round that waits for changes to end, and its latest start. */
+  let calm: { timer: NodeJS.Timeout; readonly afterMs: number; readonly latestAt: number } | undefined;
 
   const reportSome = (list: Waiter[]): void => {
     for (const waiter of list.splice(0, perTurn)) {
@@ -44,6 +47,7 @@ export function createPositionReports<Waiter>(report: (waiter: Waiter) => void):
 
   const startRound = (): void => {
     lastRoundAt = performance.now();
+    calm = undefined;
     state = "reporting";
     reportRound([...waiters]);
   };
@@ -65,14 +69,20 @@ export function createPositionReports<Waiter>(report: (waiter: Waiter) => void):
     if (state === "reporting") {
       state = "reporting-old-updates";
     }
+    if (calm !== undefined && performance.now() < calm.latestAt) {
+      clearTimeout(calm.timer);
+      calm.timer = setTimeout(startRound, calm.afterMs);
+    }
     if (state !== "idle" || waiters.size === 0) {
       return;
     }
     state = "waiting";
-    const sinceLastMs = performance.now() - lastRoundAt;
-    const firstMs = waiters.size > perTurn ? waiters.size : 0;
-    const waitMs = Math.max(firstMs, Math.max(roundEveryMs, waiters.size) - sinceLastMs);
-    if (waitMs > 0) {
+    const now = performance.now();
+    const waitMs = Math.max(roundEveryMs, waiters.size) - (now - lastRoundAt);
+    if (waiters.size > perTurn) {
+      const afterMs = Math.max(waiters.size, waitMs);
+      calm = { timer: setTimeout(startRound, afterMs), afterMs, latestAt: now + 2 * afterMs };
+    } else if (waitMs > 0) {
       setTimeout(startRound, waitMs);
     } else {
       setImmediate(startRound);

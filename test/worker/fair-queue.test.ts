@@ -208,3 +208,24 @@ test("position changes are delayed by 1 ms per waiting request, and cancelled re
   await turns();
   assert.equal(further(), 99);
 });
+
+test("position changes that go on delay the reports of many waiting requests, at most to three times the wait", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let now = 1_000;
+  t.mock.method(performance, "now", () => now);
+  const { reports, further } = await waitersOf(100);
+  const pass = async (ms: number) => {
+    now += ms;
+    t.mock.timers.tick(ms);
+    await turns();
+  };
+  for (let change = 0; change < 3; change++) {
+    reports.changed();
+    await pass(90);
+    assert.equal(further(), 0);
+  }
+  // 270 ms after the first change. Later ones delay no more.
+  reports.changed();
+  await pass(100);
+  assert.equal(further(), 100);
+});
