@@ -20,6 +20,7 @@ import type { Logger } from "pino";
 import { createHealth, ServingStatus } from "../connect-health/health.js";
 import { reflectionRoutes } from "../connect-health/reflection.js";
 import { type CallerHandler, withAccessControl } from "../mesh/access/access-control.js";
+import type { HostCheck } from "../mesh/access/host-check.js";
 import { type Listening, listen } from "../mesh/port/listen.js";
 import type { ListenLimits } from "../mesh/port/listen-limits.js";
 import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
@@ -105,6 +106,11 @@ export interface ServeOptions extends Protection {
   readonly appId?: string | undefined;
   /** Ignores unknown JSON fields instead of rejecting them with INVALID_ARGUMENT. @default false */
   readonly ignoreUnknownFields?: boolean | undefined;
+  /**
+   * Host names whose web pages may call, besides `corsOrigins`; other pages get 403. Protects a server without access control on loopback
+   * from pages that use DNS rebinding. @default all
+   */
+  readonly pageHosts?: HostCheck | undefined;
   /** Limits per connection. */
   readonly limits?: ListenLimits | undefined;
 }
@@ -205,6 +211,7 @@ export function createApp(options: AppOptions): App {
     port,
     limits,
     ignoreUnknownFields,
+    pageHosts,
     ...protection
   }: ServeOptions): Promise<Listening> => {
     const { address, accessControl } = await createGuard({ host, logger, ...protection });
@@ -254,6 +261,7 @@ export function createApp(options: AppOptions): App {
             respondNotFound(request, response);
           }
         },
+        pageHosts,
         cors: options.corsOrigins && { origins: options.corsOrigins },
       }),
     });

@@ -84,11 +84,12 @@ async function askByHttp2(url: string, authority: string) {
   return headers[":status"];
 }
 
-test("page that uses DNS rebinding to reach loopback reads nothing from the studio", async (t) => {
+test("page that uses DNS rebinding to reach loopback reads nothing from the studio, and cannot call the pipeline", async (t) => {
   const collector = startCommand(t, ["collector", "--port", "0"]);
   const [, collectorUrl = ""] = await collector.waitFor(readyAt);
   const pipeline = startCommand(t, [
     ...["pipeline", "--port", "0", "--worker", "acme/worker=127.0.0.1:1", "--public-url", "https://studio.example"],
+    ...["--openai", "--cors-origin", "http://allowed.example"],
     ...["--studio", "--studio-collector", collectorUrl],
   ]);
   const [, url = ""] = await pipeline.waitFor(readyAt);
@@ -107,4 +108,17 @@ test("page that uses DNS rebinding to reach loopback reads nothing from the stud
   assert.notEqual(page, 403, "where the page is not built, it is not found");
   assert.equal(await ask(`${url}${studio}/GetStudio`, "studio.example"), 200);
   assert.equal(await ask(`${collectorUrl}/v1/traces`, "collector.example"), 200, "exports come by any name");
+
+  const call = async (path: string, origin: string | undefined) => {
+    const headers = { "content-type": "application/json", ...(origin !== undefined && { origin }) };
+    return (await fetch(`${url}${path}`, { method: "POST", headers, body: "{}" })).status;
+  };
+  for (const path of ["/throughline.v1.ImagePipelineService/Generate", "/v1/images/generations"]) {
+    for (const origin of ["http://evil.example:50051", "null"]) {
+      assert.equal(await call(path, origin), 403, `${path} from a page of ${origin}`);
+    }
+    for (const origin of [undefined, "http://127.0.0.1:50051", "https://studio.example", "http://allowed.example"]) {
+      assert.equal(await call(path, origin), 400, `${path} from ${origin}: the request has no prompt`);
+    }
+  }
 });

@@ -14,9 +14,11 @@ import { usageError } from "../errors.js";
 import type { OptionValues } from "../options/option.js";
 import type { appServerOptions } from "../options/server-options.js";
 import { type RunningService, startFailure } from "./run-service.js";
-import { protectionOf } from "./security.js";
+import { hostCheckOf, protectionOf } from "./security.js";
 
-type ServingOptions = { readonly port: number } & OptionValues<typeof appServerOptions>;
+type ServingOptions = { readonly port: number; readonly publicUrl?: string | undefined } & OptionValues<
+  typeof appServerOptions
+>;
 
 /** Options of {@link serveApp}. */
 export interface ServeAppOptions {
@@ -43,7 +45,9 @@ export async function serveApp(app: App, options: ServeAppOptions): Promise<Runn
       throw startFailure("the metrics endpoint", error, "--metrics-port");
     }));
   try {
-    const running = await app.serve({ host, port, appId, reflection, ignoreUnknownFields, limits, ...protection });
+    const pageHosts = hostCheckOf(settings);
+    const serving = { host, port, appId, reflection, ignoreUnknownFields, pageHosts, limits, ...protection };
+    const running = await app.serve(serving);
     return {
       url: running.url,
       async stop() {

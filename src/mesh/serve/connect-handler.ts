@@ -4,10 +4,11 @@ import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { parseContentType as parseGrpc } from "@connectrpc/connect/protocol-grpc";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import { type AccessControl, type AdmittedCall, admitRequest, createAccessControl } from "../access/access-control.js";
+import { foreignHostMessage, type HostCheck } from "../access/host-check.js";
 import { canceled } from "../errors/errors.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
 import { collectRoutes } from "./collect-routes.js";
-import { applyCors, type CorsOptions } from "./cors.js";
+import { applyCors, type CorsOptions, isOwnOrAllowedPage } from "./cors.js";
 import { type HttpFront, receiveFrontCall } from "./http-front.js";
 import { createFieldHintInterceptor, type JsonFieldHint } from "./json-field-hint.js";
 import { onDisconnect } from "./node-request.js";
@@ -56,6 +57,8 @@ export interface ConnectHandlerOptions {
   readonly accessControl?: AccessControl;
   /** Cross-origin access. Default: none. */
   readonly cors?: CorsOptions | undefined;
+  /** Hosts whose pages may call, besides the origins of `cors`; other pages get 403. @default all */
+  readonly pageHosts?: HostCheck | undefined;
 }
 
 /** Default time limit for a request's body, in milliseconds. */
@@ -79,7 +82,13 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
   const memory = createBodyMemory(options.bodyMemoryBytes ?? defaultBodyMemoryBytes);
   const limits: BodyLimits = { readMaxBytes, bodyTimeoutMs, memory };
   const accessControl = options.accessControl ?? createAccessControl({});
-  const { onInternalError = () => {}, onUndecodable = () => {}, onFrontRejected = () => {}, fronts = [] } = options;
+  const {
+    onInternalError = () => {},
+    onUndecodable = () => {},
+    onFrontRejected = () => {},
+    fronts = [],
+    pageHosts = () => true,
+  } = options;
   const { jsonFieldHint: hintOf } = options;
   const routerOptions = {
     interceptors: [markReached, ...(hintOf ? [createFieldHintInterceptor(hintOf)] : []), ...interceptors],
@@ -185,8 +194,13 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     }
     const path = request.url?.split("?", 1)[0] ?? "";
     const handler = handlers.get(path);
+    const front = handler === undefined ? fronts.find((each) => each.serves(path)) : undefined;
+    const isCall = handler !== undefined || front !== undefined;
+    if (isCall && !isOwnOrAllowedPage(options.cors, pageHosts, request)) {
+      request.resume();
+      return respondPlain(response, 403, foreignHostMessage);
+    }
     if (handler === undefined) {
-      const front = fronts.find((each) => each.serves(path));
       if (front !== undefined) {
         return void serveFront(front, request, response);
       }

@@ -1,4 +1,5 @@
 import { cors } from "@connectrpc/connect";
+import type { HostCheck } from "../access/host-check.js";
 import type { NodeRequest, NodeResponse } from "../port/node-handler.js";
 
 /** Cross-origin access. Pages of the same origin always have access. */
@@ -44,6 +45,22 @@ export function applyCors(options: CorsOptions | undefined, request: NodeRequest
   response.statusCode = 204;
   response.end();
   return true;
+}
+
+/**
+ * Whether a page may call: its origin is allowed, or its host is one of this server's. Requests without `origin` are no page's calls.
+ *
+ * A page whose name was rebound to loopback counts as of the same origin for its browser, so CORS does not keep it out.
+ */
+export function isOwnOrAllowedPage(
+  options: CorsOptions | undefined,
+  hosts: HostCheck,
+  { headers: { origin } }: NodeRequest,
+): boolean {
+  if (origin === undefined || options?.origins.some((pattern) => matches(pattern, origin)) === true) {
+    return true;
+  }
+  return URL.canParse(origin) && hosts(new URL(origin).hostname);
 }
 
 /** Those of the requested headers with which OpenAI's client describes itself and its time limit. */
