@@ -8,6 +8,7 @@ export type { CallerHandler } from "../mesh/access/access-control.js";
 export type { CallerDirectory, CallerEntry, Credentials } from "../mesh/access/caller-directory.js";
 export { type Caller, callerOf, checkMayUse } from "../mesh/access/callers.js";
 export { reloadCallersFile } from "../mesh/access/callers-file.js";
+export { createHostCheck, type HostCheck, type HostCheckOptions } from "../mesh/access/host-check.js";
 export type { AppStatus } from "../mesh/directory/app-connections.js";
 export type { WorkerHealth, WorkerStatus } from "../mesh/grpc/connection.js";
 export type { ListenLimits } from "../mesh/port/listen-limits.js";
