@@ -38,8 +38,12 @@ const formats = ["png", "jpeg", "webp"] as const satisfies readonly ImageFormat[
 
 /** Convert an image to a base64 `data:` URI (RFC 2397). */
 export function toDataUri(image: EncodedImage): string {
-  const { buffer, byteOffset, byteLength } = image.bytes;
-  return `data:${contentTypeOf(image.format)};base64,${Buffer.from(buffer, byteOffset, byteLength).toString("base64")}`;
+  return `data:${contentTypeOf(image.format)};base64,${toBase64(image.bytes)}`;
+}
+
+/** Encode bytes as base64, without a copy before. */
+export function toBase64({ buffer, byteOffset, byteLength }: Uint8Array): string {
+  return Buffer.from(buffer, byteOffset, byteLength).toString("base64");
 }
 
 /** Parse a base64 `data:` URI with a supported format; undefined for any other text. */

@@ -15,7 +15,7 @@ async function* numbers(count: number, failure?: Error): AsyncGenerator<number> 
   }
 }
 
-/** Watcher that writes what it is told, by name, into a shared list. */
+/** Watcher that writes its events, by name, into a shared list. */
 function recorder(name: string, events: string[]): StreamWatcher<number> {
   return {
     message: (value) => events.push(`${name} ${value}`),
@@ -54,7 +54,7 @@ test("an error is mapped before the watchers and the reader get it", async () =>
   assert.deepEqual(events, ["outer failed: hidden cause"]);
 });
 
-test("an end is told once, whether the reader returns, throws, or reads on after the last value", async () => {
+test("an end is reported once, whether the reader returns, throws, or reads on after the last value", async () => {
   const ends: Record<string, (stream: AsyncIterableIterator<number>) => Promise<unknown>> = {
     left: (stream) => stream.return?.() ?? Promise.reject(new Error("no return")),
     "left by throw": (stream) => assert.rejects(stream.throw?.(new Error("enough")) ?? Promise.resolve(), /enough/),

@@ -1,6 +1,7 @@
 import { type CallOptions, type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import type { Image } from "../../gen/throughline/v1/image_pb.js";
 import { type GenerateResponse, ImagePipelineService } from "../../gen/throughline/v1/pipeline_pb.js";
+import { toBase64 } from "../../image/image-format.js";
 import type { AdmittedCall } from "../../mesh/access/access-control.js";
 import { hasReason } from "../../mesh/errors/errors.js";
 import type { FrontCall } from "../../mesh/serve/http-front.js";
@@ -79,7 +80,7 @@ export function imageOf(image: Image | undefined): { readonly b64_json: string }
     throw new ConnectError("the pipeline returned no image", Code.Internal);
   }
   const { data, url } = image;
-  return url === "" ? { b64_json: base64(data) } : { url };
+  return url === "" ? { b64_json: toBase64(data) } : { url };
 }
 
 /** Size of an image, as `WIDTHxHEIGHT`. Undefined if the worker did not send it. */
@@ -90,11 +91,6 @@ export function sizeOf(image: Image | undefined): string | undefined {
 /** Extension of OpenAI's answer: what is needed to repeat and to trace an image. */
 export function factsOf({ seed, traceId }: GenerateResponse) {
   return { seed, ...(traceId !== "" && { trace_id: traceId }) };
-}
-
-/** Encode bytes as base64, without a copy before. */
-export function base64({ buffer, byteOffset, byteLength }: Uint8Array): string {
-  return Buffer.from(buffer, byteOffset, byteLength).toString("base64");
 }
 
 /** Runs calls within the caller's limits. */

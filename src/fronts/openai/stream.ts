@@ -1,5 +1,6 @@
 import { type Progress, Stage } from "../../gen/throughline/v1/image_pb.js";
 import type { GenerateResponse } from "../../gen/throughline/v1/pipeline_pb.js";
+import { toBase64 } from "../../image/image-format.js";
 import type { AdmittedCall } from "../../mesh/access/access-control.js";
 import type { NodeResponse } from "../../mesh/port/node-handler.js";
 import type { FrontCall } from "../../mesh/serve/http-front.js";
@@ -7,7 +8,6 @@ import { writePieces } from "../../mesh/serve/write-response.js";
 import { toOpenAiError } from "./errors.js";
 import type { ImagesRequest } from "./image-request.js";
 import {
-  base64,
   createForwarded,
   factsOf,
   imageOf,
@@ -68,7 +68,7 @@ export async function streamImage(request: ImagesRequest, call: FrontCall, slot:
         await events.send({
           ...common,
           type: "image_generation.partial_image",
-          b64_json: base64(preview),
+          b64_json: toBase64(preview),
           partial_image_index: index,
           created_at: unixTime(),
           output_format: previewContentType.replace("image/", ""),
