@@ -351,7 +351,8 @@ suite("OpenAI's images API", () => {
       } else {
         const error = await errorOf(response);
         assert.deepEqual([error.status, error.code], [504, "timeout"]);
-        assert.match(error.message, /step 1 of 4/);
+        // On a busy machine, the pipeline's own timer may be first; it does not know the step.
+        assert.match(error.message, /^deadline exceeded: (denoising, step 1 of 4|waiting for the worker's response)$/);
       }
     });
   }
