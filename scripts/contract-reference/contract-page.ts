@@ -8,7 +8,7 @@ import {
   ScalarType,
 } from "@bufbuild/protobuf";
 import { getComments } from "@bufbuild/protoplugin";
-import { rulesInWords } from "./rules-in-words.js";
+import { messageRulesInWords, rulesInWords } from "./rules-in-words.js";
 
 /**
  * The contract as a page of Markdown: for each package its services, messages and enums with their comments, and the rules of protovalidate
@@ -64,6 +64,7 @@ function messageSection(message: DescMessage): string[] {
   return [
     `### ${message.name}`,
     ...paragraphsOf(message),
+    ...messageRulesInWords(message).map((words) => `Rule: ${words}.`),
     rows.length === 0 ? "It has no fields." : table(["field", "number", "type", "rules", "meaning"], rows),
     ...message.nestedMessages.filter(({ proto }) => proto.options?.mapEntry !== true).flatMap(messageSection),
     ...message.nestedEnums.flatMap(enumSection),

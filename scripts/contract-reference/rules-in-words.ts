@@ -1,5 +1,10 @@
-import { type DescField, getOption, hasOption, type JsonValue, toJson } from "@bufbuild/protobuf";
-import { FieldRulesSchema, field as fieldRules } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { type DescField, type DescMessage, getOption, hasOption, type JsonValue, toJson } from "@bufbuild/protobuf";
+import {
+  FieldRulesSchema,
+  field as fieldRules,
+  MessageRulesSchema,
+  message as messageRules,
+} from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 
 /** What protovalidate asks of a field, in words; empty where it asks nothing. */
 export function rulesInWords(field: DescField): readonly string[] {
@@ -8,12 +13,19 @@ export function rulesInWords(field: DescField): readonly string[] {
     : [];
 }
 
+/** Rules of protovalidate about several fields of a message, in words. */
+export function messageRulesInWords(message: DescMessage): readonly string[] {
+  return hasOption(message, messageRules)
+    ? messageOf(toJson(MessageRulesSchema, getOption(message, messageRules), { useProtoFieldName: true }))
+    : [];
+}
+
 /** @throws Error for a rule that has no words yet, so that none is left out in silence. */
-function messageOf(rules: JsonValue): string[] {
+function messageOf(rules: JsonValue, lengthUnit = "code points"): string[] {
   const { gte, lte, min_len: shortest, max_len: longest, ...others } = fieldsOf(rules);
   return [
     ...rangeInWords(gte, lte, ""),
-    ...rangeInWords(shortest, longest, " code points"),
+    ...rangeInWords(shortest, longest, ` ${lengthUnit}`),
     ...Object.entries(others).flatMap(([name, value]) => wordsOfRule(name, value)),
   ];
 }
@@ -35,7 +47,10 @@ function wordsOfRule(name: string, value: JsonValue): string[] {
     case "float":
     case "enum":
     case "map":
+    case "repeated":
       return messageOf(value);
+    case "bytes":
+      return messageOf(value, "bytes");
     case "required":
       return ["required"];
     case "cel":
@@ -46,6 +61,8 @@ function wordsOfRule(name: string, value: JsonValue): string[] {
       return [`matches \`${value}\``];
     case "defined_only":
       return ["one of the values below"];
+    case "max_items":
+      return [`at most ${number(value)}`];
     case "max_pairs":
       return [`at most ${number(value)} pairs`];
     case "keys":

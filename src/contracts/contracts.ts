@@ -13,6 +13,8 @@ export {
   ImageFormat,
   ImageFormatSchema,
   ImageSchema,
+  type Lora,
+  LoraSchema,
   type Model,
   ModelSchema,
   type Progress,

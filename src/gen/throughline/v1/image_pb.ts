@@ -11,7 +11,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file throughline/v1/image.proto.
  */
 export const file_throughline_v1_image: GenFile = /*@__PURE__*/
-  fileDesc("Chp0aHJvdWdobGluZS92MS9pbWFnZS5wcm90bxIOdGhyb3VnaGxpbmUudjEifQoFSW1hZ2USCwoDdXJsGAEgASgJEhQKDGNvbnRlbnRfdHlwZRgCIAEoCRIRCglmaWxlX25hbWUYAyABKAkSEQoJZmlsZV9zaXplGAQgASgNEg0KBXdpZHRoGAUgASgNEg4KBmhlaWdodBgGIAEoDRIMCgRkYXRhGAcgASgMIvkFChFHZW5lcmF0aW9uT3B0aW9ucxImCg9uZWdhdGl2ZV9wcm9tcHQYASABKAlCCLpIBXIDGNAPSACIAQESbgoFd2lkdGgYAiABKA1CWrpIV7oBTQobb3B0aW9ucy53aWR0aC5tdWx0aXBsZV9vZl84Eh12YWx1ZSBtdXN0IGJlIGEgbXVsdGlwbGUgb2YgOBoPdGhpcyAlIDh1ID09IDB1KgUYgBAoQEgBiAEBEnAKBmhlaWdodBgDIAEoDUJbukhYugFOChxvcHRpb25zLmhlaWdodC5tdWx0aXBsZV9vZl84Eh12YWx1ZSBtdXN0IGJlIGEgbXVsdGlwbGUgb2YgOBoPdGhpcyAlIDh1ID09IDB1KgUYgBAoQEgCiAEBEiwKE251bV9pbmZlcmVuY2Vfc3RlcHMYBCABKA1CCrpIByoFGJYBKAFIA4gBARIsCg5ndWlkYW5jZV9zY2FsZRgFIAEoAkIPukgMCgodAADwQS0AAAAASASIAQESEQoEc2VlZBgGIAEoDUgFiAEBEjYKCXNjaGVkdWxlchgHIAEoDjIZLnRocm91Z2hsaW5lLnYxLlNjaGVkdWxlckIIukgFggECEAESNQoGZm9ybWF0GAggASgOMhsudGhyb3VnaGxpbmUudjEuSW1hZ2VGb3JtYXRCCLpIBYIBAhABEjQKCGRlbGl2ZXJ5GAkgASgOMhgudGhyb3VnaGxpbmUudjEuRGVsaXZlcnlCCLpIBYIBAhABEicKEHByZXZpZXdfaW50ZXJ2YWwYCiABKA1CCLpIBSoDGJYBSAaIAQESHwoHcXVhbGl0eRgPIAEoDUIJukgGKgQYZCgBSAeIAQFCEgoQX25lZ2F0aXZlX3Byb21wdEIICgZfd2lkdGhCCQoHX2hlaWdodEIWChRfbnVtX2luZmVyZW5jZV9zdGVwc0IRCg9fZ3VpZGFuY2Vfc2NhbGVCBwoFX3NlZWRCEwoRX3ByZXZpZXdfaW50ZXJ2YWxCCgoIX3F1YWxpdHkihwEKB1RpbWluZ3MSEAoIcXVldWVfbXMYASABKAESGAoQdGV4dF9lbmNvZGluZ19tcxgCIAEoARIUCgxkZW5vaXNpbmdfbXMYAyABKAESFQoNdmFlX2RlY29kZV9tcxgEIAEoARIRCgl1cGxvYWRfbXMYBSABKAESEAoIdG90YWxfbXMYBiABKAEiNQoGUXVldWVkEhAKCHBvc2l0aW9uGAEgASgNEhkKEWVzdGltYXRlZF93YWl0X21zGAIgASgBIoIBCghQcm9ncmVzcxIkCgVzdGFnZRgBIAEoDjIVLnRocm91Z2hsaW5lLnYxLlN0YWdlEgwKBHN0ZXAYAiABKA0SEwoLdG90YWxfc3RlcHMYAyABKA0SDwoHcHJldmlldxgEIAEoDBIcChRwcmV2aWV3X2NvbnRlbnRfdHlwZRgFIAEoCSLCAgoFTW9kZWwSEgoKd29ya2VyX2FwcBgBIAEoCRIMCgRuYW1lGAIgASgJEjMKCGRlZmF1bHRzGAMgASgLMiEudGhyb3VnaGxpbmUudjEuR2VuZXJhdGlvbk9wdGlvbnMSEAoIbWluX3NpemUYBCABKA0SEAoIbWF4X3NpemUYBSABKA0SFQoNc2l6ZV9tdWx0aXBsZRgGIAEoDRItCgpzY2hlZHVsZXJzGAcgAygOMhkudGhyb3VnaGxpbmUudjEuU2NoZWR1bGVyEg0KBWxvcmFzGAggAygJEhYKDmltYWdlX3RvX2ltYWdlGAkgASgIEh8KF21heF9udW1faW5mZXJlbmNlX3N0ZXBzGAogASgNEhcKD2V4YW1wbGVfcHJvbXB0cxgLIAMoCRIXCg9kZWZhdWx0c19yZWFzb24YDCABKAkqlQIKCVNjaGVkdWxlchIZChVTQ0hFRFVMRVJfVU5TUEVDSUZJRUQQABIcChhTQ0hFRFVMRVJfRVVMRVJfRElTQ1JFVEUQARIdChlTQ0hFRFVMRVJfRVVMRVJfQU5DRVNUUkFMEAISFgoSU0NIRURVTEVSX0RQTVBQXzJNEAMSHQoZU0NIRURVTEVSX0RQTVBQXzJNX0tBUlJBUxAEEhIKDlNDSEVEVUxFUl9ERElNEAUSEQoNU0NIRURVTEVSX0xDTRAGEhMKD1NDSEVEVUxFUl9VTklQQxAHEhoKFlNDSEVEVUxFUl9EUE1QUF8yTV9TREUQCBIhCh1TQ0hFRFVMRVJfRFBNUFBfMk1fU0RFX0tBUlJBUxAJKm8KC0ltYWdlRm9ybWF0EhwKGElNQUdFX0ZPUk1BVF9VTlNQRUNJRklFRBAAEhQKEElNQUdFX0ZPUk1BVF9QTkcQARIVChFJTUFHRV9GT1JNQVRfSlBFRxACEhUKEUlNQUdFX0ZPUk1BVF9XRUJQEAMqYgoIRGVsaXZlcnkSGAoUREVMSVZFUllfVU5TUEVDSUZJRUQQABIQCgxERUxJVkVSWV9VUkwQARIVChFERUxJVkVSWV9EQVRBX1VSSRACEhMKD0RFTElWRVJZX0lOTElORRADKnQKBVN0YWdlEhUKEVNUQUdFX1VOU1BFQ0lGSUVEEAASFwoTU1RBR0VfVEVYVF9FTkNPRElORxABEhMKD1NUQUdFX0RFTk9JU0lORxACEhQKEFNUQUdFX1ZBRV9ERUNPREUQAxIQCgxTVEFHRV9VUExPQUQQBGIGcHJvdG8z", [file_buf_validate_validate]);
+  fileDesc("Chp0aHJvdWdobGluZS92MS9pbWFnZS5wcm90bxIOdGhyb3VnaGxpbmUudjEifQoFSW1hZ2USCwoDdXJsGAEgASgJEhQKDGNvbnRlbnRfdHlwZRgCIAEoCRIRCglmaWxlX25hbWUYAyABKAkSEQoJZmlsZV9zaXplGAQgASgNEg0KBXdpZHRoGAUgASgNEg4KBmhlaWdodBgGIAEoDRIMCgRkYXRhGAcgASgMIuoJChFHZW5lcmF0aW9uT3B0aW9ucxImCg9uZWdhdGl2ZV9wcm9tcHQYASABKAlCCLpIBXIDGNAPSACIAQESbgoFd2lkdGgYAiABKA1CWrpIV7oBTQobb3B0aW9ucy53aWR0aC5tdWx0aXBsZV9vZl84Eh12YWx1ZSBtdXN0IGJlIGEgbXVsdGlwbGUgb2YgOBoPdGhpcyAlIDh1ID09IDB1KgUYgBAoQEgBiAEBEnAKBmhlaWdodBgDIAEoDUJbukhYugFOChxvcHRpb25zLmhlaWdodC5tdWx0aXBsZV9vZl84Eh12YWx1ZSBtdXN0IGJlIGEgbXVsdGlwbGUgb2YgOBoPdGhpcyAlIDh1ID09IDB1KgUYgBAoQEgCiAEBEiwKE251bV9pbmZlcmVuY2Vfc3RlcHMYBCABKA1CCrpIByoFGJYBKAFIA4gBARIsCg5ndWlkYW5jZV9zY2FsZRgFIAEoAkIPukgMCgodAADwQS0AAAAASASIAQESEQoEc2VlZBgGIAEoDUgFiAEBEjYKCXNjaGVkdWxlchgHIAEoDjIZLnRocm91Z2hsaW5lLnYxLlNjaGVkdWxlckIIukgFggECEAESNQoGZm9ybWF0GAggASgOMhsudGhyb3VnaGxpbmUudjEuSW1hZ2VGb3JtYXRCCLpIBYIBAhABEjQKCGRlbGl2ZXJ5GAkgASgOMhgudGhyb3VnaGxpbmUudjEuRGVsaXZlcnlCCLpIBYIBAhABEicKEHByZXZpZXdfaW50ZXJ2YWwYCiABKA1CCLpIBSoDGJYBSAaIAQESJQoKaW5pdF9pbWFnZRgLIAEoDEIMukgJegcQARiAgIAESAeIAQESJgoIc3RyZW5ndGgYDCABKAJCD7pIDAoKHQAAgD8tAAAAAEgIiAEBEoQBCgVsb3JhcxgNIAMoCzIULnRocm91Z2hsaW5lLnYxLkxvcmFCX7pIXLoBVAoUb3B0aW9ucy5sb3Jhcy51bmlxdWUSGGVhY2ggbmFtZSBtYXkgc3RhbmQgb25jZRoidGhpcy5tYXAobG9yYSwgbG9yYS5uYW1lKS51bmlxdWUoKZIBAhAIEh8KCWNsaXBfc2tpcBgOIAEoDUIHukgEKgIYC0gJiAEBEh8KB3F1YWxpdHkYDyABKA1CCbpIBioEGGQoAUgKiAEBEi4KEGd1aWRhbmNlX3Jlc2NhbGUYECABKAJCD7pIDAoKHQAAgD8tAAAAAEgLiAEBOogBukiEARqBAQohb3B0aW9ucy5zdHJlbmd0aC5uZWVkc19pbml0X2ltYWdlEi9zdHJlbmd0aCBuZWVkcyBpbml0X2ltYWdlOiBzZXQgYm90aCwgb3IgbmVpdGhlchorIWhhcyh0aGlzLnN0cmVuZ3RoKSB8fCBoYXModGhpcy5pbml0X2ltYWdlKUISChBfbmVnYXRpdmVfcHJvbXB0QggKBl93aWR0aEIJCgdfaGVpZ2h0QhYKFF9udW1faW5mZXJlbmNlX3N0ZXBzQhEKD19ndWlkYW5jZV9zY2FsZUIHCgVfc2VlZEITChFfcHJldmlld19pbnRlcnZhbEINCgtfaW5pdF9pbWFnZUILCglfc3RyZW5ndGhCDAoKX2NsaXBfc2tpcEIKCghfcXVhbGl0eUITChFfZ3VpZGFuY2VfcmVzY2FsZSJPCgRMb3JhEhgKBG5hbWUYASABKAlCCrpIB3IFEAEYgAESIwoFc2NhbGUYAiABKAJCD7pIDAoKHQAAIEEtAAAgwUgAiAEBQggKBl9zY2FsZSKHAQoHVGltaW5ncxIQCghxdWV1ZV9tcxgBIAEoARIYChB0ZXh0X2VuY29kaW5nX21zGAIgASgBEhQKDGRlbm9pc2luZ19tcxgDIAEoARIVCg12YWVfZGVjb2RlX21zGAQgASgBEhEKCXVwbG9hZF9tcxgFIAEoARIQCgh0b3RhbF9tcxgGIAEoASI1CgZRdWV1ZWQSEAoIcG9zaXRpb24YASABKA0SGQoRZXN0aW1hdGVkX3dhaXRfbXMYAiABKAEiggEKCFByb2dyZXNzEiQKBXN0YWdlGAEgASgOMhUudGhyb3VnaGxpbmUudjEuU3RhZ2USDAoEc3RlcBgCIAEoDRITCgt0b3RhbF9zdGVwcxgDIAEoDRIPCgdwcmV2aWV3GAQgASgMEhwKFHByZXZpZXdfY29udGVudF90eXBlGAUgASgJIsICCgVNb2RlbBISCgp3b3JrZXJfYXBwGAEgASgJEgwKBG5hbWUYAiABKAkSMwoIZGVmYXVsdHMYAyABKAsyIS50aHJvdWdobGluZS52MS5HZW5lcmF0aW9uT3B0aW9ucxIQCghtaW5fc2l6ZRgEIAEoDRIQCghtYXhfc2l6ZRgFIAEoDRIVCg1zaXplX211bHRpcGxlGAYgASgNEi0KCnNjaGVkdWxlcnMYByADKA4yGS50aHJvdWdobGluZS52MS5TY2hlZHVsZXISDQoFbG9yYXMYCCADKAkSFgoOaW1hZ2VfdG9faW1hZ2UYCSABKAgSHwoXbWF4X251bV9pbmZlcmVuY2Vfc3RlcHMYCiABKA0SFwoPZXhhbXBsZV9wcm9tcHRzGAsgAygJEhcKD2RlZmF1bHRzX3JlYXNvbhgMIAEoCSqVAgoJU2NoZWR1bGVyEhkKFVNDSEVEVUxFUl9VTlNQRUNJRklFRBAAEhwKGFNDSEVEVUxFUl9FVUxFUl9ESVNDUkVURRABEh0KGVNDSEVEVUxFUl9FVUxFUl9BTkNFU1RSQUwQAhIWChJTQ0hFRFVMRVJfRFBNUFBfMk0QAxIdChlTQ0hFRFVMRVJfRFBNUFBfMk1fS0FSUkFTEAQSEgoOU0NIRURVTEVSX0RESU0QBRIRCg1TQ0hFRFVMRVJfTENNEAYSEwoPU0NIRURVTEVSX1VOSVBDEAcSGgoWU0NIRURVTEVSX0RQTVBQXzJNX1NERRAIEiEKHVNDSEVEVUxFUl9EUE1QUF8yTV9TREVfS0FSUkFTEAkqbwoLSW1hZ2VGb3JtYXQSHAoYSU1BR0VfRk9STUFUX1VOU1BFQ0lGSUVEEAASFAoQSU1BR0VfRk9STUFUX1BORxABEhUKEUlNQUdFX0ZPUk1BVF9KUEVHEAISFQoRSU1BR0VfRk9STUFUX1dFQlAQAypiCghEZWxpdmVyeRIYChRERUxJVkVSWV9VTlNQRUNJRklFRBAAEhAKDERFTElWRVJZX1VSTBABEhUKEURFTElWRVJZX0RBVEFfVVJJEAISEwoPREVMSVZFUllfSU5MSU5FEAMqdAoFU3RhZ2USFQoRU1RBR0VfVU5TUEVDSUZJRUQQABIXChNTVEFHRV9URVhUX0VOQ09ESU5HEAESEwoPU1RBR0VfREVOT0lTSU5HEAISFAoQU1RBR0VfVkFFX0RFQ09ERRADEhAKDFNUQUdFX1VQTE9BRBAEYgZwcm90bzM", [file_buf_validate_validate]);
 
 /**
  * A generated image: its location and properties.
@@ -160,11 +160,52 @@ export type GenerationOptions = Message<"throughline.v1.GenerationOptions"> & {
   previewInterval?: number | undefined;
 
   /**
+   * Image to start from, in place of noise alone: a PNG, JPEG or WebP file, up to 8 MiB and 2,048 pixels a side. Its EXIF orientation is
+   * honoured, transparency is shown on white, and it is resized and cropped to `width` and `height`. Default: none. Needs a model with a VAE
+   * encoder: see `Model.image_to_image`.
+   *
+   * @generated from field: optional bytes init_image = 11;
+   */
+  initImage?: Uint8Array | undefined;
+
+  /**
+   * How far the result may leave `init_image`, 0 to 1. Only the last `num_inference_steps` × `strength` steps run, rounded down; at least one
+   * has to remain. 1 keeps almost nothing of the image. Default: 0.3. Only with `init_image`.
+   *
+   * @generated from field: optional float strength = 12;
+   */
+  strength?: number | undefined;
+
+  /**
+   * LoRAs to apply, up to 8, each name once. The model's are in `Model.loras`. An unknown name is rejected with INVALID_ARGUMENT. Default:
+   * none.
+   *
+   * @generated from field: repeated throughline.v1.Lora loras = 13;
+   */
+  loras: Lora[];
+
+  /**
+   * Layers to skip at the end of both text encoders, beyond the one that SDXL skips, as diffusers' `clip_skip`: 0 to 11. A model with fewer
+   * layers takes fewer. Default: 0.
+   *
+   * @generated from field: optional uint32 clip_skip = 14;
+   */
+  clipSkip?: number | undefined;
+
+  /**
    * Quality of JPEG and WebP, 1 to 100. Higher values give larger files. Default: 90. No effect on PNG, which is lossless.
    *
    * @generated from field: optional uint32 quality = 15;
    */
   quality?: number | undefined;
+
+  /**
+   * Rescales the guided prediction towards the standard deviation of the one with the prompt, against overexposure at high guidance scales
+   * (Lin et al. 2023, section 3.4), 0 to 1, as diffusers' `guidance_rescale`. Default: 0. No effect without guidance.
+   *
+   * @generated from field: optional float guidance_rescale = 16;
+   */
+  guidanceRescale?: number | undefined;
 };
 
 /**
@@ -173,6 +214,34 @@ export type GenerationOptions = Message<"throughline.v1.GenerationOptions"> & {
  */
 export const GenerationOptionsSchema: GenMessage<GenerationOptions> = /*@__PURE__*/
   messageDesc(file_throughline_v1_image, 1);
+
+/**
+ * A LoRA to apply, and how strongly.
+ *
+ * @generated from message throughline.v1.Lora
+ */
+export type Lora = Message<"throughline.v1.Lora"> & {
+  /**
+   * Name of the LoRA on the worker.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Factor of its change to the weights, -10 to 10. Default: 1. 0 gives exactly the image without it.
+   *
+   * @generated from field: optional float scale = 2;
+   */
+  scale?: number | undefined;
+};
+
+/**
+ * Describes the message throughline.v1.Lora.
+ * Use `create(LoraSchema)` to create a new message.
+ */
+export const LoraSchema: GenMessage<Lora> = /*@__PURE__*/
+  messageDesc(file_throughline_v1_image, 2);
 
 /**
  * Durations of a request's stages in milliseconds, measured by the worker.
@@ -228,7 +297,7 @@ export type Timings = Message<"throughline.v1.Timings"> & {
  * Use `create(TimingsSchema)` to create a new message.
  */
 export const TimingsSchema: GenMessage<Timings> = /*@__PURE__*/
-  messageDesc(file_throughline_v1_image, 2);
+  messageDesc(file_throughline_v1_image, 3);
 
 /**
  * The request waits for a free engine. The worker sends this event when the position changes.
@@ -256,7 +325,7 @@ export type Queued = Message<"throughline.v1.Queued"> & {
  * Use `create(QueuedSchema)` to create a new message.
  */
 export const QueuedSchema: GenMessage<Queued> = /*@__PURE__*/
-  messageDesc(file_throughline_v1_image, 3);
+  messageDesc(file_throughline_v1_image, 4);
 
 /**
  * Progress of a request: a stage started, or a denoising step ended.
@@ -306,7 +375,7 @@ export type Progress = Message<"throughline.v1.Progress"> & {
  * Use `create(ProgressSchema)` to create a new message.
  */
 export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
-  messageDesc(file_throughline_v1_image, 4);
+  messageDesc(file_throughline_v1_image, 5);
 
 /**
  * A model, with the defaults and limits of requests to it.
@@ -405,7 +474,7 @@ export type Model = Message<"throughline.v1.Model"> & {
  * Use `create(ModelSchema)` to create a new message.
  */
 export const ModelSchema: GenMessage<Model> = /*@__PURE__*/
-  messageDesc(file_throughline_v1_image, 5);
+  messageDesc(file_throughline_v1_image, 6);
 
 /**
  * Sampling algorithm: how the model turns noise into an image.
