@@ -22,6 +22,21 @@ export interface GenerationRequest {
   readonly scheduler?: SchedulerName | undefined;
   /** Steps between two preview events; absent or 0: none. */
   readonly previewInterval?: number | undefined;
+  /** LoRAs to apply, each name once. Absent: none. */
+  readonly loras?: readonly LoraChoice[] | undefined;
+}
+
+/** A LoRA that a request names. */
+export interface LoraChoice {
+  readonly name: string;
+  /** Factor of its change to the weights. Absent: its default. */
+  readonly scale?: number | undefined;
+}
+
+/** A LoRA with its scale: as it is applied to a request, or by default. */
+export interface ScaledLora {
+  readonly name: string;
+  readonly scale: number;
 }
 
 export type { SchedulerName };
@@ -34,6 +49,8 @@ export interface GenerationSettings {
   readonly guidanceScale: number;
   readonly seed: number;
   readonly scheduler: SchedulerName;
+  /** Absent if the request has none. */
+  readonly loras?: readonly ScaledLora[];
 }
 
 /** Stages of a request, in this order. */
@@ -86,6 +103,8 @@ export interface GenerationLimits {
    * evaluation per step at any scale.
    */
   readonly guidance: "second-run" | "embedded";
+  /** LoRAs that requests can name, with their default scales. Absent: the model cannot have any, as its graphs are exported ones. */
+  readonly loras?: readonly ScaledLora[];
 }
 
 /** Default and maximum number of steps of a scheduler. */
@@ -160,6 +179,8 @@ export type GenerationErrorKind = "unsupported" | "lost" | "failed";
 /** A request field that the model does not support. */
 export interface FieldViolation {
   readonly field: keyof GenerationRequest;
+  /** Place inside the field, such as `[0].name`. @default the field itself */
+  readonly place?: string;
   /** The values that the field can have, such as `this model takes a multiple of 32 from 64 to 256`. */
   readonly message: string;
 }

@@ -9,6 +9,7 @@ import {
   type SizeRules,
   type StepLimits,
 } from "./engine.js";
+import { resolveLoras } from "./lora-choice.js";
 import type { ModelDescription } from "./model-description.js";
 import type { ModelSchedulers } from "./schedulers.js";
 import type { InputSpec } from "./sessions.js";
@@ -49,11 +50,12 @@ export function resolveSettings(request: GenerationRequest, limits: GenerationLi
       message: "a seed is a whole number from 0 to 4294967295; leave it out for a random one",
     });
   }
+  const loras = resolveLoras(request.loras ?? [], limits.loras, violations);
   if (violations.length > 0) {
-    const message = violations.map(({ field, message }) => `${field}: ${message}`).join("; ");
+    const message = violations.map(({ field, place = "", message }) => `${field}${place}: ${message}`).join("; ");
     throw new GenerationError("unsupported", message, { violations });
   }
-  return { width, height, steps, guidanceScale, seed, scheduler };
+  return { width, height, steps, guidanceScale, seed, scheduler, ...(loras.length > 0 && { loras }) };
 }
 
 /** Whether the UNet is evaluated a second time in each step, without the prompt. */

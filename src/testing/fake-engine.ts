@@ -1,5 +1,6 @@
 import type { GenerationLimits, GenerationRequest, GenerationSettings } from "../engine/engine.js";
 import { resolveSettings } from "../engine/generation-limits.js";
+import { describeLora } from "../engine/lora-choice.js";
 import type { ManagedEngine } from "../worker/worker-app.js";
 
 /** Options of {@link createFakeEngine}. */
@@ -10,6 +11,8 @@ export interface FakeEngineOptions {
   readonly beforeStep?: (step: number, request: GenerationRequest, signal: AbortSignal) => Promise<void> | void;
   /** Limits of the engine. @default the contract's limits; 64×64 pixels and 4 steps if a request has none */
   readonly limits?: GenerationLimits;
+  /** Names of its LoRAs, each with a default scale of 1. A request with some gets another pattern. @default none */
+  readonly loras?: readonly string[];
 }
 
 /** An engine without a model, with counters for assertions. */
@@ -40,6 +43,7 @@ const contractLimits: GenerationLimits = {
   },
   defaultGuidanceScale: 5,
   guidance: "second-run",
+  loras: [],
 };
 
 /**
@@ -48,7 +52,11 @@ const contractLimits: GenerationLimits = {
  * Everything else is real: queue, cancellation, spans, encoding.
  */
 export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
-  const { model = "fake", limits = contractLimits } = options;
+  const { model = "fake", loras = [] } = options;
+  const limits: GenerationLimits = {
+    ...(options.limits ?? contractLimits),
+    ...(loras.length > 0 && { loras: loras.map((name) => ({ name, scale: 1 })) }),
+  };
   const listeners = new Set<(available: boolean) => void>();
   let stepsRun = 0;
   let generations = 0;
@@ -89,7 +97,7 @@ export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
       const denoisingMs = performance.now() - started;
       onEvent?.({ kind: "stage", stage: "vae-decode" });
       return {
-        pixels: pattern(request, settings.width, settings.height),
+        pixels: pattern(request, settings, settings.width, settings.height),
         timings: { textEncodingMs: 0, denoisingMs, vaeDecodeMs: 0 },
         truncatedTokens: 0,
         promptCache: { hits: 0, misses: 1 },
@@ -98,14 +106,21 @@ export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
   };
 }
 
-function previewAt(step: number, request: GenerationRequest, { width, height }: GenerationSettings) {
+function previewAt(step: number, request: GenerationRequest, settings: GenerationSettings) {
+  const { width, height } = settings;
   const interval = request.previewInterval ?? 0;
-  return interval > 0 && step % interval === 0 ? { preview: pattern(request, width / 8, height / 8) } : {};
+  return interval > 0 && step % interval === 0 ? { preview: pattern(request, settings, width / 8, height / 8) } : {};
 }
 
-function pattern(request: GenerationRequest, width: number, height: number) {
+function pattern(
+  request: GenerationRequest,
+  { loras = [] }: Pick<GenerationSettings, "loras">,
+  width: number,
+  height: number,
+) {
   let hash = request.seed >>> 0;
-  for (const character of request.prompt) {
+  const applied = loras.filter(({ scale }) => scale !== 0).map(describeLora);
+  for (const character of [request.prompt, ...applied].join("\n")) {
     hash = (Math.imul(hash, 31) + (character.codePointAt(0) ?? 0)) >>> 0;
   }
   const data = new Uint8Array(width * height * 3);

@@ -5,7 +5,7 @@ import { contractLimits, contractSchedulers, contractSettings } from "./job.js";
 
 /** Describe the model of an engine, with the limits that {@link jobOf} checks. */
 export function describeModel(info: EngineInfo): Model {
-  const { sizes, ownScheduler, schedulers, defaultGuidanceScale } = contractLimits(info);
+  const { sizes, ownScheduler, schedulers, defaultGuidanceScale, loras = [] } = contractLimits(info);
   const { width, height } = sizes;
   const own = schedulers[ownScheduler];
   return create(ModelSchema, {
@@ -21,6 +21,7 @@ export function describeModel(info: EngineInfo): Model {
     maxSize: Math.max(width.maximum, height.maximum),
     sizeMultiple: Math.max(width.step, height.step),
     schedulers: contractSchedulers((name) => schedulers[name] !== undefined),
+    loras: loras.map(({ name }) => name),
     maxNumInferenceSteps: own?.maximumSteps ?? 0,
     examplePrompts: [...info.examplePrompts],
     defaultsReason: info.defaultsReason ?? "",

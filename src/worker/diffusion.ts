@@ -6,6 +6,7 @@ import type {
   GenerationRequest,
   GenerationSettings,
 } from "../engine/engine.js";
+import { describeLora } from "../engine/lora-choice.js";
 import { type DeliveredImage, deliverImage, type ImageDelivery } from "../image/delivery.js";
 import { encodeImage, type RgbPixels } from "../image/encode-image.js";
 import { contentTypeOf } from "../image/image-format.js";
@@ -73,6 +74,7 @@ function settingsAttributes(settings: GenerationSettings, executionProvider: str
     "diffusion.execution_provider": executionProvider,
     "image.width": settings.width,
     "image.height": settings.height,
+    ...(settings.loras !== undefined && { "diffusion.loras": settings.loras.map(describeLora) }),
   };
 }
 

@@ -82,6 +82,7 @@ const contractFields: Record<keyof GenerationRequest, string> = {
   seed: "options.seed",
   scheduler: "options.scheduler",
   previewInterval: "options.preview_interval",
+  loras: "options.loras",
 };
 
 function fromGenerationError(error: GenerationError): ConnectError {
@@ -89,7 +90,12 @@ function fromGenerationError(error: GenerationError): ConnectError {
     case "unsupported":
       return error.violations.length === 0
         ? new ConnectError(error.message, Code.InvalidArgument)
-        : invalidFields(error.violations.map(({ field, message }) => ({ path: contractFields[field], message })));
+        : invalidFields(
+            error.violations.map(({ field, place = "", message }) => ({
+              path: contractFields[field] + place,
+              message,
+            })),
+          );
     case "lost":
       return error.whileGenerating ? unavailableOnce(error.message, error) : unavailable(error.message, error);
     case "failed":

@@ -12,6 +12,7 @@ import {
   type GenerationOptions,
   GenerationOptionsSchema,
   ImageFormat,
+  LoraSchema,
   Scheduler,
   SchedulerSchema,
 } from "../gen/throughline/v1/image_pb.js";
@@ -83,6 +84,7 @@ export function contractSettings({
   steps,
   guidanceScale,
   scheduler,
+  loras = [],
 }: Omit<GenerationSettings, "seed">): GenerationOptions {
   return create(GenerationOptionsSchema, {
     width,
@@ -90,6 +92,7 @@ export function contractSettings({
     numInferenceSteps: steps,
     guidanceScale,
     scheduler: contractSchedulers((name) => name === scheduler)[0] ?? Scheduler.UNSPECIFIED,
+    loras: loras.map((lora) => create(LoraSchema, lora)),
   });
 }
 
@@ -121,6 +124,7 @@ export function generationRequestOf({ prompt, seed, options, withPreviews }: Gen
     guidanceScale: options?.guidanceScale,
     previewInterval: withPreviews ? options?.previewInterval : undefined,
     scheduler: schedulers[options?.scheduler ?? Scheduler.UNSPECIFIED],
+    loras: options?.loras.map(({ name, scale }) => ({ name, scale })),
   };
 }
 

@@ -1,5 +1,5 @@
 import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
-import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { type FieldPathElementSchema, ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { ErrorInfoSchema, type RetryInfo, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 
@@ -85,7 +85,7 @@ export function invalidField(path: string, message: string): ConnectError {
 /** INVALID_ARGUMENT for several fields at once; see {@link invalidField}. */
 export function invalidFields(fields: readonly { readonly path: string; readonly message: string }[]): ConnectError {
   const violations = fields.map(({ path, message }) => ({
-    field: { elements: path.split(".").map((fieldName) => ({ fieldName })) },
+    field: { elements: path.split(".").map(pathElement) },
     message,
   }));
   return createConnectError({
@@ -93,6 +93,12 @@ export function invalidFields(fields: readonly { readonly path: string; readonly
     message: fields.map(({ path, message }) => `${path}: ${message}`).join("; "),
     details: [{ desc: ViolationsSchema, value: { violations } }],
   });
+}
+
+/** A field, or an item of a repeated one: `loras[0]`. */
+function pathElement(text: string): MessageInitShape<typeof FieldPathElementSchema> {
+  const [, fieldName = text, index] = /^(\w+)\[(\d+)\]$/.exec(text) ?? [];
+  return index === undefined ? { fieldName } : { fieldName, subscript: { case: "index", value: BigInt(index) } };
 }
 
 /**

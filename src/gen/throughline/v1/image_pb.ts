@@ -229,7 +229,8 @@ export type Lora = Message<"throughline.v1.Lora"> & {
   name: string;
 
   /**
-   * Factor of its change to the weights, -10 to 10. Default: 1. 0 gives exactly the image without it.
+   * Factor of its change to the weights, -10 to 10. Default: the worker's for this LoRA, which is 1 unless the worker was started with
+   * another. 0 gives exactly the image without it.
    *
    * @generated from field: optional float scale = 2;
    */
