@@ -19,6 +19,7 @@ import { callerHeader } from "../mesh/access/callers.js";
 import type { AppDirectory } from "../mesh/directory/app-directory.js";
 import { internal, invalidField, storeFull } from "../mesh/errors/errors.js";
 import { otelContext } from "../otelconnect/otel-context.js";
+import { requestLimits } from "../request-limits.js";
 import { traceIdOf, withSpan } from "../trace/span-scope.js";
 import { callWorker, type GenerateEvent, type WorkerClient, workerFailure } from "./call-worker.js";
 
@@ -50,9 +51,6 @@ export interface GenerateCall {
   /** Adds fields to the call's log line. */
   readonly log: (fields: CallLogFields) => void;
 }
-
-/** The contract's limit, in code points. Checked again because NFC can lengthen a text. */
-const maxPromptLength = 2000;
 
 /**
  * Run one request: clean the prompt → find the worker → call the worker → deliver the image.
@@ -109,6 +107,8 @@ function preprocess(raw: string, tracer: Tracer, parent: Context): Promise<strin
   return withSpan(tracer, "preprocess-prompt", { parent, kind: SpanKind.INTERNAL, attributes }, () => {
     const prompt = cleanPrompt(raw);
     const length = codePointLength(prompt);
+    // Checked again: NFC can lengthen a text.
+    const { maxPromptLength } = requestLimits;
     if (length < 1 || length > maxPromptLength) {
       throw invalidField("prompt", `a cleaned prompt has 1 to ${maxPromptLength} code points, this one has ${length}`);
     }

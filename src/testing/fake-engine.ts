@@ -1,6 +1,7 @@
 import type { GenerationLimits, GenerationRequest, GenerationSettings } from "../engine/engine.js";
 import { resolveSettings } from "../engine/generation-limits.js";
 import { describeLora } from "../engine/lora-choice.js";
+import { requestLimits } from "../request-limits.js";
 import type { ManagedEngine } from "../worker/worker-app.js";
 
 /** Options of {@link createFakeEngine}. */
@@ -25,9 +26,10 @@ export interface FakeEngine extends ManagedEngine {
   setAvailable(available: boolean): void;
 }
 
-const side = { step: 8, minimum: 64, maximum: 2048, default: 64 };
-const steps = { defaultSteps: 4, maximumSteps: 150 };
-const contractLimits: GenerationLimits = {
+const { side: range } = requestLimits;
+const side = { step: range.step, minimum: range.min, maximum: range.max, default: range.min };
+const steps = { defaultSteps: 4, maximumSteps: requestLimits.steps.max };
+const ownLimits: GenerationLimits = {
   sizes: { width: side, height: side, vaeFactor: 8 },
   ownScheduler: "euler-discrete",
   schedulers: {
@@ -54,7 +56,7 @@ const contractLimits: GenerationLimits = {
 export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
   const { model = "fake", loras = [] } = options;
   const limits: GenerationLimits = {
-    ...(options.limits ?? contractLimits),
+    ...(options.limits ?? ownLimits),
     ...(loras.length > 0 && { loras: loras.map((name) => ({ name, scale: 1 })) }),
   };
   const listeners = new Set<(available: boolean) => void>();

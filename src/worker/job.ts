@@ -17,9 +17,9 @@ import {
   SchedulerSchema,
 } from "../gen/throughline/v1/image_pb.js";
 import type { InferRequest } from "../gen/throughline/v1/worker_pb.js";
-
 import type { ImageFormat as Format } from "../image/image-format.js";
 import { seedOf } from "../image/seed.js";
+import { requestLimits } from "../request-limits.js";
 
 import { type GenerationWork, generationWork } from "./generation-estimate.js";
 
@@ -33,7 +33,11 @@ export interface Job {
 }
 
 /** Values that the contract's rules accept, so that descriptions and errors name none that they reject. */
-const contractRange = { minimumSide: 64, maximumSide: 2048, maximumSteps: 150 };
+const contractRange = {
+  minimumSide: requestLimits.side.min,
+  maximumSide: requestLimits.side.max,
+  maximumSteps: requestLimits.steps.max,
+};
 
 /** Limits of a model, narrowed to those of the contract. */
 export function contractLimits({ limits }: EngineInfo): GenerationLimits {

@@ -8,6 +8,7 @@ import { pino } from "pino";
 import { CliError } from "../../src/cli/errors.js";
 import { runProgram } from "../../src/cli/program.js";
 import { createPipelineClient } from "../../src/client/client.js";
+import { ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
 import { TextToImageWorkerService } from "../../src/gen/throughline/v1/worker_pb.js";
 import { createCallerKey, hashCallerKey } from "../../src/mesh/access/caller-keys.js";
 import { reloadCallersFile } from "../../src/mesh/access/callers-file.js";
@@ -15,6 +16,7 @@ import { createAppDirectory } from "../../src/mesh/directory/app-directory.js";
 import { reloadAppsFile } from "../../src/mesh/directory/apps-file.js";
 import { listen } from "../../src/mesh/port/listen.js";
 import { respondPlain } from "../../src/mesh/port/node-handler.js";
+import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { createPipelineApp, pipelineName } from "../../src/pipeline/pipeline-app.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../../src/worker/worker-app.js";
@@ -70,6 +72,7 @@ const fakeModel = (appId: string) => ({
     format: "IMAGE_FORMAT_UNSPECIFIED",
     guidance_scale: 5,
     height: 64,
+    loras: [],
     num_inference_steps: 4,
     scheduler: "SCHEDULER_EULER_DISCRETE",
     width: 64,
@@ -228,6 +231,28 @@ suite("throughline apps", async () => {
     t.after(() => older.stop({ graceMs: 0 }));
     assert.deepEqual(JSON.parse(await list("--pipeline", older.url, "--json")), { apps: [{ ...app, model: null }] });
     assert.match(await list("--pipeline", older.url), /^a\/b \(default\) +\? +h:1 +no address known$/m);
+  });
+
+  test("apps names the LoRAs of each app that has any, of many the first 20 and a count", async (t) => {
+    const models = [
+      { workerApp: "a/many", name: "sdxl", loras: Array.from({ length: 22 }, (_, index) => `lora-${index}`) },
+      { workerApp: "a/some", name: "sdxl", loras: ["pixel", "ghi\u001bbli"] },
+      { workerApp: "a/none", name: "sdxl" },
+    ];
+    const listed = models.map(({ workerApp: appId }) => ({ appId, target: "h:1", isDefault: false, workers: [] }));
+    const { url, stop } = await listen({
+      port: 0,
+      handler: createConnectHandler({
+        routes: ({ service }) => void service(ImagePipelineService, { listModels: () => ({ models }) }),
+        fallback: (_request, response) => respondPlain(response, 200, JSON.stringify({ apps: listed })),
+      }),
+    });
+    t.after(() => stop({ graceMs: 0 }));
+    const [, loras = ""] = (await list("--pipeline", url)).split("\n\n");
+    assert.match(loras, /^LoRAs of a\/many: lora-0, .*, lora-19 and 2 more\nLoRAs of a\/some: pixel, ghi\W+bli\n$/);
+    assert.ok(!loras.includes("\u001b"));
+    const { apps } = JSON.parse(await list("--pipeline", url, "--json"));
+    assert.deepEqual(apps[1].model.loras, ["pixel", "ghi\u001bbli"]);
   });
 
   test("apps accepts one apps file and reports errors in it", async () => {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { open, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { suite, test } from "node:test";
@@ -17,8 +17,10 @@ import {
   Stage,
 } from "../../src/gen/throughline/v1/image_pb.js";
 import { type GenerateRequest, ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
+import { invalidFields } from "../../src/mesh/errors/errors.js";
 import { listen } from "../../src/mesh/port/listen.js";
 import { createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
+import { requestLimits } from "../../src/request-limits.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { runInProcess } from "./support/run-in-process.js";
 
@@ -48,6 +50,9 @@ const flags: readonly (readonly [string, string, keyof GenerationOptions, unknow
   ["delivery", "inline", "delivery", Delivery.INLINE],
   ["quality", "40", "quality", 40],
   ["preview-interval", "2", "previewInterval", 2],
+  ["clip-skip", "0", "clipSkip", 0],
+  ["clip-skip", "2", "clipSkip", 2],
+  ["guidance-rescale", "0.5", "guidanceRescale", 0.5],
 ];
 
 suite("request flags", async () => {
@@ -57,6 +62,7 @@ suite("request flags", async () => {
   const generate = async (...args: readonly string[]) => {
     const requests: GenerateRequest[] = [];
     const handler = createConnectHandler({
+      readMaxBytes: 16 * 2 ** 20,
       routes: ({ service }) =>
         void service(ImagePipelineService, {
           async *generateStream({ request }) {
@@ -101,13 +107,19 @@ suite("request flags", async () => {
     });
   }
 
-  test("every field of the options has a flag in generate, and in demo except for the delivery", () => {
-    const fields = new Map(flags.map(([flag, _, field]) => [field, flag]));
+  test("every field of the options has a flag in generate, and in demo except for the delivery and LoRAs", () => {
+    const fields = new Map<string, string>(flags.map(([flag, _, field]) => [field, flag]))
+      .set("loras", "lora")
+      .set("initImage", "init-image");
     const flagsOf = (settings: OptionGroup) => Object.values(settings).map(({ long }: Option) => long?.slice(2));
     for (const { localName } of GenerationOptionsSchema.fields) {
-      const flag = [...fields].find(([field]) => field === localName)?.[1] ?? localName;
+      const flag = fields.get(localName) ?? localName;
       assert.ok(flagsOf(generateOptions).includes(flag), `generate has no flag for ${localName}`);
-      assert.ok(flag === "delivery" || flagsOf(requestOptions).includes(flag), `demo has no flag for ${localName}`);
+      // LoRAs of a demo would be files, for its worker.
+      assert.ok(
+        ["delivery", "lora"].includes(flag) || flagsOf(requestOptions).includes(flag),
+        `demo has no flag for ${localName}`,
+      );
     }
   });
 
@@ -117,6 +129,68 @@ suite("request flags", async () => {
       assert.equal(code, 2);
       assert.ok(message.includes(`--${side} must be a whole number from 64 to 2048, a multiple of 8`), message);
     }
+  });
+
+  test("LoRAs are sent in their order, each with its scale if it has one", async () => {
+    const options = await generate("--out", out, "--lora", "pixel", "--lora", "ghibli:-0.5", "--lora=flat:0");
+    assert.deepEqual(
+      options?.loras.map(({ name, scale }) => [name, scale]),
+      [
+        ["pixel", undefined],
+        ["ghibli", -0.5],
+        ["flat", 0],
+      ],
+    );
+  });
+
+  test("file of --init-image is sent as it is, with its strength, also at the limit of 8 MiB", async () => {
+    const file = join(folder, "start.png");
+    await writeFile(file, png);
+    const { initImage, strength } = { ...(await generate("--out", out, "--init-image", file, "--strength", "0.6")) };
+    assert.deepEqual([Buffer.from(initImage ?? []), strength?.toFixed(3)], [png, "0.600"]);
+    await writeFile(file, Buffer.alloc(requestLimits.maxInitImageBytes, 1));
+    const largest = await generate("--out", out, "--init-image", file);
+    assert.deepEqual([largest?.initImage?.length, largest?.strength], [8_388_608, undefined]);
+  });
+
+  test("file that cannot be an image to start from is rejected before any request, and before it is read", async () => {
+    const [empty, large] = [join(folder, "empty.png"), join(folder, "large.png")];
+    await writeFile(empty, "");
+    const file = await open(large, "w");
+    await file.truncate(2 ** 40);
+    await file.close();
+    for (const [path, expected] of [
+      [join(folder, "absent.png"), /^--init-image .*absent\.png: there is no such file$/],
+      [folder, /: is a folder; name a PNG, JPEG or WebP file$/],
+      [empty, /: is empty; name a PNG, JPEG or WebP file$/],
+      [large, /: has 1099511627776 bytes, and the limit is 8388608 \(8 MiB\); make the image smaller$/],
+    ] as const) {
+      const { code, message } = await runInProcess(["generate", "a heart", "--out", out, "--init-image", path]);
+      assert.equal(code, 2);
+      assert.match(message, expected);
+    }
+    const alone = await runInProcess(["generate", "a heart", "--out", out, "--strength", "0.5"]);
+    assert.deepEqual([alone.code, alone.message], [2, "--strength needs --init-image: set both, or neither"]);
+  });
+
+  test("rejected field is named by its flag too", async (t) => {
+    const handler = createConnectHandler({
+      routes: ({ service }) =>
+        void service(ImagePipelineService, {
+          // biome-ignore lint/correctness/useYield: it rejects
+          async *generateStream() {
+            throw invalidFields([
+              { path: "options.loras", message: "unknown; the LoRAs are: pixel" },
+              { path: "options.init_image", message: "is no PNG, JPEG or WebP image" },
+            ]);
+          },
+        }),
+    });
+    const { url, stop } = await listen({ handler, port: 0 });
+    t.after(() => stop({ graceMs: 0 }));
+    const { code, message } = await runInProcess(["generate", "a heart", "--out", out, "--server", url]);
+    assert.equal(code, 1);
+    assert.match(message, /INVALID_ARGUMENT: .*the LoRAs are: pixel.* \(set by --lora, --init-image\)$/);
   });
 
   test("preview is written beside the image", async () => {

@@ -162,7 +162,22 @@ export function renderApps(apps: readonly ListedApp[], models: AppModels): strin
   return rows
     .map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  "))
     .map((line) => `${line.trimEnd()}\n`)
+    .concat(loraLines(apps, models))
     .join("");
+}
+
+/** Most LoRAs that are named of an app. */
+const maxListedLoras = 20;
+
+/** One line for each app with LoRAs, after an empty one. */
+function loraLines(apps: readonly ListedApp[], models: AppModels): string[] {
+  const lines = apps.flatMap(({ appId }) => {
+    const loras = models.get(appId)?.loras ?? [];
+    const names = loras.slice(0, maxListedLoras).map((name) => printable(name));
+    const more = loras.length > names.length ? ` and ${loras.length - names.length} more` : "";
+    return names.length === 0 ? [] : [`LoRAs of ${printable(appId)}: ${names.join(", ")}${more}\n`];
+  });
+  return lines.length === 0 ? [] : ["\n", ...lines];
 }
 
 function rowsOf({ appId, target, isDefault, workers }: ListedApp, model: Model | undefined): string[][] {

@@ -3,6 +3,7 @@ import { traceToJson } from "../../studio/trace-tree.js";
 import type { CommandContext } from "../command.js";
 import { CliError, exitCodes } from "../errors.js";
 import { imageTargetOf, toStdout } from "../image/image-target.js";
+import { readInitImage } from "../image/init-image.js";
 import { describeImage, saveImage, savePreviewsOf } from "../image/save-image.js";
 import type { demoOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
@@ -30,6 +31,7 @@ export async function runDemo(
   const { model, device, precision, threads, quiet, json } = settings;
   const { environment, stdout, stderr, interrupt } = context;
   const { path, format } = imageTargetOf(settings, prompt, stdout);
+  const initImage = await readInitImage(settings);
   const progress = createProgress(context, quiet || json);
   const ports = { collector: 0, worker: 0, pipeline: 0 };
   try {
@@ -51,7 +53,7 @@ export async function runDemo(
     });
     try {
       const response = await requestImage(
-        { ...settings, prompt, format, workerApp: undefined, delivery: Delivery.DATA_URI },
+        { ...settings, initImage, prompt, format, workerApp: undefined, delivery: Delivery.DATA_URI },
         {
           server: system.pipeline.url,
           timeoutMs: undefined,

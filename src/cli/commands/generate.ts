@@ -4,6 +4,7 @@ import type { SpanRecord } from "../../trace/span-record.js";
 import type { CommandContext } from "../command.js";
 import { CliError, exitCodes } from "../errors.js";
 import { imageTargetOf, toStdout } from "../image/image-target.js";
+import { readInitImage } from "../image/init-image.js";
 import { describeImage, saveImage, savePreviewsOf } from "../image/save-image.js";
 import { defaultCollectorUrl } from "../options/client-options.js";
 import type { generateOptions } from "../options/command-options.js";
@@ -32,13 +33,14 @@ export async function runGenerate(
   const { server, timeout, quiet, json } = settings;
   const { stdout, interrupt } = context;
   const { path, format } = imageTargetOf(settings, prompt, stdout);
+  const initImage = await readInitImage(settings);
   const access = accessOf(settings);
   const progress = createProgress(context, quiet || json);
   const timeoutMs = timeout === undefined ? undefined : Math.ceil(timeout * 1000);
   const begin = performance.now();
   try {
     const response = await requestImage(
-      { ...settings, prompt, format, delivery: deliveryOf(settings) },
+      { ...settings, initImage, prompt, format, delivery: deliveryOf(settings) },
       { server, access, timeoutMs, interrupt, progress, onPreview: savePreviewsOf(path) },
     );
     progress.end();

@@ -9,8 +9,10 @@ import {
 import type { GenerateResponse } from "../../gen/throughline/v1/pipeline_pb.js";
 import { CliError } from "../errors.js";
 import { maxImageBytes } from "../image/fetch-image.js";
+import type { LoraChoice } from "../options/values.js";
 import type { Access } from "../services/security.js";
 import { type ProgressReporter, showQueued, showStage } from "../terminal/progress.js";
+import { rejectedFlags } from "./rejected-flags.js";
 import { createStallWatch, StallError } from "./stall-watch.js";
 import { createServerTransport, describeCallFailure } from "./studio-client.js";
 
@@ -37,6 +39,12 @@ export interface ImageRequest {
   /** Denoising steps from one preview to the next; undefined for none. */
   readonly previewInterval: number | undefined;
   readonly delivery: Delivery;
+  readonly loras?: readonly LoraChoice[] | undefined;
+  /** Encoded. */
+  readonly initImage: Uint8Array | undefined;
+  readonly strength: number | undefined;
+  readonly clipSkip: number | undefined;
+  readonly guidanceRescale: number | undefined;
 }
 
 /** Server, limits and display of a request. */
@@ -63,7 +71,7 @@ const stallMs = 300_000;
  */
 export async function requestImage(request: ImageRequest, call: ImageCall): Promise<GenerateResponse> {
   const { prompt, workerApp, negative, steps, guidance, seed, scheduler, width, height } = request;
-  const { format, quality, previewInterval, delivery } = request;
+  const { format, quality, previewInterval, delivery, loras, initImage, strength, clipSkip, guidanceRescale } = request;
   const { server, access, timeoutMs, interrupt, progress, onPreview } = call;
   const client = createPipelineClient({ transport: createServerTransport({ server, access, maxMessageBytes }) });
   const stall = timeoutMs === undefined ? createStallWatch(stallMs) : undefined;
@@ -85,6 +93,11 @@ export async function requestImage(request: ImageRequest, call: ImageCall): Prom
             quality,
             previewInterval,
             delivery,
+            loras: loras?.map(({ name, scale }) => ({ name, ...(scale !== undefined && { scale }) })) ?? [],
+            initImage,
+            strength,
+            clipSkip,
+            guidanceRescale,
           },
         },
       },
@@ -123,7 +136,9 @@ export async function requestImage(request: ImageRequest, call: ImageCall): Prom
     if (stall?.signal.reason instanceof StallError) {
       throw new CliError(`${server}: ${stall.signal.reason.message}`, { cause: error });
     }
-    throw new CliError(describeCallFailure(server, error, "pipeline"), { cause: error });
+    const rejected = rejectedFlags(error);
+    const cause = rejected.length === 0 ? "" : ` (set by ${rejected.join(", ")})`;
+    throw new CliError(`${describeCallFailure(server, error, "pipeline")}${cause}`, { cause: error });
   } finally {
     stall?.stop();
   }

@@ -1,6 +1,7 @@
 import { schedulersByName } from "../../client/scheduler-names.js";
+import { requestLimits } from "../../request-limits.js";
 import { flag, option } from "./option.js";
-import { anyText, decimalNumber, httpUrl, nonEmpty, oneOf, seed, wholeNumber } from "./values.js";
+import { anyText, decimalNumber, httpUrl, loras, nonEmpty, oneOf, seed, wholeNumber } from "./values.js";
 
 const schedulerNames = [...schedulersByName.keys()];
 
@@ -49,7 +50,15 @@ export const accessOptions = {
   }),
 };
 
-const side = wholeNumber(64, 2048, 8);
+const { side: sides, steps, guidance, quality, clipSkip, guidanceRescale, strength } = requestLimits;
+const side = wholeNumber(sides.min, sides.max, sides.step);
+
+/** LoRAs of a request. Not in `requestOptions`: `demo` starts a worker, whose flag of that name has files. */
+export const lorasOption = option(
+  "--lora <name[:scale]>",
+  "LoRA of the worker to apply, with its scale from -10 to 10 (default 1); the flag may be repeated, up to 8 times",
+  { parse: loras, repeatable: true, absent: "none" },
+);
 
 /** What a request for an image takes besides its prompt: the same for `demo` and `generate`. */
 export const requestOptions = {
@@ -74,11 +83,11 @@ export const requestOptions = {
     absent: "random",
   }),
   steps: option("--steps <number>", "Denoising steps, 1 to 150", {
-    parse: wholeNumber(1, 150),
+    parse: wholeNumber(steps.min, steps.max),
     absent: "the model's own",
   }),
   guidance: option("--guidance <scale>", "Guidance scale, 0 to 30: how strictly the image follows the prompt", {
-    parse: decimalNumber(0, 30),
+    parse: decimalNumber(guidance.min, guidance.max),
     absent: "the model's own",
   }),
   negative: option("--negative <text>", "What the image should not show", { parse: anyText, absent: "nothing" }),
@@ -90,18 +99,36 @@ export const requestOptions = {
       absent: "the model's own",
     },
   ),
+  clipSkip: option("--clip-skip <layers>", "Layers to skip at the end of both text encoders, 0 to 11", {
+    parse: wholeNumber(clipSkip.min, clipSkip.max),
+    absent: "0",
+  }),
+  guidanceRescale: option(
+    "--guidance-rescale <number>",
+    "Rescales the guided prediction, 0 to 1, against overexposure at high guidance scales",
+    { parse: decimalNumber(guidanceRescale.min, guidanceRescale.max), absent: "0" },
+  ),
+  initImage: option(
+    "--init-image <file>",
+    "Image to start from: PNG, JPEG or WebP, up to 8 MiB and 2048 pixels a side, resized and cropped to the width and height",
+    { parse: nonEmpty, absent: "none" },
+  ),
+  strength: option("--strength <number>", "How far the result may leave --init-image, 0 to 1", {
+    parse: decimalNumber(strength.min, strength.max),
+    absent: "0.3",
+  }),
   format: option("--format <name>", "Encoding of the image: png, jpeg or webp", {
     ...oneOf("png", "jpeg", "webp"),
     absent: "by the extension of --out, else png",
   }),
   quality: option("--quality <number>", "Quality of JPEG and WebP, 1 to 100; no effect on PNG", {
-    parse: wholeNumber(1, 100),
+    parse: wholeNumber(quality.min, quality.max),
     absent: "90",
   }),
   previewInterval: option(
     "--preview-interval <steps>",
     "Steps between two small previews, 1 to 150, written beside the image if the model has previews",
-    { parse: wholeNumber(1, 150), absent: "no previews" },
+    { parse: wholeNumber(1, steps.max), absent: "no previews" },
   ),
   inline: option(
     "--inline <protocol>",

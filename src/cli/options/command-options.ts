@@ -7,6 +7,7 @@ import {
   collectorOption,
   defaultServerUrl,
   jsonOption,
+  lorasOption,
   optionalCollectorOption,
   quietOption,
   requestOptions,
@@ -139,6 +140,7 @@ export const generateOptions = {
     absent: "the pipeline's default",
   }),
   ...requestOptions,
+  loras: lorasOption,
   delivery: option(
     "--delivery <how>",
     "How the image is delivered: url, to be fetched, or inside the response as data-uri or inline (bytes)",

@@ -29,7 +29,7 @@ const topics: readonly (readonly [topic: string, names: RegExp])[] = [
   ],
   [
     "Images",
-    /^--(?:width|height|seed|steps|guidance|negative|scheduler|format|quality|out|delivery|preview-interval|inline|images?|image-.*|public-url)$/,
+    /^--(?:width|height|seed|steps|guidance|guidance-rescale|clip-skip|negative|scheduler|lora|init-image|strength|format|quality|out|delivery|preview-interval|inline|images?|image-.*|public-url)$/,
   ],
   [
     "Traces",

@@ -1,5 +1,6 @@
 import { type Device, parseDevice } from "../../engine/device.js";
 import { appIdPattern } from "../../mesh/app-id.js";
+import { requestLimits } from "../../request-limits.js";
 import { Invalid, type Parse } from "./option.js";
 
 const digits = /^\d{1,16}$/;
@@ -29,6 +30,37 @@ export function decimalNumber(minimum: number, maximum: number): Parse<number> {
     return fits ? value : new Invalid(`must be a number from ${minimum} to ${maximum}`);
   };
 }
+
+/** A LoRA of a request. */
+export interface LoraChoice {
+  readonly name: string;
+  /** Undefined: 1. */
+  readonly scale: number | undefined;
+}
+
+/** LoRAs of a request, `name` or `name:scale`, separated by commas. */
+export const loras: Parse<readonly LoraChoice[]> = (text) => {
+  const { loraScale, maxLoras } = requestLimits;
+  const choices = text.split(",").map((entry) => {
+    const [, name = "", number] = /^(.*?)(?::([^:]*))?$/s.exec(entry) ?? [];
+    return {
+      name,
+      scale:
+        number === undefined ? undefined : /^-?\d{1,12}(?:\.\d{1,12})?$/.test(number) ? Number(number) : Number.NaN,
+    };
+  });
+  const isWrong = ({ name, scale = 1 }: LoraChoice) =>
+    name === "" || !(scale >= loraScale.min && scale <= loraScale.max);
+  if (choices.some(isWrong)) {
+    return new Invalid(
+      `must be the name of a LoRA, or name:scale with a scale from ${loraScale.min} to ${loraScale.max}, such as pixel:0.8`,
+    );
+  }
+  if (new Set(choices.map(({ name }) => name)).size < choices.length) {
+    return new Invalid("must name each LoRA once");
+  }
+  return choices.length > maxLoras ? new Invalid(`must stand at most ${maxLoras} times`) : choices;
+};
 
 /** Part of an option's definition: one of the choices. */
 export function oneOf<const Word extends string>(...choices: readonly Word[]) {

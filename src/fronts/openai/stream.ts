@@ -5,6 +5,7 @@ import type { AdmittedCall } from "../../mesh/access/access-control.js";
 import type { NodeResponse } from "../../mesh/port/node-handler.js";
 import type { FrontCall } from "../../mesh/serve/http-front.js";
 import { writePieces } from "../../mesh/serve/write-response.js";
+import { requestLimits } from "../../request-limits.js";
 import { toOpenAiError } from "./errors.js";
 import type { ImagesRequest } from "./image-request.js";
 import {
@@ -102,9 +103,6 @@ function stageName(stage: Stage): string {
 /** Time limit for the model's default number of steps, in milliseconds. */
 const describeMs = 250;
 
-/** The contract's limit of steps, and of the steps between previews. */
-const maxSteps = 150;
-
 /** Steps between previews, such that there are enough of them. 1 if the number of steps is not known. */
 async function previewIntervalOf(
   { partialImages, model, steps }: ImagesRequest,
@@ -116,7 +114,7 @@ async function previewIntervalOf(
   }
   const total = steps ?? (await defaultSteps(model, client, signal)) ?? 1;
   // A worker may describe its model with any number of steps.
-  return Math.min(maxSteps, Math.max(1, Math.floor(total / (partialImages + 1))));
+  return Math.min(requestLimits.steps.max, Math.max(1, Math.floor(total / (partialImages + 1))));
 }
 
 async function defaultSteps(model: string, client: PipelineClient, signal: AbortSignal): Promise<number | undefined> {

@@ -1,23 +1,20 @@
 import type { Model, Scheduler } from "../../contracts/contracts.js";
-import { type FieldName, maxPromptLength, type RequestForm, schedulers } from "./request-form.js";
+import { type NumberRange, requestLimits } from "../../request-limits.js";
+import { type FieldName, type RequestForm, schedulers } from "./request-form.js";
 
 /** What a number field takes. */
-export interface NumberRule {
-  readonly min: number;
-  readonly max: number;
-  /** The value is a multiple of it. Absent: any number. */
-  readonly step?: number;
+export interface NumberRule extends NumberRange {
   /** Whether the limits are those of the model, and not the contract's. @default false */
   readonly ofModel?: boolean;
 }
 
 /** The number fields and the contract's limits. */
 export const numberRules = {
-  width: { min: 64, max: 2048, step: 8 },
-  height: { min: 64, max: 2048, step: 8 },
-  steps: { min: 1, max: 150, step: 1 },
-  guidance: { min: 0, max: 30 },
-  seed: { min: 0, max: 4_294_967_295, step: 1 },
+  width: requestLimits.side,
+  height: requestLimits.side,
+  steps: requestLimits.steps,
+  guidance: requestLimits.guidance,
+  seed: requestLimits.seed,
 } as const satisfies Partial<Record<FieldName, NumberRule>>;
 
 /** A field that takes a number. */
@@ -64,6 +61,7 @@ export function checkForm(form: RequestForm, rules: FormRules = contractRules): 
   if (form.prompt.trim() === "") {
     wrong.set("prompt", "Enter a prompt.");
   }
+  const { maxPromptLength } = requestLimits;
   for (const name of ["prompt", "negativePrompt"] as const) {
     const length = [...form[name]].length;
     if (length > maxPromptLength) {

@@ -1,8 +1,12 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
+import { requestLimits } from "../../request-limits.js";
 import type { AppChoice, Studio } from "../shell/studio.js";
 import type { NumberFieldName } from "./form-rules.js";
-import { type FieldName, maxPromptLength, schedulers } from "./request-form.js";
+import { type FieldName, schedulers } from "./request-form.js";
+
+/** UTF-16 units of a prompt: a code point has two at most. */
+const maxTypedLength = 2 * requestLimits.maxPromptLength;
 
 /** What to generate, and how. */
 export function GenerationForm({ studio }: { studio: Studio }) {
@@ -29,7 +33,7 @@ export function GenerationForm({ studio }: { studio: Studio }) {
             dir="auto"
             required
             placeholder={model?.examplePrompts[0] ?? "A red heart"}
-            maxLength={2 * maxPromptLength}
+            maxLength={maxTypedLength}
             value={values.prompt}
             onInput={(event) => studio.edit("prompt", event.currentTarget.value)}
           />
@@ -86,7 +90,7 @@ export function GenerationForm({ studio }: { studio: Studio }) {
               rows={2}
               dir="auto"
               placeholder="What the image should not show"
-              maxLength={2 * maxPromptLength}
+              maxLength={maxTypedLength}
               value={values.negativePrompt}
               onInput={(event) => studio.edit("negativePrompt", event.currentTarget.value)}
             />

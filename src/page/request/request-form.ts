@@ -2,6 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { promptSlug } from "../../client/prompt-slug.js";
 import { schedulersByName } from "../../client/scheduler-names.js";
 import { Delivery, type GenerateRequestSchema, type Scheduler } from "../../contracts/contracts.js";
+import { requestLimits } from "../../request-limits.js";
 
 /** The form's fields as text. An empty field means the model's default; an empty seed means a random one. */
 export interface RequestForm {
@@ -51,9 +52,6 @@ const schedulerLabels: Readonly<Record<string, string>> = {
 export const schedulers: ReadonlyMap<string, { readonly label: string; readonly value: Scheduler }> = new Map(
   [...schedulersByName].map(([name, value]) => [name, { label: schedulerLabels[name] ?? name, value }]),
 );
-
-/** Code points that a prompt, and a negative prompt, may have. */
-export const maxPromptLength = 2000;
 
 /**
  * The request that the form asks for. The image comes inside the answer, because the page keeps it: a store's URL may have forgotten it
@@ -148,7 +146,7 @@ export function formFromFragment(fragment: string): RequestForm | undefined {
   const parameters = new URLSearchParams(fragment.replace(/^#/, ""));
   const given = (Object.entries(names) as [FieldName, string][]).flatMap(([field, name]) => {
     const value = parameters.get(name);
-    const maxLength = field === "prompt" || field === "negativePrompt" ? maxPromptLength : maxValueLength;
+    const maxLength = field === "prompt" || field === "negativePrompt" ? requestLimits.maxPromptLength : maxValueLength;
     return value === null ? [] : [[field, [...value].slice(0, maxLength).join("")] as const];
   });
   return given.length === 0 ? undefined : { ...emptyForm, ...Object.fromEntries(given) };
