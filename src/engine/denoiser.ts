@@ -10,6 +10,8 @@ export interface DenoiserOptions {
   /** Absent: no guidance, one run a step. */
   readonly negative?: PromptEmbedding | undefined;
   readonly guidanceScale: number;
+  /** How much of the guided output is rescaled, 0 to 1: see `rescale`. @default 0 */
+  readonly guidanceRescale?: number;
   /** SDXL's size conditioning: see `timeIds`. */
   readonly timeIds: readonly number[];
   /** For a UNet with a guidance input: see `guidanceEmbedding`. */
@@ -43,7 +45,9 @@ export function batchPays(provider: ExecutionProvider, [, , height = 1, width = 
 
 /** Create the inputs that all steps of one image share, so that a step copies only the latents of a batch. */
 export function createDenoiser(unet: ModelSession, options: DenoiserOptions): Denoiser {
-  const { positive, negative, guidanceScale } = options;
+  const { positive, negative, guidanceScale, guidanceRescale = 0 } = options;
+  const combine = (without: Float32Array, conditioned: Float32Array): Float32Array =>
+    rescale(guide(without, conditioned, guidanceScale), conditioned, guidanceRescale);
   if (negative === undefined) {
     return createRun(unet, options, positive);
   }
@@ -54,13 +58,13 @@ export function createDenoiser(unet: ModelSession, options: DenoiserOptions): De
     });
     return async (latents, timestep, signal) => {
       const output = await both(latents, timestep, signal);
-      return guide(output.subarray(0, latents.length), output.subarray(latents.length), guidanceScale);
+      return combine(output.subarray(0, latents.length), output.subarray(latents.length));
     };
   }
   const without = createRun(unet, options, negative);
   const conditioned = createRun(unet, options, positive);
   return async (latents, timestep, signal) =>
-    guide(await without(latents, timestep, signal), await conditioned(latents, timestep, signal), guidanceScale);
+    combine(await without(latents, timestep, signal), await conditioned(latents, timestep, signal));
 }
 
 /** Evaluates the UNet for a batch of prompts on the same latents; their outputs follow each other. */
@@ -99,6 +103,35 @@ function guide(without: Float32Array, conditioned: Float32Array, scale: number):
     without[i] = start + Math.fround(factor * Math.fround((conditioned[i] ?? 0) - start));
   }
   return without;
+}
+
+/**
+ * Takes the guided output in place towards the standard deviation of the one with the prompt, which strong guidance exceeds: section 3.4 of
+ * https://arxiv.org/abs/2305.08891, diffusers' `rescale_noise_cfg`.
+ *
+ * @param share 0: unchanged; 1: the whole of it.
+ */
+function rescale(guided: Float32Array, conditioned: Float32Array, share: number): Float32Array {
+  if (share === 0) {
+    return guided;
+  }
+  const deviation = standardDeviation(guided);
+  // One value everywhere has nothing to rescale.
+  const ratio = deviation === 0 ? 1 : Math.fround(standardDeviation(conditioned) / deviation);
+  const [rescaled, rest] = [Math.fround(share), Math.fround(1 - share)];
+  for (let i = 0; i < guided.length; i++) {
+    const value = guided[i] ?? 0;
+    guided[i] = Math.fround(rescaled * Math.fround(value * ratio)) + Math.fround(rest * value);
+  }
+  return guided;
+}
+
+/** Of the values of one image, in float32. */
+function standardDeviation(values: Float32Array): number {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  // One less than their number, as torch.std. A single value has none.
+  return Math.fround(Math.sqrt(squares / Math.max(1, values.length - 1)));
 }
 
 /** Not a graph that was exported for one image at a time. */

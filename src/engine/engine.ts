@@ -22,6 +22,13 @@ export interface GenerationRequest {
   readonly scheduler?: SchedulerName | undefined;
   /** Steps between two preview events; absent or 0: none. */
   readonly previewInterval?: number | undefined;
+  /**
+   * Layers that both text encoders leave out for the prompt, besides the last one, as diffusers' `clip_skip`. The negative prompt always has
+   * those of 0, as there. @default 0
+   */
+  readonly clipSkip?: number | undefined;
+  /** Part of the guided prediction that is rescaled, 0 to 1: see `rescale` in denoiser.ts. No effect without guidance. @default 0 */
+  readonly guidanceRescale?: number | undefined;
   /** LoRAs to apply, each name once. Absent: none. */
   readonly loras?: readonly LoraChoice[] | undefined;
 }
@@ -49,6 +56,8 @@ export interface GenerationSettings {
   readonly guidanceScale: number;
   readonly seed: number;
   readonly scheduler: SchedulerName;
+  readonly clipSkip: number;
+  readonly guidanceRescale: number;
   /** Absent if the request has none. */
   readonly loras?: readonly ScaledLora[];
 }
@@ -103,6 +112,8 @@ export interface GenerationLimits {
    * evaluation per step at any scale.
    */
   readonly guidance: "second-run" | "embedded";
+  /** Largest `clipSkip`. 0 if the text encoders were exported without the hidden states of earlier layers. */
+  readonly maximumClipSkip: number;
   /** LoRAs that requests can name, with their default scales. Absent: the model cannot have any, as its graphs are exported ones. */
   readonly loras?: readonly ScaledLora[];
 }

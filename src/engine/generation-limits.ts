@@ -24,6 +24,7 @@ export function resolveSettings(request: GenerationRequest, limits: GenerationLi
   const { width = sizes.width.default, height = sizes.height.default, seed, scheduler = ownScheduler } = request;
   const { maximumSteps, defaultSteps } = schedulers[scheduler] ?? { maximumSteps: undefined, defaultSteps: 1 };
   const { steps = defaultSteps, guidanceScale = limits.defaultGuidanceScale } = request;
+  const { clipSkip = 0, guidanceRescale = 0 } = request;
   const violations: FieldViolation[] = [];
   const violate = (field: FieldViolation["field"], values: string) =>
     violations.push({ field, message: `this model takes ${values}` });
@@ -50,12 +51,23 @@ export function resolveSettings(request: GenerationRequest, limits: GenerationLi
       message: "a seed is a whole number from 0 to 4294967295; leave it out for a random one",
     });
   }
+  if (!Number.isInteger(clipSkip) || clipSkip < 0 || clipSkip > limits.maximumClipSkip) {
+    const { maximumClipSkip: maximum } = limits;
+    violate(
+      "clipSkip",
+      maximum === 0 ? "0: its text encoders have no earlier layer" : `a whole number from 0 to ${maximum}`,
+    );
+  }
+  if (!(guidanceRescale >= 0 && guidanceRescale <= 1)) {
+    violate("guidanceRescale", "a number from 0 to 1");
+  }
   const loras = resolveLoras(request.loras ?? [], limits.loras, violations);
   if (violations.length > 0) {
     const message = violations.map(({ field, place = "", message }) => `${field}${place}: ${message}`).join("; ");
     throw new GenerationError("unsupported", message, { violations });
   }
-  return { width, height, steps, guidanceScale, seed, scheduler, ...(loras.length > 0 && { loras }) };
+  const settings = { width, height, steps, guidanceScale, seed, scheduler, clipSkip, guidanceRescale };
+  return { ...settings, ...(loras.length > 0 && { loras }) };
 }
 
 /** Whether the UNet is evaluated a second time in each step, without the prompt. */
@@ -102,6 +114,7 @@ export interface RequestRange {
   /** Pixels. */
   readonly maximumSide: number;
   readonly maximumSteps: number;
+  readonly maximumClipSkip: number;
 }
 
 /** Narrows the limits to a range. The model's own defaults stay possible. */
@@ -122,7 +135,8 @@ export function narrowLimits(limits: GenerationLimits, range: RequestRange): Gen
       { defaultSteps, maximumSteps: Math.max(Math.min(maximumSteps, range.maximumSteps), defaultSteps) },
     ]),
   );
-  return { ...limits, schedulers, sizes: { width: narrow(width), height: narrow(height), vaeFactor } };
+  const maximumClipSkip = Math.min(limits.maximumClipSkip, range.maximumClipSkip);
+  return { ...limits, schedulers, maximumClipSkip, sizes: { width: narrow(width), height: narrow(height), vaeFactor } };
 }
 
 /** The rule as text, such as `a multiple of 32 from 64 to 2048`. */
@@ -134,11 +148,17 @@ export function describeRule({ step, minimum, maximum }: SideRule): string {
 const usualSteps = 50;
 const usualGuidanceScale = 5;
 
+/** What of a loaded model its limits follow from. */
+export interface LimitsOf {
+  readonly sizes: SizeRules;
+  readonly schedulers: ModelSchedulers;
+  readonly maximumClipSkip: number;
+}
+
 /** The limits and defaults of a loaded model. */
 export function generationLimits(
   model: ModelDescription,
-  sizes: SizeRules,
-  schedulers: ModelSchedulers,
+  { sizes, schedulers, maximumClipSkip }: LimitsOf,
 ): GenerationLimits {
   // The operator's values come first, then those of the kind of model.
   const { distilled } = model;
@@ -154,5 +174,6 @@ export function generationLimits(
     schedulers: steps,
     defaultGuidanceScale,
     guidance: model.unet.time_cond_proj_dim == null ? "second-run" : "embedded",
+    maximumClipSkip,
   };
 }

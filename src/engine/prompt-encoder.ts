@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { ModelDescription } from "./model-description.js";
 import { type FloatTensor, runSubModel } from "./sessions.js";
-import { penultimateOutput, type SubModels } from "./sub-models.js";
+import { hiddenStatesOutput, type SubModels } from "./sub-models.js";
 
 /** A prompt as the UNet takes it. */
 export interface PromptEmbedding {
@@ -18,9 +18,15 @@ export interface EncodedPrompt extends PromptEmbedding {
   readonly cached: boolean;
 }
 
+export interface EncodeOptions {
+  readonly signal: AbortSignal;
+  /** See `GenerationRequest.clipSkip`; not above the model's maximum. @default 0 */
+  readonly clipSkip?: number;
+}
+
 export interface PromptEncoder {
   /** Turns text into embeddings: with one run of each text encoder, or from the cache. The embeddings are not to be written to. */
-  encode(text: string, signal: AbortSignal): Promise<EncodedPrompt>;
+  encode(text: string, options: EncodeOptions): Promise<EncodedPrompt>;
   /** All zeros, of the same shapes: what SDXL was trained on for "no prompt". */
   zerosLike(embedding: PromptEmbedding): PromptEmbedding;
 }
@@ -45,24 +51,29 @@ export function createPromptEncoder(
   });
   let zeros: PromptEmbedding | undefined;
 
-  async function runEncoder(index: 0 | 1, ids: readonly number[], outputs: readonly string[], signal: AbortSignal) {
-    const hiddenName = penultimateOutput(model.textEncoders[index].num_hidden_layers);
+  async function runEncoder(
+    index: 0 | 1,
+    ids: readonly number[],
+    outputs: readonly string[],
+    { signal, clipSkip }: EncodeOptions,
+  ) {
+    const hiddenName = hiddenStatesOutput(model.textEncoders[index].num_hidden_layers, clipSkip);
     const feeds = { input_ids: { data: ids, shape: [1, ids.length] } };
     const read = await runSubModel(textEncoders[index], feeds, [hiddenName, ...outputs], signal);
     return { read, hidden: read(hiddenName) };
   }
 
   return {
-    async encode(text, signal) {
+    async encode(text, options) {
       const [first, second] = [model.tokenizers[0](text), model.tokenizers[1](text)];
       const truncatedTokens = Math.max(first.truncatedTokens, second.truncatedTokens);
-      const key = `${first.ids} ${second.ids}`;
+      const key = `${first.ids} ${second.ids} ${options.clipSkip ?? 0}`;
       const known = cache.get(key);
       if (known !== undefined) {
         return { ...known, truncatedTokens, cached: true };
       }
-      const { hidden } = await runEncoder(0, first.ids, [], signal);
-      const projected = await runEncoder(1, second.ids, ["text_embeds"], signal);
+      const { hidden } = await runEncoder(0, first.ids, [], options);
+      const projected = await runEncoder(1, second.ids, ["text_embeds"], options);
       const embedding = { context: joinRows(hidden, projected.hidden), pooled: projected.read("text_embeds") };
       cache.set(key, embedding);
       return { ...embedding, truncatedTokens, cached: false };

@@ -25,7 +25,7 @@ import { createPromptEncoder, type EncodedPrompt } from "./prompt-encoder.js";
 import { loadSchedulers } from "./schedulers.js";
 import type { OpenSession } from "./sessions.js";
 import { createSessionOpener } from "./sessions-onnx.js";
-import { openSubModels } from "./sub-models.js";
+import { maximumClipSkip, openSubModels } from "./sub-models.js";
 import { createTorchGenerator } from "./torch-generator.js";
 import { createLatentPreview, decodeLatents } from "./vae-decoder.js";
 
@@ -94,7 +94,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
       throw new ModelFolderError(model.path, { file: "throughline.json", ...fault });
     }
   }
-  const limits = generationLimits(model, sizes, schedulers);
+  const limits = generationLimits(model, { sizes, schedulers, maximumClipSkip: maximumClipSkip(model, subModels) });
   const prompts = createPromptEncoder(model, subModels);
   const channels = model.vae.latent_channels;
   const guidanceWidth = model.unet.time_cond_proj_dim ?? undefined;
@@ -105,7 +105,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     // 1. and 2. Check the request and fill in the defaults.
     signal.throwIfAborted();
     const settings = resolveSettings(request, limits);
-    const { width, height, steps, guidanceScale, seed } = settings;
+    const { width, height, steps, guidanceScale, seed, clipSkip, guidanceRescale } = settings;
     const sampler = schedulers.byName.get(settings.scheduler);
     if (sampler === undefined) {
       throw new Error(`no sampler for ${settings.scheduler}, which the limits name`);
@@ -115,10 +115,10 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     // 3. Encode the prompt and, for classifier-free guidance, the negative prompt.
     const started = performance.now();
     onEvent?.({ kind: "stage", stage: "text-encoding" });
-    const positive = await prompts.encode(request.prompt, signal);
+    const positive = await prompts.encode(request.prompt, { signal, clipSkip });
     const guided = needsSecondRun(settings, limits);
     const zeroed = request.negativePrompt === undefined && model.forceZerosForEmptyPrompt;
-    const opposite = guided && !zeroed ? await prompts.encode(request.negativePrompt ?? "", signal) : undefined;
+    const opposite = guided && !zeroed ? await prompts.encode(request.negativePrompt ?? "", { signal }) : undefined;
     const negative = guided && zeroed ? prompts.zerosLike(positive) : opposite;
 
     // 4. and 5. Timesteps, and latents of pure noise at the first noise level.
@@ -136,6 +136,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
       positive,
       negative,
       guidanceScale,
+      guidanceRescale,
       timeIds: timeIds(width, height),
       guidanceEmbedding: guidanceWidth === undefined ? undefined : guidanceEmbedding(guidanceScale, guidanceWidth),
       batchGuidance: batchPays(provider, latentShape),

@@ -10,9 +10,28 @@ export interface SubModels {
   readonly vaeDecoder: ModelSession;
 }
 
-/** Output of a text encoder with its hidden states before the last layer, which SDXL is conditioned on. */
-export function penultimateOutput(layers: number): string {
-  return `hidden_states.${layers - 1}`;
+/**
+ * Output of a text encoder with the hidden states that SDXL is conditioned on: those before the last layer, or before as many more layers as
+ * are to be skipped.
+ */
+export function hiddenStatesOutput(layers: number, clipSkip = 0): string {
+  return `hidden_states.${layers - 1 - clipSkip}`;
+}
+
+/** How many layers more can be skipped: as many as both text encoders have outputs for. */
+export function maximumClipSkip(
+  { textEncoders }: Pick<ModelDescription, "textEncoders">,
+  { textEncoders: sessions }: Pick<SubModels, "textEncoders">,
+): number {
+  const has = (skip: number): boolean =>
+    textEncoders.every(({ num_hidden_layers: layers }, i) =>
+      sessions[i]?.outputs.includes(hiddenStatesOutput(layers, skip)),
+    );
+  let maximum = 0;
+  while (has(maximum + 1)) {
+    maximum++;
+  }
+  return maximum;
 }
 
 /** Element types that the engine can feed. */
@@ -48,8 +67,8 @@ export async function openSubModels(
     const [first, second] = model.textEncoders;
     return {
       textEncoders: [
-        await open("text_encoder", ["input_ids"], [penultimateOutput(first.num_hidden_layers)]),
-        await open("text_encoder_2", ["input_ids"], [penultimateOutput(second.num_hidden_layers), "text_embeds"]),
+        await open("text_encoder", ["input_ids"], [hiddenStatesOutput(first.num_hidden_layers)]),
+        await open("text_encoder_2", ["input_ids"], [hiddenStatesOutput(second.num_hidden_layers), "text_embeds"]),
       ],
       unet: await open(
         "unet",

@@ -45,6 +45,7 @@ const ownLimits: GenerationLimits = {
   },
   defaultGuidanceScale: 5,
   guidance: "second-run",
+  maximumClipSkip: 11,
   loras: [],
 };
 

@@ -16,6 +16,8 @@ export function describeModel(info: EngineInfo): Model {
       steps: own?.defaultSteps ?? 0,
       guidanceScale: defaultGuidanceScale,
       scheduler: ownScheduler,
+      clipSkip: 0,
+      guidanceRescale: 0,
     }),
     minSize: Math.min(width.minimum, height.minimum),
     maxSize: Math.max(width.maximum, height.maximum),

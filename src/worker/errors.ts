@@ -82,6 +82,8 @@ const contractFields: Record<keyof GenerationRequest, string> = {
   seed: "options.seed",
   scheduler: "options.scheduler",
   previewInterval: "options.preview_interval",
+  clipSkip: "options.clip_skip",
+  guidanceRescale: "options.guidance_rescale",
   loras: "options.loras",
 };
 

@@ -37,6 +37,7 @@ const contractRange = {
   minimumSide: requestLimits.side.min,
   maximumSide: requestLimits.side.max,
   maximumSteps: requestLimits.steps.max,
+  maximumClipSkip: requestLimits.clipSkip.max,
 };
 
 /** Limits of a model, narrowed to those of the contract. */
@@ -88,6 +89,8 @@ export function contractSettings({
   steps,
   guidanceScale,
   scheduler,
+  clipSkip,
+  guidanceRescale,
   loras = [],
 }: Omit<GenerationSettings, "seed">): GenerationOptions {
   return create(GenerationOptionsSchema, {
@@ -96,6 +99,8 @@ export function contractSettings({
     numInferenceSteps: steps,
     guidanceScale,
     scheduler: contractSchedulers((name) => name === scheduler)[0] ?? Scheduler.UNSPECIFIED,
+    ...(clipSkip !== 0 && { clipSkip }),
+    ...(guidanceRescale !== 0 && { guidanceRescale }),
     loras: loras.map((lora) => create(LoraSchema, lora)),
   });
 }
@@ -128,6 +133,8 @@ export function generationRequestOf({ prompt, seed, options, withPreviews }: Gen
     guidanceScale: options?.guidanceScale,
     previewInterval: withPreviews ? options?.previewInterval : undefined,
     scheduler: schedulers[options?.scheduler ?? Scheduler.UNSPECIFIED],
+    clipSkip: options?.clipSkip,
+    guidanceRescale: options?.guidanceRescale,
     loras: options?.loras.map(({ name, scale }) => ({ name, scale })),
   };
 }

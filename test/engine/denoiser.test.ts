@@ -106,6 +106,36 @@ describe("denoiser", () => {
     assert.equal(runs[0]?.["encoder_hidden_states"], runs[1]?.["encoder_hidden_states"], "put together once");
   });
 
+  it("denoiser rescales the guided output to the standard deviation of the one with the prompt, by its share", async () => {
+    // Both are 7 plus a multiple of the latents: deviations are in the ratio of 3 to 9.
+    for (const [guidanceRescale, factor] of [
+      [0, 1],
+      [1, 3 / 9],
+      [0.75, 0.75 * (3 / 9) + 0.25],
+    ] as const) {
+      for (const batchGuidance of [false, true]) {
+        const denoise = createDenoiser(fakeUnet().unet, { ...options, guidanceRescale, batchGuidance });
+        const output = await denoise(latents, 7, signal);
+        for (const [i, value] of output.entries()) {
+          assert.ok(
+            Math.abs(value - factor * (guided[i] ?? Number.NaN)) < 1e-5,
+            `${value} at share ${guidanceRescale}`,
+          );
+        }
+      }
+    }
+  });
+
+  it("denoiser without guidance, or with the same value everywhere, has nothing to rescale", async () => {
+    const plain = createDenoiser(fakeUnet().unet, { ...options, negative: undefined, guidanceRescale: 1 });
+    assert.deepEqual(
+      await plain(latents, 7, signal),
+      latents.map((x) => 3 * x + 7),
+    );
+    const even = createDenoiser(fakeUnet().unet, { ...options, guidanceRescale: 1 });
+    assert.deepEqual(await even(new Float32Array(4), 7, signal), new Float32Array(4).fill(7));
+  });
+
   it("denoiser passes one timestep per image when the graph requires it", async () => {
     const { unet, runs } = fakeUnet({ timestep: ["batch_size"] });
     assert.deepEqual(await createDenoiser(unet, { ...options, batchGuidance: true })(latents, 7, signal), guided);

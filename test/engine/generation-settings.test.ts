@@ -24,18 +24,30 @@ const limits: GenerationLimits = {
   },
   defaultGuidanceScale: 4,
   guidance: "second-run",
+  maximumClipSkip: 2,
 };
+const range = { maximumSteps: 150, maximumClipSkip: 11 };
 const heart: GenerationRequest = { prompt: "a heart", seed: 7 };
 
 describe("settings of a request", () => {
   it("unset settings are the model's defaults for the requested scheduler", () => {
-    const own = { width: 128, height: 64, steps: 20, guidanceScale: 4, seed: 7, scheduler: "dpmpp-2m" };
+    const own = {
+      width: 128,
+      height: 64,
+      steps: 20,
+      guidanceScale: 4,
+      seed: 7,
+      scheduler: "dpmpp-2m",
+      clipSkip: 0,
+      guidanceRescale: 0,
+    };
     assert.deepEqual(resolveSettings(heart, limits), own);
     assert.deepEqual(resolveSettings({ ...heart, scheduler: "lcm" }, limits), { ...own, steps: 12, scheduler: "lcm" });
   });
 
   it("settings of a request are used within the limits, also after serialization of the limits", () => {
-    const own = { width: 256, height: 32, steps: 12, guidanceScale: 0, seed: 0, scheduler: "lcm" } as const;
+    const changed = { width: 256, height: 32, steps: 12, guidanceScale: 0, scheduler: "lcm" } as const;
+    const own = { ...changed, seed: 0, clipSkip: 2, guidanceRescale: 0.7 };
     assert.deepEqual(resolveSettings({ prompt: "", ...own }, JSON.parse(JSON.stringify(limits))), own);
   });
 
@@ -51,6 +63,10 @@ describe("settings of a request", () => {
         /^scheduler: this model's configuration does not fit that scheduler; leave it out/,
       ],
       [{ guidanceScale: Number.NaN }, "guidanceScale", /a finite number$/],
+      [{ clipSkip: 3 }, "clipSkip", /a whole number from 0 to 2$/],
+      [{ clipSkip: 0.5 }, "clipSkip", /a whole number from 0 to 2$/],
+      [{ guidanceRescale: 1.5 }, "guidanceRescale", /a number from 0 to 1$/],
+      [{ guidanceRescale: Number.NaN }, "guidanceRescale", /a number from 0 to 1$/],
       [{ seed: 2 ** 32 }, "seed", /from 0 to 4294967295; leave it out for a random one$/],
     ];
     for (const [request, field, message] of rejected) {
@@ -69,17 +85,27 @@ describe("settings of a request", () => {
   });
 
   it("can be narrowed to sides and steps that are possible elsewhere, but never below the model's own default", () => {
-    const { sizes } = narrowLimits(limits, { minimumSide: 65, maximumSide: 200, maximumSteps: 150 });
+    const { sizes } = narrowLimits(limits, { minimumSide: 65, maximumSide: 200, ...range });
     assert.deepEqual(sizes.width, { step: 32, minimum: 96, maximum: 192, default: 128 });
     assert.deepEqual([sizes.height.minimum, sizes.height.maximum], [64, 192]);
-    const { schedulers } = narrowLimits(limits, { minimumSide: 64, maximumSide: 256, maximumSteps: 15 });
+    const { schedulers } = narrowLimits(limits, { minimumSide: 64, maximumSide: 256, ...range, maximumSteps: 15 });
     assert.deepEqual(schedulers, {
       "dpmpp-2m": { defaultSteps: 20, maximumSteps: 20 },
       lcm: { defaultSteps: 12, maximumSteps: 12 },
     });
-    assert.doesNotThrow(() =>
-      resolveSettings(heart, narrowLimits(limits, { minimumSide: 256, maximumSide: 256, maximumSteps: 150 })),
+    assert.equal(
+      narrowLimits({ ...limits, maximumClipSkip: 23 }, { minimumSide: 64, maximumSide: 256, ...range }).maximumClipSkip,
+      11,
     );
+    assert.doesNotThrow(() =>
+      resolveSettings(heart, narrowLimits(limits, { minimumSide: 256, maximumSide: 256, ...range })),
+    );
+  });
+
+  it("clip skip is rejected by a model whose exported text encoders have no earlier hidden states", () => {
+    assert.throws(() => resolveSettings({ ...heart, clipSkip: 1 }, { ...limits, maximumClipSkip: 0 }), {
+      message: /^clipSkip: this model takes 0: its text encoders have no earlier layer$/,
+    });
   });
 
   it("needsSecondRun is true for guidance above 1 without an embedding", () => {

@@ -1,3 +1,3 @@
-import { multistepCases, parityCases, testParity } from "./parity-cases.js";
+import { conditioningCases, multistepCases, parityCases, testParity } from "./parity-cases.js";
 
-testParity([...parityCases, ...multistepCases]);
+testParity([...parityCases, ...multistepCases, ...conditioningCases]);

@@ -19,6 +19,8 @@ const parityCase = z.object({
   scheduler: z.custom<SchedulerName>((name) => schedulers.some((entry) => entry.name === name)),
   steps: z.number(),
   guidance_scale: z.number(),
+  clip_skip: z.number().exactOptional(),
+  guidance_rescale: z.number().exactOptional(),
   width: z.number(),
   height: z.number(),
   seed: z.number(),
@@ -49,11 +51,14 @@ export const parityCases = await readCases("parity.json");
 /** One image of each scheduler in random-schedulers.test.ts. */
 export const multistepCases = await readCases("multistep.json");
 
+/** Images with `clip_skip` and `guidance_rescale`. */
+export const conditioningCases = await readCases("conditioning.json");
+
 /** Largest difference of a latent; they are about ±3. On x86-64, 1.1e-4 and 84 dB were seen: two libraries add up in other orders. */
 const latentsTolerance = 1e-3;
 const leastPsnr = 60;
 
-/** Generates the cases with the embedded model, and compares latents and images with those of diffusers: training/goldens.py and scheduler_goldens.py made them. */
+/** Generates the cases with the embedded model, and compares latents and images with those of diffusers: training/goldens.py, scheduler_goldens.py and conditioning_goldens.py made them. */
 export function testParity(cases: readonly ParityCase[]): void {
   describe("embedded model compared with diffusers' pipeline", async () => {
     let decoded: Float32Array = new Float32Array(0);
@@ -76,10 +81,13 @@ export function testParity(cases: readonly ParityCase[]): void {
 
     for (const { prompt, negative_prompt: negativePrompt, latents, ...request } of cases) {
       const { scheduler, steps, seed, width, height, guidance_scale: guidanceScale } = request;
+      const { clip_skip: clipSkip, guidance_rescale: guidanceRescale } = request;
+      const more = { ...(clipSkip && { clipSkip }), ...(guidanceRescale && { guidanceRescale }) };
+      const changes = Object.entries(more).map(([name, value]) => `, ${name} ${value}`);
       const negative = negativePrompt === undefined ? "" : ` without "${negativePrompt}"`;
-      it(`${scheduler}, ${steps} steps, guidance ${guidanceScale}, ${width}×${height}: "${prompt}"${negative}`, async (test) => {
+      it(`${scheduler}, ${steps} steps, guidance ${guidanceScale}${changes.join("")}, ${width}×${height}: "${prompt}"${negative}`, async (test) => {
         const settings = { scheduler, steps, seed, width, height, guidanceScale };
-        const { pixels } = await generateOnce(engine, { prompt, negativePrompt, ...settings });
+        const { pixels } = await generateOnce(engine, { prompt, negativePrompt, ...settings, ...more });
         assert.equal(decoded.length, request.length);
         const allLatents = await readFile(goldenFile(latents));
         const difference = decoded.reduce((most, value, i) => {
@@ -92,6 +100,10 @@ export function testParity(cases: readonly ParityCase[]): void {
         test.diagnostic(`latents within ${difference.toExponential(1)}, ${likeness.toFixed(1)} dB`);
         assert.ok(difference <= latentsTolerance, `latents differ by up to ${difference}`);
         assert.ok(likeness >= leastPsnr, `${likeness} dB`);
+        if (changes.length > 0) {
+          const plain = await generateOnce(engine, { prompt, negativePrompt, ...settings });
+          assert.ok(psnr(plain.pixels.data, Buffer.from(pixels.data)) < 40, "the image without them is another");
+        }
       });
     }
   });

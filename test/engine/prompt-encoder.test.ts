@@ -92,10 +92,13 @@ const embeddingBytes = (tokens * (2 + 3) + 4) * 4;
 /** The encoder over graphs that count their runs, and put the run's number everywhere. */
 function countingEncoder(options?: PromptEncoderOptions) {
   let runs = 0;
+  /** Outputs that each run was asked for. */
+  const wanted: (readonly string[])[] = [];
   const session = (width: number): ModelSession => ({
     inputs: new Map(),
     outputs: [],
-    async run() {
+    async run(_feeds, outputs) {
+      wanted.push(outputs);
       const run = ++runs;
       return (name) => {
         const shape = name === "text_embeds" ? [1, 4] : [1, tokens, width];
@@ -106,7 +109,9 @@ function countingEncoder(options?: PromptEncoderOptions) {
   });
   const encoder = createPromptEncoder(model, { textEncoders: [session(2), session(3)] }, options);
   const { signal } = new AbortController();
-  return { encode: (text: string) => encoder.encode(text, signal), encoder, runs: () => runs };
+  const encode = (text: string, clipSkip?: number) =>
+    encoder.encode(text, { signal, ...(clipSkip !== undefined && { clipSkip }) });
+  return { encode, encoder, runs: () => runs, wanted };
 }
 
 describe("prompt encoder", () => {
@@ -130,6 +135,20 @@ describe("prompt encoder", () => {
     assert.equal(runs(), 4);
   });
 
+  it("prompt encoder takes the hidden states of earlier layers with clipSkip, and caches them apart", async () => {
+    const { encode, runs, wanted } = countingEncoder();
+    await encode("a cat");
+    const skipped = await encode("a cat", 1);
+    assert.deepEqual(wanted, [
+      ["hidden_states.1"],
+      ["hidden_states.1", "text_embeds"],
+      ["hidden_states.0"],
+      ["hidden_states.0", "text_embeds"],
+    ]);
+    assert.equal((await encode("a cat", 1)).context, skipped.context);
+    assert.deepEqual([(await encode("a cat", 0)).cached, runs()], [true, 4]);
+  });
+
   it("prompt encoder counts the truncated tokens of each text", async () => {
     const { encode, runs } = countingEncoder();
     assert.equal((await encode("red ".repeat(80))).truncatedTokens, 5);
@@ -148,7 +167,7 @@ describe("prompt encoder", () => {
 
   it("prompt encoder caches nothing for an aborted text", async () => {
     const { encoder, encode } = countingEncoder();
-    await assert.rejects(encoder.encode("red", AbortSignal.abort(new Error("enough"))), /enough/);
+    await assert.rejects(encoder.encode("red", { signal: AbortSignal.abort(new Error("enough")) }), /enough/);
     assert.equal((await encode("red")).cached, false);
   });
 

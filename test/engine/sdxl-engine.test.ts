@@ -4,6 +4,7 @@ import { after, describe, it } from "node:test";
 import { GenerationError, type GenerationEvent, type GenerationRequest } from "../../src/engine/engine.js";
 import { loadSdxlEngine, type SdxlEngine } from "../../src/engine/sdxl-engine.js";
 import type { OpenSession } from "../../src/engine/sessions.js";
+import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
 import { makeSdxlFolder, type SdxlFolderOptions } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { countingSessions } from "./counting-sessions.js";
@@ -50,7 +51,7 @@ describe("SDXL engine", async () => {
     assert.ok(new Set(first.pixels.data).size > 50, "it is an image");
   });
 
-  it("engine generates another image for another seed, prompt, negative prompt, guidance, number of steps or size", async () => {
+  it("engine generates another image for another seed, prompt, negative prompt, guidance, number of steps, clip skip, guidance rescale or size", async () => {
     const { pixels } = await generateOnce(engine, heart);
     const others: Partial<GenerationRequest>[] = [
       { seed: 2 },
@@ -59,6 +60,8 @@ describe("SDXL engine", async () => {
       { negativePrompt: "" },
       { guidanceScale: 9 },
       { steps: 5 },
+      { clipSkip: 1 },
+      { guidanceRescale: 0.7 },
     ];
     for (const other of others) {
       const changed = await generateOnce(engine, { ...heart, ...other });
@@ -87,11 +90,28 @@ describe("SDXL engine", async () => {
     const [settings] = await generationEvents(await load({ throughline }), { prompt: "a cat", seed: 7 });
     assert.deepEqual(settings, {
       kind: "settings",
-      settings: { width: 32, height: 48, steps: 3, guidanceScale: 2.5, seed: 7, scheduler: "euler-discrete" },
+      settings: {
+        ...{ width: 32, height: 48, steps: 3, guidanceScale: 2.5, seed: 7 },
+        ...{ scheduler: "euler-discrete", clipSkip: 0, guidanceRescale: 0 },
+      },
     });
     const [usual] = await generationEvents(engine, { prompt: "a cat", seed: 7, steps: 1 });
     assert.ok(usual?.kind === "settings");
     assert.deepEqual([usual.settings.width, usual.settings.height, usual.settings.guidanceScale], [64, 64, 5]);
+  });
+
+  it("engine skips as many layers as both text encoders have hidden states for, and names that maximum", async () => {
+    assert.equal(engine.info.limits.maximumClipSkip, 1);
+    await assert.rejects(generateOnce(engine, { ...heart, clipSkip: 2 }), {
+      message: /^clipSkip: this model takes a whole number from 0 to 1$/,
+    });
+    const open = createSessionOpener();
+    const lastOnly = await load({}, async (graph) => {
+      const session = await open(graph);
+      const outputs = session.outputs.filter((name) => name !== "hidden_states.0");
+      return graph.subModel === "text_encoder_2" ? { ...session, outputs } : session;
+    });
+    assert.equal(lastOnly.info.limits.maximumClipSkip, 0);
   });
 
   it("engine batches guidance for a small image and runs the text encoders no more than needed", async () => {

@@ -30,6 +30,7 @@ const limits: GenerationLimits = {
   },
   defaultGuidanceScale: 8,
   guidance: "embedded",
+  maximumClipSkip: 0,
 };
 
 async function startWorker(t: TestContext, options: FakeEngineOptions & { readonly port?: number }) {

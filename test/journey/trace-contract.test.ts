@@ -40,6 +40,25 @@ for (const wire of wires) {
     assert.equal(dump(mesh), generated(3, 3, "InferStream", wire));
   });
 
+  test(`clip_skip and guidance_rescale are in the settings and on the diffusion span if they are not 0 (${wire})`, async (t) => {
+    const mesh = await meshFor(t, { wire });
+    const generate = async (options: { readonly clipSkip?: number; readonly guidanceRescale?: number }) => {
+      const { traceId, settings } = await mesh.pipeline.generate({ prompt: "a", options });
+      const spans = await mesh.waitForTrace(traceId, 6);
+      const diffusion = spans.find(({ name }) => name === "diffusion");
+      return [
+        settings?.clipSkip,
+        settings?.guidanceRescale,
+        diffusion?.attributes["diffusion.clip_skip"],
+        diffusion?.attributes["diffusion.guidance_rescale"],
+      ];
+    };
+    assert.deepEqual(await generate({ clipSkip: 2, guidanceRescale: 0.5 }), [2, 0.5, 2, 0.5]);
+    const none = [undefined, undefined, undefined, undefined];
+    assert.deepEqual(await generate({}), none);
+    assert.deepEqual(await generate({ clipSkip: 0, guidanceRescale: 0 }), none);
+  });
+
   test(`rejected request makes only an image-pipeline span with its code (${wire})`, async (t) => {
     const mesh = await meshFor(t, { wire });
     await assert.rejects(mesh.pipeline.generate({ prompt: "" }), { code: Code.InvalidArgument });
@@ -66,6 +85,17 @@ test("prompt that is empty after cleaning is rejected by the pipeline", async (t
     mesh.spans().map(({ name }) => name),
     ["preprocess-prompt", "image-pipeline"],
   );
+});
+
+test("clip_skip beyond the model's layers is INVALID_ARGUMENT with the field and the maximum", async (t) => {
+  const { limits } = createFakeEngine().info;
+  const mesh = await meshFor(t, { engine: createFakeEngine({ limits: { ...limits, maximumClipSkip: 2 } }) });
+  await assert.rejects(mesh.pipeline.generate({ prompt: "a", options: { clipSkip: 3 } }), (error) => {
+    assert.ok(error instanceof ConnectError);
+    assert.equal(error.code, Code.InvalidArgument);
+    assert.match(error.rawMessage, /^options\.clip_skip: this model takes a whole number from 0 to 2/);
+    return true;
+  });
 });
 
 test("unknown app is NOT_FOUND with the known ids, and an address is INVALID_ARGUMENT", async (t) => {

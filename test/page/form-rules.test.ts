@@ -19,6 +19,7 @@ const ranged: GenerationLimits = {
   },
   defaultGuidanceScale: 8.1,
   guidance: "embedded",
+  maximumClipSkip: 0,
 };
 const only = { step: 64, minimum: 192, maximum: 192, default: 192 };
 const fixed: GenerationLimits = { ...ranged, sizes: { width: only, height: only, vaeFactor: 8 } };

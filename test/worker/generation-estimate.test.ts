@@ -75,7 +75,15 @@ describe("generation estimate", () => {
 
   it("estimated work doubles the runs for guidance, except for models with embedded guidance", () => {
     const { limits } = createFakeEngine().info;
-    const settings = { width: 256, height: 128, steps: 10, seed: 0, scheduler: "ddim" } as const;
+    const settings = {
+      width: 256,
+      height: 128,
+      steps: 10,
+      seed: 0,
+      scheduler: "ddim",
+      clipSkip: 0,
+      guidanceRescale: 0,
+    } as const;
     const runs = (guidanceScale: number, guidance: typeof limits.guidance) =>
       generationWork({ ...settings, guidanceScale }, { ...limits, guidance });
     assert.deepEqual(runs(5, "second-run"), { unetRuns: 20, latentPixels: 32 * 16 });

@@ -11,6 +11,8 @@ const settings = {
   guidanceScale: 1,
   seed: 1,
   scheduler: "ddim",
+  clipSkip: 0,
+  guidanceRescale: 0,
 } as const;
 
 /** A worker's metrics, and what they come to: `name{attributes}` with its value; a histogram's is how many values it has. */

@@ -15,8 +15,8 @@ export interface ClipPlan {
 const oldEndToken = 2;
 
 /**
- * Builds a CLIP text encoder: the hidden states before its last layer and, where there is a projection, the projected summary. Without
- * one, the last layer is not computed at all.
+ * Builds a CLIP text encoder: the hidden states before each layer and, where there is a projection, the projected summary. Without one, the
+ * last layer is not computed at all. A run copies the outputs alone that it is asked for.
  */
 export function buildClip(g: GraphBuilder, plan: ClipPlan): BuiltGraph {
   const layers = plan.layers ?? countOf(g, (i) => `${layerName(i)}.layer_norm1.weight`);
@@ -30,10 +30,11 @@ export function buildClip(g: GraphBuilder, plan: ClipPlan): BuiltGraph {
   const projected = g.has("text_projection.weight");
 
   let x = g.node("Reshape", [g.node("Add", [words, positions]), g.ints(-1, width)]);
+  g.output(states(x), "hidden_states.0", ["batch", tokens, width]);
   for (let i = 0; i < layers - 1; i++) {
     x = encoderLayer(g, x, layerName(i), { ...plan, width, batch });
+    g.output(states(x), `hidden_states.${i + 1}`, ["batch", tokens, width]);
   }
-  g.output(states(x), `hidden_states.${layers - 1}`, ["batch", tokens, width]);
   if (!projected) {
     skipLastLayer(g, layerName(layers - 1));
     return g.build();

@@ -185,8 +185,9 @@ export type GenerationOptions = Message<"throughline.v1.GenerationOptions"> & {
   loras: Lora[];
 
   /**
-   * Layers to skip at the end of both text encoders, beyond the one that SDXL skips, as diffusers' `clip_skip`: 0 to 11. A model with fewer
-   * layers takes fewer. Default: 0.
+   * Layers to skip at the end of both text encoders, beyond the one that SDXL skips, as diffusers' `clip_skip`: 0 to 11. The negative prompt
+   * is encoded without a skip, as in diffusers. A model with fewer layers takes fewer: it rejects others with INVALID_ARGUMENT, and the message
+   * names its maximum. Default: 0.
    *
    * @generated from field: optional uint32 clip_skip = 14;
    */
