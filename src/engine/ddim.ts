@@ -8,6 +8,7 @@ import {
   timestepSpacing,
 } from "./noise-schedule.js";
 import {
+  addNoisePreserving,
   clipSample,
   type PredictionType,
   type PreservingLevel,
@@ -50,24 +51,22 @@ export function createDdim(config: z.output<typeof ddimConfig>): Scheduler {
     // With more steps, the offset would lift the first of them above the training steps.
     maximumSteps:
       config.timestep_spacing === "leading" ? Math.floor(trainSteps / (config.steps_offset + 1)) : trainSteps,
-    begin({ steps, noise }) {
+    begin(start) {
+      const { steps } = start;
       const spacing = { spacing: config.timestep_spacing, stepsOffset: config.steps_offset };
       const timesteps = spaceTimesteps({ ...spacing, trainSteps, steps }).map(roundHalfToEven);
       const distance = Math.floor(trainSteps / steps);
-      return walkTimesteps({
+      return walkTimesteps(start, {
         timesteps,
-        start: Float32Array.from(noise),
-        advance(_index, timestep, latents, modelOutput) {
+        addNoise: (latents, noise, index) => addNoisePreserving(latents, noise, levelAt(timesteps[index] ?? 0)),
+        advance({ timestep, latents, modelOutput }) {
           const now = levelAt(timestep);
           // Whatever the spacing, and so not always the next timestep of the list.
           const next = levelAt(timestep - distance);
           const clean = predictCleanPreserving(config.prediction_type, now, latents, modelOutput);
           const epsilon = predictNoise(config.prediction_type, now, latents, modelOutput);
           const predictedClean = clipSample(clean, config);
-          const moved = epsilon.map(
-            (value, i) => round(next.alpha * (predictedClean[i] ?? 0)) + round(next.sigma * value),
-          );
-          return { latents: moved, predictedClean };
+          return { latents: addNoisePreserving(predictedClean, epsilon, next), predictedClean };
         },
       });
     },

@@ -2,14 +2,14 @@ import * as z from "zod";
 import { updateDpmSolver } from "./dpm-solver-updates.js";
 import { roundHalfToEven } from "./floating-point.js";
 import {
+  levelsOf,
   maximumMultistepSteps,
   multistepConfig,
-  noiseLevel,
   type SolverStep,
   spaceMultistep,
 } from "./multistep-schedule.js";
 import { noiseScheduleOf, trainingSigmas } from "./noise-schedule.js";
-import { predictCleanPreserving, type SamplingState, type Scheduler } from "./scheduler.js";
+import { addNoisePreserving, predictCleanPreserving, type Scheduler, walkTimesteps } from "./scheduler.js";
 
 const keys = multistepConfig.extend({
   algorithm_type: z.enum(["dpmsolver++", "sde-dpmsolver++"]).default("dpmsolver++"),
@@ -47,36 +47,33 @@ export function createDpmSolverMultistep(config: Config): Scheduler {
   const toWhole = config.beta_schedule === "squaredcos_cap_v2" ? Math.trunc : roundHalfToEven;
   return {
     maximumSteps: maximumMultistepSteps(config, usedSteps),
-    begin({ steps, noise, drawNoise }) {
-      const { timesteps, sigmas } = spaceMultistep({ config, trainingLevels, usedSteps, toWhole }, steps);
+    begin(start) {
+      const { timesteps, sigmas } = spaceMultistep({ config, trainingLevels, usedSteps, toWhole }, start.steps);
       const last = config.final_sigmas_type === "zero" ? 0 : (trainingLevels[0] ?? 0);
-      const levels = [...sigmas, last].map(noiseLevel);
-      const stepAt = (index: number, latents: Float32Array, before: readonly SolverStep[]): SamplingState => {
-        const [level, next, timestep] = [levels[index], levels[index + 1], timesteps[index]];
-        if (level === undefined || next === undefined || timestep === undefined) {
-          return { kind: "finished", latents };
-        }
-        return {
-          kind: "step",
-          timestep,
-          modelInput: latents,
-          advance(modelOutput) {
-            const clean = predictCleanPreserving(config.prediction_type, level, latents, modelOutput);
-            const history = [{ level, prediction: clean }, ...before.slice(0, config.solver_order - 1)] as const;
-            const moved = updateDpmSolver({
-              order: orderOf(config, index, timesteps.length),
-              solverType: config.solver_type,
-              history,
-              next,
-              latents,
-              // diffusers draws before the last step too, where nothing is added.
-              noise: addsNoise(config) ? drawNoise() : undefined,
-            });
-            return { next: stepAt(index + 1, moved, history), predictedClean: clean };
-          },
-        };
-      };
-      return stepAt(0, Float32Array.from(noise), []);
+      const levelAt = levelsOf([...sigmas, last]);
+      return walkTimesteps<readonly SolverStep[]>(start, {
+        timesteps,
+        addNoise: (latents, noise, index) => addNoisePreserving(latents, noise, levelAt(index)),
+        advance({ index, latents, modelOutput, before = [] }) {
+          const level = levelAt(index);
+          const clean = predictCleanPreserving(config.prediction_type, level, latents, modelOutput);
+          const history = [{ level, prediction: clean }, ...before.slice(0, config.solver_order - 1)] as const;
+          const moved = updateDpmSolver({
+            order: orderOf(config, {
+              earlier: history.length - 1,
+              left: timesteps.length - index,
+              of: timesteps.length,
+            }),
+            solverType: config.solver_type,
+            history,
+            next: levelAt(index + 1),
+            latents,
+            // diffusers draws before the last step too, where nothing is added.
+            noise: addsNoise(config) ? start.drawNoise() : undefined,
+          });
+          return { latents: moved, predictedClean: clean, memory: history };
+        },
+      });
     },
   };
 }
@@ -96,16 +93,18 @@ function endsNoisier(config: Config): boolean {
   );
 }
 
-/** Order of a step: at most one more than there are steps before it, and lower at the end. */
-function orderOf(config: Config, index: number, steps: number): 1 | 2 | 3 {
-  const left = steps - index;
-  const lowers = config.lower_order_final && steps < fewSteps;
+/** Order of a step: at most one more than there are steps before it that ran, and lower at the end. */
+function orderOf(
+  config: Config,
+  { earlier, left, of }: { readonly earlier: number; readonly left: number; readonly of: number },
+): 1 | 2 | 3 {
+  const lowers = config.lower_order_final && of < fewSteps;
   // At σ = 0, λ is infinite and a line through two predictions means nothing.
   const endsInFirst = config.euler_at_final || config.final_sigmas_type === "zero" || lowers;
-  if (config.solver_order === 1 || index === 0 || (left === 1 && endsInFirst)) {
+  if (config.solver_order === 1 || earlier === 0 || (left === 1 && endsInFirst)) {
     return 1;
   }
-  return config.solver_order === 2 || index === 1 || (left === 2 && lowers) ? 2 : 3;
+  return config.solver_order === 2 || earlier === 1 || (left === 2 && lowers) ? 2 : 3;
 }
 
 /** λ = −ln σ falls as the training steps get noisier; those where it falls too low are not used. */

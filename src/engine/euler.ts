@@ -7,7 +7,13 @@ import {
   timestepSpacing,
   trainingSigmas,
 } from "./noise-schedule.js";
-import { predictCleanExploding, type SamplingState, type Scheduler } from "./scheduler.js";
+import {
+  addNoiseExploding,
+  predictCleanExploding,
+  type Scheduler,
+  type TimestepWalk,
+  walkTimesteps,
+} from "./scheduler.js";
 
 /** What diffusers' `EulerDiscreteScheduler` reads from scheduler_config.json, with its defaults; other keys are ignored. */
 export const eulerDiscreteConfig = noiseScheduleConfig.extend({
@@ -27,6 +33,7 @@ export const eulerDiscreteConfig = noiseScheduleConfig.extend({
 export type EulerDiscreteConfig = z.output<typeof eulerDiscreteConfig>;
 
 const round = Math.fround;
+const square = (value: number): number => round(value * value);
 
 /**
  * Euler's method on the probability-flow ODE: Karras et al. 2022 (https://arxiv.org/abs/2206.00364), algorithm 2 without
@@ -37,37 +44,33 @@ export function createEulerDiscrete(config: EulerDiscreteConfig): Scheduler {
   const predictionType = config.prediction_type === "original_sample" ? "sample" : config.prediction_type;
   return {
     maximumSteps: levels.length,
-    begin({ steps, noise }) {
-      const schedule = eulerSchedule(config, steps, levels);
-      const stepAt = (index: number, latents: Float32Array): SamplingState => {
-        const [sigma, nextSigma, timestep] = [
-          schedule.sigmas[index],
-          schedule.sigmas[index + 1],
-          schedule.timesteps[index],
-        ];
-        if (sigma === undefined || nextSigma === undefined || timestep === undefined) {
-          return { kind: "finished", latents };
-        }
-        const inputScale = round(Math.sqrt(round(round(sigma * sigma) + 1)));
-        return {
-          kind: "step",
-          timestep,
-          modelInput: latents.map((value) => value / inputScale),
-          advance(modelOutput) {
-            const predictedClean = predictCleanExploding(predictionType, sigma, latents, modelOutput);
-            const distance = round(nextSigma - sigma);
-            const moved = latents.map((value, i) => {
-              const derivative = round(round(value - (predictedClean[i] ?? 0)) / sigma);
-              return value + round(derivative * distance);
-            });
-            return { next: stepAt(index + 1, moved), predictedClean };
-          },
-        };
-      };
-      return stepAt(
-        0,
-        noise.map((value) => value * schedule.initialNoiseSigma),
-      );
+    begin(start) {
+      const { sigmas, ...schedule } = eulerSchedule(config, start.steps, levels);
+      return walkTimesteps(start, {
+        ...schedule,
+        ...explodingForm(sigmas),
+        advance({ index, latents, modelOutput }) {
+          const [sigma = 0, nextSigma = 0] = [sigmas[index], sigmas[index + 1]];
+          const predictedClean = predictCleanExploding(predictionType, sigma, latents, modelOutput);
+          const distance = round(nextSigma - sigma);
+          const moved = latents.map((value, i) => {
+            const derivative = round(round(value - (predictedClean[i] ?? 0)) / sigma);
+            return value + round(derivative * distance);
+          });
+          return { latents: moved, predictedClean };
+        },
+      });
+    },
+  };
+}
+
+/** How latents x₀ + σ·ε get their noise, and how the model takes them: divided by √(σ² + 1). */
+function explodingForm(sigmas: Float32Array): Pick<TimestepWalk<undefined>, "addNoise" | "toModelInput"> {
+  return {
+    addNoise: (latents, noise, index) => addNoiseExploding(latents, noise, sigmas[index] ?? 0),
+    toModelInput(latents, index) {
+      const inputScale = round(Math.sqrt(round(square(sigmas[index] ?? 0) + 1)));
+      return latents.map((value) => value / inputScale);
     },
   };
 }
@@ -101,8 +104,6 @@ export const eulerAncestralConfig = noiseScheduleConfig.extend({
   steps_offset: z.int().default(0),
 });
 
-const square = (value: number): number => round(value * value);
-
 /**
  * Euler's method in steps that go below the next noise level, to σ_down, and come up to it again with fresh noise of
  * deviation σ_up, where σ_down² + σ_up² is the next level's variance: the ancestral sampling of DDPM
@@ -115,36 +116,25 @@ export function createEulerAncestral(config: z.output<typeof eulerAncestralConfi
   const options = { levels, spacing: config.timestep_spacing, stepsOffset: config.steps_offset, finalSigma: 0 };
   return {
     maximumSteps: levels.length,
-    begin({ steps, noise, drawNoise }) {
-      const { timesteps, sigmas, initialNoiseSigma } = spaceEulerSchedule(options, steps);
-      const stepAt = (index: number, latents: Float32Array): SamplingState => {
-        const [sigma, nextSigma, timestep] = [sigmas[index], sigmas[index + 1], timesteps[index]];
-        if (sigma === undefined || nextSigma === undefined || timestep === undefined) {
-          return { kind: "finished", latents };
-        }
-        const inputScale = round(Math.sqrt(round(square(sigma) + 1)));
-        return {
-          kind: "step",
-          timestep,
-          modelInput: latents.map((value) => value / inputScale),
-          advance(modelOutput) {
-            const predictedClean = predictCleanExploding(config.prediction_type, sigma, latents, modelOutput);
-            const { up, down } = splitLevel(sigma, nextSigma);
-            const distance = round(down - sigma);
-            // diffusers draws after the last step too, where nothing is added; so the generator is left in the same state.
-            const fresh = drawNoise();
-            const moved = latents.map((value, i) => {
-              const derivative = round(round(value - (predictedClean[i] ?? 0)) / sigma);
-              return round(value + round(derivative * distance)) + round((fresh[i] ?? 0) * up);
-            });
-            return { next: stepAt(index + 1, moved), predictedClean };
-          },
-        };
-      };
-      return stepAt(
-        0,
-        noise.map((value) => value * initialNoiseSigma),
-      );
+    begin(start) {
+      const { sigmas, ...schedule } = spaceEulerSchedule(options, start.steps);
+      return walkTimesteps(start, {
+        ...schedule,
+        ...explodingForm(sigmas),
+        advance({ index, latents, modelOutput }) {
+          const [sigma = 0, nextSigma = 0] = [sigmas[index], sigmas[index + 1]];
+          const predictedClean = predictCleanExploding(config.prediction_type, sigma, latents, modelOutput);
+          const { up, down } = splitLevel(sigma, nextSigma);
+          const distance = round(down - sigma);
+          // diffusers draws after the last step too, where nothing is added; so the generator is left in the same state.
+          const fresh = start.drawNoise();
+          const moved = latents.map((value, i) => {
+            const derivative = round(round(value - (predictedClean[i] ?? 0)) / sigma);
+            return round(value + round(derivative * distance)) + round((fresh[i] ?? 0) * up);
+          });
+          return { latents: moved, predictedClean };
+        },
+      });
     },
   };
 }

@@ -1,6 +1,13 @@
 import * as z from "zod";
 import { cumulativeAlphas, noiseScheduleConfig, noiseScheduleOf } from "./noise-schedule.js";
-import { clipSample, predictCleanPreserving, preservingLevel, type Scheduler, walkTimesteps } from "./scheduler.js";
+import {
+  addNoisePreserving,
+  clipSample,
+  predictCleanPreserving,
+  preservingLevel,
+  type Scheduler,
+  walkTimesteps,
+} from "./scheduler.js";
 
 /** What diffusers' `LCMScheduler` reads from scheduler_config.json, with its defaults; other keys are ignored. */
 export const lcmConfig = noiseScheduleConfig
@@ -38,13 +45,14 @@ export function createLcm(config: z.output<typeof lcmConfig>): Scheduler {
   const alphas = cumulativeAlphas(noiseScheduleOf(config));
   return {
     maximumSteps: config.original_inference_steps,
-    begin({ steps, noise, drawNoise }) {
-      const timesteps = spaceLcmTimesteps(alphas.length, config.original_inference_steps, steps);
-      return walkTimesteps({
+    begin(start) {
+      const timesteps = spaceLcmTimesteps(alphas.length, config.original_inference_steps, start.steps);
+      const levelAt = (timestep: number) => preservingLevel(alphas[timestep] ?? Number.NaN);
+      return walkTimesteps(start, {
         timesteps,
-        start: Float32Array.from(noise),
-        advance(index, timestep, latents, modelOutput) {
-          const level = preservingLevel(alphas[timestep] ?? Number.NaN);
+        addNoise: (latents, noise, index) => addNoisePreserving(latents, noise, levelAt(timesteps[index] ?? 0)),
+        advance({ index, timestep, latents, modelOutput }) {
+          const level = levelAt(timestep);
           const clean = clipSample(predictCleanPreserving(config.prediction_type, level, latents, modelOutput), config);
           const { skip, out } = boundaryScalings(timestep, config.timestep_scaling);
           const denoised = latents.map((value, i) => round(out * (clean[i] ?? 0)) + round(skip * value));
@@ -52,9 +60,7 @@ export function createLcm(config: z.output<typeof lcmConfig>): Scheduler {
           if (nextTimestep === undefined) {
             return { latents: denoised, predictedClean: denoised };
           }
-          const next = preservingLevel(alphas[nextTimestep] ?? Number.NaN);
-          const fresh = drawNoise();
-          const noised = denoised.map((value, i) => round(next.alpha * value) + round(next.sigma * (fresh[i] ?? 0)));
+          const noised = addNoisePreserving(denoised, start.drawNoise(), levelAt(nextTimestep));
           return { latents: noised, predictedClean: denoised };
         },
       });

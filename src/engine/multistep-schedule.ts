@@ -48,11 +48,17 @@ export interface SolverStep {
 const round = Math.fround;
 
 /** From σ of x = x₀ + σ·ε to the form with variance 1. */
-export function noiseLevel(explodingSigma: number): NoiseLevel {
+function noiseLevel(explodingSigma: number): NoiseLevel {
   const level = round(explodingSigma);
   const alpha = round(1 / round(Math.sqrt(round(round(level * level) + 1))));
   const sigma = round(level * alpha);
   return { alpha, sigma, lambda: round(round(Math.log(alpha)) - round(Math.log(sigma))) };
+}
+
+/** Levels by their place: σ of each step, and that after the last. */
+export function levelsOf(sigmas: readonly number[]): (index: number) => NoiseLevel {
+  const levels = sigmas.map(noiseLevel);
+  return (index) => levels[index] ?? noiseLevel(Number.NaN);
 }
 
 /** Maximum number of steps. With more, two steps would have the same noise level, and there is no line through them. */

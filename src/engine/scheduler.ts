@@ -10,7 +10,7 @@ export interface Scheduler {
 
 /** What sampling begins from. */
 export interface SamplingStart {
-  /** Number of model evaluations. */
+  /** Number of model evaluations, those that `image` skips included. */
   readonly steps: number;
   /** Standard normal noise of the latents' size; it is not changed. */
   readonly noise: Float32Array;
@@ -19,6 +19,14 @@ export interface SamplingStart {
    * none, at the same places as diffusers.
    */
   readonly drawNoise: () => Float32Array;
+  /** Image to start from. @default noise alone, from the first step */
+  readonly image?: SamplingImage | undefined;
+}
+
+/** Latents of an image: sampling begins in mid-way, from them with `noise` at the level of the first step that runs. */
+export interface SamplingImage {
+  readonly latents: Float32Array;
+  readonly skippedSteps: number;
 }
 
 /** State of the sampling: the next run of the model, or the finished latents. */
@@ -40,23 +48,43 @@ export interface SamplingAdvance {
   readonly predictedClean: Float32Array;
 }
 
-/** A way along timesteps on which the model sees the latents as they are, because their variance stays 1. */
-export interface TimestepWalk {
-  readonly timesteps: readonly number[];
-  /** The latents at the first timestep. */
-  readonly start: Float32Array;
-  /** What step `index`, at `timestep`, makes of the latents and of the model's output for them. */
-  advance(index: number, timestep: number, latents: Float32Array, modelOutput: Float32Array): WalkStep;
+/** The sampling of one image along timesteps: what a scheduler makes at each of them. `Memory` is what a step hands on to the next. */
+export interface TimestepWalk<Memory> {
+  /** From the noisiest to the cleanest. */
+  readonly timesteps: ArrayLike<number>;
+  /** Factor of the noise that latents without an image are. @default 1 */
+  readonly initialNoiseSigma?: number;
+  /** Puts noise of the level of step `index` on the latents of an image: diffusers' `add_noise`. */
+  addNoise(latents: Float32Array, noise: Float32Array, index: number): Float32Array;
+  /** Scales latents as the model takes them. @default as they are */
+  toModelInput?(latents: Float32Array, index: number): Float32Array;
+  advance(step: WalkStep<Memory>): WalkAdvance<Memory>;
 }
 
-export interface WalkStep extends Pick<SamplingAdvance, "predictedClean"> {
+/** One step with the model's output for it. */
+export interface WalkStep<Memory> {
+  /** Place in `timesteps`. */
+  readonly index: number;
+  readonly timestep: number;
+  readonly latents: Float32Array;
+  readonly modelOutput: Float32Array;
+  /** What the step before handed on; undefined in the first one. */
+  readonly before: Memory | undefined;
+}
+
+export interface WalkAdvance<Memory> extends Pick<SamplingAdvance, "predictedClean"> {
   /** The latents at the next timestep. */
   readonly latents: Float32Array;
+  readonly memory?: Memory;
 }
 
-/** The sampling that goes one timestep after the other to their end. */
-export function walkTimesteps({ timesteps, start, advance }: TimestepWalk): SamplingState {
-  const stepAt = (index: number, latents: Float32Array): SamplingState => {
+/** The sampling that goes one timestep after the other to their end, from the first or, with an image, from a later one. */
+export function walkTimesteps<Memory>(
+  { noise, image }: Pick<SamplingStart, "noise" | "image">,
+  walk: TimestepWalk<Memory>,
+): SamplingState {
+  const { timesteps, initialNoiseSigma = 1 } = walk;
+  const stepAt = (index: number, latents: Float32Array, before: Memory | undefined): SamplingState => {
     const timestep = timesteps[index];
     if (timestep === undefined) {
       return { kind: "finished", latents };
@@ -64,14 +92,22 @@ export function walkTimesteps({ timesteps, start, advance }: TimestepWalk): Samp
     return {
       kind: "step",
       timestep,
-      modelInput: latents,
+      modelInput: walk.toModelInput?.(latents, index) ?? latents,
       advance(modelOutput) {
-        const step = advance(index, timestep, latents, modelOutput);
-        return { next: stepAt(index + 1, step.latents), predictedClean: step.predictedClean };
+        const moved = walk.advance({ index, timestep, latents, modelOutput, before });
+        return { next: stepAt(index + 1, moved.latents, moved.memory), predictedClean: moved.predictedClean };
       },
     };
   };
-  return stepAt(0, start);
+  if (image === undefined) {
+    return stepAt(
+      0,
+      noise.map((value) => value * initialNoiseSigma),
+      undefined,
+    );
+  }
+  const { latents, skippedSteps } = image;
+  return stepAt(skippedSteps, walk.addNoise(latents, noise, skippedSteps), undefined);
 }
 
 /**
@@ -129,6 +165,20 @@ export function predictCleanPreserving(
     case "sample":
       return Float32Array.from(modelOutput);
   }
+}
+
+/** x₀ + σ·ε: the form of Euler's methods. */
+export function addNoiseExploding(clean: Float32Array, noise: Float32Array, sigma: number): Float32Array {
+  return clean.map((value, i) => value + round((noise[i] ?? 0) * sigma));
+}
+
+/** α·x₀ + σ·ε: the form of all the others. */
+export function addNoisePreserving(
+  clean: Float32Array,
+  noise: Float32Array,
+  { alpha, sigma }: PreservingLevel,
+): Float32Array {
+  return clean.map((value, i) => round(alpha * value) + round(sigma * (noise[i] ?? 0)));
 }
 
 /** Keeps the clean latents within ±`clip_sample_range`, if a configuration sets it. */

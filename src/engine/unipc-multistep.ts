@@ -1,14 +1,14 @@
 import * as z from "zod";
 import {
+  levelsOf,
   maximumMultistepSteps,
   multistepConfig,
   type NoiseLevel,
-  noiseLevel,
   type SolverStep,
   spaceMultistep,
 } from "./multistep-schedule.js";
 import { noiseScheduleOf, trainingSigmas } from "./noise-schedule.js";
-import { predictCleanPreserving, type SamplingState, type Scheduler } from "./scheduler.js";
+import { addNoisePreserving, predictCleanPreserving, type Scheduler, walkTimesteps } from "./scheduler.js";
 import { type UniPcUpdate, updateUniPc } from "./unipc-update.js";
 
 /** What diffusers' `UniPCMultistepScheduler` reads from scheduler_config.json, with its defaults. */
@@ -55,35 +55,29 @@ export function createUniPcMultistep(config: Config): Scheduler {
   const usedSteps = trainingLevels.length;
   return {
     maximumSteps: maximumMultistepSteps(config, usedSteps),
-    begin({ steps, noise }) {
-      const { timesteps, sigmas } = spaceMultistep({ config, trainingLevels, usedSteps }, steps);
-      const levels = [...sigmas, finalSigma(config, sigmas, trainingLevels)].map(noiseLevel);
-      const stepAt = (index: number, latents: Float32Array, led?: Prediction): SamplingState => {
-        const [level, next, timestep] = [levels[index], levels[index + 1], timesteps[index]];
-        if (level === undefined || next === undefined || timestep === undefined) {
-          return { kind: "finished", latents };
-        }
-        return {
-          kind: "step",
-          timestep,
-          modelInput: latents,
-          advance(modelOutput) {
-            const clean = predictCleanPreserving(config.prediction_type, level, latents, modelOutput);
-            const prediction = config.predict_x0 ? clean : predictNoise(config, level, latents, modelOutput);
-            const corrects = led !== undefined && !config.disable_corrector.includes(index - 1);
-            const update: Prediction = {
-              order: orderOf(config, index, timesteps.length),
-              solverType: config.solver_type,
-              predictsClean: config.predict_x0,
-              history: stepsUpTo({ level, prediction }, led, config),
-              next,
-              latents: corrects ? updateUniPc({ ...led, corrected: prediction }) : latents,
-            };
-            return { next: stepAt(index + 1, updateUniPc(update), update), predictedClean: clean };
-          },
-        };
-      };
-      return stepAt(0, Float32Array.from(noise));
+    begin(start) {
+      const { timesteps, sigmas } = spaceMultistep({ config, trainingLevels, usedSteps }, start.steps);
+      const levelAt = levelsOf([...sigmas, finalSigma(config, sigmas, trainingLevels)]);
+      return walkTimesteps<Prediction>(start, {
+        timesteps,
+        addNoise: (latents, noise, index) => addNoisePreserving(latents, noise, levelAt(index)),
+        advance({ index, latents, modelOutput, before: led }) {
+          const level = levelAt(index);
+          const clean = predictCleanPreserving(config.prediction_type, level, latents, modelOutput);
+          const prediction = config.predict_x0 ? clean : predictNoise(config, level, latents, modelOutput);
+          const history = stepsUpTo({ level, prediction }, led, config);
+          const corrects = led !== undefined && !config.disable_corrector.includes(index - 1);
+          const update: Prediction = {
+            order: orderOf(config, { steps: history.length, left: timesteps.length - index }),
+            solverType: config.solver_type,
+            predictsClean: config.predict_x0,
+            history,
+            next: levelAt(index + 1),
+            latents: corrects ? updateUniPc({ ...led, corrected: prediction }) : latents,
+          };
+          return { latents: updateUniPc(update), predictedClean: clean, memory: update };
+        },
+      });
     },
   };
 }
@@ -92,9 +86,12 @@ function stepsUpTo(step: SolverStep, led: Prediction | undefined, { solver_order
   return [step, ...(led?.history.slice(0, solver_order - 1) ?? [])];
 }
 
-/** Order of a step: at most one more than there are steps before it, and lower at the end with `lower_order_final`. */
-function orderOf({ solver_order, lower_order_final }: Config, index: number, steps: number): number {
-  return Math.min(solver_order, index + 1, lower_order_final ? steps - index : solver_order);
+/** Order of a step: at most the steps that ran, this one included, and lower at the end with `lower_order_final`. */
+function orderOf(
+  { solver_order, lower_order_final }: Config,
+  { steps, left }: { readonly steps: number; readonly left: number },
+): number {
+  return Math.min(solver_order, steps, lower_order_final ? left : solver_order);
 }
 
 function finalSigma(config: Config, sigmas: readonly number[], trainingLevels: Float32Array): number {
