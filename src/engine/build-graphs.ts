@@ -3,11 +3,18 @@ import { freemem } from "node:os";
 import { dirname, join, parse } from "node:path";
 import type { ExecutionProvider } from "./device.js";
 import { asModelError } from "./folder-reader.js";
-import { chooseGraphs, type GraphFiles, type Precision, type SubModelFolder } from "./graph-files.js";
+import {
+  chooseGraphs,
+  type GraphFiles,
+  mapSubModels,
+  type PerSubModel,
+  type Precision,
+  type SubModelName,
+} from "./graph-files.js";
 import { buildClip } from "./graphs/clip.js";
 import { type BuiltGraph, type ComputeType, createGraphBuilder, type GraphBuilder } from "./graphs/graph-builder.js";
 import { buildUnet } from "./graphs/unet.js";
-import { buildVaeDecoder } from "./graphs/vae.js";
+import { buildVaeDecoder, buildVaeEncoder } from "./graphs/vae.js";
 import type { ModelDescription, SafetensorsForm } from "./model-description.js";
 import type { BuiltGraphSource, GraphSource, Residence } from "./sessions.js";
 import type { WeightFolder } from "./weights/diffusers-weights.js";
@@ -22,7 +29,7 @@ import {
 
 /** The graphs of a model of safetensors, and a check that its files are still those that the graphs were built over. */
 export interface BuiltGraphs {
-  readonly graphs: Readonly<Record<SubModelFolder, BuiltGraphSource>>;
+  readonly graphs: PerSubModel<BuiltGraphSource>;
   /** @throws ModelFolderError when a file was replaced or changed meanwhile. */
   checkUnchanged(): Promise<void>;
   /** Reads all weights to check whether they have infinities or NaN. @throws ModelFolderError when they have */
@@ -34,9 +41,11 @@ export interface BuiltGraphs {
 
 /** Parts of a VAE that images are not decoded with. */
 const encoderPart = /^(?:first_stage_model\.)?(?:encoder|quant_conv)\./;
+/** And those that images are not encoded with. */
+const decoderPart = /^(?:first_stage_model\.)?(?:decoder|post_quant_conv)\./;
 
 /**
- * Builds the four graphs of a model over its weights, which stay where they are.
+ * Builds the graphs of a model over its weights, which stay where they are.
  *
  * @throws ModelFolderError when a tensor is missing, left over, or not as its part needs it.
  */
@@ -53,7 +62,7 @@ export async function buildGraphs(
   const { plans } = form;
   const { residence, reason } = planResidence(weights, options);
   const make = (
-    subModel: SubModelFolder,
+    subModel: SubModelName,
     source: WeightSource,
     build: (g: GraphBuilder) => BuiltGraph,
     more: { readonly compute?: ComputeType; readonly mayBeLeft?: RegExp } = {},
@@ -70,6 +79,8 @@ export async function buildGraphs(
       residence: residence(subModel),
     };
   };
+  // SDXL's own VAE overflows in half precision.
+  const vaeCompute = model.vae.force_upcast ? "float32" : compute;
   try {
     const graphs = {
       text_encoder: make("text_encoder", weights.text_encoder, (g) => buildClip(g, plans.textEncoders[0])),
@@ -77,8 +88,14 @@ export async function buildGraphs(
       unet: make("unet", weights.unet, (g) => buildUnet(g, plans.unet)),
       vae_decoder: make("vae_decoder", weights.vae, (g) => buildVaeDecoder(g, plans.vae), {
         mayBeLeft: encoderPart,
-        // SDXL's own decoder overflows in half precision.
-        ...(model.vae.force_upcast && { compute: "float32" }),
+        compute: vaeCompute,
+      }),
+      // Some checkpoints hold what images are decoded with alone.
+      ...(weights.vae.find("encoder.conv_in.weight") !== undefined && {
+        vae_encoder: make("vae_encoder", weights.vae, (g) => buildVaeEncoder(g, plans.vae), {
+          mayBeLeft: decoderPart,
+          compute: vaeCompute,
+        }),
       }),
     };
     return {
@@ -159,7 +176,7 @@ export interface ResidenceOptions {
 
 /** Residence of each sub-model's weights, and the reason. */
 export interface ResidencePlan {
-  readonly residence: (subModel: SubModelFolder) => Residence;
+  readonly residence: (subModel: SubModelName) => Residence;
   /** Text for the log. */
   readonly reason: string;
 }
@@ -205,7 +222,7 @@ export function planResidence(
 
 /** The graphs of a model, ready to be opened. */
 export interface PreparedGraphs {
-  readonly graphs: Readonly<Record<SubModelFolder, GraphSource>>;
+  readonly graphs: PerSubModel<GraphSource>;
   /** To be called once they are open. @throws ModelFolderError when a file of weights was replaced meanwhile. */
   checkUnchanged(): Promise<void>;
   /** To be called when an image has no numbers in it. @throws ModelFolderError when the weights have such values */
@@ -220,17 +237,11 @@ export interface PreparedGraphs {
 export async function prepareGraphs(model: ModelDescription, options: ResidenceOptions): Promise<PreparedGraphs> {
   if (model.form.kind === "onnx") {
     const files = await chooseGraphs(model, options);
-    const exported = (subModel: SubModelFolder): GraphSource => {
-      const file = files[subModel];
-      return { kind: "exported", subModel, file, path: join(model.path, file) };
-    };
     return {
-      graphs: {
-        text_encoder: exported("text_encoder"),
-        text_encoder_2: exported("text_encoder_2"),
-        unet: exported("unet"),
-        vae_decoder: exported("vae_decoder"),
-      },
+      graphs: mapSubModels(
+        files,
+        (file, subModel): GraphSource => ({ kind: "exported", subModel, file, path: join(model.path, file) }),
+      ),
       checkUnchanged: async () => {},
       checkNumbers: async () => {},
       precision: "as exported",
@@ -241,11 +252,5 @@ export async function prepareGraphs(model: ModelDescription, options: ResidenceO
 
 /** The files of graphs, or of the weights that graphs were built over: paths inside the model's folder. */
 export function filesOf(graphs: PreparedGraphs["graphs"]): GraphFiles {
-  const { text_encoder, text_encoder_2, unet, vae_decoder } = graphs;
-  return {
-    text_encoder: text_encoder.file,
-    text_encoder_2: text_encoder_2.file,
-    unet: unet.file,
-    vae_decoder: vae_decoder.file,
-  };
+  return mapSubModels(graphs, ({ file }) => file);
 }

@@ -29,6 +29,10 @@ export interface GenerationRequest {
   readonly clipSkip?: number | undefined;
   /** Part of the guided prediction that is rescaled, 0 to 1: see `rescale` in denoiser.ts. No effect without guidance. @default 0 */
   readonly guidanceRescale?: number | undefined;
+  /** Image to start from, of the width and height of the request. Absent: noise alone. */
+  readonly initImage?: Pixels | undefined;
+  /** How far the result may leave `initImage`, 0 to 1: the share of the steps that runs. @default 0.3 */
+  readonly strength?: number | undefined;
   /** LoRAs to apply, each name once. Absent: none. */
   readonly loras?: readonly LoraChoice[] | undefined;
 }
@@ -52,7 +56,10 @@ export type { SchedulerName };
 export interface GenerationSettings {
   readonly width: number;
   readonly height: number;
+  /** Those that `strength` leaves out included. */
   readonly steps: number;
+  /** Of a request with an image; undefined without one. */
+  readonly strength?: number | undefined;
   readonly guidanceScale: number;
   readonly seed: number;
   readonly scheduler: SchedulerName;
@@ -62,8 +69,8 @@ export interface GenerationSettings {
   readonly loras?: readonly ScaledLora[];
 }
 
-/** Stages of a request, in this order. */
-export type GenerationStage = "text-encoding" | "denoising" | "vae-decode";
+/** Stages of a request, in this order. `vae-encode` is that of a request with an image alone. */
+export type GenerationStage = "text-encoding" | "vae-encode" | "denoising" | "vae-decode";
 
 /** 8-bit RGB, row by row from the top, three bytes a pixel. */
 export interface Pixels {
@@ -75,6 +82,8 @@ export interface Pixels {
 /** Milliseconds per stage. */
 export interface GenerationTimings {
   readonly textEncodingMs: number;
+  /** Encoding of the image to start from. @default 0 */
+  readonly vaeEncodeMs?: number | undefined;
   readonly denoisingMs: number;
   readonly vaeDecodeMs: number;
 }
@@ -86,6 +95,7 @@ export type GenerationEvent =
   | {
       readonly kind: "step";
       readonly step: number;
+      /** Steps that run. */
       readonly totalSteps: number;
       readonly preview?: Pixels | undefined;
     };
@@ -116,6 +126,8 @@ export interface GenerationLimits {
   readonly maximumClipSkip: number;
   /** LoRAs that requests can name, with their default scales. Absent: the model cannot have any, as its graphs are exported ones. */
   readonly loras?: readonly ScaledLora[];
+  /** Whether the model has a VAE encoder, and so takes an image to start from. @default false */
+  readonly imageToImage?: boolean | undefined;
 }
 
 /** Default and maximum number of steps of a scheduler. */

@@ -164,3 +164,13 @@ export function sineAndCosine(angle: number): readonly [sine: number, cosine: nu
   const cosine = swapped ? nearRight : nearZero;
   return [(octant & 4) !== 0 ? -sine : sine, ((octant - 2) & 4) === 0 ? -cosine : cosine];
 }
+
+/** Whether no value is an infinity or no number. */
+export function allFinite(values: Float32Array): boolean {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) {
+    // 0 for every number; NaN, which stays, for an infinity or no number.
+    sum += (values[i] ?? 0) * 0;
+  }
+  return sum === 0;
+}

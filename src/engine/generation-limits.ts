@@ -13,18 +13,24 @@ import { resolveLoras } from "./lora-choice.js";
 import type { ModelDescription } from "./model-description.js";
 import type { ModelSchedulers } from "./schedulers.js";
 import type { InputSpec } from "./sessions.js";
+import { defaultStrength, describeStrengths, stepsToRun } from "./strength.js";
+
+/** A request without the pixels of its image: only whether it has one counts. */
+export type SettingsRequest = Omit<GenerationRequest, "initImage"> & { readonly initImage?: unknown };
 
 /**
  * Fills in the model's defaults. It needs no model, only its limits, so a request can be checked before an engine is free for it.
  *
  * @throws GenerationError `unsupported`, naming each wrong field and the values that it can have, when the model cannot take the request.
  */
-export function resolveSettings(request: GenerationRequest, limits: GenerationLimits): GenerationSettings {
+export function resolveSettings(request: SettingsRequest, limits: GenerationLimits): GenerationSettings {
   const { sizes, schedulers, ownScheduler } = limits;
   const { width = sizes.width.default, height = sizes.height.default, seed, scheduler = ownScheduler } = request;
   const { maximumSteps, defaultSteps } = schedulers[scheduler] ?? { maximumSteps: undefined, defaultSteps: 1 };
   const { steps = defaultSteps, guidanceScale = limits.defaultGuidanceScale } = request;
   const { clipSkip = 0, guidanceRescale = 0 } = request;
+  const hasImage = request.initImage !== undefined;
+  const strength = request.strength ?? (hasImage ? defaultStrength : undefined);
   const violations: FieldViolation[] = [];
   const violate = (field: FieldViolation["field"], values: string) =>
     violations.push({ field, message: `this model takes ${values}` });
@@ -41,6 +47,20 @@ export function resolveSettings(request: GenerationRequest, limits: GenerationLi
     violations.push({ field: "scheduler", message });
   } else if (!Number.isInteger(steps) || steps < 1 || steps > maximumSteps) {
     violate("steps", `a whole number from 1 to ${maximumSteps}`);
+  }
+  if (hasImage && limits.imageToImage !== true) {
+    const message =
+      "this model has no VAE encoder, so it cannot start from an image; leave it out, or use a model with one";
+    violations.push({ field: "initImage", message });
+  }
+  if (strength !== undefined) {
+    if (!hasImage) {
+      violations.push({ field: "strength", message: "a strength needs an image to start from: set both, or neither" });
+    } else if (!(strength >= 0 && strength <= 1)) {
+      violate("strength", "a number from 0 to 1");
+    } else if (steps >= 1 && stepsToRun({ steps, strength }) === 0) {
+      violations.push({ field: "strength", message: describeStrengths({ steps, strength }) });
+    }
   }
   if (!Number.isFinite(guidanceScale)) {
     violate("guidanceScale", "a finite number");
@@ -67,7 +87,7 @@ export function resolveSettings(request: GenerationRequest, limits: GenerationLi
     throw new GenerationError("unsupported", message, { violations });
   }
   const settings = { width, height, steps, guidanceScale, seed, scheduler, clipSkip, guidanceRescale };
-  return { ...settings, ...(loras.length > 0 && { loras }) };
+  return { ...settings, ...(loras.length > 0 && { loras }), ...(strength !== undefined && { strength }) };
 }
 
 /** Whether the UNet is evaluated a second time in each step, without the prompt. */
@@ -149,16 +169,14 @@ const usualSteps = 50;
 const usualGuidanceScale = 5;
 
 /** What of a loaded model its limits follow from. */
-export interface LimitsOf {
-  readonly sizes: SizeRules;
+export interface LimitsOf extends Pick<GenerationLimits, "sizes" | "maximumClipSkip" | "imageToImage"> {
   readonly schedulers: ModelSchedulers;
-  readonly maximumClipSkip: number;
 }
 
 /** The limits and defaults of a loaded model. */
 export function generationLimits(
   model: ModelDescription,
-  { sizes, schedulers, maximumClipSkip }: LimitsOf,
+  { sizes, schedulers, maximumClipSkip, imageToImage }: LimitsOf,
 ): GenerationLimits {
   // The operator's values come first, then those of the kind of model.
   const { distilled } = model;
@@ -175,5 +193,6 @@ export function generationLimits(
     defaultGuidanceScale,
     guidance: model.unet.time_cond_proj_dim == null ? "second-run" : "embedded",
     maximumClipSkip,
+    imageToImage,
   };
 }

@@ -7,6 +7,7 @@ import {
   type GenerateOptions,
   GenerationError,
   type GenerationRequest,
+  type GenerationSettings,
   type PromptCacheUse,
 } from "./engine.js";
 import { ModelFolderError } from "./folder-reader.js";
@@ -22,12 +23,15 @@ import type { GraphFiles, Precision } from "./graph-files.js";
 import type { ModelDescription } from "./model-description.js";
 import { readModel } from "./model-folder.js";
 import { createPromptEncoder, type EncodedPrompt } from "./prompt-encoder.js";
+import type { SamplingImage } from "./scheduler.js";
 import { loadSchedulers } from "./schedulers.js";
 import type { OpenSession } from "./sessions.js";
 import { createSessionOpener } from "./sessions-onnx.js";
-import { maximumClipSkip, openSubModels } from "./sub-models.js";
-import { createTorchGenerator } from "./torch-generator.js";
+import { stepsToRun } from "./strength.js";
+import { maximumClipSkip, openSubModels, type SubModels } from "./sub-models.js";
+import { createTorchGenerator, type NoiseGenerator } from "./torch-generator.js";
 import { createLatentPreview, decodeLatents } from "./vae-decoder.js";
+import { createVaeEncoder } from "./vae-encoder.js";
 
 /** A loaded model. It blocks its thread while a sub-model runs, so it needs a process of its own. */
 export interface SdxlEngine extends Engine {
@@ -76,9 +80,18 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
   const schedulers = loadSchedulers(model);
   const prepared = await prepareGraphs(model, { precision, provider });
   const subModels = await openSubModels(model, prepared.graphs, options.openSession ?? createSessionOpener());
+  const { vaeEncoder: encoder } = subModels;
+  const vaeEncoder =
+    encoder.kind === "ready"
+      ? createVaeEncoder(model.vae, async () => {
+          const session = await encoder.open();
+          await prepared.checkUnchanged();
+          return session;
+        })
+      : undefined;
   const release = async () => {
     const { textEncoders, unet, vaeDecoder } = subModels;
-    await Promise.all([...textEncoders, unet, vaeDecoder].map((session) => session.release()));
+    await Promise.all([...textEncoders, unet, vaeDecoder, vaeEncoder].map((part) => part?.release()));
   };
   await prepared.checkUnchanged().catch(async (error: unknown) => {
     await release();
@@ -94,13 +107,36 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
       throw new ModelFolderError(model.path, { file: "throughline.json", ...fault });
     }
   }
-  const limits = generationLimits(model, { sizes, schedulers, maximumClipSkip: maximumClipSkip(model, subModels) });
+  const limits = generationLimits(model, {
+    sizes,
+    schedulers,
+    maximumClipSkip: maximumClipSkip(model, subModels),
+    imageToImage: vaeEncoder !== undefined,
+  });
   const prompts = createPromptEncoder(model, subModels);
   const channels = model.vae.latent_channels;
   const guidanceWidth = model.unet.time_cond_proj_dim ?? undefined;
   const preview = createLatentPreview(model.vae, model.throughline);
 
-  /** The story of diffusers' `StableDiffusionXLPipeline.__call__`, under its numbers. */
+  /** Latents of an image to start from, and after how many steps they are joined. */
+  async function encodeImage(
+    { initImage }: GenerationRequest,
+    settings: GenerationSettings,
+    { generator, signal, onEvent }: GenerateOptions & { readonly generator: NoiseGenerator },
+  ): Promise<SamplingImage | undefined> {
+    if (initImage === undefined || vaeEncoder === undefined) {
+      return undefined;
+    }
+    const { width, height, steps } = settings;
+    if (initImage.width !== width || initImage.height !== height) {
+      throw new Error(`the image is ${initImage.width}×${initImage.height} for a result of ${width}×${height}`);
+    }
+    onEvent?.({ kind: "stage", stage: "vae-encode" });
+    const latents = await vaeEncoder.encode(initImage, generator, signal);
+    return { latents, skippedSteps: steps - stepsToRun(settings) };
+  }
+
+  /** The story of diffusers' `StableDiffusionXLPipeline.__call__`, under its numbers; with an image, of its image-to-image pipeline. */
   async function generate(request: GenerationRequest, { signal, onEvent }: GenerateOptions): Promise<GeneratedImage> {
     // 1. and 2. Check the request and fill in the defaults.
     signal.throwIfAborted();
@@ -121,14 +157,16 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     const opposite = guided && !zeroed ? await prompts.encode(request.negativePrompt ?? "", { signal }) : undefined;
     const negative = guided && zeroed ? prompts.zerosLike(positive) : opposite;
 
-    // 4. and 5. Timesteps, and latents of pure noise at the first noise level.
+    // 4. and 5. Timesteps, and latents: of pure noise at the first noise level, or of an image with noise at a later one.
     const encoded = performance.now();
-    onEvent?.({ kind: "stage", stage: "denoising" });
     const latentShape = [1, channels, height / sizes.vaeFactor, width / sizes.vaeFactor];
     const latentCount = latentShape.reduce((product, length) => product * length);
     const generator = createTorchGenerator(seed);
     const drawNoise = () => generator.randn(latentCount);
-    let state = sampler.begin({ steps, noise: drawNoise(), drawNoise });
+    const image = await encodeImage(request, settings, { generator, signal, onEvent });
+    const begun = performance.now();
+    onEvent?.({ kind: "stage", stage: "denoising" });
+    let state = sampler.begin({ steps, noise: drawNoise(), drawNoise, image });
 
     // 7. SDXL's size conditioning, and the guidance embedding of a UNet that takes one.
     const denoise = createDenoiser(subModels.unet, {
@@ -150,7 +188,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
       onEvent?.({
         kind: "step",
         step,
-        totalSteps: steps,
+        totalSteps: stepsToRun(settings),
         ...(shown && preview !== undefined && { preview: preview({ data: predictedClean, shape: latentShape }) }),
       });
     }
@@ -164,7 +202,8 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
       pixels,
       timings: {
         textEncodingMs: encoded - started,
-        denoisingMs: denoised - encoded,
+        ...(image !== undefined && { vaeEncodeMs: begun - encoded }),
+        denoisingMs: denoised - begun,
         vaeDecodeMs: performance.now() - denoised,
       },
       truncatedTokens: positive.truncatedTokens,
@@ -181,7 +220,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
       examplePrompts: model.throughline.examplePrompts ?? [],
     },
     graphs: filesOf(prepared.graphs),
-    notes: notesOn(model, prepared),
+    notes: notesOn(model, prepared, encoder),
     generate,
     async warmUp() {
       const { width, height } = sizes;
@@ -200,8 +239,13 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
   };
 }
 
-function notesOn(model: ModelDescription, { precision, weights }: PreparedGraphs): EngineNotes {
-  const { distilled, assumptions, family } = model;
+function notesOn(
+  model: ModelDescription,
+  { precision, weights }: PreparedGraphs,
+  encoder: SubModels["vaeEncoder"],
+): EngineNotes {
+  const { distilled, family } = model;
+  const assumptions = [...model.assumptions, ...(encoder.kind === "unusable" ? [encoder.reason] : [])];
   const reason = defaultsReasonOf(model);
   return {
     family,

@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import { GenerationError } from "./engine.js";
-import type { SubModelFolder } from "./graph-files.js";
+import type { SubModelName } from "./graph-files.js";
 
 /** Numbers with a shape, row-major. */
 export interface FloatTensor {
@@ -46,7 +46,7 @@ export type GraphSource = ExportedGraph | BuiltGraphSource;
 /** A file that another program exported, with its weights inside or in files beside it. */
 export interface ExportedGraph {
   readonly kind: "exported";
-  readonly subModel: SubModelFolder;
+  readonly subModel: SubModelName;
   /** Path inside the model's folder, for messages. */
   readonly file: string;
   /** Absolute path. */
@@ -56,7 +56,7 @@ export interface ExportedGraph {
 /** A graph that the engine has built over the weights of a model. */
 export interface BuiltGraphSource {
   readonly kind: "built";
-  readonly subModel: SubModelFolder;
+  readonly subModel: SubModelName;
   /** Path inside the model's folder of the weights, for messages. */
   readonly file: string;
   /** The graph in ONNX form, which names the files of its weights. */

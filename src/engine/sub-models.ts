@@ -1,13 +1,18 @@
 import { ModelFolderError } from "./folder-reader.js";
-import type { SubModelFolder } from "./graph-files.js";
+import type { PerSubModel } from "./graph-files.js";
 import type { ModelDescription } from "./model-description.js";
 import type { GraphSource, ModelSession, OpenSession } from "./sessions.js";
 
-/** The four graphs of a model, loaded and found to have the inputs and outputs that the engine uses. */
+/** The graphs that every image needs, loaded and found to have the inputs and outputs that the engine uses. */
 export interface SubModels {
   readonly textEncoders: readonly [ModelSession, ModelSession];
   readonly unet: ModelSession;
   readonly vaeDecoder: ModelSession;
+  /** The VAE's encoder, which only requests with an image need, so that it is loaded by the first of them. */
+  readonly vaeEncoder:
+    | { readonly kind: "ready"; readonly open: () => Promise<ModelSession> }
+    | { readonly kind: "unusable"; readonly reason: string }
+    | { readonly kind: "none" };
 }
 
 /**
@@ -34,6 +39,9 @@ export function maximumClipSkip(
   return maximum;
 }
 
+/** Red, green and blue. */
+const imageChannels = 3;
+
 /** Element types that the engine can feed. */
 const inputTypes = ["float32", "float16", "float64", "int32", "int64"];
 
@@ -44,43 +52,78 @@ const inputTypes = ["float32", "float16", "float64", "int32", "int64"];
  */
 export async function openSubModels(
   model: ModelDescription,
-  graphs: Readonly<Record<SubModelFolder, GraphSource>>,
+  graphs: PerSubModel<GraphSource>,
   openSession: OpenSession,
 ): Promise<SubModels> {
   const opened: ModelSession[] = [];
-  const open = async (
-    subModel: SubModelFolder,
-    inputs: readonly string[],
-    outputs: readonly string[],
-  ): Promise<ModelSession> => {
-    const { file } = graphs[subModel];
-    const session = await openSession(graphs[subModel]).catch((cause: unknown) => {
-      const found = cause instanceof Error ? cause.message : String(cause);
-      throw new ModelFolderError(model.path, { file, expected: "a graph that onnxruntime loads", found }, { cause });
-    });
+  const open = async (graph: GraphSource, inputs: readonly string[], outputs: readonly string[]) => {
+    const session = await openGraph(model, graph, openSession);
     opened.push(session);
-    checkGraph(model.path, file, session, inputs, outputs);
-    checkWidths(model, file, session);
+    checkGraph(model.path, graph.file, session, inputs, outputs);
+    checkWidths(model, graph, session);
     return session;
   };
   try {
     const [first, second] = model.textEncoders;
     return {
       textEncoders: [
-        await open("text_encoder", ["input_ids"], [hiddenStatesOutput(first.num_hidden_layers)]),
-        await open("text_encoder_2", ["input_ids"], [hiddenStatesOutput(second.num_hidden_layers), "text_embeds"]),
+        await open(graphs.text_encoder, ["input_ids"], [hiddenStatesOutput(first.num_hidden_layers)]),
+        await open(graphs.text_encoder_2, ["input_ids"], [hiddenStatesOutput(second.num_hidden_layers), "text_embeds"]),
       ],
       unet: await open(
-        "unet",
+        graphs.unet,
         ["sample", "timestep", "encoder_hidden_states", "text_embeds", "time_ids", ...guidanceInputs(model)],
         ["out_sample"],
       ),
-      vaeDecoder: await open("vae_decoder", ["latent_sample"], ["sample"]),
+      vaeDecoder: await open(graphs.vae_decoder, ["latent_sample"], ["sample"]),
+      vaeEncoder: await findVaeEncoder(model, graphs.vae_encoder, openSession),
     };
   } catch (error) {
     await Promise.all(opened.map((session) => session.release()));
     throw error;
   }
+}
+
+async function openGraph({ path }: ModelDescription, graph: GraphSource, open: OpenSession): Promise<ModelSession> {
+  return open(graph).catch((cause: unknown) => {
+    const found = cause instanceof Error ? cause.message : String(cause);
+    const fault = { file: graph.file, expected: "a graph that onnxruntime loads", found };
+    throw new ModelFolderError(path, fault, { cause });
+  });
+}
+
+/** Mean and variance of the latents, which the engine draws from with the request's seed. */
+const encoderOutput = "latent_parameters";
+
+async function findVaeEncoder(
+  model: ModelDescription,
+  graph: GraphSource | undefined,
+  openSession: OpenSession,
+): Promise<SubModels["vaeEncoder"]> {
+  if (graph === undefined) {
+    return { kind: "none" };
+  }
+  const open = async (): Promise<ModelSession> => {
+    const session = await openGraph(model, graph, openSession);
+    try {
+      checkGraph(model.path, graph.file, session, ["sample"], [encoderOutput]);
+      checkWidths(model, graph, session);
+      return session;
+    } catch (error) {
+      await session.release();
+      throw error;
+    }
+  };
+  if (graph.kind === "exported") {
+    // Only the file itself shows what its graph puts out.
+    const session = await openGraph(model, graph, openSession);
+    await session.release();
+    if (!session.outputs.includes(encoderOutput)) {
+      const reason = `${graph.file} has no output ${encoderOutput}, since it draws noise of its own: image to image needs an export of a newer optimum`;
+      return { kind: "unusable", reason };
+    }
+  }
+  return { kind: "ready", open };
 }
 
 /** Additional inputs of a guidance-distilled UNet. */
@@ -89,9 +132,13 @@ function guidanceInputs({ unet }: ModelDescription): readonly string[] {
 }
 
 /** Where a graph fixes the width of an input, it has to be that of the configurations. */
-function checkWidths({ path, unet, vae, textEncoders }: ModelDescription, file: string, session: ModelSession): void {
+function checkWidths(
+  { path, unet, vae, textEncoders }: ModelDescription,
+  { file, subModel }: GraphSource,
+  session: ModelSession,
+): void {
   const widths: Readonly<Record<string, readonly [axis: number, width: number | undefined]>> = {
-    sample: [1, unet.in_channels],
+    sample: [1, subModel === "vae_encoder" ? imageChannels : unet.in_channels],
     encoder_hidden_states: [2, [unet.cross_attention_dim].flat()[0]],
     text_embeds: [1, textEncoders[1].projection_dim],
     latent_sample: [1, vae.latent_channels],

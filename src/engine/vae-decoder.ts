@@ -1,5 +1,5 @@
 import { GenerationError, type Pixels } from "./engine.js";
-import { roundHalfToEven } from "./floating-point.js";
+import { allFinite, roundHalfToEven } from "./floating-point.js";
 import type { ThroughlineConfig, VaeConfig } from "./model-config.js";
 import { type FloatTensor, type ModelSession, runSubModel } from "./sessions.js";
 
@@ -32,15 +32,6 @@ export async function decodeLatents(
     );
   }
   return toPixels(image);
-}
-
-function allFinite(values: Float32Array): boolean {
-  let sum = 0;
-  for (let i = 0; i < values.length; i++) {
-    // 0 for every number; NaN, which stays, for an infinity or no number.
-    sum += (values[i] ?? 0) * 0;
-  }
-  return sum === 0;
 }
 
 /** From the UNet's scale to the decoder's: diffusers' SDXL pipeline, step "unscale/denormalize the latents". */

@@ -1,6 +1,7 @@
-import type { GenerationLimits, GenerationRequest, GenerationSettings } from "../engine/engine.js";
+import type { GenerationLimits, GenerationRequest, GenerationSettings, Pixels } from "../engine/engine.js";
 import { resolveSettings } from "../engine/generation-limits.js";
 import { describeLora } from "../engine/lora-choice.js";
+import { stepsToRun } from "../engine/strength.js";
 import { requestLimits } from "../request-limits.js";
 import type { ManagedEngine } from "../worker/worker-app.js";
 
@@ -47,10 +48,11 @@ const ownLimits: GenerationLimits = {
   guidance: "second-run",
   maximumClipSkip: 11,
   loras: [],
+  imageToImage: true,
 };
 
 /**
- * Creates an engine that generates a deterministic pattern from the seed and the prompt.
+ * Creates an engine that generates a deterministic pattern from the seed and the prompt, and mixes it with an initial image by the strength.
  *
  * Everything else is real: queue, cancellation, spans, encoding.
  */
@@ -88,19 +90,28 @@ export function createFakeEngine(options: FakeEngineOptions = {}): FakeEngine {
       signal.throwIfAborted();
       onEvent?.({ kind: "stage", stage: "text-encoding" });
       signal.throwIfAborted();
+      if (request.initImage !== undefined) {
+        onEvent?.({ kind: "stage", stage: "vae-encode" });
+        signal.throwIfAborted();
+      }
       const started = performance.now();
       onEvent?.({ kind: "stage", stage: "denoising" });
-      for (let step = 1; step <= settings.steps; step++) {
+      const totalSteps = stepsToRun(settings);
+      for (let step = 1; step <= totalSteps; step++) {
         signal.throwIfAborted();
         await options.beforeStep?.(step, request, signal);
         stepsRun++;
-        onEvent?.({ kind: "step", step, totalSteps: settings.steps, ...previewAt(step, request, settings) });
+        onEvent?.({ kind: "step", step, totalSteps, ...previewAt(step, request, settings) });
       }
       signal.throwIfAborted();
       const denoisingMs = performance.now() - started;
       onEvent?.({ kind: "stage", stage: "vae-decode" });
       return {
-        pixels: pattern(request, settings, settings.width, settings.height),
+        pixels: mixed(
+          pattern(request, settings, settings.width, settings.height),
+          request.initImage,
+          settings.strength,
+        ),
         timings: { textEncodingMs: 0, denoisingMs, vaeDecodeMs: 0 },
         truncatedTokens: 0,
         promptCache: { hits: 0, misses: 1 },
@@ -113,6 +124,14 @@ function previewAt(step: number, request: GenerationRequest, settings: Generatio
   const { width, height } = settings;
   const interval = request.previewInterval ?? 0;
   return interval > 0 && step % interval === 0 ? { preview: pattern(request, settings, width / 8, height / 8) } : {};
+}
+
+/** The pattern where there is no image; with one, `strength` parts of it and the rest of the image. */
+function mixed(pixels: Pixels, image: Pixels | undefined, strength = 1): Pixels {
+  if (image === undefined) {
+    return pixels;
+  }
+  return { ...pixels, data: pixels.data.map((value, i) => strength * value + (1 - strength) * (image.data[i] ?? 0)) };
 }
 
 function pattern(

@@ -85,6 +85,8 @@ const contractFields: Record<keyof GenerationRequest, string> = {
   clipSkip: "options.clip_skip",
   guidanceRescale: "options.guidance_rescale",
   loras: "options.loras",
+  initImage: "options.init_image",
+  strength: "options.strength",
 };
 
 function fromGenerationError(error: GenerationError): ConnectError {

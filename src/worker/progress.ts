@@ -1,6 +1,6 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { RunningEvent, StreamEvent } from "../app/event-stream.js";
-import type { GenerationEvent, Pixels } from "../engine/engine.js";
+import type { GenerationEvent, GenerationStage, Pixels } from "../engine/engine.js";
 import { Stage } from "../gen/throughline/v1/image_pb.js";
 import {
   type InferResponse,
@@ -29,20 +29,24 @@ type StreamedEvent = StreamEvent<QueuePosition, InferProgress, InferResponse>;
 /** Progress of the upload, the stage after the engine's. */
 export const uploading: InferProgress = { stage: Stage.UPLOAD, step: 0, totalSteps: 0 };
 
-const stages = {
+/** The contract has no stage for the encoding of an image, which belongs to the stage before. */
+const stages: Readonly<Record<GenerationStage, Stage | undefined>> = {
   "text-encoding": Stage.TEXT_ENCODING,
+  "vae-encode": undefined,
   denoising: Stage.DENOISING,
   "vae-decode": Stage.VAE_DECODE,
-} as const;
+};
 
-/** Convert the engine's progress to the contract's; undefined for internal events. */
+/** Convert the engine's progress to the contract's; undefined for internal events. @param totalSteps steps that run. */
 export function progressOf(event: GenerationEvent, totalSteps: number): InferProgress | undefined {
   switch (event.kind) {
     case "settings":
       return undefined;
     case "stage": {
       const stage = stages[event.stage];
-      return { stage, step: 0, totalSteps: stage === Stage.DENOISING ? totalSteps : 0 };
+      return stage === undefined
+        ? undefined
+        : { stage, step: 0, totalSteps: stage === Stage.DENOISING ? totalSteps : 0 };
     }
     case "step":
       return { stage: Stage.DENOISING, step: event.step, totalSteps, preview: event.preview };

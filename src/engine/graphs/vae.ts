@@ -52,11 +52,7 @@ export function buildVaeDecoder(g: GraphBuilder, plan: VaePlan): BuiltGraph {
   return g.build();
 }
 
-/**
- * Images in −1 … 1 to mean and logarithm of the variance of their latents: [images, 2 · latent channels, height, width].
- *
- * No pipeline runs it yet: it is the first part of image to image. The golden test compares it with torch.
- */
+/** Images in −1 … 1 to mean and logarithm of the variance of their latents: [images, 2 · latent channels, height, width]. */
 export function buildVaeEncoder(g: GraphBuilder, plan: VaePlan): BuiltGraph {
   const norm = { groups: plan.groups, eps };
   const [, channels = 0] = g.shape("encoder.conv_in.weight");
