@@ -146,7 +146,8 @@ describe("images from images of the embedded model, compared with diffusers' Sta
       );
       const likeness = psnr(
         pixels.data,
-        (await readPart("image-to-image.png", { left: request.sheet_left, top: request.sheet_top, width, height })).data,
+        (await readPart("image-to-image.png", { left: request.sheet_left, top: request.sheet_top, width, height }))
+          .data,
       );
       test.diagnostic(`latents within ${off.toExponential(1)}, ${likeness.toFixed(1)} dB`);
       assert.ok(off <= latentsTolerance, `latents differ by up to ${off}`);
