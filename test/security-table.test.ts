@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import { defaultMaxRequestBytes } from "../src/app/create-app.js";
 import { maxExportBytes } from "../src/cli/commands/collector.js";
+import { maxFormBytes } from "../src/fronts/openai/multipart.js";
 import { defaultListenLimits } from "../src/mesh/port/listen-limits.js";
 import { defaultBodyMemoryBytes, defaultBodyTimeoutMs } from "../src/mesh/serve/connect-handler.js";
 
@@ -38,6 +39,7 @@ test("limits in SECURITY.md are those of the code", () => {
     "headers, whole request (HTTP/1.1)": `${seconds(limits.headersTimeoutMs)}, ${seconds(limits.requestTimeoutMs)}`,
     "body of an RPC, to arrive": seconds(defaultBodyTimeoutMs),
     "body of a request to OpenAI's API": mib(defaultMaxRequestBytes),
+    "form of an edit with OpenAI's API, its image 8 MiB": mib(maxFormBytes),
     "request message, also decompressed": `${mib(defaultMaxRequestBytes)} (collector ${mib(maxExportBytes)})`,
     "request bodies that are arriving, all together": mib(defaultBodyMemoryBytes),
     "unanswered HTTP/1.1 requests of a connection": count(limits.maxPipelinedRequests),

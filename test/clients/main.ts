@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import { createCallerDirectory } from "../../src/mesh/access/caller-directory.js";
 import { createCallerKey, hashCallerKey } from "../../src/mesh/access/caller-keys.js";
+import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { serveOpenAi } from "../fronts/support/serve-openai.js";
 import { runProgram } from "../interop/support/run-program.js";
 import { documentedBlock } from "../support/documented-block.js";
@@ -44,9 +45,12 @@ const python = await pythonEnvironment(fileURLToPath(new URL("requirements.txt",
 let runs = 0;
 
 /** Runs a program in a folder of its own, and returns the folder and what it printed. */
-async function run(extension: "mjs" | "py" | "sh", code: string) {
+async function run(extension: "mjs" | "py" | "sh", code: string, files: Readonly<Record<string, Uint8Array>> = {}) {
   const folder = join(cache, `run-${process.pid}-${runs++}`);
   mkdirSync(folder);
+  for (const [name, bytes] of Object.entries(files)) {
+    writeFileSync(join(folder, name), bytes);
+  }
   const file = join(folder, `program.${extension}`);
   writeFileSync(file, code);
   const program = { mjs: process.execPath, py: python, sh: "sh" }[extension];
@@ -55,6 +59,10 @@ async function run(extension: "mjs" | "py" | "sh", code: string) {
   return { folder, out: stdout.toString() };
 }
 
+/** An image to start from. */
+const heart = await sharp({ create: { width: 64, height: 64, channels: 3, background: "red" } })
+  .png()
+  .toBuffer();
 const snippet = (name: string, url: string) => documentedBlock(page, name).replaceAll(inDocs, url);
 const sizeOf = async (file: string) => {
   const { width, height, format } = await sharp(readFileSync(file)).metadata();
@@ -92,6 +100,92 @@ suite("clients of OpenAI's API", () => {
     const { url } = await serveOpenAi(t);
     const { out } = await run("sh", snippet("curl", url));
     assert.match(out, /"object":"list"[\s\S]*"b64_json"[\s\S]*event: image_generation\.completed/);
+  });
+
+  test("openai for Node and Python, and curl: an image from an image", async (t) => {
+    const { url } = await serveOpenAi(t);
+    const files = { "heart.png": heart };
+    for (const [extension, name] of [
+      ["mjs", "openai-node-edit"],
+      ["py", "openai-python-edit"],
+    ] as const) {
+      const { folder } = await run(extension, snippet(name, url), files);
+      assert.equal(await sizeOf(join(folder, "blue-heart.png")), "png 64x64");
+    }
+    const { out } = await run("sh", snippet("curl-edit", url), files);
+    const { data } = JSON.parse(out);
+    assert.match(data[0].b64_json, /^iVBOR/);
+  });
+
+  test("openai for Node and Python, and the AI SDK: streams, LoRAs and lists of an edit", async (t) => {
+    const engine = createFakeEngine({ loras: ["pixel", "flat"] });
+    const { url, collector } = await serveOpenAi(t, { engine });
+    const files = { "heart.png": heart };
+    const loras = '[{ "name": "pixel", "scale": 0.5 }, { "name": "flat", "scale": -1 }]';
+    const node = await run(
+      "mjs",
+      `
+      import { createReadStream } from "node:fs";
+      import OpenAI from "openai";
+      const openai = new OpenAI({ baseURL: "${url}/v1", apiKey: "any", maxRetries: 0 });
+      const edit = (request) => openai.images.edit({ prompt: "a heart", image: createReadStream("heart.png"), ...request });
+      for await (const event of await edit({ stream: true, partial_images: 1, loras: ${loras} })) console.log(event.type);
+      console.log((await edit({ image: [createReadStream("heart.png")], n: 2 })).data.length);
+      const images = [createReadStream("heart.png"), createReadStream("heart.png")];
+      for (const wrong of [{ image: images }, { mask: createReadStream("heart.png") }, { strength: 2 }]) {
+        await edit(wrong).catch((error) => console.log(error.constructor.name, error.param));
+      }`,
+      files,
+    );
+    assert.deepEqual(node.out.trim().split("\n"), [
+      "image_edit.partial_image",
+      "image_edit.completed",
+      "2",
+      "BadRequestError image",
+      "BadRequestError mask",
+      "BadRequestError strength",
+    ]);
+    const python = await run(
+      "py",
+      `
+from openai import OpenAI, APIError
+openai = OpenAI(base_url="${url}/v1", api_key="any", max_retries=0)
+def edit(**request):
+    return openai.images.edit(prompt="a heart", **{"image": open("heart.png", "rb"), **request})
+for event in edit(stream=True, partial_images=1, extra_body={"loras": ${loras}}):
+    print(event.type)
+print(len(edit(image=[open("heart.png", "rb")], n=2).data))
+try:
+    edit(mask=open("heart.png", "rb"))
+except APIError as error:
+    print(type(error).__name__, error.param)
+`,
+      files,
+    );
+    assert.deepEqual(python.out.trim().split("\n"), [
+      "image_edit.partial_image",
+      "image_edit.completed",
+      "2",
+      "BadRequestError mask",
+    ]);
+    const { out } = await run(
+      "mjs",
+      `
+      import { readFile } from "node:fs/promises";
+      import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+      import { generateImage } from "ai";
+      const throughline = createOpenAICompatible({ name: "throughline", baseURL: "${url}/v1", apiKey: "any" });
+      const { images } = await generateImage({
+        model: throughline.imageModel("local/text-to-image-worker"),
+        prompt: { text: "a heart", images: [await readFile("heart.png")] },
+        providerOptions: { throughline: { strength: 0.5, loras: JSON.stringify(${loras}) } },
+      });
+      console.log(images.length, images[0].mediaType);`,
+      files,
+    );
+    assert.equal(out, "1 image/png\n");
+    const asked = collector.spans().flatMap(({ attributes }) => attributes["diffusion.loras"] ?? []);
+    assert.deepEqual(asked, Array.from({ length: 3 }, () => ["pixel:0.5", "flat:-1"]).flat());
   });
 
   const nodeErrors = (url: string, apiKey = "any") => `

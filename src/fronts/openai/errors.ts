@@ -65,6 +65,11 @@ const params: Readonly<Record<string, string>> = {
   "options.seed": "seed",
   "options.format": "output_format",
   "options.quality": "output_compression",
+  "options.init_image": "image",
+  "options.strength": "strength",
+  "options.loras": "loras",
+  "options.clip_skip": "clip_skip",
+  "options.guidance_rescale": "guidance_rescale",
 };
 
 interface Kind {

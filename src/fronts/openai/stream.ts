@@ -40,6 +40,7 @@ export async function streamImage(request: ImagesRequest, call: FrontCall, slot:
     background: "opaque",
     output_format: request.outputFormat,
   };
+  const family = request.isEdit ? "image_edit" : "image_generation";
   let traceResponse: string | undefined;
   try {
     const stream = client.generateStream(
@@ -68,7 +69,7 @@ export async function streamImage(request: ImagesRequest, call: FrontCall, slot:
         }
         await events.send({
           ...common,
-          type: "image_generation.partial_image",
+          type: `${family}.partial_image`,
           b64_json: toBase64(preview),
           partial_image_index: index,
           created_at: unixTime(),
@@ -80,7 +81,7 @@ export async function streamImage(request: ImagesRequest, call: FrontCall, slot:
     }
     await events.send({
       ...common,
-      type: "image_generation.completed",
+      type: `${family}.completed`,
       size: sizeOf(result?.image) ?? request.size,
       ...imageOf(result?.image),
       created_at: unixTime(),

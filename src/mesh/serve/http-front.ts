@@ -41,8 +41,13 @@ export interface FrontCall {
    * @throws ConnectError UNAUTHENTICATED, PERMISSION_DENIED, or RESOURCE_EXHAUSTED with RetryInfo.
    */
   admit(): AdmittedCall;
-  /** Reads the body within the limits of RPCs. @throws ConnectError RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED or CANCELLED */
-  readBody(): Promise<Uint8Array>;
+  /**
+   * Reads the body within the limits of RPCs.
+   *
+   * @param maxBytes of this body. @default that of an RPC's message
+   * @throws ConnectError RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED or CANCELLED
+   */
+  readBody(maxBytes?: number): Promise<Uint8Array>;
   /** Calls the services in memory for an admitted caller, through the same interceptors as from outside. */
   transport(caller: Caller): Transport;
 }
@@ -75,7 +80,8 @@ export function receiveFrontCall(
     header: requestHeaders(request),
     signal,
     admit: () => admitRequest(host.accessControl, request, undefined),
-    readBody: () => readBody(request, host.limits, false, () => isClosed(response)),
+    readBody: (maxBytes = host.limits.readMaxBytes) =>
+      readBody(request, { ...host.limits, readMaxBytes: maxBytes }, false, () => isClosed(response)),
     transport(caller) {
       const identify: Interceptor = (next) => (call) => {
         call.contextValues.set(callerContextKey, caller).set(frontName, front.name);
