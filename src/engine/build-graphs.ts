@@ -1,4 +1,3 @@
-import { stat } from "node:fs/promises";
 import { freemem } from "node:os";
 import { dirname, join, parse } from "node:path";
 import type { ExecutionProvider } from "./device.js";
@@ -15,21 +14,25 @@ import { buildClip } from "./graphs/clip.js";
 import { type BuiltGraph, type ComputeType, createGraphBuilder, type GraphBuilder } from "./graphs/graph-builder.js";
 import { buildUnet } from "./graphs/unet.js";
 import { buildVaeDecoder, buildVaeEncoder } from "./graphs/vae.js";
+import { type LoraGraphs, readLoras, rejectLoras } from "./lora-graphs.js";
 import type { ModelDescription, SafetensorsForm } from "./model-description.js";
 import type { BuiltGraphSource, GraphSource, Residence } from "./sessions.js";
 import type { WeightFolder } from "./weights/diffusers-weights.js";
+import type { LoraSource } from "./weights/lora.js";
+import type { LoraPart } from "./weights/lora-names.js";
 import {
   checkNothingLeft,
   findNonFinite,
+  hasChanged,
   parametersOf,
   WeightError,
-  type WeightFile,
   type WeightSource,
 } from "./weights/tensor-location.js";
 
 /** The graphs of a model of safetensors, and a check that its files are still those that the graphs were built over. */
 export interface BuiltGraphs {
   readonly graphs: PerSubModel<BuiltGraphSource>;
+  readonly loras: LoraGraphs;
   /** @throws ModelFolderError when a file was replaced or changed meanwhile. */
   checkUnchanged(): Promise<void>;
   /** Reads all weights to check whether they have infinities or NaN. @throws ModelFolderError when they have */
@@ -47,12 +50,12 @@ const decoderPart = /^(?:first_stage_model\.)?(?:decoder|post_quant_conv)\./;
 /**
  * Builds the graphs of a model over its weights, which stay where they are.
  *
- * @throws ModelFolderError when a tensor is missing, left over, or not as its part needs it.
+ * @throws ModelFolderError when a tensor is missing, left over, or not as its part needs it; LoraError when a LoRA cannot be used.
  */
 export async function buildGraphs(
   model: ModelDescription,
   form: SafetensorsForm,
-  options: ResidenceOptions,
+  options: GraphsOptions,
 ): Promise<BuiltGraphs> {
   const { provider, precision } = options;
   const half = precision !== "float32";
@@ -66,26 +69,26 @@ export async function buildGraphs(
     source: WeightSource,
     build: (g: GraphBuilder) => BuiltGraph,
     more: { readonly compute?: ComputeType; readonly mayBeLeft?: RegExp } = {},
-  ): BuiltGraphSource => {
+  ): { readonly graph: BuiltGraphSource; readonly layers: BuiltGraph["layers"] } => {
     const root = rootOf(source);
     const built = build(createGraphBuilder({ weights: source, compute: more.compute ?? compute, root }));
     checkNothingLeft(source, built.used, more.mayBeLeft);
-    return {
-      kind: "built",
-      subModel,
-      file: source.label,
-      model: built.model,
-      root,
-      residence: residence(subModel),
-    };
+    const { model, layers } = built;
+    const graph = { kind: "built", subModel, file: source.label, model, root, residence: residence(subModel) } as const;
+    return { graph, layers };
+  };
+  const builders: Readonly<Record<LoraPart, (g: GraphBuilder) => BuiltGraph>> = {
+    text_encoder: (g) => buildClip(g, plans.textEncoders[0]),
+    text_encoder_2: (g) => buildClip(g, plans.textEncoders[1]),
+    unet: (g) => buildUnet(g, plans.unet),
   };
   // SDXL's own VAE overflows in half precision.
   const vaeCompute = model.vae.force_upcast ? "float32" : compute;
   try {
-    const graphs = {
-      text_encoder: make("text_encoder", weights.text_encoder, (g) => buildClip(g, plans.textEncoders[0])),
-      text_encoder_2: make("text_encoder_2", weights.text_encoder_2, (g) => buildClip(g, plans.textEncoders[1])),
-      unet: make("unet", weights.unet, (g) => buildUnet(g, plans.unet)),
+    const made = {
+      text_encoder: make("text_encoder", weights.text_encoder, builders.text_encoder),
+      text_encoder_2: make("text_encoder_2", weights.text_encoder_2, builders.text_encoder_2),
+      unet: make("unet", weights.unet, builders.unet),
       vae_decoder: make("vae_decoder", weights.vae, (g) => buildVaeDecoder(g, plans.vae), {
         mayBeLeft: encoderPart,
         compute: vaeCompute,
@@ -98,8 +101,20 @@ export async function buildGraphs(
         }),
       }),
     };
+    const loras = await readLoras(options.loras ?? [], {
+      weights,
+      builders,
+      layers: {
+        text_encoder: made.text_encoder.layers,
+        text_encoder_2: made.text_encoder_2.layers,
+        unet: made.unet.layers,
+      },
+      compute,
+      provider,
+    });
     return {
-      graphs,
+      graphs: mapSubModels(made, ({ graph }) => graph),
+      loras,
       precision: reason,
       weights: sizeOf(weights),
       checkUnchanged: () => checkUnchanged(model, weights),
@@ -162,9 +177,9 @@ async function checkNumbers(
   }
 }
 
-async function hasChanged({ path, size, modifiedMs, inode }: WeightFile): Promise<boolean> {
-  const now = await stat(path).catch(() => undefined);
-  return now === undefined || now.size !== size || now.mtimeMs !== modifiedMs || now.ino !== inode;
+export interface GraphsOptions extends ResidenceOptions {
+  /** LoRAs that requests can name, each name once. @default none */
+  readonly loras?: readonly LoraSource[] | undefined;
 }
 
 export interface ResidenceOptions {
@@ -223,6 +238,8 @@ export function planResidence(
 /** The graphs of a model, ready to be opened. */
 export interface PreparedGraphs {
   readonly graphs: PerSubModel<GraphSource>;
+  /** Undefined for exported graphs, which LoRAs cannot change. */
+  readonly loras?: LoraGraphs;
   /** To be called once they are open. @throws ModelFolderError when a file of weights was replaced meanwhile. */
   checkUnchanged(): Promise<void>;
   /** To be called when an image has no numbers in it. @throws ModelFolderError when the weights have such values */
@@ -233,9 +250,10 @@ export interface PreparedGraphs {
   readonly weights?: { readonly parameters: number; readonly bytes: number };
 }
 
-/** Builds or finds the graphs of a model for a place to run. @throws ModelFolderError */
-export async function prepareGraphs(model: ModelDescription, options: ResidenceOptions): Promise<PreparedGraphs> {
+/** Builds or finds the graphs of a model for a place to run. @throws ModelFolderError, LoraError */
+export async function prepareGraphs(model: ModelDescription, options: GraphsOptions): Promise<PreparedGraphs> {
   if (model.form.kind === "onnx") {
+    rejectLoras(options.loras ?? [], model.name);
     const files = await chooseGraphs(model, options);
     return {
       graphs: mapSubModels(

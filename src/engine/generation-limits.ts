@@ -4,6 +4,7 @@ import {
   type GenerationLimits,
   type GenerationRequest,
   type GenerationSettings,
+  type ScaledLora,
   type SchedulerName,
   type SideRule,
   type SizeRules,
@@ -171,12 +172,13 @@ const usualGuidanceScale = 5;
 /** What of a loaded model its limits follow from. */
 export interface LimitsOf extends Pick<GenerationLimits, "sizes" | "maximumClipSkip" | "imageToImage"> {
   readonly schedulers: ModelSchedulers;
+  readonly loras: readonly ScaledLora[] | undefined;
 }
 
 /** The limits and defaults of a loaded model. */
 export function generationLimits(
   model: ModelDescription,
-  { sizes, schedulers, maximumClipSkip, imageToImage }: LimitsOf,
+  { sizes, schedulers, maximumClipSkip, imageToImage, loras }: LimitsOf,
 ): GenerationLimits {
   // The operator's values come first, then those of the kind of model.
   const { distilled } = model;
@@ -194,5 +196,6 @@ export function generationLimits(
     guidance: model.unet.time_cond_proj_dim == null ? "second-run" : "embedded",
     maximumClipSkip,
     imageToImage,
+    ...(loras !== undefined && { loras: loras.map(({ name, scale }) => ({ name, scale })) }),
   };
 }

@@ -5,6 +5,7 @@ import { readModel } from "./model-folder.js";
 import { loadSdxlEngine, type SdxlEngine } from "./sdxl-engine.js";
 import type { OpenSession } from "./sessions.js";
 import { createSessionOpener, describeRuntime, type SessionOptions } from "./sessions-onnx.js";
+import { LoraError, type LoraSource } from "./weights/lora.js";
 
 /** A place where a model could not be run, on the way to one where it can. */
 export interface DeviceFailure {
@@ -22,6 +23,8 @@ export interface DeviceLoadOptions {
   readonly device?: Device | undefined;
   /** @default "auto" */
   readonly precision?: Precision | undefined;
+  /** LoRAs that requests can name, each name once. @default none */
+  readonly loras?: readonly LoraSource[] | undefined;
   /** CPU threads of one run. @default as many as the process may use */
   readonly threads?: number | undefined;
   /** Existing folder for a profile of each session; see `SessionOptions`. */
@@ -46,7 +49,7 @@ export interface LoadedEngine {
  * Loads a model and warms it up on the first device that can run it: opens all graphs and generates a small image. A named device is the
  * only one tried; `auto` reports a failure and continues with the next device. All sub-models run on the same device.
  *
- * @throws ModelFolderError when the folder is wrong; Error that names the device, the reason and the remedy when a named device cannot be
+ * @throws ModelFolderError when the folder is wrong; LoraError when a LoRA cannot be used; Error that names the device, the reason and the remedy when a named device cannot be
  * used; any error of the CPU.
  */
 export async function loadOnDevice(options: DeviceLoadOptions): Promise<LoadedEngine> {
@@ -76,7 +79,7 @@ export async function loadOnDevice(options: DeviceLoadOptions): Promise<LoadedEn
 type LoadAtOptions = DeviceLoadOptions & { readonly model: Awaited<ReturnType<typeof readModel>> };
 
 async function loadAt(placement: Placement, options: LoadAtOptions): Promise<LoadedEngine> {
-  const { model, precision, threads, profileFolder, createOpener = createSessionOpener } = options;
+  const { model, precision, loras, threads, profileFolder, createOpener = createSessionOpener } = options;
   const started = performance.now();
   const engine = await loadSdxlEngine({
     modelFolder: model,
@@ -87,6 +90,7 @@ async function loadAt(placement: Placement, options: LoadAtOptions): Promise<Loa
       profileFolder,
     }),
     precision,
+    loras,
   });
   const loaded = performance.now();
   try {
@@ -100,7 +104,7 @@ async function loadAt(placement: Placement, options: LoadAtOptions): Promise<Loa
 
 /** Whether files are missing or do not fit together; an error of onnxruntime has a cause. */
 function isFoldersOwnFault(error: unknown): boolean {
-  return error instanceof ModelFolderError && error.cause === undefined;
+  return error instanceof LoraError || (error instanceof ModelFolderError && error.cause === undefined);
 }
 
 function describeFailure(placement: Placement, error: unknown): DeviceFailure {

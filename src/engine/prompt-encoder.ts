@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import type { AdaptedModels } from "./lora-sets.js";
 import type { ModelDescription } from "./model-description.js";
 import { type FloatTensor, runSubModel } from "./sessions.js";
 import { hiddenStatesOutput, type SubModels } from "./sub-models.js";
@@ -22,6 +23,8 @@ export interface EncodeOptions {
   readonly signal: AbortSignal;
   /** See `GenerationRequest.clipSkip`; not above the model's maximum. @default 0 */
   readonly clipSkip?: number;
+  /** Text encoders with LoRAs. @default the model's own */
+  readonly adapted?: Pick<AdaptedModels, "textEncoders" | "textKey">;
 }
 
 export interface PromptEncoder {
@@ -37,8 +40,8 @@ export interface PromptEncoderOptions {
 }
 
 /**
- * Makes the encoder of one model's prompts. It keeps the embeddings that were used last, by the token ids, so that texts which
- * differ in nothing that the model sees are one.
+ * Makes the encoder of one model's prompts. It keeps the embeddings that were used last, by the token ids and the LoRAs of the text
+ * encoders, so that texts which differ in nothing that the model sees are one.
  */
 export function createPromptEncoder(
   model: ModelDescription,
@@ -55,11 +58,16 @@ export function createPromptEncoder(
     index: 0 | 1,
     ids: readonly number[],
     outputs: readonly string[],
-    { signal, clipSkip }: EncodeOptions,
+    { signal, clipSkip, adapted }: EncodeOptions,
   ) {
     const hiddenName = hiddenStatesOutput(model.textEncoders[index].num_hidden_layers, clipSkip);
     const feeds = { input_ids: { data: ids, shape: [1, ids.length] } };
-    const read = await runSubModel(textEncoders[index], feeds, [hiddenName, ...outputs], signal);
+    const read = await runSubModel(
+      (adapted?.textEncoders ?? textEncoders)[index],
+      feeds,
+      [hiddenName, ...outputs],
+      signal,
+    );
     return { read, hidden: read(hiddenName) };
   }
 
@@ -67,7 +75,7 @@ export function createPromptEncoder(
     async encode(text, options) {
       const [first, second] = [model.tokenizers[0](text), model.tokenizers[1](text)];
       const truncatedTokens = Math.max(first.truncatedTokens, second.truncatedTokens);
-      const key = `${first.ids} ${second.ids} ${options.clipSkip ?? 0}`;
+      const key = `${first.ids} ${second.ids} ${options.clipSkip ?? 0} ${options.adapted?.textKey ?? ""}`;
       const known = cache.get(key);
       if (known !== undefined) {
         return { ...known, truncatedTokens, cached: true };

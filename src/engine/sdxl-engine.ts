@@ -20,6 +20,8 @@ import {
   sizeRules,
 } from "./generation-limits.js";
 import type { GraphFiles, Precision } from "./graph-files.js";
+import type { LoraNote } from "./lora-graphs.js";
+import { createLoraSets } from "./lora-sets.js";
 import type { ModelDescription } from "./model-description.js";
 import { readModel } from "./model-folder.js";
 import { createPromptEncoder, type EncodedPrompt } from "./prompt-encoder.js";
@@ -32,6 +34,7 @@ import { maximumClipSkip, openSubModels, type SubModels } from "./sub-models.js"
 import { createTorchGenerator, type NoiseGenerator } from "./torch-generator.js";
 import { createLatentPreview, decodeLatents } from "./vae-decoder.js";
 import { createVaeEncoder } from "./vae-encoder.js";
+import type { LoraSource } from "./weights/lora.js";
 
 /** A loaded model. It blocks its thread while a sub-model runs, so it needs a process of its own. */
 export interface SdxlEngine extends Engine {
@@ -55,6 +58,7 @@ export interface EngineNotes {
   /** Why the default steps and guidance scale are not SDXL's own. */
   readonly defaults?: string;
   readonly assumptions: readonly string[];
+  readonly loras?: readonly LoraNote[];
 }
 
 export interface SdxlEngineOptions {
@@ -62,6 +66,8 @@ export interface SdxlEngineOptions {
   readonly modelFolder: string | ModelDescription;
   /** What to run it in. @default "auto" */
   readonly precision?: Precision | undefined;
+  /** LoRAs that requests can name, each name once. @default none */
+  readonly loras?: readonly LoraSource[] | undefined;
   /** Where `openSession` runs the graphs. @default "cpu" */
   readonly provider?: ExecutionProvider;
   /** Loads the graphs. @default onnxruntime on the CPU, with as many threads as the process may use */
@@ -72,14 +78,15 @@ export interface SdxlEngineOptions {
  * Loads an SDXL model and makes the worker of it. Nothing is fixed for one model: channels, widths, sizes, element types and
  * schedules come from the folder's files and graphs.
  *
- * @throws ModelFolderError when the folder is missing something or wrong.
+ * @throws ModelFolderError when the folder is missing something or wrong; LoraError when a LoRA cannot be used.
  */
 export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEngine> {
   const { modelFolder, precision = "auto", provider = "cpu" } = options;
   const model = typeof modelFolder === "string" ? await readModel(modelFolder) : modelFolder;
   const schedulers = loadSchedulers(model);
-  const prepared = await prepareGraphs(model, { precision, provider });
-  const subModels = await openSubModels(model, prepared.graphs, options.openSession ?? createSessionOpener());
+  const prepared = await prepareGraphs(model, { precision, provider, loras: options.loras });
+  const { openSession = createSessionOpener() } = options;
+  const subModels = await openSubModels(model, prepared.graphs, openSession);
   const { vaeEncoder: encoder } = subModels;
   const vaeEncoder =
     encoder.kind === "ready"
@@ -89,8 +96,19 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
           return session;
         })
       : undefined;
+  const loraSets =
+    prepared.loras &&
+    createLoraSets({
+      base: subModels,
+      graphs: prepared.loras,
+      openSession,
+      // Elsewhere a set is a copy of the weights in the device's memory.
+      capacity: provider === "cpu" ? 2 : 1,
+      checkUnchanged: prepared.checkUnchanged,
+    });
   const release = async () => {
     const { textEncoders, unet, vaeDecoder } = subModels;
+    await loraSets?.release();
     await Promise.all([...textEncoders, unet, vaeDecoder, vaeEncoder].map((part) => part?.release()));
   };
   await prepared.checkUnchanged().catch(async (error: unknown) => {
@@ -112,6 +130,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     schedulers,
     maximumClipSkip: maximumClipSkip(model, subModels),
     imageToImage: vaeEncoder !== undefined,
+    loras: prepared.loras?.notes,
   });
   const prompts = createPromptEncoder(model, subModels);
   const channels = model.vae.latent_channels;
@@ -148,13 +167,16 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     }
     onEvent?.({ kind: "settings", settings });
 
+    const adapted = (await loraSets?.open(settings.loras ?? [], signal)) ?? { ...subModels, textKey: "" };
+
     // 3. Encode the prompt and, for classifier-free guidance, the negative prompt.
     const started = performance.now();
     onEvent?.({ kind: "stage", stage: "text-encoding" });
-    const positive = await prompts.encode(request.prompt, { signal, clipSkip });
+    const positive = await prompts.encode(request.prompt, { signal, clipSkip, adapted });
     const guided = needsSecondRun(settings, limits);
     const zeroed = request.negativePrompt === undefined && model.forceZerosForEmptyPrompt;
-    const opposite = guided && !zeroed ? await prompts.encode(request.negativePrompt ?? "", { signal }) : undefined;
+    const opposite =
+      guided && !zeroed ? await prompts.encode(request.negativePrompt ?? "", { signal, adapted }) : undefined;
     const negative = guided && zeroed ? prompts.zerosLike(positive) : opposite;
 
     // 4. and 5. Timesteps, and latents: of pure noise at the first noise level, or of an image with noise at a later one.
@@ -169,7 +191,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     let state = sampler.begin({ steps, noise: drawNoise(), drawNoise, image });
 
     // 7. SDXL's size conditioning, and the guidance embedding of a UNet that takes one.
-    const denoise = createDenoiser(subModels.unet, {
+    const denoise = createDenoiser(adapted.unet, {
       latentShape,
       positive,
       negative,
@@ -241,7 +263,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
 
 function notesOn(
   model: ModelDescription,
-  { precision, weights }: PreparedGraphs,
+  { precision, weights, loras }: PreparedGraphs,
   encoder: SubModels["vaeEncoder"],
 ): EngineNotes {
   const { distilled, family } = model;
@@ -252,6 +274,7 @@ function notesOn(
     precision,
     assumptions,
     ...(weights !== undefined && { weights }),
+    ...(loras !== undefined && loras.notes.length > 0 && { loras: loras.notes }),
     ...(reason !== undefined && {
       defaults: `${distilled?.steps} steps at guidance ${distilled?.guidanceScale}: ${reason}`,
     }),

@@ -11,6 +11,7 @@ import type { ModelFolderFault } from "../folder-reader.js";
 import type { GraphFiles, Precision } from "../graph-files.js";
 import type { DeviceFailure } from "../load-on-device.js";
 import type { EngineNotes } from "../sdxl-engine.js";
+import type { LoraSource } from "../weights/lora.js";
 
 /*
  * Messages between the engine's process and its host, over the channel that `fork` makes with
@@ -33,6 +34,8 @@ export interface LoadOrder {
   readonly modelFolder: string;
   readonly device?: Device | undefined;
   readonly precision?: Precision | undefined;
+  /** LoRAs that requests can name, each name once. */
+  readonly loras?: readonly LoraSource[] | undefined;
   /** CPU threads of one run. */
   readonly threads?: number | undefined;
   /** Existing folder for a profile of each session, complete when the process has closed. */

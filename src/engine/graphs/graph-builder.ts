@@ -1,4 +1,5 @@
 import { isAbsolute, relative, sep } from "node:path";
+import type { LayerShape, LoraChange, LoraChanges } from "../weights/lora.js";
 import { rowsOf, type TensorLocation, WeightError, type WeightSource } from "../weights/tensor-location.js";
 import {
   type Attributes,
@@ -22,6 +23,16 @@ export interface GraphOptions {
   readonly compute: ComputeType;
   /** Absolute path of the folder that the locations of weights are relative to; every file lies below it. */
   readonly root: string;
+  /**
+   * LoRAs, by what they change. The scale of each is an input of the graph, so that another one needs no other graph; see
+   * `loraScaleInput`. @default none
+   */
+  readonly loras?: readonly LoraChanges[];
+}
+
+/** Name of the input with the scale of a LoRA, by its place among those of the graph. A scalar. */
+export function loraScaleInput(index: number): string {
+  return `lora_scale.${index}`;
 }
 
 export interface WeightView {
@@ -36,6 +47,8 @@ export interface BuiltGraph {
   readonly model: Uint8Array;
   /** Names, as in the files, of the tensors that the graph reads. */
   readonly used: ReadonlySet<string>;
+  /** Weights of linear layers and convolutions, by the names of diffusers and transformers: what LoRAs can change. */
+  readonly layers: ReadonlyMap<string, LayerShape>;
 }
 
 /** Collects the nodes of one graph over weights that stay where they are. Every method throws WeightError for a tensor that does not fit. */
@@ -72,7 +85,7 @@ const storedTypes: Readonly<Record<string, ElementType>> = { F32: "float32", F16
 const microsoft = "com.microsoft";
 const operatorSets = { "": 20, [microsoft]: 1 };
 
-export function createGraphBuilder({ weights, compute, root }: GraphOptions): GraphBuilder {
+export function createGraphBuilder({ weights, compute, root, loras = [] }: GraphOptions): GraphBuilder {
   /**
    * Nodes that depend on weights alone. They stand before all others, because onnxruntime visits the inputs of a node from the last in the
    * graph to the first: behind the node that makes a layer's other input, a cast would run before all that this node depends on, and a run
@@ -85,6 +98,7 @@ export function createGraphBuilder({ weights, compute, root }: GraphOptions): Gr
   const outputs: Uint8Array[] = [];
   const known = new Map<string, Value>();
   const used = new Set<string>();
+  const layers = new Map<string, LayerShape>();
   let count = 0;
 
   function addNode(
@@ -146,12 +160,66 @@ export function createGraphBuilder({ weights, compute, root }: GraphOptions): Gr
     return name;
   }
 
+  /** The stored values in the type that the graph computes in. */
+  function converted(name: string, location: TensorLocation, shape: readonly number[]): Value {
+    const value = stored(name, location, shape);
+    return storedTypes[location.dtype] === compute
+      ? value
+      : addNode(weightNodes, "Cast", [value], { to: elementTypes[compute] });
+  }
+
+  function input(name: string, type: ElementType, shape: readonly Dimension[]): Value {
+    inputs.push(encodeValueInfo(name, type, shape));
+    return name;
+  }
+
+  function ints(...values: number[]): Value {
+    return once(`ints ${values}`, () =>
+      constant("int64", [values.length], new Uint8Array(BigInt64Array.from(values, BigInt).buffer)),
+    );
+  }
+
+  function floats(values: ArrayLike<number>, dimensions: readonly number[], type: ElementType = compute): Value {
+    const data = Float32Array.from(values);
+    return once(`floats ${type} ${dimensions.join()} ${data.join()}`, () => {
+      const value = constant("float32", dimensions, new Uint8Array(data.buffer));
+      return type === "float32" ? value : addNode(weightNodes, "Cast", [value], { to: elementTypes[type] });
+    });
+  }
+
+  /** Remember a weight that LoRAs can change, as [out, in, …]. */
+  function noteLayer(name: string, { shape, transposed = false }: TensorLocation): void {
+    if (shape.length >= 2) {
+      layers.set(name, { shape: transposed ? [...shape].reverse() : shape });
+    }
+  }
+
+  /** The scale of a LoRA times alpha / rank. */
+  function loraScale(index: number, factor: number): Value {
+    return once(`scale of LoRA ${index} ${factor}`, () => {
+      const scale = once(loraScaleInput(index), () => input(loraScaleInput(index), "float32", []));
+      const product = addNode(weightNodes, "Mul", [scale, floats([factor], [], "float32")], {});
+      return compute === "float32" ? product : addNode(weightNodes, "Cast", [product], { to: elementTypes[compute] });
+    });
+  }
+
+  /** W + Σ scale · up · down, as matrices; the larger of the products is Gemm's own. */
+  function withLoras(key: string, weight: TensorLocation, changes: readonly IndexedChange[], rows: WeightView["rows"]) {
+    const matrix = converted(key, weight, matrixShape(weight));
+    return changes.reduce((sum, { index, change: { down, up, factor } }) => {
+      const upRows = rows === undefined ? up : rowsOf(up, ...rows);
+      const first = converted(`${key} down ${index}`, down, matrixShape(down));
+      const second = converted(`${key} up ${index}`, upRows, matrixShape(upRows));
+      const scaled = addNode(weightNodes, "Mul", [second, loraScale(index, factor)], {});
+      return weight.transposed
+        ? addNode(weightNodes, "Gemm", [first, scaled, sum], { transA: 1, transB: 1 })
+        : addNode(weightNodes, "Gemm", [scaled, first, sum], {});
+    }, matrix);
+  }
+
   return {
     compute,
-    input(name, type, shape) {
-      inputs.push(encodeValueInfo(name, type, shape));
-      return name;
-    },
+    input,
     output(value, name, shape) {
       nodes.push(encodeNode("Identity", [value], [name], {}, ""));
       outputs.push(encodeValueInfo(name, compute, shape));
@@ -160,17 +228,8 @@ export function createGraphBuilder({ weights, compute, root }: GraphOptions): Gr
     fused: (operator, from, attributes = {}) => addNode(nodes, operator, from, attributes, microsoft),
     once,
     cast: (value, to) => addNode(nodes, "Cast", [value], { to: elementTypes[to] }),
-    ints: (...values) =>
-      once(`ints ${values}`, () =>
-        constant("int64", [values.length], new Uint8Array(BigInt64Array.from(values, BigInt).buffer)),
-      ),
-    floats(values, dimensions, type = compute) {
-      const data = Float32Array.from(values);
-      return once(`floats ${type} ${dimensions.join()} ${data.join()}`, () => {
-        const value = constant("float32", dimensions, new Uint8Array(data.buffer));
-        return type === "float32" ? value : addNode(weightNodes, "Cast", [value], { to: elementTypes[type] });
-      });
-    },
+    ints,
+    floats,
     has: (name) => weights.find(name) !== undefined,
     location,
     shape: (name) => location(name).shape,
@@ -178,11 +237,18 @@ export function createGraphBuilder({ weights, compute, root }: GraphOptions): Gr
       const key = `weight ${name} ${rows ?? ""} ${dimensions ?? ""}`;
       return once(key, () => {
         const whole = checked(name, shape);
+        noteLayer(name, whole);
         const part = rows === undefined ? whole : rowsOf(whole, ...rows);
-        const value = stored(key, part, dimensions ?? part.shape);
-        return storedTypes[part.dtype] === compute
-          ? value
-          : addNode(weightNodes, "Cast", [value], { to: elementTypes[compute] });
+        const wanted = dimensions ?? part.shape;
+        const changes = loras.flatMap((lora, index) => {
+          const change = lora.get(name);
+          return change === undefined ? [] : [{ index, change }];
+        });
+        if (changes.length === 0) {
+          return converted(key, part, wanted);
+        }
+        const sum = withLoras(key, part, changes, rows);
+        return wanted.length === 2 ? sum : addNode(weightNodes, "Reshape", [sum, ints(...wanted)], {});
       });
     },
     gather(name, shape, indices) {
@@ -196,11 +262,23 @@ export function createGraphBuilder({ weights, compute, root }: GraphOptions): Gr
       const found = weights.find(name);
       if (found !== undefined) {
         used.add(found.name);
+        noteLayer(name, found);
       }
     },
     build: () => ({
       model: encodeModel({ nodes: [...weightNodes, ...nodes], initializers, inputs, outputs }, operatorSets),
       used,
+      layers,
     }),
   };
+}
+
+interface IndexedChange {
+  readonly index: number;
+  readonly change: LoraChange;
+}
+
+/** A kernel's sides belong to its columns. */
+function matrixShape({ shape: [rows = 1, ...rest] }: TensorLocation): readonly [number, number] {
+  return [rows, rest.reduce((product, side) => product * side, 1)];
 }

@@ -29,7 +29,7 @@ const resnetLayers: Readonly<Record<string, string>> = {
 };
 
 /** How ldm numbers blocks: all levels in one row. */
-interface LdmShape {
+export interface LdmShape {
   readonly levels: number;
   /** Resnets of a level on the way down; on the way up there is one more. */
   readonly layers: number;
