@@ -167,6 +167,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
     }
     onEvent?.({ kind: "settings", settings });
 
+    // What `load_lora_weights` and `set_adapters` do before the call.
     const adapted = (await loraSets?.open(settings.loras ?? [], signal)) ?? { ...subModels, textKey: "" };
 
     // 3. Encode the prompt and, for classifier-free guidance, the negative prompt.

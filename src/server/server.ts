@@ -28,6 +28,7 @@ export type {
 } from "../engine/engine.js";
 export { type FieldViolation, GenerationError, type GenerationErrorKind } from "../engine/engine.js";
 export type { Precision } from "../engine/graph-files.js";
+export type { LoraSource } from "../engine/weights/lora.js";
 export { createOpenAiFront } from "../fronts/openai/front.js";
 export { createDirectoryStore, type DirectoryStoreOptions } from "../image/directory-store.js";
 export type { EncodedImage, ImageFormat } from "../image/image-format.js";
