@@ -12,6 +12,7 @@ import {
 } from "./graph-files.js";
 import { buildClip } from "./graphs/clip.js";
 import { type BuiltGraph, type ComputeType, createGraphBuilder, type GraphBuilder } from "./graphs/graph-builder.js";
+import { operatorsFor } from "./graphs/operators.js";
 import { buildUnet } from "./graphs/unet.js";
 import { buildVaeDecoder, buildVaeEncoder } from "./graphs/vae.js";
 import { type LoraGraphs, readLoras, rejectLoras } from "./lora-graphs.js";
@@ -62,6 +63,7 @@ export async function buildGraphs(
   const weights = await form.readWeights(half);
   // The kernels of a CPU compute in float32 for any graph.
   const compute: ComputeType = half && provider !== "cpu" ? "float16" : "float32";
+  const operators = operatorsFor(provider);
   const { plans } = form;
   const { residence, reason } = planResidence(weights, options);
   const make = (
@@ -71,7 +73,7 @@ export async function buildGraphs(
     more: { readonly compute?: ComputeType; readonly mayBeLeft?: RegExp } = {},
   ): { readonly graph: BuiltGraphSource; readonly layers: BuiltGraph["layers"] } => {
     const root = rootOf(source);
-    const built = build(createGraphBuilder({ weights: source, compute: more.compute ?? compute, root }));
+    const built = build(createGraphBuilder({ weights: source, compute: more.compute ?? compute, root, operators }));
     checkNothingLeft(source, built.used, more.mayBeLeft);
     const { model, layers } = built;
     const graph = { kind: "built", subModel, file: source.label, model, root, residence: residence(subModel) } as const;
@@ -211,7 +213,8 @@ export function planResidence(
   { precision, provider, availableBytes = process.availableMemory?.() ?? freemem() }: ResidenceOptions,
 ): ResidencePlan {
   if (provider !== "cpu") {
-    return { residence: () => "prepared", reason: `in the memory of ${provider}` };
+    const type = precision === "float32" ? "float32" : "float16";
+    return { residence: () => "prepared", reason: `${type} weights in the memory of ${provider}` };
   }
   const parameters = Object.values(weights).reduce((sum, { tensors }) => sum + parametersOf(tensors), 0);
   const needed = 4 * parameters;

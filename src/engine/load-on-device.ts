@@ -78,7 +78,22 @@ export async function loadOnDevice(options: DeviceLoadOptions): Promise<LoadedEn
 
 type LoadAtOptions = DeviceLoadOptions & { readonly model: Awaited<ReturnType<typeof readModel>> };
 
+/** Loads a model, with `auto` in float32 where the device turns out to have no half precision. */
 async function loadAt(placement: Placement, options: LoadAtOptions): Promise<LoadedEngine> {
+  try {
+    return await loadOnce(placement, options);
+  } catch (error) {
+    if (!lacksHalfPrecision(error) || (options.precision ?? "auto") !== "auto") {
+      throw error;
+    }
+    return loadOnce(placement, { ...options, precision: "float32" }).catch((second: unknown) => {
+      // A folder may have graphs in half precision alone.
+      throw isFoldersOwnFault(second) ? error : second;
+    });
+  }
+}
+
+async function loadOnce(placement: Placement, options: LoadAtOptions): Promise<LoadedEngine> {
   const { model, precision, loras, threads, profileFolder, createOpener = createSessionOpener } = options;
   const started = performance.now();
   const engine = await loadSdxlEngine({
@@ -107,17 +122,27 @@ function isFoldersOwnFault(error: unknown): boolean {
   return error instanceof LoraError || (error instanceof ModelFolderError && error.cause === undefined);
 }
 
-function describeFailure(placement: Placement, error: unknown): DeviceFailure {
-  // The cause of the engine's own error is onnxruntime's.
+/** Whether a device has no 16-bit floats. onnxruntime finds that out when it makes the first program that has them. */
+function lacksHalfPrecision(error: unknown): boolean {
+  return /requires f16 but the device does not support it/.test(originalMessage(error));
+}
+
+/** onnxruntime's message: the cause of the engine's own error is its. */
+function originalMessage(error: unknown): string {
   const original = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  const message = original instanceof Error ? original.message : String(original);
+  return original instanceof Error ? original.message : String(original);
+}
+
+function describeFailure(placement: Placement, error: unknown): DeviceFailure {
   return {
     device: describePlacement(placement),
     // Some messages of onnxruntime begin with their source location.
-    reason: message
+    reason: originalMessage(error)
       .trim()
       .replace(/\s+/g, " ")
       .replace(/^\/\S+:\d+ .*? was false\. /, ""),
-    remedy: remedyFor(placement.provider, process.platform),
+    remedy: lacksHalfPrecision(error)
+      ? "take --precision float32, or --device cpu"
+      : remedyFor(placement.provider, process.platform),
   };
 }

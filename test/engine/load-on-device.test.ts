@@ -13,7 +13,8 @@ import {
 import { ModelFolderError } from "../../src/engine/folder-reader.js";
 import { chooseGraphs, type Precision, subModelFolders } from "../../src/engine/graph-files.js";
 import { type DeviceFailure, type DeviceLoadOptions, loadOnDevice } from "../../src/engine/load-on-device.js";
-import { createSessionOpener } from "../../src/engine/sessions-onnx.js";
+import type { OpenSession } from "../../src/engine/sessions.js";
+import { createSessionOpener, type SessionOptions } from "../../src/engine/sessions-onnx.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { generateOnce } from "./generate-once.js";
@@ -172,6 +173,35 @@ describe("loadOnDevice", async () => {
     };
     assert.deepEqual(await graphsOn("cuda"), ["unet/model_fp16.onnx", "vae_decoder/model.onnx"]);
     assert.deepEqual(await graphsOn("cpu"), ["unet/model.onnx", "vae_decoder/model.onnx"]);
+  });
+
+  it("loadOnDevice takes float32 on a device without half precision, unless half precision was asked for", async () => {
+    const folder = await makeSdxlFolder(await temporaryFolder());
+    const other = await makeSdxlFolder(await temporaryFolder(), { floatType: "float16" });
+    await copyFile(join(other, "unet/model.onnx"), join(folder, "unet/model_fp16.onnx"));
+    const cpu = openers({});
+    const options = {
+      modelFolder: folder,
+      device: "webgpu",
+      createOpener: (session: SessionOptions): OpenSession => {
+        const openReal = cpu(session);
+        return async (graph) => {
+          if (graph.file.includes("fp16")) {
+            throw new Error("shader_helper.cc:416 Program Transpose requires f16 but the device does not support it.");
+          }
+          return openReal(graph);
+        };
+      },
+    } as const;
+    const { engine } = await loadOnDevice(options);
+    assert.deepEqual([engine.info.executionProvider, engine.graphs.unet], ["webgpu", "unet/model.onnx"]);
+    await engine.release();
+    const expected =
+      /^Error: device webgpu cannot be used: .* requires f16 .*; take --precision float32, or --device cpu$/;
+    await assert.rejects(loadOnDevice({ ...options, precision: "float16" }), expected);
+    await rm(join(folder, "unet/model.onnx"));
+    await assert.rejects(loadOnDevice(options), expected);
+    assert.equal(open, 0);
   });
 
   it("loadOnDevice writes a profile per session, complete after release", async () => {

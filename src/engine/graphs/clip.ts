@@ -1,5 +1,5 @@
 import type { BuiltGraph, GraphBuilder, Value } from "./graph-builder.js";
-import { attention, batchOf, countOf, layerNorm, linear } from "./layers.js";
+import { attention, batchOf, countOf, layerNorm, linear, quickGelu } from "./layers.js";
 
 /** Facts of a CLIP text model that the tensors' names and shapes do not contain. */
 export interface ClipPlan {
@@ -32,14 +32,14 @@ export function buildClip(g: GraphBuilder, plan: ClipPlan): BuiltGraph {
   let x = g.node("Reshape", [g.node("Add", [words, positions]), g.ints(-1, width)]);
   g.output(states(x), "hidden_states.0", ["batch", tokens, width]);
   for (let i = 0; i < layers - 1; i++) {
-    x = encoderLayer(g, x, layerName(i), { ...plan, width, batch });
+    x = encoderLayer(g, x, layerName(i), { ...plan, width, batch, tokens });
     g.output(states(x), `hidden_states.${i + 1}`, ["batch", tokens, width]);
   }
   if (!projected) {
     skipLastLayer(g, layerName(layers - 1));
     return g.build();
   }
-  x = encoderLayer(g, x, layerName(layers - 1), { ...plan, width, batch });
+  x = encoderLayer(g, x, layerName(layers - 1), { ...plan, width, batch, tokens });
   const marked = plan.endToken === oldEndToken ? ids : g.node("Equal", [ids, g.ints(plan.endToken)]);
   // The first of the largest. Only float32 and int32 have kernels of ArgMax everywhere.
   const ends = g.node("ArgMax", [g.cast(marked, "float32")], { axis: 1, keepdims: 1 });
@@ -55,22 +55,21 @@ function layerName(index: number): string {
   return `text_model.encoder.layers.${index}`;
 }
 
-type LayerOptions = ClipPlan & { readonly width: number; readonly batch: Value };
+type LayerOptions = ClipPlan & { readonly width: number; readonly batch: Value; readonly tokens: number };
 
 function encoderLayer(g: GraphBuilder, x: Value, name: string, options: LayerOptions): Value {
-  const { heads, activation, eps, width, batch } = options;
+  const { heads, activation, eps, width, batch, tokens } = options;
   const square = [width, width] as const;
   const normal = layerNorm(g, x, `${name}.layer_norm1`, width, eps);
   const project = (part: string, from: Value): Value => linear(g, from, `${name}.self_attn.${part}`, square);
   const parts = [project("q_proj", normal), project("k_proj", normal), project("v_proj", normal)] as const;
-  const mixed = project("out_proj", attention(g, parts, { heads, width, batch, causal: true }));
+  const mixed = project("out_proj", attention(g, parts, { heads, width, batch, causalTokens: tokens }));
   const attended = g.node("Add", [x, mixed]);
 
   const [inner = 0] = g.shape(`${name}.mlp.fc1.weight`);
   const second = layerNorm(g, attended, `${name}.layer_norm2`, width, eps);
   const wide = linear(g, second, `${name}.mlp.fc1`, [width, inner]);
-  const active =
-    activation === "gelu" ? g.node("Gelu", [wide]) : g.fused("QuickGelu", [wide], { alpha: { float: 1.702 } });
+  const active = activation === "gelu" ? g.node("Gelu", [wide]) : quickGelu(g, wide, 1.702);
   return g.node("Add", [attended, linear(g, active, `${name}.mlp.fc2`, [inner, width])]);
 }
 

@@ -11,6 +11,7 @@ import {
   encodeTensor,
   encodeValueInfo,
 } from "./onnx-writer.js";
+import { type Operators, operatorsFor } from "./operators.js";
 
 /** A value of the graph, by its name. */
 export type Value = string;
@@ -23,6 +24,8 @@ export interface GraphOptions {
   readonly compute: ComputeType;
   /** Absolute path of the folder that the locations of weights are relative to; every file lies below it. */
   readonly root: string;
+  /** @default those of the CPU */
+  readonly operators?: Operators;
   /**
    * LoRAs, by what they change. The scale of each is an input of the graph, so that another one needs no other graph; see
    * `loraScaleInput`. @default none
@@ -54,6 +57,7 @@ export interface BuiltGraph {
 /** Collects the nodes of one graph over weights that stay where they are. Every method throws WeightError for a tensor that does not fit. */
 export interface GraphBuilder {
   readonly compute: ComputeType;
+  readonly operators: Operators;
   input(name: string, type: ElementType, shape: readonly Dimension[]): Value;
   /** Declares an output, of the type that the graph computes in. */
   output(value: Value, name: string, shape: readonly Dimension[]): void;
@@ -73,7 +77,7 @@ export interface GraphBuilder {
   shape(name: string): readonly number[];
   /** A weight of the given shape, in the type that the graph computes in. */
   weight(name: string, shape: readonly number[], view?: WeightView): Value;
-  /** Rows of a table by their indices. The rows are cast, not the table. */
+  /** Rows of a table by their indices. */
   gather(name: string, shape: readonly number[], indices: Value): Value;
   /** Counts a tensor as known that this graph has no need of. */
   skip(name: string): void;
@@ -85,7 +89,13 @@ const storedTypes: Readonly<Record<string, ElementType>> = { F32: "float32", F16
 const microsoft = "com.microsoft";
 const operatorSets = { "": 20, [microsoft]: 1 };
 
-export function createGraphBuilder({ weights, compute, root, loras = [] }: GraphOptions): GraphBuilder {
+export function createGraphBuilder({
+  weights,
+  compute,
+  root,
+  loras = [],
+  operators = operatorsFor("cpu"),
+}: GraphOptions): GraphBuilder {
   /**
    * Nodes that depend on weights alone. They stand before all others, because onnxruntime visits the inputs of a node from the last in the
    * graph to the first: behind the node that makes a layer's other input, a cast would run before all that this node depends on, and a run
@@ -219,6 +229,7 @@ export function createGraphBuilder({ weights, compute, root, loras = [] }: Graph
 
   return {
     compute,
+    operators,
     input,
     output(value, name, shape) {
       nodes.push(encodeNode("Identity", [value], [name], {}, ""));
@@ -253,6 +264,9 @@ export function createGraphBuilder({ weights, compute, root, loras = [] }: Graph
     },
     gather(name, shape, indices) {
       const table = checked(name, shape);
+      if (operators.cast === "table") {
+        return addNode(nodes, "Gather", [converted(`table ${name}`, table, table.shape), indices], {});
+      }
       const rows = addNode(nodes, "Gather", [stored(`table ${name}`, table, table.shape), indices], {});
       return storedTypes[table.dtype] === compute
         ? rows

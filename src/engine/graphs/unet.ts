@@ -117,7 +117,7 @@ function join(g: GraphBuilder, x: Images, skips: Images[]): Images {
   if (skip === undefined) {
     throw new WeightError("unet", "as many resnets on the way up as values from the way down", "more");
   }
-  return { value: g.node("Concat", [x.value, skip.value], { axis: 1 }), channels: x.channels + skip.channels };
+  return { ...x, value: g.node("Concat", [x.value, skip.value], { axis: 1 }), channels: x.channels + skip.channels };
 }
 
 /** Time, size and summary of the text in one vector an image, after its SiLU. */

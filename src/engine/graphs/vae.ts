@@ -1,13 +1,13 @@
 import type { BuiltGraph, GraphBuilder, Value } from "./graph-builder.js";
 import {
   attention,
-  batchOf,
   convolution,
   countOf,
   fromRows,
   type GroupNormOptions,
   groupNorm,
   type Images,
+  imagesOf,
   linear,
   resnet,
   silu,
@@ -123,6 +123,6 @@ function attend(g: GraphBuilder, x: Images, name: string, norm: GroupNormOptions
   };
   const rows = toRows(g, groupNorm(g, x, `${name}.group_norm`, norm));
   const parts = [project(rows, "query"), project(rows, "key"), project(rows, "value")] as const;
-  const mixed = project(attention(g, parts, { heads: 1, width, batch: batchOf(g, x.value) }), "out");
+  const mixed = project(attention(g, parts, { heads: 1, width, batch: imagesOf(g, x) }), "out");
   return { ...x, value: g.node("Add", [fromRows(g, mixed, x).value, x.value]) };
 }

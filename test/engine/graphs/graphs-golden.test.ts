@@ -2,9 +2,16 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import type * as z from "zod";
+import { executionProviders } from "../../../src/engine/device.js";
 import type { SubModelFolder } from "../../../src/engine/graph-files.js";
 import { buildClip } from "../../../src/engine/graphs/clip.js";
-import { type BuiltGraph, createGraphBuilder, type GraphBuilder } from "../../../src/engine/graphs/graph-builder.js";
+import {
+  type BuiltGraph,
+  createGraphBuilder,
+  type GraphBuilder,
+  type GraphOptions,
+} from "../../../src/engine/graphs/graph-builder.js";
+import { operatorsFor } from "../../../src/engine/graphs/operators.js";
 import { clipPlanSchema, unetPlanSchema, vaePlanSchema } from "../../../src/engine/graphs/plan-config.js";
 import { buildUnet } from "../../../src/engine/graphs/unet.js";
 import { buildVaeDecoder, buildVaeEncoder } from "../../../src/engine/graphs/vae.js";
@@ -29,13 +36,16 @@ function distance(values: Float32Array, expected: Packed): number {
   return wanted.reduce((most, value, i) => Math.max(most, Math.abs(value - (values[i] ?? Number.NaN))), 0) / largest;
 }
 
+/** What a graph is made for. */
+type GraphKind = Partial<Pick<GraphOptions, "compute" | "operators">>;
+
 async function open(
   subModel: SubModelFolder,
   weights: WeightSource,
   build: (g: GraphBuilder) => BuiltGraph,
-  compute: "float32" | "float16" = "float32",
+  { compute = "float32", operators = operatorsFor("cpu") }: GraphKind = {},
 ): Promise<ModelSession> {
-  const built = build(createGraphBuilder({ weights, compute, root: "/" }));
+  const built = build(createGraphBuilder({ weights, compute, root: "/", operators }));
   checkNothingLeft(weights, built.used, /(?:^|\.)(?:(?:en|de)coder|(?:post_)?quant_conv)\./);
   const session = await createSessionOpener({ threads: 1 })({
     kind: "built",
@@ -75,12 +85,7 @@ type Part = keyof Sources;
 const allParts: readonly Part[] = ["text_encoder", "text_encoder_2", "unet", "vae"];
 
 /** Runs the graphs of parts over the weights of one form and compares with torch. */
-async function compare(
-  sources: Sources,
-  parts: readonly Part[],
-  tolerance = 1e-5,
-  compute: "float32" | "float16" = "float32",
-) {
+async function compare(sources: Sources, parts: readonly Part[], tolerance = 1e-5, kind: GraphKind = {}) {
   const run = async (session: ModelSession, feeds: Feeds, outputs: Readonly<Record<string, Packed>>) => {
     const read = await session.run(feeds, Object.keys(outputs));
     for (const [name, expected] of Object.entries(outputs)) {
@@ -92,25 +97,25 @@ async function compare(
   const runs: Readonly<Record<Part, () => Promise<void>>> = {
     async text_encoder() {
       const plan = parse(clipPlanSchema, configs.text_encoder);
-      const session = await open("text_encoder", sources.text_encoder, (g) => buildClip(g, plan), compute);
+      const session = await open("text_encoder", sources.text_encoder, (g) => buildClip(g, plan), kind);
       await run(session, tokens, { "hidden_states.2": graphGoldens.text_encoder });
     },
     async text_encoder_2() {
       const plan = parse(clipPlanSchema, configs.text_encoder_2);
-      const session = await open("text_encoder_2", sources.text_encoder_2, (g) => buildClip(g, plan), compute);
+      const session = await open("text_encoder_2", sources.text_encoder_2, (g) => buildClip(g, plan), kind);
       const outputs = { "hidden_states.3": graphGoldens.text_encoder_2, text_embeds: graphGoldens.text_embeds };
       await run(session, tokens, outputs);
     },
     async unet() {
       const plan = parse(unetPlanSchema, configs.unet);
-      const session = await open("unet", sources.unet, (g) => buildUnet(g, plan), compute);
+      const session = await open("unet", sources.unet, (g) => buildUnet(g, plan), kind);
       await run(session, unetFeeds("unet", configs.unet), { out_sample: graphGoldens.unet });
     },
     async vae() {
       const plan = parse(vaePlanSchema, configs.vae);
-      const decoder = await open("vae_decoder", sources.vae, (g) => buildVaeDecoder(g, plan), compute);
+      const decoder = await open("vae_decoder", sources.vae, (g) => buildVaeDecoder(g, plan), kind);
       await run(decoder, { latent_sample: fixtureNoise("latent", [1, 4, 8, 4]) }, { sample: graphGoldens.decoded });
-      const encoder = await open("vae_decoder", sources.vae, (g) => buildVaeEncoder(g, plan), compute);
+      const encoder = await open("vae_decoder", sources.vae, (g) => buildVaeEncoder(g, plan), kind);
       const outputs = { latent_parameters: graphGoldens.moments };
       await run(encoder, { sample: fixtureNoise("image", [1, 3, 64, 32]) }, outputs);
     },
@@ -156,7 +161,17 @@ describe("graphs built over safetensors, compared with torch", async () => {
 
   it("half-precision graphs give torch's values within their precision", async () => {
     const folder = await makeSafetensorsFolder(join(home, "half"), { type: "F16" });
-    await compare(await folderSources(folder), allParts, 2e-2, "float16");
+    await compare(await folderSources(folder), allParts, 2e-2, { compute: "float16" });
+  });
+
+  it("graphs made of the operators of each provider give torch's values", async () => {
+    const folder = await makeSafetensorsFolder(join(home, "operators"), { type: "F16" });
+    const sources = await folderSources(folder);
+    const made = new Map(executionProviders.map((name) => [JSON.stringify(operatorsFor(name)), operatorsFor(name)]));
+    for (const operators of made.values()) {
+      await compare(sources, allParts, 1e-5, { operators });
+    }
+    await compare(sources, allParts, 2e-2, { compute: "float16", operators: operatorsFor("coreml") });
   });
 
   it("text encoders without the prefix text_model (transformers 5) give torch's values", async () => {
