@@ -4,6 +4,7 @@ import { useEffect } from "preact/hooks";
 import { createIndexedHistory, makeThumbnail } from "./image/browser-store.js";
 import { openHistory } from "./image/history.js";
 import { HistoryStrip, ImageStage } from "./image/image-stage.js";
+import { prepareStartImage } from "./image/prepare-image.js";
 import { EntityMap } from "./map/entity-map.js";
 import { GenerationForm } from "./request/generation-form.js";
 import { formFromFragment, shareFragment, traceFromFragment } from "./request/request-form.js";
@@ -32,6 +33,7 @@ const studio = createStudio({
   now: Date.now,
   random: Math.random,
   makeThumbnail,
+  prepareImage: prepareStartImage,
 });
 
 // Keeps the form over a reload, in this tab.

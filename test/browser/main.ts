@@ -5,6 +5,7 @@ import { openBrowser } from "./open-browser.js";
 import { createScreenshots } from "./page-checks.js";
 import { testRealSystem } from "./real-system.js";
 import { testScriptedServices } from "./scripted-services.js";
+import { testStartImage } from "./start-image.js";
 
 const { values } = parseArgs({ options: { screenshots: { type: "string" } } });
 const browser = await openBrowser();
@@ -13,5 +14,6 @@ const screenshot = createScreenshots(values.screenshots);
 await test("studio in a browser", async (t) => {
   t.after(() => browser.close());
   await t.test("with scripted services", (inner) => testScriptedServices(inner, { browser, screenshot }));
+  await t.test("with images to start from and LoRAs", (inner) => testStartImage(inner, { browser, screenshot }));
   await t.test("with the real system", (inner) => testRealSystem(inner, { browser, screenshot }));
 });

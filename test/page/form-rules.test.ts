@@ -104,7 +104,8 @@ suite("form of an unknown model", () => {
 
   test("a description without limits has the contract's", () => {
     const model = create(ModelSchema, { name: "older", defaults: { scheduler: Scheduler.UNSPECIFIED } });
-    assert.deepEqual(rulesOf(model, ""), contractRules);
+    // Its worker knows neither LoRAs nor images to start from.
+    assert.deepEqual(rulesOf(model, ""), { ...contractRules, loras: [], takesImage: false });
     assert.deepEqual(defaultsOf(model, ""), {});
   });
 });

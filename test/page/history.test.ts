@@ -59,6 +59,31 @@ test("history drops the oldest entries over its byte limit, and never the newest
   assert.deepEqual(ids(history.entries.value), ["4"]);
 });
 
+test("images to start from count against the byte limit, and are kept with their entries", async () => {
+  const start = (bytes: number) => ({
+    name: "a.png",
+    image: new Blob(["x".repeat(bytes)]),
+    width: 64,
+    height: 64,
+    original: undefined,
+  });
+  const store = memoryStore();
+  const history = await openHistory({ store, bounds: { maxEntries: 10, maxBytes: 50 } });
+  await history.add({ ...entry(1), start: start(20) });
+  await history.add({ ...entry(2), start: start(10) });
+  assert.deepEqual(ids(history.entries.value), ["2", "1"]);
+  await history.add(entry(3));
+  assert.deepEqual(ids(history.entries.value), ["3", "2"]);
+  assert.equal(store.kept.get("2")?.start?.image.size, 10);
+});
+
+test("an entry of an older version gets the fields that the form has since", async () => {
+  const { loras: _, strength: __, ...older } = { ...emptyForm, prompt: "a red heart" };
+  const stored = { ...entry(1), form: older as typeof emptyForm };
+  const history = await openHistory({ store: memoryStore(stored) });
+  assert.deepEqual(history.entries.value[0]?.form, { ...emptyForm, prompt: "a red heart" });
+});
+
 test("clear empties history and store", async () => {
   const store = memoryStore(entry(1), entry(2));
   const history = await openHistory({ store });

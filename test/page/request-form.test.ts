@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import test, { describe } from "node:test";
-import { Delivery, Scheduler, SchedulerSchema } from "../../src/contracts/contracts.js";
-import { checkForm, numberRules } from "../../src/page/request/form-rules.js";
+import { create } from "@bufbuild/protobuf";
+import { Delivery, GenerateRequestSchema, Scheduler, SchedulerSchema } from "../../src/contracts/contracts.js";
+import { checkForm, contractRules, numberRules } from "../../src/page/request/form-rules.js";
+import { lorasOf, withLora } from "../../src/page/request/loras.js";
 import {
   emptyForm,
   fieldFor,
@@ -31,6 +33,8 @@ test("filled fields are sent, including 0", () => {
     guidance: "0",
     seed: "0",
     scheduler: "dpmpp-2m-karras",
+    loras: "pixel:0.5,gh%2Ci%3A%20bli,flat:0",
+    strength: "0.25",
   };
   assert.deepEqual(requestOf(form), {
     prompt: "a red heart",
@@ -43,10 +47,60 @@ test("filled fields are sent, including 0", () => {
       guidanceScale: 0,
       seed: 0,
       scheduler: Scheduler.DPMPP_2M_KARRAS,
+      loras: [{ name: "pixel", scale: 0.5 }, { name: "gh,i: bli" }, { name: "flat", scale: 0 }],
       delivery: Delivery.DATA_URI,
       previewInterval: 3,
     },
   });
+});
+
+test("image to start from is sent with its strength, which is not sent alone", () => {
+  const form = { ...emptyForm, prompt: "a red heart" };
+  const bytes = Uint8Array.of(1, 2, 3);
+  const optionsOf = (request: ReturnType<typeof requestOf>) => {
+    const { options } = create(GenerateRequestSchema, request);
+    return [options?.initImage, options?.strength];
+  };
+  assert.deepEqual(optionsOf(requestOf({ ...form, strength: "0.5" }, bytes)), [bytes, 0.5]);
+  assert.deepEqual(optionsOf(requestOf(form, bytes)), [bytes, undefined]);
+  assert.deepEqual(optionsOf(requestOf({ ...form, strength: "0.5" })), [undefined, undefined]);
+});
+
+test("LoRAs are added, changed in their place, and removed", () => {
+  let text = withLora("", "pixel", "");
+  text = withLora(text, "a,b:c %", "0,5");
+  text = withLora(text, "pixel", "0.8");
+  assert.deepEqual(lorasOf(text), [
+    { name: "pixel", scale: "0.8" },
+    { name: "a,b:c %", scale: "0,5" },
+  ]);
+  assert.equal(text, "pixel:0.8,a%2Cb%3Ac%20%25:0%2C5");
+  assert.equal(withLora(withLora(text, "pixel", undefined), "a,b:c %", undefined), "");
+  assert.deepEqual(lorasOf("%zz:1,,:2"), [{ name: "%zz", scale: "1" }]);
+});
+
+test("LoRAs that cannot be sent are marked", () => {
+  const check = (loras: string, known?: readonly string[]) =>
+    checkForm({ ...emptyForm, prompt: "x", loras }, { ...contractRules, loras: known }).get("loras");
+  assert.equal(check("pixel:10,flat:-10,other"), undefined);
+  assert.equal(check("pixel", ["pixel"]), undefined);
+  assert.equal(check("pixel,other", ["pixel"]), "This model has no LoRA other: remove it.");
+  assert.equal(check("pixel:11"), "The scale of pixel is a number from -10 to 10.");
+  assert.equal(check("pixel:0%2C5"), "The scale of pixel is a number from -10 to 10.");
+  assert.equal(check("1,2,3,4,5,6,7,8"), undefined);
+  assert.equal(check("1,2,3,4,5,6,7,8,9"), "9 LoRAs are too many: at most 8 are taken.");
+});
+
+test("strength is checked only with an image to start from, and an image only for a model that takes one", () => {
+  const form = { ...emptyForm, prompt: "x", strength: "2" };
+  assert.deepEqual([...checkForm(form)], []);
+  assert.deepEqual([...checkForm(form, contractRules, true)], [["strength", "A number from 0 to 1."]]);
+  const rules = { ...contractRules, takesImage: false };
+  assert.deepEqual([...checkForm({ ...form, strength: "" }, rules, false)], []);
+  assert.deepEqual(
+    [...checkForm({ ...form, strength: "" }, rules, true)],
+    [["initImage", "This model takes no image to start from. Remove it."]],
+  );
 });
 
 test("each field that the contract would reject is marked with its limits", () => {
@@ -83,6 +137,8 @@ test("text that is no number is rejected", () => {
 test("field path of the contract maps to its form field", () => {
   assert.equal(fieldFor("request.options.num_inference_steps"), "steps");
   assert.equal(fieldFor("options.width"), "width");
+  assert.equal(fieldFor("options.loras.name"), "loras");
+  assert.equal(fieldFor("request.options.init_image"), "initImage");
   assert.equal(fieldFor("prompt"), "prompt");
   assert.equal(fieldFor("options.format"), undefined);
 });
@@ -98,6 +154,8 @@ describe("share link", () => {
     guidance: "4.5",
     seed: "7",
     scheduler: "ddim",
+    loras: "pixel:0.5,gh%2Ci%3A%20bli",
+    strength: "0.25",
   };
 
   test("share link restores its form", () => {

@@ -9,6 +9,7 @@ import { ImagePipelineService, type ModelSchema, Scheduler, Stage } from "../../
 import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
 import { openHistory } from "../../src/page/image/history.js";
 import { contractRules } from "../../src/page/request/form-rules.js";
+import type { PrepareImage } from "../../src/page/request/start-image.js";
 import { createStudio, type Studio } from "../../src/page/shell/studio.js";
 
 const traceId = "4e59a70947e16460dd0641a9b92f3047";
@@ -28,7 +29,10 @@ const model: MessageInitShape<typeof ModelSchema> = {
 };
 
 /** A studio over services that are made for the test. */
-async function studioOver(routes: (router: ConnectRouter) => void): Promise<Studio> {
+async function studioOver(
+  routes: (router: ConnectRouter) => void,
+  prepareImage: PrepareImage = async (file) => ({ image: file, width: 64, height: 64, original: undefined }),
+): Promise<Studio> {
   const transport = createRouterTransport(routes);
   return createStudio({
     pipeline: createPipelineClient({ transport }),
@@ -38,6 +42,7 @@ async function studioOver(routes: (router: ConnectRouter) => void): Promise<Stud
     now: Date.now,
     random: () => 0.5,
     makeThumbnail: async (blob) => blob,
+    prepareImage,
   });
 }
 
@@ -217,6 +222,51 @@ test("invalid form is not sent, and its errors disappear when corrected", async 
   assert.equal(studio.generation.state.value.kind, "idle");
   studio.edit("width", "104");
   assert.deepEqual([...studio.wrong.value.keys()], ["prompt"]);
+});
+
+test("a request waits for the image that is being read, and is not sent without it", async () => {
+  const sent: (Uint8Array | undefined)[] = [];
+  const reads: { readonly end: (error?: Error) => void }[] = [];
+  const studio = await studioOver(
+    (router) => {
+      router.service(ImagePipelineService, {
+        async *generateStream({ request }) {
+          sent.push(request?.options?.initImage);
+          yield { event: { case: "result", value: result } };
+        },
+      });
+    },
+    (file) =>
+      new Promise((resolve, reject) => {
+        const prepared = { image: file, width: 64, height: 64, original: undefined };
+        reads.push({ end: (error) => (error ? reject(error) : resolve(prepared)) });
+      }),
+  );
+  const { state } = studio.start;
+  studio.edit("prompt", "a red heart");
+  void studio.startFrom(new Blob(["first"]), "first.png");
+  void studio.startFrom(new Blob(["second"]), "second.png");
+  studio.generate();
+  reads[0]?.end();
+  assert.deepEqual([state.value, sent], [{ kind: "reading", name: "second.png" }, []]);
+  reads[1]?.end();
+  const [entry] = await when(studio.history.entries, (entries) => entries.length === 1);
+  assert.deepEqual(
+    sent.map((bytes) => Buffer.from(bytes ?? []).toString()),
+    ["second"],
+  );
+  assert.equal(entry?.start?.name, "second.png");
+
+  const failed = studio.startFrom(new Blob(["third"]), "third.png");
+  studio.generate();
+  reads[2]?.end(new Error("is no image."));
+  await failed;
+  await studio.start.settled();
+  assert.deepEqual(state.value, { kind: "failed", message: "third.png is no image." });
+  assert.equal(sent.length, 1);
+  studio.regenerate(entry ?? assert.fail("no entry"), "same");
+  await when(studio.history.entries, (entries) => entries.length === 2);
+  assert.equal(Buffer.from(sent[1] ?? []).toString(), "second");
 });
 
 test("again keeps the seed of an image, vary does not, and lock keeps it for the next", async () => {

@@ -56,7 +56,7 @@ const side = wholeNumber(sides.min, sides.max, sides.step);
 /** LoRAs of a request. Not in `requestOptions`: `demo` starts a worker, whose flag of that name has files. */
 export const lorasOption = option(
   "--lora <name[:scale]>",
-  "LoRA of the worker to apply, with its scale from -10 to 10 (default 1); the flag may be repeated, up to 8 times",
+  "LoRA of the worker to apply, with a scale from -10 to 10 instead of the worker's; the flag may be repeated, up to 8 times",
   { parse: loras, repeatable: true, absent: "none" },
 );
 

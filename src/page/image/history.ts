@@ -1,5 +1,6 @@
 import { signal as createSignal, type ReadonlySignal } from "@preact/signals";
-import type { RequestForm } from "../request/request-form.js";
+import { emptyForm, type RequestForm } from "../request/request-form.js";
+import type { StartImage } from "../request/start-image.js";
 
 /** An image that was generated in this browser. */
 export interface HistoryEntry {
@@ -8,6 +9,8 @@ export interface HistoryEntry {
   readonly generatedAtMs: number;
   /** What asked for it, with the seed that was used. */
   readonly form: RequestForm;
+  /** The image that it started from. Kept, so that it can be generated again. */
+  readonly start?: StartImage | undefined;
   readonly seed: number;
   readonly model: string;
   readonly executionProvider: string;
@@ -34,7 +37,7 @@ export interface HistoryStore {
 /** How much is kept. */
 export interface HistoryBounds {
   readonly maxEntries: number;
-  /** Of all images together. */
+  /** Of all images together, those to start from included. */
   readonly maxBytes: number;
 }
 
@@ -59,7 +62,7 @@ const defaultBounds: HistoryBounds = { maxEntries: 48, maxBytes: 64 * 1024 * 102
 /** Opens the history with what the store has. */
 export async function openHistory({ store, bounds = defaultBounds }: HistoryOptions): Promise<History> {
   const loaded = await store.load().catch((): readonly HistoryEntry[] => []);
-  const entries = createSignal(withinBounds(loaded, bounds));
+  const entries = createSignal(withinBounds(loaded.map(withAllFields), bounds));
   const remove = (gone: readonly HistoryEntry[]) =>
     gone.length === 0 ? undefined : store.remove(gone.map(({ id }) => id)).catch(() => {});
   return {
@@ -78,6 +81,11 @@ export async function openHistory({ store, bounds = defaultBounds }: HistoryOpti
   };
 }
 
+/** An entry of an older version of the page lacks the fields that the form has since. */
+function withAllFields(entry: HistoryEntry): HistoryEntry {
+  return { ...entry, form: { ...emptyForm, ...entry.form } };
+}
+
 /** The newest entries that fit, newest first; the newest one always. */
 function withinBounds(
   entries: readonly HistoryEntry[],
@@ -86,8 +94,8 @@ function withinBounds(
   let bytes = 0;
   return [...entries]
     .sort((a, b) => b.generatedAtMs - a.generatedAtMs)
-    .filter(({ image, thumbnail }, index) => {
-      bytes += image.size + thumbnail.size;
+    .filter(({ image, thumbnail, start }, index) => {
+      bytes += image.size + thumbnail.size + (start?.image.size ?? 0);
       return index === 0 || (index < maxEntries && bytes <= maxBytes);
     });
 }

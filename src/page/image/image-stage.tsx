@@ -1,6 +1,7 @@
 import { useMemo } from "preact/hooks";
 import { Stage } from "../../contracts/contracts.js";
 import { type Running, timeLeftMs } from "../request/generation.js";
+import { lorasOf } from "../request/loras.js";
 import { phaseLabel, progressDetail, progressText } from "../request/progress-text.js";
 import { imageFileName, shareFragment } from "../request/request-form.js";
 import { CopyButton } from "../shell/copy-button.js";
@@ -144,6 +145,7 @@ function Result({ studio, entry }: { studio: Studio; entry: HistoryEntry }) {
         seed {entry.seed} · {entry.width}×{entry.height} · {formatDuration(entry.elapsedMs)} · {entry.model} on{" "}
         {entry.executionProvider}
       </p>
+      <Origins entry={entry} />
       {entry.truncatedTokens > 0 && (
         <p class="wrong">
           The prompt was too long for the model: its last {entry.truncatedTokens} tokens were left out.
@@ -156,6 +158,11 @@ function Result({ studio, entry }: { studio: Studio; entry: HistoryEntry }) {
         <button type="button" onClick={() => studio.regenerate(entry, "other")}>
           Vary
         </button>
+        {studio.rules.value.takesImage && (
+          <button type="button" onClick={() => startFrom(studio, entry)}>
+            Start from it
+          </button>
+        )}
         <DownloadLink entry={entry} />
       </div>
       <div class="copies">
@@ -165,9 +172,26 @@ function Result({ studio, entry }: { studio: Studio; entry: HistoryEntry }) {
         <CopyButton label="Link" before="Copy" text={link} />
         <CopyButton label="Seed" before="Copy" text={() => String(entry.seed)} />
         <CopyButton label="Prompt" before="Copy" text={() => entry.form.prompt} />
+        {entry.start !== undefined && <span class="muted">A link has no start image.</span>}
       </div>
     </div>
   );
+}
+
+/** What an image was made from besides its prompt. */
+function Origins({ entry: { form, start } }: { entry: HistoryEntry }) {
+  const loras = lorasOf(form.loras).map(({ name, scale }) => (scale === "" ? name : `${name} ${scale}`));
+  const parts = [
+    ...(start === undefined ? [] : [`from ${start.name}${form.strength === "" ? "" : `, strength ${form.strength}`}`]),
+    ...(loras.length === 0 ? [] : [`LoRAs ${loras.join(", ")}`]),
+  ];
+  return parts.length === 0 ? null : <p class="muted figures origins">{parts.join(" · ")}</p>;
+}
+
+function startFrom(studio: Studio, { form, seed, contentType, image }: HistoryEntry): void {
+  void studio.startFrom(image, imageFileName(form.prompt, seed, contentType));
+  // On a phone the form is above the image.
+  document.getElementById("start")?.scrollIntoView({ block: "nearest" });
 }
 
 function DownloadLink({ entry }: { entry: HistoryEntry }) {

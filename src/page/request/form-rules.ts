@@ -1,6 +1,7 @@
 import type { Model, Scheduler } from "../../contracts/contracts.js";
 import { type NumberRange, requestLimits } from "../../request-limits.js";
-import { type FieldName, type RequestForm, schedulers } from "./request-form.js";
+import { checkLoras } from "./loras.js";
+import { type FieldName, type FormField, type RequestForm, schedulers } from "./request-form.js";
 
 /** What a number field takes. */
 export interface NumberRule extends NumberRange {
@@ -15,7 +16,8 @@ export const numberRules = {
   steps: requestLimits.steps,
   guidance: requestLimits.guidance,
   seed: requestLimits.seed,
-} as const satisfies Partial<Record<FieldName, NumberRule>>;
+  strength: requestLimits.strength,
+} as const satisfies Partial<Record<FormField, NumberRule>>;
 
 /** A field that takes a number. */
 export type NumberFieldName = keyof typeof numberRules;
@@ -25,10 +27,19 @@ export interface FormRules {
   readonly numbers: Readonly<Record<NumberFieldName, NumberRule>>;
   /** Names of the schedulers that can be chosen. */
   readonly schedulers: readonly string[];
+  /** Names of the LoRAs that can be chosen; undefined where they are not known. */
+  readonly loras: readonly string[] | undefined;
+  /** Whether it takes an image to start from. */
+  readonly takesImage: boolean;
 }
 
 /** The contract's limits: for an app whose model is not known. */
-export const contractRules: FormRules = { numbers: numberRules, schedulers: [...schedulers.keys()] };
+export const contractRules: FormRules = {
+  numbers: numberRules,
+  schedulers: [...schedulers.keys()],
+  loras: undefined,
+  takesImage: true,
+};
 
 /**
  * What a model takes.
@@ -52,11 +63,21 @@ export function rulesOf(model: Model | undefined, scheduler: string): FormRules 
   return {
     numbers: { ...numberRules, width: side, height: side, steps },
     schedulers: names.length > 0 ? names : contractRules.schedulers,
+    loras: model.loras,
+    takesImage: model.imageToImage,
   };
 }
 
-/** A message for each wrong field; empty where the form can be sent. A model whose rules are not known may still take less. */
-export function checkForm(form: RequestForm, rules: FormRules = contractRules): ReadonlyMap<FieldName, string> {
+/**
+ * A message for each wrong field; empty where the form can be sent. A model whose rules are not known may still take less.
+ *
+ * @param hasStart whether there is an image to start from.
+ */
+export function checkForm(
+  form: RequestForm,
+  rules: FormRules = contractRules,
+  hasStart = false,
+): ReadonlyMap<FieldName, string> {
   const wrong = new Map<FieldName, string>();
   if (form.prompt.trim() === "") {
     wrong.set("prompt", "Enter a prompt.");
@@ -70,7 +91,8 @@ export function checkForm(form: RequestForm, rules: FormRules = contractRules): 
   }
   for (const [name, rule] of Object.entries(rules.numbers) as [NumberFieldName, NumberRule][]) {
     const message = checkNumber(form[name], rule);
-    if (message !== undefined) {
+    // The strength of an image that was removed is not sent.
+    if (message !== undefined && (name !== "strength" || hasStart)) {
       wrong.set(name, name === "seed" ? `${message} Leave it empty for a random one.` : message);
     }
   }
@@ -78,8 +100,18 @@ export function checkForm(form: RequestForm, rules: FormRules = contractRules): 
   if (schedulers.has(form.scheduler) && !rules.schedulers.includes(form.scheduler)) {
     wrong.set("scheduler", "This model's configuration does not fit that scheduler; leave it out for the model's own.");
   }
+  const wrongLoras = checkLoras(form.loras, rules.loras);
+  if (wrongLoras !== undefined) {
+    wrong.set("loras", wrongLoras);
+  }
+  if (hasStart && !rules.takesImage) {
+    wrong.set("initImage", `${noImageTaken} Remove it.`);
+  }
   return wrong;
 }
+
+/** Of a model without a VAE encoder. */
+export const noImageTaken = "This model takes no image to start from.";
 
 function checkNumber(text: string, rule: NumberRule): string | undefined {
   if (text.trim() === "") {
@@ -99,7 +131,9 @@ function ruleText({ min, max, step, ofModel = false }: NumberRule): string {
 }
 
 /** Values that empty fields take; a field without one is chosen by the service. */
-export type FormDefaults = Readonly<Partial<Record<Exclude<NumberFieldName, "seed"> | "scheduler", string>>>;
+export type FormDefaults = Readonly<
+  Partial<Record<Exclude<NumberFieldName, "seed" | "strength"> | "scheduler", string>>
+>;
 
 /**
  * The model's defaults, as they can be typed into the form.

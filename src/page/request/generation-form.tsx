@@ -2,8 +2,12 @@ import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { requestLimits } from "../../request-limits.js";
 import type { AppChoice, Studio } from "../shell/studio.js";
+import { Field } from "./field.js";
+import { useFileDrop } from "./file-drop.js";
 import type { NumberFieldName } from "./form-rules.js";
+import { LoraField } from "./lora-field.js";
 import { type FieldName, schedulers } from "./request-form.js";
+import { StartImageField } from "./start-image-field.js";
 
 /** UTF-16 units of a prompt: a code point has two at most. */
 const maxTypedLength = 2 * requestLimits.maxPromptLength;
@@ -15,9 +19,11 @@ export function GenerationForm({ studio }: { studio: Studio }) {
   const model = studio.model.value;
   const values = form.value;
   const locked = values.seed !== "";
+  const { isOver, ...drop } = useFileDrop(studio);
   return (
     <form
-      class="panel request"
+      class={`panel request${isOver ? " is-over" : ""}`}
+      {...drop}
       aria-label="Request"
       noValidate
       onSubmit={(event) => {
@@ -39,6 +45,7 @@ export function GenerationForm({ studio }: { studio: Studio }) {
           />
         )}
       </Field>
+      <StartImageField studio={studio} />
       <div class="actions">
         {/* One button, so that it keeps the focus: what cancels must not submit as well. */}
         <button
@@ -59,7 +66,7 @@ export function GenerationForm({ studio }: { studio: Studio }) {
           {wrong.value.size === 1 ? "1 field is wrong." : `${wrong.value.size} fields are wrong.`}
         </p>
       )}
-      <Options wrong={[...wrong.value.keys()].some((name) => name !== "prompt")}>
+      <Options wrong={[...wrong.value.keys()].some(isOption)}>
         <AppField studio={studio} />
         {model !== undefined && (
           <p class="model">
@@ -72,6 +79,7 @@ export function GenerationForm({ studio }: { studio: Studio }) {
         <NumberField studio={studio} name="steps" label="Steps" />
         <NumberField studio={studio} name="guidance" label="Guidance" />
         <SchedulerField studio={studio} />
+        <LoraField studio={studio} />
         <div class="field wide seed">
           <NumberField studio={studio} name="seed" label="Seed" placeholder="random" />
           <div class="switch">
@@ -100,6 +108,8 @@ export function GenerationForm({ studio }: { studio: Studio }) {
     </form>
   );
 }
+
+const isOption = (name: FieldName) => !["prompt", "initImage", "strength"].includes(name);
 
 /** How to generate, put away where the screen is small; open where something in it is wrong. */
 function Options({ wrong, children }: { wrong: boolean; children: ComponentChildren }) {
@@ -173,7 +183,7 @@ interface NumberFieldProps {
 
 function NumberField({ studio, name, label, unit, placeholder }: NumberFieldProps) {
   const rule = studio.rules.value.numbers[name];
-  const own = name === "seed" ? undefined : studio.defaults.value[name];
+  const own = name === "seed" || name === "strength" ? undefined : studio.defaults.value[name];
   return (
     <Field studio={studio} name={name} label={unit === undefined ? label : `${label}, ${unit}`}>
       {(props) => (
@@ -189,39 +199,6 @@ function NumberField({ studio, name, label, unit, placeholder }: NumberFieldProp
         />
       )}
     </Field>
-  );
-}
-
-interface FieldProps {
-  readonly studio: Studio;
-  readonly name: FieldName;
-  readonly label: string;
-  readonly wide?: boolean;
-  readonly children: (props: {
-    readonly id: string;
-    readonly "aria-invalid": boolean;
-    readonly "aria-describedby": string | undefined;
-  }) => ComponentChildren;
-}
-
-/** A label, its field, and what is wrong with it. */
-function Field({ studio, name, label, wide = false, children }: FieldProps) {
-  const message = studio.wrong.value.get(name);
-  const messageId = `${name}-wrong`;
-  return (
-    <div class={wide ? "field wide" : "field"}>
-      <label for={name}>{label}</label>
-      {children({
-        id: name,
-        "aria-invalid": message !== undefined,
-        "aria-describedby": message === undefined ? undefined : messageId,
-      })}
-      {message !== undefined && (
-        <p class="wrong" id={messageId}>
-          {message}
-        </p>
-      )}
-    </div>
   );
 }
 

@@ -2,6 +2,7 @@ import type { Client } from "@connectrpc/connect";
 import { signal as createSignal, type ReadonlySignal } from "@preact/signals";
 import { type GenerateResponse, type ImagePipelineService, type Progress, Stage } from "../../contracts/contracts.js";
 import { type RequestForm, requestOf } from "./request-form.js";
+import type { StartImage } from "./start-image.js";
 import { noImage, type UserError, userErrorOf } from "./user-error.js";
 
 /** How far a request that runs is. */
@@ -34,11 +35,17 @@ export interface Generation {
   /** Milliseconds that came after the last step of the last image: what to expect of the next. */
   readonly tailMs: ReadonlySignal<number>;
   /** Sends a request, and cancels the one before. Resolves when it has ended, in whatever way. */
-  start(form: RequestForm): Promise<void>;
+  start(form: RequestForm, start?: StartImage): Promise<void>;
   /** Ends the call; the service stops before its next step. */
   cancel(): void;
   /** Forgets how the last request ended. */
   forget(): void;
+}
+
+/** What a request asked for. */
+export interface Asked {
+  readonly form: RequestForm;
+  readonly start: StartImage | undefined;
 }
 
 /** What a generation needs. */
@@ -48,8 +55,8 @@ export interface GenerationOptions {
   readonly now: () => number;
   /** Called with the trace id of the request, as soon as it is known. */
   readonly onTrace: (traceId: string) => void;
-  /** Called with the finished image and the form of its request. */
-  readonly onDone: (form: RequestForm, response: GenerateResponse, elapsedMs: number) => void;
+  /** Called with the finished image, the form of its request and the image that it started from. */
+  readonly onDone: (asked: Asked, response: GenerateResponse, elapsedMs: number) => void;
 }
 
 const sent: Running = {
@@ -67,7 +74,7 @@ export function createGeneration({ client, now, onTrace, onDone }: GenerationOpt
   const tailMs = createSignal(0);
   let current = new AbortController();
 
-  const run = async (form: RequestForm, signal: AbortSignal): Promise<void> => {
+  const run = async (asked: Asked, signal: AbortSignal): Promise<void> => {
     const startedAt = now();
     let running = sent;
     const show = (updates: GenerationState) => {
@@ -83,7 +90,9 @@ export function createGeneration({ client, now, onTrace, onDone }: GenerationOpt
         onTrace(traceId);
       }
     };
-    for await (const { event } of client.generateStream({ request: requestOf(form) }, { signal, onHeader })) {
+    const initImage = asked.start && new Uint8Array(await asked.start.image.arrayBuffer());
+    const request = requestOf(asked.form, initImage);
+    for await (const { event } of client.generateStream({ request }, { signal, onHeader })) {
       switch (event.case) {
         case "queued": {
           const { position, estimatedWaitMs } = event.value;
@@ -99,7 +108,7 @@ export function createGeneration({ client, now, onTrace, onDone }: GenerationOpt
           const elapsedMs = now() - startedAt;
           tailMs.value = (event.value.timings?.vaeDecodeMs ?? 0) + (event.value.timings?.uploadMs ?? 0);
           show({ kind: "done", response: event.value, elapsedMs });
-          onDone(form, event.value, elapsedMs);
+          onDone(asked, event.value, elapsedMs);
           break;
         }
         case undefined:
@@ -111,12 +120,12 @@ export function createGeneration({ client, now, onTrace, onDone }: GenerationOpt
   return {
     state,
     tailMs,
-    async start(form) {
+    async start(form, start) {
       current.abort();
       const mine = new AbortController();
       current = mine;
       try {
-        await run(form, mine.signal);
+        await run({ form, start }, mine.signal);
       } catch (error) {
         if (!mine.signal.aborted) {
           state.value = { kind: "failed", problem: userErrorOf(error) };

@@ -3,6 +3,7 @@ import { promptSlug } from "../../client/prompt-slug.js";
 import { schedulersByName } from "../../client/scheduler-names.js";
 import { Delivery, type GenerateRequestSchema, type Scheduler } from "../../contracts/contracts.js";
 import { requestLimits } from "../../request-limits.js";
+import { lorasOf } from "./loras.js";
 
 /** The form's fields as text. An empty field means the model's default; an empty seed means a random one. */
 export interface RequestForm {
@@ -17,10 +18,17 @@ export interface RequestForm {
   readonly seed: string;
   /** A name of {@link schedulers}; empty for the model's own. */
   readonly scheduler: string;
+  /** LoRAs, such as `pixel:0.8,flat`; see {@link lorasOf}. */
+  readonly loras: string;
+  /** Counts only with an image to start from, which is no part of the form: it fits in no link. */
+  readonly strength: string;
 }
 
-/** A field of the form. */
-export type FieldName = keyof RequestForm;
+/** A field of the form that has a text. */
+export type FormField = keyof RequestForm;
+
+/** A field of the form, or the image to start from. */
+export type FieldName = FormField | "initImage";
 
 /** A form with all defaults. */
 export const emptyForm: RequestForm = {
@@ -33,6 +41,8 @@ export const emptyForm: RequestForm = {
   guidance: "",
   seed: "",
   scheduler: "",
+  loras: "",
+  strength: "",
 };
 
 /** Usual names, where they differ from the contract's. */
@@ -58,8 +68,9 @@ export const schedulers: ReadonlyMap<string, { readonly label: string; readonly 
  * by then.
  *
  * @param form one that the form's check finds nothing wrong with.
+ * @param initImage encoded image to start from.
  */
-export function requestOf(form: RequestForm): MessageInitShape<typeof GenerateRequestSchema> {
+export function requestOf(form: RequestForm, initImage?: Uint8Array): MessageInitShape<typeof GenerateRequestSchema> {
   const scheduler = schedulers.get(form.scheduler)?.value;
   return {
     prompt: form.prompt,
@@ -72,6 +83,10 @@ export function requestOf(form: RequestForm): MessageInitShape<typeof GenerateRe
       ...numberOf("guidanceScale", form.guidance),
       ...numberOf("seed", form.seed),
       ...(scheduler !== undefined && { scheduler }),
+      ...(form.loras !== "" && {
+        loras: lorasOf(form.loras).map(({ name, scale }) => ({ name, ...numberOf("scale", scale) })),
+      }),
+      ...(initImage !== undefined && { initImage, ...numberOf("strength", form.strength) }),
       delivery: Delivery.DATA_URI,
       previewInterval: previewIntervalOf(Number(form.steps)),
     },
@@ -101,15 +116,20 @@ const fieldOfPath: ReadonlyMap<string, FieldName> = new Map([
   ["options.guidance_scale", "guidance"],
   ["options.seed", "seed"],
   ["options.scheduler", "scheduler"],
+  ["options.loras", "loras"],
+  ["options.init_image", "initImage"],
+  ["options.strength", "strength"],
 ]);
 
 /** The form's field for a path of proto names, such as `request.options.width`; undefined where the form has none for it. */
 export function fieldFor(path: string): FieldName | undefined {
-  return fieldOfPath.get(path.replace(/^request\./, ""));
+  // A field inside a LoRA is one of the LoRAs.
+  const [name = "", option] = path.replace(/^request\./, "").split(".");
+  return fieldOfPath.get(option === undefined ? name : `${name}.${option}`);
 }
 
 /** Names of the fields in a link. */
-const names: Readonly<Record<FieldName, string>> = {
+const names: Readonly<Record<FormField, string>> = {
   prompt: "prompt",
   negativePrompt: "negative",
   workerApp: "app",
@@ -119,10 +139,17 @@ const names: Readonly<Record<FieldName, string>> = {
   guidance: "guidance",
   seed: "seed",
   scheduler: "scheduler",
+  loras: "loras",
+  strength: "strength",
 };
 
-/** Longest text of a field that is not a prompt. */
+/** Longest text of a field that is not listed here. */
 const maxValueLength = 128;
+const maxLengths: Readonly<Partial<Record<FormField, number>>> = {
+  prompt: requestLimits.maxPromptLength,
+  negativePrompt: requestLimits.maxPromptLength,
+  loras: requestLimits.maxLoras * 2 * requestLimits.maxLoraNameLength,
+};
 
 /**
  * The form as the fragment of a URL, such as `#prompt=a+red+heart&seed=7`: fields left to the model are omitted. A fragment stays in the
@@ -130,7 +157,7 @@ const maxValueLength = 128;
  */
 export function shareFragment(form: RequestForm): string {
   const parameters = new URLSearchParams();
-  for (const [field, name] of Object.entries(names) as [FieldName, string][]) {
+  for (const [field, name] of Object.entries(names) as [FormField, string][]) {
     if (form[field] !== "") {
       parameters.set(name, form[field]);
     }
@@ -144,9 +171,9 @@ export function shareFragment(form: RequestForm): string {
  */
 export function formFromFragment(fragment: string): RequestForm | undefined {
   const parameters = new URLSearchParams(fragment.replace(/^#/, ""));
-  const given = (Object.entries(names) as [FieldName, string][]).flatMap(([field, name]) => {
+  const given = (Object.entries(names) as [FormField, string][]).flatMap(([field, name]) => {
     const value = parameters.get(name);
-    const maxLength = field === "prompt" || field === "negativePrompt" ? requestLimits.maxPromptLength : maxValueLength;
+    const maxLength = maxLengths[field] ?? maxValueLength;
     return value === null ? [] : [[field, [...value].slice(0, maxLength).join("")] as const];
   });
   return given.length === 0 ? undefined : { ...emptyForm, ...Object.fromEntries(given) };

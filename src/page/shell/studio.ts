@@ -6,11 +6,13 @@ import {
   defaultsOf,
   type FormDefaults,
   type FormRules,
+  noImageTaken,
   numberRules,
   rulesOf,
 } from "../request/form-rules.js";
-import { createGeneration, type Generation } from "../request/generation.js";
-import { emptyForm, type FieldName, type RequestForm } from "../request/request-form.js";
+import { type Asked, createGeneration, type Generation } from "../request/generation.js";
+import { emptyForm, type FieldName, type FormField, type RequestForm } from "../request/request-form.js";
+import { createStartChoice, type PrepareImage, type StartChoice } from "../request/start-image.js";
 import type { Clients } from "../service/clients.js";
 import { type Connection, createConnection } from "../service/connection.js";
 import { createModels, type Models } from "../service/models.js";
@@ -30,6 +32,8 @@ export interface Studio {
   readonly rules: ReadonlySignal<FormRules>;
   /** Values that empty fields take, as far as known. */
   readonly defaults: ReadonlySignal<FormDefaults>;
+  /** The image that the next request starts from. */
+  readonly start: StartChoice;
   readonly generation: Generation;
   readonly connection: Connection;
   readonly traces: TraceWatch;
@@ -41,7 +45,10 @@ export interface Studio {
   /** Whether the service needs an API key. */
   readonly needsKey: ReadonlySignal<boolean>;
   /** Changes a field. */
-  edit(field: FieldName, value: string): void;
+  edit(field: FormField, value: string): void;
+  /** Starts the next images from a file. One that the model does not take is rejected. */
+  startFrom(file: Blob, name: string): Promise<void>;
+  removeStart(): void;
   /** Sends the form, unless something is wrong with it. */
   generate(): void;
   cancel(): void;
@@ -76,11 +83,12 @@ export interface StudioOptions extends Clients {
   /** 0 to 1. */
   readonly random: () => number;
   readonly makeThumbnail: (image: Blob) => Promise<Blob>;
+  readonly prepareImage: PrepareImage;
 }
 
 /** Creates the studio's state. */
 export function createStudio(options: StudioOptions): Studio {
-  const { pipeline, studio, history, now, random, makeThumbnail } = options;
+  const { pipeline, studio, history, now, random, makeThumbnail, prepareImage } = options;
   const form = createSignal(options.form ?? emptyForm);
   const wrong = createSignal<ReadonlyMap<FieldName, string>>(new Map());
   const shown = createSignal(history.entries.value[0]);
@@ -97,13 +105,15 @@ export function createStudio(options: StudioOptions): Studio {
   const rules = computed(() => rulesOf(model.value, scheduler.value));
   const defaults = computed(() => defaultsOf(model.value, scheduler.value));
 
+  const start = createStartChoice(prepareImage);
+
   const lookAt = (traceId: string) => {
     if (traceId !== "" && connection.offer.value?.hasTraces === true) {
       traces.select(traceId);
     }
   };
 
-  const keep = async (asked: RequestForm, response: GenerateResponse, elapsedMs: number): Promise<void> => {
+  const keep = async (asked: Asked, response: GenerateResponse, elapsedMs: number): Promise<void> => {
     const image = response.image;
     const data = bytesOfDataUri(image?.url ?? "");
     if (image === undefined || data === undefined) {
@@ -113,7 +123,8 @@ export function createStudio(options: StudioOptions): Studio {
     const entry: HistoryEntry = {
       id: `${now()}-${response.seed}`,
       generatedAtMs: now(),
-      form: { ...asked, seed: String(response.seed) },
+      form: { ...asked.form, seed: String(response.seed) },
+      start: asked.start,
       seed: response.seed,
       model: response.model,
       executionProvider: response.executionProvider,
@@ -186,11 +197,24 @@ export function createStudio(options: StudioOptions): Studio {
   });
 
   const send = (asked: RequestForm) => {
-    wrong.value = checkForm(asked, rules.value);
+    const state = start.state.value;
+    if (state.kind === "reading") {
+      // Without its image, it would be another request than the form shows.
+      void start.settled().then(() => start.state.value.kind === "ready" && send(asked));
+      return;
+    }
+    const image = state.kind === "ready" ? state.start : undefined;
+    wrong.value = checkForm(asked, rules.value, image !== undefined);
     if (wrong.value.size === 0) {
-      void generation.start(asked);
+      void generation.start(asked, image);
     } else {
       generation.forget();
+    }
+  };
+
+  const forget = (gone: (name: FieldName) => boolean) => {
+    if ([...wrong.value.keys()].some(gone)) {
+      wrong.value = new Map([...wrong.value].filter(([name]) => !gone(name)));
     }
   };
 
@@ -202,6 +226,7 @@ export function createStudio(options: StudioOptions): Studio {
     model,
     rules,
     defaults,
+    start,
     generation,
     connection,
     traces,
@@ -215,10 +240,19 @@ export function createStudio(options: StudioOptions): Studio {
     ),
     edit(field, value) {
       form.value = { ...form.value, [field]: value };
-      const gone = corrected(field);
-      if ([...wrong.value.keys()].some(gone)) {
-        wrong.value = new Map([...wrong.value].filter(([name]) => !gone(name)));
+      forget(corrected(field));
+    },
+    async startFrom(file, name) {
+      forget(isOfStart);
+      if (rules.value.takesImage) {
+        await start.read(file, name);
+      } else {
+        start.reject(noImageTaken);
       }
+    },
+    removeStart() {
+      forget(isOfStart);
+      start.set(undefined);
     },
     generate: () => send(form.value),
     cancel: generation.cancel,
@@ -227,6 +261,7 @@ export function createStudio(options: StudioOptions): Studio {
       lookAt(entry.traceId);
     },
     regenerate(entry, seed) {
+      start.set(entry.start);
       form.value = { ...entry.form, seed: seed === "same" ? String(entry.seed) : "" };
       send(form.value);
     },
@@ -250,7 +285,15 @@ function appsOf(offered: readonly string[], models: readonly Model[]): readonly 
   return [...new Set([...offered, ...names.keys()])].map((appId) => ({ appId, model: names.get(appId) ?? "" }));
 }
 
+/** Whether a message is about the image to start from. */
+const isOfStart = (name: FieldName) => name === "initImage" || name === "strength";
+
 /** Which fields' messages a change of a field outdates: another app has other limits, another scheduler another maximum of steps. */
-function corrected(field: FieldName): (name: FieldName) => boolean {
-  return (name) => name === field || field === "workerApp" || (field === "scheduler" && name === "steps");
+function corrected(field: FormField): (name: FieldName) => boolean {
+  return (name) =>
+    name === field ||
+    field === "workerApp" ||
+    (field === "scheduler" && name === "steps") ||
+    // So many steps may suffice for the strength.
+    (field === "steps" && name === "strength");
 }
