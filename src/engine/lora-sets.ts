@@ -27,7 +27,7 @@ export interface LoraSets {
 
 export interface LoraSetsOptions {
   /** Sub-models without LoRAs. */
-  readonly base: SubModels;
+  readonly base: Pick<SubModels, "textEncoders" | "unet">;
   readonly graphs: LoraGraphs;
   readonly openSession: OpenSession;
   /** Sets that stay open. */

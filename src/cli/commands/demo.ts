@@ -8,6 +8,7 @@ import { describeImage, saveImage, savePreviewsOf } from "../image/save-image.js
 import type { demoOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
 import { startLocalSystem } from "../services/local-system.js";
+import { loraFlags } from "../services/loras.js";
 import { findModel, showDownload } from "../services/model.js";
 import { renderImage } from "../terminal/inline-image.js";
 import { createProgress } from "../terminal/progress.js";
@@ -28,7 +29,7 @@ export async function runDemo(
   context: CommandContext,
   prompt: string,
 ): Promise<number> {
-  const { model, device, precision, threads, quiet, json } = settings;
+  const { model, loras, loraFolder, device, precision, threads, quiet, json } = settings;
   const { environment, stdout, stderr, interrupt } = context;
   const { path, format } = imageTargetOf(settings, prompt, stdout);
   const initImage = await readInitImage(settings);
@@ -41,6 +42,7 @@ export async function runDemo(
     const system = await startLocalSystem({
       ports,
       model,
+      loras: loraFlags({ loras, loraFolder }),
       device,
       precision,
       threads,

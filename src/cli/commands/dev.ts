@@ -11,6 +11,7 @@ import { commandPrefix } from "../package-root.js";
 import { makeImageFolder, makeTemporaryImageFolder } from "../services/image-folder.js";
 import { whenAborted } from "../services/lifecycle.js";
 import { type LocalSystem, startLocalSystem } from "../services/local-system.js";
+import { loraFlags } from "../services/loras.js";
 import { findModel, showDownload } from "../services/model.js";
 import { createProgress } from "../terminal/progress.js";
 import { createRequestsDisplay } from "../terminal/requests-view.js";
@@ -89,6 +90,7 @@ async function start(
     const system = await startLocalSystem({
       ports: { collector: collectorPort, worker: workerPort, pipeline: pipelinePort },
       model,
+      loras: loraFlags(settings),
       device,
       precision,
       threads,

@@ -7,7 +7,7 @@ import {
   type EngineProcessOptions,
   startEngineProcess,
 } from "../../engine/child/engine-process.js";
-import type { Pixels } from "../../engine/engine.js";
+import type { LoraChoice, Pixels } from "../../engine/engine.js";
 import { messageOf } from "../errors.js";
 import { describeBytes, type Finding, fine, warning, wrong } from "./doctor-findings.js";
 import { availableMemory } from "./doctor-machine.js";
@@ -26,7 +26,7 @@ export interface ModelCheck {
  * onnxruntime's own profile of that.
  */
 export async function checkInference(
-  options: Pick<EngineProcessOptions, "modelFolder" | "device" | "precision" | "threads" | "signal">,
+  options: Pick<EngineProcessOptions, "modelFolder" | "loras" | "device" | "precision" | "threads" | "signal">,
 ): Promise<ModelCheck> {
   const findings: Finding[] = [];
   const profileFolder = await mkdtemp(join(tmpdir(), "throughline-profile-"));
@@ -45,6 +45,7 @@ export async function checkInference(
       const pixels = await generateSmall(engine, options.signal);
       const seconds = ((performance.now() - started) / 1000).toFixed(2);
       findings.push(fine("image", `${pixels.width}×${pixels.height} in 2 steps, generated in ${seconds} s`));
+      findings.push(...(await checkLoras(engine, options.signal)));
       findings.push(fine("engine memory", `${describeBytes(engine.memoryBytes)} after it, mapped weights included`));
     } finally {
       // The profiles are complete when the process has closed.
@@ -65,9 +66,35 @@ export async function checkInference(
   }
 }
 
-async function generateSmall(engine: EngineProcess, signal: AbortSignal | undefined): Promise<Pixels> {
+/** LoRAs of one request, by the contract. */
+const mostLoras = 8;
+
+/** Generates one more image, with as many LoRAs as a request can have. */
+async function checkLoras(engine: EngineProcess, signal: AbortSignal | undefined): Promise<Finding[]> {
+  const { loras = [] } = engine.notes;
+  if (loras.length === 0) {
+    return [];
+  }
+  const taken = loras.slice(0, mostLoras).map(({ name }) => ({ name }));
+  const started = performance.now();
+  await generateSmall(engine, signal, taken);
+  const seconds = ((performance.now() - started) / 1000).toFixed(2);
+  return [
+    ...loras.map(({ name, scale, layers, textEncoders, bytes }) => {
+      const what = textEncoders ? "UNet and text encoders" : "UNet";
+      return fine("LoRA", `${name}: ${layers} layers of ${what}, ${describeBytes(bytes)}, scale ${scale} by default`);
+    }),
+    fine("image", `with ${taken.map(({ name }) => name).join(", ")}: opened and generated in ${seconds} s`),
+  ];
+}
+
+async function generateSmall(
+  engine: EngineProcess,
+  signal: AbortSignal | undefined,
+  loras: readonly LoraChoice[] = [],
+): Promise<Pixels> {
   const { width, height } = engine.info.limits.sizes;
-  const request = { prompt: "a red heart", seed: 7, steps: 2, width: width.minimum, height: height.minimum };
+  const request = { prompt: "a red heart", seed: 7, steps: 2, width: width.minimum, height: height.minimum, loras };
   const { pixels } = await engine.generate(request, { signal: signal ?? new AbortController().signal });
   return pixels;
 }

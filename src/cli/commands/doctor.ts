@@ -3,6 +3,7 @@ import { exitCodes, messageOf } from "../errors.js";
 import type { doctorOptions } from "../options/command-options.js";
 import { readHubVariables } from "../options/model-options.js";
 import type { OptionValues } from "../options/option.js";
+import { findLoras } from "../services/loras.js";
 import { findModel, showDownload, threadsOf } from "../services/model.js";
 import { createProgress } from "../terminal/progress.js";
 import { isInteractive } from "../terminal/terminal.js";
@@ -47,10 +48,12 @@ async function checkModel(settings: DoctorSettings, context: CommandContext): Pr
   const progress = createProgress(context, json);
   try {
     const modelFolder = await findModel(model, context, showDownload(progress, isInteractive(stderr, environment)));
+    const loras = await findLoras(settings);
     progress.phase("generating a small image");
     const threads = await threadsOf(settings.threads);
     return await checkInference({
       modelFolder,
+      loras,
       device,
       precision,
       signal: interrupt,

@@ -5,6 +5,7 @@ import type { CommandContext } from "../command.js";
 import type { workerOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
 import { imageStoreOf } from "../services/image-folder.js";
+import { findLoras } from "../services/loras.js";
 import { findModel, showDownload, threadsOf } from "../services/model.js";
 import { runService } from "../services/run-service.js";
 import { observeService, serveApp } from "../services/serve-app.js";
@@ -28,12 +29,14 @@ export async function runWorker(
       portSetting: "--worker-port",
       async start() {
         let device: string | undefined;
+        const loras = await findLoras(settings);
         const worker = createWorkerApp({
           async startEngine() {
             const engine = await createEngineHost({
               modelFolder: await fetchedModel(settings.model, context, logger),
               device: settings.device,
               precision,
+              loras,
               threads,
               maxMemoryBytes: engineMemory > 0 ? engineMemory * 2 ** 20 : undefined,
               stallMs: engineStall * 1000,

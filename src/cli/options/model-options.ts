@@ -5,6 +5,7 @@ import { precisions } from "../../engine/graph-files.js";
 import type { FetchModelOptions } from "../../hub/fetch-model.js";
 import type { Environment } from "../../trace/telemetry/environment.js";
 import { usageError } from "../errors.js";
+import { loraOptions } from "./lora-options.js";
 import { option } from "./option.js";
 import { device, isHttpUrl, nonEmpty, oneOf, wholeNumber } from "./values.js";
 
@@ -15,6 +16,7 @@ export const modelOptions = {
     "Folder of an SDXL model (safetensors or ONNX), a .safetensors checkpoint, or a model of the Hugging Face Hub: owner/name, @revision after it for one of its revisions, :file.safetensors for one of its files",
     { env: "THROUGHLINE_MODEL", parse: nonEmpty, absent: "the model in the package" },
   ),
+  ...loraOptions,
   device: option(
     "--device <device>",
     "Device that runs the model: cpu, cuda, tensorrt, webgpu, coreml or dml, with :1 after cuda, tensorrt or dml for the second device; auto takes the first of cuda, dml, coreml, webgpu and cpu that works",

@@ -17,7 +17,7 @@ const proxyVariables = {
 /** Topics in the order of docs/settings.md, with their flags and variables. The first topic that fits has the setting. */
 const topics: readonly (readonly [topic: string, names: RegExp])[] = [
   ["Queue and engine", /^--(?:max-waiting|engine-.*|grace|http1-keepalive)$/],
-  ["Models and devices", /^--(?:model|device|precision|threads|hub)$|^HF_|_PROXY$/],
+  ["Models and devices", /^--(?:model|lora-folder|device|precision|threads|hub)$|^--lora <name=|^HF_|_PROXY$/],
   [
     "Addresses and ports",
     /^--(?:host|port|pipeline-port|worker-port|collector-port|app|server|timeout|trust-traceparent|cors-origin|openai)$/,
@@ -93,7 +93,8 @@ function lineOf({ commands, flag, variable, value, help }: Row & { readonly comm
 /** @param cell with the name in code marks, such as `--port <port>`. */
 function topicOf(cell: string): string {
   const [name = ""] = /--[a-z][a-z0-9-]*|[A-Z][A-Z_]+/.exec(cell) ?? [];
-  const found = topics.find(([, names]) => names.test(name));
+  // Two flags can have one name: then their values tell them apart.
+  const found = topics.find(([, names]) => names.test(name) || names.test(cell.replaceAll("`", "")));
   if (found === undefined) {
     throw new Error(`the setting ${name} has no topic: add it to the topics of options-table.ts`);
   }

@@ -10,6 +10,8 @@ export interface LocalSystemOptions {
   readonly ports: { readonly collector: number; readonly worker: number; readonly pipeline: number };
   /** Model folder, or the id of a model in the Hub's cache; undefined for the embedded one. */
   readonly model: string | undefined;
+  /** Flags of the worker with the LoRAs of the model. */
+  readonly loras: readonly string[];
   readonly device: Device;
   readonly precision: Precision;
   /** CPU threads for the model; 0 for all. */
@@ -42,7 +44,7 @@ export interface LocalSystem {
  * @throws CliError when one cannot start; none is then left running.
  */
 export async function startLocalSystem(options: LocalSystemOptions): Promise<LocalSystem> {
-  const { ports, model, device, precision, threads, images, apps, logLevel, onLog } = options;
+  const { ports, model, loras, device, precision, threads, images, apps, logLevel, onLog } = options;
   const environment = localEnvironment(options.environment);
   if (!hasResourceAttributes(options.environment)) {
     onLog(`throughline: ${attributesVariable} is ignored: it must be key=value pairs, percent-encoded`);
@@ -75,6 +77,7 @@ export async function startLocalSystem(options: LocalSystemOptions): Promise<Loc
     "--precision",
     precision,
     ...(model === undefined ? [] : ["--model", model]),
+    ...loras,
   ];
   const working = start(
     "worker",
