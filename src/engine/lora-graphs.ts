@@ -12,9 +12,9 @@ export interface LoraNote {
   readonly name: string;
   /** Scale for requests without one. */
   readonly scale: number;
-  /** Weights that it changes, and whether some are of the text encoders. */
+  /** Weights that it changes, and the sub-models that they are of. */
   readonly layers: number;
-  readonly textEncoders: boolean;
+  readonly subModels: readonly LoraPart[];
   /** Bytes of its file. */
   readonly bytes: number;
 }
@@ -113,7 +113,7 @@ function changesText({ changes }: Lora): boolean {
 function describe(lora: Lora): LoraNote {
   const { name, scale, changes, weights } = lora;
   const layers = loraParts.reduce((sum, part) => sum + changes[part].size, 0);
-  return { name, scale, layers, textEncoders: changesText(lora), bytes: weights.size };
+  return { name, scale, layers, subModels: loraParts.filter((part) => changes[part].size > 0), bytes: weights.size };
 }
 
 /** LoRAs of exported graphs: none. @throws LoraError when some are wanted */

@@ -80,10 +80,12 @@ async function checkLoras(engine: EngineProcess, signal: AbortSignal | undefined
   await generateSmall(engine, signal, taken);
   const seconds = ((performance.now() - started) / 1000).toFixed(2);
   return [
-    ...loras.map(({ name, scale, layers, textEncoders, bytes }) => {
-      const what = textEncoders ? "UNet and text encoders" : "UNet";
-      return fine("LoRA", `${name}: ${layers} layers of ${what}, ${describeBytes(bytes)}, scale ${scale} by default`);
-    }),
+    ...loras.map(({ name, scale, layers, subModels, bytes }) =>
+      fine(
+        "LoRA",
+        `${name}: ${layers} layers of ${subModels.join(", ")}, ${describeBytes(bytes)}, scale ${scale} by default`,
+      ),
+    ),
     fine("image", `with ${taken.map(({ name }) => name).join(", ")}: opened and generated in ${seconds} s`),
   ];
 }
