@@ -259,14 +259,21 @@ suite("OpenAI's image edits", () => {
     const { post, requests } = await serveScripted(t);
     const type = { "content-type": "multipart/form-data; boundary=abc" };
     const head = '--abc\r\ncontent-disposition: form-data; name="prompt"\r\n\r\n';
+    const file = '--abc\r\ncontent-disposition: form-data; name="image"; filename="a"\r\n\r\n';
     const many = (count: number) => `${`${head}a\r\n`.repeat(count)}--abc--\r\n`;
     const cases: readonly (readonly [string, Readonly<Record<string, string>>, RegExp])[] = [
       [many(1), { "content-type": "multipart/form-data" }, /names no boundary/],
       ["", type, /no complete form/],
       ["{}", type, /no complete form/],
       [`${head}cut`, type, /no complete form/],
+      [`${file}cut`, type, /no complete form/],
+      [`${file}whole\r\n--abc`, type, /no complete form/],
+      ["--abc\r\ncontent-disposition: form", type, /no complete form/],
       [many(100_000), type, /more than 64 parts/],
-      [`${head}${"x".repeat(70_000)}\r\n--abc--\r\n`, type, /a field above 65536 bytes/],
+      [`${head}${"x".repeat(70_000)}\r\n--abc--\r\n`, type, /a field, or the head of a part, above 65536 bytes$/],
+      [`${head}${"x".repeat(2 ** 20)}\r\n--abc--\r\n`, type, /above 65536 bytes$/],
+      [`--abc\r\n${"a: b\r\n".repeat(2 ** 17)}\r\n--abc--\r\n`, type, /above 65536 bytes$/],
+      [`${"no form ".repeat(2 ** 17)}${many(1)}`, type, /above 65536 bytes$/],
     ];
     for (const [body, headers, message] of cases) {
       const error = await errorOf(await post(body, headers));

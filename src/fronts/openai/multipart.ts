@@ -31,50 +31,83 @@ const limits = {
   headerSize: 16_384,
 };
 
+/** Bytes that are parsed at a time, so that other calls run in between. */
+const sliceBytes = 65_536;
+
 /**
  * Parse the body of a form.
  *
  * @param contentType its header, with the boundary.
  * @throws OpenAiError 400 for a body that is no complete form, or has too many or too large fields; 413 for a file above 8 MiB.
  */
-export function readForm(body: Uint8Array, contentType: string): Promise<Form> {
-  return new Promise((resolve, reject) => {
-    const fields = new Map<string, string[]>();
-    const files: FormFile[] = [];
-    const parser = openParser(contentType);
-    parser.on("field", (name, value, isNameCut, isValueCut) => {
-      if (isNameCut || isValueCut) {
-        reject(invalidRequest(null, `the form has a field above ${limits.fieldSize} bytes`, "invalid_form"));
-      }
-      fields.set(name, [...(fields.get(name) ?? []), value]);
-    });
-    parser.on("file", (field, stream) => {
-      const chunks: Uint8Array[] = [];
-      stream.on("data", (chunk: Uint8Array) => void chunks.push(chunk));
-      stream.on("limit", () => reject(fileTooLarge(field)));
-      stream.on("end", () => void files.push({ field, bytes: Buffer.concat(chunks) }));
-      // The parser itself reports a form that ends early.
-      stream.on("error", () => {});
-    });
-    parser.on("partsLimit", () =>
-      reject(invalidRequest(null, `the form has more than ${limits.parts} parts`, "invalid_form")),
-    );
-    parser.on("error", () => reject(incomplete()));
-    parser.on("finish", () => resolve({ fields, files }));
-    parser.end(body);
+export async function readForm(body: Uint8Array, contentType: string): Promise<Form> {
+  const fields = new Map<string, string[]>();
+  const files: FormFile[] = [];
+  const parser = openParser(contentType);
+  let failure: OpenAiError | undefined;
+  let progress = 0;
+  const fail = (error: OpenAiError) => {
+    failure ??= error;
+  };
+  parser.on("field", (name, value, isNameCut, isValueCut) => {
+    progress++;
+    if (isNameCut || isValueCut) {
+      fail(fieldTooLarge());
+    }
+    fields.set(name, [...(fields.get(name) ?? []), value]);
   });
+  parser.on("file", (field, stream) => {
+    const chunks: Uint8Array[] = [];
+    stream.on("data", (chunk: Uint8Array) => {
+      progress++;
+      chunks.push(chunk);
+    });
+    stream.on("limit", () => fail(fileTooLarge(field)));
+    stream.on("end", () => void files.push({ field, bytes: Buffer.concat(chunks) }));
+    // The parser itself reports a form that ends early.
+    stream.on("error", () => {});
+  });
+  parser.on("partsLimit", () => fail(invalidForm(`the form has more than ${limits.parts} parts`)));
+  parser.on("error", () => fail(invalidForm("the body is no complete form (multipart/form-data)")));
+
+  let idleSlices = 0;
+  for (let start = 0; start < body.length && failure === undefined; start += sliceBytes) {
+    const before = progress;
+    parser.write(body.subarray(start, start + sliceBytes));
+    await new Promise(setImmediate);
+    idleSlices = progress === before ? idleSlices + 1 : 0;
+    // The parser only drops what is above its limits: it would still read all of a field, or of a part's head.
+    if (idleSlices > 1) {
+      fail(fieldTooLarge());
+    }
+  }
+  if (failure !== undefined) {
+    parser.destroy();
+    throw failure;
+  }
+  const finished = new Promise((resolve) => parser.on("finish", resolve).on("error", resolve));
+  parser.end();
+  await finished;
+  if (failure !== undefined) {
+    throw failure;
+  }
+  return { fields, files };
+}
+
+function fieldTooLarge(): OpenAiError {
+  return invalidForm(`the form has a field, or the head of a part, above ${limits.fieldSize} bytes`);
+}
+
+function invalidForm(message: string): OpenAiError {
+  return invalidRequest(null, message, "invalid_form");
 }
 
 function openParser(contentType: string): BusboyInstance {
   try {
     return new Busboy({ headers: { "content-type": contentType }, limits });
   } catch {
-    throw invalidRequest(null, "the header content-type names no boundary of the form", "invalid_form");
+    throw invalidForm("the header content-type names no boundary of the form");
   }
-}
-
-function incomplete(): OpenAiError {
-  return invalidRequest(null, "the body is no complete form (multipart/form-data)", "invalid_form");
 }
 
 /** 413 for an image. @param field of the file. */
