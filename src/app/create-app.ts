@@ -68,6 +68,8 @@ export interface AppOptions {
   readonly fronts?: readonly HttpFront[] | undefined;
   /** Maximum size of a request message, in bytes; a larger one gets RESOURCE_EXHAUSTED. @default 1,048,576 */
   readonly maxRequestBytes?: number | undefined;
+  /** Other limits than `maxRequestBytes`, by method of `services`, such as one that takes an image. @default none */
+  readonly methodRequestBytes?: ReadonlyMap<DescMethod, number> | undefined;
   /**
    * Types for `google.protobuf.Any` and extensions in JSON. @default the types of the app's own services
    */
@@ -147,7 +149,7 @@ export interface InMemoryApp {
   stop(): Promise<void>;
 }
 
-/** Default maximum request size, in bytes. Requests of the built-in apps hold only a prompt and a carrier, and are far smaller. */
+/** Default maximum request size, in bytes. Requests without an image hold only a prompt and a carrier, and are far smaller. */
 export const defaultMaxRequestBytes = 1_048_576;
 
 /** Creates an app with health, probes, reflection, validation, tracing and graceful shutdown. */
@@ -237,6 +239,7 @@ export function createApp(options: AppOptions): App {
         accessControl,
         interceptors,
         readMaxBytes: options.maxRequestBytes ?? defaultMaxRequestBytes,
+        methodReadMaxBytes: options.methodRequestBytes,
         registry: options.registry ?? registryOf(allServices),
         ignoreUnknownFields,
         jsonFieldHint: options.jsonFieldHint,

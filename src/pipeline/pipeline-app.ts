@@ -1,4 +1,4 @@
-import { create, type DescService, isMessage, type Message } from "@bufbuild/protobuf";
+import { create, type DescMethod, type DescService, isMessage, type Message } from "@bufbuild/protobuf";
 import type { ConnectRouter, HandlerContext, Interceptor } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { type AppClients, createAppClients } from "../app/app-clients.js";
@@ -25,6 +25,7 @@ import type { AppDirectory } from "../mesh/directory/app-directory.js";
 import type { ConnectionSecurity } from "../mesh/grpc/connection.js";
 import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
 import type { HttpFront } from "../mesh/serve/http-front.js";
+import { maxImageRequestBytes } from "../request-limits.js";
 import { createTraceResponseInterceptor, serverScope } from "../trace/server-span-interceptor.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import type { GenerateEvent } from "./call-worker.js";
@@ -115,6 +116,10 @@ export function createPipelineApp(options: PipelineAppOptions): App {
   return createApp({
     name: pipelineName,
     services: [ImagePipelineService],
+    methodRequestBytes: new Map<DescMethod, number>([
+      [ImagePipelineService.method.generate, maxImageRequestBytes],
+      [ImagePipelineService.method.generateStream, maxImageRequestBytes],
+    ]),
     jsonFieldHint: seedHint,
     sideServices: extension?.services,
     routes(router) {

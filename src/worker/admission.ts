@@ -45,7 +45,7 @@ export interface Slot {
   /**
    * Releases the slot, waiting or running; idempotent. Pass `generated` for a finished image: only these count for the estimates.
    */
-  release(generated?: Pick<GenerationTimings, "denoisingMs" | "vaeDecodeMs">): void;
+  release(generated?: Pick<GenerationTimings, "vaeEncodeMs" | "denoisingMs" | "vaeDecodeMs">): void;
 }
 
 /** Rejection of a request. */

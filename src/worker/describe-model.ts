@@ -5,7 +5,14 @@ import { contractLimits, contractSchedulers, contractSettings } from "./job.js";
 
 /** Describe the model of an engine, with the limits that {@link jobOf} checks. */
 export function describeModel(info: EngineInfo): Model {
-  const { sizes, ownScheduler, schedulers, defaultGuidanceScale, loras = [] } = contractLimits(info);
+  const {
+    sizes,
+    ownScheduler,
+    schedulers,
+    defaultGuidanceScale,
+    loras = [],
+    imageToImage = false,
+  } = contractLimits(info);
   const { width, height } = sizes;
   const own = schedulers[ownScheduler];
   return create(ModelSchema, {
@@ -24,6 +31,7 @@ export function describeModel(info: EngineInfo): Model {
     sizeMultiple: Math.max(width.step, height.step),
     schedulers: contractSchedulers((name) => schedulers[name] !== undefined),
     loras: loras.map(({ name }) => name),
+    imageToImage,
     maxNumInferenceSteps: own?.maximumSteps ?? 0,
     examplePrompts: [...info.examplePrompts],
     defaultsReason: info.defaultsReason ?? "",

@@ -72,6 +72,7 @@ function settingsAttributes(settings: GenerationSettings, executionProvider: str
     "diffusion.seed": settings.seed,
     "diffusion.scheduler": settings.scheduler,
     "diffusion.execution_provider": executionProvider,
+    ...(settings.strength !== undefined && { "diffusion.strength": settings.strength }),
     ...(settings.clipSkip !== 0 && { "diffusion.clip_skip": settings.clipSkip }),
     ...(settings.guidanceRescale !== 0 && { "diffusion.guidance_rescale": settings.guidanceRescale }),
     "image.width": settings.width,

@@ -1,9 +1,11 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { GenerationError, type GenerationRequest } from "../engine/engine.js";
+import { InputImageError } from "../image/decode-image.js";
 import { StoreFullError } from "../image/store-full-error.js";
 import {
   deadlineExceeded,
   internal,
+  invalidField,
   invalidFields,
   queueFull,
   storeFull,
@@ -31,6 +33,9 @@ export function toConnectError(error: unknown, signal: AbortSignal, progress: ()
   }
   if (error instanceof GenerationError) {
     return fromGenerationError(error);
+  }
+  if (error instanceof InputImageError) {
+    return invalidField(contractFields.initImage, error.message);
   }
   return error instanceof StoreFullError ? storeFull(error) : toClientError(error, signal);
 }

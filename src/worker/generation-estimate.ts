@@ -1,5 +1,6 @@
 import type { GenerationLimits, GenerationSettings, GenerationTimings } from "../engine/engine.js";
 import { needsSecondRun } from "../engine/generation-limits.js";
+import { stepsToRun } from "../engine/strength.js";
 
 /** Amount of work for an image, independent of the machine. */
 export interface GenerationWork {
@@ -7,17 +8,21 @@ export interface GenerationWork {
   readonly unetRuns: number;
   /** Latent pixels of one channel. */
   readonly latentPixels: number;
+  /** Whether an image to start from is encoded. @default false */
+  readonly encodes?: boolean | undefined;
 }
 
 /** Measured times of a generation. */
-export interface MeasuredGeneration extends Pick<GenerationTimings, "denoisingMs" | "vaeDecodeMs"> {
+export interface MeasuredGeneration extends Pick<GenerationTimings, "vaeEncodeMs" | "denoisingMs" | "vaeDecodeMs"> {
   /** Time from the start to the end, in milliseconds. */
   readonly totalMs: number;
 }
 
 /**
- * Estimator of generation times from measured ones. By image size: UNet run and VAE decoding; for all sizes: the rest, such as text encoding.
- * All are exponentially weighted averages. Sizes not generated for five minutes are dropped.
+ * Estimator of generation times from measured ones. By image size: UNet run, VAE decoding and VAE encoding; for all sizes: the rest, such as
+ * text encoding. All are exponentially weighted averages. Sizes not generated for five minutes are dropped.
+ *
+ * An encoding counts as long as a decoding until one of that size was measured.
  *
  * An unmeasured size gets the lowest measured cost of a latent pixel, because small images have fixed costs per run. This underestimates much
  * larger images, where attention grows faster than the area.
@@ -41,10 +46,11 @@ const maxSizes = 32;
 
 /** Compute the work of an image from its settings. */
 export function generationWork(settings: GenerationSettings, limits: GenerationLimits): GenerationWork {
-  const { width, height, steps } = settings;
+  const { width, height, strength } = settings;
   return {
-    unetRuns: steps * (needsSecondRun(settings, limits) ? 2 : 1),
+    unetRuns: stepsToRun(settings) * (needsSecondRun(settings, limits) ? 2 : 1),
     latentPixels: (width / limits.sizes.vaeFactor) * (height / limits.sizes.vaeFactor),
+    encodes: strength !== undefined,
   };
 }
 
@@ -54,6 +60,8 @@ interface Measured {
   readonly generations: number;
   readonly runMs: number;
   readonly decodeMs: number;
+  /** Undefined before the first one. */
+  readonly encodeMs: number | undefined;
   readonly at: number;
 }
 
@@ -89,24 +97,27 @@ export function createGenerationEstimate(now: () => number = () => performance.n
       return fresh().reduce((sum, { generations }) => sum + generations, 0);
     },
     generationsLike: ({ latentPixels }) => fresh().find((size) => size.latentPixels === latentPixels)?.generations ?? 0,
-    of({ unetRuns, latentPixels }) {
+    of({ unetRuns, latentPixels, encodes = false }) {
       const known = fresh();
       if (known.length === 0) {
         return 0;
       }
       const runMs = costAt(latentPixels, known, (size) => size.runMs);
-      return (restMs ?? 0) + unetRuns * runMs + costAt(latentPixels, known, (size) => size.decodeMs);
+      const encodeMs = encodes ? costAt(latentPixels, known, (size) => size.encodeMs ?? size.decodeMs) : 0;
+      return (restMs ?? 0) + encodeMs + unetRuns * runMs + costAt(latentPixels, known, (size) => size.decodeMs);
     },
-    record({ unetRuns, latentPixels }, { totalMs, denoisingMs, vaeDecodeMs }) {
+    record({ unetRuns, latentPixels }, { totalMs, vaeEncodeMs, denoisingMs, vaeDecodeMs }) {
       const known = fresh();
       const before = known.find((size) => size.latentPixels === latentPixels);
-      restMs = movingAverage(known.length === 0 ? undefined : restMs, Math.max(0, totalMs - denoisingMs - vaeDecodeMs));
+      const stagesMs = (vaeEncodeMs ?? 0) + denoisingMs + vaeDecodeMs;
+      restMs = movingAverage(known.length === 0 ? undefined : restMs, Math.max(0, totalMs - stagesMs));
       sizes.delete(latentPixels);
       sizes.set(latentPixels, {
         latentPixels,
         generations: (before?.generations ?? 0) + 1,
         runMs: movingAverage(before?.runMs, denoisingMs / unetRuns),
         decodeMs: movingAverage(before?.decodeMs, vaeDecodeMs),
+        encodeMs: vaeEncodeMs === undefined ? before?.encodeMs : movingAverage(before?.encodeMs, vaeEncodeMs),
         at: now(),
       });
       const [oldest] = sizes.keys();

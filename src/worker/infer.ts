@@ -2,7 +2,9 @@ import { create } from "@bufbuild/protobuf";
 import { type Context, SpanKind, type TextMapPropagator, type Tracer } from "@opentelemetry/api";
 import type { CallLogFields } from "../app/call-log.js";
 import type { Engine, GenerateOptions } from "../engine/engine.js";
+import { stepsToRun } from "../engine/strength.js";
 import { type InferRequest, type InferResponse, InferResponseSchema } from "../gen/throughline/v1/worker_pb.js";
+import type { ImageDecoder } from "../image/decode-image.js";
 import { deliveryOf } from "../image/delivery.js";
 import type { ImageStore } from "../image/image-store.js";
 import type { RemoteParent } from "../otelconnect/otel-context.js";
@@ -23,6 +25,8 @@ export interface InferContext {
   /** Tracer for the spans of an image's stages, which may be disabled. */
   readonly stageTracer: Tracer;
   readonly metrics: WorkerMetrics;
+  /** Reads the images that requests start from. */
+  readonly images: ImageDecoder;
   readonly propagator: TextMapPropagator;
   /** Use of a caller's trace headers if the body's carrier names no parent. */
   readonly headerPolicy: RemoteParent;
@@ -50,7 +54,7 @@ export interface InferCall {
 
 /**
  * Run one request: validation → admission → `inference` span → queue → diffusion → upload → response. A request that is rejected by the
- * model's limits or at admission has no span.
+ * model's limits, at admission or for its image has no span.
  *
  * @param emit called with the progress. Absent: no progress and no previews.
  * @throws ConnectError made by {@link toConnectError}.
@@ -63,22 +67,24 @@ export async function infer(
 ): Promise<InferResponse> {
   const { engine, tracer, propagator, headerPolicy: policy } = worker;
   call.log({ model: engine.info.model });
-  const { job, slot } = admit(request, call, worker, emit !== undefined);
+  const receivedAt = performance.now();
+  const { job, slot } = await admit(request, call, worker, emit !== undefined);
   try {
+    const decoded = await readInitImage(job, call, worker);
     const caller = readCallerContext({ propagator, carrier: request.traceContext, header: call.header, policy });
     const attributes = { "model.name": engine.info.model, "prompt.length": [...request.prompt].length };
     const options = { parent: caller.parent, links: [...caller.links], kind: SpanKind.SERVER, attributes };
     return await withSpan(tracer, "inference", options, (_span, scope) => {
       call.onSpan(scope);
-      return generateImage({ job, call, worker, slot, parent: scope, emit });
+      return generateImage({ job: decoded, receivedAt, call, worker, slot, parent: scope, emit });
     });
   } finally {
     slot.release();
   }
 }
 
-/** Validate a request and admit it to the queue. */
-function admit(
+/** Validate a request and admit it to the queue. Of an image, the header is validated here: its pixels wait for a slot. */
+async function admit(
   request: InferRequest,
   { caller, remainingMs, signal }: InferCall,
   worker: InferContext,
@@ -86,6 +92,10 @@ function admit(
 ) {
   try {
     const job = jobOf(request, worker.engine, withPreviews);
+    if (job.initImage !== undefined) {
+      await worker.images.inspect(job.initImage);
+      signal.throwIfAborted();
+    }
     const result = worker.admission.admit({ work: job.work, caller, remainingMs });
     if (result.kind !== "admitted") {
       throw new AdmissionError(result);
@@ -96,8 +106,27 @@ function admit(
   }
 }
 
+/**
+ * Decode the image of an admitted request, while it waits. Slots are few, so that images cannot take more than the queue's share of memory; and a
+ * damaged image fails before the request has a span and without a turn of the engine.
+ */
+async function readInitImage(job: Job, { signal }: InferCall, { images }: InferContext): Promise<Job> {
+  const { initImage, settings } = job;
+  if (initImage === undefined) {
+    return job;
+  }
+  try {
+    const pixels = await images.decode(initImage, settings, signal);
+    return { ...job, initImage: undefined, request: { ...job.request, initImage: pixels } };
+  } catch (error) {
+    throw toConnectError(error, signal, () => "reading the image to start from");
+  }
+}
+
 interface AdmittedRequest {
   readonly job: Job;
+  /** Of the request, by `performance.now()`. */
+  readonly receivedAt: number;
   readonly call: InferCall;
   readonly worker: InferContext;
   readonly slot: Slot;
@@ -105,11 +134,12 @@ interface AdmittedRequest {
   readonly emit: ((event: InferEvent) => void) | undefined;
 }
 
-async function generateImage({ job, call, worker, slot, parent, emit }: AdmittedRequest): Promise<InferResponse> {
+async function generateImage(admitted: AdmittedRequest): Promise<InferResponse> {
+  const { job, receivedAt, call, worker, slot, parent, emit } = admitted;
   const { request, settings, options } = job;
   const { signal, remainingMs } = call;
   const { engine, metrics, store } = worker;
-  const receivedAt = performance.now();
+  const queuedAt = performance.now();
   let progress = () => `queued at position ${slot.position().position}`;
   const report = (value: InferProgress | undefined) => {
     if (value !== undefined) {
@@ -119,15 +149,16 @@ async function generateImage({ job, call, worker, slot, parent, emit }: Admitted
   };
   try {
     await slot.acquire(signal, emit && ((value) => emit({ case: "queued", value })));
-    const queueMs = performance.now() - receivedAt;
+    const turnAt = performance.now();
+    const queueMs = turnAt - queuedAt;
     progress = () => "waiting for the engine";
     metrics.waited(queueMs);
-    const miss = remainingMs === undefined ? undefined : slot.deadlineMiss(remainingMs - queueMs);
+    const miss = remainingMs === undefined ? undefined : slot.deadlineMiss(remainingMs - (turnAt - receivedAt));
     if (miss !== undefined) {
       throw new AdmissionError({ kind: "deadline-miss", ...miss, queuedMs: queueMs });
     }
 
-    const onEvent: GenerateOptions["onEvent"] = (event) => report(progressOf(event, settings.steps));
+    const onEvent: GenerateOptions["onEvent"] = (event) => report(progressOf(event, stepsToRun(settings)));
     const { pixels, timings, truncatedTokens } = await diffusion(worker, parent, request, { signal, onEvent });
     // The next request can use the engine while this image is encoded and stored.
     slot.release(timings);

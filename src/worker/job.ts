@@ -25,7 +25,10 @@ import { type GenerationWork, generationWork } from "./generation-estimate.js";
 
 /** Request in the engine's terms, validated against the model's limits. */
 export interface Job {
+  /** Without the image to start from, which is `initImage`, not decoded. */
   readonly request: GenerationRequest;
+  /** Encoded image to start from; undefined without one. */
+  readonly initImage: Uint8Array | undefined;
   readonly settings: GenerationSettings;
   readonly work: GenerationWork;
   /** Options of the contract, for delivery and encoding. */
@@ -54,8 +57,9 @@ export function contractLimits({ limits }: EngineInfo): GenerationLimits {
 export function jobOf({ prompt, options }: InferRequest, { info }: Engine, withPreviews: boolean): Job {
   const limits = contractLimits(info);
   const request = generationRequestOf({ prompt, seed: seedOf(options), options, withPreviews });
-  const settings = resolveSettings(request, limits);
-  return { request, settings, work: generationWork(settings, limits), options };
+  const initImage = options?.initImage;
+  const settings = resolveSettings({ ...request, initImage }, limits);
+  return { request, initImage, settings, work: generationWork(settings, limits), options };
 }
 
 /** Engine's schedulers by the contract's. Unknown values are rejected by the contract's rules. */
@@ -92,6 +96,7 @@ export function contractSettings({
   clipSkip,
   guidanceRescale,
   loras = [],
+  strength,
 }: Omit<GenerationSettings, "seed">): GenerationOptions {
   return create(GenerationOptionsSchema, {
     width,
@@ -102,6 +107,7 @@ export function contractSettings({
     ...(clipSkip !== 0 && { clipSkip }),
     ...(guidanceRescale !== 0 && { guidanceRescale }),
     loras: loras.map((lora) => create(LoraSchema, lora)),
+    ...(strength !== undefined && { strength }),
   });
 }
 
@@ -121,7 +127,7 @@ export interface GenerationRequestInit {
   readonly withPreviews: boolean;
 }
 
-/** Build the engine's request. Absent options stay absent, so that the model's defaults apply. */
+/** Build the engine's request, without the image to start from. Absent options stay absent, so that the model's defaults apply. */
 export function generationRequestOf({ prompt, seed, options, withPreviews }: GenerationRequestInit): GenerationRequest {
   return {
     prompt,
@@ -136,7 +142,13 @@ export function generationRequestOf({ prompt, seed, options, withPreviews }: Gen
     clipSkip: options?.clipSkip,
     guidanceRescale: options?.guidanceRescale,
     loras: options?.loras.map(({ name, scale }) => ({ name, scale })),
+    strength: options?.strength === undefined ? undefined : decimalOf(options.strength),
   };
+}
+
+/** The decimal number that a float of the contract stands for: 0.7, not 0.699999988079071, of which 10 steps would be 6. */
+function decimalOf(float: number): number {
+  return Number(float.toPrecision(7));
 }
 
 /** Format of an encoded image, and the quality of the lossy ones. */

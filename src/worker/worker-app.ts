@@ -1,3 +1,4 @@
+import type { DescMethod } from "@bufbuild/protobuf";
 import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
 import { ROOT_CONTEXT } from "@opentelemetry/api";
 import type { Logger } from "pino";
@@ -7,11 +8,13 @@ import { type App, createApp } from "../app/create-app.js";
 import { createEventStream } from "../app/event-stream.js";
 import type { Engine } from "../engine/engine.js";
 import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
+import { createImageDecoder } from "../image/decode-image.js";
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
 import { seedHint } from "../image/seed.js";
 import { fairnessKeyOf } from "../mesh/access/callers.js";
 import { unavailable } from "../mesh/errors/errors.js";
+import { maxImageRequestBytes } from "../request-limits.js";
 import { serverScope } from "../trace/server-span-interceptor.js";
 import { withSpan } from "../trace/span-scope.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
@@ -57,6 +60,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     meter: telemetry.meter,
     queue: { limit: maxWaiting, length: () => admission.waiting },
   });
+  const images = createImageDecoder();
   let engine: ManagedEngine | undefined;
   let removeListener = () => {};
 
@@ -70,6 +74,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
       tracer,
       stageTracer,
       metrics,
+      images,
       propagator,
       headerPolicy: trustTraceparent ? "trust" : "ignore",
       store,
@@ -89,6 +94,10 @@ export function createWorkerApp(options: WorkerAppOptions): App {
   return createApp({
     name: workerName,
     services: [TextToImageWorkerService],
+    methodRequestBytes: new Map<DescMethod, number>([
+      [TextToImageWorkerService.method.infer, maxImageRequestBytes],
+      [TextToImageWorkerService.method.inferStream, maxImageRequestBytes],
+    ]),
     routes: workerRoutes({ context, callOf }),
     jsonFieldHint: seedHint,
     // `inference` starts after the admission: a rejected call has no span.

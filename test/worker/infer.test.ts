@@ -7,6 +7,7 @@ import { pino } from "pino";
 import { createWorkerClient } from "../../src/client/client.js";
 import { GenerationError, type GenerationRequest } from "../../src/engine/engine.js";
 import { InferRequestSchema } from "../../src/gen/throughline/v1/worker_pb.js";
+import { createImageDecoder } from "../../src/image/decode-image.js";
 import { imageFileNameOf } from "../../src/image/image-store.js";
 import { StoreFullError } from "../../src/image/store-full-error.js";
 import { hasReason } from "../../src/mesh/errors/errors.js";
@@ -50,6 +51,7 @@ async function inferOnce(emit?: (event: InferEvent) => void) {
       tracer,
       stageTracer: tracer,
       metrics: createWorkerMetrics({ meter: createNoopMeter(), queue: { limit: 0, length: () => 0 } }),
+      images: createImageDecoder(),
       propagator: createSilentPropagator(),
       headerPolicy: "ignore",
       store: undefined,

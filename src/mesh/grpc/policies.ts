@@ -89,8 +89,8 @@ export const policiesSchema = z.strictObject({
     .strictObject({
       /** Maximum response message, in bytes; a result may contain an image. @default 33,554,432 */
       maxReceiveBytes: z.int().min(1).max(maxMessageBytes).default(33_554_432),
-      /** Maximum request message, in bytes. @default 4,194,304 */
-      maxSendBytes: z.int().min(1).max(maxMessageBytes).default(4_194_304),
+      /** Maximum request message, in bytes; it may contain an image. @default 12,582,912 */
+      maxSendBytes: z.int().min(1).max(maxMessageBytes).default(12_582_912),
     })
     .prefault({}),
 });

@@ -1,3 +1,4 @@
+import type { DescMethod } from "@bufbuild/protobuf";
 import {
   type ConnectRouter,
   createConnectRouter,
@@ -15,11 +16,31 @@ export interface CollectedRoutes {
   readonly unary: ReadonlyMap<string, UnarySpec>;
 }
 
-/** Register the routes with Connect's router, and collect the unary implementations by path. */
+/** Maximum request message of methods that take more or less than the others, in bytes. */
+export type MethodLimits = ReadonlyMap<DescMethod, number>;
+
+/**
+ * Register the routes with Connect's router, and collect the unary implementations by path.
+ *
+ * @param methodLimits replace `readMaxBytes` of the options. Connect has one limit for a router, so each limit gets a router of its own.
+ */
 export function collectRoutes(
   routes: (router: ConnectRouter) => void,
   options: Parameters<typeof createConnectRouter>[0],
+  methodLimits: MethodLimits = new Map(),
 ): CollectedRoutes {
+  const { handlers, unary } = collect(routes, options);
+  for (const readMaxBytes of new Set(methodLimits.values())) {
+    for (const [path, handler] of collect(routes, { ...options, readMaxBytes }).handlers) {
+      if (methodLimits.get(handler.method) === readMaxBytes) {
+        handlers.set(path, handler);
+      }
+    }
+  }
+  return { handlers, unary };
+}
+
+function collect(routes: (router: ConnectRouter) => void, options: Parameters<typeof createConnectRouter>[0]) {
   const router = createConnectRouter(options);
   const unary = new Map<string, UnarySpec>();
   const collecting: ConnectRouter = {

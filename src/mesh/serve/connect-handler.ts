@@ -7,7 +7,7 @@ import { type AccessControl, type AdmittedCall, admitRequest, createAccessContro
 import { foreignHostMessage, type HostCheck } from "../access/host-check.js";
 import { canceled } from "../errors/errors.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
-import { collectRoutes } from "./collect-routes.js";
+import { collectRoutes, type MethodLimits } from "./collect-routes.js";
 import { applyCors, type CorsOptions, isOwnOrAllowedPage } from "./cors.js";
 import { type HttpFront, receiveFrontCall } from "./http-front.js";
 import { createFieldHintInterceptor, type JsonFieldHint } from "./json-field-hint.js";
@@ -28,6 +28,8 @@ export interface ConnectHandlerOptions {
   readonly interceptors?: readonly Interceptor[];
   /** Maximum request message, in bytes, compressed and decompressed; above: RESOURCE_EXHAUSTED. Default: 4,194,304. */
   readonly readMaxBytes?: number;
+  /** Other limits than `readMaxBytes`, by method. Default: none. */
+  readonly methodReadMaxBytes?: MethodLimits | undefined;
   /** Time limit for the body of a call with one request message, in milliseconds; then DEADLINE_EXCEEDED. Default: 60,000. */
   readonly bodyTimeoutMs?: number;
   /** Memory limit for all partially received bodies together, in bytes; above: RESOURCE_EXHAUSTED. Default: 67,108,864. */
@@ -80,7 +82,12 @@ const acceptCompression = [compressionGzip, compressionBrotli];
 export function createConnectHandler(options: ConnectHandlerOptions): NodeHandler {
   const { bodyTimeoutMs = defaultBodyTimeoutMs, readMaxBytes = 4_194_304, shutdownSignal, interceptors = [] } = options;
   const memory = createBodyMemory(options.bodyMemoryBytes ?? defaultBodyMemoryBytes);
+  const { methodReadMaxBytes = new Map() } = options;
   const limits: BodyLimits = { readMaxBytes, bodyTimeoutMs, memory };
+  const limitsOf = (method: DescMethod): BodyLimits => ({
+    ...limits,
+    readMaxBytes: methodReadMaxBytes.get(method) ?? readMaxBytes,
+  });
   const accessControl = options.accessControl ?? createAccessControl({});
   const {
     onInternalError = () => {},
@@ -101,10 +108,13 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
       ...(options.registry && { registry: options.registry }),
     },
   };
-  const { handlers, unary } = collectRoutes(options.routes, routerOptions);
+  const { handlers, unary } = collectRoutes(options.routes, routerOptions, methodReadMaxBytes);
   const unaryGrpc = new Map<string, UnaryGrpcHandler>();
   for (const [path, spec] of unary) {
-    unaryGrpc.set(path, createUnaryGrpcHandler(spec, { ...routerOptions, interceptors, hintOf }));
+    unaryGrpc.set(
+      path,
+      createUnaryGrpcHandler(spec, { ...routerOptions, ...limitsOf(spec.method), interceptors, hintOf }),
+    );
   }
   const fallback: NodeHandler = options.fallback ?? respondNotFound;
   /** Running calls. They share one abort listener, which is cheaper than one each. */
@@ -157,7 +167,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
       const call = receiveCall(request, response, {
         requestPath,
         abort,
-        limits,
+        limits: limitsOf(method),
         admit() {
           admitted = admitRequest(accessControl, request, handler.service.typeName);
           return admitted.caller;

@@ -54,7 +54,7 @@ export function readBody(
   // One byte above the limit suffices to detect an excess.
   const maxBytes = readMaxBytes + (enveloped ? envelopeHeadBytes : 0);
   return new Promise((resolve, reject) => {
-    const buffer = memory.createBuffer();
+    const buffer = memory.createBuffer(maxBytes);
     const timer = setTimeout(() => fail(deadlineExceeded("waiting for the request's body")), bodyTimeoutMs);
     const stop = () => {
       clearTimeout(timer);
@@ -197,8 +197,8 @@ function announcedEnd(bytes: Uint8Array, maxBytes: number): number | undefined {
 
 /** Shared memory of one handler's partially received bodies. */
 export interface BodyMemory {
-  /** Creates an empty buffer for one body. */
-  createBuffer(): BodyBuffer;
+  /** Creates an empty buffer for one body. @param mostBytes it grows to no more, as long as no more arrives. @default without limit */
+  createBuffer(mostBytes?: number): BodyBuffer;
 }
 
 /** Growing byte queue. */
@@ -222,7 +222,7 @@ const retryDelayMs = 1_000;
 export function createBodyMemory(maxBytes: number): BodyMemory {
   let usedBytes = 0;
 
-  function createBuffer(): BodyBuffer {
+  function createBuffer(mostBytes = Number.POSITIVE_INFINITY): BodyBuffer {
     let buffer = Buffer.alloc(0);
     let start = 0;
     let end = 0;
@@ -247,7 +247,11 @@ export function createBodyMemory(maxBytes: number): BodyMemory {
       append(chunk) {
         if (end + chunk.byteLength > buffer.byteLength) {
           const needed = end - start + chunk.byteLength;
-          reserve(needed > buffer.byteLength ? Math.max(needed, 2 * buffer.byteLength) : buffer.byteLength);
+          reserve(
+            needed > buffer.byteLength
+              ? Math.max(needed, Math.min(2 * buffer.byteLength, mostBytes))
+              : buffer.byteLength,
+          );
         }
         buffer.set(chunk, end);
         end += chunk.byteLength;
