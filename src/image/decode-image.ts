@@ -1,4 +1,4 @@
-import sharp, { type Sharp } from "sharp";
+import sharp from "sharp";
 import { maxInitImageSide } from "../request-limits.js";
 import type { RgbPixels } from "./encode-image.js";
 
@@ -73,31 +73,34 @@ async function inspect(bytes: Uint8Array): Promise<ImageSize> {
 const timeoutSeconds = 20;
 
 async function decode(bytes: Uint8Array, { width, height }: ImageSize): Promise<RgbPixels> {
-  const { data } = await openPixels(bytes)
-    .flatten({ background: "white" })
-    // As PIL's LANCZOS, which diffusers resizes with. JPEG's own scaling by parts of 8 would give other pixels.
-    .resize(width, height, { fit: "cover", position: "centre", kernel: "lanczos3", fastShrinkOnLoad: false })
-    .toColourspace("srgb")
+  const { data, info } = await decodeWhole(bytes).catch((cause: unknown) => {
+    const message = "the image is truncated or damaged; send the whole file, or export it again";
+    throw new InputImageError(message, { cause });
+  });
+  const resized = await sharp(data, { raw: { width: info.width, height: info.height, channels: 3 } })
+    // As PIL's LANCZOS, which diffusers resizes with.
+    .resize(width, height, { fit: "cover", position: "centre", kernel: "lanczos3" })
     .raw()
-    .timeout({ seconds: timeoutSeconds })
-    .toBuffer({ resolveWithObject: true })
-    .catch((cause: unknown) => {
-      throw new InputImageError("the image is truncated or damaged; send the whole file, or export it again", {
-        cause,
-      });
-    });
-  return { data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength), width, height };
+    .toBuffer();
+  return { data: new Uint8Array(resized.buffer, resized.byteOffset, resized.byteLength), width, height };
 }
 
-/** The first frame, upright. */
-function openPixels(bytes: Uint8Array): Sharp {
+/**
+ * The first frame, upright, on white, as 8-bit sRGB. It is not resized on the way, because rows that a crop leaves out would not be read, and
+ * so not be found to be missing.
+ */
+function decodeWhole(bytes: Uint8Array) {
   return sharp(bytes, {
     autoOrient: true,
-    sequentialRead: true,
     limitInputPixels: maxInitImageSide ** 2,
     // Truncated files and wrong data fail; warnings, such as of a camera's odd metadata, do not.
     failOn: "error",
-  });
+  })
+    .flatten({ background: "white" })
+    .toColourspace("srgb")
+    .raw()
+    .timeout({ seconds: timeoutSeconds })
+    .toBuffer({ resolveWithObject: true });
 }
 
 /** First bytes of formats, and where they are. */
