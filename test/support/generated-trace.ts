@@ -12,12 +12,14 @@ export const dumpGenerated = (spans: readonly SpanRecord[]): string =>
  * @param cleaned code points of the cleaned one.
  * @param method the worker's rpc.
  * @param wire how the worker was called: attempts are recorded for calls over a port.
+ * @param strength of a request with an image.
  */
 export const generated = (
   length: number,
   cleaned: number,
   method: "Infer" | "InferStream",
   wire: "memory" | "port",
+  strength?: number,
 ): string => text`
   image-pipeline SERVER image-pipeline
     call-inference-worker CLIENT image-pipeline
@@ -35,9 +37,11 @@ export const generated = (
           diffusion.scheduler="euler-discrete"
           diffusion.seed=7
           diffusion.steps=4
+          ${strength === undefined ? "" : `diffusion.strength=${strength}`}
           image.height=64
           image.width=64
           event text-encoding
+          ${strength === undefined ? "" : "event vae-encode"}
           event denoising
           event vae-decode
       upload INTERNAL text-to-image-worker
