@@ -59,7 +59,7 @@ export function resolveSettings(request: SettingsRequest, limits: GenerationLimi
       violations.push({ field: "strength", message: "a strength needs an image to start from: set both, or neither" });
     } else if (!(strength >= 0 && strength <= 1)) {
       violate("strength", "a number from 0 to 1");
-    } else if (steps >= 1 && stepsToRun({ steps, strength }) === 0) {
+    } else if (limits.imageToImage === true && steps >= 1 && stepsToRun({ steps, strength }) === 0) {
       violations.push({ field: "strength", message: describeStrengths({ steps, strength }) });
     }
   }

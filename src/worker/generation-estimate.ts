@@ -50,7 +50,7 @@ export function generationWork(settings: GenerationSettings, limits: GenerationL
   return {
     unetRuns: stepsToRun(settings) * (needsSecondRun(settings, limits) ? 2 : 1),
     latentPixels: (width / limits.sizes.vaeFactor) * (height / limits.sizes.vaeFactor),
-    encodes: strength !== undefined,
+    ...(strength !== undefined && { encodes: true }),
   };
 }
 

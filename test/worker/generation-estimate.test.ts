@@ -90,6 +90,25 @@ describe("generation estimate", () => {
     assert.deepEqual(runs(1, "second-run"), { unetRuns: 10, latentPixels: 32 * 16 });
     assert.deepEqual(runs(5, "embedded"), { unetRuns: 10, latentPixels: 32 * 16 });
   });
+
+  it("estimated work with an image counts the steps that run, and the encoding", () => {
+    const { limits } = createFakeEngine().info;
+    const settings = { width: 64, height: 64, steps: 10, guidanceScale: 5, seed: 0, scheduler: "ddim" } as const;
+    const work = (strength: number) =>
+      generationWork({ ...settings, clipSkip: 0, guidanceRescale: 0, strength }, limits);
+    assert.deepEqual(work(0.35), { unetRuns: 6, latentPixels: 64, encodes: true });
+    assert.deepEqual(work(1), { unetRuns: 20, latentPixels: 64, encodes: true });
+  });
+
+  it("an encoding counts as a decoding until one was measured, and not for images without one", () => {
+    const estimate = createGenerationEstimate();
+    estimate.record(small, { denoisingMs: 400, vaeDecodeMs: 30, totalMs: 430 });
+    assert.equal(estimate.of(small), 430);
+    assert.equal(estimate.of({ ...small, encodes: true }), 460);
+    estimate.record({ ...small, encodes: true }, { vaeEncodeMs: 10, denoisingMs: 400, vaeDecodeMs: 30, totalMs: 440 });
+    assert.equal(estimate.of({ ...small, encodes: true }), 440);
+    assert.equal(estimate.of(small), 430);
+  });
 });
 
 describe("deadline check", () => {
