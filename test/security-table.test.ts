@@ -6,6 +6,7 @@ import { maxExportBytes } from "../src/cli/commands/collector.js";
 import { maxFormBytes } from "../src/fronts/openai/multipart.js";
 import { defaultListenLimits } from "../src/mesh/port/listen-limits.js";
 import { defaultBodyMemoryBytes, defaultBodyTimeoutMs } from "../src/mesh/serve/connect-handler.js";
+import { maxImageRequestBytes, maxInitImageSide, requestLimits } from "../src/request-limits.js";
 
 const page = readFileSync(new URL("../SECURITY.md", import.meta.url), "utf8");
 
@@ -40,7 +41,8 @@ test("limits in SECURITY.md are those of the code", () => {
     "body of an RPC, to arrive": seconds(defaultBodyTimeoutMs),
     "body of a request to OpenAI's API": mib(defaultMaxRequestBytes),
     "form of an edit with OpenAI's API, its image 8 MiB": mib(maxFormBytes),
-    "request message, also decompressed": `${mib(defaultMaxRequestBytes)} (collector ${mib(maxExportBytes)})`,
+    "request message, also decompressed": `${mib(defaultMaxRequestBytes)}; of Generate, GenerateStream, Infer and InferStream ${mib(maxImageRequestBytes)} (collector ${mib(maxExportBytes)})`,
+    "image to start from": `${mib(requestLimits.maxInitImageBytes)}, ${maxInitImageSide} pixels a side`,
     "request bodies that are arriving, all together": mib(defaultBodyMemoryBytes),
     "unanswered HTTP/1.1 requests of a connection": count(limits.maxPipelinedRequests),
     "HTTP/2 streams of a connection": count(limits.maxConcurrentStreams),

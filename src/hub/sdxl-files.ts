@@ -13,8 +13,11 @@ const graphFolders = ["text_encoder", "text_encoder_2", "unet", "vae_decoder"];
 /** The graph of a sub-model: the plain export, and that in half precision; a repository has one of them or both. */
 const graphsOf = (folder: string): readonly string[] => [`${folder}/model.onnx`, `${folder}/model_fp16.onnx`];
 
-/** The graphs. Each names the further files that it needs. */
-export const graphFiles: readonly string[] = graphFolders.flatMap(graphsOf);
+/** Folder of a graph that a model can do without: images to start from need it. */
+const encoderFolder = "vae_encoder";
+
+/** The graphs. Each names the further files that it needs. The encoder comes first, so that a snapshot with all the others has it. */
+export const graphFiles: readonly string[] = [encoderFolder, ...graphFolders].flatMap(graphsOf);
 
 const tokenizers = ["tokenizer", "tokenizer_2"];
 

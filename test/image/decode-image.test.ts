@@ -120,6 +120,15 @@ describe("image to start from", () => {
     assert.ok(mean < 40, `the mean difference is ${mean}`);
   });
 
+  it("embedded colour profile is applied", async () => {
+    const wide = await gradient().withIccProfile("p3").png().toBuffer();
+    assert.ok((await sharp(wide).metadata()).hasProfile);
+    // Dark colours lose some levels on the way to the other profile.
+    assert.ok(largestDifference(await read(wide), pixels) <= 12);
+    const stored = await sharp(wide, { ignoreIcc: true }).raw().toBuffer();
+    assert.ok(largestDifference(stored, pixels) > 100);
+  });
+
   it("of an animated image, the first frame is taken", async () => {
     const animated = await animatedWebp();
     assert.equal((await sharp(animated).metadata()).pages, 3);

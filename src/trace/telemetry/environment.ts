@@ -146,7 +146,7 @@ export function isSdkDisabled(reader: VariableReader): boolean {
 export const telemetryVariables = {
   ENABLE_TRACING: "`false`, `0`, `no` or `off` switches tracing off; default `true`",
   THROUGHLINE_STAGE_SPANS:
-    "`true` adds a span for each stage of a generation: `text-encoding`, `denoising`, `vae-decode`, `image-encode`; default `false`",
+    "`true` adds a span for each stage of a generation: `text-encoding`, `vae-encode`, `denoising`, `vae-decode`, `image-encode`; default `false`",
   THROUGHLINE_RUNNING_SPANS:
     "`true` exports running spans too, non-standard: only `throughline collector` supports it; default `false`",
   OTEL_SDK_DISABLED: "`true` switches tracing, metrics and the export of logs off; default `false`",

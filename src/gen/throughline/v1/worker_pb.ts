@@ -102,7 +102,7 @@ export type InferResponse = Message<"throughline.v1.InferResponse"> & {
 
   /**
    * Values that the image was generated with, defaults included: `width`, `height`, `num_inference_steps`, `guidance_scale` and `scheduler`.
-   * `clip_skip` and `guidance_rescale` unless they are 0.
+   * `clip_skip` and `guidance_rescale` unless they are 0. `strength` if the request has an `init_image`.
    *
    * @generated from field: throughline.v1.GenerationOptions settings = 7;
    */
