@@ -84,6 +84,10 @@ export async function generate(
   if (response?.image === undefined) {
     throw internal("the worker returned no image");
   }
+  if (request.options?.initImage !== undefined && response.settings?.strength === undefined) {
+    // A worker of an older contract does not know the field, and has generated another image than the one asked for.
+    throw internal("the worker ignored init_image: its version has no image to image; update the worker");
+  }
 
   call.log({ model: response.model });
   const { $typeName: _, image, ...generated } = response;
