@@ -25,6 +25,8 @@ export interface DeviceLoadOptions {
   readonly precision?: Precision | undefined;
   /** LoRAs that requests can name, each name once. @default none */
   readonly loras?: readonly LoraSource[] | undefined;
+  /** See `SdxlEngineOptions`. @default without limit */
+  readonly maxMemoryBytes?: number | undefined;
   /** CPU threads of one run. @default as many as the process may use */
   readonly threads?: number | undefined;
   /** Existing folder for a profile of each session; see `SessionOptions`. */
@@ -94,7 +96,15 @@ async function loadAt(placement: Placement, options: LoadAtOptions): Promise<Loa
 }
 
 async function loadOnce(placement: Placement, options: LoadAtOptions): Promise<LoadedEngine> {
-  const { model, precision, loras, threads, profileFolder, createOpener = createSessionOpener } = options;
+  const {
+    model,
+    precision,
+    loras,
+    maxMemoryBytes,
+    threads,
+    profileFolder,
+    createOpener = createSessionOpener,
+  } = options;
   const started = performance.now();
   const engine = await loadSdxlEngine({
     modelFolder: model,
@@ -106,6 +116,7 @@ async function loadOnce(placement: Placement, options: LoadAtOptions): Promise<L
     }),
     precision,
     loras,
+    maxMemoryBytes,
   });
   const loaded = performance.now();
   try {

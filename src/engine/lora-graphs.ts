@@ -1,6 +1,7 @@
 import { dirname, parse } from "node:path";
 import type { ExecutionProvider } from "./device.js";
 import { type BuiltGraph, type ComputeType, createGraphBuilder, type GraphBuilder } from "./graphs/graph-builder.js";
+import { operatorsFor } from "./graphs/operators.js";
 import type { BuiltGraphSource } from "./sessions.js";
 import type { WeightFolder } from "./weights/diffusers-weights.js";
 import { type Lora, LoraError, type LoraLayers, type LoraSource, readLora } from "./weights/lora.js";
@@ -27,6 +28,8 @@ export interface LoraGraphs {
   changesText(name: string): boolean;
   /** Builds the graphs of the sub-models that some of these LoRAs change. The inputs with their scales are in the order of the names. */
   build(names: readonly string[]): readonly BuiltGraphSource[];
+  /** Bytes of the model's weights that the graphs of these LoRAs map once more. */
+  mappedBytes(names: readonly string[]): number;
   /** @throws LoraError when the file of one was replaced or changed since it was read. */
   checkUnchanged(names: readonly string[]): Promise<void>;
 }
@@ -47,6 +50,7 @@ export interface LoraGraphsOptions {
  */
 export async function readLoras(sources: readonly LoraSource[], options: LoraGraphsOptions): Promise<LoraGraphs> {
   const { weights, builders, layers, compute, provider } = options;
+  const operators = operatorsFor(provider);
   const loras = new Map<string, Lora>();
   for (const source of sources) {
     const lora = await readLora(source, layers);
@@ -73,7 +77,8 @@ export async function readLoras(sources: readonly LoraSource[], options: LoraGra
           // The one folder that the files of the model and of all LoRAs lie below.
           const { root } = parse(dirname(source.files[0]?.path ?? "/"));
           const changes = wanted.map((lora) => lora.changes[part]);
-          const built = builders[part](createGraphBuilder({ weights: source, compute, root, loras: changes }));
+          const graph = createGraphBuilder({ weights: source, compute, root, loras: changes, operators });
+          const built = builders[part](graph);
           return {
             kind: "built",
             subModel: part,
@@ -84,6 +89,11 @@ export async function readLoras(sources: readonly LoraSource[], options: LoraGra
             residence: provider === "cpu" ? "mapped" : "prepared",
           } satisfies BuiltGraphSource;
         });
+    },
+    mappedBytes(names) {
+      const wanted = named(names);
+      const parts = loraParts.filter((part) => wanted.some(({ changes }) => changes[part].size > 0));
+      return parts.flatMap((part) => weights[part].tensors).reduce((sum, { length }) => sum + length, 0);
     },
     async checkUnchanged(names) {
       for (const lora of named(names)) {

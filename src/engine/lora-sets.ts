@@ -30,8 +30,10 @@ export interface LoraSetsOptions {
   readonly base: Pick<SubModels, "textEncoders" | "unet">;
   readonly graphs: LoraGraphs;
   readonly openSession: OpenSession;
-  /** Sets that stay open. */
+  /** Sets that stay open, if there is room for them. */
   readonly capacity: number;
+  /** Whether the process may take so many bytes more. */
+  readonly hasRoom: (bytes: number) => boolean;
   /** Checks the files of the model, which a set maps again. */
   readonly checkUnchanged: () => Promise<void>;
 }
@@ -88,8 +90,10 @@ export function createLoraSets(options: LoraSetsOptions): LoraSets {
       let set = sets.get(key);
       if (set === undefined) {
         // First, so that there are never more in memory.
-        for (const oldest of [...sets.keys()].slice(0, Math.max(0, sets.size + 1 - capacity))) {
-          await close(oldest);
+        for (const oldest of [...sets.keys()]) {
+          if (sets.size >= capacity || !options.hasRoom(graphs.mappedBytes(names))) {
+            await close(oldest);
+          }
         }
         set = await openSet(names, signal);
       }

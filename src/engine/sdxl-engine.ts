@@ -68,6 +68,8 @@ export interface SdxlEngineOptions {
   readonly precision?: Precision | undefined;
   /** LoRAs that requests can name, each name once. @default none */
   readonly loras?: readonly LoraSource[] | undefined;
+  /** Resident bytes of the process above which its host ends it: sets of LoRAs are closed before. @default without limit */
+  readonly maxMemoryBytes?: number | undefined;
   /** Where `openSession` runs the graphs. @default "cpu" */
   readonly provider?: ExecutionProvider;
   /** Loads the graphs. @default onnxruntime on the CPU, with as many threads as the process may use */
@@ -81,7 +83,7 @@ export interface SdxlEngineOptions {
  * @throws ModelFolderError when the folder is missing something or wrong; LoraError when a LoRA cannot be used.
  */
 export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEngine> {
-  const { modelFolder, precision = "auto", provider = "cpu" } = options;
+  const { modelFolder, precision = "auto", provider = "cpu", maxMemoryBytes = Number.POSITIVE_INFINITY } = options;
   const model = typeof modelFolder === "string" ? await readModel(modelFolder) : modelFolder;
   const schedulers = loadSchedulers(model);
   const prepared = await prepareGraphs(model, { precision, provider, loras: options.loras });
@@ -104,6 +106,7 @@ export async function loadSdxlEngine(options: SdxlEngineOptions): Promise<SdxlEn
       openSession,
       // Elsewhere a set is a copy of the weights in the device's memory.
       capacity: provider === "cpu" ? 2 : 1,
+      hasRoom: (bytes) => process.memoryUsage.rss() + bytes <= maxMemoryBytes,
       checkUnchanged: prepared.checkUnchanged,
     });
   const release = async () => {

@@ -69,6 +69,7 @@ export async function createEngineHost(options: EngineHostOptions): Promise<Engi
   const start = (signal: AbortSignal) =>
     startEngineProcess({
       ...engine,
+      maxMemoryBytes,
       stallMs,
       killAboveBytes: maxMemoryBytes * hardLimitFactor,
       signal,

@@ -22,7 +22,7 @@ const changed: Readonly<Record<string, readonly LoraPart[]>> = {
 const touches = (name: string, part: LoraPart): boolean => changed[name]?.includes(part) ?? false;
 
 /** Sets over sessions that do nothing but count. */
-function makeSets(onOpen: () => void = () => {}) {
+function makeSets(onOpen: () => void = () => {}, hasRoom: (bytes: number) => boolean = () => true) {
   const story: string[] = [];
   const feeds: Readonly<Record<string, InputTensor>>[] = [];
   const session = (name: string): ModelSession => ({
@@ -48,6 +48,7 @@ function makeSets(onOpen: () => void = () => {}) {
           root: "/",
           residence: "mapped",
         })),
+    mappedBytes: (names) => 1000 * names.length,
     checkUnchanged: async () => {},
   };
   const base = { textEncoders: [session("first"), session("second")], unet: session("base") } as const;
@@ -60,6 +61,7 @@ function makeSets(onOpen: () => void = () => {}) {
       return session(subModel);
     },
     capacity: 2,
+    hasRoom,
     checkUnchanged: async () => {},
   });
   /** What opening a set does. */
@@ -83,6 +85,18 @@ describe("sets of LoRAs", () => {
     assert.deepEqual(await storyOf({ text: 1, both: 0 }), []);
     assert.deepEqual(await storyOf({ unet: 1 }), ["release text_encoder", "release unet", "open unet"]);
     assert.deepEqual(await storyOf({ text: 1 }), []);
+  });
+
+  it("set is closed before the next one opens if the memory limit has no room for both", async () => {
+    const asked: number[] = [];
+    const { open } = makeSets(undefined, (bytes) => {
+      asked.push(bytes);
+      return bytes < 2000;
+    });
+    await open({ text: 1 });
+    assert.deepEqual((await open({ unet: 1 })).story, ["open unet"]);
+    assert.deepEqual((await open({ text: 1, unet: 1 })).story.slice(0, 2), ["release text_encoder", "release unet"]);
+    assert.deepEqual(asked, [1000, 2000]);
   });
 
   it("scale 0 and no LoRA use the model's own sessions", async () => {

@@ -36,6 +36,8 @@ export interface LoadOrder {
   readonly precision?: Precision | undefined;
   /** LoRAs that requests can name, each name once. */
   readonly loras?: readonly LoraSource[] | undefined;
+  /** Resident bytes above which the process is to release what it can do without. */
+  readonly maxMemoryBytes?: number | undefined;
   /** CPU threads of one run. */
   readonly threads?: number | undefined;
   /** Existing folder for a profile of each session, complete when the process has closed. */

@@ -214,11 +214,16 @@ export function createGraphBuilder({
   }
 
   /** W + Σ scale · up · down, as matrices; the larger of the products is Gemm's own. */
-  function withLoras(key: string, weight: TensorLocation, changes: readonly IndexedChange[], rows: WeightView["rows"]) {
+  function withLoras(
+    { key, name, rows }: { readonly key: string; readonly name: string; readonly rows: WeightView["rows"] },
+    weight: TensorLocation,
+    changes: readonly IndexedChange[],
+  ): Value {
     const matrix = converted(key, weight, matrixShape(weight));
     return changes.reduce((sum, { index, change: { down, up, factor } }) => {
       const upRows = rows === undefined ? up : rowsOf(up, ...rows);
-      const first = converted(`${key} down ${index}`, down, matrixShape(down));
+      // Rows of a weight have the whole of this factor in common.
+      const first = once(`LoRA ${index} ${name}`, () => converted(`${name} down ${index}`, down, matrixShape(down)));
       const second = converted(`${key} up ${index}`, upRows, matrixShape(upRows));
       const scaled = addNode(weightNodes, "Mul", [second, loraScale(index, factor)], {});
       return weight.transposed
@@ -258,7 +263,7 @@ export function createGraphBuilder({
         if (changes.length === 0) {
           return converted(key, part, wanted);
         }
-        const sum = withLoras(key, part, changes, rows);
+        const sum = withLoras({ key, name, rows }, part, changes);
         return wanted.length === 2 ? sum : addNode(weightNodes, "Reshape", [sum, ints(...wanted)], {});
       });
     },
