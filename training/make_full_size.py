@@ -1,19 +1,23 @@
 """Writes a model of SDXL base 1.0's own size with random weights, to see that what is as large as the real one loads and runs.
 
 python make_full_size.py --out DIR [--single FILE.safetensors] [--type fp16|fp32] [--seed 1]
+python make_full_size.py --shapes ../test/golden/graphs/full-size-shapes.json.gz
 
 DIR is a diffusers folder of safetensors, FILE the same weights as a checkpoint of one file, under the names of Stability's own code. Both take 7 GB in fp16. The images are
 noise; what they take to load and to run is that of the real model. The weights are drawn tensor by tensor into the files, so that it needs no memory to speak of.
 """
 
 import argparse
+import gzip
 import json
 import re
 import struct
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import torch
+import transformers
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -148,6 +152,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path)
     parser.add_argument("--single", type=Path)
+    parser.add_argument("--shapes", type=Path, help="takes the names and shapes of the checkpoint of one file alone, for a test that makes a sparse one")
     parser.add_argument("--type", choices=TYPES, default="fp16")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
@@ -170,14 +175,16 @@ def main():
         (args.out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
         for padding, folder in (("<|endoftext|>", "tokenizer"), ("!", "tokenizer_2")):
             write_tokenizer(args.out / folder, padding)
+    if args.shapes:
+        made_by = dict(command="python training/make_full_size.py --shapes FILE", diffusers=diffusers.__version__, transformers=transformers.__version__)
+        with gzip.GzipFile(args.shapes, "wb", 9, mtime=0) as file:
+            file.write(json.dumps(dict(madeBy=made_by, shapes={k: list(s) for k, s in single_file(shapes).items()})).encode())
     if args.single:
         write_safetensors(args.single, single_file(shapes), args.type, args.seed)
 
 
 def write_tokenizer(folder, padding):
     """CLIP's own tokenizer, from the merges that come with the engine."""
-    import gzip
-
     merges = gzip.open(Path(__file__).resolve().parent.parent / "models/clip-tokenizer/merges.txt.gz", "rt", encoding="utf8").read().split("\n")[:-1]
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in printable]

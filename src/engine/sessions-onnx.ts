@@ -54,13 +54,13 @@ function openGraph(graph: GraphSource, options: InferenceSession.SessionOptions)
 
 async function sessionOptions(
   graph: GraphSource,
-  { provider, index }: Placement,
+  placement: Placement,
   threads: number,
 ): Promise<InferenceSession.SessionOptions> {
-  const { extra, ...ofWeights } = await weightOptions(graph, provider);
+  const { extra, ...ofWeights } = await weightOptions(graph, placement.provider);
   const quiet = { intra_op: { allow_spinning: "0" }, inter_op: { allow_spinning: "0" } };
   return {
-    executionProviders: [index === undefined ? provider : { name: provider, deviceId: index }],
+    executionProviders: [providerOption(placement)],
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     executionMode: "sequential",
@@ -70,6 +70,16 @@ async function sessionOptions(
     // Waiting threads that spin take the cores from the rest of the machine, and are slower as soon as there is a rest.
     extra: { session: { ...quiet, ...extra } },
   };
+}
+
+/** `COREML_FLAG_CREATE_MLPROGRAM`: the older form of CoreML's models has neither half precision nor layer normalization. */
+const coreMlProgram = 0x010;
+
+function providerOption({ provider, index }: Placement): InferenceSession.ExecutionProviderConfig {
+  if (provider === "coreml") {
+    return { name: provider, coreMlFlags: coreMlProgram };
+  }
+  return index === undefined ? provider : { name: provider, deviceId: index };
 }
 
 type WeightOptions = Pick<InferenceSession.SessionOptions, "graphOptimizationLevel" | "enableCpuMemArena"> & {

@@ -1,5 +1,5 @@
 import type { BuiltGraph, GraphBuilder, Value } from "./graph-builder.js";
-import { attention, batchOf, countOf, layerNorm, linear, quickGelu } from "./layers.js";
+import { attention, batchOf, countOf, gelu, layerNorm, linear, quickGelu } from "./layers.js";
 
 /** Facts of a CLIP text model that the tensors' names and shapes do not contain. */
 export interface ClipPlan {
@@ -69,7 +69,7 @@ function encoderLayer(g: GraphBuilder, x: Value, name: string, options: LayerOpt
   const [inner = 0] = g.shape(`${name}.mlp.fc1.weight`);
   const second = layerNorm(g, attended, `${name}.layer_norm2`, width, eps);
   const wide = linear(g, second, `${name}.mlp.fc1`, [width, inner]);
-  const active = activation === "gelu" ? g.node("Gelu", [wide]) : quickGelu(g, wide, 1.702);
+  const active = activation === "gelu" ? gelu(g, wide) : quickGelu(g, wide, 1.702);
   return g.node("Add", [attended, linear(g, active, `${name}.mlp.fc2`, [inner, width])]);
 }
 

@@ -56,6 +56,11 @@ export function silu(g: GraphBuilder, x: Value): Value {
   return quickGelu(g, x, 1);
 }
 
+/** x · Φ(x), by the error function. */
+export function gelu(g: GraphBuilder, x: Value): Value {
+  return g.operators.gelu === "fused" ? g.fused("Gelu", [x]) : g.node("Gelu", [x]);
+}
+
 /** x · sigmoid(α · x). */
 export function quickGelu(g: GraphBuilder, x: Value, alpha: number): Value {
   if (g.operators.quickGelu === "fused") {

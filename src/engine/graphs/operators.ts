@@ -11,6 +11,8 @@ export interface Operators {
   readonly causalAttention: OperatorForm;
   /** QuickGelu, or x · sigmoid(α · x). */
   readonly quickGelu: OperatorForm;
+  /** Gelu by the error function: onnxruntime's, or ONNX's, which is younger. */
+  readonly gelu: OperatorForm;
   /**
    * Tables of a type that the graph does not compute in. `rows`: each run casts the rows that it reads, so that the table stays in its file.
    * `table`: the whole table is cast when the graph is loaded, for providers that keep their own copy of all weights, and may have no kernel for
@@ -19,20 +21,30 @@ export interface Operators {
   readonly cast: "rows" | "table";
 }
 
-const plain: Operators = { attention: "plain", causalAttention: "plain", quickGelu: "plain", cast: "table" };
-const fused: Operators = { attention: "fused", causalAttention: "fused", quickGelu: "fused", cast: "table" };
+const onGpu: Operators = {
+  attention: "fused",
+  causalAttention: "plain",
+  quickGelu: "fused",
+  gelu: "plain",
+  cast: "table",
+};
 
-/** By the kernels of onnxruntime 1.30: docs/OperatorKernels.md and the sources of the providers. */
+/**
+ * By the kernels of onnxruntime 1.30: docs/OperatorKernels.md, and the sources of the providers.
+ *
+ * Causal attention is fused on the CPU alone. WebGPU's kernel takes the attribute `unidirectional` and gives other values than the CPU's, up to
+ * their own size; DirectML's never reads it. Only text encoders have such attention, over 77 tokens, where the plain form costs nothing to speak
+ * of, so that CUDA has it too, whose kernel was not run.
+ */
 const byProvider: Readonly<Record<ExecutionProvider, Operators>> = {
-  cpu: { ...fused, cast: "rows" },
-  cuda: fused,
-  // TensorRT reads ONNX's operators alone.
-  tensorrt: plain,
-  // Its MultiHeadAttention has no causal mask in every version.
-  webgpu: { ...fused, causalAttention: "plain" },
-  coreml: plain,
-  // Its MultiHeadAttention takes the attribute `unidirectional`, and ignores it.
-  dml: { ...fused, causalAttention: "plain" },
+  cpu: { ...onGpu, causalAttention: "fused", cast: "rows" },
+  cuda: onGpu,
+  webgpu: onGpu,
+  // It has no kernel of ONNX's Gelu.
+  dml: { ...onGpu, gelu: "fused" },
+  // They read ONNX's operators alone.
+  tensorrt: { ...onGpu, attention: "plain", quickGelu: "plain" },
+  coreml: { ...onGpu, attention: "plain", quickGelu: "plain" },
 };
 
 /** The operators of graphs for a provider. What it has no kernel for, onnxruntime runs on the CPU, and copies to and fro. */

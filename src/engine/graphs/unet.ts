@@ -6,6 +6,7 @@ import {
   convolution,
   countOf,
   fromRows,
+  gelu,
   groupNorm,
   type Images,
   layerNorm,
@@ -220,6 +221,6 @@ function gatedLayer(g: GraphBuilder, x: Value, name: string, width: number): Val
   const half = (start: number): Value =>
     linear(g, x, `${name}.net.0.proj`, [width, 2 * inner], { rows: [start, inner] });
   const values = half(0);
-  const gates = g.node("Gelu", [half(inner)]);
+  const gates = gelu(g, half(inner));
   return linear(g, g.node("Mul", [values, gates]), `${name}.net.2`, [inner, width]);
 }

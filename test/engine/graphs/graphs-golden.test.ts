@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
-import type * as z from "zod";
-import { executionProviders } from "../../../src/engine/device.js";
+import * as z from "zod";
 import type { SubModelFolder } from "../../../src/engine/graph-files.js";
 import { buildClip } from "../../../src/engine/graphs/clip.js";
 import {
@@ -164,14 +164,56 @@ describe("graphs built over safetensors, compared with torch", async () => {
     await compare(await folderSources(folder), allParts, 2e-2, { compute: "float16" });
   });
 
-  it("graphs made of the operators of each provider give torch's values", async () => {
-    const folder = await makeSafetensorsFolder(join(home, "operators"), { type: "F16" });
-    const sources = await folderSources(folder);
-    const made = new Map(executionProviders.map((name) => [JSON.stringify(operatorsFor(name)), operatorsFor(name)]));
-    for (const operators of made.values()) {
-      await compare(sources, allParts, 1e-5, { operators });
+  it("graphs made of the operators of other providers give torch's values", async () => {
+    const sources = await folderSources(await makeSafetensorsFolder(join(home, "operators"), { type: "F16" }));
+    // These two have every form that differs from the CPU's.
+    await compare(sources, allParts, 1e-5, { operators: operatorsFor("coreml") });
+    await compare(sources, ["text_encoder_2", "unet"], 1e-5, { operators: operatorsFor("dml") });
+    await compare(sources, smallParts, 2e-2, { compute: "float16", operators: operatorsFor("coreml") });
+  });
+
+  it("run over mapped half-precision weights casts each shortly before its use, never many at once", async () => {
+    const folder = await makeSafetensorsFolder(join(home, "mapped"), { type: "F16" });
+    const weights = await readDiffusersWeights(folder, "text_encoder_2", false);
+    const { model } = buildClip(
+      createGraphBuilder({ weights, compute: "float32", root: "/" }),
+      parse(clipPlanSchema, configs.text_encoder_2),
+    );
+    const profileFolder = await temporaryFolder();
+    const session = await createSessionOpener({ threads: 1, profileFolder })({
+      ...{ kind: "built", subModel: "text_encoder_2", file: weights.label, model, root: "/", residence: "mapped" },
+    });
+    await session.run({ input_ids: { data: ids.flat(), shape: [2, 77] } }, ["text_embeds"]);
+    await session.release();
+    const [profile = ""] = await readdir(profileFolder);
+    const operators = z
+      .array(z.object({ name: z.string(), args: z.object({ op_name: z.string().optional() }).optional() }))
+      .parse(JSON.parse(await readFile(join(profileFolder, profile), "utf8")))
+      .flatMap(({ name, args }) => (name.endsWith("_kernel_time") ? [args?.op_name ?? ""] : []));
+    const casts = operators.map((operator) => (operator === "Cast" ? "c" : "-")).join("");
+    assert.ok(casts.split("c").length > 20, "weights are cast");
+    // A layer's weight and bias, and those of the norm before it.
+    assert.doesNotMatch(casts, /c{5}/);
+  });
+
+  it("graphs for TensorRT and CoreML have no operators of onnxruntime's own", async () => {
+    const sources = await folderSources(await makeSafetensorsFolder(join(home, "plain operators"), { type: "F16" }));
+    for (const provider of ["tensorrt", "coreml"] as const) {
+      const options = { compute: "float16", root: "/", operators: operatorsFor(provider) } as const;
+      const graphs = [
+        buildClip(
+          createGraphBuilder({ weights: sources.text_encoder, ...options }),
+          parse(clipPlanSchema, configs.text_encoder),
+        ),
+        buildUnet(createGraphBuilder({ weights: sources.unet, ...options }), parse(unetPlanSchema, configs.unet)),
+        buildVaeDecoder(createGraphBuilder({ weights: sources.vae, ...options }), parse(vaePlanSchema, configs.vae)),
+      ];
+      for (const { model } of graphs) {
+        const text = Buffer.from(model).toString("latin1");
+        // Once: the list of the operator sets that the model may use.
+        assert.equal(text.split("com.microsoft").length - 1, 1, provider);
+      }
     }
-    await compare(sources, allParts, 2e-2, { compute: "float16", operators: operatorsFor("coreml") });
   });
 
   it("text encoders without the prefix text_model (transformers 5) give torch's values", async () => {
