@@ -142,7 +142,7 @@ export async function testStartImage(t: TestContext, tools: BrowserTools): Promi
   };
   const start = (page: Page) => page.getByRole("group", { name: "Start image" });
 
-  await t.test("small image is dropped on the form, sent as it is, removed, and dropped again", async () => {
+  await t.test("small image is dropped on the form, sent as it is, and removed; another is pasted", async () => {
     const studio = await open();
     const { page } = studio;
     const bytes = await photo(300, 200);
@@ -160,8 +160,16 @@ export async function testStartImage(t: TestContext, tools: BrowserTools): Promi
     await studio.generate("a blue heart");
     await page.getByText("2 images").waitFor();
     assert.deepEqual([newest().initImage, newest().strength], [undefined, undefined]);
-    await drop(page, { name: "small.jpg", bytes });
-    await start(page).getByText("small.jpg", { exact: true }).waitFor();
+    await page.evaluate(
+      `(() => {
+        const data = new DataTransfer();
+        const bytes = Uint8Array.from(atob("${bytes.toString("base64")}"), (character) => character.charCodeAt(0));
+        data.items.add(new File([bytes], "pasted.jpg"));
+        const paste = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
+        document.getElementById("prompt").dispatchEvent(paste);
+      })()`,
+    );
+    await start(page).getByText("pasted.jpg", { exact: true }).waitFor();
     assert.deepEqual(studio.complaints, []);
   });
 
@@ -201,7 +209,7 @@ export async function testStartImage(t: TestContext, tools: BrowserTools): Promi
     await message("cut.jpg cannot be read: it may be damaged or too large.");
     const bytes = await photo(64, 64);
     await drop(page, { name: "a.jpg", bytes }, { name: "b.jpg", bytes });
-    await message("2 files were dropped. Drop one image.");
+    await message("There are 2 files. Choose one image.");
     await assertAccessible(page);
     await drop(page, { name: "a.jpg", bytes });
     await start(page).getByText("64×64", { exact: true }).waitFor();

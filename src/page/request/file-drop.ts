@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import type { Studio } from "../shell/studio.js";
 
-/** Properties of an element that takes files, and whether one is being dragged over it. */
+/** Properties of an element that takes dropped and pasted files, and whether one is being dragged over it. */
 export function useFileDrop(studio: Studio) {
   const [isOver, setOver] = useState(false);
   // Beside the form, a browser would leave the page and open the file.
@@ -18,6 +18,19 @@ export function useFileDrop(studio: Studio) {
       removeEventListener("drop", ignore);
     };
   }, []);
+  const take = (event: Event, data: DataTransfer | null) => {
+    const files = [...(data?.files ?? [])];
+    const [file] = files;
+    if (file === undefined) {
+      return;
+    }
+    event.preventDefault();
+    if (files.length > 1) {
+      studio.start.reject(`There are ${files.length} files. Choose one image.`);
+    } else {
+      void studio.startFrom(file, file.name);
+    }
+  };
   return {
     isOver,
     onDragOver(event: DragEvent) {
@@ -33,16 +46,12 @@ export function useFileDrop(studio: Studio) {
     },
     onDrop(event: DragEvent) {
       setOver(false);
-      const files = [...(event.dataTransfer?.files ?? [])];
-      const [file] = files;
-      if (file === undefined) {
-        return;
-      }
-      event.preventDefault();
-      if (files.length > 1) {
-        studio.start.reject(`${files.length} files were dropped. Drop one image.`);
-      } else {
-        void studio.startFrom(file, file.name);
+      take(event, event.dataTransfer);
+    },
+    onPaste(event: ClipboardEvent) {
+      // Some programs copy an image of their text beside it.
+      if (event.clipboardData?.types.includes("text/plain") !== true) {
+        take(event, event.clipboardData);
       }
     },
   };
