@@ -39,3 +39,6 @@ export const maxImageRequestBytes = 12_582_912;
 
 /** Pixels of the longest side of an image to start from. No rule of the contract: the worker reads the size from the image. */
 export const maxInitImageSide = 2048;
+
+/** Strength of a request with an image and without a strength. */
+export const defaultStrength = 0.3;

@@ -7,9 +7,10 @@ import { CliError } from "../src/cli/errors.js";
 import { lorasOption, requestOptions } from "../src/cli/options/client-options.js";
 import { type OptionGroup, parseOptions } from "../src/cli/options/option.js";
 import { schedulersByName } from "../src/client/scheduler-names.js";
+import { defaultStrength as engineStrength } from "../src/engine/strength.js";
 import { GenerationOptionsSchema, LoraSchema, SchedulerSchema } from "../src/gen/throughline/v1/image_pb.js";
 import { GenerateRequestSchema } from "../src/gen/throughline/v1/pipeline_pb.js";
-import { type NumberRange, requestLimits } from "../src/request-limits.js";
+import { defaultStrength, type NumberRange, requestLimits } from "../src/request-limits.js";
 import { createTestMesh } from "../src/testing/testing.js";
 
 function isObject(value: unknown): value is JsonObject {
@@ -65,6 +66,10 @@ suite("request limits", () => {
       clipSkip: rangeOf(options, "clipSkip"),
       guidanceRescale: rangeOf(options, "guidanceRescale"),
     });
+  });
+
+  test("default strength is the engine's", () => {
+    assert.equal(defaultStrength, engineStrength);
   });
 
   test("fields that share a limit have the same rule", () => {

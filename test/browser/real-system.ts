@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import type { TestContext } from "node:test";
+import sharp from "sharp";
 import { createPipelineClient } from "../../src/client/client.js";
 import { exportFromJson } from "../../src/studio/otlp-http.js";
 import { startCommand } from "../cli/support/run-command.js";
@@ -160,6 +161,43 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
       assert.doesNotMatch(copied, /pizza/);
     },
   );
+
+  await t.test("result becomes the start of the next image, which stays near it", async (t) => {
+    const studio = await openStudioPage(t, tools, url);
+    const { page } = studio;
+    await page.getByText("Connected").waitFor();
+    await page.getByLabel("Seed").fill("7");
+    await studio.generate("a red heart");
+    assert.equal(await studio.done(), 7);
+    const pixels = async () => {
+      const [, png = ""] = (await page.evaluate<string>(imagePixels)).split(",");
+      return sharp(Buffer.from(png, "base64")).raw().toBuffer();
+    };
+    const source = await pixels();
+    await page.getByRole("button", { name: "Start from it" }).click();
+    await page.getByText("128×128", { exact: true }).waitFor();
+    const distances: number[] = [];
+    for (const [index, strength] of ["0.3", "0.9"].entries()) {
+      await page.getByLabel("Strength", { exact: true }).fill(strength);
+      await page.getByLabel("Seed", { exact: true }).fill(String(100 + index));
+      await studio.generate("a yellow star");
+      await page.getByText(`${index + 2} images`).waitFor();
+      await page.getByText(`strength ${strength}`).waitFor();
+      const changed = await pixels();
+      assert.equal(changed.length, source.length);
+      distances.push(changed.reduce((sum, value, at) => sum + Math.abs(value - (source[at] ?? 0)), 0) / source.length);
+    }
+    const [near = 0, far = 0] = distances;
+    t.diagnostic(`mean distance to the start: ${near.toFixed(1)} at 0.3, ${far.toFixed(1)} at 0.9`);
+    assert.ok(near > 0 && near < far, distances.join());
+    await page.getByRole("treeitem", { name: /^diffusion/ }).click();
+    await page.getByRole("region", { name: "Span diffusion" }).getByText("diffusion.strength").waitFor();
+    await page.getByLabel("Strength", { exact: true }).fill("0.01");
+    await studio.generate("a yellow star");
+    await page.getByText(/^0\.01 of \d+ steps leaves none to run/).waitFor();
+    await tools.screenshot(page, "start-real");
+    assert.deepEqual(studio.complaints, []);
+  });
 
   await t.test("Escape cancels the generation, also in the service", async (t) => {
     const studio = await openStudioPage(t, tools, url);

@@ -103,7 +103,7 @@ suite("clients of OpenAI's API", () => {
   });
 
   test("openai for Node and Python, and curl: an image from an image", async (t) => {
-    const { url } = await serveOpenAi(t);
+    const { url, collector } = await serveOpenAi(t);
     const files = { "heart.png": heart };
     for (const [extension, name] of [
       ["mjs", "openai-node-edit"],
@@ -115,6 +115,8 @@ suite("clients of OpenAI's API", () => {
     const { out } = await run("sh", snippet("curl-edit", url), files);
     const { data } = JSON.parse(out);
     assert.match(data[0].b64_json, /^iVBOR/);
+    const strengths = collector.spans().flatMap(({ attributes }) => attributes["diffusion.strength"] ?? []);
+    assert.deepEqual(strengths, [0.6, 0.6, 0.6]);
   });
 
   test("openai for Node and Python, and the AI SDK: streams, LoRAs and lists of an edit", async (t) => {

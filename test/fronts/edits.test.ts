@@ -8,6 +8,7 @@ import { invalidField } from "../../src/mesh/errors/errors.js";
 import { listen } from "../../src/mesh/port/listen.js";
 import { type ConnectHandlerOptions, createConnectHandler } from "../../src/mesh/serve/connect-handler.js";
 import { requestLimits } from "../../src/request-limits.js";
+import { serveOpenAi } from "./support/serve-openai.js";
 
 const png = await sharp({ create: { width: 16, height: 16, channels: 3, background: "red" } })
   .png()
@@ -134,6 +135,49 @@ suite("OpenAI's image edits", () => {
       requests.map((request) => [request.prompt, request.workerApp]),
       Array.from({ length: 2 }, () => [prompt, "local/worker"]),
     );
+  });
+
+  test("the worker starts from the image: its spans have the strength, and photos within 8 MiB arrive", async (t) => {
+    const { url, collector } = await serveOpenAi(t);
+    const post = (form: FormData) => fetch(`${url}/v1/images/edits`, { method: "POST", body: form });
+    const noise = Buffer.from(crypto.getRandomValues(new Uint8Array(65_536)));
+    const pixels = Buffer.alloc(1600 * 1600 * 3, noise);
+    const photo = await sharp(pixels, { raw: { width: 1600, height: 1600, channels: 3 } })
+      .png({ compressionLevel: 0 })
+      .toBuffer();
+    assert.ok(photo.length > 7_500_000);
+    const seeds = [
+      ["prompt", prompt],
+      ["seed", "7"],
+    ] as const;
+    const changed = await post(formOf([...seeds, ["strength", "0.5"]], Uint8Array.from(photo)));
+    assert.equal(changed.status, 200, await changed.clone().text());
+    const other = await post(formOf([...seeds, ["strength", "0.5"]]));
+    const imageOf = async (response: Response) =>
+      ((await response.json()) as { data: { b64_json: string }[] }).data[0]?.b64_json;
+    assert.notEqual(await imageOf(changed), await imageOf(other));
+    const strengths = collector.spans().flatMap(({ attributes }) => attributes["diffusion.strength"] ?? []);
+    assert.deepEqual(strengths, [0.5, 0.5]);
+    const stream: readonly Part[] = [
+      ["stream", "true"],
+      ["partial_images", "3"],
+      ["num_inference_steps", "12"],
+    ];
+    for (const [strength, partials] of [
+      ["0.5", 3],
+      ["0.1", 1],
+    ] as const) {
+      const text = await (await post(formOf([...seeds, ...stream, ["strength", strength]]))).text();
+      assert.equal(
+        text.match(/^event: image_edit\.partial_image$/gm)?.length,
+        partials,
+        "spread over the steps that run",
+      );
+    }
+    const wrong = await errorOf(await post(formOf(seeds, Uint8Array.from(Buffer.from("<svg/>")))));
+    assert.deepEqual([wrong.status, wrong.param], [400, "image"]);
+    const none = await errorOf(await post(formOf([...seeds, ["strength", "0.1"]])));
+    assert.deepEqual([none.status, none.param], [400, "strength"]);
   });
 
   test("a stream's events are those of edits", async (t) => {

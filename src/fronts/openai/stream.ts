@@ -5,7 +5,7 @@ import type { AdmittedCall } from "../../mesh/access/access-control.js";
 import type { NodeResponse } from "../../mesh/port/node-handler.js";
 import type { FrontCall } from "../../mesh/serve/http-front.js";
 import { writePieces } from "../../mesh/serve/write-response.js";
-import { requestLimits } from "../../request-limits.js";
+import { defaultStrength, requestLimits } from "../../request-limits.js";
 import { toOpenAiError } from "./errors.js";
 import type { ImagesRequest } from "./image-request.js";
 import {
@@ -106,14 +106,16 @@ const describeMs = 250;
 
 /** Steps between previews, such that there are enough of them. 1 if the number of steps is not known. */
 async function previewIntervalOf(
-  { partialImages, model, steps }: ImagesRequest,
+  { partialImages, model, steps, isEdit, options }: ImagesRequest,
   client: PipelineClient,
   signal: AbortSignal,
 ): Promise<number> {
   if (partialImages === 0) {
     return 0;
   }
-  const total = steps ?? (await defaultSteps(model, client, signal)) ?? 1;
+  const wanted = steps ?? (await defaultSteps(model, client, signal)) ?? 1;
+  // Of an edit, only the last steps run.
+  const total = isEdit ? Math.floor(wanted * (options.strength ?? defaultStrength)) : wanted;
   // A worker may describe its model with any number of steps.
   return Math.min(requestLimits.steps.max, Math.max(1, Math.floor(total / (partialImages + 1))));
 }

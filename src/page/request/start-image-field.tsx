@@ -1,12 +1,9 @@
 import { useRef } from "preact/hooks";
-import { requestLimits } from "../../request-limits.js";
+import { defaultStrength, requestLimits } from "../../request-limits.js";
 import { useObjectUrl } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
 import { FieldMessage, Slider } from "./field.js";
 import type { StartImage } from "./start-image.js";
-
-/** The contract's default, for the slider. */
-const usualStrength = 0.3;
 
 /** The image to start from, with its strength; nothing for a model that takes none. */
 export function StartImageField({ studio }: { studio: Studio }) {
@@ -82,7 +79,7 @@ function Chosen({ studio, start }: { studio: Studio; start: StartImage }) {
         id="strength"
         label="Strength"
         text={studio.form.value.strength}
-        fallback={usualStrength}
+        fallback={defaultStrength}
         min={requestLimits.strength.min}
         max={requestLimits.strength.max}
         wrong={wrong}
