@@ -6,6 +6,7 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
+import { maxImageRequestBytes } from "../../src/request-limits.js";
 import { createTestMesh } from "../../src/testing/create-test-mesh.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
@@ -85,7 +86,7 @@ const kinds: readonly Kind[] = [
   {
     name: "a message over the size limit",
     codes: ["resource_exhausted"],
-    bytes: ofRequest((prompt) => ({ prompt: prompt.repeat(60_000) })),
+    bytes: ofRequest((prompt) => ({ prompt: prompt.repeat(Math.ceil(maxImageRequestBytes / prompt.length)) })),
   },
   {
     name: "an unknown field",

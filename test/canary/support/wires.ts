@@ -58,7 +58,8 @@ export async function send(
   const framed = wire.protocol !== "connect" || isStream(rpc) ? envelope(body) : body;
   const headers = headersOf(rpc, wire, timeoutMs);
   if (wire.protocol !== "grpc") {
-    return answerOf(await http1(url, path, { headers, body: framed }));
+    // A server that closes before a rejected body has come could take its answer along.
+    return answerOf(await http1(url, path, { headers: { ...headers, connection: "keep-alive" }, body: framed }));
   }
   const session = connectHttp2(t, url);
   try {
