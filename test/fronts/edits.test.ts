@@ -138,7 +138,7 @@ suite("OpenAI's image edits", () => {
   });
 
   test("the worker starts from the image: its spans have the strength, and photos within 8 MiB arrive", async (t) => {
-    const { url, collector } = await serveOpenAi(t);
+    const { url, collector } = await serveOpenAi(t, { maxWaiting: 20 });
     const post = (form: FormData) => fetch(`${url}/v1/images/edits`, { method: "POST", body: form });
     const noise = Buffer.from(crypto.getRandomValues(new Uint8Array(65_536)));
     const pixels = Buffer.alloc(1600 * 1600 * 3, noise);
@@ -174,6 +174,8 @@ suite("OpenAI's image edits", () => {
         "spread over the steps that run",
       );
     }
+    const many = await post(formOf([...seeds, ["n", "10"]], Uint8Array.from(photo)));
+    assert.equal(((await many.json()) as { data: object[] }).data.length, 10);
     const wrong = await errorOf(await post(formOf(seeds, Uint8Array.from(Buffer.from("<svg/>")))));
     assert.deepEqual([wrong.status, wrong.param], [400, "image"]);
     const none = await errorOf(await post(formOf([...seeds, ["strength", "0.1"]])));

@@ -26,7 +26,7 @@ export async function respondImages(request: ImagesRequest, call: FrontCall, fir
   const { prompt, model } = request;
   const client = pipelineClient(call, first);
   const forwarded = createForwarded(call);
-  const slots = createSlots(call, first);
+  const slots = createSlots(call, first, maxRunning(request));
   const generated = await Promise.all(
     request.seeds.map((seed) => {
       const options = { ...request.options, seed };
@@ -46,6 +46,14 @@ export async function respondImages(request: ImagesRequest, call: FrontCall, fir
     },
     traceResponse === undefined ? {} : { [traceHeader]: traceResponse },
   );
+}
+
+/** Bytes of images to start from that are sent at a time. A worker receives at most 64 MiB of bodies, in buffers of up to twice their size. */
+const maxSentBytes = 25_165_824;
+
+/** Calls of a request that may run at a time. */
+function maxRunning({ options: { initImage } }: ImagesRequest): number {
+  return initImage === undefined ? Number.POSITIVE_INFINITY : Math.max(1, Math.floor(maxSentBytes / initImage.length));
 }
 
 /** Header of an answer with the trace of its first image. */
@@ -105,9 +113,9 @@ interface Slots {
 
 /**
  * Create slots. The first call has the slot of the HTTP request; each other one is admitted by itself. At the caller's limit of concurrent
- * calls, it waits for the end of one of these calls.
+ * calls, or with `maxCalls` running, it waits for the end of one of these calls.
  */
-function createSlots(call: FrontCall, first: AdmittedCall): Slots {
+function createSlots(call: FrontCall, first: AdmittedCall, maxCalls: number): Slots {
   let unused: AdmittedCall | undefined = first;
   let running = 0;
   let waiting: (() => void)[] = [];
@@ -117,6 +125,10 @@ function createSlots(call: FrontCall, first: AdmittedCall): Slots {
   const acquire = async (): Promise<AdmittedCall> => {
     for (;;) {
       signal.throwIfAborted();
+      if (running >= maxCalls) {
+        await new Promise<void>((resolve) => waiting.push(resolve));
+        continue;
+      }
       try {
         const slot = unused ?? call.admit();
         unused = undefined;

@@ -47,8 +47,10 @@ interface SliderProps {
   readonly label: string;
   /** The number as typed; empty for the default. */
   readonly text: string;
-  /** What an empty text means. */
+  /** Where the slider stands with an empty text. */
   readonly fallback: number;
+  /** Shown for an empty text. @default the fallback */
+  readonly placeholder?: string;
   readonly min: number;
   readonly max: number;
   readonly wrong: boolean;
@@ -57,7 +59,7 @@ interface SliderProps {
 }
 
 /** A slider with a field for the number beside it, which takes any. */
-export function Slider({ id, label, text, fallback, min, max, wrong, describedBy, onInput }: SliderProps) {
+export function Slider({ id, label, text, fallback, placeholder, min, max, wrong, describedBy, onInput }: SliderProps) {
   const value = text.trim() === "" || Number.isNaN(Number(text)) ? fallback : Number(text);
   return (
     <div class="slider">
@@ -78,7 +80,7 @@ export function Slider({ id, label, text, fallback, min, max, wrong, describedBy
         aria-describedby={describedBy}
         autoComplete="off"
         inputMode="decimal"
-        placeholder={String(fallback)}
+        placeholder={placeholder ?? String(fallback)}
         value={text}
         onInput={(event) => onInput(event.currentTarget.value)}
       />

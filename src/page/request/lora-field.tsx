@@ -39,6 +39,8 @@ export function LoraField({ studio }: { studio: Studio }) {
                   label={`Scale of ${name}`}
                   text={scale}
                   fallback={1}
+                  // The worker has a default for each LoRA, which its model's description lacks.
+                  placeholder="auto"
                   min={-usualScale}
                   max={usualScale}
                   wrong={isWrong && Number.isNaN(Number(scale))}
