@@ -92,7 +92,7 @@ const fakeModel = (appId: string) => ({
     "SCHEDULER_DPMPP_2M_SDE_KARRAS",
   ],
   loras: [],
-  image_to_image: false,
+  image_to_image: true,
   max_num_inference_steps: 150,
   defaults_reason: "",
   example_prompts: ["a red heart"],

@@ -1,5 +1,6 @@
 import { create, type JsonObject, type JsonValue, toBinary } from "@bufbuild/protobuf";
 import { InferRequestSchema } from "../../src/gen/throughline/v1/worker_pb.js";
+import { maxImageRequestBytes } from "../../src/request-limits.js";
 
 /** One hostile request, and what its class deserves. */
 export interface MalformedRequest {
@@ -125,7 +126,7 @@ const makers: Record<string, (random: Random) => MalformedRequest> = {
   "key given twice": () => json("key given twice", `{"prompt":"${canary}","prompt":"b"}`, rejected, true),
   "unknown app": () => json("unknown app", { prompt: canary, worker_app: `nobody/${canary}` }, ["404 not_found"]),
   "huge body": (random) =>
-    json("huge body", { prompt: "x".repeat(4_194_305 + random.below(100_000)) }, ["429 resource_exhausted"]),
+    json("huge body", { prompt: "x".repeat(maxImageRequestBytes + random.below(100_000)) }, ["429 resource_exhausted"]),
   "wrong content type": (random) => ({
     ...json("wrong content type", { prompt: canary }, ["415"]),
     headers: {
