@@ -49,6 +49,7 @@ test("limits in SECURITY.md are those of the code", () => {
     // Of nghttp2, which has no way to ask; test/mesh/port/listen-abuse.test.ts floods it.
     "HTTP/2 streams that are opened and reset in a flood": "nghttp2's: 1,000, then 33 a second",
     "a response that is not read (a stream, or an HTTP/1.1 connection)": seconds(limits.writeTimeoutMs),
+    "an HTTP/1.1 connection to be closed, whose body still arrives after its answer": `${seconds(limits.lingerMs)}, ${mib(limits.lingerBytes)}`,
     "idle connection": `HTTP/1.1 ${seconds(limits.keepAliveTimeoutMs)}, HTTP/2 ${limits.idleSessionTimeoutMs / 60_000} min`,
     "an HTTP/2 connection that answers no PING": seconds(limits.keepaliveTimeoutMs),
   };

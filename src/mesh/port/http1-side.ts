@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import * as http from "node:http";
 import type { Socket } from "node:net";
+import { closeLingering } from "./lingering-close.js";
 import type { ListenLimits } from "./listen-limits.js";
 import { type NodeHandler, respondPlain } from "./node-handler.js";
 
@@ -17,6 +18,7 @@ export interface ProtocolSide {
 /** Serve HTTP/1.1 on sockets that another server accepted. */
 export function createHttp1Side(handler: NodeHandler, limits: Required<ListenLimits>): ProtocolSide {
   const pipelines = createHttp1Pipelines();
+  const latest = new WeakMap<Socket, IncomingMessage>();
   let draining = false;
 
   const server = http.createServer(
@@ -30,6 +32,7 @@ export function createHttp1Side(handler: NodeHandler, limits: Required<ListenLim
     },
     (request, response) => {
       const unanswered = pipelines.add(request, response);
+      latest.set(request.socket, request);
       if (draining) {
         response.setHeader("connection", "close");
       }
@@ -58,6 +61,7 @@ export function createHttp1Side(handler: NodeHandler, limits: Required<ListenLim
 
   return {
     accept(socket) {
+      closeLingering(socket, limits, () => latest.get(socket)?.complete === false);
       server.emit("connection", socket);
       socket.resume();
     },

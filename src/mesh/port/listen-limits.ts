@@ -18,6 +18,13 @@ export interface ListenLimits {
    * the HTTP/2 stream is reset. Default: 60,000.
    */
   readonly writeTimeoutMs?: number;
+  /**
+   * Time in which an HTTP/1.1 connection that is to be closed reads on, if it was answered before its request's body has arrived, in
+   * milliseconds. Clients that only send would else miss the answer. Default: 5,000.
+   */
+  readonly lingerMs?: number;
+  /** Bytes that such a connection reads at most before it is closed. Default: 67,108,864. */
+  readonly lingerBytes?: number;
   /** Maximum pipelined requests on an HTTP/1.1 connection; above: 503. Default: 32. */
   readonly maxPipelinedRequests?: number;
   /** Idle time after which an HTTP/2 connection gets a GOAWAY, in milliseconds. Default: 1,800,000. */
@@ -44,6 +51,8 @@ export const defaultListenLimits: Required<ListenLimits> = {
   requestTimeoutMs: 60_000,
   keepAliveTimeoutMs: 75_000,
   writeTimeoutMs: 60_000,
+  lingerMs: 5_000,
+  lingerBytes: 67_108_864,
   maxPipelinedRequests: 32,
   idleSessionTimeoutMs: 1_800_000,
   keepaliveTimeMs: 5_000,
@@ -70,6 +79,8 @@ export function resolveListenLimits(limits: ListenLimits): Required<ListenLimits
     requestTimeoutMs: read("requestTimeoutMs"),
     keepAliveTimeoutMs: read("keepAliveTimeoutMs"),
     writeTimeoutMs: read("writeTimeoutMs"),
+    lingerMs: read("lingerMs"),
+    lingerBytes: read("lingerBytes"),
     maxPipelinedRequests: read("maxPipelinedRequests"),
     idleSessionTimeoutMs: read("idleSessionTimeoutMs"),
     keepaliveTimeMs: read("keepaliveTimeMs"),
