@@ -56,11 +56,14 @@ export function resolveSettings(request: SettingsRequest, limits: GenerationLimi
   }
   if (strength !== undefined) {
     if (!hasImage) {
-      violations.push({ field: "strength", message: "a strength needs an image to start from: set both, or neither" });
+      violations.push({
+        field: "strength",
+        message: "a strength needs an image to start from: add one, or leave the strength out",
+      });
     } else if (!(strength >= 0 && strength <= 1)) {
       violate("strength", "a number from 0 to 1");
     } else if (limits.imageToImage === true && steps >= 1 && stepsToRun({ steps, strength }) === 0) {
-      violations.push({ field: "strength", message: describeStrengths({ steps, strength }) });
+      violations.push({ field: "strength", message: describeStrengths({ steps, strength }, maximumSteps ?? steps) });
     }
   }
   if (!Number.isFinite(guidanceScale)) {

@@ -8,11 +8,19 @@ export function stepsToRun({ steps, strength }: Pick<GenerationSettings, "steps"
   return strength === undefined ? steps : Math.min(Math.trunc(steps * strength), steps);
 }
 
-/** Values that a strength can have for so many steps, where its own leaves none to run. */
-export function describeStrengths({ steps, strength }: { readonly steps: number; readonly strength: number }): string {
+/**
+ * Values that a strength can have for so many steps, where its own leaves none to run.
+ *
+ * @param maximumSteps of the model. More steps are not proposed.
+ */
+export function describeStrengths(
+  { steps, strength }: { readonly steps: number; readonly strength: number },
+  maximumSteps: number,
+): string {
   const least = Math.ceil(10_000 / steps) / 10_000;
-  const enough = strength > 0 ? `, or take at least ${stepsFor(strength)} steps` : "";
-  return `${strength} of ${describeSteps(steps)} leaves none to run: take a strength from ${least} to 1${enough}`;
+  const enough = stepsFor(strength);
+  const more = enough <= maximumSteps ? `, or take at least ${enough} steps` : "";
+  return `${strength} of ${describeSteps(steps)} leaves none to run: take a strength from ${least} to 1${more}`;
 }
 
 function describeSteps(steps: number): string {

@@ -16,7 +16,7 @@ import {
 } from "../gen/throughline/v1/worker_pb.js";
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
-import { seedHint } from "../image/seed.js";
+import { optionHint } from "../image/option-hints.js";
 import { type Caller, callerOf, checkMayUse, fairnessKeyOf } from "../mesh/access/callers.js";
 import { isServiceMs, type LoadReport } from "../mesh/balance/replica-load.js";
 import type { ConnectApp } from "../mesh/directory/app-connections.js";
@@ -120,7 +120,7 @@ export function createPipelineApp(options: PipelineAppOptions): App {
       [ImagePipelineService.method.generate, maxImageRequestBytes],
       [ImagePipelineService.method.generateStream, maxImageRequestBytes],
     ]),
-    jsonFieldHint: seedHint,
+    jsonFieldHint: optionHint,
     sideServices: extension?.services,
     routes(router) {
       ownRoutes(router);

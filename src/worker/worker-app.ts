@@ -11,7 +11,7 @@ import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import { createImageDecoder } from "../image/decode-image.js";
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
-import { seedHint } from "../image/seed.js";
+import { optionHint } from "../image/option-hints.js";
 import { fairnessKeyOf } from "../mesh/access/callers.js";
 import { unavailable } from "../mesh/errors/errors.js";
 import { maxImageRequestBytes } from "../request-limits.js";
@@ -99,7 +99,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
       [TextToImageWorkerService.method.inferStream, maxImageRequestBytes],
     ]),
     routes: workerRoutes({ context, callOf }),
-    jsonFieldHint: seedHint,
+    jsonFieldHint: optionHint,
     // `inference` starts after the admission: a rejected call has no span.
     serverSpan: "own",
     httpRoute: store && createImageRoute(store),

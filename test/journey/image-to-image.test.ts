@@ -118,7 +118,11 @@ for (const wire of ["memory", "port"] as const) {
         { initImage, strength: 0.1, numInferenceSteps: 3 },
         "options.strength: 0.1 of 3 steps leaves none to run: take a strength from 0.3334 to 1, or take at least 10 steps",
       ],
-      [{ strength: 0.5 }, "options: strength needs init_image: set both, or neither"],
+      [
+        { initImage, strength: 1e-45 },
+        "options.strength: 1.401298e-45 of 4 steps leaves none to run: take a strength from 0.25 to 1",
+      ],
+      [{ strength: 0.5 }, "options: strength needs init_image: add an image, or leave strength out"],
     ];
     for (const [options, message] of strengths) {
       it(`strength without a step is rejected by its field: ${message}`, async () => {

@@ -16,7 +16,7 @@ export async function readInitImage({
 }): Promise<Uint8Array | undefined> {
   if (path === undefined) {
     if (strength !== undefined) {
-      throw usageError("--strength needs --init-image: set both, or neither");
+      throw usageError("--strength needs --init-image: name a file, or leave --strength out");
     }
     return undefined;
   }

@@ -57,3 +57,23 @@ test("other field that JSON cannot give has Connect's message alone", async (t) 
       "cannot decode field throughline.v1.GenerationOptions.width from JSON: expected number (uint32): -1 out of range",
   });
 });
+
+test("data: URI in place of an image's base64 is rejected with what to send", async (t) => {
+  const mesh = await createTestMesh({ wire: "port" });
+  t.after(() => mesh.stop());
+  for (const [url, path] of [
+    [mesh.pipelineUrl, "throughline.v1.ImagePipelineService/Generate"],
+    [mesh.workerUrl, "throughline.v1.TextToImageWorkerService/Infer"],
+  ]) {
+    const response = await fetch(`${url}/${path}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: '{"prompt":"x","options":{"init_image":"data:image/png;base64,AAAA"}}',
+    });
+    assert.deepEqual(await response.json(), {
+      code: "invalid_argument",
+      message:
+        "cannot decode field throughline.v1.GenerationOptions.init_image from JSON: invalid base64 string; send the bytes of the file in base64, without data: before them",
+    });
+  }
+});
