@@ -170,7 +170,10 @@ suite("request flags", async () => {
       assert.match(message, expected);
     }
     const alone = await runInProcess(["generate", "a heart", "--out", out, "--strength", "0.5"]);
-    assert.deepEqual([alone.code, alone.message], [2, "--strength needs --init-image: name a file, or leave --strength out"]);
+    assert.deepEqual(
+      [alone.code, alone.message],
+      [2, "--strength needs --init-image: name a file, or leave --strength out"],
+    );
   });
 
   test("rejected field is named by its flag too", async (t) => {
