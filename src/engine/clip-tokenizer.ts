@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { promisify } from "node:util";
+import { isDeepStrictEqual, promisify } from "node:util";
 import { gunzip } from "node:zlib";
 import { type FolderReader, ModelFolderError } from "./folder-reader.js";
 import { type SpecialToken, tokenizerJsonSchema, tokenizerSchema, vocabularySchema } from "./model-config.js";
@@ -8,8 +8,8 @@ import { type SpecialToken, tokenizerJsonSchema, tokenizerSchema, vocabularySche
 export interface ClipTokenizerOptions {
   /** Token → id. */
   readonly vocabulary: ReadonlyMap<string, number>;
-  /** Pairs to join, best first, each as `left right`. */
-  readonly merges: readonly string[];
+  /** Pairs to join, each as `left right`, with their ranks: the best is 0. */
+  readonly ranks: ReadonlyMap<string, number>;
   /** Texts of the special tokens. They count as such inside a prompt too. */
   readonly specialTokens: {
     readonly start: string;
@@ -49,8 +49,7 @@ const wordPattern = /'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}
  * @throws Error when a special token is not in the vocabulary.
  */
 export function createClipTokenizer(options: ClipTokenizerOptions): ClipTokenizer {
-  const { vocabulary, merges, specialTokens, maximumTokens } = options;
-  const ranks = new Map(merges.map((pair, rank) => [pair, rank]));
+  const { vocabulary, ranks, specialTokens, maximumTokens } = options;
   const symbols = byteSymbols();
   const specialId = (token: string): number => {
     const id = vocabulary.get(token);
@@ -96,6 +95,15 @@ export function createClipTokenizer(options: ClipTokenizerOptions): ClipTokenize
       truncatedTokens: ids.length - kept.length,
     };
   };
+}
+
+/** Ranks of pairs, best first. */
+export function rankPairs(pairs: Iterable<string>): ReadonlyMap<string, number> {
+  const ranks = new Map<string, number>();
+  for (const pair of pairs) {
+    ranks.set(pair, ranks.size);
+  }
+  return ranks;
 }
 
 /** Cuts a text at these tokens, which stand at the odd places of the result. */
@@ -174,11 +182,12 @@ export async function readClipTokenizers(): Promise<readonly [ClipTokenizer, Cli
     end,
   ];
   const vocabulary = new Map(tokens.map((token, id) => [token, id]));
+  const ranks = rankPairs(merges);
   const normalized = new Set([start, end]);
   const create = (padding: string): ClipTokenizer =>
     createClipTokenizer({
       vocabulary,
-      merges,
+      ranks,
       maximumTokens,
       specialTokens: { start, end, padding, unknown: end, normalized },
     });
@@ -193,20 +202,31 @@ function printableFirst(): readonly string[] {
 }
 
 /**
- * Reads a tokenizer's folder: vocab.json and merges.txt as in the official folders, else tokenizer.json.
+ * Reads tokenizers' folders: vocab.json and merges.txt as in the official folders, else tokenizer.json.
  *
  * @param maximumTokens how many tokens the text encoder takes: 77 for every CLIP. A shorter `model_max_length` counts.
  * @throws ModelFolderError
  */
-export async function readTokenizer(
+export async function readTokenizers(
+  reader: FolderReader,
+  folders: readonly [string, string],
+  maximumTokens: readonly [number, number],
+): Promise<readonly [ClipTokenizer, ClipTokenizer]> {
+  const first = await readTokenizer(reader, folders[0], maximumTokens[0]);
+  const second = await readTokenizer(reader, folders[1], maximumTokens[1], first.vocabulary);
+  return [first.tokenizer, second.tokenizer];
+}
+
+async function readTokenizer(
   reader: FolderReader,
   folder: string,
   maximumTokens: number,
-): Promise<ClipTokenizer> {
+  known?: Vocabulary,
+): Promise<{ readonly tokenizer: ClipTokenizer; readonly vocabulary: Vocabulary }> {
   const configFile = `${folder}/tokenizer_config.json`;
   const config = await reader.json(configFile, tokenizerSchema);
   const special = (await reader.optionalJson(`${folder}/special_tokens_map.json`, tokenizerSchema)) ?? {};
-  const { vocabulary, merges, added } = await readVocabulary(reader, folder);
+  const vocabulary = await readVocabulary(reader, folder, known);
   const token = (name: "bos_token" | "eos_token" | "pad_token" | "unk_token", absent: string) =>
     special[name] ?? config[name] ?? { content: absent, normalized: false };
   const end = token("eos_token", "<|endoftext|>");
@@ -218,7 +238,7 @@ export async function readTokenizer(
   ];
   const [start = end, , padding = end, unknown = end] = tokens;
   // As in transformers, the list of added tokens comes first.
-  const listed = [...Object.values(config.added_tokens_decoder ?? {}), ...added];
+  const listed = [...Object.values(config.added_tokens_decoder ?? {}), ...vocabulary.added];
   const isNormalized = ({ content, normalized }: SpecialToken): boolean =>
     listed.find((each) => each.content === content)?.normalized ?? normalized;
   // Some configurations have a huge number for "no limit".
@@ -228,9 +248,9 @@ export async function readTokenizer(
     throw new ModelFolderError(reader.folder, { file: configFile, expected, found: `${length}` });
   }
   try {
-    return createClipTokenizer({
-      vocabulary: new Map(Object.entries(vocabulary)),
-      merges,
+    const tokenizer = createClipTokenizer({
+      vocabulary: vocabulary.ids,
+      ranks: vocabulary.ranks,
       maximumTokens: length ?? maximumTokens,
       specialTokens: {
         start: start.content,
@@ -240,6 +260,7 @@ export async function readTokenizer(
         normalized: new Set(tokens.filter(isNormalized).map(({ content }) => content)),
       },
     });
+    return { tokenizer, vocabulary };
   } catch (error) {
     const found = error instanceof Error ? error.message : String(error);
     const file = `${folder}/vocab.json`;
@@ -247,19 +268,38 @@ export async function readTokenizer(
   }
 }
 
-async function readVocabulary(
-  reader: FolderReader,
-  folder: string,
-): Promise<{ vocabulary: Record<string, number>; merges: readonly string[]; added: readonly SpecialToken[] }> {
-  const vocabulary = await reader.optionalJson(`${folder}/vocab.json`, vocabularySchema);
-  if (vocabulary !== undefined) {
-    const lines = (await reader.text(`${folder}/merges.txt`)).split(/\r?\n/);
-    return { vocabulary, merges: lines.filter((line) => line !== "" && !line.startsWith("#version")), added: [] };
+interface Vocabulary {
+  readonly ids: ReadonlyMap<string, number>;
+  readonly ranks: ReadonlyMap<string, number>;
+  readonly added: readonly SpecialToken[];
+  /** vocab.json and merges.txt, or tokenizer.json. */
+  readonly texts: readonly string[];
+}
+
+/** @param known returned if the files are the same: SDXL's two tokenizers have one vocabulary, which takes long to parse. */
+async function readVocabulary(reader: FolderReader, folder: string, known?: Vocabulary): Promise<Vocabulary> {
+  const vocabularyFile = `${folder}/vocab.json`;
+  const wholeFile = `${folder}/tokenizer.json`;
+  const isKnown = (texts: readonly string[]) => isDeepStrictEqual(texts, known?.texts);
+  const text = await reader.optionalText(vocabularyFile);
+  if (text !== undefined) {
+    const texts = [text, await reader.text(`${folder}/merges.txt`)] as const;
+    if (known !== undefined && isKnown(texts)) {
+      return known;
+    }
+    const lines = texts[1].split(/\r?\n/);
+    const pairs = lines.filter((line) => line !== "" && !line.startsWith("#version"));
+    const ids = reader.parse(vocabularyFile, text, vocabularySchema);
+    return { ids, ranks: rankPairs(pairs), added: [], texts };
   }
-  const whole = await reader.optionalJson(`${folder}/tokenizer.json`, tokenizerJsonSchema);
+  const whole = await reader.optionalText(wholeFile);
   if (whole === undefined) {
     const expected = "a file (or tokenizer.json in its place)";
-    throw new ModelFolderError(reader.folder, { file: `${folder}/vocab.json`, expected, found: "neither" });
+    throw new ModelFolderError(reader.folder, { file: vocabularyFile, expected, found: "neither" });
   }
-  return { vocabulary: whole.model.vocab, merges: whole.model.merges, added: whole.added_tokens };
+  if (known !== undefined && isKnown([whole])) {
+    return known;
+  }
+  const { model, added_tokens } = reader.parse(wholeFile, whole, tokenizerJsonSchema);
+  return { ids: model.vocab, ranks: rankPairs(model.merges), added: added_tokens, texts: [whole] };
 }

@@ -10,16 +10,20 @@ export interface FolderReader {
   exists(name: string): Promise<boolean>;
   /** A text file that must be there. */
   text(file: string): Promise<string>;
+  /** The same for a file that may be absent: then undefined. */
+  optionalText(file: string): Promise<string | undefined>;
   /** A JSON file that must be there and fit the schema. */
   json<S extends z.ZodType>(file: string, schema: S): Promise<z.output<S>>;
   /** The same for a file that may be absent: then undefined. */
   optionalJson<S extends z.ZodType>(file: string, schema: S): Promise<z.output<S> | undefined>;
+  /** Checks a file's text, which is JSON. */
+  parse<S extends z.ZodType>(file: string, text: string, schema: S): z.output<S>;
   /** Checks a value read from a file against a schema. */
   check<S extends z.ZodType>(file: string, value: unknown, schema: S): z.output<S>;
 }
 
 export function createFolderReader(folder: string): FolderReader {
-  async function readOptional(file: string): Promise<string | undefined> {
+  async function optionalText(file: string): Promise<string | undefined> {
     try {
       const text = await readFile(join(folder, file), "utf8");
       // A byte order mark, as editors on Windows write it.
@@ -33,7 +37,7 @@ export function createFolderReader(folder: string): FolderReader {
     }
   }
 
-  function parse(file: string, text: string): unknown {
+  function fromJson(file: string, text: string): unknown {
     try {
       return JSON.parse(text.includes("Infinity") ? withoutInfinities(text) : text);
     } catch (error) {
@@ -49,17 +53,19 @@ export function createFolderReader(folder: string): FolderReader {
         () => false,
       ),
     async text(file) {
-      const text = await readOptional(file);
+      const text = await optionalText(file);
       if (text === undefined) {
         throw new ModelFolderError(folder, { file, expected: "a file", found: "none" });
       }
       return text;
     },
-    json: async (file, schema) => reader.check(file, parse(file, await reader.text(file)), schema),
+    optionalText,
+    json: async (file, schema) => reader.parse(file, await reader.text(file), schema),
     async optionalJson(file, schema) {
-      const text = await readOptional(file);
-      return text === undefined ? undefined : reader.check(file, parse(file, text), schema);
+      const text = await optionalText(file);
+      return text === undefined ? undefined : reader.parse(file, text, schema);
     },
+    parse: (file, text, schema) => reader.check(file, fromJson(file, text), schema),
     check(file, value, schema) {
       const result = schema.safeParse(value);
       if (result.success) {

@@ -2,7 +2,7 @@ import { open, readdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type * as z from "zod";
 import { readCheckpoint } from "./checkpoint-file.js";
-import { readClipTokenizers, readTokenizer } from "./clip-tokenizer.js";
+import { readClipTokenizers, readTokenizers } from "./clip-tokenizer.js";
 import { asModelError, createFolderReader, type FolderReader, ModelFolderError } from "./folder-reader.js";
 import { clipPlanSchema, unetPlanSchema, vaePlanSchema } from "./graphs/plan-config.js";
 import {
@@ -81,7 +81,7 @@ async function readModelFolder(path: string): Promise<ModelDescription> {
     forceZerosForEmptyPrompt: index.force_zeros_for_empty_prompt,
     scheduler: { className: scheduler._class_name, config: scheduler },
     textEncoders,
-    tokenizers: await readTokenizers(reader, form, textEncoders, assumptions),
+    tokenizers: await readOwnTokenizers(reader, form, textEncoders, assumptions),
     unet,
     vae: await read(vaeFile, vaeSchema, sdxlVaeConfig),
     throughline,
@@ -101,7 +101,7 @@ async function readModelFolder(path: string): Promise<ModelDescription> {
   return model;
 }
 
-async function readTokenizers(
+async function readOwnTokenizers(
   reader: FolderReader,
   form: ModelForm["kind"] | undefined,
   textEncoders: ModelDescription["textEncoders"],
@@ -113,8 +113,8 @@ async function readTokenizers(
     assumptions.push(...folders);
     return readClipTokenizers();
   }
-  const [first, second] = textEncoders.map((encoder) => encoder.max_position_embeddings);
-  return [await readTokenizer(reader, folders[0], first ?? 77), await readTokenizer(reader, folders[1], second ?? 77)];
+  const [first, second] = textEncoders.map((encoder) => encoder.max_position_embeddings ?? 77);
+  return readTokenizers(reader, folders, [first ?? 77, second ?? 77]);
 }
 
 async function readForm(reader: FolderReader): Promise<ModelForm> {

@@ -90,6 +90,8 @@ const wrongFiles: readonly [file: string, changes: Readonly<Record<string, unkno
     { pad_token: "<pad>" },
     /^tokenizer_2\/vocab.json: expected every special token, found .*"<pad>"/,
   ],
+  ["tokenizer_2/vocab.json", { "red</w>": -1 }, /^tokenizer_2\/vocab.json: .*>=0 at "red<\/w>", found -1$/],
+  ["tokenizer/vocab.json", { "red</w>": "1" }, /^tokenizer\/vocab.json: expected number at "red<\/w>", found "1"$/],
   [
     "vae_decoder/config.json",
     { latents_mean: [0, 0] },

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import * as z from "zod";
-import { createClipTokenizer } from "../../src/engine/clip-tokenizer.js";
+import { createClipTokenizer, rankPairs } from "../../src/engine/clip-tokenizer.js";
 import { readModel } from "../../src/engine/model-folder.js";
 import { createPromptEncoder, type PromptEncoderOptions } from "../../src/engine/prompt-encoder.js";
 import type { ModelSession } from "../../src/engine/sessions.js";
@@ -17,7 +17,7 @@ const { vocabulary, merges } = makeClipVocabulary();
 function makeTokenizer(padding: string) {
   return createClipTokenizer({
     vocabulary: new Map(Object.entries(vocabulary)),
-    merges: merges.slice(1),
+    ranks: rankPairs(merges.slice(1)),
     maximumTokens: 77,
     specialTokens: { start: startToken, end: endToken, padding, unknown: endToken, normalized: new Set() },
   });
@@ -76,7 +76,7 @@ describe("CLIP tokenizer", () => {
       () =>
         createClipTokenizer({
           vocabulary: new Map(Object.entries(vocabulary)),
-          merges: [],
+          ranks: rankPairs([]),
           maximumTokens: 77,
           specialTokens,
         }),
