@@ -5,7 +5,11 @@ import { defaultMaxRequestBytes } from "../src/app/create-app.js";
 import { maxExportBytes } from "../src/cli/commands/collector.js";
 import { maxFormBytes } from "../src/fronts/openai/multipart.js";
 import { defaultListenLimits } from "../src/mesh/port/listen-limits.js";
-import { defaultBodyMemoryBytes, defaultBodyTimeoutMs } from "../src/mesh/serve/connect-handler.js";
+import {
+  defaultBodyMemoryBytes,
+  defaultBodyTimeoutMs,
+  defaultHeldBodyBytes,
+} from "../src/mesh/serve/connect-handler.js";
 import { maxImageRequestBytes, maxInitImageSide, requestLimits } from "../src/request-limits.js";
 
 const page = readFileSync(new URL("../SECURITY.md", import.meta.url), "utf8");
@@ -44,6 +48,7 @@ test("limits in SECURITY.md are those of the code", () => {
     "request message, also decompressed": `${mib(defaultMaxRequestBytes)}; of Generate, GenerateStream, Infer and InferStream ${mib(maxImageRequestBytes)} (collector ${mib(maxExportBytes)})`,
     "image to start from": `${mib(requestLimits.maxInitImageBytes)}, ${maxInitImageSide} pixels a side`,
     "request bodies that are arriving, all together": mib(defaultBodyMemoryBytes),
+    "request bodies of running calls, all together, without the first 16 KiB of each": mib(defaultHeldBodyBytes),
     "unanswered HTTP/1.1 requests of a connection": count(limits.maxPipelinedRequests),
     "HTTP/2 streams of a connection": count(limits.maxConcurrentStreams),
     // Of nghttp2, which has no way to ask; test/mesh/port/listen-abuse.test.ts floods it.

@@ -3,7 +3,7 @@ import { Code, ConnectError, type ConnectRouter, type Interceptor } from "@conne
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { parseContentType as parseGrpc } from "@connectrpc/connect/protocol-grpc";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
-import { type AccessControl, type AdmittedCall, admitRequest, createAccessControl } from "../access/access-control.js";
+import { type AccessControl, admitRequest, createAccessControl } from "../access/access-control.js";
 import { foreignHostMessage, type HostCheck } from "../access/host-check.js";
 import { canceled } from "../errors/errors.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
@@ -34,6 +34,8 @@ export interface ConnectHandlerOptions {
   readonly bodyTimeoutMs?: number;
   /** Memory limit for all partially received bodies together, in bytes; above: RESOURCE_EXHAUSTED. Default: 67,108,864. */
   readonly bodyMemoryBytes?: number;
+  /** Memory limit for the bodies of all running calls together, in bytes; above: RESOURCE_EXHAUSTED. Default: 134,217,728. */
+  readonly heldBodyBytes?: number;
   /** HTTP APIs of other protocols over the same services. @default none */
   readonly fronts?: readonly HttpFront[] | undefined;
   /** Receives requests that a front rejected before they reached a service, and their status code. @default they are dropped */
@@ -69,6 +71,9 @@ export const defaultBodyTimeoutMs = 60_000;
 /** Default memory limit for partially received bodies, in bytes. */
 export const defaultBodyMemoryBytes = 67_108_864;
 
+/** Default memory limit for the bodies of running calls, in bytes. */
+export const defaultHeldBodyBytes = 134_217_728;
+
 /** Compressions for requests and responses. */
 const acceptCompression = [compressionGzip, compressionBrotli];
 
@@ -81,7 +86,10 @@ const acceptCompression = [compressionGzip, compressionBrotli];
  */
 export function createConnectHandler(options: ConnectHandlerOptions): NodeHandler {
   const { bodyTimeoutMs = defaultBodyTimeoutMs, readMaxBytes = 4_194_304, shutdownSignal, interceptors = [] } = options;
-  const memory = createBodyMemory(options.bodyMemoryBytes ?? defaultBodyMemoryBytes);
+  const memory = createBodyMemory(
+    options.bodyMemoryBytes ?? defaultBodyMemoryBytes,
+    options.heldBodyBytes ?? defaultHeldBodyBytes,
+  );
   const { methodReadMaxBytes = new Map() } = options;
   const limits: BodyLimits = { readMaxBytes, bodyTimeoutMs, memory };
   const limitsOf = (method: DescMethod): BodyLimits => ({
@@ -142,7 +150,8 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
 
   async function serveFront(front: HttpFront, request: NodeRequest, response: NodeResponse): Promise<void> {
     const abort = beginCall(response);
-    const host = { routes: options.routes, interceptors, accessControl, limits, shutdownSignal };
+    const { onEnd, end } = createCallEnd();
+    const host = { routes: options.routes, interceptors, accessControl, limits, shutdownSignal, onEnd };
     try {
       const code = await front.handle(receiveFrontCall(front, { request, response }, abort.signal, host));
       if (code !== undefined) {
@@ -155,6 +164,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
       }
     } finally {
       running.delete(abort);
+      end();
       request.resume();
     }
   }
@@ -162,16 +172,18 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
   async function serveRpc(handler: UniversalHandler, request: NodeRequest, response: NodeResponse): Promise<void> {
     const { method, requestPath } = handler;
     const abort = beginCall(response);
-    let admitted: AdmittedCall | undefined;
+    const { onEnd, end } = createCallEnd();
     try {
       const call = receiveCall(request, response, {
         requestPath,
         abort,
         limits: limitsOf(method),
         admit() {
-          admitted = admitRequest(accessControl, request, handler.service.typeName);
+          const admitted = admitRequest(accessControl, request, handler.service.typeName);
+          onEnd(() => admitted.release());
           return admitted.caller;
         },
+        onEnd,
       });
       const handleUnaryGrpc = "stream" in response && isGrpc(call.header) ? unaryGrpc.get(requestPath) : undefined;
       if (method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming") {
@@ -192,7 +204,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
       }
     } finally {
       running.delete(abort);
-      admitted?.release();
+      end();
       // Discard the rest of a rejected body, which would block the connection for the next request.
       request.resume();
     }
@@ -252,6 +264,27 @@ const unimplemented = new Headers({
 
 function isGrpc(header: Headers): boolean {
   return parseGrpc(header.get("content-type")) !== undefined;
+}
+
+/** What is released at a call's end. A body that nobody has awaited may be read later: its callback runs at once. */
+function createCallEnd() {
+  const callbacks: (() => void)[] = [];
+  let hasEnded = false;
+  return {
+    onEnd(callback: () => void): void {
+      if (hasEnded) {
+        callback();
+      } else {
+        callbacks.push(callback);
+      }
+    },
+    end(): void {
+      hasEnded = true;
+      for (const callback of callbacks) {
+        callback();
+      }
+    },
+  };
 }
 
 /** End a response that could not be built or written. After its headers are sent, it can only be cut off. */

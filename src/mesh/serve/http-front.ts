@@ -59,6 +59,8 @@ export interface FrontHost {
   readonly accessControl: AccessControl;
   readonly limits: BodyLimits;
   readonly shutdownSignal: AbortSignal | undefined;
+  /** Receives what is to run when the call has ended. */
+  readonly onEnd: (callback: () => void) => void;
 }
 
 /** Context key of the front that a call came through; undefined for RPCs. */
@@ -80,8 +82,12 @@ export function receiveFrontCall(
     header: requestHeaders(request),
     signal,
     admit: () => admitRequest(host.accessControl, request, undefined),
-    readBody: (maxBytes = host.limits.readMaxBytes) =>
-      readBody(request, { ...host.limits, readMaxBytes: maxBytes }, false, () => isClosed(response)),
+    async readBody(maxBytes = host.limits.readMaxBytes) {
+      const limits = { ...host.limits, readMaxBytes: maxBytes };
+      const body = await readBody(request, limits, false, () => isClosed(response));
+      host.onEnd(limits.memory.hold(body.byteLength));
+      return body;
+    },
     transport(caller) {
       const identify: Interceptor = (next) => (call) => {
         call.contextValues.set(callerContextKey, caller).set(frontName, front.name);

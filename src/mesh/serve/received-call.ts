@@ -33,6 +33,8 @@ export interface ReceivedCall {
   readonly limits: BodyLimits;
   /** Checks the access and sets the caller. @throws ConnectError */
   readonly admit: () => void;
+  /** Receives what is to run when the call has ended. */
+  readonly onEnd: (callback: () => void) => void;
 }
 
 /** Options of {@link receiveCall}. */
@@ -42,11 +44,13 @@ export interface ReceiveOptions {
   readonly limits: BodyLimits;
   /** Checks the access. @throws ConnectError */
   readonly admit: () => Caller;
+  /** Receives what is to run when the call has ended. */
+  readonly onEnd: (callback: () => void) => void;
 }
 
 /** Read URL, headers and time limit of a call. The caller is anonymous until the call is admitted. */
 export function receiveCall(request: NodeRequest, response: NodeResponse, options: ReceiveOptions): ReceivedCall {
-  const { requestPath, abort, limits, admit } = options;
+  const { requestPath, abort, limits, admit, onEnd } = options;
   const url = requestUrl(request, requestPath);
   const header = requestHeaders(request);
   const bodyTimeoutMs = Math.min(limits.bodyTimeoutMs, limitTimeout(header) ?? limits.bodyTimeoutMs);
@@ -60,6 +64,7 @@ export function receiveCall(request: NodeRequest, response: NodeResponse, option
     abort,
     limits: { ...limits, bodyTimeoutMs },
     admit: () => void contextValues.set(callerContextKey, admit()),
+    onEnd,
   };
 }
 
@@ -76,7 +81,7 @@ export async function serveRequestStream(handler: UniversalHandler, call: Receiv
  * A rejection without a listener is no error: a call that is rejected for its headers never awaits its body.
  */
 export function readOneMessage(call: ReceivedCall): Promise<Uint8Array> {
-  const { request, response, header, limits, admit } = call;
+  const { request, response, header, limits, admit, onEnd } = call;
   const read = async () => {
     try {
       admit();
@@ -86,6 +91,7 @@ export function readOneMessage(call: ReceivedCall): Promise<Uint8Array> {
       throw error;
     }
     const bytes = await readBody(request, limits, isEnveloped(header), () => isClosed(response), response);
+    onEnd(limits.memory.hold(bytes.byteLength));
     if (isEnveloped(header)) {
       checkEncoding(bytes[0] ?? 0, header);
     }

@@ -17,7 +17,7 @@ export interface BodyLimits {
   readonly readMaxBytes: number;
   /** Time limit for the body of a call with one request message, in milliseconds; then DEADLINE_EXCEEDED. */
   readonly bodyTimeoutMs: number;
-  /** Shared memory of all partially received bodies. */
+  /** Shared memory of all bodies, partially received ones and those of running calls. */
   readonly memory: BodyMemory;
 }
 
@@ -195,10 +195,17 @@ function announcedEnd(bytes: Uint8Array, maxBytes: number): number | undefined {
   return envelopeHeadBytes + length;
 }
 
-/** Shared memory of one handler's partially received bodies. */
+/** Shared memory of one handler's bodies. */
 export interface BodyMemory {
   /** Creates an empty buffer for one body. @param mostBytes it grows to no more, as long as no more arrives. @default without limit */
   createBuffer(mostBytes?: number): BodyBuffer;
+  /**
+   * Counts a received body until its call ends: the message that was read from it, and copies on their way, take as much or more.
+   *
+   * @returns releases it.
+   * @throws ConnectError RESOURCE_EXHAUSTED if running calls hold too much.
+   */
+  hold(bytes: number): () => void;
 }
 
 /** Growing byte queue. */
@@ -218,9 +225,26 @@ const uncountedBytes = 16_384;
 
 const retryDelayMs = 1_000;
 
-/** Create the shared memory. @param maxBytes limit for all bodies together. */
-export function createBodyMemory(maxBytes: number): BodyMemory {
+const countedBytes = (bytes: number) => Math.max(0, bytes - uncountedBytes);
+
+/** RESOURCE_EXHAUSTED with RetryInfo. @param doing what the server does with the requests. */
+function tooManyLarge(doing: string): ConnectError {
+  return createConnectError({
+    code: Code.ResourceExhausted,
+    message: `the server is ${doing} too many large requests; try again later`,
+    details: [retryInfo(retryDelayMs)],
+  });
+}
+
+/**
+ * Create the shared memory.
+ *
+ * @param maxBytes limit for all partially received bodies together.
+ * @param maxHeldBytes limit for the bodies of all running calls together. @default without limit
+ */
+export function createBodyMemory(maxBytes: number, maxHeldBytes = Number.POSITIVE_INFINITY): BodyMemory {
   let usedBytes = 0;
+  let heldBytes = 0;
 
   function createBuffer(mostBytes = Number.POSITIVE_INFINITY): BodyBuffer {
     let buffer = Buffer.alloc(0);
@@ -228,14 +252,9 @@ export function createBodyMemory(maxBytes: number): BodyMemory {
     let end = 0;
 
     function reserve(capacity: number): void {
-      const counted = (bytes: number) => Math.max(0, bytes - uncountedBytes);
-      const used = usedBytes + counted(capacity) - counted(buffer.byteLength);
+      const used = usedBytes + countedBytes(capacity) - countedBytes(buffer.byteLength);
       if (used > maxBytes && used > usedBytes) {
-        throw createConnectError({
-          code: Code.ResourceExhausted,
-          message: "the server is receiving too many large requests; try again later",
-          details: [retryInfo(retryDelayMs)],
-        });
+        throw tooManyLarge("receiving");
       }
       usedBytes = used;
       const moved = Buffer.allocUnsafeSlow(capacity);
@@ -270,5 +289,18 @@ export function createBodyMemory(maxBytes: number): BodyMemory {
     };
   }
 
-  return { createBuffer };
+  function hold(bytes: number): () => void {
+    const counted = countedBytes(bytes);
+    if (counted > 0 && heldBytes + counted > maxHeldBytes) {
+      throw tooManyLarge("handling");
+    }
+    heldBytes += counted;
+    let isHeld = true;
+    return () => {
+      heldBytes -= isHeld ? counted : 0;
+      isHeld = false;
+    };
+  }
+
+  return { createBuffer, hold };
 }

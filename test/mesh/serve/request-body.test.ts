@@ -24,6 +24,31 @@ async function collect<T>(items: AsyncIterable<T>): Promise<readonly T[]> {
   return all;
 }
 
+/** Behaviour whose calls wait, until `release` ends those that have arrived. */
+function holdingCalls() {
+  let waiting: (() => void)[] = [];
+  let onArrival: () => void = () => {};
+  return {
+    behaviour: () =>
+      new Promise<void>((resolve) => {
+        waiting.push(resolve);
+        onArrival();
+      }),
+    /** Resolves when `count` calls wait. */
+    async arrivals(count: number): Promise<void> {
+      while (waiting.length < count) {
+        await new Promise<void>((resolve) => (onArrival = resolve));
+      }
+    },
+    release(): void {
+      for (const resolve of waiting) {
+        resolve();
+      }
+      waiting = [];
+    },
+  };
+}
+
 suite("body that arrives byte by byte", () => {
   const bytes = Uint8Array.from({ length: 40_000 }, (_, i) => i % 251);
   const limits = () => ({ readMaxBytes: bytes.length, bodyTimeoutMs: 60_000, memory: createBodyMemory(1_000_000) });
@@ -127,5 +152,37 @@ suite("memory shared by bodies", () => {
     kept.end(large.subarray(-1));
     assert.equal((await readHttp2(kept)).trailers["grpc-status"], "0");
     assert.equal(await statusOf(large), "0");
+  });
+
+  test("bodies of running calls reject other large ones and accept small ones, until the calls end", async (t) => {
+    const { behaviour, arrivals, release } = holdingCalls();
+    const { url } = await serveEcho(t, { behaviour, heldBodyBytes: 140_000, ignoreUnknownFields: true });
+    const session = connectHttp2(t, url);
+    const body = (padding: number) => JSON.stringify({ prompt: "x", unknown: "y".repeat(padding) });
+    const grpc = async (padding: number) => {
+      const headers = { "content-type": "application/grpc+json", te: "trailers" };
+      const { trailers, headers: head } = await http2Request(session, generate, {
+        headers,
+        body: envelope(body(padding)),
+      });
+      return trailers["grpc-status"] ?? head["grpc-status"];
+    };
+    const connect = async (padding: number) =>
+      (await http2Request(session, generate, { headers: { "content-type": "application/json" }, body: body(padding) }))
+        .status;
+
+    for (const [callLarge, callSmall] of [
+      [() => grpc(90_000), () => connect(10)],
+      [() => connect(90_000), () => grpc(10)],
+    ] as const) {
+      const large = callLarge();
+      await arrivals(1);
+      assert.equal(await grpc(90_000), "8");
+      assert.equal(await connect(90_000), 429);
+      const small = callSmall();
+      await arrivals(2);
+      release();
+      assert.deepEqual(new Set([await large, await small]), new Set(["0", 200]));
+    }
   });
 });
