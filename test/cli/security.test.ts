@@ -64,7 +64,9 @@ suite("secured service as a process", { concurrency: 2 }, async () => {
       join(folder, "callers.yaml"),
       `callers:\n  - name: studio\n    keys: ["${hash}"]\n    apps: ["*"]\n`,
     );
-    const pipeline = startCommand(t, ["pipeline", "--port", "0", ...tls, "--callers", callers]);
+    // Not the default address, where a developer's own worker may run.
+    const worker = ["--worker", "acme/worker=127.0.0.1:1"];
+    const pipeline = startCommand(t, ["pipeline", "--port", "0", ...worker, ...tls, "--callers", callers]);
     const [, url = ""] = await pipeline.waitFor(/is ready at (https:\S+)/);
     const keyFile = join(folder, "key");
     const generate = async (text: string) => {
