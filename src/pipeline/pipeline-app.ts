@@ -32,6 +32,7 @@ import type { GenerateEvent } from "./call-worker.js";
 import { type GenerateCall, type GenerateContext, generate } from "./generate.js";
 import { inlineFallback } from "./inline-fallback.js";
 import { createModelCatalog, type ModelCatalog } from "./models.js";
+import { createPipelineCalls, type PipelineCalls } from "./pipeline-calls.js";
 
 /** Additional services, with access control, and HTTP routes, without, on a pipeline's port. */
 export interface PipelineExtension {
@@ -42,9 +43,15 @@ export interface PipelineExtension {
   readonly interceptors?: readonly Interceptor[] | undefined;
   /** Handles requests that are neither RPC nor image. Returns whether it did. */
   readonly httpRoute: (request: NodeRequest, response: NodeResponse) => boolean;
+  /** Prepares it, before the pipeline serves. @default nothing */
+  readonly start?: (() => Promise<void>) | undefined;
   /** Ends its streams. Called when the pipeline starts draining. */
   readonly end: () => void;
+  /** Releases its resources, after the last call has ended. @default nothing */
+  readonly close?: (() => Promise<void>) | undefined;
 }
+
+export type { PipelineCalls };
 
 /** Options of {@link createPipelineApp}. */
 export interface PipelineAppOptions {
@@ -69,8 +76,8 @@ export interface PipelineAppOptions {
   readonly showApps?: boolean | undefined;
   /** HTTP APIs of other protocols, such as `createOpenAiFront()`. @default none */
   readonly fronts?: readonly HttpFront[] | undefined;
-  /** @default none */
-  readonly extension?: PipelineExtension | undefined;
+  /** Each is made of the pipeline's own functions. @default none */
+  readonly extensions?: readonly ((calls: PipelineCalls) => PipelineExtension)[] | undefined;
   readonly telemetry: Telemetry;
   readonly logger: Logger;
 }
@@ -80,7 +87,7 @@ export const pipelineName = "image-pipeline";
 
 /** Create the ImagePipeline app. */
 export function createPipelineApp(options: PipelineAppOptions): App {
-  const { directory, store, telemetry, corsOrigins, extension, logger } = options;
+  const { directory, store, telemetry, corsOrigins, logger } = options;
   const connect =
     options.connect ??
     createAppConnector({
@@ -111,6 +118,8 @@ export function createPipelineApp(options: PipelineAppOptions): App {
   const context = { directory, apps, tracer: telemetry.tracer, store };
   const models = createModelCatalog({ directory, apps, logger });
   const ownRoutes = pipelineRoutes({ context, models, callOf });
+  const calls = createPipelineCalls({ context, apps });
+  const extensions = (options.extensions ?? []).map((extend) => extend(calls));
   const imageRoute = store && createImageRoute(store);
 
   return createApp({
@@ -121,17 +130,31 @@ export function createPipelineApp(options: PipelineAppOptions): App {
       [ImagePipelineService.method.generateStream, maxImageRequestBytes],
     ]),
     jsonFieldHint: optionHint,
-    sideServices: extension?.services,
+    sideServices: extensions.flatMap(({ services }) => services),
     routes(router) {
       ownRoutes(router);
-      extension?.routes(router);
+      for (const { routes } of extensions) {
+        routes(router);
+      }
     },
     serverSpan: options.trustTraceparent ? "trust" : "link",
     untraced: [ImagePipelineService.method.listModels],
-    interceptors: [createTraceResponseInterceptor([ImagePipelineService]), ...(extension?.interceptors ?? [])],
+    interceptors: [
+      createTraceResponseInterceptor([ImagePipelineService]),
+      ...extensions.flatMap(({ interceptors = [] }) => interceptors),
+    ],
     httpRoute: (request, response) =>
-      imageRoute?.(request, response) === true || extension?.httpRoute(request, response) === true,
-    onDraining: extension?.end,
+      extensions.some(({ httpRoute }) => httpRoute(request, response)) || imageRoute?.(request, response) === true,
+    async setup() {
+      for (const { start } of extensions) {
+        await start?.();
+      }
+    },
+    onDraining() {
+      for (const { end } of extensions) {
+        end();
+      }
+    },
     callerRoutes: options.showApps
       ? {
           [appsPath]: createAppsRoute(apps, (error) =>
@@ -141,7 +164,10 @@ export function createPipelineApp(options: PipelineAppOptions): App {
       : undefined,
     fronts: options.fronts,
     corsOrigins,
-    teardown: async () => apps.close(),
+    async teardown() {
+      await Promise.all(extensions.map(({ close }) => close?.()));
+      apps.close();
+    },
     telemetry,
     logger,
   });

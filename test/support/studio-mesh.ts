@@ -64,24 +64,26 @@ export async function startStudioMesh(t: TestContext, options: StudioMeshOptions
   const pipeline = await serve(
     createPipelineApp({
       directory,
-      extension: {
-        services: [StudioService],
-        interceptors: [createRequestReporter(requests)],
-        routes: studioRelayRoutes({
-          collector: client.studio,
-          directory,
-          watchRequests: requests.watch,
-          traceUrlTemplate: "http://localhost:16686/trace/{traceId}",
-          traceBackend: "Jaeger",
-          ending: ending.signal,
-          onCollectorAway: (error) => void away.push(error.rawMessage),
+      extensions: [
+        () => ({
+          services: [StudioService],
+          interceptors: [createRequestReporter(requests)],
+          routes: studioRelayRoutes({
+            collector: client.studio,
+            directory,
+            watchRequests: requests.watch,
+            traceUrlTemplate: "http://localhost:16686/trace/{traceId}",
+            traceBackend: "Jaeger",
+            ending: ending.signal,
+            onCollectorAway: (error) => void away.push(error.rawMessage),
+          }),
+          httpRoute: () => false,
+          end() {
+            ending.abort();
+            client.close();
+          },
         }),
-        httpRoute: () => false,
-        end() {
-          ending.abort();
-          client.close();
-        },
-      },
+      ],
       telemetry: telemetryOf("image-pipeline"),
       logger,
     }),

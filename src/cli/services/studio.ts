@@ -33,7 +33,7 @@ export interface StudioOptions {
 export async function studioOf(
   settings: OptionValues<typeof studioOptions>,
   { directory, hosts, logger }: StudioOptions,
-): Promise<PipelineExtension | undefined> {
+): Promise<(() => PipelineExtension) | undefined> {
   const { studio, studioCollector, traceUrl, traceBackend } = settings;
   if (!studio) {
     if (studioCollector !== undefined || traceUrl !== undefined) {
@@ -48,7 +48,7 @@ export async function studioOf(
   const ending = new AbortController();
   const requests = createRunningRequests();
   const collector = studioCollector === undefined ? undefined : createCollectorClient(studioCollector);
-  return {
+  return () => ({
     services: [StudioService],
     interceptors: [createHostInterceptor([StudioService], hosts), createRequestReporter(requests)],
     routes: studioRelayRoutes({
@@ -72,5 +72,5 @@ export async function studioOf(
       ending.abort();
       collector?.close();
     },
-  };
+  });
 }
