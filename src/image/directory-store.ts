@@ -1,10 +1,9 @@
-import { randomUUID } from "node:crypto";
-import { constants, lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { lstat, mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { LRUCache } from "lru-cache";
 import { type EncodedImage, formatOfFileName } from "./image-format.js";
 import { type ImageStore, imageFileName, imageFileNameOf } from "./image-store.js";
-import { StoreFullError } from "./store-full-error.js";
+import { isDraft, readStoredFile, writeAtomically } from "./stored-files.js";
 
 /** Options of {@link createDirectoryStore}. */
 export interface DirectoryStoreOptions {
@@ -82,7 +81,7 @@ export async function createDirectoryStore(options: DirectoryStoreOptions): Prom
       if (format === undefined || !imageFileName.test(fileName) || index.get(fileName) === undefined) {
         return undefined;
       }
-      const bytes = await readImage(join(directory, fileName));
+      const bytes = await readStoredFile(join(directory, fileName));
       return bytes && { bytes, format };
     },
   };
@@ -105,61 +104,11 @@ function createSequences() {
   };
 }
 
-/** Read a file; undefined if missing. Links are not followed, because they may leave the folder. */
-async function readImage(path: string): Promise<Uint8Array | undefined> {
-  try {
-    const file = await open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0));
-    try {
-      return await file.readFile();
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    if (isNotFound(error) || codeOf(error) === "ELOOP") {
-      return undefined;
-    }
-    throw error;
-  }
-}
-
-/** Write to a temporary file and rename it. A crash or a full disk leaves the target unchanged. */
-async function writeAtomically(directory: string, fileName: string, bytes: Uint8Array): Promise<void> {
-  const draft = join(directory, `${fileName}.${randomUUID()}.tmp`);
-  try {
-    const file = await openDraft(directory, draft);
-    try {
-      await file.writeFile(bytes);
-      // Otherwise a power loss can leave an empty file.
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(draft, join(directory, fileName));
-  } catch (error) {
-    await rm(draft, { force: true });
-    const isFull = ["ENOSPC", "EDQUOT"].includes(String(codeOf(error)));
-    throw isFull ? new StoreFullError(`no space is left in ${directory}`, { cause: error }) : error;
-  }
-}
-
-async function openDraft(directory: string, draft: string) {
-  try {
-    return await open(draft, "wx");
-  } catch (error) {
-    if (!isNotFound(error)) {
-      throw error;
-    }
-    // The folder was removed; create it again.
-    await mkdir(directory, { recursive: true });
-    return open(draft, "wx");
-  }
-}
-
 /** List the images of earlier runs, oldest first. Removes temporary files of a crash; ignores other files. */
 async function imagesIn(directory: string) {
   const found: { fileName: string; size: number; ageMs: number }[] = [];
   for (const fileName of await readdir(directory)) {
-    if (/^[0-9a-f]{32}\.\w+\.[0-9a-f-]{36}\.tmp$/.test(fileName)) {
+    if (isDraft(fileName)) {
       await rm(join(directory, fileName), { force: true });
     } else if (imageFileName.test(fileName)) {
       const file = await lstat(join(directory, fileName));
@@ -169,12 +118,4 @@ async function imagesIn(directory: string) {
     }
   }
   return found.sort((a, b) => b.ageMs - a.ageMs);
-}
-
-function isNotFound(error: unknown): boolean {
-  return codeOf(error) === "ENOENT";
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && "code" in error ? error.code : undefined;
 }
