@@ -1,10 +1,11 @@
 /**
- * Typed clients of the two services, for Node and browsers. `throughline/contracts` has the messages.
+ * Typed clients of the pipeline, its jobs and the workers, for Node and browsers. `throughline/contracts` has the messages.
  *
  * @module client
  */
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
+import { JobService } from "../gen/throughline/v1/job_pb.js";
 import { ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import { TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import { cancellableFetch } from "./cancellable-fetch.js";
@@ -22,6 +23,11 @@ export type ClientOptions =
 /** Creates a typed client of the pipeline. */
 export function createPipelineClient(options: ClientOptions): Client<typeof ImagePipelineService> {
   return createClient(ImagePipelineService, transportOf(options));
+}
+
+/** Creates a typed client of a pipeline's durable jobs. */
+export function createJobClient(options: ClientOptions): Client<typeof JobService> {
+  return createClient(JobService, transportOf(options));
 }
 
 /** Creates a typed client of a worker, for direct calls. */

@@ -1,8 +1,9 @@
 /**
- * What `throughline/contracts` offers: the messages and services of the Protobuf package `throughline.v1`.
+ * What `throughline/contracts` offers: the messages and services of the Protobuf package `throughline.v1`, and the `Status` of a failed job.
  *
  * @module contracts
  */
+export { type Status, StatusSchema } from "../gen/google/rpc/status_pb.js";
 export {
   Delivery,
   DeliverySchema,
@@ -28,6 +29,42 @@ export {
   type Timings,
   TimingsSchema,
 } from "../gen/throughline/v1/image_pb.js";
+export {
+  type CancelJobRequest,
+  CancelJobRequestSchema,
+  type CancelJobResponse,
+  CancelJobResponseSchema,
+  type CreateJobRequest,
+  CreateJobRequestSchema,
+  type CreateJobResponse,
+  CreateJobResponseSchema,
+  type DeleteJobRequest,
+  DeleteJobRequestSchema,
+  type DeleteJobResponse,
+  DeleteJobResponseSchema,
+  file_throughline_v1_job,
+  type GetJobRequest,
+  GetJobRequestSchema,
+  type GetJobResponse,
+  GetJobResponseSchema,
+  type InferJob,
+  InferJobSchema,
+  type Job,
+  JobPriority,
+  JobPrioritySchema,
+  JobSchema,
+  JobService,
+  JobState,
+  JobStateSchema,
+  type ListJobsRequest,
+  ListJobsRequestSchema,
+  type ListJobsResponse,
+  ListJobsResponseSchema,
+  type WatchJobRequest,
+  WatchJobRequestSchema,
+  type WatchJobResponse,
+  WatchJobResponseSchema,
+} from "../gen/throughline/v1/job_pb.js";
 export {
   file_throughline_v1_pipeline,
   type GenerateRequest,

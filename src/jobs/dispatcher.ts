@@ -1,0 +1,246 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Logger } from "pino";
+import type { Progress } from "../gen/throughline/v1/image_pb.js";
+import { JobState } from "../gen/throughline/v1/job_pb.js";
+import { hiddenCauseOf } from "../mesh/errors/errors.js";
+import { grpcStatusName } from "../otelconnect/errors.js";
+import { type AttemptContext, runAttempt } from "./job-attempt.js";
+import { failureOf, statusOf } from "./job-failure.js";
+import type { JobPayloads } from "./job-payloads.js";
+import type { Claim, ClaimedJob, JobQueue } from "./job-queue.js";
+
+/** Options of {@link createDispatcher}. */
+export interface DispatcherOptions extends AttemptContext {
+  readonly queue: JobQueue;
+  readonly payloads: JobPayloads;
+  /** Called with the progress of the jobs that run here, previews included. */
+  readonly onProgress: (id: string, progress: Progress) => void;
+  readonly logger: Logger;
+}
+
+/** Runs the waiting jobs of all apps, as many at a time as workers serve. */
+export interface Dispatcher {
+  /** Begins to look for jobs. */
+  start(): void;
+  /** Looks for waiting jobs, of one app or all. */
+  wake(app?: string): void;
+  /** Stops a job if it runs here. The row says what became of it. */
+  stopJob(id: string): void;
+  /** Whether a job runs here. */
+  runs(id: string): boolean;
+  /** Takes no more jobs. */
+  drain(): void;
+  /** Takes no more jobs, gives the running ones back, and resolves when they have ended. */
+  close(): Promise<void>;
+}
+
+/** Heartbeat of a claim, in milliseconds: three within pg-boss's 10 s. */
+const heartbeatMs = 3_000;
+/** Look into the queue without a notification, in milliseconds. */
+const pollMs = 2_000;
+/** Between two stored reports of progress, in milliseconds. */
+const storeProgressMs = 1_000;
+/** After an error of the database, in milliseconds. */
+const databaseWaitMs = 1_000;
+
+/** Reason of an abort that is no cancellation by the job's owner. */
+const shutdown = new ConnectError("the pipeline is shutting down", Code.Unavailable);
+
+/** Creates a dispatcher that does nothing before its `start`. */
+export function createDispatcher(options: DispatcherOptions): Dispatcher {
+  const { queue, payloads, files, pipeline, onProgress, logger } = options;
+  const running = new Map<string, { readonly stop: AbortController; readonly ended: Promise<void> }>();
+  /** Apps that are being looked at, and whether to look again. */
+  const looking = new Map<string, boolean>();
+  let draining = false;
+  let closed = false;
+
+  const look = (app: string): void => {
+    if (draining) {
+      return;
+    }
+    if (looking.has(app)) {
+      looking.set(app, true);
+      return;
+    }
+    looking.set(app, false);
+    startWaiting(app)
+      .catch(async (error: unknown) => {
+        logger.warn({ err: error, app }, "the jobs' database does not answer");
+        await delay(databaseWaitMs, undefined, { ref: false });
+      })
+      .finally(() => {
+        const again = looking.get(app) === true;
+        looking.delete(app);
+        if (again) {
+          look(app);
+        }
+      });
+  };
+
+  /** Claims jobs of an app while its workers outnumber the running ones, here and in other pipelines. */
+  const startWaiting = async (app: string): Promise<void> => {
+    while (!draining) {
+      const { serving } = await pipeline.workersOf(app);
+      const claimed = serving === 0 ? undefined : await queue.claim(app, serving);
+      if (claimed === undefined) {
+        return;
+      }
+      start(claimed);
+    }
+  };
+
+  const start = (claimed: ClaimedJob): void => {
+    const { id, app } = claimed.job;
+    const stop = new AbortController();
+    const ended = run(claimed, stop)
+      .catch((error: unknown) => {
+        // The job's claim ends without heartbeats, and another attempt follows.
+        logger.error({ err: error, job: id }, "the end of a job could not be stored; it will run again");
+      })
+      .finally(() => {
+        // The next attempt may run here already, if the database was away for longer than the claim lasts.
+        if (running.get(id)?.stop === stop) {
+          running.delete(id);
+        }
+        look(app);
+      });
+    running.set(id, { stop, ended });
+    if (closed) {
+      stop.abort(shutdown);
+    }
+  };
+
+  const run = async ({ claim, job }: ClaimedJob, stop: AbortController): Promise<void> => {
+    const { id, app } = job;
+    const heartbeat = setInterval(() => beat(app, claim, stop), heartbeatMs);
+    const report = createReporter(id, app);
+    let hadProgress = false;
+    const log = logger.child({ job: id, app, attempt: job.attempt });
+    try {
+      const work = payloads.openWork(id, job.work);
+      const result = await runAttempt(
+        {
+          job,
+          work,
+          signal: stop.signal,
+          onProgress(progress) {
+            hadProgress = true;
+            onProgress(id, progress);
+            report(progress);
+          },
+          onSpan: (traceparent) => void queue.noteAttempt(id, traceparent).catch(() => {}),
+        },
+        options,
+      );
+      const outcome = payloads.sealResult(id, result);
+      const isOurs = await persist(() => queue.settle(app, claim, { state: JobState.SUCCEEDED, outcome }));
+      if (!isOurs) {
+        await forgetDeleted(id);
+      }
+      log.info(isOurs ? "job succeeded" : "job was ended elsewhere");
+    } catch (error) {
+      if (stop.signal.reason === shutdown) {
+        await queue.giveBack(app, claim, 0);
+        log.info("job given back");
+        return;
+      }
+      if (stop.signal.aborted) {
+        await forgetDeleted(id);
+        log.info("job stopped");
+        return;
+      }
+      const failure = failureOf(error, job, hadProgress);
+      if (failure.kind === "retry") {
+        await delay(failure.afterMs, undefined, { signal: stop.signal }).catch(() => {});
+        await persist(() => queue.giveBack(app, claim, failure.enginesLost));
+        log.warn({ err: hiddenCauseOf(error) }, "attempt failed; the job waits again");
+        return;
+      }
+      const outcome = payloads.sealError(id, statusOf(failure.error));
+      await persist(() => queue.settle(app, claim, { state: JobState.FAILED, outcome }));
+      log.warn({ code: grpcStatusName(failure.error.code), err: hiddenCauseOf(failure.error) }, "job failed");
+    } finally {
+      clearInterval(heartbeat);
+    }
+  };
+
+  /** The image of a job that was deleted as it ended. */
+  const forgetDeleted = async (id: string): Promise<void> => {
+    if (!(await queue.has(id))) {
+      await files.delete(id);
+    }
+  };
+
+  const beat = (app: string, claim: Claim, stop: AbortController): void => {
+    queue.keep(app, claim).then(
+      (isOurs) => {
+        if (!isOurs) {
+          stop.abort(new ConnectError("the job was cancelled", Code.Canceled));
+        }
+      },
+      // The database is away. The claim may end meanwhile; the fence then rejects our result.
+      () => {},
+    );
+  };
+
+  /** Stores progress at most once a second, and publishes each step. */
+  const createReporter = (id: string, app: string) => {
+    let storedAt = Number.NEGATIVE_INFINITY;
+    return ({ stage, step, totalSteps }: Progress): void => {
+      const isDue = performance.now() - storedAt >= storeProgressMs;
+      if (isDue) {
+        storedAt = performance.now();
+      }
+      queue.reportProgress({ id, app, progress: { stage, step, totalSteps } }, isDue).catch(() => {});
+    };
+  };
+
+  /** Repeats a write while the database is away: a result must not be lost. */
+  const persist = async <T>(write: () => Promise<T>): Promise<T> => {
+    for (;;) {
+      try {
+        return await write();
+      } catch (error) {
+        if (closed) {
+          throw error;
+        }
+        logger.warn({ err: error }, "the end of a job cannot be stored yet");
+        await delay(databaseWaitMs, undefined, { ref: false });
+      }
+    }
+  };
+
+  const lookAtAll = (): void => {
+    queue.waitingApps().then(
+      (apps) => apps.forEach(look),
+      () => {},
+    );
+  };
+  let poll: NodeJS.Timeout | undefined;
+
+  return {
+    start() {
+      poll = setInterval(lookAtAll, pollMs);
+      pipeline.onServing(look);
+      lookAtAll();
+    },
+    wake: (app) => (app === undefined ? lookAtAll() : look(app)),
+    stopJob: (id) => running.get(id)?.stop.abort(new ConnectError("the job was cancelled", Code.Canceled)),
+    runs: (id) => running.has(id),
+    drain() {
+      draining = true;
+    },
+    async close() {
+      draining = true;
+      closed = true;
+      clearInterval(poll);
+      const all = [...running.values()];
+      for (const { stop } of all) {
+        stop.abort(shutdown);
+      }
+      await Promise.allSettled(all.map(({ ended }) => ended));
+    },
+  };
+}

@@ -1,0 +1,146 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { create } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import {
+  type Context,
+  type Link,
+  ROOT_CONTEXT,
+  SpanKind,
+  type TextMapPropagator,
+  type Tracer,
+  trace,
+} from "@opentelemetry/api";
+import { type Image, ImageSchema, type Progress } from "../gen/throughline/v1/image_pb.js";
+import { type GenerateResponse, GenerateResponseSchema } from "../gen/throughline/v1/pipeline_pb.js";
+import { formatOfContentType } from "../image/image-format.js";
+import { imageFileNameOf } from "../image/image-store.js";
+import { hasReason, internal, retryDelayMsOf } from "../mesh/errors/errors.js";
+import { extractCarrier, injectCarrier } from "../trace/carrier.js";
+import { traceIdOf, withSpan } from "../trace/span-scope.js";
+import { initImageFile, type JobFiles } from "./job-files.js";
+import type { JobWork } from "./job-payloads.js";
+import type { DetachedCall, JobEvent, JobPipeline } from "./job-pipeline.js";
+import type { StoredJob } from "./job-rows.js";
+import { type JobTrace, jobAttributes } from "./job-trace.js";
+
+/** Dependencies of {@link runAttempt}. */
+export interface AttemptContext {
+  readonly pipeline: JobPipeline;
+  readonly files: JobFiles;
+  readonly tracer: Tracer;
+  readonly propagator: TextMapPropagator;
+  readonly jobTrace: JobTrace;
+}
+
+/** One attempt of a job. */
+export interface Attempt {
+  readonly job: StoredJob;
+  readonly work: JobWork;
+  /** Aborted when the job is cancelled or given to another attempt, and at shutdown. */
+  readonly signal: AbortSignal;
+  readonly onProgress: (progress: Progress) => void;
+  /** Called with the `traceparent` of the attempt's span. */
+  readonly onSpan: (traceparent: string) => void;
+}
+
+/**
+ * Runs one attempt, below a CONSUMER span `process`, and stores its image. The span's parent is the context of `send`, or it links to it;
+ * it links to the attempt before.
+ *
+ * @returns the result, without image bytes and URL.
+ * @throws ConnectError; StoreFullError if the image cannot be stored.
+ */
+export function runAttempt(attempt: Attempt, context: AttemptContext): Promise<GenerateResponse> {
+  const { job } = attempt;
+  const { tracer, propagator, jobTrace } = context;
+  const creation = extractCarrier(propagator, job.traceContext);
+  const before =
+    job.lastAttempt === undefined ? [] : linksTo(extractCarrier(propagator, { traceparent: job.lastAttempt }));
+  const options = {
+    parent: jobTrace === "link" ? ROOT_CONTEXT : creation,
+    kind: SpanKind.CONSUMER,
+    links: [...linksTo(creation), ...before],
+    attributes: { ...jobAttributes("process", job), "throughline.job.attempt": job.attempt },
+  };
+  return withSpan(tracer, "process", options, async (_span, scope) => {
+    const { traceparent } = injectCarrier(propagator, scope);
+    if (traceparent !== undefined) {
+      attempt.onSpan(traceparent);
+    }
+    const result = await generateOnce(attempt, context, scope);
+    const { image } = result;
+    if (image === undefined || image.data.length === 0) {
+      throw internal("the worker returned no image");
+    }
+    return create(GenerateResponseSchema, { ...result, image: await storeImage(job.id, image, context.files) });
+  });
+}
+
+/** Runs the work, and again after the worker's delay while its queue is full. */
+async function generateOnce(attempt: Attempt, context: AttemptContext, scope: Context): Promise<GenerateResponse> {
+  const endsAt = performance.now() + attempt.job.runTimeoutSeconds * 1000;
+  for (;;) {
+    try {
+      const timeoutMs = Math.max(1, Math.floor(endsAt - performance.now()));
+      return await generate(attempt, context, scope, timeoutMs);
+    } catch (error) {
+      const waitMs =
+        error instanceof ConnectError && error.code === Code.ResourceExhausted ? retryDelayMsOf(error) : undefined;
+      if (waitMs === undefined || !hasReason(ConnectError.from(error), "QUEUE_FULL")) {
+        throw error;
+      }
+      const leftMs = endsAt - performance.now();
+      if (leftMs <= waitMs) {
+        throw error;
+      }
+      await delay(Math.max(waitMs, minimumWaitMs), undefined, { signal: attempt.signal });
+    }
+  }
+}
+
+/** A worker may name no delay at all. */
+const minimumWaitMs = 100;
+
+async function generate(
+  { job, work, signal, onProgress }: Attempt,
+  { pipeline, files, tracer }: AttemptContext,
+  scope: Context,
+  timeoutMs: number,
+): Promise<GenerateResponse> {
+  const call: DetachedCall = { signal, timeoutMs, caller: job.caller };
+  const emit = (event: JobEvent) => event.case === "progress" && onProgress(event.value);
+  const initImage = await files.get(job.id, initImageFile);
+  if (work.case === "generate") {
+    const request = { ...work.value, workerApp: job.app, options: withInitImage(work.value.options, initImage) };
+    return withSpan(tracer, "image-pipeline", { parent: scope, kind: SpanKind.INTERNAL }, (_span, context) =>
+      pipeline.generate(request, { ...call, context }, emit),
+    );
+  }
+  const { request } = work.value;
+  if (request === undefined) {
+    throw internal("a stored job has no request");
+  }
+  const sent = { ...request, options: withInitImage(request.options, initImage) };
+  const { $typeName: _, ...response } = await pipeline.infer(job.app, sent, call, emit);
+  return create(GenerateResponseSchema, { ...response, traceId: traceIdOf(scope) });
+}
+
+function withInitImage<Options extends object>(options: Options | undefined, initImage: Uint8Array | undefined) {
+  return options === undefined || initImage === undefined ? options : { ...options, initImage };
+}
+
+async function storeImage(id: string, image: Image, files: JobFiles): Promise<Image> {
+  const format = formatOfContentType(image.contentType);
+  if (format === undefined) {
+    throw internal("the worker returned an image of an unknown type");
+  }
+  const { data: bytes, width, height } = image;
+  const fileName = imageFileNameOf({ bytes, format, width, height });
+  await files.put(id, fileName, bytes);
+  return create(ImageSchema, { ...image, fileName, data: new Uint8Array(), url: "" });
+}
+
+function linksTo(scope: Context): Link[] {
+  const span = trace.getSpanContext(scope);
+  return span === undefined ? [] : [{ context: span }];
+}

@@ -1,0 +1,150 @@
+import type { PGlite, Transaction } from "@electric-sql/pglite";
+import type { Db, PgBoss, QueueOptions } from "pg-boss";
+import { migrateSchema, queueSchemaName } from "./job-schema.js";
+
+/** Runs SQL statements, inside a transaction or outside. */
+export type Sql = Pick<Db, "executeSql">;
+
+/** Database of the jobs: tables of ours, and the queue of pg-boss beside them. */
+export interface JobDatabase {
+  /** Runs single statements. */
+  readonly sql: Sql;
+  /** The queue. Pass a transaction's `sql` as its option `db`. */
+  readonly boss: PgBoss;
+  /** Runs `work` in one transaction, which is rolled back if it throws. */
+  transaction<T>(work: (sql: Db) => Promise<T>): Promise<T>;
+  /** Creates a queue of pg-boss, unless it exists. */
+  openQueue(name: string, options: QueueOptions & { readonly deadLetter?: string }): Promise<void>;
+  /**
+   * Calls back with each payload of the jobs' channel.
+   *
+   * @param onGap called when notifications may have been missed, such as after a lost connection.
+   */
+  listen(onPayload: (payload: string) => void, onGap: () => void): Promise<void>;
+  /** Stops the queue and closes the connections. Running statements may fail. */
+  close(): Promise<void>;
+}
+
+/** Channel of the jobs' notifications. */
+export const jobChannel = "throughline_job";
+
+/** Options of {@link openJobDatabase}. */
+export interface OpenJobDatabaseOptions {
+  /** `postgres://…`, or an open PGlite. */
+  readonly source: string | PGlite;
+  /** Creates and updates the tables. If false, an older schema is an error. @default true */
+  readonly migrate?: boolean | undefined;
+  /** Maximum connections. @default 8 */
+  readonly maxConnections?: number | undefined;
+  /** Called with errors of the queue's own work, such as a lost connection. */
+  readonly onError: (error: unknown) => void;
+}
+
+/**
+ * Opens the database and starts its queue.
+ *
+ * @throws JobSchemaError if the schema is newer than this version, or older and not to be updated; the driver's error if the database is not
+ * reachable.
+ */
+export async function openJobDatabase(options: OpenJobDatabaseOptions): Promise<JobDatabase> {
+  const { source, migrate = true, maxConnections = 8, onError } = options;
+  // Loaded here, because most pipelines have no jobs.
+  const { PgBoss: Boss, fromPglite } = await import("pg-boss");
+  const lite = typeof source === "string" ? undefined : source;
+  const boss = new Boss({
+    ...(typeof source === "string"
+      ? {
+          connectionString: source,
+          max: maxConnections,
+          connectionTimeoutMillis: 10_000,
+          application_name: "throughline",
+        }
+      : { db: fromPglite(source), backend: "pglite" as const }),
+    schema: queueSchemaName,
+    migrate,
+    schedule: false,
+    // Returns the jobs of a dead pipeline, and removes old rows.
+    superviseIntervalSeconds: 1,
+    monitorIntervalSeconds: 1,
+    // The spans of jobs are ours. Its own has one for each look into the queue.
+    openTelemetry: { enabled: false },
+  });
+  boss.on("error", onError);
+  try {
+    await boss.start();
+  } catch (error) {
+    await boss.stop({ graceful: false }).catch(() => {});
+    await lite?.close();
+    throw error;
+  }
+  const db = boss.getDb();
+  const listeners: { close(): Promise<void> }[] = [];
+
+  const transaction = async <T>(work: (sql: Db) => Promise<T>): Promise<T> => {
+    if (lite !== undefined) {
+      return lite.transaction((within) => work(ofPgliteTransaction(within)));
+    }
+    if (db.beginTransaction === undefined) {
+      throw new Error("pg-boss's own database has transactions");
+    }
+    const { db: sql, commit, rollback } = await db.beginTransaction();
+    try {
+      const result = await work(sql);
+      await commit();
+      return result;
+    } catch (error) {
+      await rollback();
+      throw error;
+    }
+  };
+
+  const queues = new Map<string, Promise<void>>();
+  const openQueue = (name: string, queueOptions: QueueOptions & { readonly deadLetter?: string }): Promise<void> => {
+    const known = queues.get(name);
+    if (known !== undefined) {
+      return known;
+    }
+    const opened = boss.createQueue(name, queueOptions);
+    opened.catch(() => queues.delete(name));
+    queues.set(name, opened);
+    return opened;
+  };
+
+  const database: JobDatabase = {
+    sql: db,
+    boss,
+    transaction,
+    openQueue,
+    async listen(onPayload, onGap) {
+      const listening = await db.listen?.(jobChannel, onPayload, onGap);
+      if (listening !== undefined) {
+        listeners.push(listening);
+      }
+    },
+    async close() {
+      await Promise.allSettled(listeners.map((listening) => listening.close()));
+      await boss.stop({ graceful: false, close: true });
+      await lite?.close();
+    },
+  };
+  try {
+    await migrateSchema(db, transaction, migrate);
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+  return database;
+}
+
+/** PGlite runs several statements without parameters by `exec` only. */
+function ofPgliteTransaction(within: Transaction): Db {
+  return {
+    async executeSql(text, values) {
+      if (values !== undefined && values.length > 0) {
+        return within.query(text, [...values]);
+      }
+      const results = await within.exec(text);
+      return { rows: results.flatMap(({ rows }) => rows) };
+    },
+  };
+}

@@ -1,0 +1,102 @@
+import { mkdir, readdir, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { contentTypeOf, formatOfFileName } from "../image/image-format.js";
+import { imageFileName } from "../image/image-store.js";
+import { readStoredFile, writeAtomically } from "../image/stored-files.js";
+import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
+
+/** Images of jobs: what they start from, and their results. They stay until the job is deleted, and no two jobs share one. */
+export interface JobFiles {
+  /** Stores a file of a job. @throws StoreFullError if there is no space; nothing is stored then. */
+  put(id: string, fileName: string, bytes: Uint8Array): Promise<void>;
+  /** Returns a file of a job; undefined if it is missing. */
+  get(id: string, fileName: string): Promise<Uint8Array | undefined>;
+  /** Removes all files of a job. */
+  delete(id: string): Promise<void>;
+  /** Ids of the jobs whose folders have not changed since a time, in milliseconds since 1970. */
+  unchangedSince(time: number): Promise<readonly string[]>;
+  /** URL of a job's file for callers who reach the pipeline under `baseUrl`. */
+  urlOf(id: string, fileName: string, baseUrl: string): string;
+}
+
+/** File of the image that a job starts from. */
+export const initImageFile = "00000000000000000000000000000000.init";
+
+const idPattern = /^[0-9a-f]{32}$/;
+const urlPrefix = "/images/jobs/";
+
+/** Creates the store in the folder `jobs` of an image folder. */
+export async function createJobFolder(imageFolder: string): Promise<JobFiles> {
+  const root = join(imageFolder, "jobs");
+  await mkdir(root, { recursive: true });
+  const folderOf = (id: string): string => {
+    if (!idPattern.test(id)) {
+      throw new Error("not the id of a job");
+    }
+    return join(root, id);
+  };
+  return {
+    async put(id, fileName, bytes) {
+      await mkdir(folderOf(id), { recursive: true });
+      await writeAtomically(folderOf(id), fileName, bytes);
+    },
+    get: (id, fileName) => readStoredFile(join(folderOf(id), fileName)),
+    delete: (id) => rm(folderOf(id), { recursive: true, force: true }),
+    async unchangedSince(time) {
+      const ids = (await readdir(root)).filter((name) => idPattern.test(name));
+      const times = await Promise.all(
+        // One that another process deletes meanwhile is none.
+        ids.map((id) =>
+          stat(join(root, id)).then(
+            ({ mtimeMs }) => mtimeMs,
+            () => Number.POSITIVE_INFINITY,
+          ),
+        ),
+      );
+      return ids.filter((_id, index) => (times[index] ?? Number.POSITIVE_INFINITY) < time);
+    },
+    urlOf: (id, fileName, baseUrl) => `${baseUrl.replace(/\/+$/, "")}${urlPrefix}${id}/${fileName}`,
+  };
+}
+
+/**
+ * Creates the handler of `GET` and `HEAD` `/images/jobs/<id>/<file name>`. Returns false for other paths. An id of 128 random bits is what a
+ * reader has to know.
+ */
+export function createJobImageRoute(files: JobFiles): (request: NodeRequest, response: NodeResponse) => boolean {
+  return (request, response) => {
+    const path = (request.url ?? "").split("?", 1)[0] ?? "";
+    if (!path.startsWith(urlPrefix)) {
+      return false;
+    }
+    if (request.method !== "GET" && request.method !== "HEAD") {
+      respondPlain(response, 405, "use GET", { allow: "GET, HEAD" });
+      return true;
+    }
+    const [id = "", fileName = ""] = path.slice(urlPrefix.length).split("/");
+    const format = imageFileName.test(fileName) && idPattern.test(id) ? formatOfFileName(fileName) : undefined;
+    if (format === undefined) {
+      respondPlain(response, 404, "no such image");
+      return true;
+    }
+    files.get(id, fileName).then(
+      (bytes) => {
+        if (bytes === undefined) {
+          respondPlain(response, 404, "no such image");
+          return;
+        }
+        response.writeHead(200, {
+          "content-type": contentTypeOf(format),
+          "content-length": String(bytes.length),
+          // A deleted job's image must be gone, so shared caches must not keep it.
+          "cache-control": "private, max-age=3600, immutable",
+          "content-security-policy": "default-src 'none'; sandbox",
+          "x-content-type-options": "nosniff",
+        });
+        response.end(request.method === "GET" ? bytes : new Uint8Array());
+      },
+      () => respondPlain(response, 500, "internal error"),
+    );
+    return true;
+  };
+}

@@ -1,0 +1,249 @@
+import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
+import type { Logger } from "pino";
+import * as z from "zod";
+import { JobService, JobState } from "../gen/throughline/v1/job_pb.js";
+import { unavailable } from "../mesh/errors/errors.js";
+import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
+import type { RemoteParent } from "../otelconnect/otel-context.js";
+import type { Telemetry } from "../trace/telemetry/telemetry.js";
+import { createDispatcher } from "./dispatcher.js";
+import type { JobDatabase } from "./job-database.js";
+import { statusOf } from "./job-failure.js";
+import { createJobImageRoute, type JobFiles } from "./job-files.js";
+import { createJobMessages } from "./job-message.js";
+import { createJobMetrics } from "./job-metrics.js";
+import { createJobPayloads } from "./job-payloads.js";
+import type { JobPipeline } from "./job-pipeline.js";
+import { createJobQueue } from "./job-queue.js";
+import { createJobService, type JobServiceImplementation } from "./job-service.js";
+import { createJobStore } from "./job-store.js";
+import type { JobNotice } from "./job-table.js";
+import type { JobTrace } from "./job-trace.js";
+import { createJobWatch } from "./job-watch.js";
+import { checkKeys, type PayloadCipher } from "./payload-cipher.js";
+import { defaultWaitingLimits, type WaitingLimits } from "./waiting-limits.js";
+import { checkWebhookUrl, type WebhookPolicy } from "./webhook-target.js";
+import { createWebhooks, openWebhookQueues } from "./webhooks.js";
+
+/** Options of {@link createJobs}. */
+export interface JobsOptions {
+  /** Opens the database: at the start, or with the first call. The jobs close it. */
+  readonly openDatabase: () => Promise<JobDatabase>;
+  /** Whether the first call opens the database, and not the start. @default false */
+  readonly opensOnFirstUse?: boolean | undefined;
+  readonly files: JobFiles;
+  readonly cipher: PayloadCipher;
+  readonly pipeline: JobPipeline;
+  /** Bounds on waiting jobs. @default 10,000 in all, 1,000 of one owner */
+  readonly limits?: WaitingLimits | undefined;
+  /** @default "parent" */
+  readonly jobTrace?: JobTrace | undefined;
+  /** Webhooks of ended jobs. @default none */
+  readonly webhooks?: { readonly policy: WebhookPolicy; readonly secret: string } | undefined;
+  /** Use of a caller's trace headers by `send`. @default "link" */
+  readonly headerPolicy?: RemoteParent | undefined;
+  /** Whether callers without a name may list jobs. @default false */
+  readonly listsAnonymous?: boolean | undefined;
+  /** Public base URL of the pipeline. @default the origin of the call's URL */
+  readonly publicUrl?: string | undefined;
+  readonly telemetry: Pick<Telemetry, "tracer" | "propagator" | "meter">;
+  readonly logger: Logger;
+}
+
+/** The jobs of a pipeline: a service, its images, and the dispatcher that runs them. */
+export interface Jobs {
+  readonly services: readonly [typeof JobService];
+  readonly routes: (router: ConnectRouter) => void;
+  readonly httpRoute: (request: NodeRequest, response: NodeResponse) => boolean;
+  /** Opens the database and begins to run jobs, unless the first call does. @throws the error of `openDatabase` */
+  start(): Promise<void>;
+  /** Ends the watches. Called when the pipeline starts draining. */
+  end(): void;
+  /** Gives the running jobs back, and closes the database. */
+  close(): Promise<void>;
+}
+
+/** Creates the jobs of a pipeline. */
+export function createJobs(options: JobsOptions): Jobs {
+  const { opensOnFirstUse = false, files, logger } = options;
+  const ending = new AbortController();
+  let running: Promise<RunningJobs> | undefined;
+  const open = async (): Promise<RunningJobs> => {
+    if (running === undefined && ending.signal.aborted) {
+      throw new Error("the pipeline is shutting down");
+    }
+    running ??= runJobs(options, ending.signal).catch((error: unknown) => {
+      running = undefined;
+      throw error;
+    });
+    return running;
+  };
+  const service = async (): Promise<JobServiceImplementation> => {
+    try {
+      return (await open()).service;
+    } catch (error) {
+      logger.error({ err: error }, "the jobs' database cannot be opened");
+      throw unavailable("the jobs' database cannot be opened; the server's log has the reason", error);
+    }
+  };
+  return {
+    services: [JobService],
+    routes: (router) =>
+      router.service(JobService, {
+        createJob: async (request, call) => (await service()).createJob(request, call),
+        getJob: async (request, call) => (await service()).getJob(request, call),
+        listJobs: async (request, call) => (await service()).listJobs(request, call),
+        async *watchJob(request, call) {
+          yield* (await service()).watchJob(request, call);
+        },
+        cancelJob: async (request, call) => (await service()).cancelJob(request, call),
+        deleteJob: async (request, call) => (await service()).deleteJob(request, call),
+      }),
+    httpRoute: createJobImageRoute(files),
+    async start() {
+      if (!opensOnFirstUse) {
+        await open();
+      }
+    },
+    end: () => ending.abort(),
+    async close() {
+      ending.abort();
+      await running?.then(({ close }) => close()).catch(() => {});
+    },
+  };
+}
+
+/** Between two looks for jobs whose time is over, in milliseconds. */
+const sweepMs = 1_000;
+
+/** Between two looks for files of jobs that do not exist, such as of a call that was killed in mid-way, in milliseconds. */
+const leftoversMs = 3_600_000;
+
+const noticeSchema = z.object({
+  id: z.string(),
+  app: z.string(),
+  progress: z.object({ stage: z.number(), step: z.number(), totalSteps: z.number() }).optional(),
+});
+
+interface RunningJobs {
+  readonly service: JobServiceImplementation;
+  close(): Promise<void>;
+}
+
+/** Opens the database and runs its jobs. */
+async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<RunningJobs> {
+  const { openDatabase, files, cipher, pipeline, limits = defaultWaitingLimits, telemetry, logger } = options;
+  const { tracer, propagator } = telemetry;
+  const database = await openDatabase();
+  const store = createJobStore(database);
+  const queue = createJobQueue(database);
+  const payloads = createJobPayloads(cipher);
+  try {
+    checkKeys(cipher, await store.payloadHeads());
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+  const onDatabaseError = (error: unknown) => logger.warn({ err: error }, "the jobs' database does not answer");
+  const watch = createJobWatch(store, onDatabaseError);
+  const messages = createJobMessages({ payloads, files, workersOf: pipeline.workersOf });
+  createJobMetrics(telemetry.meter, store, onDatabaseError);
+  const { webhooks } = options;
+  const sender =
+    webhooks &&
+    createWebhooks({ ...webhooks, database, store, payloads, messages, publicUrl: options.publicUrl, logger });
+  const dispatcher = createDispatcher({
+    queue,
+    payloads,
+    files,
+    pipeline,
+    tracer,
+    propagator,
+    jobTrace: options.jobTrace ?? "parent",
+    onProgress: watch.progress,
+    logger,
+  });
+
+  /** A cancel in another pipeline reaches a job that runs here. */
+  const stopIfEnded = (id: string): void => {
+    if (dispatcher.runs(id)) {
+      store.read(id).then((job) => job?.state !== JobState.RUNNING && dispatcher.stopJob(id), onDatabaseError);
+    }
+  };
+  const onNotice = (payload: string): void => {
+    const notice: JobNotice = noticeSchema.parse(JSON.parse(payload));
+    watch.notice(notice);
+    if (notice.progress === undefined) {
+      dispatcher.wake(notice.app);
+      stopIfEnded(notice.id);
+      sender?.wake();
+    }
+  };
+  const onGap = (): void => {
+    watch.refresh();
+    dispatcher.wake();
+  };
+
+  const overdue = (id: string): Uint8Array => {
+    const error = new ConnectError("deadline exceeded: waiting for a free worker", Code.DeadlineExceeded);
+    return payloads.sealError(id, statusOf(error));
+  };
+  const sweep = async (): Promise<void> => {
+    await queue.failOverdue(overdue);
+    await queue.requeueAbandoned();
+    for (const id of await queue.deleteExpired()) {
+      await files.delete(id);
+    }
+    if (Date.now() - leftoversAt >= leftoversMs) {
+      leftoversAt = Date.now();
+      const old = await files.unchangedSince(leftoversAt - leftoversMs);
+      const known = await store.existing(old);
+      await Promise.all(old.filter((id) => !known.has(id)).map((id) => files.delete(id)));
+    }
+  };
+  let leftoversAt = 0;
+
+  try {
+    await openWebhookQueues(database);
+    await database.listen(onNotice, onGap);
+    await sender?.start();
+  } catch (error) {
+    await sender?.close();
+    watch.close();
+    await database.close();
+    throw error;
+  }
+  dispatcher.start();
+  ending.addEventListener("abort", dispatcher.drain);
+  let sweeping = Promise.resolve();
+  const timer = setInterval(() => {
+    sweeping = sweeping.then(sweep).catch(onDatabaseError);
+  }, sweepMs);
+  return {
+    service: createJobService({
+      store,
+      payloads,
+      files,
+      pipeline,
+      tracer,
+      propagator,
+      headerPolicy: options.headerPolicy ?? "link",
+      limits,
+      checkWebhook: (url) => checkWebhookUrl(url, options.webhooks?.policy ?? { hosts: [] }),
+      watch,
+      messages,
+      stopJob: dispatcher.stopJob,
+      listsAnonymous: options.listsAnonymous ?? false,
+      publicUrl: options.publicUrl,
+      ending,
+    }),
+    async close() {
+      clearInterval(timer);
+      await dispatcher.close();
+      await sender?.close();
+      await sweeping;
+      watch.close();
+      await database.close();
+    },
+  };
+}
