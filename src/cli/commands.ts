@@ -6,8 +6,12 @@ import {
   devOptions,
   doctorOptions,
   generateOptions,
+  jobCommandOptions,
+  jobDatabaseOptions,
+  jobListOptions,
   keysOptions,
   pipelineOptions,
+  submitOptions,
   traceOptions,
   tracesOptions,
   workerOptions,
@@ -18,6 +22,8 @@ import type { OptionGroup } from "./options/option.js";
 export type CommandVisitor = <Group extends OptionGroup>(command: Command<Group>) => void;
 
 const promptArgument = { name: "prompt", help: "text that describes the image", words: true } as const;
+
+const jobArgument = { name: "id", help: "id of the job: 32 hexadecimal digits" } as const;
 
 /** Visits all commands, in the order of the help. */
 export function visitCommands(visit: CommandVisitor): void {
@@ -58,6 +64,59 @@ export function visitCommands(visit: CommandVisitor): void {
     options: generateOptions,
     argument: promptArgument,
     load: async () => (await import("./commands/generate.js")).runGenerate,
+  });
+  visit({
+    name: "submit",
+    summary: "Create a durable job for one image on a running pipeline",
+    options: submitOptions,
+    argument: promptArgument,
+    load: async () => (await import("./commands/submit.js")).runSubmit,
+  });
+  visit({
+    name: "jobs list",
+    summary: "List your jobs, the newest first",
+    options: jobListOptions,
+    load: async () => (await import("./commands/jobs.js")).runJobsList,
+  });
+  visit({
+    name: "jobs get",
+    summary: "Print a job",
+    options: jobCommandOptions,
+    argument: jobArgument,
+    load: async () => (await import("./commands/jobs.js")).runJobsGet,
+  });
+  visit({
+    name: "jobs watch",
+    summary: "Watch a job to its end",
+    options: jobCommandOptions,
+    argument: jobArgument,
+    load: async () => (await import("./commands/jobs.js")).runJobsWatch,
+  });
+  visit({
+    name: "jobs cancel",
+    summary: "Cancel a job",
+    options: jobCommandOptions,
+    argument: jobArgument,
+    load: async () => (await import("./commands/jobs.js")).runJobsCancel,
+  });
+  visit({
+    name: "jobs delete",
+    summary: "Delete a job, its prompt and its image",
+    options: jobCommandOptions,
+    argument: jobArgument,
+    load: async () => (await import("./commands/jobs.js")).runJobsDelete,
+  });
+  visit({
+    name: "jobs migrate",
+    summary: "Create or update the tables of a jobs' database",
+    options: jobDatabaseOptions,
+    load: async () => (await import("./commands/jobs.js")).runJobsMigrate,
+  });
+  visit({
+    name: "jobs redrive",
+    summary: "Send the webhooks again whose last try had failed",
+    options: jobDatabaseOptions,
+    load: async () => (await import("./commands/jobs.js")).runJobsRedrive,
   });
   visit({
     name: "trace",

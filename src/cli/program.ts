@@ -64,7 +64,9 @@ function addCommand<Group extends OptionGroup>(
   context: CommandContext,
   onEnd: (exitCode: number) => void,
 ): void {
-  const added = program.command(name).description(summary);
+  const added = parentOf(program, name)
+    .command(name.split(" ").at(-1) ?? name)
+    .description(summary);
   for (const option of Object.values(options)) {
     added.addOption(option);
   }
@@ -82,4 +84,14 @@ function addCommand<Group extends OptionGroup>(
     const given = added.args.length === 0 ? undefined : added.args.join(" ");
     onEnd(await run(values, context, given ?? argument?.default ?? ""));
   });
+}
+
+/** The command below which another stands: `jobs` for `jobs list`. */
+function parentOf(program: Program, name: string): Program {
+  const [group, member] = name.split(" ");
+  if (member === undefined) {
+    return program;
+  }
+  const known = program.commands.find((command) => command.name() === group);
+  return known ?? program.command(group ?? "").description("Look at durable jobs, and cancel or delete them");
 }

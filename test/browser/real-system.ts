@@ -5,6 +5,7 @@ import sharp from "sharp";
 import { createPipelineClient } from "../../src/client/client.js";
 import { exportFromJson } from "../../src/studio/otlp-http.js";
 import { startCommand } from "../cli/support/run-command.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { assertAccessible, assertNoSidewaysScroll } from "./page-checks.js";
 import { type BrowserTools, openStudioPage } from "./studio-page.js";
 
@@ -14,6 +15,8 @@ const spanNames = ["image-pipeline", "preprocess-prompt", "call-inference-worker
 export async function testRealSystem(t: TestContext, tools: BrowserTools): Promise<void> {
   const dev = startCommand(t, [
     "dev",
+    "--jobs",
+    await temporaryFolder(),
     "--pipeline-port",
     "0",
     "--worker-port",

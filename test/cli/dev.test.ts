@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { readdir, readFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -25,19 +24,17 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 suite("throughline dev", async () => {
   const model = join(await temporaryFolder(), "model");
   before(() => makeSdxlFolder(model));
-  const args = ["dev", "--model", model, "--pipeline-port", "0", "--worker-port", "0", "--collector-port", "0"];
-  /** The temporary folder that holds an image. */
-  const folderOf = async (fileName: string) => {
-    const folders = (await readdir(tmpdir())).filter((name) => name.startsWith("throughline-images-"));
-    return folders.map((name) => join(tmpdir(), name)).find((folder) => existsSync(join(folder, fileName)));
-  };
+  const jobs = join(await temporaryFolder(), "jobs");
+  const flags = ["--jobs", jobs, "--pipeline-port", "0", "--worker-port", "0", "--collector-port", "0"];
+  const args = ["dev", "--model", model, ...flags];
 
-  /** Signals all processes, as a terminal does, and expects that none is left, and no folder. */
+  /** Signals all processes, as a terminal does, and expects that none is left, and no temporary folder. */
   const exits = async (dev: RunningCommand, signal: NodeJS.Signals, temporary: string) => {
     dev.killGroup(signal);
     assert.deepEqual(await dev.ended, { code: 0, signal: null });
     assert.deepEqual(dev.living(), []);
     assert.deepEqual(await readdir(temporary), []);
+    assert.deepEqual(await readdir(jobs), [".gitignore", "images"], "no job opened the database, and the lock is gone");
   };
 
   test("dev prints commands that work, and ends all services when one dies", async (t) => {
@@ -65,8 +62,7 @@ suite("throughline dev", async () => {
     assert.equal(fetched.headers.get("content-type"), "image/png");
     assert.equal((await fetched.arrayBuffer()).byteLength, image.file_size);
 
-    const folder = (await folderOf(image.file_name)) ?? "";
-    assert.match(folder, /throughline-images-/);
+    assert.ok(existsSync(join(jobs, "images", image.file_name)));
 
     const collector = /collector +(\S+)/.exec(dev.stdout)?.[1];
     const trace = await (await fetch(`${collector}/traces/${traceId}?spans=6&wait=20000`)).text();
@@ -79,14 +75,14 @@ suite("throughline dev", async () => {
     assert.deepEqual(await dev.ended, { code: 1, signal: null });
     assert.match(dev.stderr, /^throughline: the worker was ended by SIGKILL; the others are stopped\n$/m);
     assert.deepEqual(dev.living(), []);
-    assert.equal(existsSync(folder), false);
   });
 
   test("dev --json prints its services and each request with its trace, which generate and trace show too, until SIGHUP", async (t) => {
     const temporary = await temporaryFolder();
     const dev = startCommand(t, [...args, "--json", "--log-level", "info"], { TMPDIR: temporary });
     await dev.waitFor(/"kind":"ready".*\n/);
-    const { kind, pipeline, worker, collector, studio } = JSON.parse(dev.stdout);
+    const { kind, pipeline, worker, collector, studio, ...rest } = JSON.parse(dev.stdout);
+    assert.deepEqual(rest, { jobs });
     assert.equal(kind, "ready");
     for (const url of [worker, studio]) {
       assert.match(url, /^http:/);
@@ -119,11 +115,10 @@ suite("throughline dev", async () => {
   });
 
   for (const signal of ["SIGINT", "SIGQUIT"] as const) {
-    test(`dev exits with 0 at ${signal} and leaves no process or folder`, async (t) => {
+    test(`dev exits with 0 at ${signal} and leaves no process, lock or temporary folder`, async (t) => {
       const temporary = await temporaryFolder();
       const dev = startCommand(t, args, { TMPDIR: temporary });
       await dev.waitFor(/Ctrl-C/);
-      assert.match((await readdir(temporary)).join(), /throughline-images-\d+-/);
       // The studio comes first, and the device in use is one line.
       assert.match(dev.stdout, /^\nstudio {5}http:\/\/127\.0\.0\.1:\d+\/\n/);
       assert.doesNotMatch(dev.stderr, /"remedy"/);
@@ -131,6 +126,26 @@ suite("throughline dev", async () => {
       await exits(dev, signal, temporary);
     });
   }
+
+  test("dev with a folder of --jobs that another one has open says so, and --jobs names another", async (t) => {
+    const folder = await temporaryFolder();
+    await writeFile(join(folder, "lock"), `${process.pid}\n`);
+    const { code, stderr, stdout } = await runCommand(t, [...args, "--jobs", folder]);
+    assert.deepEqual([code, stdout], [1, ""]);
+    assert.match(
+      stderr,
+      new RegExp(`process ${process.pid} has the jobs' folder ${folder} open\\. Stop it, or name another`),
+    );
+  });
+
+  test("dev with a --jobs folder that cannot be created fails before anything starts", async (t) => {
+    const { code, stderr, stdout } = await runCommand(t, [...args, "--jobs", "/dev/null/jobs"]);
+    assert.deepEqual([code, stdout], [1, ""]);
+    assert.match(
+      stderr,
+      /^throughline: cannot create \/dev\/null\/jobs\/images for jobs and images: .*--jobs names another folder\n$/,
+    );
+  });
 
   test("dev with an --images folder that cannot be created fails before anything starts", async (t) => {
     const { code, stderr, stdout } = await runCommand(t, [...args, "--images", "/dev/null/images"]);

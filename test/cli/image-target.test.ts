@@ -8,7 +8,7 @@ import { CliError } from "../../src/cli/errors.js";
 import { imageFileName, imageTargetOf, toStdout } from "../../src/cli/image/image-target.js";
 import { checkOutputPath, writeFileWhole } from "../../src/cli/image/write-file.js";
 import { expandHome, readHubVariables } from "../../src/cli/options/model-options.js";
-import { makeImageFolder, makeTemporaryImageFolder } from "../../src/cli/services/image-folder.js";
+import { makeImageFolder } from "../../src/cli/services/image-folder.js";
 import { readCpuQuota } from "../../src/cli/services/model.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 
@@ -62,28 +62,6 @@ suite("folder for images", async () => {
     }
     await makeImageFolder(join(folder, "a/b/c"));
     await makeImageFolder(join(folder, "a/b/c"));
-  });
-
-  test("image folder of an ended process is deleted at the next start, and that of a running one is kept", async (t) => {
-    const folder = await temporaryFolder();
-    const before = process.env["TMPDIR"];
-    process.env["TMPDIR"] = folder;
-    t.after(() => {
-      if (before === undefined) {
-        delete process.env["TMPDIR"];
-      } else {
-        process.env["TMPDIR"] = before;
-      }
-    });
-    // Above the highest id that Linux gives.
-    const dead = join(folder, "throughline-images-99999999-abc");
-    const living = join(folder, `throughline-images-${process.ppid}-abc`);
-    await mkdir(dead);
-    await mkdir(living);
-    const made = await makeTemporaryImageFolder();
-    await assert.rejects(readFile(dead), /ENOENT/);
-    await assert.rejects(readFile(living), /EISDIR/);
-    await assert.rejects(readFile(made), /EISDIR/);
   });
 });
 

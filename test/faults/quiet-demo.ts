@@ -42,7 +42,7 @@ export async function quietDemo(): Promise<void> {
     ours.forget();
 
     const ports = ["--pipeline-port", "0", "--worker-port", "0", "--collector-port", "0"];
-    const dev = throughline("dev", "--device", "cpu", "--json", ...ports);
+    const dev = throughline("dev", "--jobs", join(folder, "jobs"), "--device", "cpu", "--json", ...ports);
     const [ready] = await once(dev.stdout, "data");
     assert.match(String(ready), /"kind":"ready"/);
     const entered = 'mount --bind "$0" /etc/resolv.conf && exec "$@"';

@@ -47,6 +47,7 @@ export async function runDemo(
       precision,
       threads,
       images: undefined,
+      jobs: undefined,
       apps: undefined,
       logLevel: "error",
       environment,

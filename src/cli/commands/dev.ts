@@ -1,4 +1,5 @@
-import { rm } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import * as z from "zod";
 import type { Device } from "../../engine/device.js";
@@ -6,9 +7,11 @@ import type { CommandContext } from "../command.js";
 import { CliError, exitCodes, messageOf } from "../errors.js";
 import { defaultCollectorUrl, defaultServerUrl } from "../options/client-options.js";
 import type { devOptions } from "../options/command-options.js";
+import { devFolder } from "../options/job-options.js";
 import type { OptionValues } from "../options/option.js";
 import { commandPrefix } from "../package-root.js";
-import { makeImageFolder, makeTemporaryImageFolder } from "../services/image-folder.js";
+import { makeImageFolder } from "../services/image-folder.js";
+import { databaseName, isDatabaseUrl } from "../services/jobs.js";
 import { whenAborted } from "../services/lifecycle.js";
 import { type LocalSystem, startLocalSystem } from "../services/local-system.js";
 import { loraFlags } from "../services/loras.js";
@@ -19,28 +22,35 @@ import { createTextStyle, isInteractive, type TextStyle } from "../terminal/term
 import { connectStudio } from "./studio-client.js";
 import { type RequestsView, watchRequests } from "./watch-requests.js";
 
+/** Memory that the embedded database takes once it is open (docs/jobs.md has the measurement). */
+const embeddedMegabytes = 300;
+
 type DevSettings = OptionValues<typeof devOptions>;
 
 /**
  * Runs a collector, a worker and a pipeline until a signal, and shows their requests. When one of them exits, the others are stopped.
  */
 export async function runDev(settings: DevSettings, context: CommandContext): Promise<number> {
-  if (settings.images !== undefined) {
-    // First, because it fails at once.
-    await makeImageFolder(settings.images);
-  }
-  const temporary = settings.images === undefined ? await makeTemporaryImageFolder() : undefined;
-  try {
-    await keepRunning(settings, settings.images ?? temporary, context);
-  } finally {
-    if (temporary !== undefined) {
-      await rm(temporary, { recursive: true, force: true });
-    }
-  }
+  // First, because it fails at once.
+  const images = settings.images ?? (await makeJobFolder(settings.jobs));
+  await makeImageFolder(images);
+  await keepRunning(settings, images, context);
   return exitCodes.done;
 }
 
-async function keepRunning(settings: DevSettings, images: string | undefined, context: CommandContext): Promise<void> {
+/** Creates the folder of the jobs and returns that of the images in it. @throws CliError */
+async function makeJobFolder(jobs: string): Promise<string> {
+  const images = join(isDatabaseUrl(jobs) ? devFolder : jobs, "images");
+  await mkdir(images, { recursive: true }).catch((error: unknown) => {
+    throw new CliError(
+      `cannot create ${images} for jobs and images: ${messageOf(error)}. --jobs names another folder`,
+      { cause: error },
+    );
+  });
+  return images;
+}
+
+async function keepRunning(settings: DevSettings, images: string, context: CommandContext): Promise<void> {
   const { quiet, json } = settings;
   const { stdout, stderr, interrupt } = context;
   const requests = createRequestsDisplay(context, settings);
@@ -55,7 +65,11 @@ async function keepRunning(settings: DevSettings, images: string | undefined, co
         requests.above(() => stderr.write(`throughline: ${message}\n`));
       });
     }
-    stdout.write(json ? systemJson(system) : describeSystem(system, createTextStyle(stdout, context.environment)));
+    stdout.write(
+      json
+        ? systemJson(system, settings)
+        : describeSystem(system, settings, createTextStyle(stdout, context.environment)),
+    );
     const death = await Promise.race([
       whenAborted(interrupt),
       ...[system.collector, system.worker, system.pipeline].map(({ command, ended }) =>
@@ -75,7 +89,7 @@ async function keepRunning(settings: DevSettings, images: string | undefined, co
 /** Starts the three, and shows the progress. `above` writes their logs above the live lines. */
 async function start(
   settings: DevSettings,
-  images: string | undefined,
+  images: string,
   context: CommandContext,
   above: (write: () => void) => void,
 ): Promise<LocalSystem> {
@@ -95,6 +109,7 @@ async function start(
       precision,
       threads,
       images,
+      jobs: settings.jobs,
       apps,
       logLevel,
       environment,
@@ -159,12 +174,18 @@ async function showRequests(system: LocalSystem, view: RequestsView, signal: Abo
   }
 }
 
-function systemJson({ pipeline, worker, collector }: LocalSystem): string {
+function systemJson({ pipeline, worker, collector }: LocalSystem, { jobs }: DevSettings): string {
   const urls = { studio: `${pipeline.url}/`, pipeline: pipeline.url, worker: worker.url, collector: collector.url };
-  return `${JSON.stringify({ kind: "ready", ...urls })}\n`;
+  return `${JSON.stringify({ kind: "ready", ...urls, jobs: placeOfJobs(jobs) })}\n`;
 }
 
-function describeSystem({ pipeline, worker, collector }: LocalSystem, style: TextStyle): string {
+/** Where jobs rest, without a password. */
+function placeOfJobs(jobs: string): string {
+  return isDatabaseUrl(jobs) ? databaseName(jobs) : resolve(jobs);
+}
+
+function describeSystem({ pipeline, worker, collector }: LocalSystem, { jobs }: DevSettings, style: TextStyle): string {
+  const memory = isDatabaseUrl(jobs) ? "" : `  (the first job opens it, which takes about ${embeddedMegabytes} MB)`;
   const here = pipeline.url === defaultServerUrl ? "" : ` --server ${pipeline.url}`;
   const elsewhere = collector.url === defaultCollectorUrl ? "" : ` --collector ${collector.url}`;
   return `
@@ -173,11 +194,14 @@ ${style("bold", `studio     ${pipeline.url}/`)}
 pipeline   ${pipeline.url}
 worker     ${worker.url}
 collector  ${collector.url}  (OTLP over gRPC and HTTP)
+jobs       ${placeOfJobs(jobs)}${memory}
 
 Generate an image:
   ${commandPrefix} generate "a red heart"${here}${elsewhere}
 Show its trace:
   ${commandPrefix} trace <trace id>${elsewhere}
+Create a job, which outlives this command:
+  ${commandPrefix} submit "a pizza"${here}
 
 Ctrl-C stops all three.
 `;

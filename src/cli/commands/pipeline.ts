@@ -5,6 +5,7 @@ import type { pipelineOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
 import { directoryOf } from "../services/directory.js";
 import { imageStoreOf } from "../services/image-folder.js";
+import { jobsOf } from "../services/jobs.js";
 import { runService } from "../services/run-service.js";
 import { hostCheckOf, workerSecurityOf } from "../services/security.js";
 import { observeService, serveApp } from "../services/serve-app.js";
@@ -31,7 +32,10 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
           trustTraceparent,
           showApps,
           fronts: openai ? [createOpenAiFront()] : [],
-          extension: await studioOf(settings, { directory, hosts: hostCheckOf(settings), logger }),
+          extensions: [
+            await jobsOf(settings, { ...settings, telemetry, logger }),
+            await studioOf(settings, { directory, hosts: hostCheckOf(settings), logger }),
+          ].filter((extension) => extension !== undefined),
           telemetry,
           logger,
         });

@@ -3,6 +3,8 @@ import { Code, ConnectError } from "@connectrpc/connect";
 
 /** Flags by the contract's fields. A message of the service names the field. */
 const flags: ReadonlyMap<string, string> = new Map([
+  ["webhook_url", "--webhook"],
+  ["request_id", "--request-id"],
   ["worker_app", "--worker-app"],
   ["options.negative_prompt", "--negative"],
   ["options.width", "--width"],
@@ -31,7 +33,9 @@ export function rejectedFlags(error: unknown): readonly string[] {
     .findDetails(ViolationsSchema)
     .flatMap(({ violations }) => violations)
     .flatMap(({ field }) => {
-      const names = (field?.elements ?? []).map(({ fieldName }) => fieldName).filter((name) => name !== "request");
+      const names = (field?.elements ?? [])
+        .map(({ fieldName }) => fieldName)
+        .filter((name) => name !== "request" && name !== "generate");
       return flags.get(names.slice(0, 2).join(".")) ?? [];
     });
   return [...new Set(found)];

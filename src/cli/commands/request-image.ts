@@ -1,3 +1,4 @@
+import { create } from "@bufbuild/protobuf";
 import { createPipelineClient } from "../../client/client.js";
 import { schedulersByName } from "../../client/scheduler-names.js";
 import {
@@ -6,7 +7,11 @@ import {
   ImageFormat,
   Scheduler,
 } from "../../gen/throughline/v1/image_pb.js";
-import type { GenerateResponse } from "../../gen/throughline/v1/pipeline_pb.js";
+import {
+  type GenerateRequest,
+  GenerateRequestSchema,
+  type GenerateResponse,
+} from "../../gen/throughline/v1/pipeline_pb.js";
 import { CliError } from "../errors.js";
 import { maxImageBytes } from "../image/fetch-image.js";
 import type { LoraChoice } from "../options/values.js";
@@ -17,7 +22,7 @@ import { createStallWatch, StallError } from "./stall-watch.js";
 import { createServerTransport, describeCallFailure } from "./studio-client.js";
 
 /** An image in base64, and the other fields of its message. */
-const maxMessageBytes = Math.ceil((maxImageBytes * 4) / 3) + 1024 * 1024;
+export const maxMessageBytes = Math.ceil((maxImageBytes * 4) / 3) + 1024 * 1024;
 
 const formats = { png: ImageFormat.PNG, jpeg: ImageFormat.JPEG, webp: ImageFormat.WEBP } as const;
 
@@ -47,6 +52,33 @@ export interface ImageRequest {
   readonly guidanceRescale: number | undefined;
 }
 
+/** The request in the contract's form. */
+export function generateRequestOf(request: ImageRequest): GenerateRequest {
+  const { prompt, workerApp, negative, steps, guidance, scheduler, format, loras, ...options } = request;
+  return create(GenerateRequestSchema, {
+    prompt,
+    workerApp: workerApp ?? "",
+    options: {
+      negativePrompt: negative,
+      numInferenceSteps: steps,
+      guidanceScale: guidance,
+      scheduler: schedulersByName.get(scheduler ?? "") ?? Scheduler.UNSPECIFIED,
+      format: format === undefined ? ImageFormat.UNSPECIFIED : formats[format],
+      loras: loras?.map(({ name, scale }) => ({ name, ...(scale !== undefined && { scale }) })) ?? [],
+      seed: options.seed,
+      width: options.width,
+      height: options.height,
+      quality: options.quality,
+      previewInterval: options.previewInterval,
+      delivery: options.delivery,
+      initImage: options.initImage,
+      strength: options.strength,
+      clipSkip: options.clipSkip,
+      guidanceRescale: options.guidanceRescale,
+    },
+  });
+}
+
 /** Server, limits and display of a request. */
 export interface ImageCall {
   /** Base URL of the pipeline. */
@@ -70,36 +102,13 @@ const stallMs = 300_000;
  * @throws CliError with the code and the message; the reason of `interrupt`.
  */
 export async function requestImage(request: ImageRequest, call: ImageCall): Promise<GenerateResponse> {
-  const { prompt, workerApp, negative, steps, guidance, seed, scheduler, width, height } = request;
-  const { format, quality, previewInterval, delivery, loras, initImage, strength, clipSkip, guidanceRescale } = request;
   const { server, access, timeoutMs, interrupt, progress, onPreview } = call;
   const client = createPipelineClient({ transport: createServerTransport({ server, access, maxMessageBytes }) });
   const stall = timeoutMs === undefined ? createStallWatch(stallMs) : undefined;
   try {
     const events = client.generateStream(
       {
-        request: {
-          prompt,
-          workerApp: workerApp ?? "",
-          options: {
-            negativePrompt: negative,
-            numInferenceSteps: steps,
-            guidanceScale: guidance,
-            seed,
-            scheduler: schedulersByName.get(scheduler ?? "") ?? Scheduler.UNSPECIFIED,
-            width,
-            height,
-            format: format === undefined ? ImageFormat.UNSPECIFIED : formats[format],
-            quality,
-            previewInterval,
-            delivery,
-            loras: loras?.map(({ name, scale }) => ({ name, ...(scale !== undefined && { scale }) })) ?? [],
-            initImage,
-            strength,
-            clipSkip,
-            guidanceRescale,
-          },
-        },
+        request: generateRequestOf(request),
       },
       {
         signal: stall === undefined ? interrupt : AbortSignal.any([interrupt, stall.signal]),

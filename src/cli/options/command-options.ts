@@ -12,6 +12,7 @@ import {
   quietOption,
   requestOptions,
 } from "./client-options.js";
+import { devJobsOption, jobOptions } from "./job-options.js";
 import { modelOptions } from "./model-options.js";
 import { flag, option } from "./option.js";
 import {
@@ -43,7 +44,8 @@ const localPorts = {
 
 export const devOptions = {
   ...localPorts,
-  images: pipelineImagesOption("a temporary folder, removed when the command ends"),
+  jobs: devJobsOption,
+  images: pipelineImagesOption("images in the folder of --jobs"),
   apps: appsFileOption,
   ...modelOptions,
   logLevel: logLevelOption("warn"),
@@ -116,6 +118,7 @@ export const pipelineOptions = {
     "Origin of web pages that may call, or * for any; the flag may be repeated, the variable separates origins by commas",
     { env: "THROUGHLINE_CORS_ORIGINS", parse: origins, repeatable: true, absent: "none" },
   ),
+  ...jobOptions,
   ...studioOptions,
   ...appServerOptions,
   ...workerSecurityOptions,
@@ -159,6 +162,54 @@ export const generateOptions = {
   json: jsonOption,
   quiet: quietOption,
 };
+
+const seconds = (maximum: number) => decimalNumber(1, maximum);
+
+export const submitOptions = {
+  server: generateOptions.server,
+  workerApp: generateOptions.workerApp,
+  ...requestOptions,
+  loras: lorasOption,
+  wait: flag("--wait", "Watch the job to its end, and write its image to a file"),
+  priority: option("--priority <class>", "Class of the job: low, normal or high", {
+    ...oneOf("low", "normal", "high"),
+    default: "normal",
+  }),
+  requestId: option("--request-id <text>", "Id under which the same request makes one job only, up to 128 characters", {
+    parse: nonEmpty,
+    absent: "a random one",
+  }),
+  startTimeout: option("--start-timeout <seconds>", "Seconds until the job fails if it has not started", {
+    parse: seconds(604_800),
+    absent: "none",
+  }),
+  runTimeout: option("--run-timeout <seconds>", "Seconds until an attempt fails", {
+    parse: seconds(3600),
+    absent: "3600",
+  }),
+  resultTtl: option("--result-ttl <seconds>", "Seconds that the job is kept after its end", {
+    parse: seconds(604_800),
+    absent: "86400",
+  }),
+  webhook: option("--webhook <url>", "URL that receives the job at its end; its host has to be one of the server's", {
+    parse: httpUrl,
+    absent: "none",
+  }),
+  ...accessOptions,
+  json: jsonOption,
+  quiet: quietOption,
+};
+
+/** Options of the commands about one job. */
+export const jobCommandOptions = { server: generateOptions.server, ...accessOptions, json: jsonOption };
+
+export const jobListOptions = {
+  ...jobCommandOptions,
+  limit: option("--limit <number>", "Maximum number of jobs, 1 to 1000", { parse: wholeNumber(1, 1000), default: 20 }),
+};
+
+/** Options of the commands that open the database themselves. */
+export const jobDatabaseOptions = { jobs: devJobsOption };
 
 export const traceOptions = {
   collector: collectorOption,

@@ -32,6 +32,10 @@ const topics: readonly (readonly [topic: string, names: RegExp])[] = [
     /^--(?:width|height|seed|steps|guidance|guidance-rescale|clip-skip|negative|scheduler|lora|init-image|strength|format|quality|out|delivery|preview-interval|inline|images?|image-.*|public-url)$/,
   ],
   [
+    "Jobs",
+    /^--(?:jobs|jobs-.*|job-trace|webhook|webhook-.*|wait|priority|request-id|start-timeout|run-timeout|result-ttl)$/,
+  ],
+  [
     "Traces",
     /^--(?:collector|limit|verbose|studio.*|trace-.*)$|^ENABLE_TRACING$|^THROUGHLINE_|^OTEL_(?:SDK|TRACES|BSP|SAMPLE|RESOURCE)_/,
   ],

@@ -82,6 +82,14 @@ export const host: Parse<string> = (text) =>
     ? text
     : new Invalid("must be a host name or an address without a port");
 
+/** Host names or addresses, each with an optional port, separated by commas. */
+export const hosts: Parse<readonly string[]> = (text) => {
+  const list = text.split(",");
+  return list.every((entry) => URL.canParse(`https://${entry}`) && new URL(`https://${entry}`).host === entry)
+    ? list
+    : new Invalid("must be host names in lower case, such as hooks.example.com or hooks.example.com:8443");
+};
+
 /** An app id such as `local/text-to-image-worker`. */
 export const appId: Parse<string> = (text) =>
   appIdPattern.test(text) ? text : new Invalid("must be an app id of the form owner/name");

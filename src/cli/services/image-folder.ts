@@ -1,6 +1,5 @@
-import { mkdir, mkdtemp, readdir, rm, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { mkdir, stat } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
 import type { Logger } from "pino";
 import { createDirectoryStore } from "../../image/directory-store.js";
 import type { ImageStore } from "../../image/image-store.js";
@@ -65,29 +64,4 @@ async function makeFolder(path: string): Promise<void> {
       throw error;
     }
   });
-}
-
-const temporaryName = /^throughline-images-(\d+)-/;
-
-/** Creates a temporary folder for images, and removes those of processes that have ended. */
-export async function makeTemporaryImageFolder(): Promise<string> {
-  const parent = tmpdir();
-  for (const name of await readdir(parent)) {
-    const pid = Number(temporaryName.exec(name)?.[1] ?? 0);
-    if (pid > 0 && !isRunning(pid)) {
-      // Those of another user stay.
-      await rm(join(parent, name), { recursive: true, force: true }).catch(() => {});
-    }
-  }
-  return mkdtemp(join(parent, `throughline-images-${process.pid}-`));
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // A process of another user runs too.
-    return error instanceof Error && "code" in error && error.code === "EPERM";
-  }
 }

@@ -18,6 +18,8 @@ export interface LocalSystemOptions {
   readonly threads: number;
   /** Folder for the pipeline's images; undefined for `data:` URIs. */
   readonly images: string | undefined;
+  /** Folder or database of the pipeline's jobs; undefined for none. */
+  readonly jobs: string | undefined;
   /** File of the pipeline's apps; undefined for the worker alone. */
   readonly apps: string | undefined;
   readonly logLevel: string;
@@ -65,6 +67,8 @@ export async function startLocalSystem(options: LocalSystemOptions): Promise<Loc
     flags: ["--host", "127.0.0.1", "--port", String(ports[command]), "--log-level", logLevel, ...flags],
     environment: collector === undefined ? {} : exportTo(collector.url),
   });
+  // No flag: all users of the machine see a command line, and a database's URL may have a password.
+  const jobsEnvironment = options.jobs === undefined ? {} : { THROUGHLINE_JOBS: options.jobs };
 
   const collecting = start("collector", Promise.resolve(order("collector", [])));
   const workerFlags = [
@@ -91,7 +95,8 @@ export async function startLocalSystem(options: LocalSystemOptions): Promise<Loc
       const appFlags = apps === undefined ? ["--worker", target] : ["--apps", apps];
       const studioFlags = ["--studio", "--studio-collector", collector.url];
       const pipelineFlags = ["--show-apps", "--openai", ...appFlags, ...imageFlags, ...studioFlags];
-      return order("pipeline", ["--grace", "0", ...pipelineFlags], collector);
+      const ordered = order("pipeline", ["--grace", "0", ...pipelineFlags], collector);
+      return { ...ordered, environment: { ...ordered.environment, ...jobsEnvironment } };
     }),
   );
 

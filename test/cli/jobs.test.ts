@@ -1,0 +1,130 @@
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, suite, test } from "node:test";
+import { createFakeEngine } from "../../src/testing/fake-engine.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { createHeldEngine } from "../support/held-engine.js";
+import { fillTestFolder } from "../support/job-database.js";
+import { createSwitchEngine, type JobMesh, startJobMesh } from "../support/job-mesh.js";
+import { runInProcess } from "./support/run-in-process.js";
+
+const { engine, use } = createSwitchEngine();
+let mesh: JobMesh;
+before(async () => {
+  mesh = await startJobMesh({ engines: [engine] });
+});
+after(() => mesh.stop());
+
+const run = (...args: readonly string[]) => runInProcess([...args, "--server", mesh.url]);
+const idIn = (text: string) => /[0-9a-f]{32}/.exec(text)?.[0] ?? assert.fail(text);
+
+suite("throughline submit", () => {
+  test("submit prints the job and how to see its state", async () => {
+    const { code, stdout } = await run("submit", "a red heart");
+    assert.equal(code, 0);
+    assert.match(stdout, /^[0-9a-f]{32} {2}(?:queued|running) .*\nIts state: .*throughline.* jobs get [0-9a-f]{32}\n$/);
+    const quiet = await run("submit", "a red heart", "--quiet");
+    assert.match(quiet.stdout, /^[0-9a-f]{32} .*\n$/);
+  });
+
+  test("submit --wait writes the image, and prints the job as JSON", async () => {
+    use(createFakeEngine());
+    const out = join(await temporaryFolder(), "heart.png");
+    const { code, stdout, stderr } = await run("submit", "a red heart", "--wait", "--json", "--out", out);
+    assert.equal(code, 0, stderr);
+    const job = JSON.parse(stdout);
+    assert.equal(job.state, "SUCCEEDED");
+    assert.equal(job.image.path, out);
+    assert.equal((await readFile(out)).toString("latin1", 1, 4), "PNG");
+    const plain = await run("submit", "a red heart", "--wait", "--out", out);
+    assert.match(plain.stdout, /heart\.png {2}64×64 image\/png/);
+  });
+
+  test("submit with one request id makes one job, and of another request an error", async () => {
+    const first = await run("submit", "once", "--seed", "1", "--request-id", "r1", "--json");
+    const second = await run("submit", "once", "--seed", "1", "--request-id", "r1", "--json");
+    assert.equal(JSON.parse(second.stdout).id, JSON.parse(first.stdout).id);
+    const other = await run("submit", "other", "--request-id", "r1");
+    assert.equal(other.code, 1);
+    assert.match(other.message, /ALREADY_EXISTS: request_id: another request of this caller has it/);
+  });
+
+  test("submit with wrong values exits with 2, and with those that the server rejects with 1, without a job", async () => {
+    const cases: [string[], number, RegExp][] = [
+      [["--priority", "urgent"], 2, /--priority/],
+      [["--start-timeout", "0"], 2, /--start-timeout/],
+      [["--result-ttl", "604801"], 2, /--result-ttl/],
+      [["--out", "x.png"], 2, /--out needs --wait/],
+      [["--webhook", "https://hooks.example.com/"], 1, /webhook_url: .*--webhook-hosts.*set by --webhook/],
+      [["--worker-app", "no/app"], 1, /NOT_FOUND/],
+    ];
+    for (const [flags, expected, reason] of cases) {
+      const { code, message } = await run("submit", "a cat", ...flags);
+      assert.equal(code, expected, flags.join(" "));
+      assert.match(message, reason);
+    }
+    const tooLong = await run("submit", "x".repeat(2001));
+    assert.equal(tooLong.code, 1);
+    assert.match(tooLong.message, /INVALID_ARGUMENT.*2,?000/);
+  });
+
+  test("submit --wait of a job that fails exits with 1 and its error", async () => {
+    const { code, message } = await run("submit", " \t ", "--wait", "--out", "-");
+    assert.equal(code, 1);
+    assert.match(message, /^job [0-9a-f]{32} has failed: INVALID_ARGUMENT: prompt/);
+  });
+});
+
+suite("throughline jobs", () => {
+  test("jobs shows, watches, cancels and deletes a job", async () => {
+    const held = createHeldEngine(2);
+    use(held.engine);
+    const running = idIn((await run("submit", "runs")).stdout);
+    await held.reached;
+    const waiting = idIn((await run("submit", "waits")).stdout);
+    assert.match((await run("jobs", "get", waiting)).stdout, /^[0-9a-f]{32} {2}queued {5}next/);
+    assert.match((await run("jobs", "get", running.toUpperCase())).stdout, /^[0-9a-f]{32} {2}running /);
+    assert.match((await run("jobs", "list", "--limit", "2")).stdout, new RegExp(`^${waiting} .*\n${running} .*\n$`));
+    assert.match((await run("jobs", "cancel", waiting)).stdout, /^[0-9a-f]{32} {2}cancelled /);
+    const cancelled = await run("jobs", "watch", waiting);
+    assert.equal(cancelled.code, 1);
+    held.release();
+    const watched = await run("jobs", "watch", running);
+    assert.equal(watched.code, 0);
+    assert.match(watched.stdout, /^[0-9a-f]{32} {2}succeeded {2}64×64, seed \d+, .* {2}http:\S+\/images\/jobs\/\S+\n$/);
+    const { stdout } = await run("jobs", "get", running, "--json");
+    assert.equal((await fetch(JSON.parse(stdout).imageUrl)).status, 200);
+
+    assert.equal((await run("jobs", "delete", running)).stdout, `job ${running} is deleted\n`);
+    const gone = await run("jobs", "get", running);
+    assert.equal(gone.code, 1);
+    assert.match(gone.message, /NOT_FOUND: no such job/);
+    assert.equal((await fetch(JSON.parse(stdout).imageUrl)).status, 404);
+  });
+
+  test("jobs list reads more than one page, and prints JSON", async () => {
+    const listed = await run("jobs", "list", "--json", "--limit", "3");
+    assert.equal(JSON.parse(listed.stdout).jobs.length, 3);
+  });
+
+  test("jobs with a wrong id exits with 2, and without a server with 1 and what to do", async () => {
+    assert.deepEqual([(await run("jobs", "get", "12")).code, (await run("jobs", "get", "x".repeat(32))).code], [2, 2]);
+    const { code, message } = await runInProcess(["jobs", "list", "--server", "http://127.0.0.1:1"]);
+    assert.equal(code, 1);
+    assert.match(message, /cannot reach http:\/\/127\.0\.0\.1:1: UNAVAILABLE.*--server/);
+  });
+
+  test("jobs migrate and redrive open the database of --jobs, and name the remedy where they cannot", async () => {
+    const folder = await temporaryFolder();
+    await fillTestFolder(folder);
+    const migrated = await runInProcess(["jobs", "migrate", "--jobs", folder]);
+    assert.deepEqual([migrated.code, migrated.stdout], [0, "the jobs' database is up to date\n"]);
+    const redriven = await runInProcess(["jobs", "redrive", "--jobs", folder]);
+    assert.deepEqual([redriven.code, redriven.stdout], [0, "0 webhooks are sent again\n"]);
+    const away = await runInProcess(["jobs", "migrate", "--jobs", "postgres://me:secret@127.0.0.1:1/mine"]);
+    assert.equal(away.code, 1);
+    assert.match(away.message, /^cannot open the jobs' database mine at 127\.0\.0\.1:1: .*Check that it runs/);
+    assert.doesNotMatch(away.message, /secret/);
+  });
+});
