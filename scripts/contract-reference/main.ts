@@ -15,6 +15,7 @@ const mark = "<!-- made by npm run docs -->\n";
 /** What a caller opens first comes first. */
 const order = [
   "throughline/v1/pipeline",
+  "throughline/v1/job",
   "throughline/v1/worker",
   "throughline/v1/image",
   "throughline/studio/v1/studio",

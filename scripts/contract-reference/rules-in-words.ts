@@ -48,6 +48,8 @@ function wordsOfRule(name: string, value: JsonValue): string[] {
     case "enum":
     case "map":
     case "repeated":
+    case "items":
+    case "duration":
       return messageOf(value);
     case "bytes":
       return messageOf(value, "bytes");
@@ -74,8 +76,12 @@ function wordsOfRule(name: string, value: JsonValue): string[] {
   }
 }
 
-/** 64-bit numbers are texts in JSON. */
+/** 64-bit numbers and durations, such as `60s`, are texts in JSON. */
 function number(value: JsonValue): string {
+  const seconds = typeof value === "string" ? /^(.+)s$/.exec(value)?.[1] : undefined;
+  if (seconds !== undefined) {
+    return `${number(seconds)} s`;
+  }
   return Number(value).toLocaleString("en-US");
 }
 
