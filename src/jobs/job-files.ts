@@ -41,7 +41,8 @@ export async function createJobFolder(imageFolder: string): Promise<JobFiles> {
       await writeAtomically(folderOf(id), fileName, bytes);
     },
     get: (id, fileName) => readStoredFile(join(folderOf(id), fileName)),
-    delete: (id) => rm(folderOf(id), { recursive: true, force: true }),
+    // Tried again where a running job writes its image meanwhile.
+    delete: (id) => rm(folderOf(id), { recursive: true, force: true, maxRetries: 5, retryDelay: 20 }),
     async unchangedSince(time) {
       const ids = (await readdir(root)).filter((name) => idPattern.test(name));
       const times = await Promise.all(

@@ -2,9 +2,13 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setFlagsFromString } from "node:v8";
 import { PGlite } from "@electric-sql/pglite";
 import { openJobDatabase } from "../../src/jobs/job-database.js";
 import { migrationsText } from "../../src/jobs/job-schema.js";
+
+// PGlite runs for seconds only, which its better machine code does not repay.
+setFlagsFromString("--liftoff-only");
 
 /** A new embedded database takes seconds to make, and a copy of one half a second: the first test that needs one leaves it to the others. */
 const snapshotKey = createHash("sha256")

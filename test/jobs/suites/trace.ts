@@ -1,0 +1,117 @@
+import assert from "node:assert/strict";
+import { beforeEach, describe, it } from "node:test";
+import type { SpanRecord } from "../../../src/trace/span-record.js";
+import { jobApp, lastOf, startJobMesh } from "../../support/job-mesh.js";
+import type { SharedMesh } from "./shared-mesh.js";
+
+const caller = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" };
+const carrier = { traceparent: `00-${caller.traceId}-${caller.spanId}-01` };
+
+/** Name, kind and service of each span, indented below its parent, with its links to other spans by their names. */
+function tree(spans: readonly SpanRecord[]): string {
+  const byId = new Map(spans.map((span) => [span.spanId, span]));
+  const lines = (parentSpanId: string, indent: string): string[] =>
+    spans
+      .filter((span) => (byId.has(span.parentSpanId) ? span.parentSpanId : "") === parentSpanId)
+      .toSorted((one, other) => one.name.localeCompare(other.name))
+      .flatMap((span) => {
+        const outer = span.parentSpanId !== "" && !byId.has(span.parentSpanId) ? ` in ${span.parentSpanId}` : "";
+        const links = span.links.map(({ spanId }) => ` → ${byId.get(spanId)?.name ?? spanId}`).join("");
+        return [`${indent}${span.name} ${span.kind}${outer}${links}`, ...lines(span.spanId, `${indent}  `)];
+      });
+  return lines("", "").join("\n");
+}
+
+export function describeTrace(shared: SharedMesh): void {
+  describe("the trace of a job", () => {
+    beforeEach(() => shared.mesh.collector.clear());
+
+    it("of a generate job is send, process, and below it exactly the six spans", async () => {
+      const { job } = await shared.mesh.jobs.createJob({
+        work: { case: "generate", value: { prompt: "a red heart" } },
+      });
+      const done = await lastOf(shared.mesh, job);
+      assert.equal(
+        tree(shared.mesh.spans()),
+        [
+          "send PRODUCER",
+          "  process CONSUMER → send",
+          "    image-pipeline INTERNAL",
+          "      call-inference-worker CLIENT",
+          "      inference SERVER",
+          "        diffusion INTERNAL",
+          "        upload INTERNAL",
+          "      preprocess-prompt INTERNAL",
+        ].join("\n"),
+      );
+      assert.deepEqual(new Set(shared.mesh.spans().map(({ traceId }) => traceId)), new Set([done.traceId]));
+      assert.ok(done.detail.case === "result");
+      assert.equal(done.detail.value.traceId, done.traceId);
+      const process = shared.mesh.spans().find(({ name }) => name === "process");
+      assert.deepEqual(process?.attributes, {
+        "messaging.system": "throughline",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": jobApp,
+        "messaging.message.id": done.id,
+        "throughline.job.attempt": 1,
+      });
+    });
+
+    it("continues the caller's trace by the request's carrier", async () => {
+      const { job } = await shared.mesh.jobs.createJob({
+        work: { case: "generate", value: { prompt: "a red heart" } },
+        traceContext: carrier,
+      });
+      const done = await lastOf(shared.mesh, job);
+      assert.equal(done.traceId, caller.traceId);
+      assert.match(
+        tree(shared.mesh.spans()),
+        new RegExp(`^send PRODUCER in ${caller.spanId}\n  process CONSUMER → send\n`),
+      );
+    });
+
+    it("of an infer job leaves the caller's trace as the original has it, and links to it", async () => {
+      const { job } = await shared.mesh.jobs.createJob({
+        work: { case: "infer", value: { request: { prompt: "a red heart", traceContext: carrier } } },
+      });
+      const done = await lastOf(shared.mesh, job);
+      const inCallers = shared.mesh.spans().filter(({ traceId }) => traceId === caller.traceId);
+      assert.equal(
+        tree(inCallers),
+        [`inference SERVER in ${caller.spanId}`, "  diffusion INTERNAL", "  upload INTERNAL"].join("\n"),
+      );
+      const beside = shared.mesh.spans().filter(({ traceId }) => traceId !== caller.traceId);
+      assert.equal(tree(beside), [`send PRODUCER → ${caller.spanId}`, "  process CONSUMER → send"].join("\n"));
+      assert.equal(done.traceId, beside[0]?.traceId);
+    });
+
+    it("has no spans of calls that look at jobs", async () => {
+      const { job } = await shared.mesh.jobs.createJob({
+        work: { case: "generate", value: { prompt: "a red heart" } },
+      });
+      await lastOf(shared.mesh, job);
+      shared.mesh.collector.clear();
+      const { jobs } = await shared.mesh.jobs.listJobs({});
+      await shared.mesh.jobs.getJob({ id: jobs[0]?.id ?? "" });
+      await lastOf(shared.mesh, jobs[0]);
+      assert.equal(tree(shared.mesh.spans()), "");
+    });
+  });
+}
+
+export function describeLinkedTrace(): void {
+  it("a job's run is a trace of its own with a link, where samplers need it", async () => {
+    const mesh = await startJobMesh({ jobTrace: "link" });
+    try {
+      const { job } = await mesh.jobs.createJob({ work: { case: "generate", value: { prompt: "a red heart" } } });
+      await lastOf(mesh, job);
+      const roots = tree(mesh.spans())
+        .split("\n")
+        .filter((line) => !line.startsWith(" "));
+      assert.deepEqual(roots, ["process CONSUMER → send", "send PRODUCER"]);
+    } finally {
+      await mesh.stop();
+    }
+  });
+}
