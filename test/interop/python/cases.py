@@ -186,7 +186,7 @@ def unimplemented_stream():
 
 def large_request():
     fails_with(
-        grpc.StatusCode.RESOURCE_EXHAUSTED, lambda: pipeline.Generate(request("a" * 2_000_000), timeout=PATIENCE)
+        grpc.StatusCode.RESOURCE_EXHAUSTED, lambda: pipeline.Generate(request("a" * 13_000_000), timeout=PATIENCE)
     )
 
 
