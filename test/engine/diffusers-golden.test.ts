@@ -122,7 +122,7 @@ const golden = await readGolden(
 describe("embedded model compared with diffusers", async () => {
   /** What the sub-models were fed last. */
   const fed = new Map<string, InputTensor>();
-  const open = createSessionOpener();
+  const open = createSessionOpener({ threads: 1 });
   const openSession: OpenSession = async (graph) => {
     const session = await open(graph);
     const { subModel } = graph;

@@ -115,7 +115,7 @@ const leastPsnr = 60;
 
 describe("images from images of the embedded model, compared with diffusers' StableDiffusionXLImg2ImgPipeline", async () => {
   let decoded: Float32Array = new Float32Array(0);
-  const open = createSessionOpener();
+  const open = createSessionOpener({ threads: 1 });
   const openSession: OpenSession = async (graph) => {
     const session = await open(graph);
     return {

@@ -62,7 +62,7 @@ const leastPsnr = 60;
 export function testParity(cases: readonly ParityCase[]): void {
   describe("embedded model compared with diffusers' pipeline", async () => {
     let decoded: Float32Array = new Float32Array(0);
-    const open = createSessionOpener();
+    const open = createSessionOpener({ threads: 1 });
     const openSession: OpenSession = async (graph) => {
       const session = await open(graph);
       return {

@@ -13,6 +13,7 @@ import { makeSafetensorsFolder, makeSingleFile } from "../fixtures/safetensors-m
 import { makeSdxlFolder, type SdxlFolderOptions } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { generateOnce } from "./generate-once.js";
+import { sharedSessions } from "./shared-sessions.js";
 
 const { signal } = new AbortController();
 
@@ -98,8 +99,7 @@ describe("VAE encoder", () => {
 });
 
 /** Opens real sessions, and notes which are opened and released. */
-function watchedSessions(story: string[]): OpenSession {
-  const open = createSessionOpener({ threads: 1 });
+function watchedSessions(story: string[], open: OpenSession = createSessionOpener({ threads: 1 })): OpenSession {
   return async (graph) => {
     const session = await open(graph);
     story.push(`open ${graph.subModel}`);
@@ -115,6 +115,8 @@ const request = { prompt: "a red heart", seed: 1, steps: 2, width: 64, height: 6
 
 describe("VAE encoder of a model", async () => {
   const home = await temporaryFolder();
+  const safetensors = sharedSessions();
+  after(() => safetensors.release());
 
   const load = async (options: SdxlFolderOptions, story: string[] = []) => {
     const name = options.encoderOutput ?? "without";
@@ -164,7 +166,8 @@ describe("VAE encoder of a model", async () => {
   it("encoder of safetensors is loaded by the first image; weights without one load too", async () => {
     const story: string[] = [];
     const folder = await makeSafetensorsFolder(join(home, "safetensors"), { type: "F16", variant: "fp16" });
-    const engine = await loadSdxlEngine({ modelFolder: folder, openSession: watchedSessions(story) });
+    const openSession = watchedSessions(story, safetensors.openSession);
+    const engine = await loadSdxlEngine({ modelFolder: folder, openSession });
     after(() => engine.release());
     assert.equal(engine.info.limits.imageToImage, true);
     await generateOnce(engine, request);
@@ -182,14 +185,14 @@ describe("VAE encoder of a model", async () => {
         }
       },
     });
-    const without = await loadSdxlEngine({ modelFolder: decoderOnly });
+    const without = await loadSdxlEngine({ modelFolder: decoderOnly, openSession: safetensors.openSession });
     after(() => without.release());
     assert.equal(without.info.limits.imageToImage, false);
   });
 
   it("files that were replaced since the start are not read as the encoder's", async () => {
     const folder = await makeSafetensorsFolder(join(home, "replaced"), { type: "F16", variant: "fp16" });
-    const engine = await loadSdxlEngine({ modelFolder: folder });
+    const engine = await loadSdxlEngine({ modelFolder: folder, openSession: safetensors.openSession });
     after(() => engine.release());
     await rm(join(folder, "vae"), { recursive: true });
     await makeSafetensorsFolder(folder, { type: "F16", variant: "fp16" });
