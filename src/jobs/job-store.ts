@@ -72,6 +72,8 @@ export interface JobStore {
   delete(id: string): Promise<StoredJob | undefined>;
   /** Waiting jobs before each of these, and their work. */
   positions(ids: readonly string[]): Promise<ReadonlyMap<string, QueuePlace>>;
+  /** State of each of these jobs that exists, in one query, with the place of those that wait. */
+  survey(ids: readonly string[]): Promise<ReadonlyMap<string, SurveyedJob>>;
   /** Which of these jobs exist. */
   existing(ids: readonly string[]): Promise<ReadonlySet<string>>;
   /** The different heads of the stored payloads, which name their keys. */
@@ -88,12 +90,35 @@ export interface QueuePlace {
   readonly secondsAhead: number;
 }
 
+/** A job as it stands among the others. */
+export interface SurveyedJob {
+  readonly state: JobState;
+  readonly attempt: number;
+  /** Undefined for a job that does not wait. */
+  readonly place: QueuePlace | undefined;
+}
+
 export interface JobCounts {
   readonly waiting: number;
   readonly running: number;
   /** Age of the oldest waiting job, in seconds. */
   readonly oldestSeconds: number;
   readonly deadWebhooks: number;
+}
+
+/** The places of all waiting jobs, and the work that is left of the running ones. */
+const places = `
+  with places as (
+    select id, app, row_number() over line - 1 as ahead, sum(cost_seconds) over line - cost_seconds as seconds
+    from ${table} where state = 1 window line as (partition by app order by rank desc, create_time, id)
+  ), running as (
+    select app, sum(greatest(0, cost_seconds - extract(epoch from now() - start_time))) as seconds
+    from ${table} where state = 2 group by app
+  )`;
+const secondsAhead = "places.seconds + coalesce(running.seconds, 0)";
+
+function placeOf({ ahead, seconds }: Readonly<Record<string, unknown>>): QueuePlace {
+  return { ahead: Number(ahead), secondsAhead: Number(seconds) };
 }
 
 /** Creates the store over an open database. */
@@ -206,22 +231,25 @@ export function createJobStore(database: JobDatabase): JobStore {
 
     async positions(ids) {
       const { rows } = await sql.executeSql(
-        `with places as (
-           select id, app, row_number() over line - 1 as ahead, sum(cost_seconds) over line - cost_seconds as seconds
-           from ${table} where state = 1 window line as (partition by app order by rank desc, create_time, id)
-         ), running as (
-           select app, sum(greatest(0, cost_seconds - extract(epoch from now() - start_time))) as seconds
-           from ${table} where state = 2 group by app
-         )
-         select places.id, places.ahead, places.seconds + coalesce(running.seconds, 0) as seconds
+        `${places} select places.id, places.ahead, ${secondsAhead} as seconds
          from places left join running using (app) where places.id = any($1::uuid[])`,
         [[...ids]],
       );
+      return new Map(rows.map((found) => [idColumn.parse(found.id), placeOf(found)]));
+    },
+
+    async survey(ids) {
+      const { rows } = await sql.executeSql(
+        `${places} select job.id, job.state, job.attempt, places.ahead, ${secondsAhead} as seconds
+         from ${table} as job left join places on places.id = job.id left join running on running.app = job.app
+         where job.id = any($1::uuid[])`,
+        [[...ids]],
+      );
       return new Map(
-        rows.map(({ id, ahead, seconds }) => [
-          idColumn.parse(id),
-          { ahead: Number(ahead), secondsAhead: Number(seconds) },
-        ]),
+        rows.map((found) => {
+          const place = found.ahead === null ? undefined : placeOf(found);
+          return [idColumn.parse(found.id), { state: Number(found.state), attempt: Number(found.attempt), place }];
+        }),
       );
     },
 

@@ -40,8 +40,8 @@ interface Watched {
   stale: boolean;
 }
 
-/** Between two looks at the queue for all watchers of waiting jobs, in milliseconds. */
-const placesMs = 1_000;
+/** Between two looks at all watched jobs, for their places and for changes without a notification, in milliseconds. */
+const surveyMs = 1_000;
 
 /** @param onError called when the database does not answer; the watchers keep what they know. */
 export function createJobWatch(store: JobStore, onError: (error: unknown) => void): JobWatch {
@@ -83,43 +83,47 @@ export function createJobWatch(store: JobStore, onError: (error: unknown) => voi
       });
   };
 
-  let finding = false;
-  /** Whether a watcher came while the places were looked up. */
-  let findAgain = false;
-  const findPlaces = (): void => {
-    if (finding) {
-      findAgain = true;
+  let surveying = false;
+  /** Whether a watcher came meanwhile. */
+  let surveyAgain = false;
+  const survey = (): void => {
+    if (surveying) {
+      surveyAgain = true;
       return;
     }
-    const waiting = [...watched]
-      .filter(([, { snapshot }]) => snapshot?.job.state === JobState.QUEUED)
-      .map(([id]) => id);
-    if (waiting.length === 0) {
+    const ids = [...watched].filter(([, { snapshot }]) => snapshot && isUnfinished(snapshot.job)).map(([id]) => id);
+    if (ids.length === 0) {
       return;
     }
-    finding = true;
-    findAgain = false;
-    const found = store.positions(waiting).then((places) => {
-      for (const id of waiting) {
+    surveying = true;
+    surveyAgain = false;
+    const found = store.survey(ids).then((states) => {
+      for (const id of ids) {
         const entry = watched.get(id);
-        const place = places.get(id);
-        if (entry?.snapshot?.job.state !== JobState.QUEUED || place === undefined) {
+        if (entry?.snapshot === undefined) {
           continue;
         }
-        const known = entry.snapshot.place;
-        if (known?.ahead !== place.ahead || Math.abs(known.secondsAhead - place.secondsAhead) >= 1) {
-          change(entry, { ...entry.snapshot, place });
+        const now = states.get(id);
+        const { job, place: known } = entry.snapshot;
+        if (now?.state !== job.state || now.attempt !== job.attempt) {
+          // Its notification was lost, or comes in a moment.
+          read(id, entry);
+        } else if (
+          now.place !== undefined &&
+          (known?.ahead !== now.place.ahead || Math.abs(known.secondsAhead - now.place.secondsAhead) >= 1)
+        ) {
+          change(entry, { ...entry.snapshot, place: now.place });
         }
       }
     }, onError);
     found.finally(() => {
-      finding = false;
-      if (findAgain) {
-        findPlaces();
+      surveying = false;
+      if (surveyAgain) {
+        survey();
       }
     });
   };
-  const timer = setInterval(findPlaces, placesMs);
+  const timer = setInterval(survey, surveyMs);
   timer.unref();
 
   return {
@@ -137,7 +141,7 @@ export function createJobWatch(store: JobStore, onError: (error: unknown) => voi
       try {
         // A change between the caller's own look and now.
         read(job.id, entry);
-        findPlaces();
+        survey();
         let shown: JobSnapshot | undefined;
         while (!signal.aborted) {
           const { snapshot } = entry;

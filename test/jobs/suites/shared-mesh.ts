@@ -16,7 +16,11 @@ export interface SharedMesh {
 export const sharedLimit = 4;
 
 /** Runs suites with one mesh. Its members are there once the tests run. */
-export function withSharedMesh(describeAll: (shared: SharedMesh) => void): void {
+export function withSharedMesh(
+  describeAll: (shared: SharedMesh) => void,
+  /** Where its jobs rest. @default a new PGlite in memory */
+  createSource?: () => Promise<string>,
+): void {
   describe("jobs", () => {
     const { engine, use } = createSwitchEngine();
     let started: { readonly mesh: JobMesh; readonly receiver: WebhookReceiver } | undefined;
@@ -31,7 +35,8 @@ export function withSharedMesh(describeAll: (shared: SharedMesh) => void): void 
       const policy = { hosts: [new URL(receiver.url).host, "localhost.invalid"], allowsLoopback: true };
       const webhooks = { policy, secret: webhookSecret };
       const limits = { all: sharedLimit, perOwner: sharedLimit };
-      started = { receiver, mesh: await startJobMesh({ engines: [engine], webhooks, limits }) };
+      const source = createSource && { source: await createSource() };
+      started = { receiver, mesh: await startJobMesh({ engines: [engine], webhooks, limits, ...source }) };
     });
     beforeEach(async () => {
       use(createFakeEngine());

@@ -1,0 +1,160 @@
+import assert from "node:assert/strict";
+import { after, before, suite, test } from "node:test";
+import { JobState } from "../../src/gen/throughline/v1/job_pb.js";
+import { openJobDatabase } from "../../src/jobs/job-database.js";
+import { createFakeEngine } from "../../src/testing/fake-engine.js";
+import { runInProcess } from "../cli/support/run-in-process.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { describeRuns } from "../jobs/suites/runs.js";
+import { describeService } from "../jobs/suites/service.js";
+import { withSharedMesh } from "../jobs/suites/shared-mesh.js";
+import { describeTrace } from "../jobs/suites/trace.js";
+import { describeWebhooks } from "../jobs/suites/webhooks.js";
+import { createHeldEngine } from "../support/held-engine.js";
+import { type JobMesh, lastOf, startJobMesh } from "../support/job-mesh.js";
+import { type Postgres, startPostgres, whyNoPostgres } from "../support/postgres.js";
+
+/** Jobs on a PostgreSQL server, which the suite starts in a temporary folder. Skipped where PostgreSQL is not installed. */
+suite("jobs on PostgreSQL", { skip: whyNoPostgres }, () => {
+  let postgres: Postgres;
+  before(async () => {
+    postgres = await startPostgres();
+  });
+  after(() => postgres?.remove());
+
+  const create = async ({ jobs }: JobMesh, prompt: string): Promise<string> => {
+    const { job } = await jobs.createJob({ work: { case: "generate", value: { prompt } } });
+    return job?.id ?? assert.fail("no job");
+  };
+
+  withSharedMesh(
+    (shared) => {
+      describeTrace(shared);
+      describeService(shared);
+      describeRuns(shared);
+      describeWebhooks(shared);
+    },
+    () => postgres.createDatabase(),
+  );
+
+  suite("of two pipelines with one database", () => {
+    let one: JobMesh;
+    let other: JobMesh;
+    const held = createHeldEngine(2);
+    const engine = createFakeEngine();
+    before(async () => {
+      const source = await postgres.createDatabase();
+      const folder = await temporaryFolder();
+      // Both migrate at the same time.
+      [one, other] = await Promise.all([
+        startJobMesh({ source, folder, engines: [held.engine] }),
+        startJobMesh({ source, folder, engines: [engine] }),
+      ]);
+    });
+    after(() => Promise.all([one?.stop(), other?.stop()]));
+
+    test("a job that one runs is seen, watched and cancelled through the other", async () => {
+      // Whose engine takes it is not known: jobs are created until the held one has one.
+      let id = "";
+      let isHeld = false;
+      void held.reached.then(() => {
+        isHeld = true;
+      });
+      while (!isHeld) {
+        id = await create(other, "held");
+        await Promise.race([held.reached, lastOf(other, { id })]);
+      }
+      const steps = new Set<number>();
+      let last: JobState | undefined;
+      for await (const { job } of other.jobs.watchJob({ id })) {
+        last = job?.state;
+        if (job?.detail.case === "progress") {
+          steps.add(job.detail.value.step);
+          assert.equal(job.detail.value.preview.length, 0, "previews stay in the pipeline that runs the job");
+          await other.jobs.cancelJob({ id });
+        }
+      }
+      assert.ok(steps.size > 0);
+      assert.equal(last, JobState.CANCELLED);
+      held.release();
+      assert.equal((await one.jobs.getJob({ id })).job?.state, JobState.CANCELLED);
+    });
+
+    test("forty jobs run once each, on the workers of both", async () => {
+      held.release();
+      const before = held.engine.generations + engine.generations;
+      const ids = await Promise.all(
+        Array.from({ length: 40 }, (_, index) => create(index % 2 === 0 ? one : other, `job ${index}`)),
+      );
+      const ends = await Promise.all(ids.map((id, index) => lastOf(index % 2 === 0 ? other : one, { id })));
+      assert.deepEqual(new Set(ends.map(({ state }) => state)), new Set([JobState.SUCCEEDED]));
+      assert.equal(held.engine.generations + engine.generations - before, 40);
+      for (const { detail } of ends) {
+        assert.ok(detail.case === "result");
+        assert.equal((await fetch(detail.value.image?.url ?? "")).status, 200);
+      }
+    });
+  });
+
+  test("the server is away for a while: calls say so, watches go on, and nothing is lost", async () => {
+    const source = await postgres.createDatabase();
+    const held = createHeldEngine(2);
+    const mesh = await startJobMesh({ source, engines: [held.engine] });
+    try {
+      const running = await create(mesh, "runs");
+      await held.reached;
+      const waiting = await create(mesh, "waits");
+      const watches = [running, waiting].map((id) => mesh.jobs.watchJob({ id })[Symbol.asyncIterator]());
+      await Promise.all(watches.map((watch) => watch.next()));
+      await postgres.end("SIGINT");
+      await assert.rejects(create(mesh, "away"), {
+        code: 14,
+        rawMessage: "the jobs are not available at the moment",
+      });
+      await assert.rejects(mesh.jobs.getJob({ id: running }), { code: 14 });
+      // The run ends while the database is away, and its result is kept until it is back.
+      held.release();
+      await postgres.start();
+      for (const watch of watches) {
+        let last: JobState | undefined;
+        for (let next = await watch.next(); !next.done; next = await watch.next()) {
+          last = next.value.job?.state;
+        }
+        assert.equal(last, JobState.SUCCEEDED);
+      }
+      // LISTEN is on again: the next job starts and its watch ends by notifications.
+      assert.equal((await lastOf(mesh, { id: await create(mesh, "after") })).state, JobState.SUCCEEDED);
+      assert.deepEqual(held.begun, ["runs", "waits", "after"], "each ran once");
+      const url = new URL(source);
+      assert.ok(!mesh.lines.some((line) => line.includes(url.href)));
+    } finally {
+      await mesh.stop();
+    }
+  });
+
+  test("a newer schema, an older one that is not to be migrated, and a wrong URL are errors with a remedy", async () => {
+    const source = await postgres.createDatabase();
+    const open = (migrate: boolean) => openJobDatabase({ source, migrate, onError: () => {} });
+    await assert.rejects(open(false));
+    const migrated = await runInProcess(["jobs", "migrate", "--jobs", source]);
+    assert.deepEqual([migrated.code, migrated.stdout], [0, "the jobs' database is up to date\n"]);
+    await (await open(false)).close();
+
+    await postgres.query(source, "update throughline.schema_version set version = version + 1");
+    const newer = await runInProcess(["jobs", "migrate", "--jobs", source]);
+    assert.equal(newer.code, 1);
+    assert.match(newer.message, /schema version \d+, and this version of throughline knows \d+: update throughline/);
+
+    for (const [url, reason] of [
+      [postgres.urlOf("nothing"), /cannot open the jobs' database nothing at 127\.0\.0\.1:\d+: .*does not exist/],
+      [source.replace("test@", "stranger:secret@"), /role "stranger" does not exist/],
+      ["postgres://test@no-such-host.invalid/jobs", /jobs at no-such-host\.invalid: .*ENOTFOUND|EAI_AGAIN/],
+    ] as const) {
+      const { code, message } = await runInProcess(["jobs", "migrate", "--jobs", url]);
+      assert.equal(code, 1, url);
+      assert.match(message, reason);
+      assert.match(message, /Check that it runs and that --jobs names it/);
+      assert.doesNotMatch(message, /secret/);
+    }
+  });
+});
