@@ -5,9 +5,11 @@ import { createIndexedHistory, makeThumbnail } from "./image/browser-store.js";
 import { openHistory } from "./image/history.js";
 import { HistoryStrip, ImageStage } from "./image/image-stage.js";
 import { prepareStartImage } from "./image/prepare-image.js";
+import { JobsPanel } from "./jobs/jobs-panel.js";
 import { EntityMap } from "./map/entity-map.js";
 import { GenerationForm } from "./request/generation-form.js";
 import { formFromFragment, shareFragment, traceFromFragment } from "./request/request-form.js";
+import { maxStreams, newId } from "./service/browser.js";
 import { createClients } from "./service/clients.js";
 import {
   type CallerKey,
@@ -23,6 +25,7 @@ import { createStudio, type Studio } from "./shell/studio.js";
 import { RecentTraces, TracePanel } from "./trace/trace-panel.js";
 
 const formKey = "throughline.form";
+const jobsKey = "throughline.jobs";
 const callerKey = openCallerKey(sessionStorage);
 const theme = createTheme(document.documentElement, localStorage);
 const studio = createStudio({
@@ -34,10 +37,17 @@ const studio = createStudio({
   random: Math.random,
   makeThumbnail,
   prepareImage: prepareStartImage,
+  fetch: (url) => fetch(url),
+  newId,
+  maxWatchedJobs: maxStreams(performance),
+  areJobsOpen: localStorage.getItem(jobsKey) === "open",
 });
 
 // Keeps the form over a reload, in this tab.
 effect(() => sessionStorage.setItem(formKey, shareFragment(studio.form.value)));
+
+// Only a panel that was opened asks for the jobs by itself.
+effect(() => localStorage.setItem(jobsKey, studio.jobs.isOpen.value ? "open" : "closed"));
 
 // A page that is open already follows a link too.
 addEventListener("hashchange", () => {
@@ -47,7 +57,14 @@ addEventListener("hashchange", () => {
   }
   studio.lookAt(traceFromFragment(location.hash) ?? "");
 });
-const watchWhileSeen = () => (document.hidden ? studio.connection.stop() : studio.connection.start());
+const watchWhileSeen = () => {
+  studio.jobs.setPageSeen(!document.hidden);
+  if (document.hidden) {
+    studio.connection.stop();
+  } else {
+    studio.connection.start();
+  }
+};
 document.addEventListener("visibilitychange", watchWhileSeen);
 addEventListener("online", studio.connection.retry);
 watchWhileSeen();
@@ -86,6 +103,7 @@ export function Page({ studio, callerKey, theme }: { studio: Studio; callerKey: 
           <GenerationForm studio={studio} />
           <div class="column">
             <ImageStage studio={studio} />
+            <JobsPanel studio={studio} />
             <HistoryStrip studio={studio} />
           </div>
           <div class="column sights">

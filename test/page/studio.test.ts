@@ -3,14 +3,17 @@ import { once } from "node:events";
 import test from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter, createClient, createRouterTransport } from "@connectrpc/connect";
-import { effect, type ReadonlySignal } from "@preact/signals";
+import { effect } from "@preact/signals";
 import { createPipelineClient } from "../../src/client/client.js";
 import { ImagePipelineService, type ModelSchema, Scheduler, Stage } from "../../src/contracts/contracts.js";
+import { Health } from "../../src/gen/grpc/health/v1/health_pb.js";
 import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
+import { JobService } from "../../src/gen/throughline/v1/job_pb.js";
 import { openHistory } from "../../src/page/image/history.js";
 import { contractRules } from "../../src/page/request/form-rules.js";
 import type { PrepareImage } from "../../src/page/request/start-image.js";
 import { createStudio, type Studio } from "../../src/page/shell/studio.js";
+import { when } from "./support/when.js";
 
 const traceId = "4e59a70947e16460dd0641a9b92f3047";
 const image = "data:image/png;base64,AAAA";
@@ -37,28 +40,18 @@ async function studioOver(
   return createStudio({
     pipeline: createPipelineClient({ transport }),
     studio: createClient(StudioService, transport),
+    jobs: createClient(JobService, transport),
+    health: createClient(Health, transport),
     history: await openHistory({ store: { load: async () => [], save: async () => {}, remove: async () => {} } }),
     form: undefined,
     now: Date.now,
     random: () => 0.5,
     makeThumbnail: async (blob) => blob,
     prepareImage,
-  });
-}
-
-/** Resolves when the value of a signal is as asked. */
-function when<T>(signal: ReadonlySignal<T>, fits: (value: T) => boolean): Promise<T> {
-  return new Promise((resolve) => {
-    let stop = () => {};
-    let done = false;
-    stop = effect(() => {
-      const value = signal.value;
-      if (!done && fits(value)) {
-        done = true;
-        queueMicrotask(() => stop());
-        resolve(value);
-      }
-    });
+    fetch: () => Promise.reject(new Error("no image")),
+    newId: () => "1",
+    maxWatchedJobs: 1,
+    areJobsOpen: false,
   });
 }
 

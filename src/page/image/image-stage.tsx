@@ -1,12 +1,12 @@
-import { useMemo } from "preact/hooks";
-import { Stage } from "../../contracts/contracts.js";
-import { type Running, timeLeftMs } from "../request/generation.js";
+import { askOf } from "../jobs/job-form.js";
+import type { Running } from "../request/generation.js";
 import { lorasOf } from "../request/loras.js";
-import { phaseLabel, progressDetail, progressText } from "../request/progress-text.js";
+import { ProgressBar, usePreviewUrl } from "../request/progress-bar.js";
+import { progressText } from "../request/progress-text.js";
 import { imageFileName, shareFragment } from "../request/request-form.js";
 import { CopyButton } from "../shell/copy-button.js";
 import { formatDuration } from "../shell/format.js";
-import { useNow, useObjectUrl } from "../shell/hooks.js";
+import { useObjectUrl } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
 import type { HistoryEntry } from "./history.js";
 
@@ -18,11 +18,15 @@ const maxExamples = 6;
 /** The image: the preview while it is generated, then the result. */
 export function ImageStage({ studio }: { studio: Studio }) {
   const state = studio.generation.state.value;
-  const running = state.kind === "running" ? state : undefined;
+  const job = studio.openedJob.entry.value;
+  const [running, prompt] =
+    state.kind === "running"
+      ? [state, studio.form.value.prompt]
+      : [job?.running, job === undefined ? "" : askOf(job.job).form.prompt];
   const entry = studio.shown.value;
   return (
     <section class="panel image" aria-label="Image" id="image">
-      <Frame studio={studio} running={running} entry={entry} />
+      <Frame studio={studio} running={running} prompt={prompt} entry={entry} />
       {running !== undefined ? (
         <ProgressBar running={running} tailMs={studio.generation.tailMs.value} />
       ) : (
@@ -30,8 +34,8 @@ export function ImageStage({ studio }: { studio: Studio }) {
       )}
       {state.kind === "cancelled" && <p class="muted">{cancelledMessage(state.running)}</p>}
       <p class="unseen" role="status">
-        {running !== undefined
-          ? progressText(running)
+        {state.kind === "running"
+          ? progressText(state)
           : state.kind === "done"
             ? `The image is done, in ${formatDuration(state.elapsedMs)}, with seed ${state.response.seed}`
             : state.kind === "cancelled"
@@ -46,30 +50,26 @@ function cancelledMessage({ step, totalSteps }: Running): string {
   return totalSteps > 0 ? `Cancelled at step ${step} of ${totalSteps}.` : "Cancelled.";
 }
 
-function Frame({
-  studio,
-  running,
-  entry,
-}: {
-  studio: Studio;
-  running: Running | undefined;
-  entry: HistoryEntry | undefined;
-}) {
-  const { prompt } = studio.form.value;
+interface FrameProps {
+  readonly studio: Studio;
+  readonly running: Running | undefined;
+  /** Of what runs. */
+  readonly prompt: string;
+  readonly entry: HistoryEntry | undefined;
+}
+
+function Frame({ studio, running, prompt, entry }: FrameProps) {
   const ownExamples = studio.model.value?.examplePrompts ?? [];
   const examples = (ownExamples.length > 0 ? ownExamples : usualExamples).slice(0, maxExamples);
-  const preview = running?.preview;
-  const previewBlob = useMemo(
-    () => preview && new Blob([new Uint8Array(preview.bytes)], { type: preview.contentType }),
-    [preview],
-  );
-  const previewUrl = useObjectUrl(previewBlob);
+  const previewUrl = usePreviewUrl(running);
   const imageUrl = useObjectUrl(running === undefined ? entry?.image : undefined);
   if (running !== undefined) {
     return (
       <div class="frame is-forming">
         {previewUrl === undefined ? (
-          <p class="muted">The image begins as noise.</p>
+          <p class="muted">
+            {running.phase.kind === "queued" ? "The job waits for a worker." : "The image begins as noise."}
+          </p>
         ) : (
           <img src={previewUrl} alt={`Preview of: ${prompt}`} />
         )}
@@ -99,37 +99,6 @@ function Frame({
       ) : (
         <img src={imageUrl} alt={entry.form.prompt} width={entry.width} height={entry.height} />
       )}
-    </div>
-  );
-}
-
-/** Steps above which the bar has no notches: they would be too close. */
-const mostNotches = 40;
-
-function ProgressBar({ running, tailMs }: { running: Running; tailMs: number }) {
-  const now = useNow(true, 250);
-  const denoising = running.phase.kind === "stage" && running.phase.stage === Stage.DENOISING;
-  const left = denoising ? timeLeftMs(running.marks, running.totalSteps, tailMs, now) : undefined;
-  const detail = progressDetail(running, left);
-  const { step, totalSteps } = running;
-  return (
-    <div class="progress">
-      <div class="progress-text">
-        <span>{phaseLabel(running)}</span>
-        <span class="muted figures">{detail}</span>
-      </div>
-      <div
-        class={`steps${totalSteps > 0 ? "" : " is-waiting"}${totalSteps > mostNotches ? " is-plain" : ""}`}
-        style={{ "--steps": String(Math.max(1, totalSteps)) }}
-        role="progressbar"
-        aria-label="Steps"
-        aria-valuemin={0}
-        aria-valuemax={Math.max(1, totalSteps)}
-        aria-valuenow={step}
-        aria-valuetext={`${phaseLabel(running)} ${detail}`.trim()}
-      >
-        <div style={{ width: `${totalSteps > 0 ? (100 * step) / totalSteps : 100}%` }} />
-      </div>
     </div>
   );
 }

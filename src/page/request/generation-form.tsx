@@ -1,7 +1,9 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { requestLimits } from "../../request-limits.js";
-import type { AppChoice, Studio } from "../shell/studio.js";
+import { PriorityField, SubmitJob } from "../jobs/submit-job.js";
+import type { AppChoice } from "../shell/app-choices.js";
+import type { Studio } from "../shell/studio.js";
 import { Field } from "./field.js";
 import { useFileDrop } from "./file-drop.js";
 import type { NumberFieldName } from "./form-rules.js";
@@ -60,6 +62,7 @@ export function GenerationForm({ studio }: { studio: Studio }) {
         >
           {running ? "Cancel" : "Generate"} <kbd>{running ? "Esc" : shortcut()}</kbd>
         </button>
+        <SubmitJob studio={studio} />
       </div>
       {wrong.value.size > 0 && (
         <p class="wrong" role="alert">
@@ -104,6 +107,7 @@ export function GenerationForm({ studio }: { studio: Studio }) {
             />
           )}
         </Field>
+        <PriorityField studio={studio} />
       </Options>
     </form>
   );

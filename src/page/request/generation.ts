@@ -59,7 +59,8 @@ export interface GenerationOptions {
   readonly onDone: (asked: Asked, response: GenerateResponse, elapsedMs: number) => void;
 }
 
-const sent: Running = {
+/** A request that nothing is known of yet. */
+export const sent: Running = {
   kind: "running",
   phase: { kind: "sent" },
   step: 0,
@@ -150,7 +151,8 @@ export function createGeneration({ client, now, onTrace, onDone }: GenerationOpt
   };
 }
 
-function advance(running: Running, progress: Progress, nowMs: number): Running {
+/** How far a request is after a report of its progress. */
+export function advance(running: Running, progress: Progress, nowMs: number): Running {
   const { stage, step, totalSteps, preview, previewContentType } = progress;
   const denoising = stage === Stage.DENOISING;
   return {

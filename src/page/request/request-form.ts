@@ -45,6 +45,9 @@ export const emptyForm: RequestForm = {
   strength: "",
 };
 
+/** The contract's default of the strength. */
+export const usualStrength = 0.3;
+
 /** Usual names, where they differ from the contract's. */
 const schedulerLabels: Readonly<Record<string, string>> = {
   "euler-discrete": "Euler",
@@ -70,7 +73,11 @@ export const schedulers: ReadonlyMap<string, { readonly label: string; readonly 
  * @param form one that the form's check finds nothing wrong with.
  * @param initImage encoded image to start from.
  */
-export function requestOf(form: RequestForm, initImage?: Uint8Array): MessageInitShape<typeof GenerateRequestSchema> {
+export function requestOf(
+  form: RequestForm,
+  initImage?: Uint8Array,
+  delivery = Delivery.DATA_URI,
+): MessageInitShape<typeof GenerateRequestSchema> {
   const scheduler = schedulers.get(form.scheduler)?.value;
   return {
     prompt: form.prompt,
@@ -87,7 +94,7 @@ export function requestOf(form: RequestForm, initImage?: Uint8Array): MessageIni
         loras: lorasOf(form.loras).map(({ name, scale }) => ({ name, ...numberOf("scale", scale) })),
       }),
       ...(initImage !== undefined && { initImage, ...numberOf("strength", form.strength) }),
-      delivery: Delivery.DATA_URI,
+      delivery,
       previewInterval: previewIntervalOf(Number(form.steps)),
     },
   };
@@ -121,10 +128,10 @@ const fieldOfPath: ReadonlyMap<string, FieldName> = new Map([
   ["options.strength", "strength"],
 ]);
 
-/** The form's field for a path of proto names, such as `request.options.width`; undefined where the form has none for it. */
+/** The form's field for a path of proto names, such as `request.options.width`, or `generate.options.width` of a job; undefined where the form has none for it. */
 export function fieldFor(path: string): FieldName | undefined {
   // A field inside a LoRA is one of the LoRAs.
-  const [name = "", option] = path.replace(/^request\./, "").split(".");
+  const [name = "", option] = path.replace(/^(?:request|generate)\./, "").split(".");
   return fieldOfPath.get(option === undefined ? name : `${name}.${option}`);
 }
 

@@ -2,12 +2,16 @@ import { type Client, createClient, type Interceptor } from "@connectrpc/connect
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { createPipelineClient } from "../../client/client.js";
 import type { ImagePipelineService } from "../../contracts/contracts.js";
+import { Health } from "../../gen/grpc/health/v1/health_pb.js";
 import { StudioService } from "../../gen/throughline/studio/v1/studio_pb.js";
+import { JobService } from "../../gen/throughline/v1/job_pb.js";
 
 /** The page's clients of the service that it came from. */
 export interface Clients {
   readonly pipeline: Client<typeof ImagePipelineService>;
   readonly studio: Client<typeof StudioService>;
+  readonly jobs: Client<typeof JobService>;
+  readonly health: Client<typeof Health>;
 }
 
 /** Where the service is, and who calls. */
@@ -17,7 +21,7 @@ export interface ClientsOptions {
   readonly key: () => string | undefined;
 }
 
-/** Creates both clients over one transport that sends the API key. */
+/** Creates the clients over one transport that sends the API key. */
 export function createClients({ baseUrl, key }: ClientsOptions): Clients {
   const withKey: Interceptor = (next) => (request) => {
     const current = key();
@@ -27,5 +31,10 @@ export function createClients({ baseUrl, key }: ClientsOptions): Clients {
     return next(request);
   };
   const transport = createConnectTransport({ baseUrl, useBinaryFormat: true, interceptors: [withKey] });
-  return { pipeline: createPipelineClient({ transport }), studio: createClient(StudioService, transport) };
+  return {
+    pipeline: createPipelineClient({ transport }),
+    studio: createClient(StudioService, transport),
+    jobs: createClient(JobService, transport),
+    health: createClient(Health, transport),
+  };
 }

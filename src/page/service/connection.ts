@@ -7,6 +7,7 @@ import type {
   WatchEntityMapResponse,
 } from "../../gen/throughline/studio/v1/studio_pb.js";
 import { isConnectionLost, type UserError, userErrorOf } from "../request/user-error.js";
+import { createPauses } from "./pauses.js";
 
 /** State of the connection to the service. */
 export type ConnectionState =
@@ -57,7 +58,7 @@ export function createConnection({ client, now, random }: ConnectionOptions): Co
   const map = createSignal<WatchEntityMapResponse | undefined>(undefined);
   const traces = createSignal<readonly TraceSummary[]>([]);
   let watching = new AbortController();
-  let wake = () => {};
+  const pauses = createPauses();
 
   const watchOnce = async (signal: AbortSignal, onLive: () => void): Promise<void> => {
     const answer = await client.getStudio({}, { signal });
@@ -91,25 +92,16 @@ export function createConnection({ client, now, random }: ConnectionOptions): Co
         const failure = ConnectError.from(error);
         if (failure.code === Code.Unauthenticated) {
           state.value = { kind: "locked" };
-          await new Promise<void>((resolve) => pause(resolve, undefined, signal));
+          await pauses.wait(undefined, signal);
         } else {
           failures++;
           const pauseMs = backOffMs(failures, random());
           const part = isCollectorLost(failure) ? "collector" : "service";
           state.value = { kind: "lost", part, problem: watchError(failure), retryAtMs: now() + pauseMs };
-          await new Promise<void>((resolve) => pause(resolve, pauseMs, signal));
+          await pauses.wait(pauseMs, signal);
         }
       }
     }
-  };
-
-  const pause = (resolve: () => void, pauseMs: number | undefined, signal: AbortSignal): void => {
-    const timer = pauseMs === undefined ? undefined : setTimeout(() => wake(), pauseMs);
-    wake = () => {
-      clearTimeout(timer);
-      resolve();
-    };
-    signal.addEventListener("abort", () => wake(), { once: true });
   };
 
   return {
@@ -125,9 +117,7 @@ export function createConnection({ client, now, random }: ConnectionOptions): Co
     stop() {
       watching.abort();
     },
-    retry() {
-      wake();
-    },
+    retry: pauses.wake,
   };
 }
 

@@ -1,6 +1,13 @@
 import { computed, signal as createSignal, effect, type ReadonlySignal, type Signal } from "@preact/signals";
 import type { GenerateResponse, Model } from "../../contracts/contracts.js";
-import { bytesOfDataUri, type History, type HistoryEntry } from "../image/history.js";
+import type { Job } from "../../gen/throughline/v1/job_pb.js";
+import { entryOfResponse } from "../image/entry-of-response.js";
+import type { History, HistoryEntry } from "../image/history.js";
+import type { JobEntry } from "../jobs/job-entry.js";
+import { askOf } from "../jobs/job-form.js";
+import { createJobs, type Jobs } from "../jobs/jobs.js";
+import { createOpenedJob, type OpenedJob } from "../jobs/opened-job.js";
+import { isOfStart, outdatedBy } from "../request/form-messages.js";
 import {
   checkForm,
   defaultsOf,
@@ -13,10 +20,12 @@ import {
 import { type Asked, createGeneration, type Generation } from "../request/generation.js";
 import { emptyForm, type FieldName, type FormField, type RequestForm } from "../request/request-form.js";
 import { createStartChoice, type PrepareImage, type StartChoice } from "../request/start-image.js";
+import type { UserError } from "../request/user-error.js";
 import type { Clients } from "../service/clients.js";
 import { type Connection, createConnection } from "../service/connection.js";
 import { createModels, type Models } from "../service/models.js";
 import { createTraceWatch, type TraceWatch } from "../trace/trace-watch.js";
+import { type AppChoice, appsOf } from "./app-choices.js";
 
 /** State and actions of the page, without its rendering. */
 export interface Studio {
@@ -35,6 +44,8 @@ export interface Studio {
   /** The image that the next request starts from. */
   readonly start: StartChoice;
   readonly generation: Generation;
+  readonly jobs: Jobs;
+  readonly openedJob: OpenedJob;
   readonly connection: Connection;
   readonly traces: TraceWatch;
   readonly history: History;
@@ -52,6 +63,12 @@ export interface Studio {
   /** Sends the form, unless something is wrong with it. */
   generate(): void;
   cancel(): void;
+  /** Submits the form as a job, unless something is wrong with it. */
+  submitJob(): void;
+  /** Shows a job's progress or image with its trace. */
+  openJob(job: Job): void;
+  /** Fills the form with what a job was asked for. */
+  fillFromJob(job: Job): void;
   /** Shows an old image with its trace. */
   show(entry: HistoryEntry): void;
   /** Generates an image anew, with its seed or with another one. */
@@ -62,13 +79,6 @@ export interface Studio {
   lookAt(traceId: string): void;
   /** Continues with a new API key. */
   keyChanged(): void;
-}
-
-/** A worker app that can be chosen. */
-export interface AppChoice {
-  readonly appId: string;
-  /** Name of its model; empty for an unknown one. */
-  readonly model: string;
 }
 
 /** Options of {@link createStudio}. */
@@ -84,6 +94,14 @@ export interface StudioOptions extends Clients {
   readonly random: () => number;
   readonly makeThumbnail: (image: Blob) => Promise<Blob>;
   readonly prepareImage: PrepareImage;
+  /** Fetches the images of jobs. */
+  readonly fetch: (url: string) => Promise<Response>;
+  /** A new id that nobody else makes. */
+  readonly newId: () => string;
+  /** Maximum number of jobs with a stream of their own. */
+  readonly maxWatchedJobs: number;
+  /** Whether the panel of the jobs is open at first. */
+  readonly areJobsOpen: boolean;
 }
 
 /** Creates the studio's state. */
@@ -114,33 +132,39 @@ export function createStudio(options: StudioOptions): Studio {
   };
 
   const keep = async (asked: Asked, response: GenerateResponse, elapsedMs: number): Promise<void> => {
-    const image = response.image;
-    const data = bytesOfDataUri(image?.url ?? "");
-    if (image === undefined || data === undefined) {
-      return;
+    const entry = await entryOfResponse(asked, response, { nowMs: now(), elapsedMs, makeThumbnail });
+    if (entry !== undefined) {
+      openedJob.close();
+      shown.value = entry;
+      await history.add(entry);
     }
-    const blob = new Blob([data.bytes], { type: data.contentType });
-    const entry: HistoryEntry = {
-      id: `${now()}-${response.seed}`,
-      generatedAtMs: now(),
-      form: { ...asked.form, seed: String(response.seed) },
-      start: asked.start,
-      seed: response.seed,
-      model: response.model,
-      executionProvider: response.executionProvider,
-      traceId: response.traceId,
-      elapsedMs,
-      truncatedTokens: response.truncatedTokens,
-      width: image.width,
-      height: image.height,
-      contentType: data.contentType,
-      image: blob,
-      // A browser that cannot make a small one shows the image itself, scaled.
-      thumbnail: await makeThumbnail(blob).catch(() => blob),
-    };
-    shown.value = entry;
-    await history.add(entry);
   };
+
+  const jobs = createJobs({
+    client: options.jobs,
+    health: options.health,
+    connection,
+    isOpen: options.areJobsOpen,
+    maxWatched: options.maxWatchedJobs,
+    now,
+    random,
+    newId: options.newId,
+    onChange: ({ job }: JobEntry) => traces.resume(job.traceId),
+    onRemoved(id) {
+      if (shown.peek()?.id === id) {
+        shown.value = history.entries.peek()[0];
+      }
+    },
+  });
+  const openedJob = createOpenedJob({
+    client: options.jobs,
+    jobs,
+    fetch: options.fetch,
+    makeThumbnail,
+    onImage(entry) {
+      shown.value = entry;
+    },
+  });
 
   const generation = createGeneration({
     client: pipeline,
@@ -157,12 +181,13 @@ export function createStudio(options: StudioOptions): Studio {
   });
 
   // Violations that the service reports are marked at their fields, like the page's own.
-  effect(() => {
-    const state = generation.state.value;
-    if (state.kind === "failed") {
-      wrong.value = state.problem.fields;
-    }
-  });
+  for (const state of [generation.state, jobs.submission.state]) {
+    effect(() => {
+      if (state.value.kind === "failed") {
+        wrong.value = state.value.problem.fields;
+      }
+    });
+  }
   // Once the service is back, the failure of a request that could not reach it is out of date.
   effect(() => {
     const isLive = connection.state.value.kind === "live";
@@ -196,21 +221,27 @@ export function createStudio(options: StudioOptions): Studio {
     }
   });
 
-  const send = (asked: RequestForm) => {
+  /** Passes the form on if nothing is wrong with it, with its image once that is read. */
+  const check = (asked: RequestForm, pass: (asked: Asked) => void, reject: () => void) => {
     const state = start.state.value;
     if (state.kind === "reading") {
       // Without its image, it would be another request than the form shows.
-      void start.settled().then(() => start.state.value.kind === "ready" && send(asked));
+      void start.settled().then(() => start.state.value.kind === "ready" && check(asked, pass, reject));
       return;
     }
     const image = state.kind === "ready" ? state.start : undefined;
     wrong.value = checkForm(asked, rules.value, image !== undefined);
     if (wrong.value.size === 0) {
-      void generation.start(asked, image);
+      pass({ form: asked, start: image });
     } else {
-      generation.forget();
+      reject();
     }
   };
+  const send = (asked: RequestForm) => {
+    openedJob.close();
+    check(asked, (passed) => void generation.start(passed.form, passed.start), generation.forget);
+  };
+  const submitJob = () => check(form.value, (passed) => void jobs.submission.submit(passed), jobs.submission.forget);
 
   const forget = (gone: (name: FieldName) => boolean) => {
     if ([...wrong.value.keys()].some(gone)) {
@@ -228,6 +259,8 @@ export function createStudio(options: StudioOptions): Studio {
     defaults,
     start,
     generation,
+    jobs,
+    openedJob,
     connection,
     traces,
     history,
@@ -236,11 +269,11 @@ export function createStudio(options: StudioOptions): Studio {
     needsKey: computed(
       () =>
         connection.state.value.kind === "locked" ||
-        (generation.state.value.kind === "failed" && generation.state.value.problem.needsKey),
+        [generation.state.value, jobs.submission.state.value, jobs.list.state.value].some(lacksKey),
     ),
     edit(field, value) {
       form.value = { ...form.value, [field]: value };
-      forget(corrected(field));
+      forget(outdatedBy(field));
     },
     async startFrom(file, name) {
       forget(isOfStart);
@@ -256,7 +289,24 @@ export function createStudio(options: StudioOptions): Studio {
     },
     generate: () => send(form.value),
     cancel: generation.cancel,
+    submitJob,
+    openJob(job) {
+      openedJob.open(job.id);
+      lookAt(job.traceId);
+      traces.resume(job.traceId);
+    },
+    fillFromJob(job) {
+      const { form: asked, hasStart } = askOf(job);
+      const image = jobs.submission.startOf(job.id);
+      form.value = asked;
+      start.set(image);
+      wrong.value = new Map();
+      if (hasStart && image === undefined) {
+        start.reject("The job started from an image that the service does not return: choose it again.");
+      }
+    },
     show(entry) {
+      openedJob.close();
       shown.value = entry;
       lookAt(entry.traceId);
     },
@@ -272,28 +322,20 @@ export function createStudio(options: StudioOptions): Studio {
     lookAt,
     keyChanged() {
       connection.retry();
-      if (generation.state.value.kind === "failed" && generation.state.value.problem.needsKey) {
+      jobs.list.retry();
+      if (lacksKey(generation.state.value)) {
         send(form.value);
+      }
+      if (lacksKey(jobs.submission.state.value)) {
+        submitJob();
       }
     },
   };
 }
 
-/** The apps of the service, the default one first, with the names of their models. */
-function appsOf(offered: readonly string[], models: readonly Model[]): readonly AppChoice[] {
-  const names = new Map(models.map(({ workerApp, name }) => [workerApp, name]));
-  return [...new Set([...offered, ...names.keys()])].map((appId) => ({ appId, model: names.get(appId) ?? "" }));
-}
-
-/** Whether a message is about the image to start from. */
-const isOfStart = (name: FieldName) => name === "initImage" || name === "strength";
-
-/** Which fields' messages a change of a field outdates: another app has other limits, another scheduler another maximum of steps. */
-function corrected(field: FormField): (name: FieldName) => boolean {
-  return (name) =>
-    name === field ||
-    field === "workerApp" ||
-    (field === "scheduler" && name === "steps") ||
-    // So many steps may suffice for the strength.
-    (field === "steps" && name === "strength");
+/** Whether something failed for want of a key. */
+function lacksKey(
+  state: { readonly kind: string } | { readonly kind: "failed"; readonly problem: UserError },
+): boolean {
+  return "problem" in state && state.problem.needsKey;
 }

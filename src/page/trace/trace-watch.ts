@@ -19,6 +19,8 @@ export interface TraceWatch {
   readonly aheadMs: ReadonlySignal<number>;
   /** Looks at this trace from now on. One that is looked at already stays as it is. */
   select(traceId: string): void;
+  /** Goes on with this trace if it is looked at and its watching has ended: a job's trace can be still for hours. */
+  resume(traceId: string): void;
 }
 
 /**
@@ -72,8 +74,10 @@ export function createTraceWatch({ client, now, random }: TraceWatchOptions): Tr
     }
   };
 
+  const spansOf = (traceId: string) => (trace.peek()?.traceId === traceId ? (trace.peek()?.spans ?? []) : []);
+
   const keepFollowing = async (traceId: string, signal: AbortSignal): Promise<void> => {
-    trace.value = { traceId, spans: [], watching: true };
+    trace.value = { traceId, spans: spansOf(traceId), watching: true };
     // In a row: an update resets the count.
     let failures = 0;
     let goesOn = true;
@@ -96,16 +100,24 @@ export function createTraceWatch({ client, now, random }: TraceWatchOptions): Tr
     }
   };
 
+  const begin = (traceId: string) => {
+    current.abort();
+    current = new AbortController();
+    void keepFollowing(traceId, current.signal);
+  };
+
   return {
     trace,
     aheadMs,
     select(traceId) {
-      if (trace.value?.traceId === traceId && (trace.value.watching || trace.value.spans.length > 0)) {
-        return;
+      if (trace.value?.traceId !== traceId || !(trace.value.watching || trace.value.spans.length > 0)) {
+        begin(traceId);
       }
-      current.abort();
-      current = new AbortController();
-      void keepFollowing(traceId, current.signal);
+    },
+    resume(traceId) {
+      if (trace.value?.traceId === traceId && !trace.value.watching) {
+        begin(traceId);
+      }
     },
   };
 }
