@@ -35,10 +35,10 @@ export function JobRow({ studio, entry, now, onRemoved }: RowProps) {
           {form.prompt}
         </p>
         {isRunning && running !== undefined && <ProgressBar running={running} tailMs={0} />}
-        <p class="figures">
+        <p class="figures state">
           {!isRunning && <span class={job.state === JobState.FAILED ? "wrong" : ""}>{stateText(entry)}</span>}
           <span class="muted notes">
-            {notesOf(job).map((note) => ` ${note} ·`)}{" "}
+            {notesOf(job).map((note) => `${note} · `)}
             <time dateTime={new Date(created).toISOString()} title={new Date(created).toLocaleString()}>
               {formatAge(now - created)}
             </time>

@@ -46,13 +46,16 @@ export function JobsPanel({ studio }: { studio: Studio }) {
 function ListMessage({ studio }: { studio: Studio }) {
   const { list, problem } = studio.jobs;
   const state = list.state.value;
+  const problemOfList = state.kind === "failed" && !state.problem.needsKey ? state.problem : undefined;
+  // The connection's banner shows it already.
+  const isShown = problemOfList?.connectionLost && studio.connection.state.value.kind === "lost";
   return (
     <>
       {problem.value !== undefined && <Problem problem={problem.value} isAlert />}
       {state.kind === "loading" && (
         <p class="muted">Loading. The first look opens the database of the jobs, which takes some seconds.</p>
       )}
-      {state.kind === "failed" && !state.problem.needsKey && <Problem problem={state.problem} />}
+      {problemOfList !== undefined && !isShown && <Problem problem={problemOfList} />}
       {state.kind === "ready" && list.entries.value.length === 0 && (
         <p class="muted">
           None yet. <strong>Submit as job</strong> below the prompt makes one: it goes on when this page is closed.
