@@ -2,12 +2,15 @@ import assert from "node:assert/strict";
 import { resolveObjectURL } from "node:buffer";
 import { once } from "node:events";
 import { suite, type TestContext, test } from "node:test";
-import type { ServiceImpl } from "@connectrpc/connect";
+import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import type { HTMLAnchorElement } from "happy-dom";
 import { ImagePipelineService, Scheduler, Stage } from "../../src/contracts/contracts.js";
+import { Health } from "../../src/gen/grpc/health/v1/health_pb.js";
 import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
+import { JobService } from "../../src/gen/throughline/v1/job_pb.js";
 import { invalidFields } from "../../src/mesh/errors/errors.js";
 import { startPageServer } from "../browser/page-server.js";
+import { madeJob } from "./support/made-jobs.js";
 import { bundlePage, type OpenPage, openPage } from "./support/open-page.js";
 
 const traceId = "4e59a70947e16460dd0641a9b92f3047";
@@ -17,6 +20,7 @@ const result = { case: "result", value: { image, seed: 7, traceId, model: "fake"
 const startUnixNano = 1_760_000_000_000_000_000n;
 
 type Pipeline = Partial<ServiceImpl<typeof ImagePipelineService>>;
+type JobsOfPipeline = Partial<ServiceImpl<typeof JobService>>;
 
 suite("the studio's page", async () => {
   const bundle = await bundlePage();
@@ -24,10 +28,14 @@ suite("the studio's page", async () => {
   const pages: OpenPage[] = [];
 
   /** Serves a pipeline that a test makes up, beside a studio with three traces. */
-  const serve = async (t: TestContext, pipeline: Pipeline): Promise<string> => {
+  const serve = async (t: TestContext, pipeline: Pipeline, jobs?: JobsOfPipeline): Promise<string> => {
     const end = new AbortController();
     const server = await startPageServer((router) => {
       router.service(ImagePipelineService, pipeline);
+      if (jobs !== undefined) {
+        router.service(Health, { check: () => ({}) });
+        router.service(JobService, jobs);
+      }
       router.service(StudioService, {
         getStudio: () => ({ hasTraces: true }),
         async *watchEntityMap(_, { signal }) {
@@ -290,5 +298,55 @@ suite("the studio's page", async () => {
     const page = await open(`${await serve(t, done)}/#trace=${otherTraceId}`);
     await page.until(() => page.all("[role=treeitem]").length > 0);
     assert.equal(page.find(".trace-id").textContent, otherTraceId);
+  });
+
+  const openJobs = async (t: TestContext, jobs: JobsOfPipeline): Promise<OpenPage> => {
+    const page = await open(await serve(t, done, jobs));
+    await page.until(() => page.all(".jobs").length > 0);
+    page.find(".jobs").setAttribute("open", "");
+    page.find(".jobs").dispatchEvent(new page.window.Event("toggle"));
+    return page;
+  };
+  const forbidden = () => {
+    throw new ConnectError("jobs can be listed by named callers only", Code.PermissionDenied);
+  };
+
+  test("jobs that may not be listed are explained, and one that is submitted is shown", async (t) => {
+    const page = await openJobs(t, { listJobs: forbidden, createJob: () => ({ job: madeJob(1) }) });
+    await page.until(() => page.all(".jobs .problem").length > 0);
+    assert.match(
+      page.find(".jobs .problem").textContent,
+      /^The jobs are not open to this caller\. .* jobs can be listed by named callers only$/,
+    );
+    page.type("prompt", "a red heart");
+    page.clickButton("Submit as job");
+    await page.until(() => page.all(".job").length > 0);
+    assert.equal(page.find(".job .caption").textContent, "job 1");
+  });
+
+  test("a pipeline that turns out to have no jobs is explained", async (t) => {
+    const page = await openJobs(t, {});
+    await page.until(() => page.all(".jobs .problem").length > 0);
+    assert.match(page.find(".jobs .problem").textContent, /^This pipeline has no jobs\. Start it with --jobs,/);
+  });
+
+  test("a job that the service rejects is not made, and its wrong fields are marked", async (t) => {
+    let calls = 0;
+    const url = await serve(t, done, {
+      createJob() {
+        calls++;
+        throw invalidFields([{ path: "generate.options.width", message: "a multiple of 8" }]);
+      },
+    });
+    const page = await open(url);
+    await page.until(() => page.hasButton("Submit as job"));
+    page.clickButton("Submit as job");
+    await page.until(() => page.all("#prompt-wrong").length > 0);
+    assert.equal(calls, 0, "the page's own check comes first");
+    page.type("prompt", "a red heart");
+    page.clickButton("Submit as job");
+    await page.until(() => page.all("#width-wrong").length > 0);
+    assert.equal(page.find("#width-wrong").textContent, "A multiple of 8.");
+    assert.match(page.find(".actions [role=alert]").textContent, /^The service does not take this request\./);
   });
 });

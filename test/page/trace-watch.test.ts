@@ -118,3 +118,21 @@ test("trace without updates from the service is not shown as running", () => {
   assert.deepEqual([grows(true, true), grows(true, false), grows(false, true)], ["yes", "unknown", "unknown"]);
   assert.equal(isGrowing({ traceId, spans: [ended], watching: true }, true), "no");
 });
+
+test("a trace that was still goes on where it was, with the spans that are known", async (t) => {
+  const span = (spanId: string) => create(SpanSchema, { traceId, spanId, startUnixNano: 1n, endUnixNano: 2n });
+  const { watch, calls } = watchOver(t, [
+    async function* () {
+      yield { spans: [span("send")] };
+    },
+    async function* () {
+      yield { spans: [span("send"), span("process")] };
+    },
+  ]);
+  assert.deepEqual(await shownBy(watch), [" …", "send …", "send"]);
+  watch.select(traceId);
+  watch.resume("0af7651916cd43dd8448eb211c80319c");
+  assert.equal(calls(), 1);
+  watch.resume(traceId);
+  assert.deepEqual(await shownBy(watch), ["send …", "send,process …", "send,process"]);
+});
