@@ -146,7 +146,7 @@ function ownerOf(call: HandlerContext): string {
 /** @throws ConnectError NOT_FOUND also for jobs of others, whose existence is not to be told. */
 function ownJob(job: StoredJob | undefined, call: HandlerContext): StoredJob {
   if (job === undefined || job.owner !== ownerOf(call)) {
-    throw notFound("no such job");
+    throw notFound("no such job of this caller: it was deleted or has expired, or the id is wrong");
   }
   return job;
 }

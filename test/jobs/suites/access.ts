@@ -11,7 +11,10 @@ import { replaceFile } from "../../support/certificates.js";
 import { createHeldEngine } from "../../support/held-engine.js";
 import { type JobMesh, jobApp, startJobMesh } from "../../support/job-mesh.js";
 
-const noSuchJob = { code: Code.NotFound, rawMessage: "no such job" };
+const noSuchJob = {
+  code: Code.NotFound,
+  rawMessage: "no such job of this caller: it was deleted or has expired, or the id is wrong",
+};
 
 export function describeAccess(): void {
   describe("jobs of named callers", () => {
