@@ -87,14 +87,14 @@ export function visitCommands(visit: CommandVisitor): void {
   });
   visit({
     name: "jobs watch",
-    summary: "Watch a job to its end",
+    summary: "Watch a job to its end; exits with 1 if it has not succeeded",
     options: jobCommandOptions,
     argument: jobArgument,
     load: async () => (await import("./commands/jobs.js")).runJobsWatch,
   });
   visit({
     name: "jobs cancel",
-    summary: "Cancel a job",
+    summary: "Cancel a job that waits or runs",
     options: jobCommandOptions,
     argument: jobArgument,
     load: async () => (await import("./commands/jobs.js")).runJobsCancel,
@@ -114,7 +114,7 @@ export function visitCommands(visit: CommandVisitor): void {
   });
   visit({
     name: "jobs redrive",
-    summary: "Send the webhooks again whose last try had failed",
+    summary: "Send the webhooks again of which all tries failed",
     options: jobDatabaseOptions,
     load: async () => (await import("./commands/jobs.js")).runJobsRedrive,
   });

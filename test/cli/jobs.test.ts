@@ -20,10 +20,14 @@ const run = (...args: readonly string[]) => runInProcess([...args, "--server", m
 const idIn = (text: string) => /[0-9a-f]{32}/.exec(text)?.[0] ?? assert.fail(text);
 
 suite("throughline submit", () => {
-  test("submit prints the job and how to see its state", async () => {
+  test("submit prints the job and the command that watches it", async () => {
     const { code, stdout } = await run("submit", "a red heart");
     assert.equal(code, 0);
-    assert.match(stdout, /^[0-9a-f]{32} {2}(?:queued|running) .*\nIts state: .*throughline.* jobs get [0-9a-f]{32}\n$/);
+    assert.match(
+      stdout,
+      /^[0-9a-f]{32} {2}(?:queued|running).*\nWatch it: .*throughline.* jobs watch [0-9a-f]{32} .*\n$/,
+    );
+    assert.ok(stdout.endsWith(` ${idIn(stdout)} --server ${mesh.url}\n`), stdout);
     const quiet = await run("submit", "a red heart", "--quiet");
     assert.match(quiet.stdout, /^[0-9a-f]{32} .*\n$/);
   });
@@ -83,23 +87,29 @@ suite("throughline jobs", () => {
     const running = idIn((await run("submit", "runs")).stdout);
     await held.reached;
     const waiting = idIn((await run("submit", "waits")).stdout);
-    assert.match((await run("jobs", "get", waiting)).stdout, /^[0-9a-f]{32} {2}queued {5}next/);
-    assert.match((await run("jobs", "get", running.toUpperCase())).stdout, /^[0-9a-f]{32} {2}running /);
-    assert.match((await run("jobs", "list", "--limit", "2")).stdout, new RegExp(`^${waiting} .*\n${running} .*\n$`));
-    assert.match((await run("jobs", "cancel", waiting)).stdout, /^[0-9a-f]{32} {2}cancelled /);
+    const queued = await run("jobs", "get", waiting);
+    assert.match(queued.stdout, /^[0-9a-f]{32} {2}queued {5}next.*\nprompt {2}waits\ntrace {3}[0-9a-f]{32}\n$/);
+    assert.match((await run("jobs", "get", running.toUpperCase())).stdout, /^[0-9a-f]{32} {2}running\b/);
+    const table = (await run("jobs", "list", "--limit", "2")).stdout;
+    assert.match(table, /^JOB +STATE +AGE +DETAIL +PROMPT\n/);
+    assert.match(table, new RegExp(`\n${waiting} +queued +\\d+ s +next.* waits\n${running} +running .* runs\n$`));
+    assert.match((await run("jobs", "cancel", waiting)).stdout, /^[0-9a-f]{32} {2}cancelled {2}before its start\n/);
     const cancelled = await run("jobs", "watch", waiting);
     assert.equal(cancelled.code, 1);
     held.release();
     const watched = await run("jobs", "watch", running);
     assert.equal(watched.code, 0);
-    assert.match(watched.stdout, /^[0-9a-f]{32} {2}succeeded {2}64×64, seed \d+, .* {2}http:\S+\/images\/jobs\/\S+\n$/);
+    assert.match(
+      watched.stdout,
+      /^[0-9a-f]{32} {2}succeeded {2}64×64, seed \d+, .* s\nprompt {2}runs\nimage {3}http:\S+\/images\/jobs\/\S+\ntrace .*\n$/,
+    );
     const { stdout } = await run("jobs", "get", running, "--json");
     assert.equal((await fetch(JSON.parse(stdout).imageUrl)).status, 200);
 
     assert.equal((await run("jobs", "delete", running)).stdout, `job ${running} is deleted\n`);
     const gone = await run("jobs", "get", running);
     assert.equal(gone.code, 1);
-    assert.match(gone.message, /NOT_FOUND: no such job/);
+    assert.match(gone.message, /NOT_FOUND: no such job of this caller: it was deleted or has expired/);
     assert.equal((await fetch(JSON.parse(stdout).imageUrl)).status, 404);
   });
 

@@ -23,7 +23,7 @@ import { connectStudio } from "./studio-client.js";
 import { type RequestsView, watchRequests } from "./watch-requests.js";
 
 /** Memory that the embedded database takes once it is open (docs/jobs.md has the measurement). */
-const embeddedMegabytes = 300;
+const embeddedMemory = "300 to 800 MB";
 
 type DevSettings = OptionValues<typeof devOptions>;
 
@@ -185,7 +185,9 @@ function placeOfJobs(jobs: string): string {
 }
 
 function describeSystem({ pipeline, worker, collector }: LocalSystem, { jobs }: DevSettings, style: TextStyle): string {
-  const memory = isDatabaseUrl(jobs) ? "" : `  (the first job opens it, which takes about ${embeddedMegabytes} MB)`;
+  const memory = isDatabaseUrl(jobs)
+    ? ""
+    : `  (an embedded database: ${embeddedMemory} of memory from the first job on)`;
   const here = pipeline.url === defaultServerUrl ? "" : ` --server ${pipeline.url}`;
   const elsewhere = collector.url === defaultCollectorUrl ? "" : ` --collector ${collector.url}`;
   return `

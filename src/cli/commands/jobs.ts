@@ -1,7 +1,5 @@
-import { timestampMs } from "@bufbuild/protobuf/wkt";
-import { Code, createClient } from "@connectrpc/connect";
-import { codeToString } from "@connectrpc/connect/protocol-connect";
-import { type Job, JobPriority, JobService, JobState } from "../../gen/throughline/v1/job_pb.js";
+import { createClient } from "@connectrpc/connect";
+import { type Job, JobService, JobState } from "../../gen/throughline/v1/job_pb.js";
 import { redriveWebhooks } from "../../jobs/webhooks.js";
 import { printable } from "../../studio/trace-text.js";
 import type { CommandContext } from "../command.js";
@@ -11,7 +9,8 @@ import type { OptionValues } from "../options/option.js";
 import { withDatabase } from "../services/jobs.js";
 import { accessOf } from "../services/security.js";
 import { createProgress } from "../terminal/progress.js";
-import { createTextStyle, formatWait, jsonLine, type TextStyle } from "../terminal/terminal.js";
+import { createTextStyle, jsonLine } from "../terminal/terminal.js";
+import { jobToJson, renderJob, renderJobs } from "./job-text.js";
 import { maxMessageBytes } from "./request-image.js";
 import { createServerTransport, describeCallFailure } from "./studio-client.js";
 import { watchToEnd } from "./watch-job.js";
@@ -61,13 +60,8 @@ export async function runJobsList(
     found.push(...page.jobs);
     pageToken = page.nextPageToken;
   } while (pageToken !== "" && found.length < limit);
-  const style = createTextStyle(stdout, environment);
   stdout.write(
-    json
-      ? jsonLine({ jobs: found.map(jobToJson) })
-      : found.length === 0
-        ? "no jobs\n"
-        : found.map((job) => `${describeJob(job, style)}\n`).join(""),
+    json ? jsonLine({ jobs: found.map(jobToJson) }) : renderJobs(found, createTextStyle(stdout, environment)),
   );
   return exitCodes.done;
 }
@@ -144,84 +138,7 @@ const reportTo =
 
 function printJob(job: Job | undefined, { json }: JobSettings, { stdout, environment }: CommandContext): number {
   if (job !== undefined) {
-    stdout.write(json ? jsonLine(jobToJson(job)) : `${describeJob(job, createTextStyle(stdout, environment))}\n`);
+    stdout.write(json ? jsonLine(jobToJson(job)) : renderJob(job, createTextStyle(stdout, environment)));
   }
   return exitCodes.done;
-}
-
-const plain: TextStyle = (_style, text) => text;
-
-/** A job in a line: id, state, and what the state is about. */
-export function describeJob(job: Job, style: TextStyle = plain): string {
-  const state = JobState[job.state].toLowerCase();
-  const attempt = job.attempt > 1 ? `, attempt ${job.attempt}` : "";
-  return `${job.id}  ${style("bold", state.padEnd(9))}  ${detailOf(job)}${attempt}`;
-}
-
-function detailOf({ state, detail, startTime, endTime, workerApp }: Job): string {
-  switch (detail.case) {
-    case "queued": {
-      const { position, estimatedWaitMs } = detail.value;
-      const wait = estimatedWaitMs > 0 ? `, starts in about ${formatWait(estimatedWaitMs)}` : "";
-      return `${position === 0 ? "next" : `${position} before it`}${wait}`;
-    }
-    case "progress": {
-      const { step, totalSteps } = detail.value;
-      return totalSteps === 0 ? workerApp : `step ${step} of ${totalSteps}`;
-    }
-    case "result": {
-      const { image, seed } = detail.value;
-      const took = startTime && endTime ? `, ${formatWait(timestampMs(endTime) - timestampMs(startTime))}` : "";
-      const where =
-        image === undefined || image.url === "" || image.url.startsWith("data:")
-          ? ""
-          : `  ${printable(image.url, 300)}`;
-      return `${image?.width}×${image?.height}, seed ${seed}${took}${where}`;
-    }
-    case "error":
-      return `${codeName(detail.value.code)}: ${printable(detail.value.message, 300)}`;
-    default:
-      return state === JobState.QUEUED ? "waits" : workerApp;
-  }
-}
-
-/** A job as `--json` prints it. */
-export function jobToJson(job: Job): object {
-  const { detail } = job;
-  return {
-    id: job.id,
-    state: JobState[job.state],
-    workerApp: job.workerApp,
-    priority: JobPriority[job.priority],
-    createTime: job.createTime && new Date(timestampMs(job.createTime)).toISOString(),
-    startTime: job.startTime && new Date(timestampMs(job.startTime)).toISOString(),
-    endTime: job.endTime && new Date(timestampMs(job.endTime)).toISOString(),
-    expireTime: job.expireTime && new Date(timestampMs(job.expireTime)).toISOString(),
-    attempt: job.attempt,
-    traceId: job.traceId,
-    ...(detail.case === "queued" && {
-      position: detail.value.position,
-      estimatedWaitMs: detail.value.estimatedWaitMs,
-    }),
-    ...(detail.case === "progress" && { step: detail.value.step, totalSteps: detail.value.totalSteps }),
-    ...(detail.case === "result" && { seed: detail.value.seed, imageUrl: detail.value.image?.url }),
-    ...(detail.case === "error" && {
-      error: { code: codeName(detail.value.code), message: detail.value.message },
-    }),
-  };
-}
-
-/** Why a job that was waited for has no image. */
-export function jobFailure(job: Job): CliError {
-  const { detail, id, state } = job;
-  const reason =
-    detail.case === "error"
-      ? `has failed: ${codeName(detail.value.code)}: ${printable(detail.value.message, 1000)}`
-      : `is ${JobState[state].toLowerCase()}`;
-  return new CliError(`job ${id} ${reason}`);
-}
-
-function codeName(code: number): string {
-  const known = Object.values(Code).find((value): value is Code => value === code);
-  return known === undefined ? `code ${code}` : codeToString(known).toUpperCase();
 }

@@ -8,6 +8,7 @@ import { CliError, exitCodes, usageError } from "../errors.js";
 import { imageTargetOf, toStdout } from "../image/image-target.js";
 import { readInitImage } from "../image/init-image.js";
 import { describeImage, saveImage, savePreviewsOf } from "../image/save-image.js";
+import { defaultServerUrl } from "../options/client-options.js";
 import type { submitOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
 import { commandPrefix } from "../package-root.js";
@@ -15,7 +16,7 @@ import { accessOf } from "../services/security.js";
 import { renderImage } from "../terminal/inline-image.js";
 import { createProgress } from "../terminal/progress.js";
 import { jsonLine } from "../terminal/terminal.js";
-import { describeJob, jobFailure, jobToJson } from "./jobs.js";
+import { describeJob, jobFailure, jobToJson } from "./job-text.js";
 import { rejectedFlags } from "./rejected-flags.js";
 import { generateRequestOf, maxMessageBytes } from "./request-image.js";
 import { createServerTransport, describeCallFailure } from "./studio-client.js";
@@ -72,7 +73,8 @@ export async function runSubmit(settings: SubmitSettings, context: CommandContex
   if (!wait) {
     stdout.write(json ? jsonLine(jobToJson(job)) : `${describeJob(job)}\n`);
     if (!json && !quiet) {
-      stdout.write(`Its state: ${commandPrefix} jobs get ${job.id}\n`);
+      const here = server === defaultServerUrl ? "" : ` --server ${server}`;
+      stdout.write(`Watch it: ${commandPrefix} jobs watch ${job.id}${here}\n`);
     }
     return exitCodes.done;
   }

@@ -7,6 +7,7 @@ import { CliError, exitCodes, usageError } from "../errors.js";
 import type { traceOptions, tracesOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
 import { accessOf } from "../services/security.js";
+import { renderTable } from "../terminal/table.js";
 import { createTextStyle, formatWait, jsonLine, renderTrace, type TextStyle } from "../terminal/terminal.js";
 import { collectorFailure, connectStudio, fetchSpans, spanRecordOf, studioWaitMs } from "./studio-client.js";
 
@@ -83,15 +84,8 @@ export function renderTraces(traces: readonly TraceSummary[], style: TextStyle):
   if (traces.length === 0) {
     return "no traces yet\n";
   }
-  const rows = [heads, ...traces.map(cellsOf)];
-  const widths = heads.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows
-    .map((row, i) => {
-      const cells = row.map((cell, column) => cell.padEnd(widths[column] ?? 0));
-      const line = cells.join("  ").trimEnd();
-      return `${i === 0 ? style("dim", line) : traces[i - 1]?.errorCount === 0 ? line : style("red", line)}\n`;
-    })
-    .join("");
+  const lineStyle = (line: string, row: number) => (traces[row]?.errorCount === 0 ? line : style("red", line));
+  return renderTable(heads, traces.map(cellsOf), lineStyle, style);
 }
 
 function cellsOf(trace: TraceSummary): string[] {

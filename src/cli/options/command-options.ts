@@ -12,7 +12,7 @@ import {
   quietOption,
   requestOptions,
 } from "./client-options.js";
-import { devJobsOption, jobOptions } from "./job-options.js";
+import { devJobsOption, jobDatabaseOption, jobOptions } from "./job-options.js";
 import { modelOptions } from "./model-options.js";
 import { flag, option } from "./option.js";
 import {
@@ -209,7 +209,7 @@ export const jobListOptions = {
 };
 
 /** Options of the commands that open the database themselves. */
-export const jobDatabaseOptions = { jobs: devJobsOption };
+export const jobDatabaseOptions = { jobs: jobDatabaseOption };
 
 export const traceOptions = {
   collector: collectorOption,

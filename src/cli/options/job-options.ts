@@ -11,6 +11,13 @@ export const devJobsOption = option("--jobs <where>", "Folder of durable jobs an
   default: devFolder,
 });
 
+/** The database of the commands that open it themselves. */
+export const jobDatabaseOption = option(
+  "--jobs <where>",
+  "Database of the jobs: postgres://…, or a folder, which no running dev or pipeline may hold",
+  { env: "THROUGHLINE_JOBS", parse: nonEmpty, default: devFolder },
+);
+
 /** Durable jobs of a pipeline. */
 export const jobOptions = {
   jobs: option("--jobs <where>", "Database of durable jobs: postgres://…, or a folder for an embedded one", {
