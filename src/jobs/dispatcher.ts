@@ -39,6 +39,8 @@ export interface Dispatcher {
 const heartbeatMs = 3_000;
 /** Look into the queue without a notification, in milliseconds. */
 const pollMs = 2_000;
+/** Between two published reports of progress, in milliseconds. */
+const publishProgressMs = 100;
 /** Between two stored reports of progress, in milliseconds. */
 const storeProgressMs = 1_000;
 /** After an error of the database, in milliseconds. */
@@ -115,7 +117,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   const run = async ({ claim, job }: ClaimedJob, stop: AbortController): Promise<void> => {
     const { id, app } = job;
     const heartbeat = setInterval(() => beat(app, claim, stop), heartbeatMs);
-    const report = createReporter(id, app);
+    const reporter = createReporter(id, app);
     let hadProgress = false;
     const log = logger.child({ job: id, app, attempt: job.attempt });
     try {
@@ -128,7 +130,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
           onProgress(progress) {
             hadProgress = true;
             onProgress(id, progress);
-            report(progress);
+            reporter.report(progress);
           },
           onSpan: (traceparent) => void queue.noteAttempt(id, traceparent).catch(() => {}),
         },
@@ -163,6 +165,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       log.warn({ code: grpcStatusName(failure.error.code), err: hiddenCauseOf(failure.error) }, "job failed");
     } finally {
       clearInterval(heartbeat);
+      reporter.end();
     }
   };
 
@@ -185,15 +188,33 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     );
   };
 
-  /** Stores progress at most once a second, and publishes each step. */
+  /**
+   * Publishes progress, the newest one within {@link publishProgressMs}, and stores it once a second. A job that ends before costs the database
+   * nothing: the watchers of this process have its progress without it.
+   */
   const createReporter = (id: string, app: string) => {
-    let storedAt = Number.NEGATIVE_INFINITY;
-    return ({ stage, step, totalSteps }: Progress): void => {
+    let storedAt = performance.now();
+    let newest: Progress | undefined;
+    let timer: NodeJS.Timeout | undefined;
+    const publish = (): void => {
+      timer = undefined;
+      if (newest === undefined) {
+        return;
+      }
+      const { stage, step, totalSteps } = newest;
+      newest = undefined;
       const isDue = performance.now() - storedAt >= storeProgressMs;
       if (isDue) {
         storedAt = performance.now();
       }
       queue.reportProgress({ id, app, progress: { stage, step, totalSteps } }, isDue).catch(() => {});
+    };
+    return {
+      report(progress: Progress): void {
+        newest = progress;
+        timer ??= setTimeout(publish, publishProgressMs);
+      },
+      end: () => clearTimeout(timer),
     };
   };
 

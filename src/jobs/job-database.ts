@@ -74,6 +74,10 @@ export async function openJobDatabase(options: OpenJobDatabaseOptions): Promise<
     await boss.start();
   } catch (error) {
     await boss.stop({ graceful: false }).catch(() => {});
+    // Another pipeline created the same schema at this moment.
+    if (lite === undefined && isUniqueViolation(error)) {
+      return openJobDatabase(options);
+    }
     await lite?.close();
     throw error;
   }
@@ -134,6 +138,10 @@ export async function openJobDatabase(options: OpenJobDatabaseOptions): Promise<
     throw error;
   }
   return database;
+}
+
+function isUniqueViolation(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "23505";
 }
 
 /** PGlite runs several statements without parameters by `exec` only. */
