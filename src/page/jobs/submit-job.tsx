@@ -25,7 +25,7 @@ export function SubmitJob({ studio }: { studio: Studio }) {
         </p>
       )}
       <p class="muted submitted" role="status">
-        {state.kind === "sent" ? "Job submitted. It stands in the list of jobs." : ""}
+        {state.kind === "sent" ? "Job submitted: it is in the list under Jobs." : ""}
       </p>
     </>
   );
