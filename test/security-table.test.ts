@@ -4,6 +4,7 @@ import test from "node:test";
 import { defaultMaxRequestBytes } from "../src/app/create-app.js";
 import { maxExportBytes } from "../src/cli/commands/collector.js";
 import { maxFormBytes } from "../src/fronts/openai/multipart.js";
+import { defaultWaitingLimits } from "../src/jobs/waiting-limits.js";
 import { defaultListenLimits } from "../src/mesh/port/listen-limits.js";
 import {
   defaultBodyMemoryBytes,
@@ -15,7 +16,7 @@ import { maxImageRequestBytes, maxInitImageSide, requestLimits } from "../src/re
 const page = readFileSync(new URL("../SECURITY.md", import.meta.url), "utf8");
 
 test("every test named in SECURITY.md exists", () => {
-  const named = [...page.matchAll(/\| `(test\/[\w/.-]+\.test\.ts)`: (.+) \|$/gm)];
+  const named = [...page.matchAll(/\| `(test\/[\w/.-]+\.ts)`: (.+) \|$/gm)];
   assert.ok(named.length > 25, `${named.length} tests are named`);
   for (const [, file = "", name = ""] of named) {
     const source = readFileSync(new URL(`../${file}`, import.meta.url), "utf8");
@@ -55,6 +56,8 @@ test("limits in SECURITY.md are those of the code", () => {
     "HTTP/2 streams that are opened and reset in a flood": "nghttp2's: 1,000, then 33 a second",
     "a response that is not read (a stream, or an HTTP/1.1 connection)": seconds(limits.writeTimeoutMs),
     "an HTTP/1.1 connection to be closed, whose body still arrives after its answer": `${seconds(limits.lingerMs)}, ${mib(limits.lingerBytes)}`,
+    "waiting jobs, of all callers": `${count(defaultWaitingLimits.all)} (\`--jobs-max-waiting\`)`,
+    "waiting jobs of one caller": `${count(defaultWaitingLimits.perOwner)} (\`--jobs-max-waiting-per-caller\`)`,
     "idle connection": `HTTP/1.1 ${seconds(limits.keepAliveTimeoutMs)}, HTTP/2 ${limits.idleSessionTimeoutMs / 60_000} min`,
     "an HTTP/2 connection that answers no PING": seconds(limits.keepaliveTimeoutMs),
   };
