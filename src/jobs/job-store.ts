@@ -133,8 +133,8 @@ export function createJobStore(database: JobDatabase): JobStore {
     async create(job, limits) {
       await openAppQueue(database, job.app);
       return transaction(async (within): Promise<Creation> => {
-        // One at a time for each app: tags, bounds and request ids are read and written.
-        await within.executeSql("select pg_advisory_xact_lock(hashtext($1))", [`${table}.${job.app}`]);
+        // One at a time: tags, bounds and request ids are read and written, the last two of all apps.
+        await within.executeSql("select pg_advisory_xact_lock(hashtext($1))", [`${table}.create`]);
         if (job.request !== undefined) {
           const { rows } = await within.executeSql(
             `select ${columns}, request_hash from ${table} where owner = $1 and request_id = $2`,
@@ -261,7 +261,8 @@ export function createJobStore(database: JobDatabase): JobStore {
     async payloadHeads() {
       // Plaintext has no key.
       const { rows } = await sql.executeSql(
-        `select distinct substring(work from 1 for ${sealedHeadBytes}) as head from ${table} where get_byte(work, 0) <> 0`,
+        `select distinct substring(payload from 1 for ${sealedHeadBytes}) as head
+         from ${table}, unnest(array[work, outcome, webhook]) as payload where get_byte(payload, 0) <> 0`,
       );
       return rows.map(({ head }) => z.instanceof(Uint8Array).parse(head));
     },
