@@ -1,4 +1,4 @@
-import { link, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { access, link, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { PGlite } from "@electric-sql/pglite";
 
@@ -32,6 +32,8 @@ export async function openFolderDatabase(folder: string): Promise<PGlite> {
     await rename(draft, path);
   }
   try {
+    // Without this file, PGlite makes an empty database in the place of the damaged one.
+    await access(join(path, "PG_VERSION"));
     return await Database.create(path);
   } catch (error) {
     throw new JobFolderError(

@@ -55,6 +55,17 @@ export function describeFolder(): void {
   describe("an embedded database", async () => {
     const folder = await temporaryFolder();
 
+    it("without its version file is damaged, and not replaced by an empty one", async () => {
+      const damaged = await temporaryFolder();
+      await mkdir(join(damaged, "database", "base"), { recursive: true });
+      await assert.rejects(openFolderDatabase(damaged), (error) => {
+        assert.ok(error instanceof JobFolderError);
+        assert.match(error.message, /is damaged and does not open\. Move the folder away/);
+        return true;
+      });
+      assert.deepEqual(await readdir(join(damaged, "database")), ["base"]);
+    });
+
     it("whose creation was interrupted is created anew", async () => {
       await mkdir(join(folder, "database.new"));
       await writeFile(join(folder, "database.new", "PG_VERSION"), "1");
