@@ -55,6 +55,8 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   const running = new Map<string, { readonly stop: AbortController; readonly ended: Promise<void> }>();
   /** Apps that are being looked at, and whether to look again. */
   const looking = new Map<string, boolean>();
+  /** Looks that may still claim a job. */
+  const claiming = new Set<Promise<void>>();
   let draining = false;
   let closed = false;
 
@@ -67,7 +69,10 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       return;
     }
     looking.set(app, false);
-    startWaiting(app)
+    const claims = startWaiting(app);
+    claiming.add(claims);
+    claims
+      .finally(() => claiming.delete(claims))
       .catch(async (error: unknown) => {
         logger.warn({ err: error, app }, "the jobs' database does not answer");
         await delay(databaseWaitMs, undefined, { ref: false });
@@ -144,7 +149,9 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       log.info(isOurs ? "job succeeded" : "job was ended elsewhere");
     } catch (error) {
       if (stop.signal.reason === shutdown) {
-        await queue.giveBack(app, claim, 0);
+        if (!(await queue.giveBack(app, claim, 0))) {
+          await forgetDeleted(id);
+        }
         log.info("job given back");
         return;
       }
@@ -156,12 +163,16 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       const failure = failureOf(error, job, hadProgress);
       if (failure.kind === "retry") {
         await delay(failure.afterMs, undefined, { signal: stop.signal }).catch(() => {});
-        await persist(() => queue.giveBack(app, claim, failure.enginesLost));
+        if (!(await persist(() => queue.giveBack(app, claim, failure.enginesLost)))) {
+          await forgetDeleted(id);
+        }
         log.warn({ err: hiddenCauseOf(error) }, "attempt failed; the job waits again");
         return;
       }
       const outcome = payloads.sealError(id, statusOf(failure.error));
-      await persist(() => queue.settle(app, claim, { state: JobState.FAILED, outcome }));
+      if (!(await persist(() => queue.settle(app, claim, { state: JobState.FAILED, outcome })))) {
+        await forgetDeleted(id);
+      }
       log.warn({ code: grpcStatusName(failure.error.code), err: hiddenCauseOf(failure.error) }, "job failed");
     } finally {
       clearInterval(heartbeat);
@@ -257,6 +268,8 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       draining = true;
       closed = true;
       clearInterval(poll);
+      // A claim on its way would otherwise be held by nobody until it expires.
+      await Promise.allSettled(claiming);
       const all = [...running.values()];
       for (const { stop } of all) {
         stop.abort(shutdown);

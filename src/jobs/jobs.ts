@@ -1,7 +1,7 @@
 import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import * as z from "zod";
-import { JobService, JobState } from "../gen/throughline/v1/job_pb.js";
+import { JobService } from "../gen/throughline/v1/job_pb.js";
 import { unavailable } from "../mesh/errors/errors.js";
 import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
 import type { RemoteParent } from "../otelconnect/otel-context.js";
@@ -15,6 +15,7 @@ import { createJobMetrics } from "./job-metrics.js";
 import { createJobPayloads } from "./job-payloads.js";
 import type { JobPipeline } from "./job-pipeline.js";
 import { createJobQueue } from "./job-queue.js";
+import { isUnfinished } from "./job-rows.js";
 import { createJobService, type JobServiceImplementation } from "./job-service.js";
 import { createJobStore } from "./job-store.js";
 import type { JobNotice } from "./job-table.js";
@@ -167,7 +168,11 @@ async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<Runni
   /** A cancel in another pipeline reaches a job that runs here. */
   const stopIfEnded = (id: string): void => {
     if (dispatcher.runs(id)) {
-      store.read(id).then((job) => job?.state !== JobState.RUNNING && dispatcher.stopJob(id), onDatabaseError);
+      store.read(id).then(
+        // Not one that waits: its next attempt may have started here meanwhile.
+        (job) => (job === undefined || !isUnfinished(job)) && dispatcher.stopJob(id),
+        onDatabaseError,
+      );
     }
   };
   const onNotice = (payload: string): void => {
