@@ -9,7 +9,7 @@ import { type JobMessages, snapshotOf } from "./job-message.js";
 import type { JobPayloads } from "./job-payloads.js";
 import type { JobStore } from "./job-store.js";
 import { deadWebhookQueue, webhookQueue } from "./job-table.js";
-import { resolveWebhook, type WebhookAddress, type WebhookPolicy } from "./webhook-target.js";
+import { checkWebhookUrl, resolveWebhook, type WebhookAddress, type WebhookPolicy } from "./webhook-target.js";
 
 /** Options of {@link createWebhooks}. */
 export interface WebhooksOptions {
@@ -80,6 +80,8 @@ export function createWebhooks(options: WebhooksOptions): Webhooks {
       // The job was deleted meanwhile.
       return;
     }
+    // Again: the operator may have taken the host off the list since the job was created.
+    checkWebhookUrl(message.url, policy);
     const url = new URL(message.url);
     const at = new Date();
     const status = await post(url, await resolveWebhook(url, policy), message.body, {

@@ -8,7 +8,7 @@ import { redriveWebhooks } from "../../../src/jobs/webhooks.js";
 import { createHeldEngine } from "../../support/held-engine.js";
 import { lastOf } from "../../support/job-mesh.js";
 import type { SharedMesh } from "./shared-mesh.js";
-import { webhookSecret } from "./webhook-receiver.js";
+import { startWebhookReceiver, webhookSecret } from "./webhook-receiver.js";
 
 export function describeWebhooks(shared: SharedMesh): void {
   describe("the webhook of a job", () => {
@@ -39,6 +39,25 @@ export function describeWebhooks(shared: SharedMesh): void {
         await new Promise((resolve) => setImmediate(resolve));
       }
     }
+
+    it("a webhook to a host that is not listed any more is not sent", async () => {
+      const unlisted = await startWebhookReceiver();
+      try {
+        const held = use(createHeldEngine(1).engine);
+        assert.ok(held);
+        const job = await create("waits");
+        const sealed = Buffer.concat([Buffer.of(0), Buffer.from(unlisted.url)]);
+        const { sql } = shared.mesh.database;
+        await sql.executeSql("update throughline.job set webhook = $2 where id = $1", [job.id, sealed]);
+        await shared.mesh.jobs.cancelJob({ id: job.id });
+        await untilRow("select 1 from throughline_queue.job where name = 'webhook' and state = 'retry'");
+        assert.deepEqual(unlisted.received, []);
+        assert.ok(shared.mesh.lines.some((line) => line.includes(job.id) && line.includes("--webhook-hosts")));
+      } finally {
+        await unlisted.close();
+        await shared.mesh.database.sql.executeSql("delete from throughline_queue.job where name = 'webhook'");
+      }
+    });
 
     it("a webhook is signed as Standard Webhooks, and has the job without prompt and bytes", async () => {
       const job = await create("a secret wish");
