@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import type { Duration } from "@bufbuild/protobuf/wkt";
-import { Code } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import {
   type Context,
   type Link,
@@ -17,7 +17,7 @@ import { GenerateRequestSchema } from "../gen/throughline/v1/pipeline_pb.js";
 import { InferRequestSchema } from "../gen/throughline/v1/worker_pb.js";
 import { seedOf } from "../image/seed.js";
 import { StoreFullError } from "../image/store-full-error.js";
-import { createConnectError, internal, queueFull, storeFull } from "../mesh/errors/errors.js";
+import { createConnectError, internal, invalidField, queueFull, storeFull } from "../mesh/errors/errors.js";
 import type { RemoteParent } from "../otelconnect/otel-context.js";
 import { type CallerContext, extractCarrier, injectCarrier, readCallerContext } from "../trace/carrier.js";
 import { traceIdOf, withSpan } from "../trace/span-scope.js";
@@ -74,6 +74,9 @@ export async function createJob(
   context: CreateJobContext,
 ): Promise<StoredJob> {
   const { store, payloads, files, pipeline, tracer, propagator, limits } = context;
+  if (request.requestId.includes("\0")) {
+    throw invalidField("request_id", "text without NUL characters, which PostgreSQL does not store");
+  }
   const { work, initImage } = storableWork(request);
   const app = findApp(work, call, pipeline);
   if (request.webhookUrl !== "") {
@@ -135,10 +138,25 @@ export async function createJob(
           );
       }
     } catch (error) {
-      await files.delete(id).catch(() => {});
+      if (isRefusal(error) || (await isMissing(id, store))) {
+        await files.delete(id).catch(() => {});
+      }
       throw error instanceof StoreFullError ? storeFull(error) : error;
     }
   });
+}
+
+/** Whether an error is ours, so that nothing was stored. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof ConnectError || error instanceof StoreFullError;
+}
+
+/** False if the database cannot say so: the answer to a commit may be lost, and a job that exists needs its files. */
+function isMissing(id: string, store: JobStore): Promise<boolean> {
+  return store.read(id).then(
+    (job) => job === undefined,
+    () => false,
+  );
 }
 
 /** The work as it is stored: with its seed, so that all attempts generate the same image, and without its image, which is a file. */
@@ -167,7 +185,9 @@ function storableWork({ work }: CreateJobRequest): {
 
 function storableOptions(wanted: GenerationOptions | undefined) {
   const { initImage, ...rest } = wanted ?? create(GenerationOptionsSchema);
-  return { options: create(GenerationOptionsSchema, { ...rest, seed: seedOf(wanted) }), initImage };
+  // Empty, it says that there is a file: without it, an attempt must not generate another image.
+  const mark = initImage && { initImage: new Uint8Array() };
+  return { options: create(GenerationOptionsSchema, { ...rest, ...mark, seed: seedOf(wanted) }), initImage };
 }
 
 /** The permission is checked first, because NOT_FOUND lists all apps. */

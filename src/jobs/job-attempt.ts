@@ -18,7 +18,7 @@ import { hasReason, internal, retryDelayMsOf } from "../mesh/errors/errors.js";
 import { extractCarrier, injectCarrier } from "../trace/carrier.js";
 import { traceIdOf, withSpan } from "../trace/span-scope.js";
 import { initImageFile, type JobFiles } from "./job-files.js";
-import type { JobWork } from "./job-payloads.js";
+import { type JobWork, optionsOf } from "./job-payloads.js";
 import type { DetachedCall, JobEvent, JobPipeline } from "./job-pipeline.js";
 import type { StoredJob } from "./job-rows.js";
 import { type JobTrace, jobAttributes } from "./job-trace.js";
@@ -109,7 +109,10 @@ async function generate(
 ): Promise<GenerateResponse> {
   const call: DetachedCall = { signal, timeoutMs, caller: job.caller };
   const emit = (event: JobEvent) => event.case === "progress" && onProgress(event.value);
-  const initImage = await files.get(job.id, initImageFile);
+  const initImage = needsInitImage(work) ? await files.get(job.id, initImageFile) : undefined;
+  if (needsInitImage(work) && initImage === undefined) {
+    throw internal("the image that the job starts from is missing from the image folder");
+  }
   if (work.case === "generate") {
     const request = { ...work.value, workerApp: job.app, options: withInitImage(work.value.options, initImage) };
     return withSpan(tracer, "image-pipeline", { parent: scope, kind: SpanKind.INTERNAL }, (_span, context) =>
@@ -123,6 +126,10 @@ async function generate(
   const sent = { ...request, options: withInitImage(request.options, initImage) };
   const { $typeName: _, ...response } = await pipeline.infer(job.app, sent, call, emit);
   return create(GenerateResponseSchema, { ...response, traceId: traceIdOf(scope) });
+}
+
+function needsInitImage(work: JobWork): boolean {
+  return optionsOf(work)?.initImage !== undefined;
 }
 
 function withInitImage<Options extends object>(options: Options | undefined, initImage: Uint8Array | undefined) {

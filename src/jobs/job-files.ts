@@ -36,10 +36,7 @@ export async function createJobFolder(imageFolder: string): Promise<JobFiles> {
     return join(root, id);
   };
   return {
-    async put(id, fileName, bytes) {
-      await mkdir(folderOf(id), { recursive: true });
-      await writeAtomically(folderOf(id), fileName, bytes);
-    },
+    put: (id, fileName, bytes) => writeAtomically(folderOf(id), fileName, bytes),
     get: (id, fileName) => readStoredFile(join(folderOf(id), fileName)),
     // Tried again where a running job writes its image meanwhile.
     delete: (id) => rm(folderOf(id), { recursive: true, force: true, maxRetries: 5, retryDelay: 20 }),
@@ -74,8 +71,9 @@ export function createJobImageRoute(files: JobFiles): (request: NodeRequest, res
       respondPlain(response, 405, "use GET", { allow: "GET, HEAD" });
       return true;
     }
-    const [id = "", fileName = ""] = path.slice(urlPrefix.length).split("/");
-    const format = imageFileName.test(fileName) && idPattern.test(id) ? formatOfFileName(fileName) : undefined;
+    const [id = "", fileName = "", ...more] = path.slice(urlPrefix.length).split("/");
+    const isImage = more.length === 0 && idPattern.test(id) && imageFileName.test(fileName);
+    const format = isImage ? formatOfFileName(fileName) : undefined;
     if (format === undefined) {
       respondPlain(response, 404, "no such image");
       return true;

@@ -1,14 +1,15 @@
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Delivery, ImageSchema, ProgressSchema, QueuedSchema } from "../gen/throughline/v1/image_pb.js";
 import { type Job, JobSchema, JobState } from "../gen/throughline/v1/job_pb.js";
 import { type GenerateResponse, GenerateResponseSchema } from "../gen/throughline/v1/pipeline_pb.js";
 import { contentTypeOf, formatOfFileName, toDataUri } from "../image/image-format.js";
 import type { JobFiles } from "./job-files.js";
-import type { JobPayloads, JobWork } from "./job-payloads.js";
+import { type JobPayloads, type JobWork, optionsOf } from "./job-payloads.js";
 import type { WorkerCount } from "./job-pipeline.js";
 import type { StoredJob } from "./job-rows.js";
 import type { JobSnapshot } from "./job-watch.js";
+import { PayloadError } from "./payload-cipher.js";
 
 /** Dependencies of {@link createJobMessages}. */
 export interface JobMessagesOptions {
@@ -27,8 +28,10 @@ export interface JobView {
 
 /** Converts stored jobs to the contract's messages. */
 export interface JobMessages {
-  /** @throws PayloadKeyError if no key fits. */
+  /** @throws PayloadError if no key fits. */
   toMessage(snapshot: JobSnapshot, view: JobView): Promise<Job>;
+  /** Of a job whose payloads cannot be read, all but those: one damaged row must not hide the others. */
+  toListed(snapshot: JobSnapshot, view: JobView): Promise<Job>;
 }
 
 export function createJobMessages({ payloads, files, workersOf }: JobMessagesOptions): JobMessages {
@@ -87,32 +90,55 @@ export function createJobMessages({ payloads, files, workersOf }: JobMessagesOpt
     return create(GenerateResponseSchema, { ...result, image: delivered });
   };
 
+  const toMessage = async (snapshot: JobSnapshot, view: JobView): Promise<Job> => {
+    const work = payloads.openWork(snapshot.job.id, snapshot.job.work);
+    const detail = await detailOf(snapshot, work, view);
+    return create(JobSchema, { ...headOf(snapshot.job), detail, work: withoutInitImage(work) });
+  };
+
   return {
-    async toMessage(snapshot, view) {
-      const { job } = snapshot;
-      const work = payloads.openWork(job.id, job.work);
-      const timestamp = (date: Date | undefined) => date && timestampFromDate(date);
-      return create(JobSchema, {
-        id: job.id,
-        state: job.state,
-        workerApp: job.app,
-        priority: job.priority,
-        createTime: timestamp(job.createTime),
-        startTime: timestamp(job.startTime),
-        endTime: timestamp(job.endTime),
-        expireTime: timestamp(job.expireTime),
-        attempt: job.attempt,
-        traceId: job.traceId,
-        detail: await detailOf(snapshot, work, view),
-        work,
-      });
+    toMessage,
+    async toListed(snapshot, view) {
+      try {
+        return await toMessage(snapshot, view);
+      } catch (error) {
+        if (error instanceof PayloadError) {
+          return create(JobSchema, headOf(snapshot.job));
+        }
+        throw error;
+      }
     },
   };
 }
 
+/** What is stored in the clear. */
+function headOf(job: StoredJob): MessageInitShape<typeof JobSchema> {
+  const timestamp = (date: Date | undefined) => date && timestampFromDate(date);
+  return {
+    id: job.id,
+    state: job.state,
+    workerApp: job.app,
+    priority: job.priority,
+    createTime: timestamp(job.createTime),
+    startTime: timestamp(job.startTime),
+    endTime: timestamp(job.endTime),
+    expireTime: timestamp(job.expireTime),
+    attempt: job.attempt,
+    traceId: job.traceId,
+  };
+}
+
+/** The opened work belongs to this call alone. */
+function withoutInitImage(work: JobWork): JobWork {
+  const options = optionsOf(work);
+  if (options !== undefined) {
+    delete options.initImage;
+  }
+  return work;
+}
+
 function deliveryOf(work: JobWork): Delivery {
-  const options = work.case === "generate" ? work.value.options : work.value.request?.options;
-  return options?.delivery ?? Delivery.UNSPECIFIED;
+  return optionsOf(work)?.delivery ?? Delivery.UNSPECIFIED;
 }
 
 /** A job as its row tells it. */

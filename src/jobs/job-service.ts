@@ -10,12 +10,13 @@ import {
   WatchJobResponseSchema,
 } from "../gen/throughline/v1/job_pb.js";
 import { callerOf, checkMayUse, fairnessKeyOf } from "../mesh/access/callers.js";
-import { createConnectError, invalidField, notFound, unavailable } from "../mesh/errors/errors.js";
+import { createConnectError, internal, invalidField, notFound, unavailable } from "../mesh/errors/errors.js";
 import { type CreateJobContext, createJob } from "./create-job.js";
 import { type JobMessages, type JobView, snapshotOf } from "./job-message.js";
 import type { StoredJob } from "./job-rows.js";
 import type { PagePosition } from "./job-store.js";
 import type { JobSnapshot, JobWatch } from "./job-watch.js";
+import { PayloadError } from "./payload-cipher.js";
 
 /** Dependencies of {@link createJobService}. */
 export interface JobServiceOptions extends CreateJobContext {
@@ -90,6 +91,9 @@ export function createJobService(options: JobServiceOptions): JobServiceImplemen
             message: "jobs can be listed by named callers only: the operator has to set --callers",
           });
         }
+        if (workerApp.includes("\0")) {
+          throw invalidField("worker_app", "an app id");
+        }
         const page = await store.list({
           owner: ownerOf(call),
           limit: pageSize === 0 ? defaultPageSize : pageSize,
@@ -100,7 +104,7 @@ export function createJobService(options: JobServiceOptions): JobServiceImplemen
         const places = await store.positions(page.jobs.map(({ id }) => id));
         const view = viewOf(call, false);
         const jobs = await Promise.all(
-          page.jobs.map((job) => messages.toMessage({ ...snapshotOf(job), place: places.get(job.id) }, view)),
+          page.jobs.map((job) => messages.toListed({ ...snapshotOf(job), place: places.get(job.id) }, view)),
         );
         return create(ListJobsResponseSchema, { jobs, nextPageToken: pageTokenOf(page.next) });
       }),
@@ -156,6 +160,9 @@ async function answer<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
+    if (error instanceof PayloadError) {
+      throw internal("the stored job cannot be read: it was changed, or its key is gone; delete it", error);
+    }
     throw error instanceof ConnectError ? error : unavailable("the jobs are not available at the moment", error);
   }
 }

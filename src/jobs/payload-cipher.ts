@@ -11,24 +11,24 @@ export interface PayloadCipher {
   seal(plain: Uint8Array, place: string): Uint8Array;
   /** Whether a key fits. @param head the first {@link sealedHeadBytes} of sealed bytes. */
   fits(head: Uint8Array): boolean;
-  /** @throws PayloadKeyError if no key fits, or the bytes were changed. */
+  /** @throws PayloadError if no key fits, or the bytes were changed. */
   open(sealed: Uint8Array, place: string): Uint8Array;
   /** By which the same bytes are known again. Keyed, because a plain hash tells who guesses a prompt that the guess is right. */
   fingerprints(plain: Uint8Array): Fingerprints;
 }
 
-/** Stored bytes cannot be opened with the given keys. */
-export class PayloadKeyError extends Error {
-  override readonly name = "PayloadKeyError";
+/** Stored bytes cannot be read: no key fits, or they were changed. */
+export class PayloadError extends Error {
+  override readonly name = "PayloadError";
 }
 
 const keyMissing =
   "stored jobs are encrypted with a key that is not in --jobs-key-file: add it, after the one for new jobs";
 
-/** @throws PayloadKeyError if a head is of a key that is not there. */
+/** @throws PayloadError if a head is of a key that is not there. */
 export function checkKeys(cipher: PayloadCipher, heads: readonly Uint8Array[]): void {
   if (!heads.every((head) => cipher.fits(head))) {
-    throw new PayloadKeyError(keyMissing);
+    throw new PayloadError(keyMissing);
   }
 }
 
@@ -83,7 +83,7 @@ export function createPayloadCipher(keys: readonly Uint8Array[]): PayloadCipher 
       }
       const key = keyOf(sealed);
       if (sealed[0] !== aes256Gcm || key === undefined || sealed.length < headBytes + tagBytes) {
-        throw new PayloadKeyError(keyMissing);
+        throw new PayloadError(keyMissing);
       }
       const nonce = sealed.subarray(1 + keyIdBytes, headBytes);
       const decipher = createDecipheriv("aes-256-gcm", key, nonce)
@@ -92,7 +92,7 @@ export function createPayloadCipher(keys: readonly Uint8Array[]): PayloadCipher 
       try {
         return Buffer.concat([decipher.update(sealed.subarray(headBytes, sealed.length - tagBytes)), decipher.final()]);
       } catch (error) {
-        throw new PayloadKeyError("a stored job was changed, or belongs to another row", { cause: error });
+        throw new PayloadError("a stored job was changed, or belongs to another row", { cause: error });
       }
     },
   };

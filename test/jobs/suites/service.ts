@@ -1,12 +1,19 @@
 import assert from "node:assert/strict";
+import { readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, it } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { credentials, loadPackageDefinition, type ServiceClientConstructor } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { Delivery } from "../../../src/gen/throughline/v1/image_pb.js";
 import { type Job, JobPriority, JobState } from "../../../src/gen/throughline/v1/job_pb.js";
+import { createJobStore } from "../../../src/jobs/job-store.js";
+import { createHeldEngine } from "../../support/held-engine.js";
 import { type JobMesh, jobApp, lastOf } from "../../support/job-mesh.js";
 import type { SharedMesh } from "./shared-mesh.js";
+
+/** Jobs do not read it. */
+const tinyPng = Buffer.from("89504e470d0a1a0a", "hex");
 
 async function createOf(mesh: JobMesh, prompt: string, more: object = {}): Promise<Job> {
   const { job } = await mesh.jobs.createJob({ work: { case: "generate", value: { prompt, ...more } } });
@@ -34,6 +41,7 @@ export function describeService(shared: SharedMesh): void {
       const response = await fetch(image.url);
       assert.equal(response.status, 200);
       assert.equal((await response.arrayBuffer()).byteLength, image.fileSize);
+      assert.equal((await fetch(`${image.url}/more`)).status, 404);
       const { job } = await shared.mesh.jobs.getJob({ id: created.id });
       assert.deepEqual(job, done);
     });
@@ -91,6 +99,80 @@ export function describeService(shared: SharedMesh): void {
         shared.mesh.jobs.listJobs({ pageToken: "x" }),
         (error) => ConnectError.from(error).code === Code.InvalidArgument && /page_token/.test(String(error)),
       );
+    });
+
+    it("whose stored bytes cannot be read hides no other in the list, and can be deleted", async () => {
+      const damaged = await createOf(shared.mesh, "damaged");
+      await lastOf(shared.mesh, damaged);
+      const { sql } = shared.mesh.database;
+      const head = Buffer.concat([Buffer.of(1), Buffer.from("othe key")]);
+      await sql.executeSql("update throughline.job set outcome = $2 where id = $1", [damaged.id, head]);
+      const other = await createOf(shared.mesh, "whole");
+      await lastOf(shared.mesh, other);
+
+      const { jobs } = await shared.mesh.jobs.listJobs({});
+      assert.deepEqual(
+        jobs.map(({ id, state, detail, work }) => [id, state, detail.case, work.case]),
+        [
+          [other.id, JobState.SUCCEEDED, "result", "generate"],
+          [damaged.id, JobState.SUCCEEDED, undefined, undefined],
+        ],
+      );
+      await assert.rejects(shared.mesh.jobs.getJob({ id: damaged.id }), {
+        code: Code.Internal,
+        rawMessage: /^the stored job cannot be read: .*; delete it$/,
+      });
+      const heads = await createJobStore(shared.mesh.database).payloadHeads();
+      assert.deepEqual(
+        heads.map((found) => Buffer.from(found)),
+        [head],
+        "the start checks the keys of results too",
+      );
+      await shared.mesh.jobs.deleteJob({ id: damaged.id });
+    });
+
+    it("fails when the image that it starts from is gone, and does not generate another", async () => {
+      const held = createHeldEngine(1);
+      shared.use(held.engine);
+      await createOf(shared.mesh, "runs");
+      await held.reached;
+      const { id, work } = await createOf(shared.mesh, "starts from an image", { options: { initImage: tinyPng } });
+      assert.ok(work.case === "generate");
+      assert.equal(work.value.options?.initImage, undefined);
+      const folder = join(shared.mesh.folder, "jobs", id);
+      assert.deepEqual(await readdir(folder), ["00000000000000000000000000000000.init"]);
+      await rm(folder, { recursive: true });
+      held.release();
+      const done = await lastOf(shared.mesh, { id });
+      assert.ok(done.detail.case === "error");
+      assert.match(done.detail.value.message, /image that the job starts from is missing/);
+      assert.deepEqual(held.begun, ["runs"]);
+    });
+
+    it("leaves no file when it is refused", async () => {
+      const requestId = "with an image";
+      const options = { initImage: tinyPng };
+      const { job } = await shared.mesh.jobs.createJob({
+        work: { case: "generate", value: { prompt: "one", options } },
+        requestId,
+      });
+      const other = { work: { case: "generate", value: { prompt: "another", options } }, requestId } as const;
+      await assert.rejects(shared.mesh.jobs.createJob(other), { code: Code.AlreadyExists });
+      assert.deepEqual(await readdir(join(shared.mesh.folder, "jobs")), [job?.id]);
+    });
+
+    it("has no NUL in what the database stores as text", async () => {
+      const value = { prompt: "a\0b" };
+      const { job } = await shared.mesh.jobs.createJob({ work: { case: "generate", value } });
+      assert.deepEqual(job?.work.value?.$typeName, "throughline.v1.GenerateRequest");
+      await assert.rejects(shared.mesh.jobs.createJob({ work: { case: "generate", value }, requestId: "a\0b" }), {
+        code: Code.InvalidArgument,
+        rawMessage: /^request_id: /,
+      });
+      await assert.rejects(shared.mesh.jobs.listJobs({ workerApp: "a\0b" }), {
+        code: Code.InvalidArgument,
+        rawMessage: /^worker_app: /,
+      });
     });
 
     it("never has its prompt in a log line", async () => {
