@@ -68,7 +68,7 @@ export interface AppOptions {
   readonly fronts?: readonly HttpFront[] | undefined;
   /** Maximum size of a request message, in bytes; a larger one gets RESOURCE_EXHAUSTED. @default 1,048,576 */
   readonly maxRequestBytes?: number | undefined;
-  /** Other limits than `maxRequestBytes`, by method of `services`, such as one that takes an image. @default none */
+  /** Other limits than `maxRequestBytes`, by method of `services` and `sideServices`, such as one that takes an image. @default none */
   readonly methodRequestBytes?: ReadonlyMap<DescMethod, number> | undefined;
   /**
    * Types for `google.protobuf.Any` and extensions in JSON. @default the types of the app's own services

@@ -1,3 +1,4 @@
+import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import * as z from "zod";
@@ -54,6 +55,7 @@ export interface JobsOptions {
 /** The jobs of a pipeline: a service, its images, and the dispatcher that runs them. */
 export interface Jobs {
   readonly services: readonly [typeof JobService];
+  readonly imageMethods: readonly DescMethod[];
   readonly routes: (router: ConnectRouter) => void;
   readonly httpRoute: (request: NodeRequest, response: NodeResponse) => boolean;
   /** Opens the database and begins to run jobs, unless the first call does. @throws the error of `openDatabase` */
@@ -89,6 +91,7 @@ export function createJobs(options: JobsOptions): Jobs {
   };
   return {
     services: [JobService],
+    imageMethods: [JobService.method.createJob],
     routes: (router) =>
       router.service(JobService, {
         createJob: async (request, call) => (await service()).createJob(request, call),

@@ -37,6 +37,8 @@ import { createPipelineCalls, type PipelineCalls } from "./pipeline-calls.js";
 /** Additional services, with access control, and HTTP routes, without, on a pipeline's port. */
 export interface PipelineExtension {
   readonly services: readonly DescService[];
+  /** Methods of `services` that take an image, whose requests are as large as those of `Generate`. @default none */
+  readonly imageMethods?: readonly DescMethod[] | undefined;
   /** Registers the implementations of `services`. */
   readonly routes: (router: ConnectRouter) => void;
   /** Server interceptors for all services, inside the pipeline's own. @default none */
@@ -125,10 +127,13 @@ export function createPipelineApp(options: PipelineAppOptions): App {
   return createApp({
     name: pipelineName,
     services: [ImagePipelineService],
-    methodRequestBytes: new Map<DescMethod, number>([
-      [ImagePipelineService.method.generate, maxImageRequestBytes],
-      [ImagePipelineService.method.generateStream, maxImageRequestBytes],
-    ]),
+    methodRequestBytes: new Map(
+      [
+        ImagePipelineService.method.generate,
+        ImagePipelineService.method.generateStream,
+        ...extensions.flatMap(({ imageMethods = [] }) => imageMethods),
+      ].map((method: DescMethod) => [method, maxImageRequestBytes]),
+    ),
     jsonFieldHint: optionHint,
     sideServices: extensions.flatMap(({ services }) => services),
     routes(router) {

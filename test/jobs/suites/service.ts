@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdir, rm } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -147,6 +147,26 @@ export function describeService(shared: SharedMesh): void {
       assert.ok(done.detail.case === "error");
       assert.match(done.detail.value.message, /image that the job starts from is missing/);
       assert.deepEqual(held.begun, ["runs"]);
+    });
+
+    it("takes an image as large as a call's, and keeps it whole", async () => {
+      const initImage = new Uint8Array(8 * 1024 * 1024).fill(7);
+      const held = createHeldEngine(1);
+      shared.use(held.engine);
+      await createOf(shared.mesh, "runs");
+      await held.reached;
+      const { id } = await createOf(shared.mesh, "large", { options: { initImage } });
+      const file = await readFile(join(shared.mesh.folder, "jobs", id, "00000000000000000000000000000000.init"));
+      assert.ok(file.equals(initImage));
+      const json = await fetch(`${shared.mesh.url}/throughline.v1.JobService/CreateJob`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({
+          generate: { prompt: "large", options: { init_image: Buffer.from(initImage).toString("base64") } },
+        }),
+      });
+      assert.equal(json.status, 200);
+      held.release();
     });
 
     it("leaves no file when it is refused", async () => {
