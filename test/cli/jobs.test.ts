@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
@@ -7,6 +8,7 @@ import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { createHeldEngine } from "../support/held-engine.js";
 import { fillTestFolder } from "../support/job-database.js";
 import { createSwitchEngine, type JobMesh, startJobMesh } from "../support/job-mesh.js";
+import { listenOnLoopback } from "../support/listen-on-loopback.js";
 import { runInProcess } from "./support/run-in-process.js";
 
 const { engine, use } = createSwitchEngine();
@@ -71,6 +73,14 @@ suite("throughline submit", () => {
     const tooLong = await run("submit", "x".repeat(2001));
     assert.equal(tooLong.code, 1);
     assert.match(tooLong.message, /INVALID_ARGUMENT.*2,?000/);
+  });
+
+  test("submit whose connection is lost says how to repeat it without a second job", async (t) => {
+    const server = createServer((socket) => void socket.once("data", () => socket.destroy()));
+    const { url } = await listenOnLoopback(t, server);
+    const { code, message } = await runInProcess(["submit", "a cat", "--server", url]);
+    assert.equal(code, 1);
+    assert.match(message, /The job may have been created: .*--request-id [0-9a-f-]{36} creates no second one$/);
   });
 
   test("submit --wait of a job that fails exits with 1 and its error", async () => {

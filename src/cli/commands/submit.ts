@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { createClient } from "@connectrpc/connect";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { Delivery } from "../../gen/throughline/v1/image_pb.js";
 import { type Job, JobPriority, JobService, JobState } from "../../gen/throughline/v1/job_pb.js";
 import type { CommandContext } from "../command.js";
@@ -64,7 +64,12 @@ export async function runSubmit(settings: SubmitSettings, context: CommandContex
       interrupt.throwIfAborted();
       const rejected = rejectedFlags(error);
       const cause = rejected.length === 0 ? "" : ` (set by ${rejected.join(", ")})`;
-      throw new CliError(`${describeCallFailure(server, error, "pipeline")}${cause}`, { cause: error });
+      // The connection was lost in mid-call: the job may be there.
+      const again =
+        ConnectError.from(error).code === Code.Aborted
+          ? `. The job may have been created: the same command with --request-id ${requestId} creates no second one`
+          : "";
+      throw new CliError(`${describeCallFailure(server, error, "pipeline")}${cause}${again}`, { cause: error });
     }
     throw new CliError(`${server} returned no job`);
   };
