@@ -46,7 +46,7 @@ test("limits in SECURITY.md are those of the code", () => {
     "body of an RPC, to arrive": seconds(defaultBodyTimeoutMs),
     "body of a request to OpenAI's API": mib(defaultMaxRequestBytes),
     "form of an edit with OpenAI's API, its image 8 MiB": mib(maxFormBytes),
-    "request message, also decompressed": `${mib(defaultMaxRequestBytes)}; of Generate, GenerateStream, Infer and InferStream ${mib(maxImageRequestBytes)} (collector ${mib(maxExportBytes)})`,
+    "request message, also decompressed": `${mib(defaultMaxRequestBytes)}; of CreateJob, Generate, GenerateStream, Infer and InferStream ${mib(maxImageRequestBytes)} (collector ${mib(maxExportBytes)})`,
     "image to start from": `${mib(requestLimits.maxInitImageBytes)}, ${maxInitImageSide} pixels a side`,
     "request bodies that are arriving, all together": mib(defaultBodyMemoryBytes),
     "request bodies of running calls, all together, without the first 16 KiB of each": mib(defaultHeldBodyBytes),
