@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { after, before, suite, test } from "node:test";
-import { JobState } from "../../src/gen/throughline/v1/job_pb.js";
-import { openJobDatabase } from "../../src/jobs/job-database.js";
+import { JobPriority, JobState } from "../../src/gen/throughline/v1/job_pb.js";
+import { type JobDatabase, openJobDatabase } from "../../src/jobs/job-database.js";
+import { createJobStore } from "../../src/jobs/job-store.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { runInProcess } from "../cli/support/run-in-process.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
@@ -36,6 +38,64 @@ suite("jobs on PostgreSQL", { skip: whyNoPostgres }, () => {
     },
     () => postgres.createDatabase(),
   );
+
+  suite("creations for several apps at a time", () => {
+    const apps = ["acme/a", "acme/b", "acme/c", "acme/d"];
+    let database: JobDatabase;
+    before(async () => {
+      database = await openJobDatabase({ source: await postgres.createDatabase(), onError: () => {} });
+    });
+    after(() => database?.close());
+
+    /** As a pipeline stores them. `body` stands for the whole request. */
+    const kindsOf = async (jobs: readonly { readonly app: string; readonly body: string }[], perOwner: number) => {
+      const store = createJobStore(database);
+      const made = await Promise.all(
+        jobs.map(({ app, body }) =>
+          store.create(
+            {
+              id: randomBytes(16).toString("hex"),
+              owner: "anna",
+              caller: "anna",
+              app,
+              priority: JobPriority.NORMAL,
+              costSeconds: 1,
+              request: body === "" ? undefined : { id: "r", prints: [Buffer.from(body)] },
+              startTimeoutSeconds: undefined,
+              runTimeoutSeconds: 60,
+              ttlSeconds: 60,
+              traceId: "",
+              traceContext: {},
+              work: Buffer.of(0),
+              webhook: undefined,
+            },
+            { all: 1_000, perOwner },
+          ),
+        ),
+      );
+      await database.sql.executeSql("delete from throughline.job");
+      return made.map(({ kind }) => kind).toSorted();
+    };
+
+    test("with one request id make one job", async () => {
+      for (let round = 0; round < 5; round++) {
+        const kinds = await kindsOf(
+          apps.map((app) => ({ app, body: app })),
+          1_000,
+        );
+        assert.deepEqual(kinds, ["conflict", "conflict", "conflict", "created"]);
+      }
+    });
+
+    test("do not pass the bound of their caller", async () => {
+      const kinds = await kindsOf(
+        Array.from({ length: 40 }, (_, at) => ({ app: apps[at % apps.length] ?? "", body: "" })),
+        10,
+      );
+      assert.equal(kinds.filter((kind) => kind === "created").length, 10);
+      assert.equal(kinds.filter((kind) => kind === "full").length, 30);
+    });
+  });
 
   suite("of two pipelines with one database", () => {
     let one: JobMesh;
