@@ -9,7 +9,7 @@ import { reloadCallersFile } from "../../../src/mesh/access/callers-file.js";
 import { temporaryFolder } from "../../fixtures/temporary-folder.js";
 import { replaceFile } from "../../support/certificates.js";
 import { createHeldEngine } from "../../support/held-engine.js";
-import { type JobMesh, jobApp, startJobMesh } from "../../support/job-mesh.js";
+import { type JobMesh, jobApp, lastOf, startJobMesh } from "../../support/job-mesh.js";
 
 const noSuchJob = {
   code: Code.NotFound,
@@ -90,6 +90,29 @@ export function describeAccess(): void {
       await assert.rejects(clientOf(undefined).createJob({ work }), { code: Code.Unauthenticated });
       await assert.rejects(clientOf(undefined).listJobs({}), { code: Code.Unauthenticated });
       assert.deepEqual((await clientOf(keys.guest).listJobs({})).jobs, []);
+    });
+
+    it("take turns: a flood of one caller does not delay another's next job", async () => {
+      const [anna, ben] = [clientOf(keys.anna), clientOf(keys.ben)];
+      for (const caller of [anna, ben]) {
+        for (const { id, state } of (await caller.listJobs({})).jobs) {
+          if (state === JobState.QUEUED) {
+            await caller.deleteJob({ id });
+          }
+        }
+      }
+      const create = async (caller: typeof anna, prompt: string) =>
+        (await caller.createJob({ work: { case: "generate", value: { prompt } } })).job;
+      const flood = [];
+      for (const prompt of ["flood 1", "flood 2", "flood 3"]) {
+        flood.push(await create(anna, prompt));
+      }
+      const ofBen = await create(ben, "one");
+      assert.ok(ofBen?.detail.case === "queued");
+      assert.equal(ofBen.detail.value.position, 0);
+      held.release();
+      await lastOf({ jobs: anna }, flood.at(-1));
+      assert.deepEqual(held.begun, ["mine", "one", "flood 1", "flood 2", "flood 3"]);
     });
   });
 

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
+import { GenerationError } from "../../../src/engine/engine.js";
+import { createFakeEngine } from "../../../src/testing/fake-engine.js";
 import type { SpanRecord } from "../../../src/trace/span-record.js";
 import { jobApp, lastOf, startJobMesh } from "../../support/job-mesh.js";
 import type { SharedMesh } from "./shared-mesh.js";
@@ -84,6 +86,35 @@ export function describeTrace(shared: SharedMesh): void {
       const beside = shared.mesh.spans().filter(({ traceId }) => traceId !== caller.traceId);
       assert.equal(tree(beside), [`send PRODUCER → ${caller.spanId}`, "  process CONSUMER → send"].join("\n"));
       assert.equal(done.traceId, beside[0]?.traceId);
+    });
+
+    it("of a second attempt links to the first one", async () => {
+      let runs = 0;
+      shared.use(
+        createFakeEngine({
+          beforeStep(step) {
+            if (step === 2 && ++runs === 1) {
+              throw new GenerationError("lost", "the engine process died", { whileGenerating: true });
+            }
+          },
+        }),
+      );
+      const { job } = await shared.mesh.jobs.createJob({
+        work: { case: "generate", value: { prompt: "a red heart" } },
+      });
+      const done = await lastOf(shared.mesh, job);
+      assert.equal(done.attempt, 2);
+      const attempts = shared.mesh.spans().filter(({ name }) => name === "process");
+      const [first, second] = [1, 2].map((number) =>
+        attempts.find(({ attributes }) => attributes["throughline.job.attempt"] === number),
+      );
+      const send = shared.mesh.spans().find(({ name }) => name === "send");
+      assert.deepEqual(
+        second?.links.map(({ spanId }) => spanId),
+        [send?.spanId, first?.spanId],
+      );
+      assert.equal(second?.parentSpanId, send?.spanId);
+      assert.equal(first?.traceId, second?.traceId);
     });
 
     it("has no spans of calls that look at jobs", async () => {
