@@ -6,9 +6,13 @@ import { BackendsMissingError, findBackends } from "./support/find-backends.js";
 /** Runs the checks against real backends: finds or builds these, and shows them to the tests by variables. */
 try {
   const { jaeger, otelcol } = await findBackends();
-  const tests = ["traces.backend.ts", "otlp-json.backend.ts", "logs.backend.ts", "outage.backend.ts"].map((name) =>
-    fileURLToPath(new URL(name, import.meta.url)),
-  );
+  const tests = [
+    "traces.backend.ts",
+    "jobs.backend.ts",
+    "otlp-json.backend.ts",
+    "logs.backend.ts",
+    "outage.backend.ts",
+  ].map((name) => fileURLToPath(new URL(name, import.meta.url)));
   const child = spawn(process.execPath, [...process.execArgv, "--test", "--test-concurrency=1", ...tests], {
     stdio: "inherit",
     env: { ...process.env, JAEGER: jaeger, OTELCOL: otelcol },

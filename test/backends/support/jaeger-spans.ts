@@ -43,7 +43,10 @@ export function spansFromJaeger(answer: unknown): SpanRecord[] {
   return traceSchema.parse(answer).data.flatMap(({ spans, processes }) =>
     spans.map((span): SpanRecord => {
       const tags = attributesOf(span.tags);
-      const parent = span.references.find(({ refType, traceID }) => refType === "CHILD_OF" && traceID === span.traceID);
+      const inTrace = span.references.filter(({ traceID }) => traceID === span.traceID);
+      const childOf = inTrace.find(({ refType }) => refType === "CHILD_OF");
+      // Jaeger keeps one reference where a span also links to its parent, and it is the link's. Its page draws it as the parent.
+      const parent = childOf ?? inTrace[0];
       const process = processes[span.processID];
       return {
         traceId: span.traceID,
@@ -61,7 +64,7 @@ export function spansFromJaeger(answer: unknown): SpanRecord[] {
           return { name: String(event), timeUnixNano: BigInt(timestamp) * 1000n, attributes };
         }),
         links: span.references
-          .filter((reference) => reference !== parent)
+          .filter((reference) => reference !== childOf)
           .map(({ traceID, spanID }) => ({ traceId: traceID, spanId: spanID, attributes: {} })),
         status: {
           code: z.enum(["UNSET", "OK", "ERROR"]).parse(tags["otel.status_code"] ?? "UNSET"),

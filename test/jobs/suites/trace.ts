@@ -2,27 +2,12 @@ import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
 import { GenerationError } from "../../../src/engine/engine.js";
 import { createFakeEngine } from "../../../src/testing/fake-engine.js";
-import type { SpanRecord } from "../../../src/trace/span-record.js";
 import { jobApp, lastOf, startJobMesh } from "../../support/job-mesh.js";
+import { spanTree } from "../../support/span-tree.js";
 import type { SharedMesh } from "./shared-mesh.js";
 
 const caller = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" };
 const carrier = { traceparent: `00-${caller.traceId}-${caller.spanId}-01` };
-
-/** Name, kind and service of each span, indented below its parent, with its links to other spans by their names. */
-function tree(spans: readonly SpanRecord[]): string {
-  const byId = new Map(spans.map((span) => [span.spanId, span]));
-  const lines = (parentSpanId: string, indent: string): string[] =>
-    spans
-      .filter((span) => (byId.has(span.parentSpanId) ? span.parentSpanId : "") === parentSpanId)
-      .toSorted((one, other) => one.name.localeCompare(other.name))
-      .flatMap((span) => {
-        const outer = span.parentSpanId !== "" && !byId.has(span.parentSpanId) ? ` in ${span.parentSpanId}` : "";
-        const links = span.links.map(({ spanId }) => ` → ${byId.get(spanId)?.name ?? spanId}`).join("");
-        return [`${indent}${span.name} ${span.kind}${outer}${links}`, ...lines(span.spanId, `${indent}  `)];
-      });
-  return lines("", "").join("\n");
-}
 
 export function describeTrace(shared: SharedMesh): void {
   describe("the trace of a job", () => {
@@ -34,7 +19,7 @@ export function describeTrace(shared: SharedMesh): void {
       });
       const done = await lastOf(shared.mesh, job);
       assert.equal(
-        tree(shared.mesh.spans()),
+        spanTree(shared.mesh.spans()),
         [
           "send PRODUCER",
           "  process CONSUMER → send",
@@ -68,7 +53,7 @@ export function describeTrace(shared: SharedMesh): void {
       const done = await lastOf(shared.mesh, job);
       assert.equal(done.traceId, caller.traceId);
       assert.match(
-        tree(shared.mesh.spans()),
+        spanTree(shared.mesh.spans()),
         new RegExp(`^send PRODUCER in ${caller.spanId}\n  process CONSUMER → send\n`),
       );
     });
@@ -80,11 +65,11 @@ export function describeTrace(shared: SharedMesh): void {
       const done = await lastOf(shared.mesh, job);
       const inCallers = shared.mesh.spans().filter(({ traceId }) => traceId === caller.traceId);
       assert.equal(
-        tree(inCallers),
+        spanTree(inCallers),
         [`inference SERVER in ${caller.spanId}`, "  diffusion INTERNAL", "  upload INTERNAL"].join("\n"),
       );
       const beside = shared.mesh.spans().filter(({ traceId }) => traceId !== caller.traceId);
-      assert.equal(tree(beside), [`send PRODUCER → ${caller.spanId}`, "  process CONSUMER → send"].join("\n"));
+      assert.equal(spanTree(beside), [`send PRODUCER → ${caller.spanId}`, "  process CONSUMER → send"].join("\n"));
       assert.equal(done.traceId, beside[0]?.traceId);
     });
 
@@ -126,7 +111,7 @@ export function describeTrace(shared: SharedMesh): void {
       const { jobs } = await shared.mesh.jobs.listJobs({});
       await shared.mesh.jobs.getJob({ id: jobs[0]?.id ?? "" });
       await lastOf(shared.mesh, jobs[0]);
-      assert.equal(tree(shared.mesh.spans()), "");
+      assert.equal(spanTree(shared.mesh.spans()), "");
     });
   });
 }
@@ -137,7 +122,7 @@ export function describeLinkedTrace(): void {
     try {
       const { job } = await mesh.jobs.createJob({ work: { case: "generate", value: { prompt: "a red heart" } } });
       await lastOf(mesh, job);
-      const roots = tree(mesh.spans())
+      const roots = spanTree(mesh.spans())
         .split("\n")
         .filter((line) => !line.startsWith(" "));
       assert.deepEqual(roots, ["process CONSUMER → send", "send PRODUCER"]);
