@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { GenerationError } from "../../../src/engine/engine.js";
 import { type Job, JobPriority, JobState } from "../../../src/gen/throughline/v1/job_pb.js";
@@ -101,6 +102,41 @@ export function describeRuns(shared: SharedMesh): void {
       assert.ok(done.detail.case === "error");
       assert.equal(done.detail.value.code, Code.DeadlineExceeded);
       assert.equal(done.attempt, 0);
+    });
+
+    it("a job that runs longer than its run timeout fails, and frees the engine", async () => {
+      const held = createHeldEngine(2);
+      use(held.engine);
+      const done = await lastOf(shared.mesh, await create(shared.mesh, "long", { runTimeout: { seconds: 1n } }));
+      assert.equal(done.state, JobState.FAILED);
+      assert.ok(done.detail.case === "error");
+      assert.equal(done.detail.value.code, Code.DeadlineExceeded);
+      assert.equal(done.attempt, 1);
+      held.release();
+      const next = await lastOf(shared.mesh, await create(shared.mesh, "next"));
+      assert.equal(next.state, JobState.SUCCEEDED);
+      assert.equal(held.engine.stepsRun, 1 + 4, "the failed job ran no step more");
+    });
+
+    it("a job whose result has expired is gone, with its files", async () => {
+      const { id } = await create(shared.mesh, "short", { resultTtl: { seconds: 1n } });
+      const done = await lastOf(shared.mesh, { id });
+      assert.equal(done.state, JobState.SUCCEEDED);
+      assert.deepEqual(await readdir(join(shared.mesh.folder, "jobs")), [id]);
+      const isThere = () =>
+        shared.mesh.jobs.getJob({ id }).then(
+          () => true,
+          (error: unknown) => {
+            assert.equal(ConnectError.from(error).code, Code.NotFound);
+            return false;
+          },
+        );
+      while (await isThere()) {
+        await delay(50);
+      }
+      while ((await readdir(join(shared.mesh.folder, "jobs"))).length > 0) {
+        await delay(50);
+      }
     });
 
     it("too many waiting jobs are rejected, with a time for the next try", async () => {
