@@ -235,7 +235,7 @@ suite("jobs of dev, with kills", () => {
       ids.push(await create(before, `wish ${index}`, 8));
     }
     await lastOf(before, { id: ids[0] ?? "" });
-    // In mid-write: two more are on their way, which nobody is told of.
+    // In mid-write: two more creations have no answer yet.
     const unheard = [create(before, "eleven"), create(before, "twelve")];
     await crash(before);
     const heard = (await Promise.allSettled(unheard)).flatMap((end) => (end.status === "fulfilled" ? [end.value] : []));
