@@ -142,17 +142,16 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
         options,
       );
       const outcome = payloads.sealResult(id, result);
-      const isOurs = await persist(() => queue.settle(app, claim, { state: JobState.SUCCEEDED, outcome }));
-      if (!isOurs) {
-        await forgetDeleted(id);
+      if (await isOurs(id, log, () => queue.settle(app, claim, { state: JobState.SUCCEEDED, outcome }))) {
+        log.info("job succeeded");
       }
-      log.info(isOurs ? "job succeeded" : "job was ended elsewhere");
     } catch (error) {
       if (stop.signal.reason === shutdown) {
-        if (!(await queue.giveBack(app, claim, 0))) {
+        if (await queue.giveBack(app, claim, 0)) {
+          log.info("job given back");
+        } else {
           await forgetDeleted(id);
         }
-        log.info("job given back");
         return;
       }
       if (stop.signal.aborted) {
@@ -163,21 +162,29 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       const failure = failureOf(error, job, hadProgress);
       if (failure.kind === "retry") {
         await delay(failure.afterMs, undefined, { signal: stop.signal }).catch(() => {});
-        if (!(await persist(() => queue.giveBack(app, claim, failure.enginesLost)))) {
-          await forgetDeleted(id);
+        if (await isOurs(id, log, () => queue.giveBack(app, claim, failure.enginesLost))) {
+          log.warn({ err: hiddenCauseOf(error) }, "attempt failed; the job waits again");
         }
-        log.warn({ err: hiddenCauseOf(error) }, "attempt failed; the job waits again");
         return;
       }
       const outcome = payloads.sealError(id, statusOf(failure.error));
-      if (!(await persist(() => queue.settle(app, claim, { state: JobState.FAILED, outcome })))) {
-        await forgetDeleted(id);
+      if (await isOurs(id, log, () => queue.settle(app, claim, { state: JobState.FAILED, outcome }))) {
+        log.warn({ code: grpcStatusName(failure.error.code), err: hiddenCauseOf(failure.error) }, "job failed");
       }
-      log.warn({ code: grpcStatusName(failure.error.code), err: hiddenCauseOf(failure.error) }, "job failed");
     } finally {
       clearInterval(heartbeat);
       reporter.end();
     }
+  };
+
+  /** Stores the end of an attempt, and returns false if the job has been ended, deleted or given to another attempt meanwhile. */
+  const isOurs = async (id: string, log: Logger, write: () => Promise<boolean>): Promise<boolean> => {
+    if (await persist(write)) {
+      return true;
+    }
+    await forgetDeleted(id);
+    log.info("job was ended elsewhere");
+    return false;
   };
 
   /** The image of a job that was deleted as it ended. */

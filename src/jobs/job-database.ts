@@ -25,6 +25,12 @@ export interface JobDatabase {
   close(): Promise<void>;
 }
 
+/**
+ * Longest time that an open transaction may wait for its next statement, in milliseconds. A pipeline that stands still, or whose network is
+ * lost, would otherwise keep its locks, and all others from their jobs.
+ */
+const idleInTransactionMs = 5_000;
+
 /** Channel of the jobs' notifications. */
 export const jobChannel = "throughline_job";
 
@@ -57,6 +63,7 @@ export async function openJobDatabase(options: OpenJobDatabaseOptions): Promise<
           connectionString: source,
           max: maxConnections,
           connectionTimeoutMillis: 10_000,
+          options: `-c idle_in_transaction_session_timeout=${idleInTransactionMs}`,
           application_name: "throughline",
         }
       : { db: fromPglite(source), backend: "pglite" as const }),

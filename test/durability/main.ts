@@ -16,6 +16,8 @@ import { startWorkerProcess, type WorkerProcess } from "./worker-process.js";
 /** What jobs promise, with processes that are killed: SIGKILL of the pipeline, the worker, the engine and the database. */
 
 const readyAt = /is ready at (http:\/\/127\.0\.0\.1:(\d+))$/m;
+/** A test that hangs is named, and the others run. */
+const limit = { timeout: 90_000 };
 const quiet = { ENABLE_TRACING: "false" };
 
 interface Pipeline {
@@ -78,7 +80,7 @@ suite("jobs on PostgreSQL, with kills", { skip: whyNoPostgres }, () => {
   afterEach(() => Promise.all(workers.map((worker) => worker.kill())));
   const [first, second] = [() => workers[0] ?? assert.fail(), () => workers[1] ?? assert.fail()];
 
-  test("the job of a killed pipeline runs in another one within 15 s, and its result is one", async (t) => {
+  test("the job of a killed pipeline runs in another one within 15 s, and its result is one", limit, async (t) => {
     await prepare(1);
     const doomed = await startPipeline(t, flags());
     first().hold(true);
@@ -99,7 +101,7 @@ suite("jobs on PostgreSQL, with kills", { skip: whyNoPostgres }, () => {
     assert.deepEqual(first().begun, ["outlives", "outlives"]);
   });
 
-  test("a pipeline that stood still for longer than its claim cannot end the job a second time", async (t) => {
+  test("a pipeline that stood still for longer than its claim cannot end the job a second time", limit, async (t) => {
     await prepare(1);
     const zombie = await startPipeline(t, flags("info"));
     first().hold(true);
@@ -123,7 +125,7 @@ suite("jobs on PostgreSQL, with kills", { skip: whyNoPostgres }, () => {
     assert.deepEqual(first().begun, ["fenced", "fenced"]);
   });
 
-  test("the job of a killed worker runs on another one at once", async (t) => {
+  test("the job of a killed worker runs on another one at once", limit, async (t) => {
     await prepare(2);
     const pipeline = await startPipeline(t, flags());
     for (const worker of workers) {
@@ -142,41 +144,45 @@ suite("jobs on PostgreSQL, with kills", { skip: whyNoPostgres }, () => {
     await imageOf(await lastOf(pipeline, { id }));
   });
 
-  test("a crash of the database in mid-write loses no acknowledged job, and runs none twice to an end", async (t) => {
-    await prepare(2);
-    const pipeline = await startPipeline(t, flags());
-    const acknowledged: string[] = [];
-    let isDown = false;
-    const submit = async (lane: number) => {
-      for (let index = 0; !isDown; index++) {
-        acknowledged.push(await create(pipeline, `lane ${lane} job ${index}`));
+  test(
+    "a crash of the database in mid-write loses no acknowledged job, and runs none twice to an end",
+    limit,
+    async (t) => {
+      await prepare(2);
+      const pipeline = await startPipeline(t, flags());
+      const acknowledged: string[] = [];
+      let isDown = false;
+      const submit = async (lane: number) => {
+        for (let index = 0; !isDown; index++) {
+          acknowledged.push(await create(pipeline, `lane ${lane} job ${index}`));
+        }
+      };
+      const lanes = Array.from({ length: 4 }, (_, lane) =>
+        submit(lane).catch(() => {
+          isDown = true;
+        }),
+      );
+      while (acknowledged.length < 40) {
+        await new Promise((resolve) => setImmediate(resolve));
       }
-    };
-    const lanes = Array.from({ length: 4 }, (_, lane) =>
-      submit(lane).catch(() => {
-        isDown = true;
-      }),
-    );
-    while (acknowledged.length < 40) {
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-    await postgres.end("SIGKILL");
-    await Promise.all(lanes);
-    await postgres.start();
-    t.diagnostic(`${acknowledged.length} jobs were acknowledged before the crash`);
-    const jobs = await Promise.all(acknowledged.map((id) => lastOf(pipeline, { id })));
-    await Promise.all(jobs.map(imageOf));
-    const [counts] = await postgres.query(
-      source,
-      "select count(*), count(*) filter (where state = 3) from throughline.job",
-    );
-    const [all, succeeded] = (counts ?? "").split("|").map(Number);
-    assert.ok(all !== undefined && all >= acknowledged.length);
-    // One that was stored and not acknowledged may still run.
-    assert.ok(succeeded !== undefined && succeeded >= acknowledged.length);
-  });
+      await postgres.end("SIGKILL");
+      await Promise.all(lanes);
+      await postgres.start();
+      t.diagnostic(`${acknowledged.length} jobs were acknowledged before the crash`);
+      const jobs = await Promise.all(acknowledged.map((id) => lastOf(pipeline, { id })));
+      await Promise.all(jobs.map(imageOf));
+      const [counts] = await postgres.query(
+        source,
+        "select count(*), count(*) filter (where state = 3) from throughline.job",
+      );
+      const [all, succeeded] = (counts ?? "").split("|").map(Number);
+      assert.ok(all !== undefined && all >= acknowledged.length);
+      // One that was stored and not acknowledged may still run.
+      assert.ok(succeeded !== undefined && succeeded >= acknowledged.length);
+    },
+  );
 
-  test("a job that kills two engines fails", async (t) => {
+  test("a job that kills two engines fails", limit, async (t) => {
     await prepare(0);
     const model = join(await temporaryFolder(), "model");
     await makeSdxlFolder(model, { unetWork: 20 });
@@ -217,7 +223,7 @@ function engineOf(worker: RunningCommand): number {
 }
 
 suite("jobs of dev, with kills", () => {
-  test("ten submitted jobs end once each though dev is killed, and their images can be fetched", async (t) => {
+  test("ten submitted jobs end once each though dev is killed, and their images can be fetched", limit, async (t) => {
     const folder = await temporaryFolder();
     const model = join(folder, "model");
     await makeSdxlFolder(model, { unetWork: 5 });

@@ -39,6 +39,27 @@ suite("jobs on PostgreSQL", { skip: whyNoPostgres }, () => {
     () => postgres.createDatabase(),
   );
 
+  test("a transaction that stands still loses its locks", async () => {
+    const database = await openJobDatabase({ source: await postgres.createDatabase(), onError: () => {} });
+    const lock = "select pg_advisory_xact_lock(1)";
+    let resume = (): void => {};
+    let stopped: Promise<unknown> = Promise.resolve();
+    await new Promise<void>((held) => {
+      stopped = database.transaction(async (sql) => {
+        await sql.executeSql(lock);
+        held();
+        await new Promise<void>((resolve) => {
+          resume = resolve;
+        });
+        await sql.executeSql("select 1");
+      });
+    });
+    await database.transaction((sql) => sql.executeSql(lock));
+    resume();
+    await assert.rejects(stopped, /idle-in-transaction timeout/);
+    await database.close();
+  });
+
   suite("creations for several apps at a time", () => {
     const apps = ["acme/a", "acme/b", "acme/c", "acme/d"];
     let database: JobDatabase;
