@@ -35,9 +35,14 @@ export async function writeAtomically(directory: string, fileName: string, bytes
     await rename(draft, join(directory, fileName));
   } catch (error) {
     await rm(draft, { force: true });
-    const isFull = ["ENOSPC", "EDQUOT"].includes(String(codeOf(error)));
-    throw isFull ? new StoreFullError(`no space is left in ${directory}`, { cause: error }) : error;
+    throw storeError(error, directory);
   }
+}
+
+/** The error of a write: StoreFullError where the folder's disk is full. */
+export function storeError(error: unknown, directory: string): unknown {
+  const isFull = ["ENOSPC", "EDQUOT"].includes(String(codeOf(error)));
+  return isFull ? new StoreFullError(`no space is left in ${directory}`, { cause: error }) : error;
 }
 
 async function openDraft(directory: string, draft: string) {

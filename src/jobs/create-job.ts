@@ -78,9 +78,21 @@ export async function createJob(
     throw invalidField("request_id", "text without NUL characters, which PostgreSQL does not store");
   }
   const { work, initImage } = storableWork(request);
-  const app = findApp(work, call, pipeline);
-  if (request.webhookUrl !== "") {
-    context.checkWebhook(request.webhookUrl);
+  const identified =
+    request.requestId === "" ? undefined : { id: request.requestId, prints: payloads.fingerprints(request) };
+  let app: string;
+  try {
+    app = findApp(work, call, pipeline);
+    if (request.webhookUrl !== "") {
+      context.checkWebhook(request.webhookUrl);
+    }
+  } catch (error) {
+    // A repeated request has its job, whatever the operator has switched off since.
+    const earlier = identified && (await store.findRequest(call.owner, identified));
+    if (earlier?.kind === "known") {
+      return earlier.job;
+    }
+    throw earlier === undefined ? error : conflict();
   }
   const id = randomBytes(16).toString("hex");
   const { serviceMs } = await pipeline.workersOf(app);
@@ -105,8 +117,7 @@ export async function createJob(
           app,
           priority: request.priority === JobPriority.UNSPECIFIED ? JobPriority.NORMAL : request.priority,
           costSeconds: serviceMs === undefined ? unknownCostSeconds : serviceMs / 1000,
-          request:
-            request.requestId === "" ? undefined : { id: request.requestId, prints: payloads.fingerprints(request) },
+          request: identified,
           startTimeoutSeconds: secondsOf(request.startTimeout),
           runTimeoutSeconds: Math.ceil(secondsOf(request.runTimeout) ?? defaultRunSeconds),
           ttlSeconds: Math.ceil(secondsOf(request.resultTtl) ?? defaultTtlSeconds),
@@ -114,6 +125,7 @@ export async function createJob(
           traceContext: injectCarrier(propagator, scope),
           work: payloads.sealWork(id, work),
           webhook: request.webhookUrl === "" ? undefined : payloads.sealWebhook(id, request.webhookUrl),
+          webhookHost: request.webhookUrl === "" ? undefined : new URL(request.webhookUrl).host,
         },
         limits,
       );
@@ -125,10 +137,7 @@ export async function createJob(
           await files.delete(id);
           return creation.job;
         case "conflict":
-          throw createConnectError({
-            code: Code.AlreadyExists,
-            message: "request_id: another request of this caller has it; choose a new one for a new job",
-          });
+          throw conflict();
         case "full":
           throw queueFull(
             creation.of === "all"
@@ -143,6 +152,13 @@ export async function createJob(
       }
       throw error instanceof StoreFullError ? storeFull(error) : error;
     }
+  });
+}
+
+function conflict(): ConnectError {
+  return createConnectError({
+    code: Code.AlreadyExists,
+    message: "request_id: another request of this caller has it; choose a new one for a new job",
   });
 }
 

@@ -1,11 +1,19 @@
-import { mkdir, readdir, rm, stat } from "node:fs/promises";
+import { access, mkdir, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { contentTypeOf, formatOfFileName } from "../image/image-format.js";
 import { imageFileName } from "../image/image-store.js";
-import { readStoredFile, writeAtomically } from "../image/stored-files.js";
+import { readStoredFile, storeError, writeAtomically } from "../image/stored-files.js";
 import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
 
-/** Images of jobs: what they start from, and their results. They stay until the job is deleted, and no two jobs share one. */
+/** Images of jobs, to be read: those of all databases that store them here. */
+export interface JobFolder {
+  /** Returns a file of a job; undefined if it is missing. */
+  get(id: string, fileName: string): Promise<Uint8Array | undefined>;
+  /** Returns the store of one database. */
+  of(databaseId: string): JobFiles;
+}
+
+/** Images of a database's jobs: what they start from, and their results. They stay until the job is deleted, and no two jobs share one. */
 export interface JobFiles {
   /** Stores a file of a job. @throws StoreFullError if there is no space; nothing is stored then. */
   put(id: string, fileName: string, bytes: Uint8Array): Promise<void>;
@@ -13,7 +21,10 @@ export interface JobFiles {
   get(id: string, fileName: string): Promise<Uint8Array | undefined>;
   /** Removes all files of a job. */
   delete(id: string): Promise<void>;
-  /** Ids of the jobs whose folders have not changed since a time, in milliseconds since 1970. */
+  /**
+   * Ids of the jobs whose folders have not changed since a time, in milliseconds since 1970. Of this database alone: it does not know which
+   * jobs of another one exist.
+   */
   unchangedSince(time: number): Promise<readonly string[]>;
   /** URL of a job's file for callers who reach the pipeline under `baseUrl`. */
   urlOf(id: string, fileName: string, baseUrl: string): string;
@@ -25,8 +36,13 @@ export const initImageFile = "00000000000000000000000000000000.init";
 const idPattern = /^[0-9a-f]{32}$/;
 const urlPrefix = "/images/jobs/";
 
+/** Empty file in the folder of a job that says whose it is. Folders without one are read, and never swept. */
+function markOf(databaseId: string): string {
+  return `database-${databaseId}`;
+}
+
 /** Creates the store in the folder `jobs` of an image folder. */
-export async function createJobFolder(imageFolder: string): Promise<JobFiles> {
+export async function createJobFolder(imageFolder: string): Promise<JobFolder> {
   const root = join(imageFolder, "jobs");
   await mkdir(root, { recursive: true });
   const folderOf = (id: string): string => {
@@ -35,25 +51,39 @@ export async function createJobFolder(imageFolder: string): Promise<JobFiles> {
     }
     return join(root, id);
   };
+  const get = (id: string, fileName: string) => readStoredFile(join(folderOf(id), fileName));
   return {
-    put: (id, fileName, bytes) => writeAtomically(folderOf(id), fileName, bytes),
-    get: (id, fileName) => readStoredFile(join(folderOf(id), fileName)),
-    // Tried again where a running job writes its image meanwhile.
-    delete: (id) => rm(folderOf(id), { recursive: true, force: true, maxRetries: 5, retryDelay: 20 }),
-    async unchangedSince(time) {
-      const ids = (await readdir(root)).filter((name) => idPattern.test(name));
-      const times = await Promise.all(
-        // One that another process deletes meanwhile is none.
-        ids.map((id) =>
-          stat(join(root, id)).then(
-            ({ mtimeMs }) => mtimeMs,
-            () => Number.POSITIVE_INFINITY,
+    get,
+    of: (databaseId) => ({
+      async put(id, fileName, bytes) {
+        const folder = folderOf(id);
+        try {
+          await mkdir(folder, { recursive: true });
+          // First, so that no crash leaves a file that no database sweeps.
+          await writeFile(join(folder, markOf(databaseId)), "");
+        } catch (error) {
+          throw storeError(error, folder);
+        }
+        await writeAtomically(folder, fileName, bytes);
+      },
+      get,
+      // Tried again where a running job writes its image meanwhile.
+      delete: (id) => rm(folderOf(id), { recursive: true, force: true, maxRetries: 5, retryDelay: 20 }),
+      async unchangedSince(time) {
+        const ids = (await readdir(root)).filter((name) => idPattern.test(name));
+        const isOld = await Promise.all(
+          ids.map((id) =>
+            Promise.all([stat(join(root, id)), access(join(root, id, markOf(databaseId)))]).then(
+              ([{ mtimeMs }]) => mtimeMs < time,
+              // One of another database, or that another process deletes meanwhile.
+              () => false,
+            ),
           ),
-        ),
-      );
-      return ids.filter((_id, index) => (times[index] ?? Number.POSITIVE_INFINITY) < time);
-    },
-    urlOf: (id, fileName, baseUrl) => `${baseUrl.replace(/\/+$/, "")}${urlPrefix}${id}/${fileName}`,
+        );
+        return ids.filter((_id, index) => isOld[index]);
+      },
+      urlOf: (id, fileName, baseUrl) => `${baseUrl.replace(/\/+$/, "")}${urlPrefix}${id}/${fileName}`,
+    }),
   };
 }
 
@@ -61,7 +91,7 @@ export async function createJobFolder(imageFolder: string): Promise<JobFiles> {
  * Creates the handler of `GET` and `HEAD` `/images/jobs/<id>/<file name>`. Returns false for other paths. An id of 128 random bits is what a
  * reader has to know.
  */
-export function createJobImageRoute(files: JobFiles): (request: NodeRequest, response: NodeResponse) => boolean {
+export function createJobImageRoute(folder: JobFolder): (request: NodeRequest, response: NodeResponse) => boolean {
   return (request, response) => {
     const path = (request.url ?? "").split("?", 1)[0] ?? "";
     if (!path.startsWith(urlPrefix)) {
@@ -78,7 +108,7 @@ export function createJobImageRoute(files: JobFiles): (request: NodeRequest, res
       respondPlain(response, 404, "no such image");
       return true;
     }
-    files.get(id, fileName).then(
+    folder.get(id, fileName).then(
       (bytes) => {
         if (bytes === undefined) {
           respondPlain(response, 404, "no such image");

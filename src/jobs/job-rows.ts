@@ -31,6 +31,8 @@ export interface StoredJob {
   /** Result of a succeeded job, error of a failed one. */
   readonly outcome: Uint8Array | undefined;
   readonly webhook: Uint8Array | undefined;
+  /** Host of the webhook, with its port unless that is 443. */
+  readonly webhookHost: string | undefined;
 }
 
 /** Progress of a running job, with the contract's numbers. */
@@ -42,7 +44,7 @@ export interface JobProgress {
 
 /** Columns that {@link storedJobOf} reads. */
 export const jobColumns = `id, owner, caller, app, state, class, create_time, start_time, end_time, expire_time, run_timeout_seconds,
-  attempt, engines_lost, trace_id, trace_context, last_attempt, stage, step, total_steps, work, outcome, webhook`;
+  attempt, engines_lost, trace_id, trace_context, last_attempt, stage, step, total_steps, work, outcome, webhook, webhook_host`;
 
 const optional = <T extends z.ZodType>(type: T) => type.nullable().transform((value) => value ?? undefined);
 const bytes = z.instanceof(Uint8Array);
@@ -74,6 +76,7 @@ const jobRow = z
     work: bytes,
     outcome: optional(bytes),
     webhook: optional(bytes),
+    webhook_host: optional(z.string()),
   })
   .transform(
     (row): StoredJob => ({
@@ -97,6 +100,7 @@ const jobRow = z
       work: row.work,
       outcome: row.outcome,
       webhook: row.webhook,
+      webhookHost: row.webhook_host,
     }),
   );
 

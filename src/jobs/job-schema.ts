@@ -55,6 +55,13 @@ const migrations: readonly string[] = [
   create index job_unfinished on ${schemaName}.job (app, rank desc, create_time, id) where state in (1, 2);
   create index job_expiry on ${schemaName}.job (expire_time) where expire_time is not null;
   `,
+  `
+  -- Tells the job folders of this database from those of another one in the same image folder.
+  create table ${schemaName}.database (id uuid not null default gen_random_uuid());
+  insert into ${schemaName}.database default values;
+  -- Host of the webhook, whose URL is sealed: each host gets a bounded number at a time.
+  alter table ${schemaName}.job add column webhook_host text;
+  `,
 ];
 
 /** All statements, for tests that keep a database. */

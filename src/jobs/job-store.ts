@@ -3,7 +3,7 @@ import { type JobPriority, JobState } from "../gen/throughline/v1/job_pb.js";
 import { findPlace } from "./fair-order.js";
 import type { JobDatabase, Sql } from "./job-database.js";
 import { jobColumns as columns, idColumn, isUnfinished, type StoredJob, storedJobOf } from "./job-rows.js";
-import { queueSchemaName } from "./job-schema.js";
+import { queueSchemaName, schemaName } from "./job-schema.js";
 import { deadWebhookQueue, endJob, notify, openAppQueue, queueOf, table, uuidOf } from "./job-table.js";
 import { type Fingerprints, sealedHeadBytes } from "./payload-cipher.js";
 import type { WaitingLimits } from "./waiting-limits.js";
@@ -17,7 +17,7 @@ export interface NewJob {
   readonly priority: JobPriority;
   readonly costSeconds: number;
   /** Undefined: each call makes a new job. */
-  readonly request: { readonly id: string; readonly prints: Fingerprints } | undefined;
+  readonly request: IdentifiedRequest | undefined;
   readonly startTimeoutSeconds: number | undefined;
   readonly runTimeoutSeconds: number;
   readonly ttlSeconds: number;
@@ -25,15 +25,26 @@ export interface NewJob {
   readonly traceContext: Readonly<Record<string, string>>;
   readonly work: Uint8Array;
   readonly webhook: Uint8Array | undefined;
+  readonly webhookHost: string | undefined;
 }
+
+/** A request that its caller may repeat. */
+export interface IdentifiedRequest {
+  readonly id: string;
+  readonly prints: Fingerprints;
+}
+
+/** What an earlier call with a request's id made of it. */
+export type EarlierCreation =
+  /** The same request was created before. */
+  | { readonly kind: "known"; readonly job: StoredJob }
+  /** Another request has its request id. */
+  | { readonly kind: "conflict" };
 
 /** What became of a new job. */
 export type Creation =
   | { readonly kind: "created"; readonly job: StoredJob }
-  /** The same request was created before. */
-  | { readonly kind: "known"; readonly job: StoredJob }
-  /** Another request has its request id. */
-  | { readonly kind: "conflict" }
+  | EarlierCreation
   /** Too many jobs wait: in all, or of this owner. */
   | { readonly kind: "full"; readonly of: "all" | "owner"; readonly limit: number };
 
@@ -64,6 +75,8 @@ export interface JobPage {
 /** Rows of the jobs, and their places in the queue. Each change is one transaction, with its notification. */
 export interface JobStore {
   create(job: NewJob, limits: WaitingLimits): Promise<Creation>;
+  /** Looks for the job of an earlier call with the same request id; undefined if there is none. */
+  findRequest(owner: string, request: IdentifiedRequest): Promise<EarlierCreation | undefined>;
   read(id: string): Promise<StoredJob | undefined>;
   list(query: JobQuery): Promise<JobPage>;
   /** Cancels a job that has no final state. Returns the job. */
@@ -74,6 +87,8 @@ export interface JobStore {
   positions(ids: readonly string[]): Promise<ReadonlyMap<string, QueuePlace>>;
   /** State of each of these jobs that exists, in one query, with the place of those that wait. */
   survey(ids: readonly string[]): Promise<ReadonlyMap<string, SurveyedJob>>;
+  /** Id of the database, 32 hexadecimal digits. */
+  databaseId(): Promise<string>;
   /** Which of these jobs exist. */
   existing(ids: readonly string[]): Promise<ReadonlySet<string>>;
   /** The different heads of the stored payloads, which name their keys. */
@@ -128,6 +143,23 @@ export function createJobStore(database: JobDatabase): JobStore {
     const { rows } = await within.executeSql(`select ${columns} from ${table} where id = $1`, [id]);
     return rows[0] && storedJobOf(rows[0]);
   };
+  const findRequest = async (
+    within: Sql,
+    owner: string,
+    { id, prints }: IdentifiedRequest,
+  ): Promise<EarlierCreation | undefined> => {
+    const { rows } = await within.executeSql(
+      `select ${columns}, request_hash from ${table} where owner = $1 and request_id = $2`,
+      [owner, id],
+    );
+    if (rows[0] === undefined) {
+      return undefined;
+    }
+    const stored = z.instanceof(Uint8Array).parse(rows[0].request_hash);
+    return prints.some((print) => Buffer.compare(print, stored) === 0)
+      ? { kind: "known", job: storedJobOf(rows[0]) }
+      : { kind: "conflict" };
+  };
 
   return {
     async create(job, limits) {
@@ -135,17 +167,9 @@ export function createJobStore(database: JobDatabase): JobStore {
       return transaction(async (within): Promise<Creation> => {
         // One at a time: tags, bounds and request ids are read and written, the last two of all apps.
         await within.executeSql("select pg_advisory_xact_lock(hashtext($1))", [`${table}.create`]);
-        if (job.request !== undefined) {
-          const { rows } = await within.executeSql(
-            `select ${columns}, request_hash from ${table} where owner = $1 and request_id = $2`,
-            [job.owner, job.request.id],
-          );
-          if (rows[0] !== undefined) {
-            const stored = z.instanceof(Uint8Array).parse(rows[0].request_hash);
-            return job.request.prints.some((print) => Buffer.compare(print, stored) === 0)
-              ? { kind: "known", job: storedJobOf(rows[0]) }
-              : { kind: "conflict" };
-          }
+        const earlier = job.request && (await findRequest(within, job.owner, job.request));
+        if (earlier !== undefined) {
+          return earlier;
         }
         const { rows: counts } = await within.executeSql(
           `select count(*)::int as all, (count(*) filter (where owner = $1))::int as own from ${table} where state = 1`,
@@ -160,8 +184,8 @@ export function createJobStore(database: JobDatabase): JobStore {
         const { tag, rank } = await findPlace(within, job);
         const { rows } = await within.executeSql(
           `insert into ${table} (id, owner, caller, request_id, request_hash, app, state, class, rank, tag, cost_seconds, start_by,
-             run_timeout_seconds, ttl_seconds, trace_id, trace_context, work, webhook)
-           values ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, now() + $11 * interval '1 second', $12, $13, $14, $15, $16, $17)
+             run_timeout_seconds, ttl_seconds, trace_id, trace_context, work, webhook, webhook_host)
+           values ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, now() + $11 * interval '1 second', $12, $13, $14, $15, $16, $17, $18)
            returning ${columns}`,
           [
             job.id,
@@ -181,6 +205,7 @@ export function createJobStore(database: JobDatabase): JobStore {
             JSON.stringify(job.traceContext),
             job.work,
             job.webhook ?? null,
+            job.webhookHost ?? null,
           ],
         );
         await boss.send(queueOf(job.app), {}, { id: uuidOf(job.id), priority: rank, db: within });
@@ -188,6 +213,8 @@ export function createJobStore(database: JobDatabase): JobStore {
         return { kind: "created", job: storedJobOf(rows[0]) };
       });
     },
+
+    findRequest: (owner, request) => findRequest(sql, owner, request),
 
     read: (id) => row(sql, id),
 
@@ -251,6 +278,11 @@ export function createJobStore(database: JobDatabase): JobStore {
           return [idColumn.parse(found.id), { state: Number(found.state), attempt: Number(found.attempt), place }];
         }),
       );
+    },
+
+    async databaseId() {
+      const { rows } = await sql.executeSql(`select id from ${schemaName}.database`);
+      return idColumn.parse(rows[0]?.id);
     },
 
     async existing(ids) {

@@ -77,7 +77,8 @@ export async function endJob(
     return undefined;
   }
   if (job.webhook !== undefined) {
-    await boss.send(webhookQueue, { id }, { db: within });
+    const group = job.webhookHost === undefined ? {} : { group: { id: job.webhookHost } };
+    await boss.send(webhookQueue, { id }, { ...group, db: within });
   }
   await notify(within, { id, app: job.app });
   return job;

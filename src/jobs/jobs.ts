@@ -10,7 +10,7 @@ import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import { createDispatcher } from "./dispatcher.js";
 import type { JobDatabase } from "./job-database.js";
 import { statusOf } from "./job-failure.js";
-import { createJobImageRoute, type JobFiles } from "./job-files.js";
+import { createJobImageRoute, type JobFiles, type JobFolder } from "./job-files.js";
 import { createJobMessages } from "./job-message.js";
 import { createJobMetrics } from "./job-metrics.js";
 import { createJobPayloads } from "./job-payloads.js";
@@ -22,6 +22,7 @@ import { createJobStore } from "./job-store.js";
 import type { JobNotice } from "./job-table.js";
 import type { JobTrace } from "./job-trace.js";
 import { createJobWatch } from "./job-watch.js";
+import { deleteLeftovers } from "./leftovers.js";
 import { checkKeys, type PayloadCipher } from "./payload-cipher.js";
 import { defaultWaitingLimits, type WaitingLimits } from "./waiting-limits.js";
 import { checkWebhookUrl, type WebhookPolicy } from "./webhook-target.js";
@@ -33,7 +34,7 @@ export interface JobsOptions {
   readonly openDatabase: () => Promise<JobDatabase>;
   /** Whether the first call opens the database, and not the start. @default false */
   readonly opensOnFirstUse?: boolean | undefined;
-  readonly files: JobFiles;
+  readonly folder: JobFolder;
   readonly cipher: PayloadCipher;
   readonly pipeline: JobPipeline;
   /** Bounds on waiting jobs. @default 10,000 in all, 1,000 of one owner */
@@ -68,7 +69,7 @@ export interface Jobs {
 
 /** Creates the jobs of a pipeline. */
 export function createJobs(options: JobsOptions): Jobs {
-  const { opensOnFirstUse = false, files, logger } = options;
+  const { opensOnFirstUse = false, folder, logger } = options;
   const ending = new AbortController();
   let running: Promise<RunningJobs> | undefined;
   const open = async (): Promise<RunningJobs> => {
@@ -103,7 +104,7 @@ export function createJobs(options: JobsOptions): Jobs {
         cancelJob: async (request, call) => (await service()).cancelJob(request, call),
         deleteJob: async (request, call) => (await service()).deleteJob(request, call),
       }),
-    httpRoute: createJobImageRoute(files),
+    httpRoute: createJobImageRoute(folder),
     async start() {
       if (!opensOnFirstUse) {
         await open();
@@ -136,14 +137,16 @@ interface RunningJobs {
 
 /** Opens the database and runs its jobs. */
 async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<RunningJobs> {
-  const { openDatabase, files, cipher, pipeline, limits = defaultWaitingLimits, telemetry, logger } = options;
+  const { openDatabase, folder, cipher, pipeline, limits = defaultWaitingLimits, telemetry, logger } = options;
   const { tracer, propagator } = telemetry;
   const database = await openDatabase();
   const store = createJobStore(database);
   const queue = createJobQueue(database);
   const payloads = createJobPayloads(cipher);
+  let files: JobFiles;
   try {
     checkKeys(cipher, await store.payloadHeads());
+    files = folder.of(await store.databaseId());
   } catch (error) {
     await database.close();
     throw error;
@@ -204,9 +207,7 @@ async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<Runni
     }
     if (Date.now() - leftoversAt >= leftoversMs) {
       leftoversAt = Date.now();
-      const old = await files.unchangedSince(leftoversAt - leftoversMs);
-      const known = await store.existing(old);
-      await Promise.all(old.filter((id) => !known.has(id)).map((id) => files.delete(id)));
+      await deleteLeftovers(files, store, leftoversAt - leftoversMs);
     }
   };
   let leftoversAt = 0;

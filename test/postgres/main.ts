@@ -89,6 +89,7 @@ suite("jobs on PostgreSQL", { skip: whyNoPostgres }, () => {
               traceContext: {},
               work: Buffer.of(0),
               webhook: undefined,
+              webhookHost: undefined,
             },
             { all: 1_000, perOwner },
           ),

@@ -87,7 +87,7 @@ export async function startJobMesh(options: JobMeshOptions = {}) {
   const stopWorkers = () => Promise.all(workers.map((worker) => worker.stop({ graceMs: 0 })));
   const ofPipeline = observed("image-pipeline");
   const folder = options.folder ?? (await temporaryFolder());
-  const files = await createJobFolder(folder);
+  const jobFolder = await createJobFolder(folder);
   const database = await openJobDatabase({
     source,
     onError: (error) => ofPipeline.logger.warn({ err: error }, "database"),
@@ -98,7 +98,7 @@ export async function startJobMesh(options: JobMeshOptions = {}) {
       (calls) =>
         createJobs({
           openDatabase: async () => database,
-          files,
+          folder: jobFolder,
           cipher: createPayloadCipher(options.keys ?? []),
           pipeline: calls,
           limits: options.limits,

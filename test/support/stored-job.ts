@@ -24,6 +24,7 @@ export function storedJob(changes: Partial<StoredJob> = {}): StoredJob {
     work: new Uint8Array(),
     outcome: undefined,
     webhook: undefined,
+    webhookHost: undefined,
     ...changes,
   };
 }

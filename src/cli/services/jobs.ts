@@ -55,7 +55,7 @@ export async function jobsOf(
   }
   const cipher = await cipherOf(jobsKeyFile);
   const webhooks = await webhooksOf(settings);
-  const files = await createJobFolder(imageFolder);
+  const folder = await createJobFolder(imageFolder);
   const unlock = isServer ? undefined : await lockFolder(jobs);
   // An embedded database takes hundreds of megabytes, which a pipeline without jobs need not have.
   const opensOnFirstUse = !isServer && !(await hasFolderDatabase(jobs));
@@ -64,7 +64,7 @@ export async function jobsOf(
       openDatabase: () =>
         openDatabase(jobs, (error) => logger.warn({ err: error }, "the jobs' database reports an error")),
       opensOnFirstUse,
-      files,
+      folder,
       cipher,
       pipeline: calls,
       limits: { all: jobsMaxWaiting, perOwner: jobsMaxWaitingPerCaller },

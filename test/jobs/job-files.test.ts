@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { mkdir, readdir, utimes, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { createJobFolder } from "../../src/jobs/job-files.js";
+import { deleteLeftovers } from "../../src/jobs/leftovers.js";
+import { temporaryFolder } from "../fixtures/temporary-folder.js";
+
+const idOf = (digit: string) => digit.repeat(32);
+const [one, other] = [idOf("d"), idOf("e")];
+const fileName = `${idOf("f")}.png`;
+const bytes = Buffer.from("image");
+const none = { existing: async () => new Set<string>() };
+
+/** Makes a job's folder older than any that may still be in the making. */
+async function age(images: string, id: string): Promise<void> {
+  await utimes(join(images, "jobs", id), 1, 1);
+}
+
+describe("the files of deleted jobs", () => {
+  it("are deleted by the database whose job it was, and by no other that uses the same image folder", async () => {
+    const images = await temporaryFolder();
+    const folder = await createJobFolder(images);
+    await folder.of(one).put(idOf("1"), fileName, bytes);
+    await folder.of(other).put(idOf("2"), fileName, bytes);
+    for (const id of [idOf("1"), idOf("2")]) {
+      await age(images, id);
+    }
+    await deleteLeftovers(folder.of(one), none, Date.now());
+    assert.deepEqual(await readdir(join(images, "jobs")), [idOf("2")]);
+    assert.deepEqual(Buffer.from((await folder.get(idOf("2"), fileName)) ?? []), bytes);
+    await deleteLeftovers(folder.of(other), none, Date.now());
+    assert.deepEqual(await readdir(join(images, "jobs")), []);
+  });
+
+  it("stay while their job exists, and while they may be of a job that is being created", async () => {
+    const images = await temporaryFolder();
+    const folder = await createJobFolder(images);
+    for (const id of ["1", "2", "3"].map(idOf)) {
+      await folder.of(one).put(id, fileName, bytes);
+    }
+    await age(images, idOf("1"));
+    await age(images, idOf("2"));
+    const asked: string[] = [];
+    const store = {
+      async existing(ids: readonly string[]) {
+        asked.push(...ids);
+        return new Set([idOf("2")]);
+      },
+    };
+    await deleteLeftovers(folder.of(one), store, Date.now() - 60_000);
+    assert.deepEqual(asked.toSorted(), [idOf("1"), idOf("2")]);
+    assert.deepEqual((await readdir(join(images, "jobs"))).toSorted(), [idOf("2"), idOf("3")]);
+  });
+
+  it("stay and can be read where nothing says whose they are", async () => {
+    const images = await temporaryFolder();
+    const folder = await createJobFolder(images);
+    await mkdir(join(images, "jobs", idOf("1")));
+    await writeFile(join(images, "jobs", idOf("1"), fileName), bytes);
+    await age(images, idOf("1"));
+    await deleteLeftovers(folder.of(one), none, Date.now());
+    assert.deepEqual(Buffer.from((await folder.get(idOf("1"), fileName)) ?? []), bytes);
+  });
+});
