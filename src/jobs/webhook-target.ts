@@ -45,16 +45,36 @@ export function checkWebhookUrl(text: string, { hosts, allowsLoopback = false }:
 }
 
 /**
+ * The hosts of a policy that get no webhook whatever they resolve to: addresses that are not public, and names of this machine.
+ */
+export function unreachableHosts({ hosts, allowsLoopback = false }: WebhookPolicy): readonly string[] {
+  return hosts.filter((host) => {
+    const { hostname } = new URL(`https://${host}`);
+    const name = addressOf(hostname);
+    return isIP(name) ? !mayReach(name, allowsLoopback) : isLoopbackName(hostname) && !allowsLoopback;
+  });
+}
+
+function addressOf(hostname: string): string {
+  return hostname.replace(/^\[(.*)\]$/, "$1");
+}
+
+function mayReach(address: string, allowsLoopback: boolean): boolean {
+  const range = ipaddr.process(address).range();
+  return range === "unicast" || (allowsLoopback && range === "loopback");
+}
+
+/**
  * Resolves the host of a webhook, so that the request goes to the address that was checked and not to one that the name has a moment later.
  *
  * @throws WebhookAddressError if one of its addresses is not public: of this machine, of a private network, of the cloud's metadata.
  */
 export async function resolveWebhook(url: URL, { allowsLoopback = false }: WebhookPolicy): Promise<WebhookAddress> {
-  const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
+  const host = addressOf(url.hostname);
   const found = isIP(host) ? [{ address: host }] : await lookup(host, { all: true });
   for (const { address } of found) {
-    const range = ipaddr.process(address).range();
-    if (range !== "unicast" && !(allowsLoopback && range === "loopback")) {
+    if (!mayReach(address, allowsLoopback)) {
+      const range = ipaddr.process(address).range();
       throw new WebhookAddressError(`the webhook's host resolves to an address that is not public (${range})`);
     }
   }

@@ -1,27 +1,14 @@
-import { request as httpRequest } from "node:http";
-import { request as httpsRequest } from "node:https";
-import { create, toJsonString } from "@bufbuild/protobuf";
+import type { JobWithMetadata } from "pg-boss";
 import type { Logger } from "pino";
-import { Webhook } from "standardwebhooks";
-import { type Job, JobSchema } from "../gen/throughline/v1/job_pb.js";
 import type { JobDatabase } from "./job-database.js";
-import { type JobMessages, snapshotOf } from "./job-message.js";
-import type { JobPayloads } from "./job-payloads.js";
 import type { JobStore } from "./job-store.js";
 import { deadWebhookQueue, webhookQueue } from "./job-table.js";
-import { checkWebhookUrl, resolveWebhook, type WebhookAddress, type WebhookPolicy } from "./webhook-target.js";
+import { createWebhookDelivery, type WebhookDeliveryOptions, WebhookError } from "./webhook-delivery.js";
 
 /** Options of {@link createWebhooks}. */
-export interface WebhooksOptions {
+export interface WebhooksOptions extends WebhookDeliveryOptions {
   readonly database: JobDatabase;
-  readonly store: JobStore;
-  readonly payloads: JobPayloads;
-  readonly messages: JobMessages;
-  readonly policy: WebhookPolicy;
-  /** Key of the signatures: base64, with or without `whsec_`. */
-  readonly secret: string;
-  /** Base URL of images; undefined: the bodies have no URLs of images. */
-  readonly publicUrl: string | undefined;
+  readonly store: Pick<JobStore, "read">;
   readonly logger: Logger;
 }
 
@@ -34,95 +21,126 @@ export interface Webhooks {
 }
 
 /** Ten tries, the last after about three hours. */
+const tries = 10;
 const queueOptions = {
-  retryLimit: 9,
+  retryLimit: tries - 1,
   retryDelay: 10,
   retryBackoff: true,
   retryDelayMax: 3600,
   expireInSeconds: 60,
   retentionSeconds: 14 * 24 * 3600,
 };
-/** Webhooks that are sent at a time. */
-const batch = 10;
 const pollMs = 2_000;
-const requestMs = 10_000;
+
+/** Webhooks of one host that are sent at a time: one that answers late holds no more. */
+const maxOfHost = 8;
+/** Webhooks that are sent at a time, to all hosts. */
+const maxOfAll = 64;
+
+type Due = JobWithMetadata<{ readonly id: string }>;
 
 /**
  * Creates the sender. A webhook is the job as JSON, without its request and image bytes, signed as Standard Webhooks. Its row commits with the
  * job's end, so that none is lost and none is sent for an attempt that did not count. A receiver may get one twice: its `webhook-id` is the
- * job's id.
+ * job's id. Each is sent on its own, within a bound for its host and one for all.
  *
  * @see https://www.standardwebhooks.com
  */
 export function createWebhooks(options: WebhooksOptions): Webhooks {
-  const { database, store, payloads, messages, policy, publicUrl, logger } = options;
+  const { database, store, logger } = options;
   const { boss } = database;
-  const signer = new Webhook(options.secret);
+  const deliver = createWebhookDelivery(options);
+  const sending = new Set<Promise<void>>();
+  const ofHost = new Map<string, number>();
   let timer: NodeJS.Timeout | undefined;
-  let sending: Promise<void> | undefined;
+  let looking: Promise<void> | undefined;
+  let lookAgain = false;
   let closed = false;
 
-  const bodyOf = async (id: string): Promise<{ readonly url: string; readonly body: string } | undefined> => {
-    const row = await store.read(id);
-    if (row?.webhook === undefined) {
-      return undefined;
+  const send = async ({ id, retryCount, data, groupId }: Due): Promise<void> => {
+    let failure: WebhookError | undefined;
+    // Absent: the job was deleted meanwhile.
+    const job = await store.read(data.id);
+    try {
+      if (job !== undefined) {
+        await deliver(job);
+      }
+    } catch (error) {
+      if (!(error instanceof WebhookError)) {
+        throw error;
+      }
+      failure = error;
     }
-    const job = await messages.toMessage(snapshotOf(row), { baseUrl: publicUrl ?? "", withImages: false });
-    return {
-      url: payloads.openWebhook(id, row.webhook),
-      body: toJsonString(JobSchema, publicJob(job, publicUrl), { useProtoFieldName: true, alwaysEmitImplicit: true }),
-    };
-  };
-
-  const sendOne = async (id: string): Promise<void> => {
-    const message = await bodyOf(id);
-    if (message === undefined) {
-      // The job was deleted meanwhile.
+    if (failure === undefined) {
+      await boss.complete(webhookQueue, { id, retryCount });
       return;
     }
-    // Again: the operator may have taken the host off the list since the job was created.
-    checkWebhookUrl(message.url, policy);
-    const url = new URL(message.url);
-    const at = new Date();
-    const status = await post(url, await resolveWebhook(url, policy), message.body, {
-      "content-type": "application/json",
-      "webhook-id": id,
-      "webhook-timestamp": String(Math.floor(at.getTime() / 1000)),
-      "webhook-signature": signer.sign(id, at, message.body),
-    });
-    if (status < 200 || status > 299) {
-      throw new Error(`the receiver answered ${status}`);
-    }
+    await boss.fail(webhookQueue, { id, retryCount });
+    const [next] = await boss.findJobs(webhookQueue, { id });
+    const isLast = next?.state !== "retry";
+    logger.warn(
+      {
+        job: data.id,
+        host: groupId ?? undefined,
+        cause: failure.message,
+        try: retryCount + 1,
+        tries,
+        nextTry: isLast ? undefined : next.startAfter.toISOString(),
+      },
+      isLast ? "webhook not delivered by its last try: `jobs redrive` sends it again" : "webhook not delivered",
+    );
   };
 
-  const sendAll = async (): Promise<void> => {
-    while (!closed) {
-      const due = await boss.fetch<{ readonly id: string }>(webhookQueue, { batchSize: batch, includeMetadata: true });
-      if (due.length === 0) {
+  const start = (due: Due): void => {
+    const host = due.groupId ?? "";
+    ofHost.set(host, (ofHost.get(host) ?? 0) + 1);
+    const sent = send(due)
+      // Its claim ends after a minute, and another try follows.
+      .catch((error: unknown) => logger.warn({ err: error }, "the state of a webhook cannot be read or stored"))
+      .finally(() => {
+        sending.delete(sent);
+        const left = (ofHost.get(host) ?? 1) - 1;
+        if (left === 0) {
+          ofHost.delete(host);
+        } else {
+          ofHost.set(host, left);
+        }
+        wake();
+      });
+    sending.add(sent);
+  };
+
+  /** One at a time, so that no host gets more than its own number. */
+  const startDue = async (): Promise<void> => {
+    while (!closed && sending.size < maxOfAll) {
+      const busy = [...ofHost].filter(([, count]) => count >= maxOfHost).map(([host]) => host);
+      const [due] = await boss.fetch<{ readonly id: string }>(webhookQueue, {
+        includeMetadata: true,
+        ignoreGroups: busy,
+      });
+      if (due === undefined) {
         return;
       }
-      await Promise.all(
-        due.map(async ({ id, retryCount, data }) => {
-          try {
-            await sendOne(data.id);
-            await boss.complete(webhookQueue, { id, retryCount });
-          } catch (error) {
-            logger.warn({ err: error, job: data.id, attempt: retryCount + 1 }, "webhook not delivered");
-            await boss.fail(webhookQueue, { id, retryCount });
-          }
-        }),
-      );
+      start(due);
     }
   };
 
   const wake = (): void => {
-    if (closed || sending !== undefined) {
+    if (closed) {
       return;
     }
-    sending = sendAll()
+    if (looking !== undefined) {
+      lookAgain = true;
+      return;
+    }
+    lookAgain = false;
+    looking = startDue()
       .catch((error: unknown) => logger.warn({ err: error }, "webhooks cannot be read"))
       .finally(() => {
-        sending = undefined;
+        looking = undefined;
+        if (lookAgain) {
+          wake();
+        }
       });
   };
 
@@ -136,7 +154,8 @@ export function createWebhooks(options: WebhooksOptions): Webhooks {
     async close() {
       closed = true;
       clearInterval(timer);
-      await sending;
+      await looking;
+      await Promise.all(sending);
     },
   };
 }
@@ -151,46 +170,4 @@ export async function openWebhookQueues({ openQueue }: JobDatabase): Promise<voi
 export async function redriveWebhooks(database: JobDatabase): Promise<number> {
   await openWebhookQueues(database);
   return database.boss.redrive(deadWebhookQueue);
-}
-
-/** The job without its request, which has the prompt, and without details of errors, which a receiver may not know. */
-function publicJob(job: Job, publicUrl: string | undefined): Job {
-  const { detail } = job;
-  const shown: Job["detail"] =
-    detail.case === "error"
-      ? { case: "error", value: { ...detail.value, details: [] } }
-      : detail.case === "result" && publicUrl === undefined && detail.value.image !== undefined
-        ? { case: "result", value: { ...detail.value, image: { ...detail.value.image, url: "" } } }
-        : detail;
-  return create(JobSchema, { ...job, work: { case: undefined }, detail: shown });
-}
-
-/** Posts to an address. Redirects are not followed: the receiver of a webhook is who was checked. */
-function post(
-  url: URL,
-  { address, family }: WebhookAddress,
-  body: string,
-  headers: Readonly<Record<string, string>>,
-): Promise<number> {
-  const send = url.protocol === "https:" ? httpsRequest : httpRequest;
-  return new Promise((resolve, reject) => {
-    const request = send(
-      url,
-      {
-        method: "POST",
-        headers: { ...headers, "content-length": String(Buffer.byteLength(body)), "user-agent": "throughline" },
-        signal: AbortSignal.timeout(requestMs),
-        agent: false,
-        // The name stays for TLS and the host header; the address is the one that was checked.
-        lookup: (_host, options, found) =>
-          options.all ? found(null, [{ address, family }]) : found(null, address, family),
-      },
-      (response) => {
-        response.resume();
-        resolve(response.statusCode ?? 0);
-      },
-    );
-    request.on("error", reject);
-    request.end(body);
-  });
 }

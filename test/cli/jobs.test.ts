@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
@@ -133,6 +133,25 @@ suite("throughline jobs", () => {
     const { code, message } = await runInProcess(["jobs", "list", "--server", "http://127.0.0.1:1"]);
     assert.equal(code, 1);
     assert.match(message, /cannot reach http:\/\/127\.0\.0\.1:1: UNAVAILABLE.*--server/);
+  });
+
+  test("pipeline with a webhook host that can never get one exits with 2 before it opens anything", async () => {
+    const folder = await temporaryFolder();
+    const secret = join(folder, "secret");
+    await writeFile(secret, "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw9m4Yl4kyXno=");
+    const flags = ["--port", "0", "--jobs", join(folder, "jobs"), "--webhook-secret-file", secret];
+    const { code, message } = await runInProcess([
+      "pipeline",
+      ...flags,
+      "--webhook-hosts",
+      "10.0.0.1,hooks.example.com",
+    ]);
+    assert.equal(code, 2);
+    assert.match(
+      message,
+      /^--webhook-hosts 10\.0\.0\.1: webhooks are sent to public addresses only; --webhook-loopback/,
+    );
+    assert.deepEqual(await readdir(folder), ["secret"]);
   });
 
   test("jobs migrate and redrive open the database of --jobs, and name the remedy where they cannot", async () => {

@@ -48,6 +48,43 @@ suite("options", () => {
     assert.throws(() => read(workerOptions, { model: "" }, {}), rejected('--model must not be empty, got ""'));
   });
 
+  test("hosts of webhooks are written as in URLs, and what is no host is rejected", () => {
+    const hostsOf = (...hosts: readonly string[]) => read(pipelineOptions, { "webhook-hosts": hosts }).webhookHosts;
+    assert.deepEqual(
+      hostsOf("Hooks.Example.com.", "hooks.example.com:443", "b\u00fccher.example.:8443", "[2606:2800:21F::1]:9000"),
+      ["hooks.example.com", "xn--bcher-kva.example:8443", "[2606:2800:21f::1]:9000"],
+    );
+    for (const wrong of [
+      "*",
+      "*.example.com",
+      "https://hooks.example.com",
+      "hooks.example.com/done",
+      "",
+      "a,,b",
+      "a b",
+      ".",
+    ]) {
+      const text = JSON.stringify(wrong);
+      assert.throws(
+        () => hostsOf(wrong),
+        rejected(
+          `--webhook-hosts must be host names or addresses without scheme, path, wildcard or empty entry, such as hooks.example.com or hooks.example.com:8443, got ${text}`,
+        ),
+        wrong,
+      );
+    }
+    for (const wrong of [
+      "me@hooks.example.com",
+      "hooks.example.com:0x1",
+      "hooks.example.com:65536",
+      "a..b",
+      "::1",
+      "[::1",
+    ]) {
+      assert.throws(() => hostsOf(wrong), /--webhook-hosts must be host names/, wrong);
+    }
+  });
+
   test("switch is off by default, on by its flag, or set by its variable", () => {
     const trusts = (flags: { "trust-traceparent"?: true | string }, value = "") =>
       read(pipelineOptions, flags, { THROUGHLINE_PIPELINE_TRUST_TRACEPARENT: value }).trustTraceparent;

@@ -1,6 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { checkWebhookUrl, resolveWebhook, WebhookAddressError } from "../../src/jobs/webhook-target.js";
+import {
+  checkWebhookUrl,
+  resolveWebhook,
+  unreachableHosts,
+  WebhookAddressError,
+} from "../../src/jobs/webhook-target.js";
 
 const policy = { hosts: ["hooks.example.com", "hooks.example.com:8443", "localhost:9000", "10.0.0.1"] };
 
@@ -42,6 +47,14 @@ describe("the URL of a webhook", () => {
   it("may be of this machine and http with the flag for tests", () => {
     checkWebhookUrl("http://localhost:9000/", { ...policy, allowsLoopback: true });
     assert.throws(() => checkWebhookUrl("http://hooks.example.com/", { ...policy, allowsLoopback: true }), /https/);
+  });
+});
+
+describe("the hosts of webhooks", () => {
+  it("that can never get one are found: they are not public", () => {
+    const hosts = ["hooks.example.com", "10.0.0.1:8443", "[::1]", "127.0.0.1:9000", "localhost", "93.184.215.14"];
+    assert.deepEqual(unreachableHosts({ hosts }), ["10.0.0.1:8443", "[::1]", "127.0.0.1:9000", "localhost"]);
+    assert.deepEqual(unreachableHosts({ hosts, allowsLoopback: true }), ["10.0.0.1:8443"]);
   });
 });
 

@@ -82,13 +82,25 @@ export const host: Parse<string> = (text) =>
     ? text
     : new Invalid("must be a host name or an address without a port");
 
-/** Host names or addresses, each with an optional port, separated by commas. */
+/** Host names or addresses, each with an optional port, separated by commas; returned as the hosts of https:// URLs are written. */
 export const hosts: Parse<readonly string[]> = (text) => {
-  const list = text.split(",");
-  return list.every((entry) => URL.canParse(`https://${entry}`) && new URL(`https://${entry}`).host === entry)
-    ? list
-    : new Invalid("must be host names in lower case, such as hooks.example.com or hooks.example.com:8443");
+  const found = text.split(",").map((entry) => httpsHostOf(entry.trim()));
+  return found.includes("")
+    ? new Invalid(
+        "must be host names or addresses without scheme, path, wildcard or empty entry, such as hooks.example.com or hooks.example.com:8443",
+      )
+    : [...new Set(found)];
 };
+
+/** Lower case, without the dot that may end a name, and without port 443; empty if the text is no host. */
+function httpsHostOf(text: string): string {
+  // A URL takes more than a host, such as `*` and a user's name.
+  if (!/^(?:[\p{L}\p{M}\p{N}._-]+|\[[\da-f:.]+\])(?::\d+)?$/iu.test(text)) {
+    return "";
+  }
+  const url = `https://${text.replace(/\.(?=:\d+$|$)/, "")}`;
+  return URL.canParse(url) && !text.includes("..") ? new URL(url).host : "";
+}
 
 /** An app id such as `local/text-to-image-worker`. */
 export const appId: Parse<string> = (text) =>

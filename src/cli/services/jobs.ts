@@ -7,6 +7,7 @@ import { JobSchemaError } from "../../jobs/job-schema.js";
 import { createJobs } from "../../jobs/jobs.js";
 import { createPayloadCipher, type PayloadCipher } from "../../jobs/payload-cipher.js";
 import { hasFolderDatabase, JobFolderError, lockJobFolder, openFolderDatabase } from "../../jobs/pglite-folder.js";
+import { unreachableHosts } from "../../jobs/webhook-target.js";
 import { isLoopbackName } from "../../mesh/port/listen-exposure.js";
 import type { PipelineCalls, PipelineExtension } from "../../pipeline/pipeline-app.js";
 import type { Telemetry } from "../../trace/telemetry/telemetry.js";
@@ -174,7 +175,14 @@ async function webhooksOf({ webhookHosts, webhookSecretFile, webhookLoopback }: 
       `--webhook-secret-file ${webhookSecretFile} must have 24 bytes or more as base64, such as \`openssl rand -base64 32\` prints`,
     );
   }
-  return { policy: { hosts: webhookHosts, allowsLoopback: webhookLoopback }, secret };
+  const policy = { hosts: webhookHosts, allowsLoopback: webhookLoopback };
+  const unreachable = unreachableHosts(policy);
+  if (unreachable.length > 0) {
+    throw usageError(
+      `--webhook-hosts ${unreachable.join(", ")}: webhooks are sent to public addresses only; --webhook-loopback allows this machine, for tests`,
+    );
+  }
+  return { policy, secret };
 }
 
 async function readSecret(flag: string, file: string): Promise<string> {

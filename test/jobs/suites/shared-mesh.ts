@@ -8,6 +8,8 @@ import { startWebhookReceiver, type WebhookReceiver, webhookSecret } from "./web
 export interface SharedMesh {
   readonly mesh: JobMesh;
   readonly receiver: WebhookReceiver;
+  /** Another host that gets webhooks. */
+  readonly secondReceiver: WebhookReceiver;
   /** Has the worker run another engine. */
   readonly use: <Next extends ManagedEngine>(next: Next) => Next;
 }
@@ -23,7 +25,7 @@ export function withSharedMesh(
 ): void {
   describe("jobs", () => {
     const { engine, use } = createSwitchEngine();
-    let started: { readonly mesh: JobMesh; readonly receiver: WebhookReceiver } | undefined;
+    let started: Omit<SharedMesh, "use"> | undefined;
     const get = () => {
       if (started === undefined) {
         throw new Error("the shared mesh is there in tests only");
@@ -32,11 +34,17 @@ export function withSharedMesh(
     };
     before(async () => {
       const receiver = await startWebhookReceiver();
-      const policy = { hosts: [new URL(receiver.url).host, "localhost.invalid"], allowsLoopback: true };
+      const secondReceiver = await startWebhookReceiver();
+      const hosts = [receiver, secondReceiver].map(({ url }) => new URL(url).host);
+      const policy = { hosts, allowsLoopback: true };
       const webhooks = { policy, secret: webhookSecret };
       const limits = { all: sharedLimit, perOwner: sharedLimit };
       const source = createSource && { source: await createSource() };
-      started = { receiver, mesh: await startJobMesh({ engines: [engine], webhooks, limits, ...source }) };
+      started = {
+        receiver,
+        secondReceiver,
+        mesh: await startJobMesh({ engines: [engine], webhooks, limits, ...source }),
+      };
     });
     beforeEach(async () => {
       use(createFakeEngine());
@@ -48,6 +56,7 @@ export function withSharedMesh(
     after(async () => {
       await started?.mesh.stop();
       await started?.receiver.close();
+      await started?.secondReceiver.close();
     });
     describeAll({
       use,
@@ -56,6 +65,9 @@ export function withSharedMesh(
       },
       get receiver() {
         return get().receiver;
+      },
+      get secondReceiver() {
+        return get().secondReceiver;
       },
     });
   });

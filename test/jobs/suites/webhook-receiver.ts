@@ -19,17 +19,21 @@ export async function startWebhookReceiver() {
   const received: ReceivedWebhook[] = [];
   const arrivals: (() => void)[] = [];
   let statuses: number[] = [200];
+  let held: Promise<void> | undefined;
+  let answered = 0;
   const server = createServer(async (request, response) => {
     const chunks: Buffer[] = [];
     for await (const chunk of request) {
       chunks.push(chunk);
     }
     received.push({ url: request.url, headers: request.headers, body: Buffer.concat(chunks).toString() });
-    const status = (statuses.length > 1 ? statuses.shift() : statuses[0]) ?? 200;
-    response.writeHead(status, status === 302 ? { location: "/elsewhere" } : {}).end();
     for (const arrived of arrivals.splice(0)) {
       arrived();
     }
+    await held;
+    answered++;
+    const status = (statuses.length > 1 ? statuses.shift() : statuses[0]) ?? 200;
+    response.writeHead(status, status === 302 ? { location: "/elsewhere" } : {}).end();
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -41,6 +45,21 @@ export async function startWebhookReceiver() {
     /** Sets the status of the next answers, the last one for all others. */
     answer(...next: readonly number[]) {
       statuses = [...next];
+    },
+    /** Webhooks that have come and have no answer yet. */
+    get waiting(): number {
+      return received.length - answered;
+    },
+    /** Gives no answer until the returned function is called. */
+    hold(): () => void {
+      let release = (): void => {};
+      held = new Promise((resolve) => {
+        release = resolve;
+      });
+      return () => {
+        held = undefined;
+        release();
+      };
     },
     /** Resolves when so many webhooks have come. */
     async arrived(count: number): Promise<void> {

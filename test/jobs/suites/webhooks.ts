@@ -40,6 +40,9 @@ export function describeWebhooks(shared: SharedMesh): void {
       }
     }
 
+    const notDelivered = (id: string): readonly string[] =>
+      shared.mesh.lines.filter((line) => line.includes("webhook not delivered") && line.includes(id));
+
     it("a webhook to a host that is not listed any more is not sent", async () => {
       const unlisted = await startWebhookReceiver();
       try {
@@ -84,6 +87,15 @@ export function describeWebhooks(shared: SharedMesh): void {
       const job = await create("again");
       await shared.receiver.arrived(1);
       await untilRow("select 1 from throughline_queue.job where name = 'webhook' and state = 'retry'");
+      const [logged, ...more] = notDelivered(job.id);
+      assert.deepEqual(more, []);
+      const { cause, host, try: number, tries, nextTry, err } = JSON.parse(logged ?? "");
+      assert.deepEqual(
+        [cause, host, number, tries, err],
+        ["the receiver answered 500", new URL(shared.receiver.url).host, 1, 10, undefined],
+      );
+      assert.ok(Date.parse(nextTry) > Date.now());
+      assert.doesNotMatch(logged ?? "", /done|\.js:|\.ts:/, "neither a path nor a stack");
       await skipDelay();
       await shared.receiver.arrived(2);
       assert.deepEqual(
@@ -91,6 +103,28 @@ export function describeWebhooks(shared: SharedMesh): void {
         new Set([job.id]),
       );
       assert.equal(shared.receiver.received.length, 2);
+    });
+
+    it("a host that does not answer holds its own webhooks only, and a bounded number of them", async () => {
+      const slow = shared.secondReceiver;
+      const release = slow.hold();
+      try {
+        for (let made = 0; made < 10; made++) {
+          await lastOf(shared.mesh, await create("slow", slow.url));
+        }
+        await slow.arrived(8);
+        const { id } = await create("fast");
+        await shared.receiver.arrived(1);
+        assert.equal(shared.receiver.received[0]?.headers["webhook-id"], id);
+        assert.deepEqual([slow.received.length, slow.waiting], [8, 8]);
+      } finally {
+        release();
+      }
+      await slow.arrived(10);
+      assert.equal(new Set(slow.received.map(({ headers }) => headers["webhook-id"])).size, 10);
+      await untilRow(
+        "select 1 where not exists (select from throughline_queue.job where name = 'webhook' and state < 'completed')",
+      );
     });
 
     it("a webhook follows no redirect, is dead after ten tries, and is sent again by a redrive", async () => {
@@ -112,6 +146,8 @@ export function describeWebhooks(shared: SharedMesh): void {
 
       shared.receiver.answer(200);
       assert.equal(await redriveWebhooks(shared.mesh.database), 1);
+      assert.equal(notDelivered(job.id).length, 10);
+      assert.match(notDelivered(job.id)[9] ?? "", /by its last try: `jobs redrive` sends it again/);
       await shared.receiver.arrived(11);
       assert.equal(shared.receiver.received[10]?.headers["webhook-id"], job.id);
     });
