@@ -24,6 +24,7 @@ import { traceIdOf, withSpan } from "../trace/span-scope.js";
 import { initImageFile, type JobFiles } from "./job-files.js";
 import type { JobPayloads, JobWork } from "./job-payloads.js";
 import type { JobPipeline } from "./job-pipeline.js";
+import type { QueuePlace } from "./job-places.js";
 import type { StoredJob } from "./job-rows.js";
 import type { JobStore } from "./job-store.js";
 import { jobAttributes } from "./job-trace.js";
@@ -55,6 +56,13 @@ export interface CreateJobCall {
   readonly checkMayUse: (appId: string) => void;
 }
 
+/** A stored job. */
+export interface CreatedJob {
+  readonly job: StoredJob;
+  /** Its place in the queue. Undefined for a job that an earlier call made. */
+  readonly place: QueuePlace | undefined;
+}
+
 /** Default and maximum of `result_ttl` and `run_timeout`, in seconds. */
 const defaultTtlSeconds = 24 * 3600;
 const defaultRunSeconds = 3600;
@@ -72,7 +80,7 @@ export async function createJob(
   request: CreateJobRequest,
   call: CreateJobCall,
   context: CreateJobContext,
-): Promise<StoredJob> {
+): Promise<CreatedJob> {
   const { store, payloads, files, pipeline, tracer, propagator, limits } = context;
   if (request.requestId.includes("\0")) {
     throw invalidField("request_id", "text without NUL characters, which PostgreSQL does not store");
@@ -90,7 +98,7 @@ export async function createJob(
     // A repeated request has its job, whatever the operator has switched off since.
     const earlier = identified && (await store.findRequest(call.owner, identified));
     if (earlier?.kind === "known") {
-      return earlier.job;
+      return { job: earlier.job, place: undefined };
     }
     throw earlier === undefined ? error : conflict();
   }
@@ -131,11 +139,11 @@ export async function createJob(
       );
       switch (creation.kind) {
         case "created":
-          return creation.job;
+          return creation;
         case "known":
           span.setAttribute("messaging.message.id", creation.job.id);
           await files.delete(id);
-          return creation.job;
+          return { job: creation.job, place: undefined };
         case "conflict":
           throw conflict();
         case "full":

@@ -40,9 +40,11 @@ const heartbeatMs = 3_000;
 /** Look into the queue without a notification, in milliseconds. */
 const pollMs = 2_000;
 /** Between two published reports of progress, in milliseconds. */
-const publishProgressMs = 100;
+const publishNoticeMs = 100;
 /** Between two stored reports of progress, in milliseconds. */
 const storeProgressMs = 1_000;
+/** Until the context of an attempt's span is stored, in milliseconds. One that ends before hands it on itself. */
+const noteAttemptMs = 500;
 /** After an error of the database, in milliseconds. */
 const databaseWaitMs = 1_000;
 
@@ -52,7 +54,12 @@ const shutdown = new ConnectError("the pipeline is shutting down", Code.Unavaila
 /** Creates a dispatcher that does nothing before its `start`. */
 export function createDispatcher(options: DispatcherOptions): Dispatcher {
   const { queue, payloads, files, pipeline, onProgress, logger } = options;
-  const running = new Map<string, { readonly stop: AbortController; readonly ended: Promise<void> }>();
+  const running = new Map<
+    string,
+    { readonly app: string; readonly stop: AbortController; readonly ended: Promise<void> }
+  >();
+  /** Apps of which a job may wait: all have one of which the database or a notification says so. */
+  const mayWait = new Set<string>();
   /** Apps that are being looked at, and whether to look again. */
   const looking = new Map<string, boolean>();
   /** Looks that may still claim a job. */
@@ -60,8 +67,9 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   let draining = false;
   let closed = false;
 
+  /** Looks for jobs of an app that may have some. */
   const look = (app: string): void => {
-    if (draining) {
+    if (draining || !mayWait.has(app)) {
       return;
     }
     if (looking.has(app)) {
@@ -75,6 +83,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       .finally(() => claiming.delete(claims))
       .catch(async (error: unknown) => {
         logger.warn({ err: error, app }, "the jobs' database does not answer");
+        mayWait.add(app);
         await delay(databaseWaitMs, undefined, { ref: false });
       })
       .finally(() => {
@@ -88,15 +97,33 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
 
   /** Claims jobs of an app while its workers outnumber the running ones, here and in other pipelines. */
   const startWaiting = async (app: string): Promise<void> => {
-    while (!draining) {
+    while (!draining && mayWait.has(app)) {
       const { serving } = await pipeline.workersOf(app);
-      const claimed = serving === 0 ? undefined : await queue.claim(app, serving);
-      if (claimed === undefined) {
+      if (runningOf(app) >= serving) {
         return;
+      }
+      // Before the claim: a job that comes after it sets this again.
+      mayWait.delete(app);
+      const claimed = await queue.claim(app, serving);
+      if (claimed === "none-waits") {
+        continue;
+      }
+      if (claimed === "all-busy") {
+        mayWait.add(app);
+        return;
+      }
+      if (claimed === "ended") {
+        mayWait.add(app);
+        continue;
+      }
+      if (claimed.moreWait) {
+        mayWait.add(app);
       }
       start(claimed);
     }
   };
+
+  const runningOf = (app: string): number => [...running.values()].filter((job) => job.app === app).length;
 
   const start = (claimed: ClaimedJob): void => {
     const { id, app } = claimed.job;
@@ -113,7 +140,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
         }
         look(app);
       });
-    running.set(id, { stop, ended });
+    running.set(id, { app, stop, ended });
     if (closed) {
       stop.abort(shutdown);
     }
@@ -124,6 +151,8 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     const heartbeat = setInterval(() => beat(app, claim, stop), heartbeatMs);
     const reporter = createReporter(id, app);
     let hadProgress = false;
+    let traceparent: string | undefined;
+    let noting: NodeJS.Timeout | undefined;
     const log = logger.child({ job: id, app, attempt: job.attempt });
     try {
       const work = payloads.openWork(id, job.work);
@@ -137,7 +166,10 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
             onProgress(id, progress);
             reporter.report(progress);
           },
-          onSpan: (traceparent) => void queue.noteAttempt(id, traceparent).catch(() => {}),
+          onSpan(context) {
+            traceparent = context;
+            noting = setTimeout(() => queue.noteAttempt(id, context).catch(() => {}), noteAttemptMs);
+          },
         },
         options,
       );
@@ -147,7 +179,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       }
     } catch (error) {
       if (stop.signal.reason === shutdown) {
-        if (await queue.giveBack(app, claim, 0)) {
+        if (await queue.giveBack(app, claim, { enginesLost: 0, traceparent })) {
           log.info("job given back");
         } else {
           await forgetDeleted(id);
@@ -161,8 +193,9 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       }
       const failure = failureOf(error, job, hadProgress);
       if (failure.kind === "retry") {
+        const { enginesLost } = failure;
         await delay(failure.afterMs, undefined, { signal: stop.signal }).catch(() => {});
-        if (await isOurs(id, log, () => queue.giveBack(app, claim, failure.enginesLost))) {
+        if (await isOurs(id, log, () => queue.giveBack(app, claim, { enginesLost, traceparent }))) {
           log.warn({ err: hiddenCauseOf(error) }, "attempt failed; the job waits again");
         }
         return;
@@ -173,6 +206,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       }
     } finally {
       clearInterval(heartbeat);
+      clearTimeout(noting);
       reporter.end();
     }
   };
@@ -207,7 +241,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   };
 
   /**
-   * Publishes progress, the newest one within {@link publishProgressMs}, and stores it once a second. A job that ends before costs the database
+   * Publishes progress, the newest one within {@link publishNoticeMs}, and stores it once a second. A job that ends before costs the database
    * nothing: the watchers of this process have its progress without it.
    */
   const createReporter = (id: string, app: string) => {
@@ -230,7 +264,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     return {
       report(progress: Progress): void {
         newest = progress;
-        timer ??= setTimeout(publish, publishProgressMs);
+        timer ??= setTimeout(publish, publishNoticeMs);
       },
       end: () => clearTimeout(timer),
     };
@@ -251,9 +285,13 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     }
   };
 
+  const wake = (app: string): void => {
+    mayWait.add(app);
+    look(app);
+  };
   const lookAtAll = (): void => {
     queue.waitingApps().then(
-      (apps) => apps.forEach(look),
+      (apps) => apps.forEach(wake),
       () => {},
     );
   };
@@ -262,10 +300,10 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   return {
     start() {
       poll = setInterval(lookAtAll, pollMs);
-      pipeline.onServing(look);
+      pipeline.onServing(wake);
       lookAtAll();
     },
-    wake: (app) => (app === undefined ? lookAtAll() : look(app)),
+    wake: (app) => (app === undefined ? lookAtAll() : wake(app)),
     stopJob: (id) => running.get(id)?.stop.abort(new ConnectError("the job was cancelled", Code.Canceled)),
     runs: (id) => running.has(id),
     drain() {

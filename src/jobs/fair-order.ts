@@ -31,8 +31,19 @@ export function rankOf(priority: JobPriority, tag: number): number {
 /** A job to be placed. */
 export interface PlacedWork {
   readonly app: string;
+  readonly owner: string;
   readonly caller: string;
   readonly priority: JobPriority;
+  readonly requestId: string | undefined;
+}
+
+/** The queue before a new job, and that job's place. */
+export interface FoundPlace extends FairPlace {
+  /** Waiting jobs of all apps. */
+  readonly waiting: number;
+  readonly waitingOfOwner: number;
+  /** Whether the owner has a job with the request id. */
+  readonly isKnownRequest: boolean;
 }
 
 /**
@@ -40,17 +51,30 @@ export interface PlacedWork {
  * tag of its caller's last job plus that job's work. A caller with many jobs thus delays another caller's next job by at most one of its own
  * for each worker, which is the one that runs.
  *
- * The virtual time is the smallest tag that runs, or else waits. Call it in the transaction that inserts the job, under the app's lock.
+ * The virtual time is the smallest tag that runs, or else waits. Call it in the transaction that inserts the job, under the lock of creations.
+ * It reads all that a creation depends on, in one pass over the unfinished jobs.
  */
-export async function findPlace(sql: Sql, { app, caller, priority }: PlacedWork): Promise<FairPlace> {
+export async function findPlace(
+  sql: Sql,
+  { app, owner, caller, priority, requestId }: PlacedWork,
+): Promise<FoundPlace> {
   const { rows } = await sql.executeSql(
     `select greatest(
-       coalesce(min(tag) filter (where state = 2), min(tag) filter (where state = 1), 0),
-       coalesce(max(tag + cost_seconds) filter (where caller = $2), 0)
-     ) as tag
-     from ${schemaName}.job where app = $1 and state in (1, 2)`,
-    [app, caller],
+       coalesce(min(tag) filter (where app = $1 and state = 2), min(tag) filter (where app = $1 and state = 1), 0),
+       coalesce(max(tag + cost_seconds) filter (where app = $1 and caller = $2), 0)
+     ) as tag,
+     count(*) filter (where state = 1) as waiting,
+     count(*) filter (where state = 1 and owner = $3) as waiting_of_owner,
+     exists (select 1 from ${schemaName}.job where owner = $3 and request_id = $4) as is_known_request
+     from ${schemaName}.job where state in (1, 2)`,
+    [app, caller, owner, requestId ?? null],
   );
   const tag = Number(rows[0]?.tag ?? 0);
-  return { tag, rank: rankOf(priority, tag) };
+  return {
+    tag,
+    rank: rankOf(priority, tag),
+    waiting: Number(rows[0]?.waiting ?? 0),
+    waitingOfOwner: Number(rows[0]?.waiting_of_owner ?? 0),
+    isKnownRequest: rows[0]?.is_known_request === true,
+  };
 }

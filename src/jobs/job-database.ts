@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import type { PGlite, Transaction } from "@electric-sql/pglite";
 import type { Db, PgBoss, QueueOptions } from "pg-boss";
 import { migrateSchema, queueSchemaName } from "./job-schema.js";
@@ -11,6 +12,8 @@ export interface JobDatabase {
   readonly sql: Sql;
   /** The queue. Pass a transaction's `sql` as its option `db`. */
   readonly boss: PgBoss;
+  /** Hexadecimal digits that tell the notifications of this process from those of others. */
+  readonly origin: string;
   /** Runs `work` in one transaction, which is rolled back if it throws. */
   transaction<T>(work: (sql: Db) => Promise<T>): Promise<T>;
   /** Creates a queue of pg-boss, unless it exists. */
@@ -124,6 +127,7 @@ export async function openJobDatabase(options: OpenJobDatabaseOptions): Promise<
   const database: JobDatabase = {
     sql: db,
     boss,
+    origin: randomBytes(8).toString("hex"),
     transaction,
     openQueue,
     async listen(onPayload, onGap) {

@@ -113,3 +113,16 @@ export function storedJobOf(row: unknown): StoredJob {
 export function isUnfinished({ state }: Pick<StoredJob, "state">): boolean {
   return state === JobState.QUEUED || state === JobState.RUNNING;
 }
+
+/** Whether a row of a job is from before another one of the same job. */
+export function isOlder(one: StoredJob, other: StoredJob): boolean {
+  return ageOf(one) < ageOf(other);
+}
+
+/** A job waits, runs as an attempt, waits again after it, and so on to its end. */
+function ageOf(job: StoredJob): number {
+  if (!isUnfinished(job)) {
+    return Number.POSITIVE_INFINITY;
+  }
+  return 2 * job.attempt + (job.state === JobState.RUNNING ? 0 : 1);
+}

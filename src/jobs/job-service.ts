@@ -6,6 +6,7 @@ import {
   DeleteJobResponseSchema,
   GetJobResponseSchema,
   type JobService,
+  JobState,
   ListJobsResponseSchema,
   WatchJobResponseSchema,
 } from "../gen/throughline/v1/job_pb.js";
@@ -53,14 +54,14 @@ export function createJobService(options: JobServiceOptions): JobServiceImplemen
   };
 
   const placed = async (job: StoredJob): Promise<JobSnapshot> => {
-    const places = await store.positions([job.id]);
-    return { ...snapshotOf(job), place: places.get(job.id) };
+    const place = job.state === JobState.QUEUED ? await store.place(job.id) : undefined;
+    return { ...snapshotOf(job), place };
   };
 
   return {
     createJob: (request, call) =>
       answer(async () => {
-        const job = await createJob(
+        const { job, place } = await createJob(
           request,
           {
             owner: ownerOf(call),
@@ -70,9 +71,8 @@ export function createJobService(options: JobServiceOptions): JobServiceImplemen
           },
           options,
         );
-        return create(CreateJobResponseSchema, {
-          job: await messages.toMessage(await placed(job), viewOf(call, false)),
-        });
+        const snapshot = place === undefined ? await placed(job) : { ...snapshotOf(job), place };
+        return create(CreateJobResponseSchema, { job: await messages.toMessage(snapshot, viewOf(call, false)) });
       }),
 
     getJob: ({ id }, call) =>
@@ -110,11 +110,19 @@ export function createJobService(options: JobServiceOptions): JobServiceImplemen
       }),
 
     async *watchJob({ id }, call) {
-      const job = await answer(() => find(id, call));
       const view = viewOf(call, true);
       const signal = AbortSignal.any([call.signal, ending]);
-      for await (const snapshot of watch.watch(job, signal)) {
-        yield create(WatchJobResponseSchema, { job: await answer(() => messages.toMessage(snapshot, view)) });
+      const snapshots = watch.watch(id, (job) => ownJob(job, call), signal);
+      try {
+        for (;;) {
+          const next = await answer(() => snapshots.next());
+          if (next.done) {
+            break;
+          }
+          yield create(WatchJobResponseSchema, { job: await answer(() => messages.toMessage(next.value, view)) });
+        }
+      } finally {
+        await snapshots.return(undefined);
       }
       if (ending.aborted && !call.signal.aborted) {
         throw unavailable("the pipeline is shutting down; watch the job again for the rest");

@@ -1,52 +1,23 @@
 import * as z from "zod";
-import { type JobPriority, JobState } from "../gen/throughline/v1/job_pb.js";
-import { findPlace } from "./fair-order.js";
+import { JobState } from "../gen/throughline/v1/job_pb.js";
+import { createBatchedRead } from "./batched-read.js";
+import {
+  type Creation,
+  type EarlierCreation,
+  findRequest,
+  type IdentifiedRequest,
+  type NewJob,
+  storeNewJob,
+} from "./job-creation.js";
 import type { JobDatabase, Sql } from "./job-database.js";
+import { type OnJobChange, publishRow } from "./job-notices.js";
+import { type QueuePlace, readPlace, readPlaces, type SurveyedJob, surveyJobs } from "./job-places.js";
 import { jobColumns as columns, idColumn, isUnfinished, type StoredJob, storedJobOf } from "./job-rows.js";
 import { queueSchemaName, schemaName } from "./job-schema.js";
-import { deadWebhookQueue, endJob, notify, openAppQueue, queueOf, table, uuidOf } from "./job-table.js";
-import { type Fingerprints, sealedHeadBytes } from "./payload-cipher.js";
+import { deadWebhookQueue, endJob, queueOf, table, uuidOf } from "./job-table.js";
+import { sealedHeadBytes } from "./payload-cipher.js";
+import { createTurns } from "./take-turns.js";
 import type { WaitingLimits } from "./waiting-limits.js";
-
-/** A job to be stored. */
-export interface NewJob {
-  readonly id: string;
-  readonly owner: string;
-  readonly caller: string;
-  readonly app: string;
-  readonly priority: JobPriority;
-  readonly costSeconds: number;
-  /** Undefined: each call makes a new job. */
-  readonly request: IdentifiedRequest | undefined;
-  readonly startTimeoutSeconds: number | undefined;
-  readonly runTimeoutSeconds: number;
-  readonly ttlSeconds: number;
-  readonly traceId: string;
-  readonly traceContext: Readonly<Record<string, string>>;
-  readonly work: Uint8Array;
-  readonly webhook: Uint8Array | undefined;
-  readonly webhookHost: string | undefined;
-}
-
-/** A request that its caller may repeat. */
-export interface IdentifiedRequest {
-  readonly id: string;
-  readonly prints: Fingerprints;
-}
-
-/** What an earlier call with a request's id made of it. */
-export type EarlierCreation =
-  /** The same request was created before. */
-  | { readonly kind: "known"; readonly job: StoredJob }
-  /** Another request has its request id. */
-  | { readonly kind: "conflict" };
-
-/** What became of a new job. */
-export type Creation =
-  | { readonly kind: "created"; readonly job: StoredJob }
-  | EarlierCreation
-  /** Too many jobs wait: in all, or of this owner. */
-  | { readonly kind: "full"; readonly of: "all" | "owner"; readonly limit: number };
 
 /** A page of an owner's jobs. */
 export interface JobQuery {
@@ -83,7 +54,9 @@ export interface JobStore {
   cancel(id: string): Promise<StoredJob | undefined>;
   /** Deletes a job. */
   delete(id: string): Promise<StoredJob | undefined>;
-  /** Waiting jobs before each of these, and their work. */
+  /** Place of a job, if it waits. */
+  place(id: string): Promise<QueuePlace | undefined>;
+  /** Places of those of these jobs that wait. */
   positions(ids: readonly string[]): Promise<ReadonlyMap<string, QueuePlace>>;
   /** State of each of these jobs that exists, in one query, with the place of those that wait. */
   survey(ids: readonly string[]): Promise<ReadonlyMap<string, SurveyedJob>>;
@@ -97,22 +70,6 @@ export interface JobStore {
   counts(): Promise<JobCounts>;
 }
 
-/** Place of a waiting job. */
-export interface QueuePlace {
-  /** Waiting jobs of the app before it. */
-  readonly ahead: number;
-  /** Estimated work of those, and of the running ones what is left, in seconds. */
-  readonly secondsAhead: number;
-}
-
-/** A job as it stands among the others. */
-export interface SurveyedJob {
-  readonly state: JobState;
-  readonly attempt: number;
-  /** Undefined for a job that does not wait. */
-  readonly place: QueuePlace | undefined;
-}
-
 export interface JobCounts {
   readonly waiting: number;
   readonly running: number;
@@ -121,102 +78,38 @@ export interface JobCounts {
   readonly deadWebhooks: number;
 }
 
-/** The places of all waiting jobs, and the work that is left of the running ones. */
-const places = `
-  with places as (
-    select id, app, row_number() over line - 1 as ahead, sum(cost_seconds) over line - cost_seconds as seconds
-    from ${table} where state = 1 window line as (partition by app order by rank desc, create_time, id)
-  ), running as (
-    select app, sum(greatest(0, cost_seconds - extract(epoch from now() - start_time))) as seconds
-    from ${table} where state = 2 group by app
-  )`;
-const secondsAhead = "places.seconds + coalesce(running.seconds, 0)";
+/** Creations that may hold a connection: they wait for each other, and the others need connections too. */
+const creationsAtOnce = 2;
 
-function placeOf({ ahead, seconds }: Readonly<Record<string, unknown>>): QueuePlace {
-  return { ahead: Number(ahead), secondsAhead: Number(seconds) };
-}
-
-/** Creates the store over an open database. */
-export function createJobStore(database: JobDatabase): JobStore {
+/**
+ * Creates the store over an open database.
+ *
+ * @param onChange called after each of its changes.
+ */
+export function createJobStore(database: JobDatabase, onChange: OnJobChange = () => {}): JobStore {
   const { sql, boss, transaction } = database;
+  const inTurn = createTurns(creationsAtOnce);
   const row = async (within: Sql, id: string): Promise<StoredJob | undefined> => {
     const { rows } = await within.executeSql(`select ${columns} from ${table} where id = $1`, [id]);
     return rows[0] && storedJobOf(rows[0]);
   };
-  const findRequest = async (
-    within: Sql,
-    owner: string,
-    { id, prints }: IdentifiedRequest,
-  ): Promise<EarlierCreation | undefined> => {
-    const { rows } = await within.executeSql(
-      `select ${columns}, request_hash from ${table} where owner = $1 and request_id = $2`,
-      [owner, id],
-    );
-    if (rows[0] === undefined) {
-      return undefined;
-    }
-    const stored = z.instanceof(Uint8Array).parse(rows[0].request_hash);
-    return prints.some((print) => Buffer.compare(print, stored) === 0)
-      ? { kind: "known", job: storedJobOf(rows[0]) }
-      : { kind: "conflict" };
-  };
+  const read = createBatchedRead(async (ids) => {
+    const { rows } = await sql.executeSql(`select ${columns} from ${table} where id = any($1::uuid[])`, [[...ids]]);
+    return new Map(rows.map(storedJobOf).map((job) => [job.id, job]));
+  });
 
   return {
     async create(job, limits) {
-      await openAppQueue(database, job.app);
-      return transaction(async (within): Promise<Creation> => {
-        // One at a time: tags, bounds and request ids are read and written, the last two of all apps.
-        await within.executeSql("select pg_advisory_xact_lock(hashtext($1))", [`${table}.create`]);
-        const earlier = job.request && (await findRequest(within, job.owner, job.request));
-        if (earlier !== undefined) {
-          return earlier;
-        }
-        const { rows: counts } = await within.executeSql(
-          `select count(*)::int as all, (count(*) filter (where owner = $1))::int as own from ${table} where state = 1`,
-          [job.owner],
-        );
-        if (Number(counts[0]?.all) >= limits.all) {
-          return { kind: "full", of: "all", limit: limits.all };
-        }
-        if (Number(counts[0]?.own) >= limits.perOwner) {
-          return { kind: "full", of: "owner", limit: limits.perOwner };
-        }
-        const { tag, rank } = await findPlace(within, job);
-        const { rows } = await within.executeSql(
-          `insert into ${table} (id, owner, caller, request_id, request_hash, app, state, class, rank, tag, cost_seconds, start_by,
-             run_timeout_seconds, ttl_seconds, trace_id, trace_context, work, webhook, webhook_host)
-           values ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, now() + $11 * interval '1 second', $12, $13, $14, $15, $16, $17, $18)
-           returning ${columns}`,
-          [
-            job.id,
-            job.owner,
-            job.caller,
-            job.request?.id ?? null,
-            job.request?.prints[0] ?? null,
-            job.app,
-            job.priority,
-            rank,
-            tag,
-            job.costSeconds,
-            job.startTimeoutSeconds ?? null,
-            job.runTimeoutSeconds,
-            job.ttlSeconds,
-            job.traceId,
-            JSON.stringify(job.traceContext),
-            job.work,
-            job.webhook ?? null,
-            job.webhookHost ?? null,
-          ],
-        );
-        await boss.send(queueOf(job.app), {}, { id: uuidOf(job.id), priority: rank, db: within });
-        await notify(within, { id: job.id, app: job.app });
-        return { kind: "created", job: storedJobOf(rows[0]) };
-      });
+      const creation = await inTurn(() => storeNewJob(database, job, limits));
+      if (creation.kind === "created") {
+        onChange({ id: job.id, app: job.app, job: creation.job });
+      }
+      return creation;
     },
 
     findRequest: (owner, request) => findRequest(sql, owner, request),
 
-    read: (id) => row(sql, id),
+    read,
 
     async list({ owner, limit, states, app, after }) {
       const { rows } = await sql.executeSql(
@@ -233,52 +126,40 @@ export function createJobStore(database: JobDatabase): JobStore {
       };
     },
 
-    cancel: (id) =>
-      transaction(async (within) => {
+    async cancel(id) {
+      const { job, cancelled } = await transaction(async (within) => {
         const job = await row(within, id);
         if (job === undefined || !isUnfinished(job)) {
-          return job;
+          return { job, cancelled: undefined };
         }
         await boss.cancel(queueOf(job.app), uuidOf(id), { db: within });
-        return (
-          (await endJob(database, within, { id, state: JobState.CANCELLED, outcome: undefined })) ?? row(within, id)
-        );
-      }),
+        const cancelled = await endJob(database, within, { id, state: JobState.CANCELLED, outcome: undefined });
+        return { job: cancelled ?? (await row(within, id)), cancelled };
+      });
+      if (cancelled !== undefined) {
+        onChange({ id, app: cancelled.app, job: cancelled });
+      }
+      return job;
+    },
 
-    delete: (id) =>
-      transaction(async (within) => {
+    async delete(id) {
+      const job = await transaction(async (within) => {
         const job = await row(within, id);
         if (job !== undefined) {
           await boss.deleteJob(queueOf(job.app), uuidOf(id), { db: within });
-          await within.executeSql(`delete from ${table} where id = $1`, [id]);
-          await notify(within, { id, app: job.app });
+          await within.executeSql(`delete from ${table} where id = $1 returning ${publishRow(database, "null")}`, [id]);
         }
         return job;
-      }),
-
-    async positions(ids) {
-      const { rows } = await sql.executeSql(
-        `${places} select places.id, places.ahead, ${secondsAhead} as seconds
-         from places left join running using (app) where places.id = any($1::uuid[])`,
-        [[...ids]],
-      );
-      return new Map(rows.map((found) => [idColumn.parse(found.id), placeOf(found)]));
+      });
+      if (job !== undefined) {
+        onChange({ id, app: job.app, job: undefined });
+      }
+      return job;
     },
 
-    async survey(ids) {
-      const { rows } = await sql.executeSql(
-        `${places} select job.id, job.state, job.attempt, places.ahead, ${secondsAhead} as seconds
-         from ${table} as job left join places on places.id = job.id left join running on running.app = job.app
-         where job.id = any($1::uuid[])`,
-        [[...ids]],
-      );
-      return new Map(
-        rows.map((found) => {
-          const place = found.ahead === null ? undefined : placeOf(found);
-          return [idColumn.parse(found.id), { state: Number(found.state), attempt: Number(found.attempt), place }];
-        }),
-      );
-    },
+    place: (id) => readPlace(sql, id),
+    positions: (ids) => readPlaces(sql, ids),
+    survey: (ids) => surveyJobs(sql, ids),
 
     async databaseId() {
       const { rows } = await sql.executeSql(`select id from ${schemaName}.database`);

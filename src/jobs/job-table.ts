@@ -1,8 +1,9 @@
 import type { Db } from "pg-boss";
 import * as z from "zod";
 import type { JobState } from "../gen/throughline/v1/job_pb.js";
-import { type JobDatabase, jobChannel } from "./job-database.js";
-import { jobColumns as columns, type JobProgress, type StoredJob, storedJobOf } from "./job-rows.js";
+import type { JobDatabase } from "./job-database.js";
+import { publishRow } from "./job-notices.js";
+import { jobColumns as columns, type StoredJob, storedJobOf } from "./job-rows.js";
 import { schemaName } from "./job-schema.js";
 
 /** Name of the jobs' table. */
@@ -41,19 +42,6 @@ export function openAppQueue({ openQueue }: JobDatabase, app: string): Promise<v
 export const webhookQueue = "webhook";
 export const deadWebhookQueue = "webhook-dead";
 
-/** Notification about a job: a change of its row, or the progress alone. */
-export interface JobNotice {
-  readonly id: string;
-  readonly app: string;
-  /** Absent: read the row. */
-  readonly progress?: JobProgress | undefined;
-}
-
-/** Publishes a notification; inside a transaction, when that commits. */
-export async function notify(sql: Pick<Db, "executeSql">, notice: JobNotice): Promise<void> {
-  await sql.executeSql("select pg_notify($1, $2)", [jobChannel, JSON.stringify(notice)]);
-}
-
 /** Final state of a job. */
 export interface EndedJob {
   readonly id: string;
@@ -63,24 +51,20 @@ export interface EndedJob {
 
 /** Sets a final state, with all that goes with it. */
 export async function endJob(
-  { boss }: JobDatabase,
+  database: JobDatabase,
   within: Db,
   { id, state, outcome }: EndedJob,
 ): Promise<StoredJob | undefined> {
   const { rows } = await within.executeSql(
     `update ${table} set state = $2, outcome = $3, end_time = now(), expire_time = now() + ttl_seconds * interval '1 second'
-       where id = $1 and state in (1, 2) returning ${columns}`,
+       where id = $1 and state in (1, 2) returning ${columns}, ${publishRow(database)}`,
     [id, state, outcome ?? null],
   );
   const job = rows[0] && storedJobOf(rows[0]);
-  if (job === undefined) {
-    return undefined;
-  }
-  if (job.webhook !== undefined) {
+  if (job?.webhook !== undefined) {
     const group = job.webhookHost === undefined ? {} : { group: { id: job.webhookHost } };
-    await boss.send(webhookQueue, { id }, { ...group, db: within });
+    await database.boss.send(webhookQueue, { id }, { ...group, db: within });
   }
-  await notify(within, { id, app: job.app });
   return job;
 }
 

@@ -1,10 +1,12 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { Progress } from "../gen/throughline/v1/image_pb.js";
 import { JobState } from "../gen/throughline/v1/job_pb.js";
 import { notFound } from "../mesh/errors/errors.js";
 import { createNotifier, type Notifier } from "../mesh/serve/stream-notifier.js";
-import { isUnfinished, type JobProgress, type StoredJob } from "./job-rows.js";
-import type { JobStore, QueuePlace } from "./job-store.js";
-import type { JobNotice } from "./job-table.js";
+import type { JobChange, JobNotice } from "./job-notices.js";
+import type { QueuePlace } from "./job-places.js";
+import { isOlder, isUnfinished, type JobProgress, type StoredJob } from "./job-rows.js";
+import type { JobStore } from "./job-store.js";
 
 /** A job at one moment. */
 export interface JobSnapshot {
@@ -21,10 +23,13 @@ export interface JobWatch {
    * Yields the job, and again after each change that the reader has not seen. A slow reader gets the newest state. Ends after a final state,
    * or when the signal is aborted.
    *
-   * @throws ConnectError NOT_FOUND when the job is deleted.
+   * @param check throws if the job, or undefined for a missing one, is not to be shown.
+   * @throws the error of `check`, the database's, or ConnectError NOT_FOUND when the job is deleted.
    */
-  watch(job: StoredJob, signal: AbortSignal): AsyncGenerator<JobSnapshot>;
-  /** Passes a notification on. */
+  watch(id: string, check: (job: StoredJob | undefined) => unknown, signal: AbortSignal): AsyncGenerator<JobSnapshot>;
+  /** Shows a change of this process. */
+  show(change: JobChange): void;
+  /** Passes a notification of another process on. */
   notice(notice: JobNotice): void;
   /** Passes the progress of a job of this process on. */
   progress(id: string, progress: Progress): void;
@@ -34,14 +39,16 @@ export interface JobWatch {
 }
 
 interface Watched {
+  /** Undefined before the first read, and of a deleted job. */
   snapshot: JobSnapshot | undefined;
+  isDeleted: boolean;
   readonly readers: Set<Notifier>;
-  reading: boolean;
-  stale: boolean;
 }
 
 /** Between two looks at all watched jobs, for their places and for changes without a notification, in milliseconds. */
 const surveyMs = 1_000;
+/** Between two looks for the places of new watchers: each one reads the whole queue. */
+const newcomersMs = 200;
 
 /** @param onError called when the database does not answer; the watchers keep what they know. */
 export function createJobWatch(store: JobStore, onError: (error: unknown) => void): JobWatch {
@@ -54,50 +61,29 @@ export function createJobWatch(store: JobStore, onError: (error: unknown) => voi
     }
   };
 
-  const read = (id: string, entry: Watched): void => {
-    if (entry.reading) {
-      entry.stale = true;
-      return;
-    }
-    entry.reading = true;
-    entry.stale = false;
-    store
-      .read(id)
-      .then((job) => {
-        const before = entry.snapshot;
-        const sameAttempt = before?.job.attempt === job?.attempt && before?.job.state === job?.state;
-        change(
-          entry,
-          job && {
-            job,
-            place: job.state === JobState.QUEUED ? before?.place : undefined,
-            progress: sameAttempt ? before?.progress : undefined,
-          },
-        );
-      }, onError)
-      .finally(() => {
-        entry.reading = false;
-        if (entry.stale) {
-          read(id, entry);
-        }
+  /** Takes a row over, unless a newer one is known: rows come by reads and by changes of this process. */
+  const take = (entry: Watched, job: StoredJob | undefined): void => {
+    const before = entry.snapshot;
+    if (job === undefined) {
+      entry.isDeleted = true;
+      change(entry, undefined);
+    } else if (!entry.isDeleted && !(before && isOlder(job, before.job))) {
+      const isSameAttempt = before?.job.attempt === job.attempt && before.job.state === job.state;
+      change(entry, {
+        job,
+        place: job.state === JobState.QUEUED ? before?.place : undefined,
+        progress: isSameAttempt ? before.progress : undefined,
       });
+    }
   };
 
-  let surveying = false;
-  /** Whether a watcher came meanwhile. */
-  let surveyAgain = false;
-  const survey = (): void => {
-    if (surveying) {
-      surveyAgain = true;
-      return;
-    }
-    const ids = [...watched].filter(([, { snapshot }]) => snapshot && isUnfinished(snapshot.job)).map(([id]) => id);
-    if (ids.length === 0) {
-      return;
-    }
-    surveying = true;
-    surveyAgain = false;
-    const found = store.survey(ids).then((states) => {
+  const read = (id: string, entry: Watched): void => {
+    store.read(id).then((job) => take(entry, job), onError);
+  };
+
+  /** Looks at jobs, at one place in the code at a time. */
+  const survey = (ids: readonly string[]): Promise<void> =>
+    store.survey(ids).then((states) => {
       for (const id of ids) {
         const entry = watched.get(id);
         if (entry?.snapshot === undefined) {
@@ -116,32 +102,50 @@ export function createJobWatch(store: JobStore, onError: (error: unknown) => voi
         }
       }
     }, onError);
-    found.finally(() => {
-      surveying = false;
-      if (surveyAgain) {
-        survey();
-      }
-    });
-  };
-  const timer = setInterval(survey, surveyMs);
+
+  let isSurveying = false;
+  const timer = setInterval(async () => {
+    const ids = [...watched].filter(([, { snapshot }]) => snapshot && isUnfinished(snapshot.job)).map(([id]) => id);
+    if (!isSurveying && ids.length > 0) {
+      isSurveying = true;
+      await survey(ids);
+      isSurveying = false;
+    }
+  }, surveyMs);
   timer.unref();
 
+  /** Waiting jobs that are watched since the last look. */
+  const newcomers = new Set<string>();
+  let isPlacing = false;
+  const placeNewcomers = async (): Promise<void> => {
+    if (isPlacing) {
+      return;
+    }
+    isPlacing = true;
+    while (newcomers.size > 0) {
+      const ids = [...newcomers];
+      newcomers.clear();
+      await survey(ids);
+      await delay(newcomersMs, undefined, { ref: false });
+    }
+    isPlacing = false;
+  };
+
   return {
-    async *watch(job, signal) {
+    async *watch(id, check, signal) {
       const reader = createNotifier();
-      const entry: Watched = watched.get(job.id) ?? {
-        snapshot: undefined,
-        readers: new Set(),
-        reading: false,
-        stale: false,
-      };
-      entry.snapshot ??= { job, place: undefined, progress: undefined };
-      watched.set(job.id, entry);
+      const entry: Watched = watched.get(id) ?? { snapshot: undefined, isDeleted: false, readers: new Set() };
+      // Before the read, so that no change is missed.
+      watched.set(id, entry);
       entry.readers.add(reader);
       try {
-        // A change between the caller's own look and now.
-        read(job.id, entry);
-        survey();
+        const job = await store.read(id);
+        check(job);
+        take(entry, job);
+        if (job?.state === JobState.QUEUED && entry.snapshot?.place === undefined) {
+          newcomers.add(id);
+          void placeNewcomers();
+        }
         let shown: JobSnapshot | undefined;
         while (!signal.aborted) {
           const { snapshot } = entry;
@@ -161,18 +165,24 @@ export function createJobWatch(store: JobStore, onError: (error: unknown) => voi
       } finally {
         entry.readers.delete(reader);
         if (entry.readers.size === 0) {
-          watched.delete(job.id);
+          watched.delete(id);
         }
+      }
+    },
+    show({ id, job }) {
+      const entry = watched.get(id);
+      if (entry !== undefined) {
+        take(entry, job);
       }
     },
     notice({ id, progress }) {
       const entry = watched.get(id);
-      if (entry?.snapshot === undefined) {
+      if (entry === undefined) {
         return;
       }
       if (progress === undefined) {
         read(id, entry);
-      } else if (entry.snapshot.job.state === JobState.RUNNING && !isLocal(entry.snapshot.progress)) {
+      } else if (entry.snapshot?.job.state === JobState.RUNNING && !isLocal(entry.snapshot.progress)) {
         change(entry, { ...entry.snapshot, progress });
       }
     },

@@ -1,8 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
 import type { Logger } from "pino";
-import * as z from "zod";
-import { JobService } from "../gen/throughline/v1/job_pb.js";
+import { JobService, JobState } from "../gen/throughline/v1/job_pb.js";
 import { unavailable } from "../mesh/errors/errors.js";
 import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
 import type { RemoteParent } from "../otelconnect/otel-context.js";
@@ -13,13 +12,13 @@ import { statusOf } from "./job-failure.js";
 import { createJobImageRoute, type JobFiles, type JobFolder } from "./job-files.js";
 import { createJobMessages } from "./job-message.js";
 import { createJobMetrics } from "./job-metrics.js";
+import { type JobChange, mayHaveEnded, mayStartJobs, readNotice } from "./job-notices.js";
 import { createJobPayloads } from "./job-payloads.js";
 import type { JobPipeline } from "./job-pipeline.js";
 import { createJobQueue } from "./job-queue.js";
 import { isUnfinished } from "./job-rows.js";
 import { createJobService, type JobServiceImplementation } from "./job-service.js";
 import { createJobStore } from "./job-store.js";
-import type { JobNotice } from "./job-table.js";
 import type { JobTrace } from "./job-trace.js";
 import { createJobWatch } from "./job-watch.js";
 import { deleteLeftovers } from "./leftovers.js";
@@ -124,12 +123,6 @@ const sweepMs = 1_000;
 /** Between two looks for files of jobs that do not exist, such as of a call that was killed in mid-way, in milliseconds. */
 const leftoversMs = 3_600_000;
 
-const noticeSchema = z.object({
-  id: z.string(),
-  app: z.string(),
-  progress: z.object({ stage: z.number(), step: z.number(), totalSteps: z.number() }).optional(),
-});
-
 interface RunningJobs {
   readonly service: JobServiceImplementation;
   close(): Promise<void>;
@@ -140,8 +133,20 @@ async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<Runni
   const { openDatabase, folder, cipher, pipeline, limits = defaultWaitingLimits, telemetry, logger } = options;
   const { tracer, propagator } = telemetry;
   const database = await openDatabase();
-  const store = createJobStore(database);
-  const queue = createJobQueue(database);
+  /** Acts at once on what this process commits, without a way through the database. */
+  const onChange = (change: JobChange): void => {
+    const { id, app, job } = change;
+    watch.show(change);
+    // The dispatcher itself looks for the next job when one that runs here has ended.
+    if (mayStartJobs(job?.state) && (job?.state === JobState.QUEUED || !dispatcher.runs(id))) {
+      dispatcher.wake(app);
+    }
+    if (job?.webhook !== undefined && mayHaveEnded(job.state)) {
+      sender?.wake();
+    }
+  };
+  const store = createJobStore(database, onChange);
+  const queue = createJobQueue(database, onChange);
   const payloads = createJobPayloads(cipher);
   let files: JobFiles;
   try {
@@ -182,10 +187,18 @@ async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<Runni
     }
   };
   const onNotice = (payload: string): void => {
-    const notice: JobNotice = noticeSchema.parse(JSON.parse(payload));
+    const notice = readNotice(payload);
+    if (notice.from === database.origin) {
+      return;
+    }
     watch.notice(notice);
-    if (notice.progress === undefined) {
+    if (notice.progress !== undefined) {
+      return;
+    }
+    if (mayStartJobs(notice.state)) {
       dispatcher.wake(notice.app);
+    }
+    if (mayHaveEnded(notice.state)) {
       stopIfEnded(notice.id);
       sender?.wake();
     }

@@ -68,7 +68,7 @@ it("a job that is claimed while the dispatcher closes is given back before it ha
   dispatcher.start();
   await claims;
   const closing = dispatcher.close();
-  claimed({ claim: { id: job.id, retryCount: 0 }, job: { ...job, work } });
+  claimed({ claim: { id: job.id, retryCount: 0 }, job: { ...job, work }, moreWait: false });
   await closing;
   assert.deepEqual(givenBack, [job.id]);
 });

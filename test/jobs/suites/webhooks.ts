@@ -3,7 +3,7 @@ import { beforeEach, describe, it } from "node:test";
 import { Webhook } from "standardwebhooks";
 import { Delivery } from "../../../src/gen/throughline/v1/image_pb.js";
 import { type Job, JobState } from "../../../src/gen/throughline/v1/job_pb.js";
-import { notify } from "../../../src/jobs/job-table.js";
+import { publishNotice } from "../../../src/jobs/job-notices.js";
 import { redriveWebhooks } from "../../../src/jobs/webhooks.js";
 import { createHeldEngine } from "../../support/held-engine.js";
 import { lastOf } from "../../support/job-mesh.js";
@@ -30,7 +30,7 @@ export function describeWebhooks(shared: SharedMesh): void {
       await shared.mesh.database.sql.executeSql(
         "update throughline_queue.job set start_after = now() where name = 'webhook' and state = 'retry'",
       );
-      await notify(shared.mesh.database.sql, { id: "", app: "" });
+      await publishNotice(shared.mesh.database.sql, { id: "", app: "" });
     }
 
     /** Resolves when a query has a row. */
