@@ -40,6 +40,13 @@ export function describeWebhooks(shared: SharedMesh): void {
       }
     }
 
+    /** Resolves when a try has failed, which is logged after its row has changed. */
+    async function untilLogged(id: string): Promise<void> {
+      while (notDelivered(id).length === 0) {
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    }
+
     const notDelivered = (id: string): readonly string[] =>
       shared.mesh.lines.filter((line) => line.includes("webhook not delivered") && line.includes(id));
 
@@ -53,7 +60,7 @@ export function describeWebhooks(shared: SharedMesh): void {
         const { sql } = shared.mesh.database;
         await sql.executeSql("update throughline.job set webhook = $2 where id = $1", [job.id, sealed]);
         await shared.mesh.jobs.cancelJob({ id: job.id });
-        await untilRow("select 1 from throughline_queue.job where name = 'webhook' and state = 'retry'");
+        await untilLogged(job.id);
         assert.deepEqual(unlisted.received, []);
         assert.ok(shared.mesh.lines.some((line) => line.includes(job.id) && line.includes("--webhook-hosts")));
       } finally {
@@ -86,7 +93,7 @@ export function describeWebhooks(shared: SharedMesh): void {
       shared.receiver.answer(500, 200);
       const job = await create("again");
       await shared.receiver.arrived(1);
-      await untilRow("select 1 from throughline_queue.job where name = 'webhook' and state = 'retry'");
+      await untilLogged(job.id);
       const [logged, ...more] = notDelivered(job.id);
       assert.deepEqual(more, []);
       const { cause, host, try: number, tries, nextTry, err } = JSON.parse(logged ?? "");
