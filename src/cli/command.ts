@@ -32,6 +32,8 @@ export interface CommandArgument {
   readonly words?: boolean;
   /** Absent: the argument is required. */
   readonly default?: string;
+  /** What replaces it where it may be absent, for the help; the command then gets an empty text. */
+  readonly optional?: string;
 }
 
 /** One command of the command line. */

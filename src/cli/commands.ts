@@ -62,14 +62,14 @@ export function visitCommands(visit: CommandVisitor): void {
     name: "generate",
     summary: "Request one image from a running pipeline",
     options: generateOptions,
-    argument: promptArgument,
+    argument: { ...promptArgument, optional: "that of --settings-from" },
     load: async () => (await import("./commands/generate.js")).runGenerate,
   });
   visit({
     name: "submit",
     summary: "Create a durable job for one image on a running pipeline",
     options: submitOptions,
-    argument: promptArgument,
+    argument: { ...promptArgument, optional: "that of --settings-from" },
     load: async () => (await import("./commands/submit.js")).runSubmit,
   });
   visit({

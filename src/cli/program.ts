@@ -72,7 +72,8 @@ function addCommand<Group extends OptionGroup>(
   }
   if (argument) {
     const usage = `${argument.name}${argument.words ? "..." : ""}`;
-    const { default: absent, help } = argument;
+    const { default: value, optional, help } = argument;
+    const absent = value ?? optional;
     added.argument(absent === undefined ? `<${usage}>` : `[${usage}]`, absent ? `${help} (default: ${absent})` : help);
   }
   added.action(async () => {

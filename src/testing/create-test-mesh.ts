@@ -34,6 +34,10 @@ export interface TestMeshOptions {
   readonly maxWaiting?: number | undefined;
   /** Uses callers' `traceparent` headers as parents; otherwise the pipeline links to them. @default false */
   readonly trustTraceparent?: boolean | undefined;
+  /** Adds attributes of OpenTelemetry's GenAI conventions to `inference`. @default false */
+  readonly genaiAttributes?: boolean | undefined;
+  /** Writes the prompt and the settings into PNG images. @default false */
+  readonly imageMetadata?: boolean | undefined;
   /**
    * Your own apps by app id. Each can call the worker, the pipeline (`local/image-pipeline`) and the apps before it. Its `service.name`
    * is the name in its app id. @default none
@@ -112,6 +116,8 @@ export async function createTestMesh(options: TestMeshOptions = {}): Promise<Tes
       startEngine: async () => engine,
       maxWaiting: options.maxWaiting,
       trustTraceparent: options.trustTraceparent,
+      genaiAttributes: options.genaiAttributes,
+      imageMetadata: options.imageMetadata,
       ...ofWorker,
     }),
     options.wire,

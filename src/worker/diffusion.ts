@@ -86,13 +86,13 @@ export function upload(
   { tracer, stageTracer, metrics }: GenerationWatch,
   parent: Context,
   pixels: RgbPixels,
-  { format, quality }: ImageEncoding,
+  { format, quality, texts }: ImageEncoding,
   delivery: ImageDelivery,
 ): Promise<DeliveredImage> {
   return withSpan(tracer, "upload", { parent }, async (span, scope) => {
     const startedAt = performance.now();
     const image = await withSpan(stageTracer, "image-encode", { parent: scope }, () =>
-      encodeImage(pixels, format, quality),
+      encodeImage(pixels, format, { quality, texts }),
     );
     metrics.stageTook("image-encode", performance.now() - startedAt);
     span.setAttributes({ "image.file_size": image.bytes.length, "image.content_type": contentTypeOf(format) });

@@ -13,6 +13,7 @@ import { withSpan } from "../trace/span-scope.js";
 import { type Admission, AdmissionError, type Slot } from "./admission.js";
 import { diffusion, upload } from "./diffusion.js";
 import { toConnectError } from "./errors.js";
+import { imageTexts } from "./image-texts.js";
 import { contractSettings, encodingOf, type Job, jobOf } from "./job.js";
 import { describeProgress, type InferEvent, type InferProgress, progressOf, uploading } from "./progress.js";
 import type { WorkerMetrics } from "./worker-metrics.js";
@@ -32,6 +33,10 @@ export interface InferContext {
   readonly headerPolicy: RemoteParent;
   /** Undefined: images are sent in the response. */
   readonly store: ImageStore | undefined;
+  /** Whether `inference` has attributes of OpenTelemetry's GenAI conventions. */
+  readonly genaiAttributes: boolean;
+  /** Whether PNG files contain the prompt and the settings. */
+  readonly imageMetadata: boolean;
 }
 
 /** Properties of a call besides its message. */
@@ -72,7 +77,12 @@ export async function infer(
   try {
     const decoded = await readInitImage(job, call, worker);
     const caller = readCallerContext({ propagator, carrier: request.traceContext, header: call.header, policy });
-    const attributes = { "model.name": engine.info.model, "prompt.length": [...request.prompt].length };
+    const { model } = engine.info;
+    const attributes = {
+      "model.name": model,
+      "prompt.length": [...request.prompt].length,
+      ...(worker.genaiAttributes && genaiAttributes(model)),
+    };
     const options = { parent: caller.parent, links: [...caller.links], kind: SpanKind.SERVER, attributes };
     return await withSpan(tracer, "inference", options, (_span, scope) => {
       call.onSpan(scope);
@@ -81,6 +91,15 @@ export async function infer(
   } finally {
     slot.release();
   }
+}
+
+/** @see https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/ */
+function genaiAttributes(model: string) {
+  return {
+    "gen_ai.operation.name": "generate_content",
+    "gen_ai.output.type": "image",
+    "gen_ai.request.model": model,
+  };
 }
 
 /** Validate a request and admit it to the queue. Of an image, the header is validated here: its pixels wait for a slot. */
@@ -166,7 +185,9 @@ async function generateImage(admitted: AdmittedRequest): Promise<InferResponse> 
     report(uploading);
     const uploadAt = performance.now();
     const delivery = deliveryOf(options, store && { store, baseUrl: call.baseUrl });
-    const image = await upload(worker, parent, pixels, encodingOf(options), delivery);
+    const origin = { ...request, settings, model: engine.info.model };
+    const encoding = { ...encodingOf(options), texts: worker.imageMetadata ? imageTexts(origin) : undefined };
+    const image = await upload(worker, parent, pixels, encoding, delivery);
     const doneAt = performance.now();
     const uploadMs = doneAt - uploadAt;
     metrics.stageTook("upload", uploadMs);

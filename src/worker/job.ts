@@ -147,7 +147,7 @@ export function generationRequestOf({ prompt, seed, options, withPreviews }: Gen
 }
 
 /** The decimal number that a float of the contract stands for: 0.7, not 0.699999988079071, of which 10 steps would be 6. */
-function decimalOf(float: number): number {
+export function decimalOf(float: number): number {
   return Number(float.toPrecision(7));
 }
 
@@ -155,6 +155,8 @@ function decimalOf(float: number): number {
 export interface ImageEncoding {
   readonly format: Format;
   readonly quality: number | undefined;
+  /** Texts of a PNG file by keyword. @default none */
+  readonly texts?: ReadonlyMap<string, string> | undefined;
 }
 
 /** Return the requested encoding. @default PNG */

@@ -44,6 +44,10 @@ export interface WorkerAppOptions {
   readonly maxWaiting?: number | undefined;
   /** Whether a `traceparent` header becomes the parent if the body's carrier names none. @default false */
   readonly trustTraceparent?: boolean | undefined;
+  /** Whether `inference` has the attributes of OpenTelemetry's GenAI conventions, without the prompt. @default false */
+  readonly genaiAttributes?: boolean | undefined;
+  /** Whether PNG files contain the prompt and the settings, so that they can be generated again. @default false */
+  readonly imageMetadata?: boolean | undefined;
   readonly telemetry: Telemetry;
   readonly logger: Logger;
 }
@@ -78,6 +82,8 @@ export function createWorkerApp(options: WorkerAppOptions): App {
       propagator,
       headerPolicy: trustTraceparent ? "trust" : "ignore",
       store,
+      genaiAttributes: options.genaiAttributes ?? false,
+      imageMetadata: options.imageMetadata ?? false,
     };
   };
   const callOf = (call: HandlerContext): InferCall => ({

@@ -43,7 +43,10 @@ suite("throughline program", () => {
       [["worker", "--prot", "1"], /^unknown option '--prot'\n\(Did you mean --port\?\)/],
       [["worker", "extra"], /^too many arguments/],
       [["worker", "--port"], /^option '--port <port>' argument missing/],
-      [["generate"], /^missing required argument 'prompt'/],
+      [
+        ["generate"],
+        /^the prompt is missing: write what the image should show, or name an image with --settings-from$/,
+      ],
       [[], /^Usage: throughline/],
     ];
     for (const [args, words] of cases) {

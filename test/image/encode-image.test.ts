@@ -40,11 +40,11 @@ for (const format of ["jpeg", "webp"] as const) {
 test("quality decides the size of lossy images, 90 by default, and does not change a PNG", async () => {
   const pixels = gradient();
   for (const format of ["jpeg", "webp"] as const) {
-    const sizeAt = async (quality?: number) => (await encodeImage(pixels, format, quality)).bytes.length;
+    const sizeAt = async (quality?: number) => (await encodeImage(pixels, format, { quality })).bytes.length;
     assert.equal(await sizeAt(), await sizeAt(90));
     assert.ok((await sizeAt(10)) < (await sizeAt(90)), format);
   }
-  assert.deepEqual((await encodeImage(pixels, "png", 1)).bytes, (await encodeImage(pixels, "png")).bytes);
+  assert.deepEqual((await encodeImage(pixels, "png", { quality: 1 })).bytes, (await encodeImage(pixels, "png")).bytes);
 });
 
 test("pixels of the wrong length are rejected with the numbers", async () => {

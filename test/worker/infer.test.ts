@@ -55,6 +55,8 @@ async function inferOnce(emit?: (event: InferEvent) => void) {
       propagator: createSilentPropagator(),
       headerPolicy: "ignore",
       store: undefined,
+      genaiAttributes: false,
+      imageMetadata: false,
     },
     emit,
   );

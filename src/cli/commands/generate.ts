@@ -3,6 +3,7 @@ import { traceToJson } from "../../studio/trace-tree.js";
 import type { SpanRecord } from "../../trace/span-record.js";
 import type { CommandContext } from "../command.js";
 import { CliError, exitCodes } from "../errors.js";
+import { withImageSettings } from "../image/image-settings.js";
 import { imageTargetOf, toStdout } from "../image/image-target.js";
 import { readInitImage } from "../image/init-image.js";
 import { describeImage, saveImage, savePreviewsOf } from "../image/save-image.js";
@@ -26,10 +27,11 @@ const fetchMs = 300_000;
 
 /** Asks a pipeline that runs elsewhere for one image and writes it to a file. */
 export async function runGenerate(
-  settings: GenerateSettings,
+  given: GenerateSettings,
   context: CommandContext,
-  prompt: string,
+  givenPrompt: string,
 ): Promise<number> {
+  const { flags: settings, prompt } = await withImageSettings(given, givenPrompt);
   const { server, timeout, quiet, json } = settings;
   const { stdout, interrupt } = context;
   const { path, format } = imageTargetOf(settings, prompt, stdout);

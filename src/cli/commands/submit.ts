@@ -5,6 +5,7 @@ import { Delivery } from "../../gen/throughline/v1/image_pb.js";
 import { type Job, JobPriority, JobService, JobState } from "../../gen/throughline/v1/job_pb.js";
 import type { CommandContext } from "../command.js";
 import { CliError, exitCodes, usageError } from "../errors.js";
+import { withImageSettings } from "../image/image-settings.js";
 import { imageTargetOf, toStdout } from "../image/image-target.js";
 import { readInitImage } from "../image/init-image.js";
 import { describeImage, saveImage, savePreviewsOf } from "../image/save-image.js";
@@ -30,7 +31,8 @@ const priorities = { low: JobPriority.LOW, normal: JobPriority.NORMAL, high: Job
 const fetchMs = 300_000;
 
 /** Creates a job; with `--wait`, watches it to its end and writes its image to a file. */
-export async function runSubmit(settings: SubmitSettings, context: CommandContext, prompt: string): Promise<number> {
+export async function runSubmit(given: SubmitSettings, context: CommandContext, givenPrompt: string): Promise<number> {
+  const { flags: settings, prompt } = await withImageSettings(given, givenPrompt);
   const { server, wait, json, quiet, requestId = randomUUID() } = settings;
   const { stdout, interrupt } = context;
   if (!wait && settings.out !== undefined) {

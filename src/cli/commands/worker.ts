@@ -19,7 +19,8 @@ export async function runWorker(
 ): Promise<number> {
   const { app: appId, precision } = settings;
   const threads = await threadsOf(settings.threads);
-  const { maxWaiting, publicUrl, trustTraceparent, engineMemory, engineStall } = settings;
+  const { maxWaiting, publicUrl, trustTraceparent, genaiAttributes, imageMetadata, engineMemory, engineStall } =
+    settings;
   const observed = observeService(workerName, settings.logLevel, context, settings.metricsPort);
   const { telemetry } = observed;
   const logger = observed.logger.child({ app: appId });
@@ -50,6 +51,8 @@ export async function runWorker(
           publicUrl,
           maxWaiting,
           trustTraceparent,
+          genaiAttributes,
+          imageMetadata,
           telemetry,
           logger,
         });

@@ -60,6 +60,13 @@ export const lorasOption = option(
   { parse: loras, repeatable: true, absent: "none" },
 );
 
+/** Not in `requestOptions`: `demo` has a prompt of its own. */
+export const settingsFromOption = option(
+  "--settings-from <file>",
+  "PNG image of a worker with --image-metadata: its prompt and settings apply where no flag says otherwise",
+  { parse: nonEmpty, absent: "none" },
+);
+
 /** What a request for an image takes besides its prompt: the same for `demo` and `generate`. */
 export const requestOptions = {
   out: option(

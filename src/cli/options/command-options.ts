@@ -11,6 +11,7 @@ import {
   optionalCollectorOption,
   quietOption,
   requestOptions,
+  settingsFromOption,
 } from "./client-options.js";
 import { devJobsOption, jobDatabaseOption, jobOptions } from "./job-options.js";
 import { modelOptions } from "./model-options.js";
@@ -92,6 +93,16 @@ export const workerOptions = {
     "Use a caller's traceparent header as the parent of the trace if the request's body has none",
     "THROUGHLINE_WORKER_TRUST_TRACEPARENT",
   ),
+  genaiAttributes: flag(
+    "--genai-attributes",
+    "Add attributes of OpenTelemetry's GenAI conventions to the span inference; never the prompt",
+    "THROUGHLINE_GENAI_ATTRIBUTES",
+  ),
+  imageMetadata: flag(
+    "--image-metadata",
+    "Write the prompt and the settings into PNG images, so that they can be generated again",
+    "THROUGHLINE_IMAGE_METADATA",
+  ),
   ...appServerOptions,
 };
 
@@ -144,6 +155,7 @@ export const generateOptions = {
   }),
   ...requestOptions,
   loras: lorasOption,
+  settingsFrom: settingsFromOption,
   delivery: option(
     "--delivery <how>",
     "How the image is delivered: url, to be fetched, or inside the response as data-uri or inline (bytes)",
@@ -170,6 +182,7 @@ export const submitOptions = {
   workerApp: generateOptions.workerApp,
   ...requestOptions,
   loras: lorasOption,
+  settingsFrom: settingsFromOption,
   wait: flag("--wait", "Watch the job to its end, and write its image to a file"),
   priority: option("--priority <class>", "Class of the job: low, normal or high", {
     ...oneOf("low", "normal", "high"),

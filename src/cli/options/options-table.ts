@@ -29,7 +29,7 @@ const topics: readonly (readonly [topic: string, names: RegExp])[] = [
   ],
   [
     "Images",
-    /^--(?:width|height|seed|steps|guidance|guidance-rescale|clip-skip|negative|scheduler|lora|init-image|strength|format|quality|out|delivery|preview-interval|inline|images?|image-.*|public-url)$/,
+    /^--(?:width|height|seed|steps|guidance|guidance-rescale|clip-skip|negative|scheduler|lora|init-image|strength|settings-from|format|quality|out|delivery|preview-interval|inline|images?|image-.*|public-url)$/,
   ],
   [
     "Jobs",
@@ -37,7 +37,7 @@ const topics: readonly (readonly [topic: string, names: RegExp])[] = [
   ],
   [
     "Traces",
-    /^--(?:collector|limit|verbose|studio.*|trace-.*)$|^ENABLE_TRACING$|^THROUGHLINE_|^OTEL_(?:SDK|TRACES|BSP|SAMPLE|RESOURCE)_/,
+    /^--(?:collector|limit|verbose|studio.*|trace-.*|genai-attributes)$|^ENABLE_TRACING$|^THROUGHLINE_|^OTEL_(?:SDK|TRACES|BSP|SAMPLE|RESOURCE)_/,
   ],
   ["Metrics", /^--metrics-port$|METRIC_|PROMETHEUS|METRICS_EXPORTER|TEMPORALITY/],
   ["Logs and output", /^--(?:log-level|json|quiet)$|LOGS_EXPORTER|_BLRP_/],

@@ -1,0 +1,98 @@
+/**
+ * Texts in PNG files, as `iTXt` chunks. Reading works in browsers too.
+ *
+ * @see https://www.w3.org/TR/png-3/#11iTXt
+ */
+
+const signature = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
+
+/** Length, type and checksum of a chunk, in bytes. */
+const chunkOverhead = 12;
+
+/** Computes the CRC-32 of bytes. Node has one; browsers, which only read, need none. */
+export type Crc32 = (bytes: Uint8Array) => number;
+
+/**
+ * Returns the PNG file with texts before its image data. The pixels are unchanged.
+ *
+ * @param texts by keyword, which is Latin-1, 1 to 79 characters.
+ * @throws Error if the bytes are not a PNG file.
+ */
+export function addPngTexts(png: Uint8Array, texts: ReadonlyMap<string, string>, crc32: Crc32): Uint8Array {
+  const dataAt = chunksOf(png).find(({ type }) => type === "IDAT")?.start;
+  if (dataAt === undefined) {
+    throw new Error("not a PNG file");
+  }
+  const chunks = [...texts].map(([keyword, text]) => textChunk(keyword, text, crc32));
+  const added = chunks.reduce((sum, { length }) => sum + length, 0);
+  const result = new Uint8Array(png.length + added);
+  result.set(png.subarray(0, dataAt));
+  let at = dataAt;
+  for (const chunk of chunks) {
+    result.set(chunk, at);
+    at += chunk.length;
+  }
+  result.set(png.subarray(dataAt), at);
+  return result;
+}
+
+/** Returns the uncompressed texts of a PNG file by keyword; none for other files. */
+export function readPngTexts(png: Uint8Array): ReadonlyMap<string, string> {
+  return new Map(
+    chunksOf(png).flatMap(({ type, body }): [string, string][] => {
+      const text = type === "iTXt" ? parseText(body) : undefined;
+      return text === undefined ? [] : [text];
+    }),
+  );
+}
+
+interface Chunk {
+  /** Offset of its first byte. */
+  readonly start: number;
+  readonly type: string;
+  readonly body: Uint8Array;
+}
+
+/** The chunks up to the first one that is cut off. */
+function chunksOf(png: Uint8Array): readonly Chunk[] {
+  if (!signature.every((byte, index) => png[index] === byte)) {
+    return [];
+  }
+  const view = new DataView(png.buffer, png.byteOffset, png.byteLength);
+  const chunks: Chunk[] = [];
+  let start = signature.length;
+  while (start + chunkOverhead <= png.length) {
+    const length = view.getUint32(start);
+    const end = start + chunkOverhead + length;
+    if (end > png.length) {
+      break;
+    }
+    const type = String.fromCharCode(...png.subarray(start + 4, start + 8));
+    chunks.push({ start, type, body: png.subarray(start + 8, end - 4) });
+    start = end;
+  }
+  return chunks;
+}
+
+function textChunk(keyword: string, text: string, crc32: Crc32): Uint8Array {
+  // Uncompressed, in no language.
+  const body = new TextEncoder().encode(`iTXt${keyword}\0\0\0\0\0${text}`);
+  const chunk = new Uint8Array(body.length + 8);
+  const view = new DataView(chunk.buffer);
+  view.setUint32(0, body.length - 4);
+  chunk.set(body, 4);
+  view.setUint32(body.length + 4, crc32(body));
+  return chunk;
+}
+
+function parseText(body: Uint8Array): [keyword: string, text: string] | undefined {
+  const keywordEnd = body.indexOf(0);
+  const isCompressed = body[keywordEnd + 1] !== 0;
+  const languageEnd = body.indexOf(0, keywordEnd + 3);
+  const translatedEnd = body.indexOf(0, languageEnd + 1);
+  if (keywordEnd < 1 || isCompressed || languageEnd < 0 || translatedEnd < 0) {
+    return undefined;
+  }
+  const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return [decode(body.subarray(0, keywordEnd)), decode(body.subarray(translatedEnd + 1))];
+}
