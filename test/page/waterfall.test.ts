@@ -4,6 +4,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { SpanSchema } from "../../src/gen/throughline/studio/v1/studio_pb.js";
 import { layOutMap, type MapDirection, type MapSizes } from "../../src/page/map/map-layout.js";
 import { layOutWaterfall } from "../../src/page/trace/waterfall.js";
+import { viewWaterfall, type WaterfallChoice, zoomBetween, zoomTo } from "../../src/page/trace/waterfall-view.js";
 import { buildTraceTree, depthFirst } from "../../src/studio/trace-tree.js";
 import { makeSpan } from "../support/make-span.js";
 
@@ -35,6 +36,12 @@ const image = [
   span("root", "", 0, 100),
   span("preprocess", "root", 1, 2),
 ];
+
+const diffusionData: MessageInitShape<typeof SpanSchema> = {
+  events: [{ name: "denoising", timeUnixNano: nano(20) }],
+  attributes: { "diffusion.seed": { kind: { case: "numberValue", value: 42 } } },
+};
+const all: WaterfallChoice = { collapsed: new Set(), query: "", zoom: undefined };
 
 test("waterfall places parents before children, and children by start time", () => {
   const { rows, durationMs, running } = layOutWaterfall(image, startMs + 100);
@@ -146,11 +153,11 @@ test("call is placed before its effects in another service, and running spans af
 
 test("time axis has at most five round numbers after 0", () => {
   const words = (durationMs: number) =>
-    layOutWaterfall([span("root", "", 0, durationMs)], startMs).axis.map((tick) => tick.label);
+    viewWaterfall(layOutWaterfall([span("root", "", 0, durationMs)], startMs), all).axis.map((tick) => tick.label);
   assert.deepEqual(words(100), ["0", "20 ms", "40 ms", "60 ms", "80 ms", "100 ms"]);
   assert.deepEqual(words(1530), ["0", "500 ms", "1 s", "1.5 s"]);
   assert.deepEqual(words(7.5), ["0", "2 ms", "4 ms", "6 ms"]);
-  assert.deepEqual(layOutWaterfall([], startMs).axis, []);
+  assert.deepEqual(viewWaterfall(layOutWaterfall([], startMs), all).axis, []);
 });
 
 test("trace and cycle may be as deep as the number of spans", () => {
@@ -164,6 +171,69 @@ test("trace and cycle may be as deep as the number of spans", () => {
     assert.equal(rows.length, depth);
     assert.equal(rows.at(-1)?.depth, depth - 1);
   }
+});
+
+describe("the view of a waterfall", () => {
+  const waterfall = layOutWaterfall(
+    image.map((each) => (each.name === "diffusion" ? span("diffusion", "inference", 12, 88, diffusionData) : each)),
+    startMs + 100,
+  );
+  const names = (choice: Partial<WaterfallChoice>) =>
+    viewWaterfall(waterfall, { ...all, ...choice }).rows.map(({ row }) => row.span.name);
+
+  test("hides the descendants of collapsed spans", () => {
+    assert.deepEqual(names({ collapsed: new Set(["inference"]) }), ["root", "preprocess", "call", "inference"]);
+    assert.deepEqual(names({ collapsed: new Set(["root", "inference"]) }), ["root"]);
+    const { rows } = viewWaterfall(waterfall, { ...all, collapsed: new Set(["inference"]) });
+    assert.deepEqual(
+      rows.map(({ isExpanded }) => isExpanded),
+      [true, undefined, undefined, false],
+    );
+  });
+
+  test("finds names, services, attributes and events, and shows what is found below a collapsed span", () => {
+    const found = (query: string, collapsed: ReadonlySet<string> = new Set()) => {
+      const { rows, matches } = viewWaterfall(waterfall, { ...all, query, collapsed });
+      return matches.map((index) => rows[index]?.row.span.name);
+    };
+    assert.deepEqual(found("UPLOAD"), ["upload"]);
+    assert.deepEqual(found("diffusion.seed"), ["diffusion"]);
+    assert.deepEqual(found("seed=42"), ["diffusion"]);
+    assert.deepEqual(found("seed = 43"), []);
+    assert.deepEqual(found("denoising"), ["diffusion"]);
+    assert.deepEqual(found("  "), []);
+    assert.deepEqual(found("seed=42", new Set(["root", "inference"])), ["diffusion"]);
+    assert.deepEqual(names({ query: "seed=42", collapsed: new Set(["root", "inference"]) }), [
+      "root",
+      "inference",
+      "diffusion",
+    ]);
+  });
+
+  test("zooms bars, events and the axis into a part of the time", () => {
+    const { rows, axis } = viewWaterfall(waterfall, { ...all, zoom: { from: 0.1, to: 0.3 } });
+    const barOf = (name: string) => rows.find(({ row }) => row.span.name === name)?.bar;
+    assert.equal(barOf("upload"), undefined);
+    assert.deepEqual(barOf("root"), { startShare: 0, widthShare: 1 });
+    const bar = barOf("diffusion");
+    assert.ok(bar !== undefined && Math.abs(bar.startShare - 0.1) < 1e-9 && Math.abs(bar.widthShare - 0.9) < 1e-9);
+    const [event] = rows.find(({ row }) => row.span.name === "diffusion")?.events ?? [];
+    assert.ok(event !== undefined && Math.abs(event.share - 0.5) < 1e-9);
+    assert.deepEqual(
+      axis.map(({ label }) => label),
+      ["10 ms", "15 ms", "20 ms", "25 ms", "30 ms"],
+    );
+  });
+
+  test("zooms to a span with a margin, to two places in any order, and never to nothing", () => {
+    const diffusion = waterfall.rows.find((row) => row.span.name === "diffusion");
+    const zoom = diffusion && zoomTo(diffusion);
+    assert.ok(zoom !== undefined && zoom.from < 0.12 && zoom.to > 0.88);
+    assert.deepEqual(zoomBetween(0.7, 0.2), { from: 0.2, to: 0.7 });
+    assert.deepEqual(zoomBetween(-1, 0.5), { from: 0, to: 0.5 });
+    assert.equal(zoomBetween(0.5, 0.5), undefined);
+    assert.equal(zoomBetween(-0.1, 1.1), undefined);
+  });
 });
 
 describe("map layout", () => {

@@ -1,3 +1,4 @@
+import { useSignal } from "@preact/signals";
 import { useMemo } from "preact/hooks";
 import { otlpJsonOf } from "../../otlp-json/otlp-json.js";
 import type { HistoryEntry } from "../image/history.js";
@@ -7,7 +8,9 @@ import { useFrames, useNow, useObjectUrl } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
 import { isGrowing, type WatchedTrace } from "./trace-watch.js";
 import { layOutWaterfall, type WaterfallRow } from "./waterfall.js";
+import { WaterfallToolbar } from "./waterfall-toolbar.js";
 import { WaterfallTree } from "./waterfall-tree.js";
+import { viewWaterfall, type WaterfallChoice } from "./waterfall-view.js";
 
 /** The trace beside the image. */
 export function TracePanel({ studio }: { studio: Studio }) {
@@ -28,7 +31,7 @@ export function TracePanel({ studio }: { studio: Studio }) {
           Generate an image, or choose one of the recent traces. Its spans appear here while they run.
         </p>
       ) : (
-        <TraceBody studio={studio} trace={trace} />
+        <TraceBody key={trace.traceId} studio={studio} trace={trace} />
       )}
     </section>
   );
@@ -56,6 +59,8 @@ function TraceBody({ studio, trace }: { studio: Studio; trace: WatchedTrace }) {
   const growing = growth === "yes";
   const now = useFrames(growing, trace.spans.length > 100) + studio.traces.aheadMs.value;
   const waterfall = useMemo(() => layOutWaterfall(trace.spans, now), [trace.spans, growing ? now : 0]);
+  const choice = useSignal<WaterfallChoice>({ collapsed: new Set(), query: "", zoom: undefined });
+  const view = useMemo(() => viewWaterfall(waterfall, choice.value), [waterfall, choice.value]);
   if (trace.spans.length === 0) {
     return (
       <p class="muted">
@@ -86,7 +91,8 @@ function TraceBody({ studio, trace }: { studio: Studio; trace: WatchedTrace }) {
           {{ yes: " · running", unknown: " · no updates", no: "" }[growth]}
         </span>
       </p>
-      <WaterfallTree waterfall={waterfall} selected={studio.selectedSpan} />
+      {waterfall.rows.length > 1 && <WaterfallToolbar choice={choice} view={view} selected={studio.selectedSpan} />}
+      <WaterfallTree view={view} choice={choice} selected={studio.selectedSpan} />
       {selected === undefined ? (
         <p class="muted hint">Choose a span for its attributes and events.</p>
       ) : (

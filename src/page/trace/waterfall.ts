@@ -37,7 +37,6 @@ export interface AxisTick {
 export interface Waterfall {
   /** Parents before their children, children in the order of their beginnings. */
   readonly rows: readonly WaterfallRow[];
-  readonly axis: readonly AxisTick[];
   readonly durationMs: number;
   readonly running: boolean;
 }
@@ -75,7 +74,7 @@ export function layOutWaterfall(spans: readonly Span[], nowUnixMs: number): Wate
       atMs: millis(timeUnixNano - start),
     })),
   }));
-  return { rows, axis: axisOf(durationMs), durationMs, running: rows.some(({ running }) => running) };
+  return { rows, durationMs, running: rows.some(({ running }) => running) };
 }
 
 type Placed = Pick<WaterfallRow, "span" | "depth" | "place" | "places" | "parentRow">;
@@ -143,23 +142,25 @@ function compare(a: bigint, b: bigint): number {
 
 const mostTicks = 5;
 
-/** Round numbers, at most five of them: 1, 2 or 5 times a power of ten apart. */
-function axisOf(durationMs: number): AxisTick[] {
+/** Round numbers from one time to another, at most six of them: 1, 2 or 5 times a power of ten apart. Shares are of the time between. */
+export function axisOf(fromMs: number, toMs: number): AxisTick[] {
+  const durationMs = toMs - fromMs;
   if (durationMs <= 0) {
     return [];
   }
   const power = 10 ** Math.floor(Math.log10(durationMs / mostTicks));
   const apart = ([1, 2, 5, 10].find((factor) => durationMs / (factor * power) <= mostTicks) ?? 10) * power;
-  const count = Math.floor(durationMs / apart);
-  return Array.from({ length: count + 1 }, (_, index) => ({
-    share: (index * apart) / durationMs,
-    label: index === 0 ? "0" : shortDuration(index * apart),
-  }));
+  const first = Math.ceil(fromMs / apart);
+  const count = Math.floor(toMs / apart) - first;
+  return Array.from({ length: count + 1 }, (_, index) => {
+    const atMs = (first + index) * apart;
+    return { share: (atMs - fromMs) / durationMs, label: atMs === 0 ? "0" : shortDuration(atMs) };
+  });
 }
 
-/** Without the zeros that an axis has no use for: `0.5 s`, `20 ms`. */
+/** Without the zeros that an axis has no use for: `0.5 s`, `20 ms`. Six digits, for a small part of a long trace. */
 function shortDuration(ms: number): string {
-  return ms < 1000 ? `${Number(ms.toPrecision(3))} ms` : `${Number((ms / 1000).toPrecision(3))} s`;
+  return ms < 1000 ? `${Number(ms.toPrecision(6))} ms` : `${Number((ms / 1000).toPrecision(6))} s`;
 }
 
 function millis(nanos: bigint): number {
