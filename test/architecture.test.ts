@@ -85,7 +85,8 @@ const allowed: Record<string, readonly string[]> = {
   studio: ["mesh", "trace", "otelconnect", "connect-health", "gen"],
   client: ["gen"],
   "otlp-json": ["gen"],
-  page: ["client", "contracts", "otlp-json", "gen"],
+  // Of `image`, what reads settings; the page's own build rejects what needs Node.
+  page: ["client", "contracts", "otlp-json", "image", "gen"],
   app: ["mesh", "trace", "otelconnect", "connect-health"],
   mesh: ["otelconnect", "gen"],
   trace: ["otelconnect", "gen"],

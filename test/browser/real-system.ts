@@ -90,6 +90,56 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
     assert.deepEqual(studio.complaints, []);
   });
 
+  await t.test("spans of a trace can be searched, collapsed and zoomed", async (t) => {
+    const studio = await openStudioPage(t, tools, url);
+    const { page } = studio;
+    await page.getByLabel("Seed", { exact: true }).fill("4242");
+    await studio.generate("a red heart");
+    await studio.done();
+    await page
+      .getByText(/^6 spans/)
+      .first()
+      .waitFor();
+    const item = (name: string) => page.getByRole("treeitem", { name: new RegExp(`^${name}`) });
+
+    await page.getByLabel("Search spans").fill("seed=4242");
+    await page.getByLabel("Search spans").press("Enter");
+    await page.getByRole("region", { name: "Span diffusion" }).getByText("diffusion.seed").waitFor();
+    assert.equal(await page.locator(".row.is-match").count(), 1);
+    await tools.screenshot(page, "waterfall-search");
+    await page.getByLabel("Search spans").fill("");
+
+    await item("inference").click();
+    await page.keyboard.press("ArrowLeft");
+    await item("diffusion").waitFor({ state: "detached" });
+    assert.equal(await item("inference").getAttribute("aria-expanded"), "false");
+    await page.getByLabel("Search spans").fill("upload");
+    await item("upload").waitFor();
+    await page.getByLabel("Search spans").fill("");
+    await page.getByRole("button", { name: "Expand all" }).click();
+    await item("diffusion").waitFor();
+
+    const lane = await item("image-pipeline").locator(".lane").boundingBox();
+    assert.ok(lane !== null);
+    const middle = lane.y + lane.height / 2;
+    await page.mouse.move(lane.x + lane.width * 0.25, middle);
+    await page.mouse.down();
+    await page.mouse.move(lane.x + lane.width * 0.5, middle, { steps: 4 });
+    await page.locator(".zoom-selection").waitFor();
+    await tools.screenshot(page, "waterfall-zoom");
+    await page.mouse.up();
+    await page.getByRole("button", { name: "Whole trace" }).waitFor();
+    const bar = await item("image-pipeline").locator(".bar").boundingBox();
+    assert.ok(bar !== null && Math.abs(bar.width - lane.width) < 2, "the root fills the part that is shown");
+    assert.ok((await page.locator(".bar").count()) < 6, "spans outside have no bar");
+    await item("image-pipeline").press("0");
+    await page.getByRole("button", { name: "Whole trace" }).waitFor({ state: "detached" });
+    await item("diffusion").press("z");
+    await page.getByRole("button", { name: "Whole trace" }).click();
+    assert.equal(await page.locator(".bar").count(), 6);
+    assert.deepEqual(studio.complaints, []);
+  });
+
   await t.test("service graph shows the apps and their calls, also as a table", async (t) => {
     const { page } = await openStudioPage(t, tools, url);
     await page.getByRole("img", { name: /^2 apps/ }).waitFor();

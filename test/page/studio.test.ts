@@ -1,16 +1,26 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import test from "node:test";
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter, createClient, createRouterTransport } from "@connectrpc/connect";
 import { effect } from "@preact/signals";
 import { createPipelineClient } from "../../src/client/client.js";
-import { ImagePipelineService, type ModelSchema, Scheduler, Stage } from "../../src/contracts/contracts.js";
+import {
+  GenerateRequestSchema,
+  type GenerationOptions,
+  ImagePipelineService,
+  type ModelSchema,
+  Scheduler,
+  Stage,
+} from "../../src/contracts/contracts.js";
 import { Health } from "../../src/gen/grpc/health/v1/health_pb.js";
 import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
 import { JobService } from "../../src/gen/throughline/v1/job_pb.js";
+import { encodeImage } from "../../src/image/encode-image.js";
+import { settingsKeyword, settingsText } from "../../src/image/image-settings.js";
 import { openHistory } from "../../src/page/image/history.js";
 import { contractRules } from "../../src/page/request/form-rules.js";
+import { emptyForm } from "../../src/page/request/request-form.js";
 import type { PrepareImage } from "../../src/page/request/start-image.js";
 import { createStudio, type Studio } from "../../src/page/shell/studio.js";
 import { when } from "./support/when.js";
@@ -260,6 +270,43 @@ test("a request waits for the image that is being read, and is not sent without 
   studio.regenerate(entry ?? assert.fail("no entry"), "same");
   await when(studio.history.entries, (entries) => entries.length === 2);
   assert.equal(Buffer.from(sent[1] ?? []).toString(), "second");
+});
+
+test("settings in a PNG file fill the form, also where the model takes no image", async () => {
+  const settings = create(GenerateRequestSchema, {
+    prompt: "a red heart",
+    options: { seed: 42, numInferenceSteps: 3, guidanceScale: 7.1, scheduler: Scheduler.DDIM },
+  });
+  const options = settings.options ?? assert.fail();
+  const pixels = { data: new Uint8Array(3), width: 1, height: 1 };
+  const file = async (values: GenerationOptions) => {
+    const texts = new Map([[settingsKeyword, settingsText(settings.prompt, values)]]);
+    return new Blob([new Uint8Array((await encodeImage(pixels, "png", { texts })).bytes)]);
+  };
+  const studio = await studioOver(() => {});
+  studio.edit("negativePrompt", "clouds");
+  const asked = { ...emptyForm, prompt: "a red heart", seed: "42", steps: "3", guidance: "7.1", scheduler: "ddim" };
+
+  await studio.startFrom(await file(options), "heart.png");
+  const state = studio.start.state.value;
+  assert.ok(state.kind === "ready" && state.settings !== undefined);
+  studio.useSettings(state.settings);
+  assert.deepEqual(studio.form.value, asked);
+  assert.deepEqual(studio.start.state.value, { kind: "none" });
+
+  studio.useSettings(create(GenerateRequestSchema, { ...settings, options: { ...options, strength: 0.5 } }));
+  assert.equal(studio.form.value.strength, "0.5");
+  assert.equal(studio.start.state.value.kind, "failed");
+
+  const textOnly = await studioOver((router) => {
+    router.service(ImagePipelineService, { listModels: () => ({ models: [model] }) });
+    router.service(StudioService, { getStudio: () => ({ workerApps: ["local/small"] }) });
+  });
+  textOnly.connection.start();
+  await when(textOnly.model, (known) => known !== undefined);
+  await textOnly.startFrom(await file(options), "heart.png");
+  assert.deepEqual(textOnly.form.value, asked);
+  textOnly.connection.stop();
 });
 
 test("again keeps the seed of an image, vary does not, and lock keeps it for the next", async () => {

@@ -1,8 +1,8 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { Delivery, type GenerateRequestSchema, type GenerationOptions } from "../../contracts/contracts.js";
+import { Delivery, type GenerateRequestSchema } from "../../contracts/contracts.js";
 import type { Job } from "../../gen/throughline/v1/job_pb.js";
-import { lorasText } from "../request/loras.js";
-import { emptyForm, type RequestForm, requestOf, schedulers, usualStrength } from "../request/request-form.js";
+import { fieldsOf } from "../request/form-of-options.js";
+import { emptyForm, type RequestForm, requestOf, usualStrength } from "../request/request-form.js";
 
 /**
  * The request of a job. Its image is fetched by its URL, which lasts as long as the job and stands in lists.
@@ -36,24 +36,4 @@ export function askOf({ work }: Job): JobAsk {
     form: { ...emptyForm, prompt, workerApp: work.value.workerApp, ...(options && fieldsOf(options)) },
     hasStart: options?.strength !== undefined,
   };
-}
-
-function fieldsOf(options: GenerationOptions): Partial<RequestForm> {
-  const { negativePrompt = "", width, height, numInferenceSteps, guidanceScale, seed, strength, loras } = options;
-  return {
-    negativePrompt,
-    width: textOf(width),
-    height: textOf(height),
-    steps: textOf(numInferenceSteps),
-    guidance: textOf(guidanceScale),
-    seed: textOf(seed),
-    scheduler: [...schedulers].find(([, { value }]) => value === options.scheduler)?.[0] ?? "",
-    loras: lorasText(loras.map(({ name, scale }) => ({ name, scale: textOf(scale) }))),
-    strength: textOf(strength),
-  };
-}
-
-/** A float of Protobuf has seven digits. */
-function textOf(value: number | undefined): string {
-  return value === undefined ? "" : String(Number.isInteger(value) ? value : Number(value.toPrecision(7)));
 }

@@ -1,4 +1,5 @@
 import { useRef } from "preact/hooks";
+import type { GenerateRequest } from "../../contracts/contracts.js";
 import { defaultStrength, requestLimits } from "../../request-limits.js";
 import { useObjectUrl } from "../shell/hooks.js";
 import type { Studio } from "../shell/studio.js";
@@ -31,7 +32,7 @@ export function StartImageField({ studio }: { studio: Studio }) {
         }}
       />
       {state.kind === "ready" ? (
-        <Chosen studio={studio} start={state.start} />
+        <Chosen studio={studio} start={state.start} settings={state.settings} />
       ) : (
         isTaken && (
           <p class="choose">
@@ -55,7 +56,13 @@ export function StartImageField({ studio }: { studio: Studio }) {
   );
 }
 
-function Chosen({ studio, start }: { studio: Studio; start: StartImage }) {
+interface ChosenProps {
+  readonly studio: Studio;
+  readonly start: StartImage;
+  readonly settings: GenerateRequest | undefined;
+}
+
+function Chosen({ studio, start, settings }: ChosenProps) {
   const url = useObjectUrl(start.image);
   const wrong = studio.wrong.value.has("strength");
   const { name, width, height, original } = start;
@@ -74,6 +81,14 @@ function Chosen({ studio, start }: { studio: Studio; start: StartImage }) {
           Remove
         </button>
       </div>
+      {settings !== undefined && (
+        <p class="choose">
+          <button type="button" onClick={() => studio.useSettings(settings)}>
+            Use its settings
+          </button>
+          <span class="muted">to generate it again, without this image</span>
+        </p>
+      )}
       <label for="strength">Strength: how far the result may leave it</label>
       <Slider
         id="strength"

@@ -1,4 +1,6 @@
 import { signal as createSignal, type ReadonlySignal } from "@preact/signals";
+import type { GenerateRequest } from "../../contracts/contracts.js";
+import { readImageSettings } from "../../image/image-settings.js";
 
 /** Pixels. */
 export interface ImageSize {
@@ -23,7 +25,12 @@ export type PrepareImage = (file: Blob) => Promise<Omit<StartImage, "name">>;
 export type StartState =
   | { readonly kind: "none" }
   | { readonly kind: "reading"; readonly name: string }
-  | { readonly kind: "ready"; readonly start: StartImage }
+  | {
+      readonly kind: "ready";
+      readonly start: StartImage;
+      /** What the image was generated from, if its file contains it. */
+      readonly settings?: GenerateRequest | undefined;
+    }
   | { readonly kind: "failed"; readonly message: string };
 
 /** The image that the next requests start from. */
@@ -49,8 +56,8 @@ export function createStartChoice(prepare: PrepareImage): StartChoice {
     async read(file, name) {
       const reading: StartState = { kind: "reading", name };
       state.value = reading;
-      const prepared = prepare(file).then(
-        (start): StartState => ({ kind: "ready", start: { ...start, name } }),
+      const prepared = Promise.all([prepare(file), settingsIn(file)]).then(
+        ([start, settings]): StartState => ({ kind: "ready", start: { ...start, name }, settings }),
         (error: unknown): StartState => ({
           kind: "failed",
           message: `${name} ${error instanceof Error ? error.message : "cannot be read."}`,
@@ -71,4 +78,13 @@ export function createStartChoice(prepare: PrepareImage): StartChoice {
       state.value = { kind: "failed", message };
     },
   };
+}
+
+/** Where settings stand in a PNG file: before its pixels. */
+const maxSettingsBytes = 256 * 1024;
+
+/** What the image in a file was generated from; undefined if the file does not contain it. */
+export async function settingsIn(file: Blob): Promise<GenerateRequest | undefined> {
+  const head = await file.slice(0, maxSettingsBytes).arrayBuffer();
+  return readImageSettings(new Uint8Array(head));
 }

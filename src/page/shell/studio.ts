@@ -1,5 +1,5 @@
 import { computed, signal as createSignal, effect, type ReadonlySignal, type Signal } from "@preact/signals";
-import type { GenerateResponse, Model } from "../../contracts/contracts.js";
+import type { GenerateRequest, GenerateResponse, Model } from "../../contracts/contracts.js";
 import type { Job } from "../../gen/throughline/v1/job_pb.js";
 import { entryOfResponse } from "../image/entry-of-response.js";
 import type { History, HistoryEntry } from "../image/history.js";
@@ -7,17 +7,9 @@ import type { JobEntry } from "../jobs/job-entry.js";
 import { askOf } from "../jobs/job-form.js";
 import { createJobs, type Jobs } from "../jobs/jobs.js";
 import { createOpenedJob, type OpenedJob } from "../jobs/opened-job.js";
-import { isOfStart, outdatedBy } from "../request/form-messages.js";
-import {
-  checkForm,
-  defaultsOf,
-  type FormDefaults,
-  type FormRules,
-  noImageTaken,
-  numberRules,
-  rulesOf,
-} from "../request/form-rules.js";
+import { defaultsOf, type FormDefaults, type FormRules, numberRules, rulesOf } from "../request/form-rules.js";
 import { type Asked, createGeneration, type Generation } from "../request/generation.js";
+import { createRequestEditor } from "../request/request-editor.js";
 import { emptyForm, type FieldName, type FormField, type RequestForm } from "../request/request-form.js";
 import { createStartChoice, type PrepareImage, type StartChoice } from "../request/start-image.js";
 import type { UserError } from "../request/user-error.js";
@@ -60,6 +52,8 @@ export interface Studio {
   /** Starts the next images from a file. One that the model does not take is rejected. */
   startFrom(file: Blob, name: string): Promise<void>;
   removeStart(): void;
+  /** Fills the form with what an image was generated from, and starts from no image unless it did. */
+  useSettings(settings: GenerateRequest): void;
   /** Sends the form, unless something is wrong with it. */
   generate(): void;
   cancel(): void;
@@ -108,7 +102,6 @@ export interface StudioOptions extends Clients {
 export function createStudio(options: StudioOptions): Studio {
   const { pipeline, studio, history, now, random, makeThumbnail, prepareImage } = options;
   const form = createSignal(options.form ?? emptyForm);
-  const wrong = createSignal<ReadonlyMap<FieldName, string>>(new Map());
   const shown = createSignal(history.entries.value[0]);
   const selectedSpan = createSignal<string | undefined>(undefined);
   const connection = createConnection({ client: studio, now, random });
@@ -124,6 +117,7 @@ export function createStudio(options: StudioOptions): Studio {
   const defaults = computed(() => defaultsOf(model.value, scheduler.value));
 
   const start = createStartChoice(prepareImage);
+  const editor = createRequestEditor({ form, start, rules });
 
   const lookAt = (traceId: string) => {
     if (traceId !== "" && connection.offer.value?.hasTraces === true) {
@@ -184,7 +178,7 @@ export function createStudio(options: StudioOptions): Studio {
   for (const state of [generation.state, jobs.submission.state]) {
     effect(() => {
       if (state.value.kind === "failed") {
-        wrong.value = state.value.problem.fields;
+        editor.mark(state.value.problem.fields);
       }
     });
   }
@@ -221,37 +215,16 @@ export function createStudio(options: StudioOptions): Studio {
     }
   });
 
-  /** Passes the form on if nothing is wrong with it, with its image once that is read. */
-  const check = (asked: RequestForm, pass: (asked: Asked) => void, reject: () => void) => {
-    const state = start.state.value;
-    if (state.kind === "reading") {
-      // Without its image, it would be another request than the form shows.
-      void start.settled().then(() => start.state.value.kind === "ready" && check(asked, pass, reject));
-      return;
-    }
-    const image = state.kind === "ready" ? state.start : undefined;
-    wrong.value = checkForm(asked, rules.value, image !== undefined);
-    if (wrong.value.size === 0) {
-      pass({ form: asked, start: image });
-    } else {
-      reject();
-    }
-  };
   const send = (asked: RequestForm) => {
     openedJob.close();
-    check(asked, (passed) => void generation.start(passed.form, passed.start), generation.forget);
+    editor.check(asked, (passed) => void generation.start(passed.form, passed.start), generation.forget);
   };
-  const submitJob = () => check(form.value, (passed) => void jobs.submission.submit(passed), jobs.submission.forget);
-
-  const forget = (gone: (name: FieldName) => boolean) => {
-    if ([...wrong.value.keys()].some(gone)) {
-      wrong.value = new Map([...wrong.value].filter(([name]) => !gone(name)));
-    }
-  };
+  const submitJob = () =>
+    editor.check(form.value, (passed) => void jobs.submission.submit(passed), jobs.submission.forget);
 
   return {
     form,
-    wrong,
+    wrong: editor.wrong,
     models,
     apps,
     model,
@@ -271,22 +244,10 @@ export function createStudio(options: StudioOptions): Studio {
         connection.state.value.kind === "locked" ||
         [generation.state.value, jobs.submission.state.value, jobs.list.state.value].some(lacksKey),
     ),
-    edit(field, value) {
-      form.value = { ...form.value, [field]: value };
-      forget(outdatedBy(field));
-    },
-    async startFrom(file, name) {
-      forget(isOfStart);
-      if (rules.value.takesImage) {
-        await start.read(file, name);
-      } else {
-        start.reject(noImageTaken);
-      }
-    },
-    removeStart() {
-      forget(isOfStart);
-      start.set(undefined);
-    },
+    edit: editor.edit,
+    startFrom: editor.startFrom,
+    removeStart: editor.removeStart,
+    useSettings: editor.useSettings,
     generate: () => send(form.value),
     cancel: generation.cancel,
     submitJob,
@@ -298,9 +259,7 @@ export function createStudio(options: StudioOptions): Studio {
     fillFromJob(job) {
       const { form: asked, hasStart } = askOf(job);
       const image = jobs.submission.startOf(job.id);
-      form.value = asked;
-      start.set(image);
-      wrong.value = new Map();
+      editor.fill(asked, image);
       if (hasStart && image === undefined) {
         start.reject("The job started from an image that the service does not return: choose it again.");
       }

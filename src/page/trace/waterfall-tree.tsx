@@ -158,9 +158,7 @@ function Row({ visible, axis, isSelected, isEntry, onChoose, onExpand }: RowProp
               event.stopPropagation();
               onExpand(!isExpanded);
             }}
-          >
-            {isExpanded ? "▾" : "▸"}
-          </span>
+          />
         )}
         {span.name}
       </span>
