@@ -9,6 +9,7 @@ import {
   jobCommandOptions,
   jobDatabaseOptions,
   jobListOptions,
+  jobWatchOptions,
   keysOptions,
   pipelineOptions,
   submitOptions,
@@ -88,7 +89,7 @@ export function visitCommands(visit: CommandVisitor): void {
   visit({
     name: "jobs watch",
     summary: "Watch a job to its end; exits with 1 if it has not succeeded",
-    options: jobCommandOptions,
+    options: jobWatchOptions,
     argument: jobArgument,
     load: async () => (await import("./commands/jobs.js")).runJobsWatch,
   });

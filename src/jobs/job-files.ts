@@ -41,6 +41,11 @@ function markOf(databaseId: string): string {
   return `database-${databaseId}`;
 }
 
+/** URL of a job's file for callers who reach the pipeline under `baseUrl`. */
+export function jobImageUrl(id: string, fileName: string, baseUrl: string): string {
+  return `${baseUrl.replace(/\/+$/, "")}${urlPrefix}${id}/${fileName}`;
+}
+
 /** Creates the store in the folder `jobs` of an image folder. */
 export async function createJobFolder(imageFolder: string): Promise<JobFolder> {
   const root = join(imageFolder, "jobs");
@@ -82,7 +87,7 @@ export async function createJobFolder(imageFolder: string): Promise<JobFolder> {
         );
         return ids.filter((_id, index) => isOld[index]);
       },
-      urlOf: (id, fileName, baseUrl) => `${baseUrl.replace(/\/+$/, "")}${urlPrefix}${id}/${fileName}`,
+      urlOf: jobImageUrl,
     }),
   };
 }

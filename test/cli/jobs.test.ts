@@ -1,8 +1,17 @@
 import assert from "node:assert/strict";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { PassThrough } from "node:stream";
 import { after, before, suite, test } from "node:test";
+import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { runProgram } from "../../src/cli/program.js";
+import { JobSchema, JobService, JobState } from "../../src/gen/throughline/v1/job_pb.js";
+import { GenerateResponseSchema } from "../../src/gen/throughline/v1/pipeline_pb.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { createHeldEngine } from "../support/held-engine.js";
@@ -45,6 +54,49 @@ suite("throughline submit", () => {
     assert.equal((await readFile(out)).toString("latin1", 1, 4), "PNG");
     const plain = await run("submit", "a red heart", "--wait", "--out", out);
     assert.match(plain.stdout, /heart\.png {2}64×64 image\/png/);
+  });
+
+  test("submit --wait whose image cannot be fetched or written says that the job succeeded, and how to get it", async (t) => {
+    const id = "0123456789abcdef".repeat(2);
+    const image = { fileName: `${"0".repeat(32)}.png`, contentType: "image/png", fileSize: 8, width: 64, height: 64 };
+    const result = { seed: 1, image: { ...image, url: `http://127.0.0.1:1/images/jobs/${id}/${image.fileName}` } };
+    const job = create(JobSchema, {
+      id,
+      state: JobState.SUCCEEDED,
+      expireTime: timestampFromDate(new Date("2030-01-01T00:00:00Z")),
+      detail: { case: "result", value: create(GenerateResponseSchema, result) },
+    });
+    const services = connectNodeAdapter({
+      routes: ({ rpc }) => {
+        rpc(JobService.method.createJob, () => ({ job }));
+        rpc(JobService.method.watchJob, async function* () {
+          yield { job };
+        });
+      },
+    });
+    const { url } = await listenOnLoopback(t, createHttpServer(services));
+    const get = `curl --fail --output ${image.fileName} ${url}/images/jobs/${id}/${image.fileName}`;
+    const folder = await temporaryFolder();
+    const out = join(folder, "cat.png");
+    const unfetched = await runInProcess(["submit", "a cat", "--wait", "--json", "--out", out, "--server", url]);
+    assert.equal(unfetched.code, 1);
+    assert.equal(
+      unfetched.message,
+      `job ${id} has succeeded, but its image is not saved: cannot fetch the image from ${result.image.url}: bad port. The pipeline keeps it until 2030-01-01T00:00:00.000Z: ${get}`,
+    );
+    assert.equal(JSON.parse(unfetched.stdout).state, "SUCCEEDED");
+
+    const held = createHeldEngine();
+    use(held.engine);
+    const unwriting = run("submit", "a cat", "--wait", "--out", out);
+    await held.reached;
+    await rm(folder, { recursive: true });
+    held.release();
+    const unwritten = await unwriting;
+    assert.equal(unwritten.code, 1);
+    const [, command = ""] =
+      /is not saved: .*folder does not exist\. .* until .*Z: (curl .*)$/.exec(unwritten.message) ?? assert.fail(unwritten.message);
+    assert.equal((await fetch(command.split(" ").at(-1) ?? "")).status, 200);
   });
 
   test("submit with one request id makes one job, and of another request an error", async () => {
@@ -114,6 +166,7 @@ suite("throughline jobs", () => {
       /^[0-9a-f]{32} {2}succeeded {2}64×64, seed \d+, .* s\nprompt {2}runs\nimage {3}http:\S+\/images\/jobs\/\S+\ntrace .*\n$/,
     );
     const { stdout } = await run("jobs", "get", running, "--json");
+    assert.equal((await run("jobs", "watch", running, "--json")).stdout, stdout, "a job that has ended has one state");
     assert.equal((await fetch(JSON.parse(stdout).imageUrl)).status, 200);
 
     assert.equal((await run("jobs", "delete", running)).stdout, `job ${running} is deleted\n`);
@@ -121,6 +174,34 @@ suite("throughline jobs", () => {
     assert.equal(gone.code, 1);
     assert.match(gone.message, /NOT_FOUND: no such job of this caller: it was deleted or has expired/);
     assert.equal((await fetch(JSON.parse(stdout).imageUrl)).status, 404);
+  });
+
+  test("jobs watch --json prints each state of a job as a line", async () => {
+    const held = createHeldEngine(2);
+    use(held.engine);
+    const id = idIn((await run("submit", "steps")).stdout);
+    await held.reached;
+    const stdout = new PassThrough({ encoding: "utf8" });
+    const streams = { stdout, stderr: new PassThrough() };
+    const context = { ...streams, environment: {}, interrupt: new AbortController().signal, supervisor: undefined };
+    const watching = runProgram(["jobs", "watch", id, "--json", "--server", mesh.url], context);
+    await once(stdout, "readable");
+    held.release();
+    assert.equal(await watching, 0);
+    const printed = String(stdout.read());
+    assert.ok(printed.endsWith("}\n"), printed);
+    const lines: { id: string; state: string }[] = printed
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    assert.ok(lines.length >= 2, printed);
+    assert.deepEqual(new Set(lines.map((line) => line.id)), new Set([id]));
+    assert.deepEqual(lines.map(({ state }) => state).toSorted(), [
+      ...Array.from({ length: lines.length - 1 }, () => "RUNNING"),
+      "SUCCEEDED",
+    ]);
+    assert.equal(lines.at(-1)?.state, "SUCCEEDED");
+    assert.equal(new Set(lines.map((line) => JSON.stringify(line))).size, lines.length, printed);
   });
 
   test("jobs list reads more than one page, and prints JSON", async () => {

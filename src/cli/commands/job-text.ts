@@ -1,6 +1,7 @@
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
+import { Stage } from "../../gen/throughline/v1/image_pb.js";
 import { type Job, JobPriority, JobState } from "../../gen/throughline/v1/job_pb.js";
 import { printable } from "../../studio/trace-text.js";
 import { CliError } from "../errors.js";
@@ -98,7 +99,11 @@ export function jobToJson(job: Job): object {
       position: detail.value.position,
       estimatedWaitMs: detail.value.estimatedWaitMs,
     }),
-    ...(detail.case === "progress" && { step: detail.value.step, totalSteps: detail.value.totalSteps }),
+    ...(detail.case === "progress" && {
+      stage: Stage[detail.value.stage],
+      step: detail.value.step,
+      totalSteps: detail.value.totalSteps,
+    }),
     ...(detail.case === "result" && { seed: detail.value.seed, imageUrl: detail.value.image?.url }),
     ...(detail.case === "error" && {
       error: { code: codeName(detail.value.code), message: detail.value.message },

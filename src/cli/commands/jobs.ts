@@ -75,19 +75,31 @@ export async function runJobsGet(settings: JobSettings, context: CommandContext,
   return printJob(job, settings, context);
 }
 
-/** Watches a job to its end, and prints it. Exit code 1: it has not succeeded. */
+/** Watches a job to its end, and prints it; as JSON, each of its states in a line. Exit code 1: it has not succeeded. */
 export async function runJobsWatch(settings: JobSettings, context: CommandContext, text: string): Promise<number> {
+  const { json } = settings;
   const id = jobIdOf(text);
   const client = connectJobs(settings);
   const { job } = await call(settings, context, () => client.getJob({ id }, { signal: context.interrupt }));
   if (job === undefined) {
     throw new CliError(`${settings.server} returned no job`);
   }
-  const progress = createProgress(context, settings.json);
+  const progress = createProgress(context, json);
+  let printed = "";
+  const onState = (state: Job): void => {
+    const line = jsonLine(jobToJson(state));
+    // A preview, and the first state after a lost connection, may change nothing that is printed.
+    if (json && line !== printed) {
+      context.stdout.write(line);
+      printed = line;
+    }
+  };
   try {
-    const last = await watchToEnd(client, job, { ...settings, ...context, progress, onPreview() {} });
+    const last = await watchToEnd(client, job, { ...settings, ...context, progress, onState });
     progress.end();
-    printJob(last, settings, context);
+    if (!json) {
+      printJob(last, settings, context);
+    }
     return last.state === JobState.SUCCEEDED ? exitCodes.done : exitCodes.failed;
   } finally {
     progress.end();

@@ -1,10 +1,12 @@
 import { randomUUID } from "node:crypto";
-import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { durationFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { Delivery } from "../../gen/throughline/v1/image_pb.js";
 import { type Job, JobPriority, JobService, JobState } from "../../gen/throughline/v1/job_pb.js";
+import { imageFileName } from "../../image/image-store.js";
+import { jobImageUrl } from "../../jobs/job-files.js";
 import type { CommandContext } from "../command.js";
-import { CliError, exitCodes, usageError } from "../errors.js";
+import { CliError, exitCodes, messageOf, usageError } from "../errors.js";
 import { withImageSettings } from "../image/image-settings.js";
 import { imageTargetOf, toStdout } from "../image/image-target.js";
 import { readInitImage } from "../image/init-image.js";
@@ -95,7 +97,15 @@ export async function runSubmit(given: SubmitSettings, context: CommandContext, 
       throw jobFailure(last);
     }
     const result = last.detail.value;
-    const { image, bytes } = await saveImage(path, result, { ...context, server, timeoutMs: fetchMs });
+    const { image, bytes } = await saveImage(path, result, { ...context, server, timeoutMs: fetchMs }).catch(
+      (error: unknown) => {
+        interrupt.throwIfAborted();
+        if (json) {
+          stdout.write(jsonLine(jobToJson(last)));
+        }
+        throw unsavedImage(last, server, error);
+      },
+    );
     if (json) {
       stdout.write(jsonLine({ ...jobToJson(last), image }));
     } else if (path !== toStdout) {
@@ -105,4 +115,18 @@ export async function runSubmit(given: SubmitSettings, context: CommandContext, 
     progress.end();
   }
   return exitCodes.done;
+}
+
+/** The job is done and paid for: its image is to be had without another one. */
+function unsavedImage({ id, detail, expireTime }: Job, server: string, error: unknown): CliError {
+  const fileName = (detail.case === "result" ? detail.value.image?.fileName : undefined) ?? "";
+  const until = expireTime === undefined ? "" : ` until ${new Date(timestampMs(expireTime)).toISOString()}`;
+  // The pipeline has it under its own address too, whatever --public-url says.
+  const again = imageFileName.test(fileName)
+    ? `: curl --fail --output ${fileName} ${jobImageUrl(id, fileName, server)}`
+    : `: ${commandPrefix} jobs get ${id} prints its URL`;
+  return new CliError(
+    `job ${id} has succeeded, but its image is not saved: ${messageOf(error)}. The pipeline keeps it${until}${again}`,
+    { cause: error },
+  );
 }

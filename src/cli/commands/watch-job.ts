@@ -12,7 +12,9 @@ export interface WatchOptions {
   readonly progress: Progress;
   readonly interrupt: AbortSignal;
   /** Gets each preview. */
-  readonly onPreview: (progress: GenerationProgress) => void;
+  readonly onPreview?: (progress: GenerationProgress) => void;
+  /** Gets the job as it is at first, and after each change. */
+  readonly onState?: (job: Job) => void;
 }
 
 /** Between two attempts to reach a server that was lost, in milliseconds. */
@@ -22,7 +24,7 @@ const againMs = 2_000;
 export async function watchToEnd(
   client: Client<typeof JobService>,
   job: Job,
-  { server, progress, interrupt, onPreview }: WatchOptions,
+  { server, progress, interrupt, onPreview, onState }: WatchOptions,
 ): Promise<Job> {
   let last = job;
   for (;;) {
@@ -30,8 +32,9 @@ export async function watchToEnd(
       for await (const update of client.watchJob({ id: job.id }, { signal: interrupt })) {
         last = update.job ?? last;
         show(last, progress);
+        onState?.(last);
         if (last.detail.case === "progress" && last.detail.value.preview.length > 0) {
-          onPreview(last.detail.value);
+          onPreview?.(last.detail.value);
         }
       }
       return last;

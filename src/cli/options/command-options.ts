@@ -216,6 +216,14 @@ export const submitOptions = {
 /** Options of the commands about one job. */
 export const jobCommandOptions = { server: generateOptions.server, ...accessOptions, json: jsonOption };
 
+export const jobWatchOptions = {
+  ...jobCommandOptions,
+  json: flag(
+    "--json",
+    "Print each state of the job as one JSON object a line, the last one at its end, and nothing else",
+  ),
+};
+
 export const jobListOptions = {
   ...jobCommandOptions,
   limit: option("--limit <number>", "Maximum number of jobs, 1 to 1000", { parse: wholeNumber(1, 1000), default: 20 }),
