@@ -7,6 +7,7 @@ import {
   GetJobResponseSchema,
   type JobService,
   JobState,
+  type ListJobsRequest,
   ListJobsResponseSchema,
   WatchJobResponseSchema,
 } from "../gen/throughline/v1/job_pb.js";
@@ -15,7 +16,7 @@ import { createConnectError, internal, invalidField, notFound, unavailable } fro
 import { type CreateJobContext, createJob } from "./create-job.js";
 import { type JobMessages, type JobView, snapshotOf } from "./job-message.js";
 import type { StoredJob } from "./job-rows.js";
-import type { PagePosition } from "./job-store.js";
+import type { JobQuery, PagePosition } from "./job-store.js";
 import type { JobSnapshot, JobWatch } from "./job-watch.js";
 import { PayloadError } from "./payload-cipher.js";
 
@@ -40,7 +41,7 @@ export type JobServiceImplementation = Required<ServiceImpl<typeof JobService>>;
 
 /** Creates the implementation of JobService. */
 export function createJobService(options: JobServiceOptions): JobServiceImplementation {
-  const { store, files, watch, messages, stopJob, listsAnonymous, ending } = options;
+  const { store, files, watch, messages, stopJob, ending } = options;
 
   const viewOf = (call: HandlerContext, withImages: boolean): JobView => ({
     baseUrl: options.publicUrl ?? new URL(call.url).origin,
@@ -83,24 +84,9 @@ export function createJobService(options: JobServiceOptions): JobServiceImplemen
         });
       }),
 
-    listJobs: ({ pageSize, pageToken, states, workerApp }, call) =>
+    listJobs: (request, call) =>
       answer(async () => {
-        if (callerOf(call).name === undefined && !listsAnonymous) {
-          throw createConnectError({
-            code: Code.PermissionDenied,
-            message: "jobs can be listed by named callers only: the operator has to set --callers",
-          });
-        }
-        if (workerApp.includes("\0")) {
-          throw invalidField("worker_app", "an app id");
-        }
-        const page = await store.list({
-          owner: ownerOf(call),
-          limit: pageSize === 0 ? defaultPageSize : pageSize,
-          states,
-          app: workerApp,
-          after: readPageToken(pageToken),
-        });
+        const page = await store.list(checkList(request, call, options));
         const places = await store.positions(page.jobs.map(({ id }) => id));
         const view = viewOf(call, false);
         const jobs = await Promise.all(
@@ -150,6 +136,30 @@ export function createJobService(options: JobServiceOptions): JobServiceImplemen
   };
 }
 
+/** @throws ConnectError if the caller may not list jobs, or a field is wrong. */
+export function checkList(
+  { pageSize, pageToken, states, workerApp }: ListJobsRequest,
+  call: HandlerContext,
+  { listsAnonymous }: Pick<JobServiceOptions, "listsAnonymous">,
+): JobQuery {
+  if (callerOf(call).name === undefined && !listsAnonymous) {
+    throw createConnectError({
+      code: Code.PermissionDenied,
+      message: "jobs can be listed by named callers only: the operator has to set --callers",
+    });
+  }
+  if (workerApp.includes("\0")) {
+    throw invalidField("worker_app", "an app id");
+  }
+  return {
+    owner: ownerOf(call),
+    limit: pageSize === 0 ? defaultPageSize : pageSize,
+    states,
+    app: workerApp,
+    after: readPageToken(pageToken),
+  };
+}
+
 /** Without access control, all callers are one. */
 function ownerOf(call: HandlerContext): string {
   return callerOf(call).name ?? "";
@@ -158,9 +168,13 @@ function ownerOf(call: HandlerContext): string {
 /** @throws ConnectError NOT_FOUND also for jobs of others, whose existence is not to be told. */
 function ownJob(job: StoredJob | undefined, call: HandlerContext): StoredJob {
   if (job === undefined || job.owner !== ownerOf(call)) {
-    throw notFound("no such job of this caller: it was deleted or has expired, or the id is wrong");
+    throw noSuchJob();
   }
   return job;
+}
+
+export function noSuchJob(): ConnectError {
+  return notFound("no such job of this caller: it was deleted or has expired, or the id is wrong");
 }
 
 /** Runs a call. Errors of the database become UNAVAILABLE: their texts may contain anything, so they are for the log. */

@@ -7,6 +7,7 @@ import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
 import type { RemoteParent } from "../otelconnect/otel-context.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import { createDispatcher } from "./dispatcher.js";
+import { createEmptyJobService } from "./empty-job-service.js";
 import type { JobDatabase } from "./job-database.js";
 import { statusOf } from "./job-failure.js";
 import { createJobImageRoute, type JobFiles, type JobFolder } from "./job-files.js";
@@ -29,10 +30,10 @@ import { createWebhooks, openWebhookQueues } from "./webhooks.js";
 
 /** Options of {@link createJobs}. */
 export interface JobsOptions {
-  /** Opens the database: at the start, or with the first call. The jobs close it. */
+  /** Opens the database: at the start, or for the first job. The jobs close it. */
   readonly openDatabase: () => Promise<JobDatabase>;
-  /** Whether the first call opens the database, and not the start. @default false */
-  readonly opensOnFirstUse?: boolean | undefined;
+  /** Whether there is no database yet: the first CreateJob opens it then, and not the start. @default false */
+  readonly isNew?: boolean | undefined;
   readonly folder: JobFolder;
   readonly cipher: PayloadCipher;
   readonly pipeline: JobPipeline;
@@ -58,7 +59,7 @@ export interface Jobs {
   readonly imageMethods: readonly DescMethod[];
   readonly routes: (router: ConnectRouter) => void;
   readonly httpRoute: (request: NodeRequest, response: NodeResponse) => boolean;
-  /** Opens the database and begins to run jobs, unless the first call does. @throws the error of `openDatabase` */
+  /** Opens the database and begins to run jobs, unless the first CreateJob does. @throws the error of `openDatabase` */
   start(): Promise<void>;
   /** Ends the watches. Called when the pipeline starts draining. */
   end(): void;
@@ -68,7 +69,7 @@ export interface Jobs {
 
 /** Creates the jobs of a pipeline. */
 export function createJobs(options: JobsOptions): Jobs {
-  const { opensOnFirstUse = false, folder, logger } = options;
+  const { isNew = false, folder, logger, listsAnonymous = false } = options;
   const ending = new AbortController();
   let running: Promise<RunningJobs> | undefined;
   const open = async (): Promise<RunningJobs> => {
@@ -89,23 +90,26 @@ export function createJobs(options: JobsOptions): Jobs {
       throw unavailable("the jobs' database cannot be opened; the server's log has the reason", error);
     }
   };
+  const empty = createEmptyJobService({ listsAnonymous });
+  /** For calls about jobs that exist. A database that is being created may have its first. */
+  const existing = async () => (isNew && running === undefined ? empty : service());
   return {
     services: [JobService],
     imageMethods: [JobService.method.createJob],
     routes: (router) =>
       router.service(JobService, {
         createJob: async (request, call) => (await service()).createJob(request, call),
-        getJob: async (request, call) => (await service()).getJob(request, call),
-        listJobs: async (request, call) => (await service()).listJobs(request, call),
+        getJob: async (request, call) => (await existing()).getJob(request, call),
+        listJobs: async (request, call) => (await existing()).listJobs(request, call),
         async *watchJob(request, call) {
-          yield* (await service()).watchJob(request, call);
+          yield* (await existing()).watchJob(request, call);
         },
-        cancelJob: async (request, call) => (await service()).cancelJob(request, call),
-        deleteJob: async (request, call) => (await service()).deleteJob(request, call),
+        cancelJob: async (request, call) => (await existing()).cancelJob(request, call),
+        deleteJob: async (request, call) => (await existing()).deleteJob(request, call),
       }),
     httpRoute: createJobImageRoute(folder),
     async start() {
-      if (!opensOnFirstUse) {
+      if (!isNew) {
         await open();
       }
     },
@@ -131,6 +135,7 @@ interface RunningJobs {
 /** Opens the database and runs its jobs. */
 async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<RunningJobs> {
   const { openDatabase, folder, cipher, pipeline, limits = defaultWaitingLimits, telemetry, logger } = options;
+  const { listsAnonymous = false } = options;
   const { tracer, propagator } = telemetry;
   const database = await openDatabase();
   /** Acts at once on what this process commits, without a way through the database. */
@@ -255,7 +260,7 @@ async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<Runni
       watch,
       messages,
       stopJob: dispatcher.stopJob,
-      listsAnonymous: options.listsAnonymous ?? false,
+      listsAnonymous,
       publicUrl: options.publicUrl,
       ending,
     }),

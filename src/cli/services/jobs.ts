@@ -59,12 +59,12 @@ export async function jobsOf(
   const folder = await createJobFolder(imageFolder);
   const unlock = isServer ? undefined : await lockFolder(jobs);
   // An embedded database takes hundreds of megabytes, which a pipeline without jobs need not have.
-  const opensOnFirstUse = !isServer && !(await hasFolderDatabase(jobs));
+  const isNew = !isServer && !(await hasFolderDatabase(jobs));
   return (calls) => {
     const made = createJobs({
       openDatabase: () =>
         openDatabase(jobs, (error) => logger.warn({ err: error }, "the jobs' database reports an error")),
-      opensOnFirstUse,
+      isNew,
       folder,
       cipher,
       pipeline: calls,
