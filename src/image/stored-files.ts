@@ -20,19 +20,26 @@ export async function readStoredFile(path: string): Promise<Uint8Array | undefin
   }
 }
 
-/** Write to a temporary file and rename it. A crash or a full disk leaves the target unchanged. */
-export async function writeAtomically(directory: string, fileName: string, bytes: Uint8Array): Promise<void> {
+/**
+ * Write to a temporary file and rename it. A crash or a full disk leaves the target unchanged.
+ *
+ * @returns the file's time of modification, in milliseconds since 1970.
+ */
+export async function writeAtomically(directory: string, fileName: string, bytes: Uint8Array): Promise<number> {
   const draft = join(directory, `${fileName}.${randomUUID()}.tmp`);
   try {
     const file = await openDraft(directory, draft);
+    let mtimeMs: number;
     try {
       await file.writeFile(bytes);
       // Otherwise a power loss can leave an empty file.
       await file.sync();
+      ({ mtimeMs } = await file.stat());
     } finally {
       await file.close();
     }
     await rename(draft, join(directory, fileName));
+    return mtimeMs;
   } catch (error) {
     await rm(draft, { force: true });
     throw storeError(error, directory);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdir, mkdtemp, open, readdir, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { createDirectoryStore } from "../../src/image/directory-store.js";
 import { createImageRoute, imageUrl } from "../../src/image/image-route.js";
@@ -65,7 +65,13 @@ test("expired image is deleted, also after a restart, and temporary files of a c
   const young = await before.put(image(2));
   const hourAgo = new Date(Date.now() - 3_600_000);
   await utimes(join(directory, old), hourAgo, hourAgo);
-  await writeFile(join(directory, `${old}.00000000-0000-0000-0000-000000000000.tmp`), "half");
+  const [crashed, written] = ["0", "1"].map((digit) =>
+    join(directory, `${old}.${digit.repeat(8)}-0000-0000-0000-000000000000.tmp`),
+  );
+  assert.ok(crashed && written);
+  await writeFile(crashed, "half");
+  await utimes(crashed, hourAgo, new Date(Date.now() - 3_601_000));
+  await writeFile(written, "half");
   await writeFile(join(directory, "notes.txt"), "not ours");
 
   const after = await createDirectoryStore({ directory, maxAgeMs: 60_000 });
@@ -73,7 +79,64 @@ test("expired image is deleted, also after a restart, and temporary files of a c
   assert.ok(await after.get(young));
   const names = await readdir(directory);
   assert.ok(names.includes("notes.txt"));
-  assert.ok(!names.some((name) => name.endsWith(".tmp")));
+  assert.deepEqual(
+    names.filter((name) => name.endsWith(".tmp")),
+    [basename(written)],
+    "another process may be writing the new one",
+  );
+});
+
+test("stores that share a folder return each other's images", async (t) => {
+  const directory = await folder(t);
+  const [one, other] = [
+    await createDirectoryStore({ directory }),
+    await createDirectoryStore({ directory, maxAgeMs: 60_000 }),
+  ];
+  const name = await one.put(image(1));
+  assert.deepEqual(new Uint8Array((await other.get(name))?.bytes ?? []), image(1).bytes);
+  const old = await one.put(image(2));
+  const hourAgo = new Date(Date.now() - 3_600_000);
+  await utimes(join(directory, old), hourAgo, hourAgo);
+  assert.equal(await other.get(old), undefined, "its time is over there");
+  await rm(join(directory, name));
+  assert.equal(await one.get(name), undefined);
+  await other.put(image(1));
+  assert.ok(await one.get(name));
+});
+
+test("store does not delete an image over its byte limit that another store has stored again", async (t) => {
+  const directory = await folder(t);
+  const small = await createDirectoryStore({ directory, maxBytes: 250 });
+  const name = await small.put(image(1));
+  const large = await createDirectoryStore({ directory });
+  const later = new Date(Date.now() + 1_000);
+  await large.put(image(1));
+  // As if a second had passed.
+  await utimes(join(directory, name), later, later);
+  await small.put(image(2));
+  await small.put(image(3));
+  // After the eviction, which is a task before this one.
+  assert.ok(await small.get(name));
+  assert.ok(await large.get(name));
+  const own = await small.put(image(4));
+  await small.put(image(5));
+  await small.put(image(6));
+  assert.equal(await small.get(own), undefined, "its own ones go as before");
+});
+
+test("store does not delete an expired image that another store has stored again, until that one's time is over", async (t) => {
+  const directory = await folder(t);
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: Date.now() });
+  t.mock.method(performance, "now", () => Date.now());
+  const store = await createDirectoryStore({ directory, maxAgeMs: 60_000, onRemoveError: assert.fail });
+  const name = await store.put(image(1));
+  const again = new Date(Date.now() + 30_000);
+  await utimes(join(directory, name), again, again);
+  t.mock.timers.tick(61_000);
+  assert.ok(await store.get(name), "30 s are left");
+  t.mock.timers.tick(61_000);
+  assert.equal(await store.get(name), undefined);
+  assert.deepEqual(await readdir(directory), []);
 });
 
 test("failed write leaves no file", async (t) => {

@@ -117,7 +117,7 @@ export const metricsPortOption = (env: string) =>
   );
 
 const imagesHelp = (service: string) =>
-  `Folder in which the ${service} stores images, to be fetched by URL; one process owns it`;
+  `Folder in which the ${service} stores images, to be fetched by URL; processes may share it`;
 
 export const pipelineImagesOption = (absent = "data: URIs") =>
   option("--images <folder>", imagesHelp("pipeline"), { env: "THROUGHLINE_PIPELINE_IMAGES", parse: nonEmpty, absent });
@@ -132,7 +132,7 @@ export const workerImagesOption = option("--images <folder>", imagesHelp("worker
 export const imageStoreLimits = {
   imageMaxBytes: option(
     "--image-max-bytes <bytes>",
-    "Bytes of all stored images; the least recently used is removed first",
+    "Bytes of the stored images that the process knows; the least recently used is removed first",
     {
       env: "THROUGHLINE_IMAGE_MAX_BYTES",
       parse: wholeNumber(1, Number.MAX_SAFE_INTEGER),

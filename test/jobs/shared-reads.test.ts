@@ -1,0 +1,48 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { shareReads } from "../../src/jobs/shared-reads.js";
+
+describe("the image of a job that ends", () => {
+  const bytes = new Uint8Array([1, 2, 3]);
+
+  it("is read once for a thousand watchers", async () => {
+    const reads: string[] = [];
+    const get = shareReads({
+      async get(id, fileName) {
+        reads.push(`${id}/${fileName}`);
+        return bytes;
+      },
+    });
+    const found = await Promise.all(Array.from({ length: 1_000 }, () => get("a", "1.png")));
+    assert.ok(found.every((each) => each === bytes));
+    assert.equal(await get("a", "1.png"), bytes);
+    assert.equal(await get("b", "1.png"), bytes);
+    assert.deepEqual(reads, ["a/1.png", "b/1.png"]);
+  });
+
+  it("is read again if it was missing, or if the read failed", async () => {
+    let answer: () => Promise<Uint8Array | undefined> = async () => undefined;
+    const get = shareReads({ get: () => answer() });
+    assert.equal(await get("a", "1.png"), undefined);
+    answer = () => Promise.reject(new Error("EIO"));
+    await assert.rejects(get("a", "1.png"), /EIO/);
+    answer = async () => bytes;
+    assert.equal(await get("a", "1.png"), bytes);
+  });
+
+  it("takes a bounded amount of memory", async () => {
+    const reads: string[] = [];
+    const large = new Uint8Array(40 * 1024 * 1024);
+    const get = shareReads({
+      async get(id) {
+        reads.push(id);
+        return large;
+      },
+    });
+    await get("a", "1.png");
+    await get("b", "1.png");
+    await get("b", "1.png");
+    await get("a", "1.png");
+    assert.deepEqual(reads, ["a", "b", "a"], "only one of them fits");
+  });
+});
