@@ -22,7 +22,7 @@ function admitted(admission: Admission, request: Partial<AdmissionRequest> = {})
 }
 
 /** Waits for the turn of a slot: `next` gives each position that is reported, and is done when the turn has come. */
-function turnOf(slot: Slot, signal = never) {
+function turnOf(slot: Slot, signal = new AbortController().signal) {
   const reported: QueuePosition[] = [];
   let wake = () => {};
   const turn = slot.acquire(signal, (position) => {
