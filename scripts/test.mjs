@@ -3,6 +3,7 @@ import { readdirSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { compiledTests, compileTests } from "./compile-tests.mjs";
 import { runNode } from "./run-node.mjs";
+import { shareProcesses } from "./share-processes.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -41,6 +42,11 @@ const loader = fromSource ? ["--conditions=throughline-source", "--import", "tsx
 if (!fromSource) {
   await compileTests();
 }
+/** Each file alone shows what a test leaves to the next one: CI runs them so. */
+const isThorough = process.env["THOROUGH"] === "1";
+/** Node runs the files in the order of their names: these first, because they wait more than others. */
+const sharedFolder = `${compiledTests}/_shared`;
+const modules = () => (isThorough ? files.map(compiledName) : shareProcesses(root, files, compiledName, sharedFolder));
 runNode([
   ...loader,
   "--enable-source-maps",
@@ -53,5 +59,5 @@ runNode([
     ? ["--experimental-test-coverage", "--test-coverage-include=src/**", "--test-coverage-exclude=src/gen/**"]
     : []),
   ...options,
-  ...(fromSource ? files : files.map(compiledName)),
+  ...(fromSource ? files : await modules()),
 ]);
