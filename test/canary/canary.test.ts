@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import http from "node:http";
 import { after, before, suite, test } from "node:test";
 import { inspect as inspectValue } from "node:util";
-import type { JsonObject } from "@bufbuild/protobuf";
+import type { DescMessage, JsonObject } from "@bufbuild/protobuf";
+import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
@@ -61,6 +62,29 @@ const connectJson: Wire = { name: "connect, json", json: true, protocol: "connec
 /** A field that no message has, of bytes: number 500. */
 const unknownField = (prompt: string) => Buffer.concat([Buffer.of(0xa2, 0x1f, prompt.length), Buffer.from(prompt)]);
 
+/** Megabytes, which the encoders of messages would take a second for. */
+function overTheSizeLimit(prompt: string, rpc: Rpc, wire: Wire): Buffer {
+  const text = Buffer.alloc(maxImageRequestBytes, prompt);
+  if (wire.json) {
+    const [before = "", after = ""] = encode(rpc, wire, messageOf(rpc, { prompt: "@" }))
+      .toString()
+      .split("@");
+    return Buffer.concat([Buffer.from(before), text, Buffer.from(after)]);
+  }
+  const path = isStream(rpc) ? ["request", "prompt"] : ["prompt"];
+  const { bytes } = path.reduce<{ readonly message: DescMessage; readonly bytes: (value: Buffer) => Buffer }>(
+    ({ message, bytes }, name) => {
+      const field = message.fields.find((each) => each.name === name);
+      assert.ok(field);
+      const wrap = (value: Buffer) =>
+        Buffer.from(new BinaryWriter().tag(field.number, WireType.LengthDelimited).bytes(value).finish());
+      return { message: field.message ?? message, bytes: (value) => bytes(wrap(value)) };
+    },
+    { message: rpc.input, bytes: (value) => value },
+  );
+  return bytes(text);
+}
+
 const kinds: readonly Kind[] = [
   { name: "an image", codes: ["ok"], bytes: plain },
   {
@@ -86,7 +110,7 @@ const kinds: readonly Kind[] = [
   {
     name: "a message over the size limit",
     codes: ["resource_exhausted"],
-    bytes: ofRequest((prompt) => ({ prompt: prompt.repeat(Math.ceil(maxImageRequestBytes / prompt.length)) })),
+    bytes: overTheSizeLimit,
   },
   {
     name: "an unknown field",

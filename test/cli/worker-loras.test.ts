@@ -17,7 +17,7 @@ suite("LoRAs of services as processes", async () => {
   const small = ["--width", "64", "--height", "64", "--steps", "1", "--seed", "7", "--json"] as const;
 
   before(async () => {
-    await makeSafetensorsFolder(model, { type: "F16" });
+    await makeSafetensorsFolder(model, { type: "F16", fewWords: true });
     // The text encoders open sooner than the UNet.
     await makeLoraFile(style, "wide", { type: "F16", only: /^text/ });
     await makeLoraFile(join(folder, "ink.safetensors"), "narrow", { dialect: "diffusers of 2023", only: /^text/ });

@@ -158,7 +158,7 @@ describe("sets of LoRAs", () => {
 
   it("file of a LoRA that was replaced is not opened, and the message for callers has no path", async () => {
     const home = await temporaryFolder();
-    const modelFolder = await makeSafetensorsFolder(join(home, "model"), { type: "F16" });
+    const modelFolder = await makeSafetensorsFolder(join(home, "model"), { type: "F16", fewWords: true });
     const file = await makeLoraFile(join(home, "text.safetensors"), "wide", { only: /^text_encoder_2/ });
     const engine = await loadSdxlEngine({ modelFolder, loras: [{ name: "text", file, scale: 1 }] });
     after(() => engine.release());

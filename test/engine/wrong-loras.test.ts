@@ -39,7 +39,7 @@ const kohyaKey = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k";
 
 describe("LoRA file that cannot be used", async () => {
   const home = await temporaryFolder();
-  const modelFolder = await makeSafetensorsFolder(join(home, "model"), { type: "F16" });
+  const modelFolder = await makeSafetensorsFolder(join(home, "model"), { type: "F16", fewWords: true });
   const file = join(home, "style.safetensors");
 
   const layers = await layersOf(modelFolder);

@@ -113,7 +113,7 @@ describe("header of a safetensors file", () => {
 
 describe("diffusers folder of safetensors", async () => {
   const unetFile = "unet/diffusion_pytorch_model.safetensors";
-  const folder = await makeSafetensorsFolder(join(await temporaryFolder(), "xl"), { type: "F16" });
+  const folder = await makeSafetensorsFolder(join(await temporaryFolder(), "xl"), { type: "F16", fewWords: true });
 
   /** Changes a file for one test, and puts it back. */
   async function withFile(
@@ -224,7 +224,7 @@ describe("diffusers folder of safetensors", async () => {
 
 describe("weights that do not fit", async () => {
   const home = await temporaryFolder();
-  const folder = await makeSafetensorsFolder(join(home, "xl"), { type: "F16" });
+  const folder = await makeSafetensorsFolder(join(home, "xl"), { type: "F16", fewWords: true });
   const unet = join(folder, "unet/diffusion_pytorch_model.safetensors");
   const vae = join(folder, "vae/diffusion_pytorch_model.safetensors");
 

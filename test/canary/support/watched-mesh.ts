@@ -41,10 +41,21 @@ export async function startWatchedMesh(t: Pick<TestContext, "after">, folder: st
   };
   const worker = startCommand(
     t,
-    ["worker", "--port", "0", "--model", model, "--device", "cpu", "--max-waiting", "0", "--grace", "0"].concat([
-      "--log-level",
-      "trace",
-    ]),
+    [
+      "worker",
+      "--port",
+      "0",
+      "--model",
+      model,
+      "--device",
+      "cpu",
+      "--threads",
+      "1",
+      "--max-waiting",
+      "0",
+      "--grace",
+      "0",
+    ].concat(["--log-level", "trace"]),
     environment,
   );
   const workerUrl = await urlOf(worker);
