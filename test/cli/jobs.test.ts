@@ -95,7 +95,8 @@ suite("throughline submit", () => {
     const unwritten = await unwriting;
     assert.equal(unwritten.code, 1);
     const [, command = ""] =
-      /is not saved: .*folder does not exist\. .* until .*Z: (curl .*)$/.exec(unwritten.message) ?? assert.fail(unwritten.message);
+      /is not saved: .*folder does not exist\. .* until .*Z: (curl .*)$/.exec(unwritten.message) ??
+      assert.fail(unwritten.message);
     assert.equal((await fetch(command.split(" ").at(-1) ?? "")).status, 200);
   });
 
