@@ -1,11 +1,12 @@
 // One process and mostly one database for all suites: to load PGlite and open a database costs seconds of CPU.
 import { describeAccess } from "./suites/access.js";
+import { describeOtherOptions } from "./suites/other-options.js";
 import { describeFolder } from "./suites/pglite-folder.js";
 import { describeRestarts } from "./suites/restarts.js";
 import { describeRuns } from "./suites/runs.js";
 import { describeService } from "./suites/service.js";
 import { withSharedMesh } from "./suites/shared-mesh.js";
-import { describeLinkedTrace, describeTrace } from "./suites/trace.js";
+import { describeTrace } from "./suites/trace.js";
 import { describeWebhooks } from "./suites/webhooks.js";
 
 withSharedMesh((shared) => {
@@ -15,7 +16,7 @@ withSharedMesh((shared) => {
   describeRuns(shared);
   describeWebhooks(shared);
 });
-describeLinkedTrace();
+describeOtherOptions();
 describeAccess();
 describeRestarts();
 describeFolder();

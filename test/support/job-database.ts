@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { access, cp, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { PGlite } from "@electric-sql/pglite";
@@ -24,10 +24,30 @@ const snapshotFolder = "node_modules/.cache/throughline";
 
 /** Puts an embedded database with the tables of jobs and no job into a folder of jobs. */
 export async function fillTestFolder(folder: string): Promise<void> {
+  const path = join(snapshotFolder, snapshotKey);
+  const isMade = await access(path).then(
+    () => true,
+    () => false,
+  );
+  if (!isMade) {
+    await makeFolderSnapshot(path);
+  }
+  await cp(path, join(folder, "database"), { recursive: true });
+}
+
+async function makeFolderSnapshot(path: string): Promise<void> {
   const made = await createTestDatabase();
   const dump = await made.dumpDataDir("none");
   await made.close();
-  await (await PGlite.create(join(folder, "database"), { loadDataDir: dump })).close();
+  const draft = `${path}.${process.pid}`;
+  await (await PGlite.create(draft, { loadDataDir: dump })).close();
+  try {
+    await rename(draft, path);
+  } catch (error) {
+    // Another process was faster.
+    await rm(draft, { recursive: true });
+    await access(path).catch(() => Promise.reject(error));
+  }
 }
 
 /** An embedded database in memory, with the tables of jobs and no job. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
 import { GenerationError } from "../../../src/engine/engine.js";
 import { createFakeEngine } from "../../../src/testing/fake-engine.js";
-import { jobApp, lastOf, startJobMesh } from "../../support/job-mesh.js";
+import { jobApp, lastOf } from "../../support/job-mesh.js";
 import { spanTree } from "../../support/span-tree.js";
 import type { SharedMesh } from "./shared-mesh.js";
 
@@ -113,21 +113,5 @@ export function describeTrace(shared: SharedMesh): void {
       await lastOf(shared.mesh, jobs[0]);
       assert.equal(spanTree(shared.mesh.spans()), "");
     });
-  });
-}
-
-export function describeLinkedTrace(): void {
-  it("a job's run is a trace of its own with a link, where samplers need it", async () => {
-    const mesh = await startJobMesh({ jobTrace: "link" });
-    try {
-      const { job } = await mesh.jobs.createJob({ work: { case: "generate", value: { prompt: "a red heart" } } });
-      await lastOf(mesh, job);
-      const roots = spanTree(mesh.spans())
-        .split("\n")
-        .filter((line) => !line.startsWith(" "));
-      assert.deepEqual(roots, ["process CONSUMER → send", "send PRODUCER"]);
-    } finally {
-      await mesh.stop();
-    }
   });
 }
