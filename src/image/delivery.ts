@@ -41,7 +41,7 @@ export function deliveryOf(options: GenerationOptions | undefined, target: Image
 /**
  * Deliver an image to the caller.
  *
- * @throws StoreFullError if the store is full; any other error of its `put`.
+ * @throws ImageStoreError if the store is full; any other error of its `put`.
  */
 export async function deliverImage(image: EncodedImage, delivery: ImageDelivery): Promise<DeliveredImage> {
   const { bytes, format, width, height } = image;
@@ -52,6 +52,8 @@ export async function deliverImage(image: EncodedImage, delivery: ImageDelivery)
   if (delivery === "data-uri") {
     return { ...common, fileName: imageFileNameOf(image), url: toDataUri(image), data: nothing };
   }
-  const fileName = await delivery.store.put(image);
-  return { ...common, fileName, url: imageUrl(delivery.baseUrl, fileName), data: nothing };
+  const { store, baseUrl } = delivery;
+  const fileName = await store.put(image);
+  const url = store.urlOf === undefined ? imageUrl(baseUrl, fileName) : await store.urlOf(fileName);
+  return { ...common, fileName, url, data: nothing };
 }

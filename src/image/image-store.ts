@@ -12,11 +12,13 @@ export interface ImageStore {
   /**
    * Stores an image and returns its file name, which is derived from its content: equal images share one.
    *
-   * @throws StoreFullError if there is no space; Error for other reasons. Nothing is stored then.
+   * @throws ImageStoreError if there is no space; Error for other reasons. Nothing is stored then.
    */
   put(image: EncodedImage): Promise<string>;
   /** Returns the image of a file name; undefined if missing, expired or not a name of the store. */
   get(fileName: string): Promise<StoredImage | undefined>;
+  /** Makes a URL under which the store itself serves an image. Absent: the service serves it under `/images/`. */
+  readonly urlOf?: ((fileName: string) => Promise<string>) | undefined;
 }
 
 /**

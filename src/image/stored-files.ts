@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { constants, mkdir, open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { StoreFullError } from "./store-full-error.js";
+import { ImageStoreError } from "./image-store-error.js";
 
 /** Read a file; undefined if missing. Links are not followed, because they may leave the folder. */
 export async function readStoredFile(path: string): Promise<Uint8Array | undefined> {
@@ -46,10 +46,10 @@ export async function writeAtomically(directory: string, fileName: string, bytes
   }
 }
 
-/** The error of a write: StoreFullError where the folder's disk is full. */
+/** The error of a write: ImageStoreError where the folder's disk is full. */
 export function storeError(error: unknown, directory: string): unknown {
   const isFull = ["ENOSPC", "EDQUOT"].includes(String(codeOf(error)));
-  return isFull ? new StoreFullError(`no space is left in ${directory}`, { cause: error }) : error;
+  return isFull ? new ImageStoreError("full", `no space is left in ${directory}`, { cause: error }) : error;
 }
 
 async function openDraft(directory: string, draft: string) {

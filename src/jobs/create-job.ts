@@ -15,9 +15,9 @@ import { type GenerationOptions, GenerationOptionsSchema } from "../gen/throughl
 import { type CreateJobRequest, InferJobSchema, JobPriority } from "../gen/throughline/v1/job_pb.js";
 import { GenerateRequestSchema } from "../gen/throughline/v1/pipeline_pb.js";
 import { InferRequestSchema } from "../gen/throughline/v1/worker_pb.js";
+import { ImageStoreError } from "../image/image-store-error.js";
 import { seedOf } from "../image/seed.js";
-import { StoreFullError } from "../image/store-full-error.js";
-import { createConnectError, internal, invalidField, queueFull, storeFull } from "../mesh/errors/errors.js";
+import { createConnectError, internal, invalidField, queueFull, storeFailure } from "../mesh/errors/errors.js";
 import type { RemoteParent } from "../otelconnect/otel-context.js";
 import { type CallerContext, extractCarrier, injectCarrier, readCallerContext } from "../trace/carrier.js";
 import { traceIdOf, withSpan } from "../trace/span-scope.js";
@@ -158,7 +158,7 @@ export async function createJob(
       if (isRefusal(error) || (await isMissing(id, store))) {
         await files.delete(id).catch(() => {});
       }
-      throw error instanceof StoreFullError ? storeFull(error) : error;
+      throw error instanceof ImageStoreError ? storeFailure(error.reason, error) : error;
     }
   });
 }
@@ -172,7 +172,7 @@ function conflict(): ConnectError {
 
 /** Whether an error is ours, so that nothing was stored. */
 function isRefusal(error: unknown): boolean {
-  return error instanceof ConnectError || error instanceof StoreFullError;
+  return error instanceof ConnectError || error instanceof ImageStoreError;
 }
 
 /** False if the database cannot say so: the answer to a commit may be lost, and a job that exists needs its files. */

@@ -14,6 +14,7 @@ import { type Image, ImageSchema, type Progress } from "../gen/throughline/v1/im
 import { type GenerateResponse, GenerateResponseSchema } from "../gen/throughline/v1/pipeline_pb.js";
 import { formatOfContentType } from "../image/image-format.js";
 import { imageFileNameOf } from "../image/image-store.js";
+import { ImageStoreError } from "../image/image-store-error.js";
 import { hasReason, internal, retryDelayMsOf } from "../mesh/errors/errors.js";
 import { extractCarrier, injectCarrier } from "../trace/carrier.js";
 import { traceIdOf, withSpan } from "../trace/span-scope.js";
@@ -48,7 +49,7 @@ export interface Attempt {
  * it links to the attempt before.
  *
  * @returns the result, without image bytes and URL.
- * @throws ConnectError; StoreFullError if the image cannot be stored.
+ * @throws ConnectError; ImageStoreError if the image cannot be stored.
  */
 export function runAttempt(attempt: Attempt, context: AttemptContext): Promise<GenerateResponse> {
   const { job } = attempt;
@@ -67,18 +68,26 @@ export function runAttempt(attempt: Attempt, context: AttemptContext): Promise<G
     if (traceparent !== undefined) {
       attempt.onSpan(traceparent);
     }
-    const result = await generateOnce(attempt, context, scope);
+    const endsAt = performance.now() + job.runTimeoutSeconds * 1000;
+    const result = await generateOnce(attempt, context, scope, endsAt);
     const { image } = result;
     if (image === undefined || image.data.length === 0) {
       throw internal("the worker returned no image");
     }
-    return create(GenerateResponseSchema, { ...result, image: await storeImage(job.id, image, context.files) });
+    return create(GenerateResponseSchema, {
+      ...result,
+      image: await storeImage(attempt, image, context.files, endsAt),
+    });
   });
 }
 
 /** Runs the work, and again after the worker's delay while its queue is full. */
-async function generateOnce(attempt: Attempt, context: AttemptContext, scope: Context): Promise<GenerateResponse> {
-  const endsAt = performance.now() + attempt.job.runTimeoutSeconds * 1000;
+async function generateOnce(
+  attempt: Attempt,
+  context: AttemptContext,
+  scope: Context,
+  endsAt: number,
+): Promise<GenerateResponse> {
   for (;;) {
     try {
       const timeoutMs = Math.max(1, Math.floor(endsAt - performance.now()));
@@ -136,15 +145,29 @@ function withInitImage<Options extends object>(options: Options | undefined, ini
   return options === undefined || initImage === undefined ? options : { ...options, initImage };
 }
 
-async function storeImage(id: string, image: Image, files: JobFiles): Promise<Image> {
+/** Between two tries to store an image while the store is away, in milliseconds. */
+const storeRetryMs = 2_000;
+
+/** Stores the image, and again while the store is away: a new attempt would generate it again. */
+async function storeImage({ job, signal }: Attempt, image: Image, files: JobFiles, endsAt: number): Promise<Image> {
   const format = formatOfContentType(image.contentType);
   if (format === undefined) {
     throw internal("the worker returned an image of an unknown type");
   }
   const { data: bytes, width, height } = image;
   const fileName = imageFileNameOf({ bytes, format, width, height });
-  await files.put(id, fileName, bytes);
-  return create(ImageSchema, { ...image, fileName, data: new Uint8Array(), url: "" });
+  for (;;) {
+    try {
+      await files.put(job.id, fileName, bytes);
+      return create(ImageSchema, { ...image, fileName, data: new Uint8Array(), url: "" });
+    } catch (error) {
+      const isAway = error instanceof ImageStoreError && error.reason === "unavailable";
+      if (!isAway || performance.now() + storeRetryMs >= endsAt) {
+        throw error;
+      }
+      await delay(storeRetryMs, undefined, { signal });
+    }
+  }
 }
 
 function linksTo(scope: Context): Link[] {

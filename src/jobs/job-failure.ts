@@ -1,9 +1,9 @@
 import { create } from "@bufbuild/protobuf";
 import { type Any, AnySchema, anyPack } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { Code, type ConnectError } from "@connectrpc/connect";
 import { type Status, StatusSchema } from "../gen/google/rpc/status_pb.js";
-import { StoreFullError } from "../image/store-full-error.js";
-import { hasReason, toClientError } from "../mesh/errors/errors.js";
+import { ImageStoreError } from "../image/image-store-error.js";
+import { hasReason, storeFailure, toClientError } from "../mesh/errors/errors.js";
 import type { StoredJob } from "./job-rows.js";
 
 /** What follows from a failed attempt. */
@@ -18,7 +18,7 @@ const maxEnginesLost = 2;
 /** Attempts after which a job that never ends is given up, such as one whose worker's machine it brings down. */
 const maxAttempts = 20;
 /** Time before another attempt if the image could not be stored, in milliseconds. */
-const fullStoreWaitMs = 5_000;
+const storeWaitMs = 5_000;
 
 /**
  * Decides what follows from a failed attempt.
@@ -30,17 +30,14 @@ export function failureOf(
   job: Pick<StoredJob, "attempt" | "enginesLost">,
   hadProgress: boolean,
 ): AttemptFailure {
-  const failure = error instanceof StoreFullError ? undefined : toClientError(error);
-  const lost = failure !== undefined && hasReason(failure, "ENGINE_LOST") ? (hadProgress ? 1 : 2) : 0;
-  const isTransient = failure === undefined || failure.code === Code.Unavailable;
+  const isOfStore = error instanceof ImageStoreError;
+  const failure = isOfStore ? storeFailure(error.reason, error) : toClientError(error);
+  const lost = hasReason(failure, "ENGINE_LOST") ? (hadProgress ? 1 : 2) : 0;
+  const isTransient = failure.code === Code.Unavailable;
   if (isTransient && job.attempt < maxAttempts && job.enginesLost + lost < maxEnginesLost) {
-    return { kind: "retry", enginesLost: lost, afterMs: failure === undefined ? fullStoreWaitMs : 0 };
+    return { kind: "retry", enginesLost: lost, afterMs: isOfStore ? storeWaitMs : 0 };
   }
-  return {
-    kind: "final",
-    error:
-      failure ?? new ConnectError("the image cannot be stored: the disk of the image store is full", Code.Unavailable),
-  };
+  return { kind: "final", error: failure };
 }
 
 /** Converts an error to the contract's form. Its cause stays here. */

@@ -15,7 +15,7 @@ export interface JobFolder {
 
 /** Images of a database's jobs: what they start from, and their results. They stay until the job is deleted, and no two jobs share one. */
 export interface JobFiles {
-  /** Stores a file of a job. @throws StoreFullError if there is no space; nothing is stored then. */
+  /** Stores a file of a job. @throws ImageStoreError if there is no space; nothing is stored then. */
   put(id: string, fileName: string, bytes: Uint8Array): Promise<void>;
   /** Returns a file of a job; undefined if it is missing. */
   get(id: string, fileName: string): Promise<Uint8Array | undefined>;
@@ -27,7 +27,7 @@ export interface JobFiles {
    */
   unchangedSince(time: number): Promise<readonly string[]>;
   /** URL of a job's file for callers who reach the pipeline under `baseUrl`. */
-  urlOf(id: string, fileName: string, baseUrl: string): string;
+  urlOf(id: string, fileName: string, baseUrl: string): Promise<string>;
 }
 
 /** File of the image that a job starts from. */
@@ -87,7 +87,7 @@ export async function createJobFolder(imageFolder: string): Promise<JobFolder> {
         );
         return ids.filter((_id, index) => isOld[index]);
       },
-      urlOf: jobImageUrl,
+      urlOf: async (id, fileName, baseUrl) => jobImageUrl(id, fileName, baseUrl),
     }),
   };
 }

@@ -78,7 +78,7 @@ export function createJobMessages({ payloads, files, workersOf }: JobMessagesOpt
     }
     const isInMessage = delivery === Delivery.INLINE || delivery === Delivery.DATA_URI;
     if (!isInMessage) {
-      const url = files.urlOf(id, image.fileName, baseUrl);
+      const url = await files.urlOf(id, image.fileName, baseUrl);
       return create(GenerateResponseSchema, { ...result, image: { ...image, url } });
     }
     const bytes = withImages ? await readImage(id, image.fileName) : undefined;

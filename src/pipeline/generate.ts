@@ -13,11 +13,11 @@ import { InferRequestSchema, TextToImageWorkerService } from "../gen/throughline
 import { deliverImage, deliveryOf, type ImageDelivery } from "../image/delivery.js";
 import { type EncodedImage, formatOfContentType, parseDataUri } from "../image/image-format.js";
 import type { ImageStore } from "../image/image-store.js";
+import { ImageStoreError } from "../image/image-store-error.js";
 import { seedOf } from "../image/seed.js";
-import { StoreFullError } from "../image/store-full-error.js";
 import { callerHeader } from "../mesh/access/callers.js";
 import type { AppDirectory } from "../mesh/directory/app-directory.js";
-import { internal, invalidField, storeFull } from "../mesh/errors/errors.js";
+import { internal, invalidField, storeFailure } from "../mesh/errors/errors.js";
 import { otelContext } from "../otelconnect/otel-context.js";
 import { requestLimits } from "../request-limits.js";
 import { traceIdOf, withSpan } from "../trace/span-scope.js";
@@ -158,7 +158,7 @@ export async function deliver(image: Image, delivery: ImageDelivery): Promise<Im
     throw internal("the worker returned no image");
   }
   const delivered = await deliverImage(encoded, delivery).catch((error: unknown) => {
-    throw error instanceof StoreFullError ? storeFull(error) : error;
+    throw error instanceof ImageStoreError ? storeFailure(error.reason, error) : error;
   });
   return create(ImageSchema, delivered);
 }

@@ -122,7 +122,7 @@ export function createPipelineApp(options: PipelineAppOptions): App {
   const ownRoutes = pipelineRoutes({ context, models, callOf });
   const calls = createPipelineCalls({ context, apps });
   const extensions = (options.extensions ?? []).map((extend) => extend(calls));
-  const imageRoute = store && createImageRoute(store);
+  const imageRoute = store && store.urlOf === undefined ? createImageRoute(store) : undefined;
 
   return createApp({
     name: pipelineName,

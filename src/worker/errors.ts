@@ -1,14 +1,14 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { GenerationError, type GenerationRequest } from "../engine/engine.js";
 import { InputImageError } from "../image/decode-image.js";
-import { StoreFullError } from "../image/store-full-error.js";
+import { ImageStoreError } from "../image/image-store-error.js";
 import {
   deadlineExceeded,
   internal,
   invalidField,
   invalidFields,
   queueFull,
-  storeFull,
+  storeFailure,
   toClientError,
   unavailable,
   unavailableOnce,
@@ -37,7 +37,7 @@ export function toConnectError(error: unknown, signal: AbortSignal, progress: ()
   if (error instanceof InputImageError) {
     return invalidField(contractFields.initImage, error.message);
   }
-  return error instanceof StoreFullError ? storeFull(error) : toClientError(error, signal);
+  return error instanceof ImageStoreError ? storeFailure(error.reason, error) : toClientError(error, signal);
 }
 
 function fromRejection(rejection: AdmissionRejection): ConnectError {

@@ -108,7 +108,7 @@ export function createWorkerApp(options: WorkerAppOptions): App {
     jsonFieldHint: optionHint,
     // `inference` starts after the admission: a rejected call has no span.
     serverSpan: "own",
-    httpRoute: store && createImageRoute(store),
+    httpRoute: store && store.urlOf === undefined ? createImageRoute(store) : undefined,
     async setup({ setAvailable }) {
       // A separate trace, so that no request's trace contains the warm-up.
       engine = await withSpan(tracer, "warmup", { parent: ROOT_CONTEXT }, options.startEngine);

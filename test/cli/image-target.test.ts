@@ -8,7 +8,7 @@ import { CliError } from "../../src/cli/errors.js";
 import { imageFileName, imageTargetOf, toStdout } from "../../src/cli/image/image-target.js";
 import { checkOutputPath, writeFileWhole } from "../../src/cli/image/write-file.js";
 import { expandHome, readHubVariables } from "../../src/cli/options/model-options.js";
-import { makeImageFolder } from "../../src/cli/services/image-folder.js";
+import { makeImageFolder } from "../../src/cli/services/image-stores.js";
 import { readCpuQuota } from "../../src/cli/services/model.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 

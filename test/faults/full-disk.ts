@@ -28,7 +28,7 @@ export async function fullDisk(workers: readonly WorkerProcess[], table: FaultTa
 
     const full = await pipeline.generate({ side: 256 });
     assert.equal(full.code, "UNAVAILABLE");
-    assert.equal(full.words, "the image cannot be stored: the disk of the image store is full");
+    assert.equal(full.words, "the image cannot be stored: the image store is full");
     assert.deepEqual(
       full.attempts.map(({ code }) => code),
       ["OK"],

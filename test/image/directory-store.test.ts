@@ -6,7 +6,7 @@ import { basename, join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { createDirectoryStore } from "../../src/image/directory-store.js";
 import { createImageRoute, imageUrl } from "../../src/image/image-route.js";
-import { StoreFullError } from "../../src/image/store-full-error.js";
+import { ImageStoreError } from "../../src/image/image-store-error.js";
 import { listenOnLoopback } from "../support/listen-on-loopback.js";
 
 async function folder(t: TestContext): Promise<string> {
@@ -147,7 +147,7 @@ test("failed write leaves no file", async (t) => {
   await assert.rejects(store.put(image(1)), /ENOTDIR|EEXIST/);
 });
 
-test("full disk is reported as StoreFullError, leaves no file, and later images are stored", async (t) => {
+test("full disk is reported as ImageStoreError, leaves no file, and later images are stored", async (t) => {
   const directory = await folder(t);
   const store = await createDirectoryStore({ directory });
   const file = await open(join(directory, "any"), "w");
@@ -156,7 +156,7 @@ test("full disk is reported as StoreFullError, leaves no file, and later images 
   const full = Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
   const write = t.mock.method(Object.getPrototypeOf(file), "writeFile", () => Promise.reject(full));
   await assert.rejects(store.put(image(1)), (error) => {
-    assert.ok(error instanceof StoreFullError);
+    assert.ok(error instanceof ImageStoreError);
     assert.equal(error.cause, full);
     return true;
   });

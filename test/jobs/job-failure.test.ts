@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { StoreFullError } from "../../src/image/store-full-error.js";
+import { ImageStoreError } from "../../src/image/image-store-error.js";
 import { failureOf, statusOf } from "../../src/jobs/job-failure.js";
 import { invalidField, unavailableOnce } from "../../src/mesh/errors/errors.js";
 
@@ -39,12 +39,12 @@ describe("a failed attempt", () => {
   });
 
   it("whose image does not fit on the disk is repeated later, and then says so", () => {
-    const full = new StoreFullError("no space");
+    const full = new ImageStoreError("full", "no space");
     const failure = failureOf(full, fresh, true);
     assert.ok(failure.kind === "retry" && failure.afterMs > 0);
     const last = failureOf(full, { ...fresh, attempt: 20 }, true);
     assert.ok(last.kind === "final");
-    assert.match(last.error.rawMessage, /the disk of the image store is full/);
+    assert.match(last.error.rawMessage, /the image store is full/);
   });
 
   it("of an unknown kind does not tell its cause", () => {

@@ -9,7 +9,7 @@ import { GenerationError } from "../../src/engine/engine.js";
 import { RetryInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
 import { Delivery, ImageFormat, Stage } from "../../src/gen/throughline/v1/image_pb.js";
 import { createDirectoryStore } from "../../src/image/directory-store.js";
-import { StoreFullError } from "../../src/image/store-full-error.js";
+import { ImageStoreError } from "../../src/image/image-store-error.js";
 import { createTestMesh, type TestMesh, type TestMeshOptions } from "../../src/testing/create-test-mesh.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createHeldEngine } from "../support/held-engine.js";
@@ -254,14 +254,14 @@ test("image that cannot be stored is INTERNAL, and the log has the reason and th
 
 for (const wire of wires) {
   test(`full image disk is UNAVAILABLE with a readable message, and only the log names the folder (${wire})`, async (t) => {
-    const full = new StoreFullError("no space is left in /srv/images");
+    const full = new ImageStoreError("full", "no space is left in /srv/images");
     const store = { put: () => Promise.reject(full), get: async () => undefined };
     const log: string[] = [];
     const engine = createFakeEngine();
     const mesh = await meshFor(t, { wire, engine, store, onLog: (line) => log.push(line) });
     await assert.rejects(mesh.pipeline.generate({ prompt: "a" }), (error) => {
       assert.ok(error instanceof ConnectError);
-      const words = "the image cannot be stored: the disk of the image store is full";
+      const words = "the image cannot be stored: the image store is full";
       assert.deepEqual([error.code, error.rawMessage], [Code.Unavailable, words]);
       return true;
     });

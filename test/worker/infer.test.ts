@@ -9,7 +9,7 @@ import { GenerationError, type GenerationRequest } from "../../src/engine/engine
 import { InferRequestSchema } from "../../src/gen/throughline/v1/worker_pb.js";
 import { createImageDecoder } from "../../src/image/decode-image.js";
 import { imageFileNameOf } from "../../src/image/image-store.js";
-import { StoreFullError } from "../../src/image/store-full-error.js";
+import { ImageStoreError } from "../../src/image/image-store-error.js";
 import { hasReason } from "../../src/mesh/errors/errors.js";
 import { userErrorOf } from "../../src/page/request/user-error.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
@@ -116,9 +116,9 @@ test("a request with several wrong fields is rejected with all of them, in text 
 });
 
 test("full image disk is UNAVAILABLE without the folder's name and forbids a retry elsewhere", () => {
-  const full = new StoreFullError("no space is left in /srv/images");
+  const full = new ImageStoreError("full", "no space is left in /srv/images");
   const error = toConnectError(full, new AbortController().signal, () => "upload");
-  assert.equal(error.message, "[unavailable] the image cannot be stored: the disk of the image store is full");
+  assert.equal(error.message, "[unavailable] the image cannot be stored: the image store is full");
   assert.deepEqual([error.cause, error.metadata.get("grpc-retry-pushback-ms")], [full, "-1"]);
 });
 

@@ -10,7 +10,7 @@ import type { devOptions } from "../options/command-options.js";
 import { devFolder } from "../options/job-options.js";
 import type { OptionValues } from "../options/option.js";
 import { commandPrefix } from "../package-root.js";
-import { makeImageFolder } from "../services/image-folder.js";
+import { makeImageFolder } from "../services/image-stores.js";
 import { databaseName, isDatabaseUrl } from "../services/jobs.js";
 import { whenAborted } from "../services/lifecycle.js";
 import { type LocalSystem, startLocalSystem } from "../services/local-system.js";

@@ -4,7 +4,7 @@ import type { CommandContext } from "../command.js";
 import type { pipelineOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
 import { directoryOf } from "../services/directory.js";
-import { imageStoreOf } from "../services/image-folder.js";
+import { bucketOf, imageStoreOf } from "../services/image-stores.js";
 import { jobsOf } from "../services/jobs.js";
 import { runService } from "../services/run-service.js";
 import { hostCheckOf, workerSecurityOf } from "../services/security.js";
@@ -23,17 +23,18 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
       name: pipelineName,
       portSetting: "--pipeline-port",
       async start() {
+        const bucket = await bucketOf(settings);
         const app = createPipelineApp({
           directory,
           workerSecurity: workerSecurityOf(settings, logger),
-          store: await imageStoreOf(settings, logger),
+          store: await imageStoreOf(settings, bucket, logger),
           publicUrl,
           corsOrigins,
           trustTraceparent,
           showApps,
           fronts: openai ? [createOpenAiFront()] : [],
           extensions: [
-            await jobsOf(settings, { ...settings, telemetry, logger }),
+            await jobsOf(settings, { ...settings, bucket, telemetry, logger }),
             await studioOf(settings, { directory, hosts: hostCheckOf(settings), logger }),
           ].filter((extension) => extension !== undefined),
           telemetry,

@@ -4,7 +4,7 @@ import { createWorkerApp, workerName } from "../../worker/worker-app.js";
 import type { CommandContext } from "../command.js";
 import type { workerOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
-import { imageStoreOf } from "../services/image-folder.js";
+import { bucketOf, imageStoreOf } from "../services/image-stores.js";
 import { findLoras } from "../services/loras.js";
 import { findModel, showDownload, threadsOf } from "../services/model.js";
 import { runService } from "../services/run-service.js";
@@ -47,7 +47,7 @@ export async function runWorker(
             device = engine.info.executionProvider;
             return engine;
           },
-          store: await imageStoreOf(settings, logger),
+          store: await imageStoreOf(settings, await bucketOf(settings), logger),
           publicUrl,
           maxWaiting,
           trustTraceparent,

@@ -20,7 +20,7 @@ import {
   appServerOptions,
   collectorPortOption,
   hostOption,
-  imageStoreLimits,
+  imageStoreOptions,
   logLevelOption,
   metricsPortOption,
   pipelineImagesOption,
@@ -86,7 +86,7 @@ export const workerOptions = {
     { env: "THROUGHLINE_ENGINE_STALL", parse: decimalNumber(1, 86_400), default: defaultStallMs / 1000 },
   ),
   images: workerImagesOption,
-  ...imageStoreLimits,
+  ...imageStoreOptions,
   publicUrl: publicUrlOption("worker"),
   trustTraceparent: flag(
     "--trust-traceparent",
@@ -117,7 +117,7 @@ export const pipelineOptions = {
   ),
   openai: flag("--openai", "Serve OpenAI's images API: /v1/images/generations and /v1/models", "THROUGHLINE_OPENAI"),
   images: pipelineImagesOption(),
-  ...imageStoreLimits,
+  ...imageStoreOptions,
   publicUrl: publicUrlOption("pipeline"),
   trustTraceparent: flag(
     "--trust-traceparent",

@@ -2,7 +2,7 @@ import { defaultGraceMs } from "../../app/lifecycle.js";
 import { defaultMaxAgeMs, defaultMaxBytes } from "../../image/directory-store.js";
 import { defaultListenLimits } from "../../mesh/port/listen-limits.js";
 import { flag, option } from "./option.js";
-import { decimalNumber, host, httpUrl, nonEmpty, oneOf, port, traceUrl, wholeNumber } from "./values.js";
+import { decimalNumber, host, httpUrl, nonEmpty, oneOf, port, s3Url, traceUrl, wholeNumber } from "./values.js";
 
 /** Options of a server: address, authentication, images, log. A variable that differs between services names its service. */
 
@@ -128,22 +128,55 @@ export const workerImagesOption = option("--images <folder>", imagesHelp("worker
   absent: "data: URIs",
 });
 
-/** Limits of a service's image store. */
-export const imageStoreLimits = {
+/** Image store of a service besides its folder. */
+export const imageStoreOptions = {
+  imageStore: option(
+    "--image-store <url>",
+    "Bucket in which images are stored instead of a folder: s3://bucket or s3://bucket/prefix",
+    { env: "THROUGHLINE_IMAGE_STORE", parse: s3Url, absent: "the folder of --images" },
+  ),
+  s3Endpoint: option("--s3-endpoint <url>", "Base URL of an S3 store that is not AWS", {
+    env: "THROUGHLINE_S3_ENDPOINT",
+    parse: httpUrl,
+    absent: "AWS, in the region of AWS_REGION",
+  }),
+  s3PublicEndpoint: option(
+    "--s3-public-endpoint <url>",
+    "Base URL under which readers of images reach the S3 store, if it is another one",
+    { env: "THROUGHLINE_S3_PUBLIC_ENDPOINT", parse: httpUrl, absent: "--s3-endpoint" },
+  ),
+  s3ForcePathStyle: flag(
+    "--s3-force-path-style",
+    "Send the bucket's name in the path and not in the host name, as most S3 stores other than AWS need",
+    "THROUGHLINE_S3_FORCE_PATH_STYLE",
+  ),
+  urlTtl: option(
+    "--url-ttl <seconds>",
+    "Seconds that the signed URL of an image in a bucket is valid, at most 7 days",
+    {
+      env: "THROUGHLINE_URL_TTL",
+      parse: wholeNumber(1, 604_800),
+      default: 3600,
+    },
+  ),
   imageMaxBytes: option(
     "--image-max-bytes <bytes>",
-    "Bytes of the stored images that the process knows; the least recently used is removed first",
+    "Bytes of the images in the folder of --images that the process knows; the least recently used is removed first",
     {
       env: "THROUGHLINE_IMAGE_MAX_BYTES",
       parse: wholeNumber(1, Number.MAX_SAFE_INTEGER),
       default: defaultMaxBytes,
     },
   ),
-  imageMaxAge: option("--image-max-age <seconds>", "Seconds that an image is stored", {
-    env: "THROUGHLINE_IMAGE_MAX_AGE",
-    parse: wholeNumber(1, 86_400 * 24),
-    default: defaultMaxAgeMs / 1000,
-  }),
+  imageMaxAge: option(
+    "--image-max-age <seconds>",
+    "Seconds that an image is stored; of a bucket, its lifecycle rule decides",
+    {
+      env: "THROUGHLINE_IMAGE_MAX_AGE",
+      parse: wholeNumber(1, 86_400 * 24),
+      default: defaultMaxAgeMs / 1000,
+    },
+  ),
 };
 
 export const publicUrlOption = (service: "worker" | "pipeline") =>

@@ -106,6 +106,16 @@ function httpsHostOf(text: string): string {
 export const appId: Parse<string> = (text) =>
   appIdPattern.test(text) ? text : new Invalid("must be an app id of the form owner/name");
 
+/** A bucket with an optional prefix. The name's own rules are the store's. */
+export const s3Url: Parse<{ readonly bucket: string; readonly prefix: string }> = (text) => {
+  const [, bucket, prefix = ""] = /^s3:\/\/([A-Za-z0-9][A-Za-z0-9.-]{1,62})(?:\/([^?#\s]*))?$/.exec(text) ?? [];
+  if (bucket === undefined) {
+    return new Invalid("must be of the form s3://bucket or s3://bucket/prefix");
+  }
+  const folder = prefix.replace(/^\/+|\/+$/g, "");
+  return { bucket, prefix: folder === "" ? "" : `${folder}/` };
+};
+
 export const httpUrl: Parse<string> = (text) =>
   isHttpUrl(text) ? text : new Invalid("must be an http:// or https:// URL");
 

@@ -2,7 +2,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { type JobDatabase, openJobDatabase } from "../../jobs/job-database.js";
-import { createJobFolder } from "../../jobs/job-files.js";
+import { createJobFolder, type JobFolder } from "../../jobs/job-files.js";
 import { JobSchemaError } from "../../jobs/job-schema.js";
 import { createJobs } from "../../jobs/jobs.js";
 import { createPayloadCipher, type PayloadCipher } from "../../jobs/payload-cipher.js";
@@ -10,6 +10,8 @@ import { hasFolderDatabase, JobFolderError, lockJobFolder, openFolderDatabase } 
 import { unreachableHosts } from "../../jobs/webhook-target.js";
 import { isLoopbackName } from "../../mesh/port/listen-exposure.js";
 import type { PipelineCalls, PipelineExtension } from "../../pipeline/pipeline-app.js";
+import type { Bucket } from "../../s3/bucket.js";
+import { createJobBucket } from "../../s3/job-bucket.js";
 import type { Telemetry } from "../../trace/telemetry/telemetry.js";
 import { CliError, messageOf, usageError } from "../errors.js";
 import type { jobOptions } from "../options/job-options.js";
@@ -21,6 +23,8 @@ export interface JobsOfOptions {
   readonly host: string;
   /** Folder of the pipeline's images, in which those of jobs are stored. */
   readonly images: string | undefined;
+  /** Bucket for the images instead of a folder. */
+  readonly bucket: Bucket | undefined;
   readonly publicUrl: string | undefined;
   readonly trustTraceparent: boolean;
   readonly telemetry: Telemetry;
@@ -37,7 +41,7 @@ export async function jobsOf(
   options: JobsOfOptions,
 ): Promise<((calls: PipelineCalls) => PipelineExtension) | undefined> {
   const { jobs, jobsKeyFile, jobsPlaintext, jobsMaxWaiting, jobsMaxWaitingPerCaller, jobTrace } = settings;
-  const { host, images, publicUrl, trustTraceparent, telemetry, logger } = options;
+  const { host, publicUrl, trustTraceparent, telemetry, logger } = options;
   if (jobs === undefined) {
     if (jobsKeyFile !== undefined || jobsPlaintext) {
       throw usageError("--jobs-key-file and --jobs-plaintext need --jobs");
@@ -50,13 +54,9 @@ export async function jobsOf(
     );
   }
   const isServer = isDatabaseUrl(jobs);
-  const imageFolder = images ?? (isServer ? undefined : join(jobs, "images"));
-  if (imageFolder === undefined) {
-    throw usageError("--jobs with a database server needs --images, a folder for the jobs' images");
-  }
   const cipher = await cipherOf(jobsKeyFile);
   const webhooks = await webhooksOf(settings);
-  const folder = await createJobFolder(imageFolder);
+  const folder = await jobFolderOf(jobs, options);
   const unlock = isServer ? undefined : await lockFolder(jobs);
   // An embedded database takes hundreds of megabytes, which a pipeline without jobs need not have.
   const isNew = !isServer && !(await hasFolderDatabase(jobs));
@@ -85,6 +85,20 @@ export async function jobsOf(
       },
     };
   };
+}
+
+/** Where the images of jobs are stored. @throws CliError (bad usage) if no option says where. */
+async function jobFolderOf(jobs: string, { images, bucket }: JobsOfOptions): Promise<JobFolder> {
+  if (bucket !== undefined) {
+    return createJobBucket(bucket);
+  }
+  const imageFolder = images ?? (isDatabaseUrl(jobs) ? undefined : join(jobs, "images"));
+  if (imageFolder === undefined) {
+    throw usageError(
+      "--jobs with a database server needs a place for the jobs' images: --images FOLDER or --image-store s3://…",
+    );
+  }
+  return createJobFolder(imageFolder);
 }
 
 /** @throws CliError if another process holds the folder, or it cannot be created. */

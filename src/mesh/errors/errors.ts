@@ -44,14 +44,21 @@ export function unavailableOnce(message: string, cause?: unknown): ConnectError 
   return unavailable(message, cause, "ENGINE_LOST");
 }
 
+const storeFailures = {
+  full: ["STORE_FULL", "the image store is full"],
+  unavailable: ["STORE_UNAVAILABLE", "the image store is not available; the server's log has the reason"],
+} as const;
+
 /**
- * UNAVAILABLE because the image store is full. `grpc-retry-pushback-ms: -1` keeps gRPC clients from a retry, which would fill the same disk.
+ * UNAVAILABLE because an image cannot be stored. `grpc-retry-pushback-ms: -1` keeps gRPC clients from a retry, which would generate another
+ * image in vain.
  */
-export function storeFull(cause: unknown): ConnectError {
+export function storeFailure(failure: keyof typeof storeFailures, cause: unknown): ConnectError {
+  const [reason, message] = storeFailures[failure];
   return createConnectError({
     code: Code.Unavailable,
-    message: "the image cannot be stored: the disk of the image store is full",
-    details: [errorInfo("STORE_FULL")],
+    message: `the image cannot be stored: ${message}`,
+    details: [errorInfo(reason)],
     metadata: { "grpc-retry-pushback-ms": "-1" },
     cause,
   });
@@ -184,6 +191,7 @@ const domain = "throughline";
  * - `ENGINE_LOST`: the engine died while it ran this call, so the call may be the cause;
  * - `QUEUE_FULL`: the worker has no free slot. RetryInfo says when to try again;
  * - `STORE_FULL`: the image store is full;
+ * - `STORE_UNAVAILABLE`: the image store does not answer, or rejects the service;
  * - `NO_REPLICA`: no replica of the app is reachable and ready;
  * - `CONNECTION_LOST`: the connection broke during the call;
  * - `CONCURRENCY_LIMIT`: the caller has as many running calls as it may have;
@@ -194,6 +202,7 @@ export type ErrorReason =
   | "ENGINE_LOST"
   | "QUEUE_FULL"
   | "STORE_FULL"
+  | "STORE_UNAVAILABLE"
   | "NO_REPLICA"
   | "CONNECTION_LOST"
   | "CONCURRENCY_LIMIT"
