@@ -1,5 +1,6 @@
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Client } from "@connectrpc/connect";
+import type { Image } from "../../contracts/contracts.js";
 import type { Job, JobService } from "../../gen/throughline/v1/job_pb.js";
 import { bytesOfDataUri, type HistoryEntry } from "../image/history.js";
 import type { StartImage } from "../request/start-image.js";
@@ -24,7 +25,7 @@ export async function fetchJobImage(job: Job, options: JobImageOptions): Promise
   const blob =
     image.data.length > 0
       ? new Blob([new Uint8Array(image.data)], { type: image.contentType })
-      : await fetchBlob(image.url, options.fetch);
+      : await fetchBlob(imageUrlOf(job, image), options.fetch);
   const { seed, model, executionProvider, truncatedTokens } = result;
   return {
     id: job.id,
@@ -43,6 +44,13 @@ export async function fetchJobImage(job: Job, options: JobImageOptions): Promise
     image: blob,
     thumbnail: await options.makeThumbnail(blob).catch(() => blob),
   };
+}
+
+/**
+ * URL of a job's image for this page: the pipeline serves it under the page's own origin, whatever its public URL is and wherever it is stored.
+ */
+export function imageUrlOf({ id }: Job, { url, fileName }: Image): string {
+  return url === "" || url.startsWith("data:") || fileName === "" ? url : `/images/jobs/${id}/${fileName}`;
 }
 
 /** Milliseconds that the last attempt took. */

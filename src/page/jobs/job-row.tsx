@@ -5,6 +5,7 @@ import { formatAge } from "../shell/format.js";
 import type { Studio } from "../shell/studio.js";
 import { createdMs, isUnfinished, type JobEntry } from "./job-entry.js";
 import { askOf } from "./job-form.js";
+import { imageUrlOf } from "./job-image.js";
 import { errorText, notesOf, stateText } from "./job-text.js";
 
 interface JobProps {
@@ -57,7 +58,7 @@ function JobThumbnail({ studio, entry, prompt }: JobProps & { prompt: string }) 
   const image = job.detail.case === "result" ? job.detail.value.image : undefined;
   // A job whose delivery puts the image into the message has none in lists: it is fetched when it is opened.
   const opened = studio.shown.value?.id === job.id;
-  const url = image?.url || previewUrl;
+  const url = (image && imageUrlOf(job, image)) || previewUrl;
   if (job.state !== JobState.SUCCEEDED && job.state !== JobState.RUNNING) {
     return <span class="job-image" />;
   }
