@@ -20,6 +20,12 @@ export async function startWorkerProcess() {
   const begun: string[] = [];
   const waiting: { readonly kind: WorkerReport["kind"]; readonly resolve: () => void }[] = [];
   let port = 0;
+  /** Resolves when a generation of this prompt has begun. */
+  const began = async (prompt: string): Promise<void> => {
+    while (!begun.includes(prompt)) {
+      await next("begun");
+    }
+  };
   const next = (kind: WorkerReport["kind"]) => new Promise<void>((resolve) => waiting.push({ kind, resolve }));
   child.on("message", (report: WorkerReport) => {
     if (report.kind === "ready") {
@@ -42,6 +48,7 @@ export async function startWorkerProcess() {
     port,
     /** Prompts of the generations that began. */
     begun,
+    began,
     hold: (hold: boolean) => void child.send({ hold } satisfies WorkerOrder),
     /** Resolves when a generation stands at its second step from now on. */
     holding: () => next("holding"),
