@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { ImageStoreError } from "../image/image-store-error.js";
-import type { BucketLocation } from "./bucket.js";
+import type { BucketLocation } from "./bucket-location.js";
 
 /** What the SDK's errors have in common. */
 const sdkError = z.object({

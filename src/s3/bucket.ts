@@ -1,23 +1,7 @@
 import type { GetObjectCommandOutput, S3Client } from "@aws-sdk/client-s3";
 import { ImageStoreError } from "../image/image-store-error.js";
 import { bucketError, hasOldCredentials, isNoSuchKey, statusOf } from "./bucket-error.js";
-
-/** Where images are stored, and under which URL readers reach them. */
-export interface BucketLocation {
-  readonly bucket: string;
-  /** Prefix of all keys, empty or with a slash at its end. */
-  readonly prefix: string;
-  /** Base URL of a store that is not AWS. @default AWS S3 in the region of the environment */
-  readonly endpoint?: string | undefined;
-  /** Base URL in presigned URLs. @default `endpoint` */
-  readonly publicEndpoint?: string | undefined;
-  /** Whether the bucket stands in the path and not in the host name. */
-  readonly forcePathStyle: boolean;
-  /** Seconds that a presigned URL is valid, at most 7 days. */
-  readonly urlTtlSeconds: number;
-  /** Time limit of each try of a request, in milliseconds. @default 30 s */
-  readonly requestMs?: number | undefined;
-}
+import type { BucketLocation } from "./bucket-location.js";
 
 /** Content of an object, and the headers that readers get with it. */
 export interface NewObject {
@@ -66,13 +50,14 @@ const maxAttempts = 3;
  */
 export async function openBucket(location: BucketLocation): Promise<Bucket> {
   const { bucket: name, prefix, endpoint, publicEndpoint, forcePathStyle, urlTtlSeconds } = location;
-  const { requestMs = defaultRequestMs } = location;
+  const { region, requestMs = defaultRequestMs } = location;
+  // A store of one's own has no regions, but signatures have one.
+  const usedRegion = region ?? (endpoint === undefined ? undefined : "us-east-1");
   const sdk = await loadSdk();
   const connect = (url: string | undefined): S3Client => {
     const client = new sdk.S3Client({
       ...(url !== undefined && { endpoint: url }),
-      // A store of one's own has no regions, but signatures have one.
-      ...(url !== undefined && process.env["AWS_REGION"] === undefined && { region: "us-east-1" }),
+      ...(usedRegion !== undefined && { region: usedRegion }),
       forcePathStyle,
       maxAttempts,
       requestHandler: { connectionTimeout: connectMs, requestTimeout: requestMs, throwOnRequestTimeout: true },
@@ -206,8 +191,6 @@ const packages = "@aws-sdk/client-s3 @aws-sdk/s3-request-presigner";
 
 /** Loaded here, because most services have no bucket: it takes 150 ms. */
 async function loadSdk() {
-  // Its note on Node's version would stand among the JSON lines of the log.
-  process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
   try {
     const [client, presigner] = await Promise.all([
       import("@aws-sdk/client-s3"),

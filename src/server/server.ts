@@ -35,7 +35,7 @@ export { createOpenAiFront } from "../fronts/openai/front.js";
 export { createDirectoryStore, type DirectoryStoreOptions } from "../image/directory-store.js";
 export type { EncodedImage, ImageFormat } from "../image/image-format.js";
 export { type ImageStore, imageFileNameOf, type StoredImage } from "../image/image-store.js";
-export { ImageStoreError } from "../image/image-store-error.js";
+export { ImageStoreError, type ImageStoreFailure } from "../image/image-store-error.js";
 export type { AdmittedCall } from "../mesh/access/access-control.js";
 export type { ConnectApp } from "../mesh/directory/app-connections.js";
 export {

@@ -1,7 +1,8 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { TestContext } from "node:test";
-import { type Bucket, type BucketLocation, openBucket } from "../../src/s3/bucket.js";
+import { type Bucket, openBucket } from "../../src/s3/bucket.js";
+import type { BucketLocation } from "../../src/s3/bucket-location.js";
 
 /** Answers an S3 request. */
 export type S3Answer = (request: IncomingMessage, response: ServerResponse) => void;

@@ -53,7 +53,17 @@ export async function startVersitygw(program: string, folder = mkdtempSync(join(
       () => false,
     );
   const start = async (secret = "secret-one"): Promise<void> => {
-    const flags = ["--quiet", "--port", `127.0.0.1:${port}`, "--iam-dir", users, "posix", "--sidecar", metadata, folder];
+    const flags = [
+      "--quiet",
+      "--port",
+      `127.0.0.1:${port}`,
+      "--iam-dir",
+      users,
+      "posix",
+      "--sidecar",
+      metadata,
+      folder,
+    ];
     const environment = { ...process.env, ROOT_ACCESS_KEY: "tester", ROOT_SECRET_KEY: secret };
     const started = spawn(program, flags, { env: environment, stdio: "ignore" });
     gateway = started;

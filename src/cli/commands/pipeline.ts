@@ -23,7 +23,7 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
       name: pipelineName,
       portSetting: "--pipeline-port",
       async start() {
-        const bucket = await bucketOf(settings);
+        const bucket = await bucketOf(settings, context.environment);
         const app = createPipelineApp({
           directory,
           workerSecurity: workerSecurityOf(settings, logger),

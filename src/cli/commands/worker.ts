@@ -47,7 +47,7 @@ export async function runWorker(
             device = engine.info.executionProvider;
             return engine;
           },
-          store: await imageStoreOf(settings, await bucketOf(settings), logger),
+          store: await imageStoreOf(settings, await bucketOf(settings, context.environment), logger),
           publicUrl,
           maxWaiting,
           trustTraceparent,

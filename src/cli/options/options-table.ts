@@ -29,7 +29,7 @@ const topics: readonly (readonly [topic: string, names: RegExp])[] = [
   ],
   [
     "Images",
-    /^--(?:width|height|seed|steps|guidance|guidance-rescale|clip-skip|negative|scheduler|lora|init-image|strength|settings-from|format|quality|out|delivery|preview-interval|inline|images?|image-.*|public-url)$/,
+    /^--(?:width|height|seed|steps|guidance|guidance-rescale|clip-skip|negative|scheduler|lora|init-image|strength|settings-from|format|quality|out|delivery|preview-interval|inline|images?|image-.*|s3-.*|url-ttl|public-url)$/,
   ],
   [
     "Jobs",

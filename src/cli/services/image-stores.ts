@@ -6,6 +6,7 @@ import type { ImageStore } from "../../image/image-store.js";
 import { ImageStoreError } from "../../image/image-store-error.js";
 import { type Bucket, openBucket } from "../../s3/bucket.js";
 import { createImageBucket } from "../../s3/image-bucket.js";
+import type { Environment } from "../../trace/telemetry/environment.js";
 import { CliError, messageOf, usageError } from "../errors.js";
 import type { OptionValues } from "../options/option.js";
 import type { imageStoreOptions } from "../options/server-options.js";
@@ -18,7 +19,7 @@ export type ImageStoreOptions = { readonly images: string | undefined } & Option
  *
  * @throws CliError that says what is wrong with the bucket, its endpoint or the credentials.
  */
-export async function bucketOf(settings: ImageStoreOptions): Promise<Bucket | undefined> {
+export async function bucketOf(settings: ImageStoreOptions, environment: Environment): Promise<Bucket | undefined> {
   const { imageStore, images, s3Endpoint, s3PublicEndpoint, s3ForcePathStyle, urlTtl } = settings;
   if (imageStore === undefined) {
     if (s3Endpoint !== undefined || s3PublicEndpoint !== undefined || s3ForcePathStyle) {
@@ -29,10 +30,13 @@ export async function bucketOf(settings: ImageStoreOptions): Promise<Bucket | un
   if (images !== undefined) {
     throw usageError("--images and --image-store both say where images are stored: leave one of them out");
   }
+  // Its note on Node's version would stand among the JSON lines of the log.
+  process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
   try {
     const bucket = await openBucket({
       ...imageStore,
       endpoint: s3Endpoint,
+      region: environment["AWS_REGION"],
       publicEndpoint: s3PublicEndpoint,
       forcePathStyle: s3ForcePathStyle,
       urlTtlSeconds: urlTtl,
