@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { readdir, readFile, writeFile } from "node:fs/promises";
+import type { IncomingMessage } from "node:http";
+import { get as httpsGet } from "node:https";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -34,11 +37,15 @@ suite("throughline dev", async () => {
     assert.deepEqual(await dev.ended, { code: 0, signal: null });
     assert.deepEqual(dev.living(), []);
     assert.deepEqual(await readdir(temporary), []);
-    assert.deepEqual(await readdir(jobs), [".gitignore", "images"], "no job opened the database, and the lock is gone");
+    assert.deepEqual(
+      await readdir(jobs),
+      [".gitignore", "images", "tls"],
+      "no job opened the database, and the lock is gone",
+    );
   };
 
   test("dev prints commands that work, and ends all services when one dies", async (t) => {
-    const dev = startFromCheckout(t, args);
+    const dev = startFromCheckout(t, [...args, "--tls-self-signed"]);
     await dev.waitFor(/Ctrl-C/);
     const run = async (line: RegExp, traceId = "", more = "") => {
       const command = `${line.exec(dev.stdout)?.[0].trim().replace("<trace id>", traceId) ?? "false"}${more}`;
@@ -63,6 +70,15 @@ suite("throughline dev", async () => {
     assert.equal((await fetched.arrayBuffer()).byteLength, image.file_size);
 
     assert.ok(existsSync(join(jobs, "images", image.file_name)));
+
+    // The lines for fal's clients, whose https is on the same port.
+    const [, host = "", cert = ""] = /FAL_QUEUE_RUN_HOST=(\S+) .*SSL_CERT_FILE=(\S+)$/m.exec(dev.stdout) ?? [];
+    assert.match(dev.stdout, new RegExp(`^  JavaScript .*"${pipeline}/fal/proxy", when: "always"`, "m"));
+    const secure = httpsGet(`https://${host}/local/text-to-image-worker/requests/${"0".repeat(32)}/status`, {
+      ca: await readFile(cert),
+    });
+    const [status]: IncomingMessage[] = await once(secure, "response");
+    assert.deepEqual([status?.resume().statusCode, status?.headers["x-fal-error-type"]], [404, "not_found"]);
 
     const collector = /collector +(\S+)/.exec(dev.stdout)?.[1];
     const trace = await (await fetch(`${collector}/traces/${traceId}?spans=6&wait=20000`)).text();

@@ -17,13 +17,14 @@ async function serveFront(t: TestContext, pipeline: Partial<ServiceImpl<typeof I
   const current = createCallerDirectory([
     { name: "shop", mayUse: () => true, maxConcurrent: 1, keys: [hashCallerKey(key)], certificates: [] },
   ]);
-  const { admit } = createAccessControl({ callers: { current, onChange() {}, close() {} } });
+  const { admit, identify } = createAccessControl({ callers: { current, onChange() {}, close() {} } });
   let admitted = 0;
   const server = createServer(
     createConnectHandler({
       routes: (router) => void router.service(ImagePipelineService, pipeline),
       fronts: [createOpenAiFront()],
       accessControl: {
+        identify,
         admit(call) {
           const slot = admit(call);
           admitted++;

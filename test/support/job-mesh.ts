@@ -13,7 +13,7 @@ import { createJobs, type JobsOptions } from "../../src/jobs/jobs.js";
 import { createPayloadCipher } from "../../src/jobs/payload-cipher.js";
 import type { WaitingLimits } from "../../src/jobs/waiting-limits.js";
 import { createAppDirectory } from "../../src/mesh/directory/app-directory.js";
-import { createPipelineApp } from "../../src/pipeline/pipeline-app.js";
+import { createPipelineApp, type PipelineAppOptions } from "../../src/pipeline/pipeline-app.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createSpanCollector } from "../../src/trace/telemetry/collectors.js";
 import { createWorkerApp, type ManagedEngine } from "../../src/worker/worker-app.js";
@@ -38,6 +38,7 @@ export interface JobMeshOptions {
   /** @default true */
   readonly listsAnonymous?: boolean;
   readonly serve?: Partial<ServeOptions>;
+  readonly pipeline?: Pick<PipelineAppOptions, "fronts" | "corsOrigins">;
 }
 
 /** An engine whose generations another one runs, so that tests of one mesh can each have their own. */
@@ -109,6 +110,7 @@ export async function startJobMesh(options: JobMeshOptions = {}) {
           logger: ofPipeline.logger,
         }),
     ],
+    ...options.pipeline,
     ...ofPipeline,
   })
     .serve({ port: 0, ...options.serve })

@@ -48,6 +48,8 @@ export async function runDemo(
       threads,
       images: undefined,
       jobs: undefined,
+      fal: false,
+      tls: undefined,
       apps: undefined,
       logLevel: "error",
       environment,

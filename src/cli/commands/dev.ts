@@ -13,6 +13,7 @@ import { commandPrefix } from "../package-root.js";
 import { makeImageFolder } from "../services/image-stores.js";
 import { databaseName, isDatabaseUrl } from "../services/jobs.js";
 import { whenAborted } from "../services/lifecycle.js";
+import { type CertificateFiles, localCertificate } from "../services/local-certificate.js";
 import { type LocalSystem, startLocalSystem } from "../services/local-system.js";
 import { loraFlags } from "../services/loras.js";
 import { findModel, showDownload } from "../services/model.js";
@@ -34,13 +35,14 @@ export async function runDev(settings: DevSettings, context: CommandContext): Pr
   // First, because it fails at once.
   const images = settings.images ?? (await makeJobFolder(settings.jobs));
   await makeImageFolder(images);
-  await keepRunning(settings, images, context);
+  const tls = settings.tlsSelfSigned ? await localCertificate(join(folderOf(settings.jobs), "tls")) : undefined;
+  await keepRunning(settings, { images, tls }, context);
   return exitCodes.done;
 }
 
 /** Creates the folder of the jobs and returns that of the images in it. @throws CliError */
 async function makeJobFolder(jobs: string): Promise<string> {
-  const images = join(isDatabaseUrl(jobs) ? devFolder : jobs, "images");
+  const images = join(folderOf(jobs), "images");
   await mkdir(images, { recursive: true }).catch((error: unknown) => {
     throw new CliError(
       `cannot create ${images} for jobs and images: ${messageOf(error)}. --jobs names another folder`,
@@ -50,11 +52,22 @@ async function makeJobFolder(jobs: string): Promise<string> {
   return images;
 }
 
-async function keepRunning(settings: DevSettings, images: string, context: CommandContext): Promise<void> {
+/** Folder of what `dev` keeps besides a database server's. */
+function folderOf(jobs: string): string {
+  return isDatabaseUrl(jobs) ? devFolder : jobs;
+}
+
+/** Files that `dev` has prepared. */
+interface DevFiles {
+  readonly images: string;
+  readonly tls: CertificateFiles | undefined;
+}
+
+async function keepRunning(settings: DevSettings, files: DevFiles, context: CommandContext): Promise<void> {
   const { quiet, json } = settings;
   const { stdout, stderr, interrupt } = context;
   const requests = createRequestsDisplay(context, settings);
-  const system = await start(settings, images, context, requests.above);
+  const system = await start(settings, files, context, requests.above);
   const over = new AbortController();
   try {
     if (!quiet) {
@@ -68,7 +81,7 @@ async function keepRunning(settings: DevSettings, images: string, context: Comma
     stdout.write(
       json
         ? systemJson(system, settings)
-        : describeSystem(system, settings, createTextStyle(stdout, context.environment)),
+        : describeSystem(system, settings, files.tls, createTextStyle(stdout, context.environment)),
     );
     const death = await Promise.race([
       whenAborted(interrupt),
@@ -89,7 +102,7 @@ async function keepRunning(settings: DevSettings, images: string, context: Comma
 /** Starts the three, and shows the progress. `above` writes their logs above the live lines. */
 async function start(
   settings: DevSettings,
-  images: string,
+  { images, tls }: DevFiles,
   context: CommandContext,
   above: (write: () => void) => void,
 ): Promise<LocalSystem> {
@@ -110,6 +123,8 @@ async function start(
       threads,
       images,
       jobs: settings.jobs,
+      fal: settings.fal,
+      tls,
       apps,
       logLevel,
       environment,
@@ -184,7 +199,12 @@ function placeOfJobs(jobs: string): string {
   return isDatabaseUrl(jobs) ? databaseName(jobs) : resolve(jobs);
 }
 
-function describeSystem({ pipeline, worker, collector }: LocalSystem, { jobs }: DevSettings, style: TextStyle): string {
+function describeSystem(
+  { pipeline, worker, collector }: LocalSystem,
+  { jobs, fal }: DevSettings,
+  tls: CertificateFiles | undefined,
+  style: TextStyle,
+): string {
   const memory = isDatabaseUrl(jobs)
     ? ""
     : `  (an embedded database: ${embeddedMemory} of memory from the first job on)`;
@@ -204,7 +224,21 @@ Show its trace:
   ${commandPrefix} trace <trace id>${elsewhere}
 Create a job, which outlives this command:
   ${commandPrefix} submit "a pizza"${here}
-
+${fal ? falLines(pipeline.url, tls) : ""}
 Ctrl-C stops all three.
+`;
+}
+
+/** Lines that point fal's clients at a pipeline. Python's speaks https only. */
+function falLines(url: string, tls: CertificateFiles | undefined): string {
+  const host = `localhost:${new URL(url).port}`;
+  const python =
+    tls === undefined
+      ? `start dev with --tls-self-signed, because it speaks https only`
+      : `export FAL_KEY=any FAL_QUEUE_RUN_HOST=${host} FAL_RUN_HOST=${host}/fal/run SSL_CERT_FILE=${resolve(tls.cert)}`;
+  return `Use fal's clients:
+  Python      ${python}
+  JavaScript  fal.config({ proxyUrl: { url: "${url}/fal/proxy", when: "always" } })
+  AI SDK      createFal({ baseURL: "${url}/fal/run", apiKey: "any" })
 `;
 }

@@ -1,6 +1,9 @@
+import { createFalFront } from "../../fronts/fal/front.js";
 import { createOpenAiFront } from "../../fronts/openai/front.js";
+import type { HttpFront } from "../../mesh/serve/http-front.js";
 import { createPipelineApp, pipelineName } from "../../pipeline/pipeline-app.js";
 import type { CommandContext } from "../command.js";
+import { usageError } from "../errors.js";
 import type { pipelineOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
 import { directoryOf } from "../services/directory.js";
@@ -15,7 +18,8 @@ type PipelineSettings = OptionValues<typeof pipelineOptions>;
 
 /** Runs ImagePipeline until a signal ends it. */
 export async function runPipeline(settings: PipelineSettings, context: CommandContext): Promise<number> {
-  const { publicUrl, trustTraceparent, showApps, openai, corsOrigins, logLevel, metricsPort } = settings;
+  const { publicUrl, trustTraceparent, showApps, corsOrigins, logLevel, metricsPort } = settings;
+  const fronts = frontsOf(settings);
   const { logger, telemetry } = observeService(pipelineName, logLevel, context, metricsPort);
   const directory = directoryOf(settings, logger);
   return runService(
@@ -32,7 +36,7 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
           corsOrigins,
           trustTraceparent,
           showApps,
-          fronts: openai ? [createOpenAiFront()] : [],
+          fronts,
           extensions: [
             await jobsOf(settings, { ...settings, bucket, telemetry, logger }),
             await studioOf(settings, { directory, hosts: hostCheckOf(settings), logger }),
@@ -46,4 +50,18 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
     },
     context,
   );
+}
+
+/** @throws CliError (bad usage) when an option lacks another one that it needs. */
+function frontsOf({ openai, fal, falRunHost, jobs, publicUrl }: PipelineSettings): HttpFront[] {
+  if (fal && jobs === undefined) {
+    throw usageError("--fal needs --jobs: its queue rests on durable jobs; name a folder, or postgres://…");
+  }
+  if (falRunHost !== undefined && !fal) {
+    throw usageError("--fal-run-host needs --fal");
+  }
+  return [
+    ...(openai ? [createOpenAiFront()] : []),
+    ...(fal ? [createFalFront({ runHost: falRunHost, publicUrl })] : []),
+  ];
 }

@@ -13,6 +13,7 @@ import {
   requestOptions,
   settingsFromOption,
 } from "./client-options.js";
+import { devFalOptions, falOptions } from "./fal-options.js";
 import { devJobsOption, jobDatabaseOption, jobOptions } from "./job-options.js";
 import { modelOptions } from "./model-options.js";
 import { flag, option } from "./option.js";
@@ -46,6 +47,7 @@ const localPorts = {
 export const devOptions = {
   ...localPorts,
   jobs: devJobsOption,
+  ...devFalOptions,
   images: pipelineImagesOption("images in the folder of --jobs"),
   apps: appsFileOption,
   ...modelOptions,
@@ -116,6 +118,7 @@ export const pipelineOptions = {
     "THROUGHLINE_SHOW_APPS",
   ),
   openai: flag("--openai", "Serve OpenAI's images API: /v1/images/generations and /v1/models", "THROUGHLINE_OPENAI"),
+  ...falOptions,
   images: pipelineImagesOption(),
   ...imageStoreOptions,
   publicUrl: publicUrlOption("pipeline"),

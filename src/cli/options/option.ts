@@ -69,13 +69,17 @@ export function option(
   });
 }
 
-/** Defines a switch, off by default. One with a variable also takes `true` or `false`, so that the flag can turn the variable off. */
-export function flag(flags: string, help: string, env?: string): TypedOption<boolean> {
+/**
+ * Defines a switch. One with a variable also takes `true` or `false`, so that the flag can turn the variable off.
+ *
+ * @param isOn whether it is on by default. @default false
+ */
+export function flag(flags: string, help: string, env?: string, isOn = false): TypedOption<boolean> {
   if (env === undefined) {
-    return new Option(flags, help).default(false);
+    return new Option(flags, help).default(isOn);
   }
   return new Option(`${flags} [true|false]`, help)
-    .default(false)
+    .default(isOn)
     .env(env)
     .argParser((text: string) => {
       const value = truths.get(text);

@@ -20,7 +20,7 @@ const topics: readonly (readonly [topic: string, names: RegExp])[] = [
   ["Models and devices", /^--(?:model|lora-folder|device|precision|threads|hub)$|^--lora <name=|^HF_|_PROXY$/],
   [
     "Addresses and ports",
-    /^--(?:host|port|pipeline-port|worker-port|collector-port|app|server|timeout|trust-traceparent|cors-origin|openai)$/,
+    /^--(?:host|port|pipeline-port|worker-port|collector-port|app|server|timeout|trust-traceparent|cors-origin|openai|fal|fal-run-host)$/,
   ],
   ["Workers, retries and balancing", /^--(?:worker|default-app|apps|worker-app|show-apps|pipeline)$/],
   [

@@ -57,6 +57,11 @@ export const protectionOptions = {
     parse: nonEmpty,
     absent: "no TLS",
   }),
+  tlsOptional: flag(
+    "--tls-optional",
+    "Accept cleartext on the same port too, on loopback only: clients that speak https only work beside those that do not",
+    "THROUGHLINE_TLS_OPTIONAL",
+  ),
   tlsClientCa: option(
     "--tls-client-ca <file>",
     "Certificate authorities of client certificates, PEM; without --callers every client needs a certificate, and any of theirs is accepted",

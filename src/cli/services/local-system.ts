@@ -2,6 +2,7 @@ import type { Device } from "../../engine/device.js";
 import type { Precision } from "../../engine/graph-files.js";
 import type { Environment } from "../../trace/telemetry/environment.js";
 import { defaultAppId } from "../../worker/default-app-id.js";
+import type { CertificateFiles } from "./local-certificate.js";
 import { type ServiceOrders, type ServiceProcess, startServiceProcess } from "./service-process.js";
 
 /** A collector, a worker and a pipeline on this machine. */
@@ -20,6 +21,10 @@ export interface LocalSystemOptions {
   readonly images: string | undefined;
   /** Folder or database of the pipeline's jobs; undefined for none. */
   readonly jobs: string | undefined;
+  /** Whether the pipeline serves the API of fal's clients, which needs jobs. */
+  readonly fal: boolean;
+  /** Certificate with which the pipeline serves TLS on its port too; undefined for cleartext only. */
+  readonly tls: CertificateFiles | undefined;
   /** File of the pipeline's apps; undefined for the worker alone. */
   readonly apps: string | undefined;
   readonly logLevel: string;
@@ -94,7 +99,15 @@ export async function startLocalSystem(options: LocalSystemOptions): Promise<Loc
       const target = `${defaultAppId}=${new URL(worker.url).host}`;
       const appFlags = apps === undefined ? ["--worker", target] : ["--apps", apps];
       const studioFlags = ["--studio", "--studio-collector", collector.url];
-      const pipelineFlags = ["--show-apps", "--openai", ...appFlags, ...imageFlags, ...studioFlags];
+      const { fal, tls } = options;
+      const falFlags = fal ? ["--fal"] : [];
+      const tlsFlags = tls === undefined ? [] : ["--tls-optional", "--tls-cert", tls.cert, "--tls-key", tls.key];
+      const pipelineFlags = [
+        ...["--show-apps", "--openai", ...falFlags, ...tlsFlags],
+        ...appFlags,
+        ...imageFlags,
+        ...studioFlags,
+      ];
       const ordered = order("pipeline", ["--grace", "0", ...pipelineFlags], collector);
       return { ...ordered, environment: { ...ordered.environment, ...jobsEnvironment } };
     }),

@@ -8,6 +8,7 @@ import { reloadCallersFile } from "../../mesh/access/callers-file.js";
 import { createHostCheck, type HostCheck } from "../../mesh/access/host-check.js";
 import { openAppSecurity } from "../../mesh/directory/app-security.js";
 import type { ConnectionSecurity } from "../../mesh/grpc/connection.js";
+import { isLoopbackName } from "../../mesh/port/listen-exposure.js";
 import { material, reloadTlsMaterial } from "../../mesh/tls/tls-material.js";
 import { tlsPolicy } from "../../mesh/tls/tls-policy.js";
 import { CliError, messageOf, usageError } from "../errors.js";
@@ -22,14 +23,18 @@ import type { hostOption, protectionOptions } from "../options/server-options.js
  * @throws CliError (bad usage) when an option lacks another one that it needs; Error that names the file that is wrong.
  */
 export function protectionOf(
-  { tlsCert, tlsKey, tlsClientCa, callers, insecureOpen }: OptionValues<typeof protectionOptions>,
+  settings: OptionValues<typeof protectionOptions & { host: typeof hostOption }>,
   logger: Pick<Logger, "error">,
 ): Protection {
+  const { host, tlsCert, tlsKey, tlsClientCa, tlsOptional, callers, insecureOpen } = settings;
   if ((tlsCert === undefined) !== (tlsKey === undefined)) {
     throw usageError("--tls-cert and --tls-key need each other; one of them is missing");
   }
   if (tlsClientCa !== undefined && tlsCert === undefined) {
     throw usageError("--tls-client-ca needs --tls-cert and --tls-key");
+  }
+  if (tlsOptional && (tlsCert === undefined || tlsClientCa !== undefined || !isLoopbackName(host))) {
+    throw usageError("--tls-optional needs --tls-cert and --tls-key, no --tls-client-ca, and a --host on loopback");
   }
   const onRejected = logRejectedFile(logger);
   return {
@@ -38,6 +43,7 @@ export function protectionOf(
     ...(tlsCert !== undefined && {
       tls: {
         material: reloadTlsMaterial({ cert: tlsCert, key: tlsKey, ca: tlsClientCa }, { onRejected }),
+        isOptional: tlsOptional,
         clientCertificate: tlsClientCa === undefined ? "none" : callers === undefined ? "required" : "optional",
       },
     }),

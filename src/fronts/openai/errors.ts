@@ -2,7 +2,7 @@ import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/valid
 import { Code, ConnectError } from "@connectrpc/connect";
 import { retryDelayMsOf } from "../../mesh/errors/errors.js";
 import type { NodeResponse } from "../../mesh/port/node-handler.js";
-import { writePieces } from "../../mesh/serve/write-response.js";
+import { respondJson } from "../json-response.js";
 
 /** Body of an error, as OpenAI's API sends it. */
 export interface OpenAiErrorBody {
@@ -145,45 +145,4 @@ function violatedParams(error: ConnectError): readonly { readonly param: string;
 /** Send an error as JSON. */
 export function respondError(response: NodeResponse, { status, body, headers }: OpenAiError): void {
   respondJson(response, status, { error: body }, headers);
-}
-
-/** Send JSON. */
-export function respondJson(
-  response: NodeResponse,
-  status: number,
-  value: object,
-  headers: Readonly<Record<string, string>> = {},
-): void {
-  const bytes = Buffer.from(JSON.stringify(value));
-  writeJsonHead(response, status, bytes, headers);
-  response.end(bytes);
-}
-
-/** Send JSON that may be large, with back-pressure. Resolves when it is written or the client has disconnected. */
-export async function writeJson(
-  response: NodeResponse,
-  status: number,
-  value: object,
-  headers: Readonly<Record<string, string>>,
-): Promise<void> {
-  const bytes = Buffer.from(JSON.stringify(value));
-  const closed = new Promise<void>((resolve) => response.once("close", resolve));
-  writeJsonHead(response, status, bytes, headers);
-  await writePieces(bytes, response, closed);
-  response.end();
-}
-
-function writeJsonHead(
-  response: NodeResponse,
-  status: number,
-  bytes: Uint8Array,
-  headers: Readonly<Record<string, string>>,
-): void {
-  const fields = { "content-type": "application/json", "content-length": bytes.byteLength, ...headers };
-  // The union of two overloaded methods cannot be called as one.
-  if ("stream" in response) {
-    response.writeHead(status, fields);
-  } else {
-    response.writeHead(status, fields);
-  }
 }

@@ -2,7 +2,8 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import * as z from "zod";
 import { Delivery, type GenerationOptionsSchema, ImageFormat } from "../../gen/throughline/v1/image_pb.js";
 import { seedOf } from "../../image/seed.js";
-import { type NumberRange, requestLimits } from "../../request-limits.js";
+import { requestLimits } from "../../request-limits.js";
+import { anyNumber, wholeNumber } from "../number-schema.js";
 import { invalidRequest } from "./errors.js";
 
 /** Image formats by OpenAI's names. */
@@ -13,18 +14,6 @@ export const outputFormats = {
 } as const satisfies Record<string, ImageFormat>;
 
 export type OutputFormat = keyof typeof outputFormats;
-
-const wholeNumber = ({ min, max }: NumberRange) =>
-  z
-    .int(`must be a whole number from ${min} to ${max}`)
-    .min(min, `must be from ${min} to ${max}`)
-    .max(max, `must be from ${min} to ${max}`);
-
-const anyNumber = ({ min, max }: NumberRange) =>
-  z
-    .number(`must be a number from ${min} to ${max}`)
-    .min(min, `must be from ${min} to ${max}`)
-    .max(max, `must be from ${min} to ${max}`);
 
 const loraSchema = z.object(
   { name: z.string("must have a name"), scale: anyNumber(requestLimits.loraScale).nullish() },

@@ -27,6 +27,12 @@ export interface AdmittedCall {
 export interface AccessControl {
   /** Admits a call. @throws ConnectError UNAUTHENTICATED, PERMISSION_DENIED, or RESOURCE_EXHAUSTED with RetryInfo. */
   admit(call: IncomingCall): AdmittedCall;
+  /**
+   * Authenticates a call and checks its permission, without its limits: for polls, which a protocol's clients send by themselves.
+   *
+   * @throws ConnectError UNAUTHENTICATED or PERMISSION_DENIED.
+   */
+  identify(call: IncomingCall): Caller;
 }
 
 /** Options of {@link createAccessControl}. */
@@ -94,27 +100,34 @@ export function createAccessControl({ callers, openServices = [], appId, now }: 
     };
   }
 
+  /** @returns the caller, and its entry if it is known. */
+  function find({ service, authorization, peer }: IncomingCall): { caller: Caller; entry?: CallerEntry } {
+    if (callers === undefined || (service !== undefined && open.has(service))) {
+      const countKey = `address ${addressGroup(peer.address)}`;
+      return { caller: { name: undefined, countKey, mayNameCallers: callers === undefined, mayUse: () => true } };
+    }
+    const entry = callers.current.find({ authorization, certificateNames: peer.certificateNames });
+    if (entry === undefined) {
+      throw createConnectError({
+        code: Code.Unauthenticated,
+        message: "authentication is required: send a valid key as authorization: Bearer, or a client certificate",
+        metadata: { "www-authenticate": "Bearer" },
+      });
+    }
+    const { name, mayUse, mayNameCallers } = entry;
+    const caller: Caller = { name, countKey: `caller ${name}`, mayNameCallers, mayUse };
+    if (appId !== undefined && !caller.mayUse(appId)) {
+      throw appDenied(caller);
+    }
+    return { caller, entry };
+  }
+
   return {
-    admit({ service, authorization, peer }) {
-      if (callers === undefined || (service !== undefined && open.has(service))) {
-        const countKey = `address ${addressGroup(peer.address)}`;
-        return {
-          caller: { name: undefined, countKey, mayNameCallers: callers === undefined, mayUse: () => true },
-          release: () => {},
-        };
-      }
-      const entry = callers.current.find({ authorization, certificateNames: peer.certificateNames });
+    identify: (call) => find(call).caller,
+    admit(call) {
+      const { caller, entry } = find(call);
       if (entry === undefined) {
-        throw createConnectError({
-          code: Code.Unauthenticated,
-          message: "authentication is required: send a valid key as authorization: Bearer, or a client certificate",
-          metadata: { "www-authenticate": "Bearer" },
-        });
-      }
-      const { name, mayUse, mayNameCallers } = entry;
-      const caller: Caller = { name, countKey: `caller ${name}`, mayNameCallers, mayUse };
-      if (appId !== undefined && !caller.mayUse(appId)) {
-        throw appDenied(caller);
+        return { caller, release: () => {} };
       }
       // The slot first: a call without one must not use a rate-limit token.
       const release = acquireSlot(entry);
@@ -173,6 +186,12 @@ export function admitRequest(
   service: string | undefined,
 ): AdmittedCall {
   return accessControl.admit({ service, authorization: request.headers.authorization, peer: peerOf(request) });
+}
+
+/** Authenticate a Node request that is no RPC, without the caller's limits. */
+export function identifyRequest(accessControl: AccessControl, request: NodeRequest): Caller {
+  const { authorization } = request.headers;
+  return accessControl.identify({ service: undefined, authorization, peer: peerOf(request) });
 }
 
 /** Token bucket of a rate limit. It starts full; a request takes one token. */

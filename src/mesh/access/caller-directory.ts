@@ -42,6 +42,9 @@ export interface CallerIdentity extends CallerEntry {
   readonly certificates: readonly string[];
 }
 
+/** `Bearer`, or the scheme of fal's clients. */
+const keyHeader = /^(?:Bearer|Key) +(\S+) *$/i;
+
 /** Create a directory of callers. */
 export function createCallerDirectory(callers: readonly CallerIdentity[]): CallerDirectory {
   const ring = createKeyRing(callers.flatMap((caller) => caller.keys.map((hash) => [hash, caller] as const)));
@@ -49,7 +52,7 @@ export function createCallerDirectory(callers: readonly CallerIdentity[]): Calle
   return {
     find({ authorization, certificateNames }) {
       if (authorization !== undefined) {
-        const key = /^Bearer +(\S+) *$/i.exec(authorization)?.[1];
+        const key = keyHeader.exec(authorization)?.[1];
         return key === undefined ? undefined : ring.find(key);
       }
       const name = certificateNames.find((each) => byName.has(each));

@@ -7,7 +7,7 @@ import { createAddressCounter } from "./listen-addresses.js";
 import { type ListenLimits, resolveListenLimits } from "./listen-limits.js";
 import { type NodeHandler, respondPlain } from "./node-handler.js";
 import type { WireProtocol } from "./preface.js";
-import { createTlsAcceptor, type ServerTls } from "./tls-acceptor.js";
+import { createEitherAcceptor, createTlsAcceptor, type ServerTls } from "./tls-acceptor.js";
 
 /** Options of {@link listen}. */
 export interface ListenOptions extends ListenLimits {
@@ -52,7 +52,7 @@ export interface StopOptions {
 export const defaultCancelMs = 500;
 
 /**
- * Open one port for HTTP/1.1 and HTTP/2: by ALPN with TLS, by prior knowledge (h2c) in cleartext.
+ * Open one port for HTTP/1.1 and HTTP/2: by ALPN with TLS, by prior knowledge (h2c) in cleartext. The URL of a port with both is cleartext.
  *
  * @throws the system's error (EADDRINUSE, EACCES, …) if the port cannot be opened.
  */
@@ -63,9 +63,11 @@ export async function listen(options: ListenOptions): Promise<Listening> {
   const http2 = createHttp2Side(handler, limits);
   const onProtocol = (socket: net.Socket, protocol: WireProtocol) =>
     (protocol === "http2" ? http2 : http1).accept(socket);
-  const acceptor = options.tls
-    ? createTlsAcceptor(options.tls, limits, onProtocol)
-    : createCleartextAcceptor(limits, onProtocol);
+  const { tls } = options;
+  const acceptor =
+    tls === undefined
+      ? createCleartextAcceptor(limits, onProtocol)
+      : (tls.isOptional ? createEitherAcceptor : createTlsAcceptor)(tls, limits, onProtocol);
   const { server } = acceptor;
   const addresses = createAddressCounter(limits.maxConnectionsPerAddress);
   const sockets = new Set<net.Socket>();

@@ -3,7 +3,7 @@ import * as tls from "node:tls";
 import type { Reloaded } from "../tls/reloaded-files.js";
 import { material, type TlsMaterial } from "../tls/tls-material.js";
 import { tlsPolicy } from "../tls/tls-policy.js";
-import type { Acceptor, OnProtocol } from "./listen-acceptor.js";
+import { type Acceptor, createCleartextAcceptor, type OnProtocol } from "./listen-acceptor.js";
 import type { ListenLimits } from "./listen-limits.js";
 
 /** TLS of a server. */
@@ -15,6 +15,8 @@ export interface ServerTls {
    * as none. @default none
    */
   readonly clientCertificate?: "none" | "optional" | "required" | undefined;
+  /** Whether the port accepts cleartext too; the first byte of a connection decides. For loopback. @default false */
+  readonly isOptional?: boolean | undefined;
 }
 
 /** Accept TLS connections. ALPN selects the protocol; HTTP/1.1 without ALPN. */
@@ -56,6 +58,37 @@ export function createTlsAcceptor(
       for (const socket of pending.values()) {
         socket.destroy();
       }
+    },
+  };
+}
+
+/** First byte of a TLS connection: a record of the handshake (RFC 8446 §5.1). No HTTP request begins with it. */
+const handshake = 0x16;
+
+/** Accept TLS and cleartext connections on one port. */
+export function createEitherAcceptor(
+  serverTls: ServerTls,
+  limits: Required<ListenLimits>,
+  onProtocol: OnProtocol,
+): Acceptor {
+  const secure = createTlsAcceptor(serverTls, limits, onProtocol);
+  const cleartext = createCleartextAcceptor(limits, (socket, protocol) => {
+    const first: unknown = socket.read();
+    if (Buffer.isBuffer(first)) {
+      socket.unshift(first);
+    }
+    if (Buffer.isBuffer(first) && first[0] === handshake) {
+      // The TLS server, which has no port, reads the bytes that the socket holds.
+      secure.server.emit("connection", socket);
+      return;
+    }
+    onProtocol(socket, protocol);
+  });
+  return {
+    ...cleartext,
+    closePending() {
+      cleartext.closePending();
+      secure.closePending();
     },
   };
 }

@@ -216,7 +216,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     }
     const path = request.url?.split("?", 1)[0] ?? "";
     const handler = handlers.get(path);
-    const front = handler === undefined ? fronts.find((each) => each.serves(path)) : undefined;
+    const front = handler === undefined ? fronts.find((each) => each.serves(path, request)) : undefined;
     const isCall = handler !== undefined || front !== undefined;
     if (isCall && !isOwnOrAllowedPage(options.cors, pageHosts, request)) {
       request.resume();

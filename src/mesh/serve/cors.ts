@@ -12,8 +12,14 @@ export interface CorsOptions {
 
 /** Connect's headers, the caller's key and the trace context. */
 const allowedHeaders = [...cors.allowedHeaders, "authorization", "traceparent", "tracestate", "baggage"];
-/** Connect's headers, the trace of the call, and when to retry. */
-const exposedHeaders = [...cors.exposedHeaders, "traceresponse", "retry-after", "retry-after-ms"].join(", ");
+/** Connect's headers, the trace of the call, when to retry, and what fal's client reads. */
+const exposedHeaders = [
+  ...cors.exposedHeaders,
+  ...["traceresponse", "retry-after", "retry-after-ms"],
+  ...["x-fal-request-id", "x-fal-error-type", "x-fal-request-timeout-type"],
+].join(", ");
+/** Connect's methods, and that of fal's cancel. */
+const allowedMethods = [...cors.allowedMethods, "PUT"].join(", ");
 /** Cache time of a preflight: two hours, Chromium's maximum. */
 const maxAgeSeconds = 7_200;
 
@@ -37,7 +43,7 @@ export function applyCors(options: CorsOptions | undefined, request: NodeRequest
     return false;
   }
   if (allowed) {
-    response.setHeader("access-control-allow-methods", cors.allowedMethods.join(", "));
+    response.setHeader("access-control-allow-methods", allowedMethods);
     const requested = request.headers["access-control-request-headers"] ?? "";
     response.setHeader("access-control-allow-headers", [...allowedHeaders, ...clientHeaders(requested)].join(", "));
     response.setHeader("access-control-max-age", String(maxAgeSeconds));
@@ -63,9 +69,11 @@ export function isOwnOrAllowedPage(
   return URL.canParse(origin) && hosts(new URL(origin).hostname);
 }
 
-/** Those of the requested headers with which OpenAI's client describes itself and its time limit. */
+/** Those of the requested headers with which OpenAI's and fal's clients describe themselves and their requests. */
 function clientHeaders(requested: string): string[] {
-  return requested.split(",").flatMap((name) => (/^\s*x-stainless-[a-z-]+\s*$/i.test(name) ? [name.trim()] : []));
+  return requested
+    .split(",")
+    .flatMap((name) => (/^\s*x-(?:stainless|fal)-[a-z-]+\s*$/i.test(name) ? [name.trim()] : []));
 }
 
 function matches(pattern: string, origin: string): boolean {

@@ -6,7 +6,7 @@ import {
   type Interceptor,
   type Transport,
 } from "@connectrpc/connect";
-import { type AccessControl, type AdmittedCall, admitRequest } from "../access/access-control.js";
+import { type AccessControl, type AdmittedCall, admitRequest, identifyRequest } from "../access/access-control.js";
 import { type Caller, callerContextKey } from "../access/callers.js";
 import type { NodeRequest, NodeResponse } from "../port/node-handler.js";
 import { isClosed, requestHeaders, requestUrl } from "./node-request.js";
@@ -16,8 +16,8 @@ import { type BodyLimits, readBody } from "./request-body.js";
 export interface HttpFront {
   /** Name in spans and logs: `openai`. */
   readonly name: string;
-  /** Whether a path is the front's. */
-  serves(path: string): boolean;
+  /** Whether a request is the front's, by its path, method and headers. RPCs of the server's own services never are. */
+  serves(path: string, request: NodeRequest): boolean;
   /**
    * Serves a request and always ends its response.
    *
@@ -41,6 +41,12 @@ export interface FrontCall {
    * @throws ConnectError UNAUTHENTICATED, PERMISSION_DENIED, or RESOURCE_EXHAUSTED with RetryInfo.
    */
   admit(): AdmittedCall;
+  /**
+   * Admits a poll of the client, without a token of its rate and a slot of its concurrency: the front limits polls itself.
+   *
+   * @throws ConnectError UNAUTHENTICATED or PERMISSION_DENIED.
+   */
+  admitPoll(): Caller;
   /**
    * Reads the body within the limits of RPCs.
    *
@@ -82,6 +88,7 @@ export function receiveFrontCall(
     header: requestHeaders(request),
     signal,
     admit: () => admitRequest(host.accessControl, request, undefined),
+    admitPoll: () => identifyRequest(host.accessControl, request),
     async readBody(maxBytes = host.limits.readMaxBytes) {
       const limits = { ...host.limits, readMaxBytes: maxBytes };
       const body = await readBody(request, limits, false, () => isClosed(response));

@@ -53,6 +53,7 @@ suite("authentication and rate limits", () => {
     for (const known of [
       call(`Bearer ${key}`),
       call(`bearer ${secondKey}`),
+      call(`Key ${key}`),
       call(undefined, ["dns:x", "uri:spiffe://mesh/studio"]),
     ]) {
       const { caller } = accessControl.admit(known);
@@ -71,6 +72,8 @@ suite("authentication and rate limits", () => {
       call(""),
       call("Bearer"),
       call(`Basic ${key}`),
+      call(`Key ${key}x`),
+      call("Key"),
       call(`Bearer ${key.slice(0, -1)}`),
       call(`Bearer ${key}x`),
       call(`Bearer ${hashCallerKey(key)}`),
@@ -86,6 +89,18 @@ suite("authentication and rate limits", () => {
       messages.add(error.message);
     }
     assert.equal(messages.size, 1);
+  });
+
+  test("caller of a poll is identified without a token of its rate and a slot", () => {
+    const limited = { ...studio, maxConcurrent: 1, rate: { perSecond: 0.001, burst: 1, label: "1 request a while" } };
+    const { accessControl } = gateOf([limited]);
+    for (let poll = 0; poll < 5; poll++) {
+      assert.equal(accessControl.identify(call(`Key ${key}`)).name, "studio");
+    }
+    accessControl.admit(call(`Key ${key}`));
+    assert.equal(accessControl.identify(call(`Key ${key}`)).countKey, "caller studio");
+    assert.equal(errorOf(() => accessControl.identify(call("Key x"))).code, Code.Unauthenticated);
+    assert.equal(createAccessControl({}).identify(call()).countKey, "address 192.0.2.7");
   });
 
   test("open services accept anonymous clients and count them by address", () => {

@@ -21,7 +21,11 @@ async function get(
   return { text: (await response.toArray()).join(""), subject };
 }
 
-function connectH2(t: TestContext, url: string, options: http2.SecureClientSessionOptions): http2.ClientHttp2Session {
+function connectH2(
+  t: TestContext,
+  url: string,
+  options: http2.SecureClientSessionOptions = {},
+): http2.ClientHttp2Session {
   const session = http2.connect(url, options);
   session.on("error", () => {});
   t.after(() => session.destroy());
@@ -75,6 +79,20 @@ suite("one port with TLS", async () => {
     const [answer] = await Promise.all([readToEnd(plain), readToEnd(silent)]);
     assert.doesNotMatch(answer, /HTTP/);
     assert.equal((await get(url, { ca })).text, "1.1 GET 0");
+  });
+
+  test("port with optional TLS serves both versions of HTTP with it and without, and closes silent connections", async (t) => {
+    const { url, port } = await open(t, { isOptional: true, prefaceTimeoutMs: 3_000 });
+    assert.equal(url, `http://127.0.0.1:${port}`);
+    const silent = readToEnd(await connectTcp(t, port));
+    const halfHello = await connectTcp(t, port);
+    halfHello.write(Buffer.from([0x16, 3]));
+    const secure = `https://127.0.0.1:${port}`;
+    assert.equal((await get(secure, { ca })).text, "1.1 GET 0");
+    assert.equal((await http2Request(connectH2(t, secure, { ca }), "/", { body: "four" })).text, "2.0 POST 4");
+    assert.equal(await (await fetch(url)).text(), "1.1 GET 0");
+    assert.equal((await http2Request(connectH2(t, url), "/", { body: "four" })).text, "2.0 POST 4");
+    assert.deepEqual(await Promise.all([silent, readToEnd(halfHello)]), ["", ""]);
   });
 
   test("TLS port stops with running calls, idle connections and an unfinished handshake", async (t) => {

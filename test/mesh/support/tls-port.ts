@@ -44,10 +44,10 @@ export async function serverFiles(folder: string, authority: Authority, request:
 export async function openTls(
   t: TestContext,
   material: Reloaded<TlsMaterial>,
-  options: Partial<ListenOptions> & Pick<ServerTls, "clientCertificate"> = {},
+  options: Partial<ListenOptions> & Pick<ServerTls, "clientCertificate" | "isOptional"> = {},
 ): Promise<Listening> {
-  const { clientCertificate, ...rest } = options;
-  const listening = await listen({ handler: echo, port: 0, tls: { material, clientCertificate }, ...rest });
+  const { clientCertificate, isOptional, ...rest } = options;
+  const listening = await listen({ handler: echo, port: 0, tls: { material, clientCertificate, isOptional }, ...rest });
   t.after(() => listening.stop({ graceMs: 0, cancelMs: 0 }));
   return listening;
 }

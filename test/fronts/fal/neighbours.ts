@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { jobApp } from "../../support/job-mesh.js";
+import { type FalTests, prompt, unknownId } from "./fal-tests.js";
+
+export function describeNeighbours(fal: FalTests): void {
+  const { send, post, get, keys } = fal;
+
+  test("polls make no spans and no line at info, and do not count against the caller's limits", async () => {
+    const asSlow = { authorization: `Key ${keys.slow}` };
+    const { status, body } = await post(`/${jobApp}`, { prompt }, asSlow);
+    assert.equal(status, 200);
+    assert.equal((await post(`/${jobApp}`, { prompt }, asSlow)).status, 429);
+    for (let state = ""; state !== "COMPLETED"; ) {
+      state = String((await get(body.status_url, asSlow)).body.status);
+    }
+    fal.mesh.collector.clear();
+    const before = fal.mesh.lines.length;
+    for (const url of [body.status_url, body.response_url, `/${jobApp}/requests/${unknownId}/status`]) {
+      for (let count = 0; count < 5; count++) {
+        await get(`${url}`, asSlow);
+      }
+    }
+    // Jobs of other tests may still end.
+    const servers = fal.mesh.spans().filter(({ kind, service }) => kind === "SERVER" && service === "image-pipeline");
+    assert.deepEqual(servers, []);
+    const lines = fal.mesh.lines
+      .slice(before)
+      .filter((line) => line.includes('"service":"image-pipeline"') && !/"level":"(?:debug|trace)"|"job":/.test(line));
+    assert.deepEqual(lines, []);
+  });
+
+  test("RPCs and paths of others stay theirs", async () => {
+    const rpc = await post("/throughline.v1.ImagePipelineService/Unknown", { prompt });
+    assert.deepEqual([rpc.status, rpc.header.get("x-fal-request-id")], [404, null]);
+    const grpc = await post(`/${jobApp}`, "", { "content-type": "application/grpc-web+proto" });
+    assert.deepEqual([grpc.status, grpc.header.get("x-fal-request-id")], [404, null]);
+    const connectRpc = await post(`/${jobApp}`, {}, { "connect-protocol-version": "1" });
+    assert.deepEqual([connectRpc.status, connectRpc.header.get("x-fal-request-id")], [404, null]);
+    for (const path of [`/${jobApp}`, "/images/jobs/x/y.png", "/healthz/x"]) {
+      assert.equal((await get(path)).header.get("x-fal-request-id"), null, path);
+    }
+    const generated = await post("/throughline.v1.ImagePipelineService/Generate", { prompt });
+    assert.match(String(generated.body.image?.url), /^data:/);
+  });
+
+  test("pages of allowed origins may call, cancel, and read the request id", async () => {
+    const preflight = await send("OPTIONS", "/fal/proxy", undefined, {
+      origin: "http://page.example",
+      "access-control-request-method": "PUT",
+      "access-control-request-headers": "authorization,content-type,x-fal-target-url,x-fal-queue-priority",
+    });
+    assert.match(preflight.header.get("access-control-allow-methods") ?? "", /\bPUT\b/);
+    assert.match(preflight.header.get("access-control-allow-headers") ?? "", /x-fal-target-url.*x-fal-queue-priority/);
+    const answer = await get(`/${jobApp}/requests/${unknownId}`, { origin: "http://page.example" });
+    assert.equal(answer.header.get("access-control-allow-origin"), "http://page.example");
+    assert.match(answer.header.get("access-control-expose-headers") ?? "", /x-fal-request-id/);
+  });
+}
