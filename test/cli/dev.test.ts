@@ -74,9 +74,7 @@ suite("throughline dev", async () => {
     // The lines for fal's clients, whose https is on the same port.
     const [, host = "", cert = ""] = /FAL_QUEUE_RUN_HOST=(\S+) .*SSL_CERT_FILE=(\S+)$/m.exec(dev.stdout) ?? [];
     assert.match(dev.stdout, new RegExp(`^  JavaScript .*"${pipeline}/fal/proxy", when: "always"`, "m"));
-    const secure = httpsGet(`https://${host}/local/text-to-image-worker/requests/${"0".repeat(32)}/status`, {
-      ca: await readFile(cert),
-    });
+    const secure = httpsGet(`https://${host}/fal/nothing`, { ca: await readFile(cert) });
     const [status]: IncomingMessage[] = await once(secure, "response");
     assert.deepEqual([status?.resume().statusCode, status?.headers["x-fal-error-type"]], [404, "not_found"]);
 

@@ -1,4 +1,4 @@
-import { randomBytes, webcrypto, X509Certificate } from "node:crypto";
+import { X509Certificate } from "node:crypto";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CliError, messageOf } from "../errors.js";
@@ -9,17 +9,8 @@ export interface CertificateFiles {
   readonly key: string;
 }
 
-/** Names that the certificate holds for. `queue.` is the prefix that fal's older clients put before their host. */
-const names = [
-  ...["localhost", "queue.localhost"].map((value) => ({ type: "dns", value }) as const),
-  ...["127.0.0.1", "::1"].map((value) => ({ type: "ip", value }) as const),
-];
-const validDays = 365;
 /** A certificate that ends sooner is made anew, in milliseconds. */
 const renewMs = 30 * 86_400_000;
-const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
-const serverAuth = "1.3.6.1.5.5.7.3.1";
-
 /**
  * Return a certificate for localhost, made in this folder unless it has one that still holds.
  *
@@ -36,7 +27,9 @@ export async function localCertificate(folder: string): Promise<CertificateFiles
     await mkdir(folder, { recursive: true, mode: 0o700 });
     // So that no repository takes the key in.
     await writeFile(join(folder, ".gitignore"), "*\n");
-    const { cert, key } = await selfSigned();
+    // Loaded here, because nothing else needs its library.
+    const { createSelfSigned } = await import("./self-signed.js");
+    const { cert, key } = await createSelfSigned();
     await writeFile(files.key, key, { mode: 0o600 });
     await writeFile(files.cert, cert);
     return files;
@@ -53,34 +46,4 @@ async function isUsable({ cert, key }: CertificateFiles): Promise<boolean> {
   } catch {
     return false;
   }
-}
-
-/** Loaded here, because no other command needs the library. */
-async function selfSigned(): Promise<{ readonly cert: string; readonly key: string }> {
-  // The library's dependency injection wants it, and before all else.
-  await import("reflect-metadata");
-  const x509 = await import("@peculiar/x509");
-  const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
-  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-    serialNumber: `00${randomBytes(15).toString("hex")}`,
-    name: "CN=localhost, O=throughline dev",
-    keys,
-    signingAlgorithm: algorithm,
-    // Clocks of containers and their hosts differ.
-    notBefore: new Date(Date.now() - 3_600_000),
-    notAfter: new Date(Date.now() + validDays * 86_400_000),
-    extensions: [
-      new x509.BasicConstraintsExtension(false, undefined, true),
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-      new x509.ExtendedKeyUsageExtension([serverAuth]),
-      new x509.SubjectAlternativeNameExtension(names),
-      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
-    ],
-  });
-  const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey("pkcs8", keys.privateKey)).toString("base64");
-  const lines = pkcs8.match(/.{1,64}/g)?.join("\n");
-  return {
-    cert: `${certificate.toString("pem")}\n`,
-    key: `-----BEGIN PRIVATE KEY-----\n${lines}\n-----END PRIVATE KEY-----\n`,
-  };
 }
