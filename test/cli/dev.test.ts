@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
 import { get as httpsGet } from "node:https";
 import { join } from "node:path";
@@ -10,6 +10,7 @@ import { before, suite, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify, stripVTControlCharacters } from "node:util";
 import { describeDevice } from "../../src/cli/commands/dev.js";
+import { lockJobFolder } from "../../src/jobs/folder-lock.js";
 import { makeSdxlFolder } from "../fixtures/sdxl-folder.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { type RunningCommand, runCommand, startCommand, startFromCheckout } from "./support/run-command.js";
@@ -37,11 +38,7 @@ suite("throughline dev", async () => {
     assert.deepEqual(await dev.ended, { code: 0, signal: null });
     assert.deepEqual(dev.living(), []);
     assert.deepEqual(await readdir(temporary), []);
-    assert.deepEqual(
-      await readdir(jobs),
-      [".gitignore", "images", "tls"],
-      "no job opened the database, and the lock is gone",
-    );
+    assert.deepEqual(await readdir(jobs), [".gitignore", "images", "lock", "tls"], "no job opened the database");
   };
 
   test("dev prints commands that work, and ends all services when one dies", async (t) => {
@@ -144,12 +141,13 @@ suite("throughline dev", async () => {
 
   test("dev with a folder of --jobs that another one has open says so, and --jobs names another", async (t) => {
     const folder = await temporaryFolder();
-    await writeFile(join(folder, "lock"), `${process.pid}\n`);
+    const unlock = await lockJobFolder(folder);
+    t.after(unlock);
     const { code, stderr, stdout } = await runCommand(t, [...args, "--jobs", folder]);
     assert.deepEqual([code, stdout], [1, ""]);
     assert.match(
       stderr,
-      new RegExp(`process ${process.pid} has the jobs' folder ${folder} open\\. Stop it, or name another`),
+      new RegExp(`process ${process.pid} on \\S+ has the jobs' folder ${folder} open\\. Stop it, or name another`),
     );
   });
 

@@ -1,12 +1,13 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { lockJobFolder } from "../../jobs/folder-lock.js";
 import { type JobDatabase, openJobDatabase } from "../../jobs/job-database.js";
 import { createJobFolder, type JobFolder } from "../../jobs/job-files.js";
 import { JobSchemaError } from "../../jobs/job-schema.js";
 import { createJobs } from "../../jobs/jobs.js";
 import { createPayloadCipher, type PayloadCipher } from "../../jobs/payload-cipher.js";
-import { hasFolderDatabase, JobFolderError, lockJobFolder, openFolderDatabase } from "../../jobs/pglite-folder.js";
+import { hasFolderDatabase, JobFolderError, openFolderDatabase } from "../../jobs/pglite-folder.js";
 import { unreachableHosts } from "../../jobs/webhook-target.js";
 import { isLoopbackName } from "../../mesh/port/listen-exposure.js";
 import type { PipelineCalls, PipelineExtension } from "../../pipeline/pipeline-app.js";
@@ -81,7 +82,7 @@ export async function jobsOf(
       ...made,
       async close() {
         await made.close();
-        await unlock?.();
+        unlock?.();
       },
     };
   };
@@ -102,11 +103,14 @@ async function jobFolderOf(jobs: string, { images, bucket }: JobsOfOptions): Pro
 }
 
 /** @throws CliError if another process holds the folder, or it cannot be created. */
-async function lockFolder(folder: string): Promise<() => Promise<void>> {
+async function lockFolder(folder: string): Promise<() => void> {
   try {
-    // So that no repository takes it in.
     const unlock = await lockJobFolder(folder);
-    await writeFile(join(folder, ".gitignore"), "*\n");
+    // So that no repository takes it in.
+    await writeFile(join(folder, ".gitignore"), "*\n").catch((error: unknown) => {
+      unlock();
+      throw error;
+    });
     return unlock;
   } catch (error) {
     const reason =
@@ -136,7 +140,7 @@ export async function withDatabase<T>(
       await database.close();
     }
   } finally {
-    await unlock?.();
+    unlock?.();
   }
 }
 
