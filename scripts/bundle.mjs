@@ -30,7 +30,17 @@ const __dirname = $dirname(__filename);
 `.replaceAll(/\s*\n\s*/g, " ");
 
 /** Packages with files of their own beside the code, or that only tests use and that share no module with the sources. */
-const external = ["sharp", "esbuild", "express", "fastify", "playwright-core", "happy-dom", "publint", "typescript"];
+const external = [
+  "sharp",
+  "fs-native-extensions",
+  "esbuild",
+  "express",
+  "fastify",
+  "playwright-core",
+  "happy-dom",
+  "publint",
+  "typescript",
+];
 
 const slashes = (path) => path.split(sep).join("/");
 

@@ -57,8 +57,9 @@ async function loadLock(folder: string): Promise<TryLock> {
     const { tryLock } = await import("fs-native-extensions");
     return tryLock;
   } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
     throw new JobFolderError(
-      `the jobs' folder ${folder} cannot be locked on ${process.platform} ${process.arch}: use PostgreSQL with --jobs postgres://…`,
+      `the jobs' folder ${folder} cannot be locked, because fs-native-extensions does not load on ${process.platform} ${process.arch}: ${reason}. Install it, or use PostgreSQL with --jobs postgres://…`,
       { cause: error },
     );
   }

@@ -127,7 +127,7 @@ suite("throughline dev", async () => {
 
   // Another test has SIGHUP; each of them starts all services.
   for (const signal of process.env["THOROUGH"] === "1" ? (["SIGINT", "SIGQUIT"] as const) : (["SIGINT"] as const)) {
-    test(`dev exits with 0 at ${signal} and leaves no process, lock or temporary folder`, async (t) => {
+    test(`dev exits with 0 at ${signal} and leaves no process and no temporary folder`, async (t) => {
       const temporary = await temporaryFolder();
       const dev = startCommand(t, args, { TMPDIR: temporary });
       await dev.waitFor(/Ctrl-C/);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { mkdir, readdir, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import { createDirectoryStore } from "../../src/image/directory-store.js";
 import { createJobFolder } from "../../src/jobs/job-files.js";
 import { deleteLeftovers } from "../../src/jobs/leftovers.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
@@ -16,6 +17,22 @@ const none = { existing: async () => new Set<string>() };
 async function age(images: string, id: string): Promise<void> {
   await utimes(join(images, "jobs", id), 1, 1);
 }
+
+describe("the files of jobs", () => {
+  it("stay when the image store is full, and when the time of its images is over", async () => {
+    const images = await temporaryFolder();
+    const folder = await createJobFolder(images);
+    await folder.of(one).put(idOf("1"), fileName, bytes);
+    await utimes(join(images, "jobs", idOf("1"), fileName), 1, 1);
+    const image = (fill: number) => ({ bytes: Buffer.alloc(100, fill), format: "png", width: 1, height: 1 }) as const;
+    const store = await createDirectoryStore({ directory: images, maxBytes: 100, maxAgeMs: 60_000 });
+    const first = await store.put(image(1));
+    await store.put(image(2));
+    assert.equal(await store.get(first), undefined, "the store is full");
+    assert.deepEqual(Buffer.from((await folder.get(idOf("1"), fileName)) ?? []), bytes);
+    assert.equal(await store.get(fileName), undefined, "it is no image of the store");
+  });
+});
 
 describe("the files of deleted jobs", () => {
   it("are deleted by the database whose job it was, and by no other that uses the same image folder", async () => {

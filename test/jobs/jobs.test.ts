@@ -1,5 +1,7 @@
 // One process and mostly one database for all suites: to load PGlite and open a database costs seconds of CPU.
 import { describeAccess } from "./suites/access.js";
+import { describeFullDisk } from "./suites/full-disk.js";
+import { describeMetrics } from "./suites/metrics.js";
 import { describeOtherOptions } from "./suites/other-options.js";
 import { describeFolder } from "./suites/pglite-folder.js";
 import { describeRestarts } from "./suites/restarts.js";
@@ -15,6 +17,8 @@ withSharedMesh((shared) => {
   describeService(shared);
   describeRuns(shared);
   describeWebhooks(shared);
+  describeMetrics(shared);
+  describeFullDisk(shared);
 });
 describeOtherOptions();
 describeAccess();

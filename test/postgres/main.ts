@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { JobPriority, JobState } from "../../src/gen/throughline/v1/job_pb.js";
 import { type JobDatabase, openJobDatabase } from "../../src/jobs/job-database.js";
@@ -7,6 +9,7 @@ import { createJobStore } from "../../src/jobs/job-store.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { runInProcess } from "../cli/support/run-in-process.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { fillDisk } from "../jobs/suites/full-disk.js";
 import { describeRuns } from "../jobs/suites/runs.js";
 import { describeService } from "../jobs/suites/service.js";
 import { withSharedMesh } from "../jobs/suites/shared-mesh.js";
@@ -214,6 +217,21 @@ suite("jobs on PostgreSQL", { skip: whyNoPostgres }, () => {
     }
   });
 
+  test("a job whose image does not fit onto the disk runs again, and succeeds once there is space", async (t) => {
+    const mesh = await startJobMesh({ source: await postgres.createDatabase() });
+    try {
+      await fillDisk(t, 1);
+      const done = await lastOf(mesh, { id: await create(mesh, "no space at first") });
+      assert.deepEqual([done.state, done.attempt], [JobState.SUCCEEDED, 2]);
+      assert.ok(done.detail.case === "result");
+      assert.equal((await fetch(done.detail.value.image?.url ?? "")).status, 200);
+      const names = await readdir(join(mesh.folder, "jobs", done.id));
+      assert.equal(names.filter((name) => !name.startsWith("database-")).length, 1, "no half of the first is left");
+    } finally {
+      await mesh.stop();
+    }
+  });
+
   test("a newer schema, an older one that is not to be migrated, and a wrong URL are errors with a remedy", async () => {
     const source = await postgres.createDatabase();
     const open = (migrate: boolean) => openJobDatabase({ source, migrate, onError: () => {} });
@@ -221,11 +239,22 @@ suite("jobs on PostgreSQL", { skip: whyNoPostgres }, () => {
     const migrated = await runInProcess(["jobs", "migrate", "--jobs", source]);
     assert.deepEqual([migrated.code, migrated.stdout], [0, "the jobs' database is up to date\n"]);
     await (await open(false)).close();
+    const again = await runInProcess(["jobs", "migrate", "--jobs", source]);
+    assert.deepEqual([again.code, again.stdout], [0, "the jobs' database is up to date\n"]);
+    assert.equal((await postgres.query(source, "select version from throughline.schema_version")).length, 1);
+    assert.equal((await postgres.query(source, "select id from throughline.database")).length, 1);
 
     await postgres.query(source, "update throughline.schema_version set version = version + 1");
     const newer = await runInProcess(["jobs", "migrate", "--jobs", source]);
     assert.equal(newer.code, 1);
-    assert.match(newer.message, /schema version \d+, and this version of throughline knows \d+: update throughline/);
+    const update = /schema version \d+, and this version of throughline knows \d+: update throughline, or use another/;
+    assert.match(newer.message, update);
+    const started = await runInProcess([
+      ...["pipeline", "--port", "0", "--worker", "acme/worker=127.0.0.1:1", "--jobs", source],
+      ...["--images", await temporaryFolder()],
+    ]);
+    assert.deepEqual([started.code, started.stdout], [1, ""]);
+    assert.match(started.message, update);
 
     for (const [url, reason] of [
       [postgres.urlOf("nothing"), /cannot open the jobs' database nothing at 127\.0\.0\.1:\d+: .*does not exist/],

@@ -15,7 +15,7 @@ import type { WaitingLimits } from "../../src/jobs/waiting-limits.js";
 import { createAppDirectory } from "../../src/mesh/directory/app-directory.js";
 import { createPipelineApp, type PipelineAppOptions } from "../../src/pipeline/pipeline-app.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
-import { createSpanCollector } from "../../src/trace/telemetry/collectors.js";
+import { createMetricCollector, createSpanCollector } from "../../src/trace/telemetry/collectors.js";
 import { createWorkerApp, type ManagedEngine } from "../../src/worker/worker-app.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { createTestDatabase } from "./job-database.js";
@@ -69,6 +69,7 @@ export async function lastOf({ jobs }: Pick<JobMesh, "jobs">, job: Pick<Job, "id
 export async function startJobMesh(options: JobMeshOptions = {}) {
   const { engines = [createFakeEngine()], source = await createTestDatabase() } = options;
   const collector = createSpanCollector();
+  const measured = createMetricCollector();
   const lines: string[] = [];
   const observed = (serviceName: string) =>
     observe({
@@ -77,7 +78,7 @@ export async function startJobMesh(options: JobMeshOptions = {}) {
       level: "trace",
       write: (line) => void lines.push(line),
       exporters: [collector.exporter],
-      metricReaders: [],
+      metricReaders: serviceName === "image-pipeline" ? [measured.reader()] : [],
     });
   const workers = await Promise.all(
     engines.map((engine) =>
@@ -129,6 +130,8 @@ export async function startJobMesh(options: JobMeshOptions = {}) {
     lines,
     collector,
     spans: () => collector.spans(),
+    /** Reads the pipeline's metrics now. */
+    metrics: () => measured.read(),
     workers,
     stopPipeline: () => pipeline.stop({ graceMs: 0 }),
     async stop() {

@@ -57,6 +57,23 @@ export function describeService(shared: SharedMesh): void {
       assert.equal(jobs[0].detail.value.image?.data.length, 0);
     });
 
+    it("has its image in the URL where its delivery asks for a data: URI, but not in lists", async () => {
+      const { id } = await createOf(shared.mesh, "a pizza", { options: { delivery: Delivery.DATA_URI } });
+      const done = await lastOf(shared.mesh, { id });
+      assert.ok(done.detail.case === "result");
+      const { url = "", data, fileSize, contentType, fileName = "" } = done.detail.value.image ?? {};
+      assert.equal(data?.length, 0);
+      const [, encoded = ""] = /^data:image\/png;base64,(.+)$/.exec(url) ?? assert.fail(url.slice(0, 40));
+      const bytes = Buffer.from(encoded, "base64");
+      assert.deepEqual([bytes.length, contentType], [fileSize, "image/png"]);
+      assert.ok(bytes.equals(await readFile(join(shared.mesh.folder, "jobs", id, fileName))));
+      const { job } = await shared.mesh.jobs.getJob({ id });
+      assert.deepEqual(job, done);
+      const { jobs } = await shared.mesh.jobs.listJobs({ pageSize: 1 });
+      assert.ok(jobs[0]?.detail.case === "result");
+      assert.equal(jobs[0].detail.value.image?.url, "");
+    });
+
     it("is made once for one request id", async () => {
       const request = { work: { case: "generate", value: { prompt: "once" } }, requestId: "r1" } as const;
       const first = await shared.mesh.jobs.createJob(request);
