@@ -242,9 +242,9 @@ suite("jobs of dev, with kills", () => {
     }
     await lastOf(before, { id: ids[0] ?? "" });
     // In mid-write: two more creations have no answer yet.
-    const unheard = [create(before, "eleven"), create(before, "twelve")];
+    const unheard = Promise.allSettled([create(before, "eleven"), create(before, "twelve")]);
     await crash(before);
-    const heard = (await Promise.allSettled(unheard)).flatMap((end) => (end.status === "fulfilled" ? [end.value] : []));
+    const heard = (await unheard).flatMap((end) => (end.status === "fulfilled" ? [end.value] : []));
 
     const again = await startDev();
     const killedAt = performance.now();

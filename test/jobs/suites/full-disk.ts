@@ -44,7 +44,7 @@ export function describeFullDisk(shared: SharedMesh): void {
       assert.equal(done.state, JobState.FAILED);
       assert.ok(done.detail.case === "error");
       assert.equal(done.detail.value.code, Code.Unavailable);
-      assert.equal(done.detail.value.message, "the image cannot be stored: the disk of the image store is full");
+      assert.equal(done.detail.value.message, "the image cannot be stored: the image store is full");
       assert.deepEqual(await namesIn(job.id), []);
       makeSpace();
     });
@@ -54,7 +54,7 @@ export function describeFullDisk(shared: SharedMesh): void {
       const value = { prompt: "no space", options: { initImage: new Uint8Array(1_000) } };
       await assert.rejects(shared.mesh.jobs.createJob({ work: { case: "generate", value } }), {
         code: Code.Unavailable,
-        rawMessage: /the disk of the image store is full/,
+        rawMessage: /the image store is full/,
       });
       makeSpace();
       assert.deepEqual((await shared.mesh.jobs.listJobs({})).jobs, []);
