@@ -11,6 +11,7 @@ import {
   type Tracer,
   trace,
 } from "@opentelemetry/api";
+import type { PipelineCalls } from "../calls/pipeline-calls.js";
 import { type GenerationOptions, GenerationOptionsSchema } from "../gen/throughline/v1/image_pb.js";
 import { type CreateJobRequest, InferJobSchema, JobPriority } from "../gen/throughline/v1/job_pb.js";
 import { GenerateRequestSchema } from "../gen/throughline/v1/pipeline_pb.js";
@@ -23,7 +24,6 @@ import { type CallerContext, extractCarrier, injectCarrier, readCallerContext } 
 import { traceIdOf, withSpan } from "../trace/span-scope.js";
 import { initImageFile, type JobFiles } from "./job-files.js";
 import type { JobPayloads, JobWork } from "./job-payloads.js";
-import type { JobPipeline } from "./job-pipeline.js";
 import type { QueuePlace } from "./job-places.js";
 import type { StoredJob } from "./job-rows.js";
 import type { JobStore } from "./job-store.js";
@@ -35,7 +35,7 @@ export interface CreateJobContext {
   readonly store: JobStore;
   readonly payloads: JobPayloads;
   readonly files: JobFiles;
-  readonly pipeline: JobPipeline;
+  readonly pipeline: PipelineCalls;
   readonly tracer: Tracer;
   readonly propagator: TextMapPropagator;
   /** Use of a caller's trace headers if the request's carrier names no parent. */
@@ -215,7 +215,7 @@ function storableOptions(wanted: GenerationOptions | undefined) {
 }
 
 /** The permission is checked first, because NOT_FOUND lists all apps. */
-function findApp({ value }: JobWork, { checkMayUse }: CreateJobCall, pipeline: JobPipeline): string {
+function findApp({ value }: JobWork, { checkMayUse }: CreateJobCall, pipeline: PipelineCalls): string {
   if (value.workerApp !== "") {
     checkMayUse(value.workerApp);
   }

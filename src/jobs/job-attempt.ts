@@ -10,6 +10,7 @@ import {
   type Tracer,
   trace,
 } from "@opentelemetry/api";
+import type { DetachedCall, GenerateEvent, PipelineCalls } from "../calls/pipeline-calls.js";
 import { type Image, ImageSchema, type Progress } from "../gen/throughline/v1/image_pb.js";
 import { type GenerateResponse, GenerateResponseSchema } from "../gen/throughline/v1/pipeline_pb.js";
 import { formatOfContentType } from "../image/image-format.js";
@@ -20,13 +21,12 @@ import { extractCarrier, injectCarrier } from "../trace/carrier.js";
 import { traceIdOf, withSpan } from "../trace/span-scope.js";
 import { initImageFile, type JobFiles } from "./job-files.js";
 import { type JobWork, optionsOf } from "./job-payloads.js";
-import type { DetachedCall, JobEvent, JobPipeline } from "./job-pipeline.js";
 import type { StoredJob } from "./job-rows.js";
 import { type JobTrace, jobAttributes } from "./job-trace.js";
 
 /** Dependencies of {@link runAttempt}. */
 export interface AttemptContext {
-  readonly pipeline: JobPipeline;
+  readonly pipeline: PipelineCalls;
   readonly files: JobFiles;
   readonly tracer: Tracer;
   readonly propagator: TextMapPropagator;
@@ -117,7 +117,7 @@ async function generate(
   timeoutMs: number,
 ): Promise<GenerateResponse> {
   const call: DetachedCall = { signal, timeoutMs, caller: job.caller };
-  const emit = (event: JobEvent) => event.case === "progress" && onProgress(event.value);
+  const emit = (event: GenerateEvent) => event.case === "progress" && onProgress(event.value);
   const initImage = needsInitImage(work) ? await files.get(job.id, initImageFile) : undefined;
   if (needsInitImage(work) && initImage === undefined) {
     throw internal("the image that the job starts from is missing from the image folder");

@@ -1,12 +1,12 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import type { WorkerCount } from "../calls/pipeline-calls.js";
 import { Delivery, ImageSchema, ProgressSchema, QueuedSchema } from "../gen/throughline/v1/image_pb.js";
 import { type Job, JobSchema, JobState } from "../gen/throughline/v1/job_pb.js";
 import { type GenerateResponse, GenerateResponseSchema } from "../gen/throughline/v1/pipeline_pb.js";
 import { contentTypeOf, formatOfFileName, toDataUri } from "../image/image-format.js";
 import type { JobFiles } from "./job-files.js";
 import { type JobPayloads, type JobWork, optionsOf } from "./job-payloads.js";
-import type { WorkerCount } from "./job-pipeline.js";
 import type { StoredJob } from "./job-rows.js";
 import type { JobSnapshot } from "./job-watch.js";
 import { PayloadError } from "./payload-cipher.js";

@@ -1,4 +1,4 @@
-import { setTimeout as delay } from "node:timers/promises";
+import { setTimeout as delay, setImmediate } from "node:timers/promises";
 import type { Progress } from "../gen/throughline/v1/image_pb.js";
 import { JobState } from "../gen/throughline/v1/job_pb.js";
 import { notFound } from "../mesh/errors/errors.js";
@@ -161,6 +161,8 @@ export function createJobWatch(store: JobStore, onError: (error: unknown) => voi
             continue;
           }
           await reader.wait(signal);
+          // Changes that arrive together are one.
+          await setImmediate();
         }
       } finally {
         entry.readers.delete(reader);

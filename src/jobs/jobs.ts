@@ -1,6 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
 import type { Logger } from "pino";
+import type { PipelineCalls } from "../calls/pipeline-calls.js";
 import { JobService, JobState } from "../gen/throughline/v1/job_pb.js";
 import { unavailable } from "../mesh/errors/errors.js";
 import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
@@ -15,7 +16,6 @@ import { createJobMessages } from "./job-message.js";
 import { createJobMetrics } from "./job-metrics.js";
 import { type JobChange, mayHaveEnded, mayStartJobs, readNotice } from "./job-notices.js";
 import { createJobPayloads } from "./job-payloads.js";
-import type { JobPipeline } from "./job-pipeline.js";
 import { createJobQueue } from "./job-queue.js";
 import { isUnfinished } from "./job-rows.js";
 import { createJobService, type JobServiceImplementation } from "./job-service.js";
@@ -36,7 +36,7 @@ export interface JobsOptions {
   readonly isNew?: boolean | undefined;
   readonly folder: JobFolder;
   readonly cipher: PayloadCipher;
-  readonly pipeline: JobPipeline;
+  readonly pipeline: PipelineCalls;
   /** Bounds on waiting jobs. @default 10,000 in all, 1,000 of one owner */
   readonly limits?: WaitingLimits | undefined;
   /** @default "parent" */

@@ -1,11 +1,7 @@
 import { type CallOptions, type Client, Code, ConnectError } from "@connectrpc/connect";
-import type { RunningEvent } from "../app/event-stream.js";
-import type { Progress, Queued } from "../gen/throughline/v1/image_pb.js";
+import type { GenerateEvent } from "../calls/pipeline-calls.js";
 import type { InferRequest, InferResponse, TextToImageWorkerService } from "../gen/throughline/v1/worker_pb.js";
 import { internal } from "../mesh/errors/errors.js";
-
-/** Event of a running request. */
-export type GenerateEvent = RunningEvent<Queued, Progress>;
 
 /** Typed client of a worker app. */
 export type WorkerClient = Client<typeof TextToImageWorkerService>;

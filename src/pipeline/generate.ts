@@ -3,6 +3,7 @@ import { type CallOptions, createContextValues } from "@connectrpc/connect";
 import { type Context, SpanKind, type Tracer } from "@opentelemetry/api";
 import type { AppClients } from "../app/app-clients.js";
 import type { CallLogFields } from "../app/call-log.js";
+import type { GenerateEvent } from "../calls/pipeline-calls.js";
 import { Delivery, GenerationOptionsSchema, type Image, ImageSchema } from "../gen/throughline/v1/image_pb.js";
 import {
   type GenerateRequest,
@@ -21,7 +22,7 @@ import { internal, invalidField, storeFailure } from "../mesh/errors/errors.js";
 import { otelContext } from "../otelconnect/otel-context.js";
 import { requestLimits } from "../request-limits.js";
 import { traceIdOf, withSpan } from "../trace/span-scope.js";
-import { callWorker, type GenerateEvent, type WorkerClient, workerFailure } from "./call-worker.js";
+import { callWorker, type WorkerClient, workerFailure } from "./call-worker.js";
 
 /** Dependencies of {@link generate}. */
 export interface GenerateContext {

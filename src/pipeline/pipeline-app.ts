@@ -7,6 +7,7 @@ import { addLogFields } from "../app/call-log.js";
 import { type App, createApp } from "../app/create-app.js";
 import { createEventStream } from "../app/event-stream.js";
 import { logRejectedFile } from "../app/observe.js";
+import type { GenerateEvent, PipelineCalls } from "../calls/pipeline-calls.js";
 import { GenerateStreamResponseSchema, ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import {
   type InferResponse,
@@ -28,11 +29,10 @@ import type { HttpFront } from "../mesh/serve/http-front.js";
 import { maxImageRequestBytes } from "../request-limits.js";
 import { createTraceResponseInterceptor, serverScope } from "../trace/server-span-interceptor.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
-import type { GenerateEvent } from "./call-worker.js";
 import { type GenerateCall, type GenerateContext, generate } from "./generate.js";
 import { inlineFallback } from "./inline-fallback.js";
 import { createModelCatalog, type ModelCatalog } from "./models.js";
-import { createPipelineCalls, type PipelineCalls } from "./pipeline-calls.js";
+import { createPipelineCalls } from "./pipeline-calls.js";
 
 /** Additional services, with access control, and HTTP routes, without, on a pipeline's port. */
 export interface PipelineExtension {
@@ -52,8 +52,6 @@ export interface PipelineExtension {
   /** Releases its resources, after the last call has ended. @default nothing */
   readonly close?: (() => Promise<void>) | undefined;
 }
-
-export type { PipelineCalls };
 
 /** Options of {@link createPipelineApp}. */
 export interface PipelineAppOptions {

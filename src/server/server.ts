@@ -6,6 +6,7 @@
 
 export type { RunningEvent } from "../app/event-stream.js";
 export { type Observed, type ObserveOptions, observe } from "../app/observe.js";
+export type { DetachedCall, GenerateEvent, PipelineCalls, WorkerCount } from "../calls/pipeline-calls.js";
 export type { LoadOrder, StartUpTimes } from "../engine/child/messages.js";
 export type { Device, ExecutionProvider } from "../engine/device.js";
 export type {
@@ -55,15 +56,12 @@ export { type AppsFile, reloadAppsFile } from "../mesh/directory/apps-file.js";
 export type { Connection, ConnectionSecurity } from "../mesh/grpc/connection.js";
 export type { Policies, PoliciesInput } from "../mesh/grpc/policies.js";
 export type { FrontCall, HttpFront } from "../mesh/serve/http-front.js";
-export type { GenerateEvent } from "../pipeline/call-worker.js";
 export {
   createPipelineApp,
   type PipelineAppOptions,
-  type PipelineCalls,
   type PipelineExtension,
   pipelineName,
 } from "../pipeline/pipeline-app.js";
-export type { DetachedCall, WorkerCount } from "../pipeline/pipeline-calls.js";
 export {
   createRequestReporter,
   createRunningRequests,

@@ -5,6 +5,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { JobService } from "../../src/gen/throughline/v1/job_pb.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
 import { lastOf } from "../support/job-mesh.js";
+import { besideInferJobTree, generateJobTree, inferJobTree } from "../support/job-trees.js";
 import { spanTree } from "../support/span-tree.js";
 import { startJaeger } from "./support/jaeger.js";
 import { quickGeneration, startServices } from "./support/start-services.js";
@@ -22,30 +23,12 @@ suite("Jaeger", () => {
     const generation = { prompt: "a red heart", options: quickGeneration };
     const generate = await jobs.createJob({ work: { case: "generate", value: generation } });
     const { traceId } = await lastOf({ jobs }, generate.job);
-    assert.equal(
-      spanTree(await backend.trace(traceId, 8)),
-      [
-        "send PRODUCER",
-        "  process CONSUMER → send",
-        "    image-pipeline INTERNAL",
-        "      call-inference-worker CLIENT",
-        "      inference SERVER",
-        "        diffusion INTERNAL",
-        "        upload INTERNAL",
-        "      preprocess-prompt INTERNAL",
-      ].join("\n"),
-    );
+    assert.equal(spanTree(await backend.trace(traceId, 8)), generateJobTree);
 
     const request = { ...generation, traceContext };
     const infer = await jobs.createJob({ work: { case: "infer", value: { request } } });
     const own = await lastOf({ jobs }, infer.job);
-    assert.equal(
-      spanTree(await backend.trace(caller.traceId, 3)).replace(` in ${caller.spanId}`, ""),
-      ["inference SERVER", "  diffusion INTERNAL", "  upload INTERNAL"].join("\n"),
-    );
-    assert.equal(
-      spanTree(await backend.trace(own.traceId, 2)),
-      [`send PRODUCER → ${caller.spanId}`, "  process CONSUMER → send"].join("\n"),
-    );
+    assert.equal(spanTree(await backend.trace(caller.traceId, 3)).replace(` in ${caller.spanId}`, ""), inferJobTree());
+    assert.equal(spanTree(await backend.trace(own.traceId, 2)), besideInferJobTree(caller.spanId));
   });
 });

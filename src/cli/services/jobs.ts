@@ -1,6 +1,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
+import type { PipelineCalls } from "../../calls/pipeline-calls.js";
 import { lockJobFolder } from "../../jobs/folder-lock.js";
 import { type JobDatabase, openJobDatabase } from "../../jobs/job-database.js";
 import { createJobFolder, type JobFolder } from "../../jobs/job-files.js";
@@ -10,7 +11,7 @@ import { createPayloadCipher, type PayloadCipher } from "../../jobs/payload-ciph
 import { hasFolderDatabase, JobFolderError, openFolderDatabase } from "../../jobs/pglite-folder.js";
 import { unreachableHosts } from "../../jobs/webhook-target.js";
 import { isLoopbackName } from "../../mesh/port/listen-exposure.js";
-import type { PipelineCalls, PipelineExtension } from "../../pipeline/pipeline-app.js";
+import type { PipelineExtension } from "../../pipeline/pipeline-app.js";
 import type { Bucket } from "../../s3/bucket.js";
 import { createJobBucket } from "../../s3/job-bucket.js";
 import type { Telemetry } from "../../trace/telemetry/telemetry.js";

@@ -3,6 +3,7 @@ import { beforeEach, describe, it } from "node:test";
 import { GenerationError } from "../../../src/engine/engine.js";
 import { createFakeEngine } from "../../../src/testing/fake-engine.js";
 import { jobApp, lastOf } from "../../support/job-mesh.js";
+import { besideInferJobTree, generateJobTree, inferJobTree } from "../../support/job-trees.js";
 import { spanTree } from "../../support/span-tree.js";
 import type { SharedMesh } from "./shared-mesh.js";
 
@@ -18,19 +19,7 @@ export function describeTrace(shared: SharedMesh): void {
         work: { case: "generate", value: { prompt: "a red heart" } },
       });
       const done = await lastOf(shared.mesh, job);
-      assert.equal(
-        spanTree(shared.mesh.spans()),
-        [
-          "send PRODUCER",
-          "  process CONSUMER → send",
-          "    image-pipeline INTERNAL",
-          "      call-inference-worker CLIENT",
-          "      inference SERVER",
-          "        diffusion INTERNAL",
-          "        upload INTERNAL",
-          "      preprocess-prompt INTERNAL",
-        ].join("\n"),
-      );
+      assert.equal(spanTree(shared.mesh.spans()), generateJobTree);
       assert.deepEqual(new Set(shared.mesh.spans().map(({ traceId }) => traceId)), new Set([done.traceId]));
       assert.ok(done.detail.case === "result");
       assert.equal(done.detail.value.traceId, done.traceId);
@@ -64,12 +53,9 @@ export function describeTrace(shared: SharedMesh): void {
       });
       const done = await lastOf(shared.mesh, job);
       const inCallers = shared.mesh.spans().filter(({ traceId }) => traceId === caller.traceId);
-      assert.equal(
-        spanTree(inCallers),
-        [`inference SERVER in ${caller.spanId}`, "  diffusion INTERNAL", "  upload INTERNAL"].join("\n"),
-      );
+      assert.equal(spanTree(inCallers), inferJobTree(caller.spanId));
       const beside = shared.mesh.spans().filter(({ traceId }) => traceId !== caller.traceId);
-      assert.equal(spanTree(beside), [`send PRODUCER → ${caller.spanId}`, "  process CONSUMER → send"].join("\n"));
+      assert.equal(spanTree(beside), besideInferJobTree(caller.spanId));
       assert.equal(done.traceId, beside[0]?.traceId);
     });
 

@@ -4,10 +4,12 @@ import type { Progress, Queued } from "../gen/throughline/v1/image_pb.js";
 import type { GenerateRequest, GenerateResponse } from "../gen/throughline/v1/pipeline_pb.js";
 import type { InferRequest, InferResponse } from "../gen/throughline/v1/worker_pb.js";
 
-/** Event of a running request. */
-export type JobEvent = RunningEvent<Queued, Progress>;
+/* What the pipeline offers to services beside its own on the same port, such as jobs, which are handed it and do not import the pipeline. */
 
-/** Properties of a request that no connection waits for. */
+/** Event of a running request. */
+export type GenerateEvent = RunningEvent<Queued, Progress>;
+
+/** A request that no connection waits for, such as that of a job. */
 export interface DetachedCall {
   /** Aborting it stops the worker before its next step. */
   readonly signal: AbortSignal;
@@ -17,12 +19,12 @@ export interface DetachedCall {
   readonly caller: string;
 }
 
-/** What jobs need of the pipeline. */
-export interface JobPipeline {
+/** The pipeline's functions, for services beside its own on the same port. */
+export interface PipelineCalls {
   /** Returns the app id that a request selects; empty selects the default. @throws ConnectError NOT_FOUND */
   resolveApp(workerApp: string): string;
   /**
-   * Runs a request as `Generate`. The image is in `image.data`.
+   * Runs a request as `Generate`, with the image in `image.data`. Permissions are not checked.
    *
    * @param call.context context whose span is `image-pipeline`.
    * @throws ConnectError
@@ -30,10 +32,10 @@ export interface JobPipeline {
   generate(
     request: GenerateRequest,
     call: DetachedCall & { readonly context: Context },
-    emit: (event: JobEvent) => void,
+    emit: (event: GenerateEvent) => void,
   ): Promise<GenerateResponse>;
   /**
-   * Sends a request to a worker as it is, without a span of its own. The image is in `image.data`.
+   * Sends a request to a worker as it is, without a span of the pipeline and with the request's own carrier. The image is in `image.data`.
    *
    * @throws ConnectError
    */
@@ -41,9 +43,9 @@ export interface JobPipeline {
     workerApp: string,
     request: InferRequest,
     call: DetachedCall,
-    emit: (event: JobEvent) => void,
+    emit: (event: GenerateEvent) => void,
   ): Promise<InferResponse>;
-  /** Reports the workers of an app that serve, and their average service time in milliseconds. */
+  /** Counts the workers of an app that serve; none for an app that the directory does not have. */
   workersOf(appId: string): Promise<WorkerCount>;
   /** Calls back with the app id whenever one of its workers becomes healthy. */
   onServing(listener: (appId: string) => void): void;
@@ -52,6 +54,6 @@ export interface JobPipeline {
 /** Workers of an app. */
 export interface WorkerCount {
   readonly serving: number;
-  /** Undefined before the first served call. */
+  /** Average service time of a call, in milliseconds; undefined before the first one. */
   readonly serviceMs: number | undefined;
 }
