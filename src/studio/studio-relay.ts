@@ -25,6 +25,8 @@ export interface StudioRelayOptions {
   readonly traceUrlTemplate: string | undefined;
   /** Name of that backend. */
   readonly traceBackend: string | undefined;
+  /** Whether the pipeline has jobs. @default false */
+  readonly hasJobs?: boolean | undefined;
   /** Aborted when the pipeline begins to end: streams end with it. */
   readonly ending: AbortSignal;
   /** Called with the reason when the collector cannot be reached; the caller gets a general error. */
@@ -102,6 +104,7 @@ export function studioRelayRoutes(options: StudioRelayOptions): (router: Connect
           hasTraces: options.collector !== undefined,
           traceUrlTemplate: options.traceUrlTemplate ?? "",
           traceBackend: options.traceBackend ?? "",
+          hasJobs: options.hasJobs ?? false,
         };
       },
       async listTraces(request, call) {

@@ -23,7 +23,11 @@ export async function startJobPages(target: string): Promise<JobPages> {
   const serveStudio = connectNodeAdapter({
     routes: (router) =>
       router.service(StudioService, {
-        getStudio: () => ({ hasTraces: false, traceUrlTemplate: "http://127.0.0.1:16686/trace/{traceId}" }),
+        getStudio: () => ({
+          hasJobs: true,
+          hasTraces: false,
+          traceUrlTemplate: "http://127.0.0.1:16686/trace/{traceId}",
+        }),
       }),
     fallback: (incoming, outgoing) => forward(incoming as IncomingMessage, outgoing as ServerResponse),
   });

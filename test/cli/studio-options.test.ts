@@ -14,6 +14,7 @@ import { withVariables } from "./support/run-in-process.js";
 const valuesOf = (variables: Record<string, string>) => withVariables(variables, () => parseOptions(studioOptions, []));
 const parts = {
   directory: createAppDirectory({ apps: { "a/b": { target: "localhost:1" } } }),
+  hasJobs: false,
   hosts: () => true,
   logger: { warn() {} },
 };

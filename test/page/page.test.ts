@@ -5,7 +5,6 @@ import { suite, type TestContext, test } from "node:test";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import type { HTMLAnchorElement } from "happy-dom";
 import { ImagePipelineService, Scheduler, Stage } from "../../src/contracts/contracts.js";
-import { Health } from "../../src/gen/grpc/health/v1/health_pb.js";
 import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
 import { JobService } from "../../src/gen/throughline/v1/job_pb.js";
 import { invalidFields } from "../../src/mesh/errors/errors.js";
@@ -33,11 +32,10 @@ suite("the studio's page", async () => {
     const server = await startPageServer((router) => {
       router.service(ImagePipelineService, pipeline);
       if (jobs !== undefined) {
-        router.service(Health, { check: () => ({}) });
         router.service(JobService, jobs);
       }
       router.service(StudioService, {
-        getStudio: () => ({ hasTraces: true }),
+        getStudio: () => ({ hasTraces: true, hasJobs: jobs !== undefined }),
         async *watchEntityMap(_, { signal }) {
           yield {};
           await once(AbortSignal.any([signal, end.signal]), "abort");

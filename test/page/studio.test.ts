@@ -13,7 +13,6 @@ import {
   Scheduler,
   Stage,
 } from "../../src/contracts/contracts.js";
-import { Health } from "../../src/gen/grpc/health/v1/health_pb.js";
 import { StudioService } from "../../src/gen/throughline/studio/v1/studio_pb.js";
 import { JobService } from "../../src/gen/throughline/v1/job_pb.js";
 import { encodeImage } from "../../src/image/encode-image.js";
@@ -51,7 +50,6 @@ async function studioOver(
     pipeline: createPipelineClient({ transport }),
     studio: createClient(StudioService, transport),
     jobs: createClient(JobService, transport),
-    health: createClient(Health, transport),
     history: await openHistory({ store: { load: async () => [], save: async () => {}, remove: async () => {} } }),
     form: undefined,
     now: Date.now,

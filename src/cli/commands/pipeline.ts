@@ -39,7 +39,12 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
           fronts,
           extensions: [
             await jobsOf(settings, { ...settings, bucket, telemetry, logger }),
-            await studioOf(settings, { directory, hosts: hostCheckOf(settings), logger }),
+            await studioOf(settings, {
+              directory,
+              hasJobs: settings.jobs !== undefined,
+              hosts: hostCheckOf(settings),
+              logger,
+            }),
           ].filter((extension) => extension !== undefined),
           telemetry,
           logger,

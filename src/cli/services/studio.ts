@@ -20,6 +20,8 @@ import { studioPageFolder } from "../package-root.js";
 /** Parts of the pipeline that its studio needs. */
 export interface StudioOptions {
   readonly directory: AppDirectory;
+  /** Whether the pipeline has jobs. */
+  readonly hasJobs: boolean;
   /** Host names under which the studio answers browsers. */
   readonly hosts: HostCheck;
   readonly logger: Pick<Logger, "warn">;
@@ -32,7 +34,7 @@ export interface StudioOptions {
  */
 export async function studioOf(
   settings: OptionValues<typeof studioOptions>,
-  { directory, hosts, logger }: StudioOptions,
+  { directory, hasJobs, hosts, logger }: StudioOptions,
 ): Promise<(() => PipelineExtension) | undefined> {
   const { studio, studioCollector, traceUrl, traceBackend } = settings;
   if (!studio) {
@@ -56,6 +58,7 @@ export async function studioOf(
       directory,
       watchRequests: requests.watch,
       traceUrlTemplate: traceUrl,
+      hasJobs,
       traceBackend: traceBackend ?? (traceUrl && new URL(traceUrl).host),
       ending: ending.signal,
       onCollectorAway: (error) => logger.warn({ reason: error.rawMessage }, "the studio's collector does not answer"),

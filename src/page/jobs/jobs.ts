@@ -1,8 +1,7 @@
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import { computed, signal as createSignal, effect, type ReadonlySignal, type Signal } from "@preact/signals";
-import type { Health } from "../../gen/grpc/health/v1/health_pb.js";
-import { type Job, JobService, JobState } from "../../gen/throughline/v1/job_pb.js";
-import { isConnectionLost, type UserError } from "../request/user-error.js";
+import { type Job, type JobService, JobState } from "../../gen/throughline/v1/job_pb.js";
+import type { UserError } from "../request/user-error.js";
 import type { Connection } from "../service/connection.js";
 import type { JobEntry } from "./job-entry.js";
 import { jobErrorOf } from "./job-error.js";
@@ -35,7 +34,6 @@ export interface Jobs {
 /** What the jobs need. */
 export interface JobsOptions {
   readonly client: Client<typeof JobService>;
-  readonly health: Client<typeof Health>;
   readonly connection: Pick<Connection, "offer">;
   /** Whether the panel is open at first. */
   readonly isOpen: boolean;
@@ -50,8 +48,8 @@ export interface JobsOptions {
 
 /** Creates the jobs. Until the panel is opened or a job submitted, it makes no call that would open the pipeline's database. */
 export function createJobs(options: JobsOptions): Jobs {
-  const { client, health, connection, now, random } = options;
-  const areOffered = createSignal(false);
+  const { client, connection, now, random } = options;
+  const areOffered = computed(() => connection.offer.value?.hasJobs === true);
   const isOpen = createSignal(options.isOpen);
   const isPageSeen = createSignal(false);
   const busy = createSignal<ReadonlySet<string>>(new Set());
@@ -77,23 +75,9 @@ export function createJobs(options: JobsOptions): Jobs {
     },
   });
 
-  const findOut = async (): Promise<void> => {
-    try {
-      // Unlike a call of the jobs themselves, it opens no database.
-      await health.check({ service: JobService.typeName });
-      areOffered.value = true;
-    } catch (error) {
-      const failure = ConnectError.from(error);
-      if (!isConnectionLost(failure)) {
-        // Where a proxy rejects the question, the jobs' own answer will tell.
-        areOffered.value = failure.code !== Code.NotFound;
-      }
-    }
-  };
   // Each time that the service has been reached: it may be another version by then.
   effect(() => {
     if (connection.offer.value !== undefined) {
-      void findOut();
       list.retry();
     }
   });

@@ -2,7 +2,6 @@ import { type Client, createClient, type Interceptor } from "@connectrpc/connect
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { createPipelineClient } from "../../client/client.js";
 import type { ImagePipelineService } from "../../contracts/contracts.js";
-import { Health } from "../../gen/grpc/health/v1/health_pb.js";
 import { StudioService } from "../../gen/throughline/studio/v1/studio_pb.js";
 import { JobService } from "../../gen/throughline/v1/job_pb.js";
 
@@ -11,7 +10,6 @@ export interface Clients {
   readonly pipeline: Client<typeof ImagePipelineService>;
   readonly studio: Client<typeof StudioService>;
   readonly jobs: Client<typeof JobService>;
-  readonly health: Client<typeof Health>;
 }
 
 /** Where the service is, and who calls. */
@@ -35,6 +33,5 @@ export function createClients({ baseUrl, key }: ClientsOptions): Clients {
     pipeline: createPipelineClient({ transport }),
     studio: createClient(StudioService, transport),
     jobs: createClient(JobService, transport),
-    health: createClient(Health, transport),
   };
 }

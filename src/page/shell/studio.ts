@@ -136,7 +136,6 @@ export function createStudio(options: StudioOptions): Studio {
 
   const jobs = createJobs({
     client: options.jobs,
-    health: options.health,
     connection,
     isOpen: options.areJobsOpen,
     maxWatched: options.maxWatchedJobs,
