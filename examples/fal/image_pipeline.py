@@ -6,6 +6,7 @@ Run `throughline dev --tls-self-signed`, take over the line that it prints for P
     OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317 python image_pipeline.py "a red heart"
 """
 
+import os
 import sys
 
 import fal_client
@@ -16,7 +17,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-WORKER_APP = "local/text-to-image-worker"
+WORKER_APP = os.environ.get("WORKER_APP", "local/text-to-image-worker")
 
 provider = TracerProvider(resource=Resource.create({"service.name": "image-pipeline"}))
 provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

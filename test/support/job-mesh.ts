@@ -39,6 +39,8 @@ export interface JobMeshOptions {
   readonly listsAnonymous?: boolean;
   readonly serve?: Partial<ServeOptions>;
   readonly pipeline?: Pick<PipelineAppOptions, "fronts" | "corsOrigins">;
+  /** Base URL of an OTLP receiver over HTTP, which then gets the spans. @default the mesh's own collector, in memory */
+  readonly otlp?: string;
 }
 
 /** An engine whose generations another one runs, so that tests of one mesh can each have their own. */
@@ -65,6 +67,15 @@ export async function lastOf({ jobs }: Pick<JobMesh, "jobs">, job: Pick<Job, "id
   return last;
 }
 
+/** Variables of services that export to a receiver at once. */
+function exportQuickly(endpoint: string) {
+  return {
+    OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+    OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf",
+    OTEL_BSP_SCHEDULE_DELAY: "100",
+  };
+}
+
 /** Workers, and a pipeline with jobs, on loopback ports. */
 export async function startJobMesh(options: JobMeshOptions = {}) {
   const { engines = [createFakeEngine()], source = await createTestDatabase() } = options;
@@ -74,11 +85,12 @@ export async function startJobMesh(options: JobMeshOptions = {}) {
   const observed = (serviceName: string) =>
     observe({
       serviceName,
-      environment: {},
       level: "trace",
       write: (line) => void lines.push(line),
-      exporters: [collector.exporter],
       metricReaders: serviceName === "image-pipeline" ? [measured.reader()] : [],
+      ...(options.otlp === undefined
+        ? { environment: {}, exporters: [collector.exporter] }
+        : { environment: exportQuickly(options.otlp) }),
     });
   const workers = await Promise.all(
     engines.map((engine) =>

@@ -39,7 +39,12 @@ export function createFalFront(options: FalFrontOptions = {}): HttpFront {
 
   const baseOf = (url: URL, prefix: string) => `${options.publicUrl?.replace(/\/$/, "") ?? url.origin}${prefix}`;
 
-  const start = async (call: FrontCall, slot: AdmittedCall, { kind, app }: StartRoute, resolved: Resolved) => {
+  const start = async (
+    call: FrontCall,
+    slot: AdmittedCall,
+    { kind, app }: StartRoute,
+    resolved: Resolved & { readonly id: string },
+  ) => {
     switch (kind) {
       case "submit":
         return submit(call, slot.caller, { app, query: resolved.query, base: resolved.base }, lost);
@@ -78,21 +83,21 @@ export function createFalFront(options: FalFrontOptions = {}): HttpFront {
           return received.transport(caller);
         },
       };
-      const ownId = randomBytes(16).toString("hex");
-      let id = ownId;
+      let id: string | undefined;
       let slot: AdmittedCall | undefined;
       let isPoll = false;
       try {
         const url = new URL(requestUrl(call.request, call.request.url ?? ""));
         const { route, ...resolved } = readRoute(call.request.method ?? "", url, call.header, options);
-        const place = { ...resolved, base: baseOf(url, resolved.prefix), id };
+        const place = { ...resolved, base: baseOf(url, resolved.prefix) };
         if ("id" in route) {
           id = route.id;
           isPoll = true;
           await follow(call, route, place);
         } else {
+          id = newId();
           slot = call.admit();
-          await start(call, slot, route, place);
+          await start(call, slot, route, { ...place, id });
         }
         return undefined;
       } catch (thrown) {
@@ -100,7 +105,7 @@ export function createFalFront(options: FalFrontOptions = {}): HttpFront {
           call.response.destroy();
           return undefined;
         }
-        respondError(call, /^[0-9a-f]{32}$/.test(id) ? id : ownId, toFalError(thrown));
+        respondError(call, id !== undefined && jobId.test(id) ? id : newId(), toFalError(thrown));
         // Polls that are rejected are as many as those that are not.
         return reachesService || (isPoll && !isUnauthenticated(thrown)) ? undefined : codeOf(thrown);
       } finally {
@@ -112,8 +117,13 @@ export function createFalFront(options: FalFrontOptions = {}): HttpFront {
 
 interface Resolved extends Omit<ResolvedRoute, "route"> {
   readonly base: string;
-  /** Id of a run. */
-  readonly id: string;
+}
+
+const jobId = /^[0-9a-f]{32}$/;
+
+/** Id of a request that is no job, of the same form. */
+function newId(): string {
+  return randomBytes(16).toString("hex");
 }
 
 function isUnauthenticated(thrown: unknown): boolean {
