@@ -180,7 +180,8 @@ export async function testJobs(t: TestContext, tools: BrowserTools): Promise<voi
     await rowOf(page, "a cup")
       .getByText(/^Done in/)
       .waitFor();
-    const url = (await rowOf(page, "a cup").locator("img").getAttribute("src")) ?? assert.fail("no image");
+    const path = (await rowOf(page, "a cup").locator("img").getAttribute("src")) ?? assert.fail("no image");
+    const url = new URL(path, server.url);
     assert.equal((await fetch(url)).status, 200);
     await page.getByRole("button", { name: "Show: a cup" }).click();
     await page.locator("#image").getByRole("img", { name: "a cup", exact: true }).waitFor();
