@@ -17,6 +17,8 @@ import { type Figure, median, quantile, writeReport } from "../support/figures.j
 /* npm run bench:jobs: what durable jobs cost on a fake engine, with PostgreSQL and with PGlite. Recovery times: npm run test:jobs. */
 
 const pairs = 60;
+/** Rounds before the measurement, until the code is compiled: a service has run for longer. */
+const warmUps = 200;
 const waiting = Number(process.env["BENCH_WAITING"] ?? 5_000);
 const watchers = Math.min(1_000, waiting);
 const lanes = 8;
@@ -67,7 +69,7 @@ async function measure(name: string, source: Parameters<typeof startJobMesh>[0],
   };
 
   try {
-    for (let index = 0; index < 20; index++) {
+    for (let index = 0; index < warmUps; index++) {
       await mesh.pipeline.generate({ prompt: `warm ${index}`, options });
       await runJob(`warm ${index}`);
     }
@@ -142,7 +144,7 @@ async function measure(name: string, source: Parameters<typeof startJobMesh>[0],
       });
     }
     add(`${watchers} watchers until all know their position`, await timed(() => all), "ms");
-    for (let index = 0; index < 20; index++) {
+    for (let index = 0; index < warmUps; index++) {
       surveys.push(await timed(() => store.survey(watched)));
     }
     add(`positions of ${watchers} jobs among ${waiting}, one query, p50`, median(surveys), "ms");

@@ -18,13 +18,13 @@ export interface JobPages {
 }
 
 /** Serves the page and a studio without traces; everything else comes from the pipeline at `target`. */
-export async function startJobPages(target: string): Promise<JobPages> {
+export async function startJobPages(target: string, hasJobs = true): Promise<JobPages> {
   const pageRoute = await createPageRoute(fileURLToPath(new URL("../../dist/page", import.meta.url)));
   const serveStudio = connectNodeAdapter({
     routes: (router) =>
       router.service(StudioService, {
         getStudio: () => ({
-          hasJobs: true,
+          hasJobs,
           hasTraces: false,
           traceUrlTemplate: "http://127.0.0.1:16686/trace/{traceId}",
         }),

@@ -201,6 +201,32 @@ suite("jobs on PostgreSQL", { skip: whyNoPostgres }, () => {
     }
   });
 
+  test("an older schema is updated with its jobs, which then run", async () => {
+    const source = await postgres.createDatabase();
+    const { engine, reached } = createHeldEngine();
+    const held = await startJobMesh({ source, engines: [engine] });
+    await create(held, "runs");
+    await reached;
+    const waiting = await create(held, "waits");
+    await held.stop();
+    // As version 1 had it.
+    await postgres.query(
+      source,
+      `drop table throughline.database; alter table throughline.job drop column webhook_host;
+       update throughline.schema_version set version = 1`,
+    );
+    await assert.rejects(
+      openJobDatabase({ source, migrate: false, onError: () => {} }),
+      /run `throughline jobs migrate`/,
+    );
+    const mesh = await startJobMesh({ source });
+    try {
+      assert.equal(JobState[(await lastOf(mesh, { id: waiting })).state], "SUCCEEDED");
+    } finally {
+      await mesh.stop();
+    }
+  });
+
   test("a newer schema, an older one that is not to be migrated, and a wrong URL are errors with a remedy", async () => {
     const source = await postgres.createDatabase();
     const open = (migrate: boolean) => openJobDatabase({ source, migrate, onError: () => {} });
