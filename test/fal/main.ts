@@ -121,7 +121,7 @@ for (const release of ["1.0.3", "0.5.9"] as const) {
       );
     });
 
-    test("the app image-pipeline answers image and trace_id, and a run the output itself", async (t) => {
+    test("the app image-pipeline answers image and trace_id, a run the output itself, and a stream its progress", async (t) => {
       const mesh = await startMesh(t);
       const out = await python(
         t,
@@ -131,15 +131,18 @@ for (const release of ["1.0.3", "0.5.9"] as const) {
 import fal_client, json
 print(json.dumps(fal_client.subscribe("me/image-pipeline", {"prompt": "a heart", "worker_app": "${jobApp}"})))
 print(json.dumps(fal_client.run("${jobApp}", {"prompt": "a heart", "num_images": 2, "seed": 7, "num_inference_steps": 2})))
+events = list(fal_client.stream("${jobApp}", {"prompt": "a heart", "num_inference_steps": 2}))
+print(json.dumps([max(event.get("progress", {}).get("step", 0) for event in events), len(events[-1]["images"])]))
 `,
       );
       if (out === undefined) {
         return;
       }
-      const [pipeline, images] = out.map((line) => JSON.parse(line));
+      const [pipeline, images, streamed] = out.map((line) => JSON.parse(line));
       assert.deepEqual(Object.keys(pipeline), ["image", "trace_id"]);
       assert.match(pipeline.trace_id, /^[0-9a-f]{32}$/);
       assert.deepEqual([images.images.length, images.seed], [2, 7]);
+      assert.deepEqual(streamed, [2, 1]);
     });
 
     test("a queue position, a cancel that frees the engine, and progress", async (t) => {

@@ -2,11 +2,13 @@ import assert from "node:assert/strict";
 import { request as httpRequest } from "node:http";
 import { test } from "node:test";
 import sharp from "sharp";
+import type { SpanRecord } from "../../../src/trace/span-record.js";
 import { jobApp } from "../../support/job-mesh.js";
-import { carrier, eventsOf, type FalTests, prompt, runHost } from "./fal-tests.js";
+import { spanTree } from "../../support/span-tree.js";
+import { carrier, eventsOf, type FalBody, type FalTests, prompt, runHost } from "./fal-tests.js";
 
 export function describeRuns(fal: FalTests): void {
-  const { send, post, completed, spansWith, useHeld, useFake, keys } = fal;
+  const { send, post, get, completed, spansWith, useHeld, useFake, keys } = fal;
 
   test("a run answers the output itself, with several images, and as a stream", async () => {
     const two = await post(`/fal/run/${jobApp}`, { prompt, num_images: 2, seed: 5 });
@@ -29,6 +31,36 @@ export function describeRuns(fal: FalTests): void {
     assert.equal(ofWorker.at(-1)?.image.content_type, "image/png");
     const failed = await post(`/fal/run/${jobApp}/stream`, { prompt, loras: [{ path: "unknown" }] });
     assert.equal(failed.status, 422, "nothing was sent before");
+  });
+
+  test("a run of image-pipeline has the pipeline's six spans, and a queued one has them below its job's", async () => {
+    const input = { prompt, worker_app: jobApp };
+    const run = (await post("/fal/run/me/image-pipeline", input)).body;
+    const queued = (await post("/me/image-pipeline", input)).body;
+    await completed(queued.status_url);
+    const ofJob = (await get(queued.response_url)).body;
+    const isOf = (body: FalBody) => (span: SpanRecord) => span.traceId === body.trace_id;
+    const spans = await fal.mesh.collector.waitFor(
+      (all) => all.filter(isOf(run)).length >= 6 && all.filter(isOf(ofJob)).length >= 8,
+      AbortSignal.timeout(30_000),
+    );
+    const six = (kind: string, indent: string) =>
+      [
+        `image-pipeline ${kind}`,
+        "  call-inference-worker CLIENT",
+        "  inference SERVER",
+        "    diffusion INTERNAL",
+        "    upload INTERNAL",
+        "  preprocess-prompt INTERNAL",
+      ].map((line) => indent + line);
+    assert.deepEqual(spanTree(spans.filter(isOf(run))).split("\n"), six("SERVER", ""));
+    assert.deepEqual(spanTree(spans.filter(isOf(ofJob))).split("\n"), [
+      "send PRODUCER",
+      "  process CONSUMER → send",
+      ...six("INTERNAL", "    "),
+    ]);
+    const root = spans.filter(isOf(run)).find(({ name }) => name === "image-pipeline");
+    assert.equal(root?.attributes["throughline.front"], "fal");
   });
 
   test("at the run host, a bare path runs, and submits elsewhere", async () => {
