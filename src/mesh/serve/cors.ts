@@ -11,7 +11,10 @@ export interface CorsOptions {
 }
 
 /** Connect's headers, the caller's key and the trace context. */
-const allowedHeaders = [...cors.allowedHeaders, "authorization", "traceparent", "tracestate", "baggage"];
+const allowedHeaders = [
+  ...cors.allowedHeaders,
+  ...["authorization", "idempotency-key", "traceparent", "tracestate", "baggage"],
+];
 /** Connect's headers, the trace of the call, when to retry, and what fal's client reads. */
 const exposedHeaders = [
   ...cors.exposedHeaders,

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect } from "node:http2";
 import { test } from "node:test";
 import { jobApp } from "../../support/job-mesh.js";
-import { type FalTests, prompt, unknownId } from "./fal-tests.js";
+import { eventsOf, type FalTests, prompt, unknownId } from "./fal-tests.js";
 
 export function describeNeighbours(fal: FalTests): void {
   const { send, post, get, keys } = fal;
@@ -42,6 +44,34 @@ export function describeNeighbours(fal: FalTests): void {
     }
     const generated = await post("/throughline.v1.ImagePipelineService/Generate", { prompt });
     assert.match(String(generated.body.image?.url), /^data:/);
+  });
+
+  test("HTTP/2 clients submit, poll, stream and run", async (t) => {
+    const session = connect(fal.mesh.url);
+    t.after(() => session.close());
+    const send = async (method: string, path: string, body = "") => {
+      const stream = session.request({
+        ":method": method,
+        ":path": path,
+        authorization: `Key ${keys.anna}`,
+        "content-type": "application/json",
+      });
+      if (method !== "GET") {
+        stream.end(body);
+      }
+      const [header] = await once(stream, "response");
+      return { status: header[":status"], id: header["x-fal-request-id"], text: (await stream.toArray()).join("") };
+    };
+    const submitted = await send("POST", `/${jobApp}`, JSON.stringify({ prompt }));
+    assert.equal(submitted.status, 200);
+    const path = `/${jobApp}/requests/${submitted.id}`;
+    const events = eventsOf((await send("GET", `${path}/status/stream`)).text);
+    assert.equal(events.at(-1)?.status, "COMPLETED");
+    assert.equal((await send("GET", `${path}/status`)).status, 200);
+    assert.match((await send("GET", path)).text, /^\{"images":/);
+    assert.match((await send("POST", `/fal/run/${jobApp}`, JSON.stringify({ prompt }))).text, /^\{"images":/);
+    assert.equal((await send("PUT", `${path}/cancel`)).status, 400);
+    assert.equal((await send("POST", `/${jobApp}`, "{")).status, 422);
   });
 
   test("pages of allowed origins may call, cancel, and read the request id", async () => {
