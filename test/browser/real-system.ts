@@ -134,7 +134,8 @@ export async function testRealSystem(t: TestContext, tools: BrowserTools): Promi
     assert.ok((await page.locator(".bar").count()) < 6, "spans outside have no bar");
     await item("image-pipeline").press("0");
     await page.getByRole("button", { name: "Whole trace" }).waitFor({ state: "detached" });
-    await item("upload").press("z");
+    await item("upload").click();
+    await page.keyboard.press("z");
     await page.getByRole("button", { name: "Whole trace" }).click();
     assert.equal(await page.locator(".bar").count(), 6);
     assert.deepEqual(studio.complaints, []);
