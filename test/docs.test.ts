@@ -12,6 +12,7 @@ const pages = [
   "CHANGELOG.md",
   "SECURITY.md",
   "bench/README.md",
+  "deploy/README.md",
   "training/README.md",
   "models/emoji-xl/README.md",
 ]
@@ -50,7 +51,7 @@ function anchorsOf(page: string): ReadonlySet<string> {
 }
 
 test("files that documentation names in code exist", () => {
-  const named = /`((?:src|test|scripts|bench|docs|proto|examples|training|models)\/[\w./-]+\.\w+)`/g;
+  const named = /`((?:src|test|scripts|bench|docs|proto|examples|training|models|deploy)\/[\w./-]+\.\w+)`/g;
   const missing = pages.flatMap((page) =>
     [...withoutCode(page).matchAll(named)]
       .map(([, path = ""]) => path)

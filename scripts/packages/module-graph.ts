@@ -2,6 +2,14 @@ import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, relative, sep } from "node:path";
 import typescript from "typescript";
 
+/** What is followed from the entries. */
+export interface GraphOptions {
+  /** Files of a module that are read. @default code and types */
+  readonly extensions?: readonly string[];
+  /** Imports that are left out. @default none */
+  readonly isLeftOut?: (module: string, importer: string) => boolean;
+}
+
 /** What some modules of `dist` need. */
 export interface ModuleGraph {
   /** Modules of `dist`, without extensions. */
@@ -10,8 +18,12 @@ export interface ModuleGraph {
   readonly external: ReadonlySet<string>;
 }
 
-/** Follows the imports of entries, in code and in types. @param entries modules of `dist` without an extension. */
-export function readModuleGraph(dist: string, entries: readonly string[]): ModuleGraph {
+/** Follows the imports of entries, those of `import()` and `require` included. @param entries modules of `dist` without an extension. */
+export function readModuleGraph(
+  dist: string,
+  entries: readonly string[],
+  { extensions = [".js", ".d.ts"], isLeftOut = () => false }: GraphOptions = {},
+): ModuleGraph {
   const modules = new Set<string>();
   const external = new Set<string>();
   const waiting = [...entries];
@@ -20,11 +32,14 @@ export function readModuleGraph(dist: string, entries: readonly string[]): Modul
       continue;
     }
     modules.add(module);
-    for (const extension of [".js", ".d.ts"]) {
+    for (const extension of extensions) {
       for (const specifier of importsOf(join(dist, `${module}${extension}`))) {
         if (specifier.startsWith(".")) {
           const path = relative(dist, join(dist, dirname(module), specifier));
-          waiting.push(path.replaceAll(sep, "/").replace(/\.js$/, ""));
+          const imported = path.replaceAll(sep, "/").replace(/\.js$/, "");
+          if (!isLeftOut(imported, module)) {
+            waiting.push(imported);
+          }
         } else if (!specifier.startsWith("node:")) {
           external.add(specifier);
         }
@@ -38,7 +53,9 @@ function importsOf(path: string): readonly string[] {
   if (!existsSync(path)) {
     throw new Error(`${path} is missing: run npm run build`);
   }
-  return typescript.preProcessFile(readFileSync(path, "utf8")).importedFiles.map(({ fileName }) => fileName);
+  return typescript
+    .preProcessFile(readFileSync(path, "utf8"), true, true)
+    .importedFiles.map(({ fileName }) => fileName);
 }
 
 /** Name of the package that a specifier is of. */
