@@ -24,17 +24,27 @@ function stage(role: Role, target: string): void {
   rmSync(target, { recursive: true, force: true });
   mkdirSync(target, { recursive: true });
   const dist = join(root, "dist");
+  const leftOut = new Set<string>();
   const { modules, external } = readModuleGraph(dist, ["cli/main", ...role.programs], {
     extensions: [".js"],
-    isLeftOut: (module, importer) =>
-      importer === "cli/commands" &&
-      module.startsWith("cli/commands/") &&
-      !role.commands.some((command) => module === `cli/commands/${command}`),
+    isLeftOut(module, importer) {
+      const name = /^cli\/commands\/([^/]+)$/.exec(module)?.[1];
+      if (importer !== "cli/commands" || name === undefined || role.commands.includes(name)) {
+        return false;
+      }
+      leftOut.add(module);
+      return true;
+    },
   });
+  const message = `this image has the commands ${role.commands.join(", ")}; the package throughline has them all`;
+  for (const module of leftOut) {
+    if (!modules.has(module)) {
+      write(join(target, "dist", `${module}.js`), `throw new Error(${JSON.stringify(message)});\n`);
+    }
+  }
   for (const module of modules) {
-    const path = join(target, "dist", `${module}.js`);
-    mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(path, withoutMap(readFileSync(join(dist, `${module}.js`), "utf8")));
+    const code = readFileSync(join(dist, `${module}.js`), "utf8");
+    write(join(target, "dist", `${module}.js`), withoutMap(code));
   }
   for (const path of role.folders) {
     cpSync(join(root, path), join(target, path), { recursive: true });
@@ -43,6 +53,11 @@ function stage(role: Role, target: string): void {
     copyFileSync(join(root, path), join(target, path));
   }
   installPackages(role, target, new Set([...external].map(packageOf)));
+}
+
+function write(path: string, text: string): void {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, text);
 }
 
 /** Maps lead to sources that the image does not have. */

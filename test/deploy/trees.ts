@@ -83,6 +83,12 @@ export function describeTrees(): void {
       });
     }
 
+    test("a command that an image does not have fails with those that it has", { skip: whyNoContainer }, async () => {
+      const { end, output } = await runContained(treeOf("pipeline"), [...main, "worker"]);
+      assert.equal(end, 1);
+      assert.match(output, /^throughline: this image has the commands pipeline, jobs, apps, keys;/);
+    });
+
     test("containers' root is read-only, and their user has no rights", { skip: whyNoContainer }, async () => {
       const probe = "id -u; touch /app/x; touch /x; touch /tmp/x && echo written; grep CapEff /proc/self/status";
       const { output } = await runContained(treeOf("pipeline"), ["sh", "-c", probe]);

@@ -10,7 +10,8 @@ import { root } from "./manifests.js";
 /** A tool, or why it is not there. */
 export type Tool = { readonly path: string } | { readonly missing: string };
 
-const kubeconformVersion = "v0.8.0";
+/** Release of kubeconform. */
+export const kubeconformVersion = "v0.8.0";
 const cache = join(root, "node_modules/.cache/throughline-deploy");
 const reasonOf = (error: unknown) => ({ missing: error instanceof Error ? error.message : String(error) });
 
