@@ -29,6 +29,8 @@ export const requestLimits = {
   loraScale: { min: -10, max: 10 },
   clipSkip: { min: 0, max: 11, step: 1 },
   guidanceRescale: { min: 0, max: 1 },
+  /** Entries of a carrier in `trace_context`. */
+  maxTraceContextEntries: 16,
 } as const;
 
 /**

@@ -10,6 +10,7 @@ import { schedulersByName } from "../src/client/scheduler-names.js";
 import { defaultStrength as engineStrength } from "../src/engine/strength.js";
 import { GenerationOptionsSchema, LoraSchema, SchedulerSchema } from "../src/gen/throughline/v1/image_pb.js";
 import { GenerateRequestSchema } from "../src/gen/throughline/v1/pipeline_pb.js";
+import { InferRequestSchema } from "../src/gen/throughline/v1/worker_pb.js";
 import { defaultStrength, type NumberRange, requestLimits } from "../src/request-limits.js";
 import { createTestMesh } from "../src/testing/testing.js";
 
@@ -65,6 +66,7 @@ suite("request limits", () => {
       loraScale: rangeOf(LoraSchema, "scale"),
       clipSkip: rangeOf(options, "clipSkip"),
       guidanceRescale: rangeOf(options, "guidanceRescale"),
+      maxTraceContextEntries: numberOf(InferRequestSchema, "traceContext", "map", "maxPairs"),
     });
   });
 

@@ -4,6 +4,7 @@ import test from "node:test";
 import { defaultMaxRequestBytes } from "../src/app/create-app.js";
 import { maxExportBytes } from "../src/cli/commands/collector.js";
 import { pollsPerSecond } from "../src/fronts/fal/poll-pace.js";
+import { maxStatusStreams } from "../src/fronts/fal/stream-limit.js";
 import { maxFormBytes } from "../src/fronts/openai/multipart.js";
 import { defaultWaitingLimits } from "../src/jobs/waiting-limits.js";
 import { defaultListenLimits } from "../src/mesh/port/listen-limits.js";
@@ -48,6 +49,7 @@ test("limits in SECURITY.md are those of the code", () => {
     "body of a request to OpenAI's API": mib(defaultMaxRequestBytes),
     "body of a request to fal's API": mib(maxImageRequestBytes),
     "polls of one client with fal's API": `${count(pollsPerSecond)} a second`,
+    "open status streams of one client with fal's API": count(maxStatusStreams),
     "form of an edit with OpenAI's API, its image 8 MiB": mib(maxFormBytes),
     "request message, also decompressed": `${mib(defaultMaxRequestBytes)}; of CreateJob, Generate, GenerateStream, Infer and InferStream ${mib(maxImageRequestBytes)} (collector ${mib(maxExportBytes)})`,
     "image to start from": `${mib(requestLimits.maxInitImageBytes)}, ${maxInitImageSide} pixels a side`,

@@ -11,6 +11,7 @@ import { cancelRequest, type NamedRequest, respondResult, respondStatus, streamS
 import { respondError } from "./respond.js";
 import { type FalRoute, isFalPath, type ResolvedRoute, readRoute } from "./route.js";
 import { run, runStreaming } from "./run.js";
+import { createStreamLimit } from "./stream-limit.js";
 import { submit } from "./submit.js";
 
 /** Options of {@link createFalFront}. */
@@ -21,6 +22,8 @@ export interface FalFrontOptions {
   readonly publicUrl?: string | undefined;
   /** Limit of polls. */
   readonly pollPace?: PollPaceOptions | undefined;
+  /** Open status streams of one client. @default 1,000 */
+  readonly maxStatusStreams?: number | undefined;
 }
 
 /** A poll, or another request about a submission: neither counts against the limits of the caller. */
@@ -35,6 +38,7 @@ type StartRoute = Exclude<FalRoute, RequestRoute>;
 export function createFalFront(options: FalFrontOptions = {}): HttpFront {
   const polls = createJobPolls();
   const pace = createPollPace(options.pollPace);
+  const streams = createStreamLimit(options.maxStatusStreams);
   const lost = createLostAnswers();
 
   const baseOf = (url: URL, prefix: string) => `${options.publicUrl?.replace(/\/$/, "") ?? url.origin}${prefix}`;
@@ -62,8 +66,10 @@ export function createFalFront(options: FalFrontOptions = {}): HttpFront {
     switch (kind) {
       case "status":
         return respondStatus(call, caller, named, polls);
-      case "status-stream":
-        return streamStatus(call, caller, named);
+      case "status-stream": {
+        const leave = streams.enter(caller.countKey);
+        return streamStatus(call, caller, named, polls).finally(leave);
+      }
       case "result":
         return respondResult(call, caller, named);
       case "cancel":

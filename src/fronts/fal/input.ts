@@ -29,6 +29,16 @@ const presets = {
 const formats = { png: ImageFormat.PNG, jpeg: ImageFormat.JPEG, webp: ImageFormat.WEBP } as const;
 const formatSchema = z.enum(["png", "jpeg", "webp"], "must be jpeg, png or webp").nullish();
 const text = z.string({ error: ({ input }) => (input === undefined ? "is required" : "must be a text") });
+/** Checks the size of an object or a list before its entries: each wrong one is an issue, and a body has room for a million. */
+const atMost = <Schema extends z.ZodType>(max: number, entries: string, schema: Schema) =>
+  z.preprocess((value, context) => {
+    const isMap = typeof value === "object" && value !== null && !Array.isArray(value);
+    const size = Array.isArray(value) ? value.length : isMap ? Object.keys(value).length : 0;
+    if (size > max) {
+      context.addIssue(`must be at most ${max} ${entries}`);
+    }
+    return size > max ? z.NEVER : value;
+  }, schema);
 const without = (message: string) => z.literal([false, null], message).optional();
 
 const loraSchema = z
@@ -76,10 +86,7 @@ const optionsSchema = z.object({
   format: formatSchema,
   output_format: formatSchema,
   sync_mode: z.boolean("must be true or false").nullish(),
-  loras: z
-    .array(loraSchema, "must be a list of LoRAs")
-    .max(requestLimits.maxLoras, `must be at most ${requestLimits.maxLoras} LoRAs`)
-    .nullish(),
+  loras: atMost(requestLimits.maxLoras, "LoRAs", z.array(loraSchema, "must be a list of LoRAs")).nullish(),
   image_url: z
     .string("must be a data: URI")
     .transform((uri, context) => {
@@ -103,13 +110,15 @@ const imagesSchema = optionsSchema.extend({ prompt: text });
 /** The original's `InferRequest`, and the parameters of {@link optionsSchema}. */
 const workerSchema = optionsSchema.extend({
   prompt: text,
-  trace_context: z
-    .record(
+  trace_context: atMost(
+    requestLimits.maxTraceContextEntries,
+    "entries",
+    z.record(
       z.string(),
       z.string("must be a text"),
       "must be an object of texts, as OpenTelemetry's inject() writes it into a dict",
-    )
-    .nullish(),
+    ),
+  ).nullish(),
 });
 
 /** The original's `GenerateRequest`. */

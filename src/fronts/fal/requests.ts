@@ -46,12 +46,17 @@ export async function respondStatus(call: FrontCall, caller: Caller, named: Name
 }
 
 /** Send the status of a request as server-sent events, until its end. */
-export async function streamStatus(call: FrontCall, caller: Caller, named: NamedRequest): Promise<void> {
+export async function streamStatus(
+  call: FrontCall,
+  caller: Caller,
+  named: NamedRequest,
+  polls: JobPolls,
+): Promise<void> {
   const urls = urlsOf(named);
   const events = createEventWriter(call, named.id);
   const jobs = jobsClient(call, caller);
-  const { job } = await jobs.getJob({ id: named.id }).catch(hideUnknown);
-  let newest: PolledJob | undefined = job && polledJobOf(job);
+  // With its place in the queue, which the first update lacks. Streams of one job share the read.
+  let newest: PolledJob | undefined = await polls.read(caller.name ?? "", named.id, () => jobs).catch(hideUnknown);
   let shown = "";
   try {
     for await (const update of jobs.watchJob({ id: named.id }, { signal: call.signal })) {

@@ -102,6 +102,9 @@ export function receiveFrontCall(
       };
       return createRouterTransport(host.routes, {
         router: {
+          // In memory, only Connect is spoken: handlers of the others would be most of the memory of a call.
+          grpc: false,
+          grpcWeb: false,
           interceptors: [identify, ...host.interceptors],
           ...(host.shutdownSignal && { shutdownSignal: host.shutdownSignal }),
         },

@@ -13,7 +13,8 @@ const hostAndPort = /^(\[[0-9a-f:.]+\]|[a-z0-9._-]{1,253})(:\d{1,5})?$/i;
 export function requestUrl(request: NodeRequest, path: string): string {
   const scheme = "encrypted" in request.socket && request.socket.encrypted === true ? "https" : "http";
   const authority = ("authority" in request ? request.authority : undefined) ?? request.headers.host ?? "localhost";
-  if (!hostAndPort.test(authority)) {
+  // Some of these are no host of a URL: `1.2.3.4.5`, or a port above 65,535.
+  if (!hostAndPort.test(authority) || !URL.canParse(`${scheme}://${authority}`)) {
     throw invalidArgument("the request's host is not valid");
   }
   return `${scheme}://${authority}${path}`;

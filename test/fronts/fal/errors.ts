@@ -5,6 +5,9 @@ import { type FalTests, locationsOf, prompt, unknownId } from "./fal-tests.js";
 
 const notFound = "no such request of this caller: it was deleted or has expired, or the id is wrong";
 
+/** The answer names the limit, and not each of them. */
+const wrongEntries = Object.fromEntries(Array.from({ length: 1_000 }, (_, index) => [`key-${index}`, 1]));
+
 export function describeErrors(fal: FalTests): void {
   const { send, post, get, completed, keys } = fal;
 
@@ -22,6 +25,8 @@ export function describeErrors(fal: FalTests): void {
     ["more than one image on the queue", { prompt, num_images: 2 }, ["body.num_images"]],
     ["a carrier that is no map", { prompt, trace_context: "x" }, ["body.trace_context"]],
     ["a carrier with numbers", { prompt, trace_context: { traceparent: 1 } }, ["body.trace_context.traceparent"]],
+    ["too many wrong entries of a carrier", { prompt, trace_context: wrongEntries }, ["body.trace_context"]],
+    ["too many wrong LoRAs", { prompt, loras: Array(1_000).fill({}) }, ["body.loras"]],
     ["a LoRA by URL", { prompt, loras: [{ path: "https://x.example/l" }] }, ["body.loras.0"]],
     ["an image by URL", { prompt, image_url: "https://x.example/i.png" }, ["body.image_url"]],
     ["embeddings", { prompt, embeddings: [{ path: "x" }] }, ["body.embeddings"]],

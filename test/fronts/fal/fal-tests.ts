@@ -58,6 +58,8 @@ export interface Answer {
 
 /** Host at which a bare path runs. */
 export const runHost = "run.example:8443";
+/** Open status streams that one client may have. */
+export const maxStatusStreams = 3;
 /** A request id that no job has. */
 export const unknownId = "0123456789abcdef0123456789abcdef";
 export const prompt = "a red heart";
@@ -104,7 +106,10 @@ export function withFalMesh(describeAll: (fal: FalTests) => void): void {
       started = await startJobMesh({
         engines: [engine],
         webhooks: { policy: { hosts: ["hooks.invalid"] }, secret: Buffer.alloc(24, 1).toString("base64") },
-        pipeline: { fronts: [holdingFront(createFalFront({ runHost }))], corsOrigins: ["http://page.example"] },
+        pipeline: {
+          fronts: [holdingFront(createFalFront({ runHost, maxStatusStreams }))],
+          corsOrigins: ["http://page.example"],
+        },
         serve: { callers: { current: createCallerDirectory(callers), onChange() {}, close() {} } },
       });
     });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { jobApp } from "../../support/job-mesh.js";
-import { carrier, eventsOf, type FalTests, prompt } from "./fal-tests.js";
+import { carrier, eventsOf, type FalTests, maxStatusStreams, prompt } from "./fal-tests.js";
 
 export function describeRequests(fal: FalTests): void {
   const { send, post, get, completed, jobsOf, spansWith, useHeld, useFake, keys } = fal;
@@ -135,6 +135,34 @@ export function describeRequests(fal: FalTests): void {
       new Set(events.map((event) => JSON.stringify({ ...event, logs: event.logs?.[0]?.message }))).size,
       events.length,
     );
+    useFake();
+  });
+
+  test("a client has a limit of open status streams, of its own, and a closed one makes place", async () => {
+    const held = useHeld(1);
+    const { body } = await post(`/${jobApp}`, { prompt });
+    await held.reached;
+    const open = async (signal?: AbortSignal) =>
+      fetch(`${body.status_url}/stream`, { headers: { authorization: `Key ${keys.anna}` }, ...(signal && { signal }) });
+    const leaving = new AbortController();
+    const first = await open(leaving.signal);
+    const others = await Promise.all(Array.from({ length: maxStatusStreams - 1 }, () => open()));
+    assert.ok([first, ...others].every(({ status }) => status === 200));
+    const above = await open();
+    assert.deepEqual([above.status, above.headers.get("retry-after")], [429, "1"]);
+    assert.match(await above.text(), /this client has 3 open status streams/);
+    const asBen = { authorization: `Key ${keys.ben}` };
+    assert.equal((await get(`${body.status_url}/stream`, asBen)).status, 404, "no limit, but no such request either");
+    leaving.abort();
+    let next = await open();
+    while (next.status === 429) {
+      await next.text();
+      next = await open();
+    }
+    held.release();
+    for (const response of [...others, next]) {
+      assert.equal(eventsOf(await response.text()).at(-1)?.status, "COMPLETED");
+    }
     useFake();
   });
 

@@ -265,7 +265,7 @@ suite("other requests", () => {
     for (const [lines, status] of [
       ["POST $ HTTP/1.0\r\n", 200],
       ...["x", "a.b-c_d.example:8080", "127.0.0.1:1", "[::1]:50051"].map((host) => [withHost(host), 200] as const),
-      ...["[[[", 'evil"onx', "a b", "user@x", "x:port", "x/y", "", "h\u00f6st"].map(
+      ...["[[[", 'evil"onx', "a b", "user@x", "x:port", "x:65536", "1.2.3.4.5", "[:::]", "x/y", "", "h\u00f6st"].map(
         (host) => [withHost(host), 400] as const,
       ),
     ] as const) {
