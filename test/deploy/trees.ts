@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, suite, type TestContext, test } from "node:test";
+import { after, before, suite, test } from "node:test";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import * as z from "zod";
@@ -11,11 +11,11 @@ import { Delivery } from "../../src/gen/throughline/v1/image_pb.js";
 import { JobService, JobState } from "../../src/gen/throughline/v1/job_pb.js";
 import { ImagePipelineService } from "../../src/gen/throughline/v1/pipeline_pb.js";
 import { steadyPort } from "../support/steady-port.js";
+import { describeComposeServices } from "./compose-services.js";
 import { buildCheckout, filesBelow, megabytes, stageTree } from "./support/build-trees.js";
-import { runContained, startContained, whyNoContainer } from "./support/container.js";
+import { commandLine as main, runContained, startService, whyNoContainer } from "./support/container.js";
 import { lastInstruction } from "./support/dockerfile.js";
 
-const main = ["node", "/app/dist/cli/main.js"];
 const quiet = { THROUGHLINE_HOST: "127.0.0.1", ENABLE_TRACING: "false", NODE_ENV: "production" };
 const manifest = z.object({ dependencies: z.record(z.string(), z.string()) });
 
@@ -114,10 +114,10 @@ export function describeTrees(): void {
       };
       assert.equal(await isHealthy("worker"), false);
 
-      const worker = start(t, treeOf("worker-cpu"), ["worker"], { ...settings, THROUGHLINE_DEVICE: "cpu" });
+      const worker = startService(t, treeOf("worker-cpu"), ["worker"], { ...settings, THROUGHLINE_DEVICE: "cpu" });
       await worker.waitFor(/is ready at/);
       assert.equal(await isHealthy("worker"), true);
-      const pipeline = start(t, treeOf("pipeline"), ["pipeline"], {
+      const pipeline = startService(t, treeOf("pipeline"), ["pipeline"], {
         ...settings,
         THROUGHLINE_WORKERS: `local/text-to-image-worker=127.0.0.1:${workerPort}`,
         THROUGHLINE_JOBS: "/tmp/jobs",
@@ -146,11 +146,7 @@ export function describeTrees(): void {
         assert.doesNotMatch(running.output(), /has no effect|EROFS|EACCES/);
       }
     });
-  });
-}
 
-function start(t: TestContext, tree: string, command: readonly string[], variables: Readonly<Record<string, string>>) {
-  const contained = startContained(tree, [...main, ...command], variables);
-  t.after(() => contained.process.kill("SIGKILL"));
-  return contained;
+    describeComposeServices(treeOf);
+  });
 }

@@ -1,5 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
+import type { TestContext } from "node:test";
 
 /**
  * Mounts a tree at /app of a root of its own, with the programs and libraries of this machine and this process's Node, all read-only but
@@ -108,4 +109,19 @@ export async function runContained(
   const contained = startContained(tree, command, variables);
   const end = await contained.ended;
   return { end, output: contained.output() };
+}
+
+/** The command line of a tree. */
+export const commandLine: readonly string[] = ["node", "/app/dist/cli/main.js"];
+
+/** Starts a service of a staged tree. It is killed after the test. */
+export function startService(
+  t: TestContext,
+  tree: string,
+  command: readonly string[],
+  variables: Readonly<Record<string, string>>,
+): Contained {
+  const contained = startContained(tree, [...commandLine, ...command], variables);
+  t.after(() => contained.process.kill("SIGKILL"));
+  return contained;
 }
