@@ -33,6 +33,9 @@ const __dirname = $dirname(__filename);
 const external = [
   "sharp",
   "fs-native-extensions",
+  // Optional peers, which a user installs. CommonJS, whose names a bundle would not export.
+  "@aws-sdk/client-s3",
+  "@aws-sdk/s3-request-presigner",
   "esbuild",
   "express",
   "fastify",

@@ -9,6 +9,11 @@ const signature = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
 /** Length, type and checksum of a chunk, in bytes. */
 const chunkOverhead = 12;
 
+/** Chunks that are looked at: encoders write a dozen before the image data. */
+const maxChunks = 1_000;
+/** Largest text that is read, in bytes. */
+const maxTextBytes = 256 * 1024;
+
 /** Computes the CRC-32 of bytes. Node has one; browsers, which only read, need none. */
 export type Crc32 = (bytes: Uint8Array) => number;
 
@@ -19,7 +24,7 @@ export type Crc32 = (bytes: Uint8Array) => number;
  * @throws Error if the bytes are not a PNG file.
  */
 export function addPngTexts(png: Uint8Array, texts: ReadonlyMap<string, string>, crc32: Crc32): Uint8Array {
-  const dataAt = chunksOf(png).find(({ type }) => type === "IDAT")?.start;
+  const dataAt = [...chunksOf(png)].find(({ type }) => type === "IDAT")?.start;
   if (dataAt === undefined) {
     throw new Error("not a PNG file");
   }
@@ -36,14 +41,16 @@ export function addPngTexts(png: Uint8Array, texts: ReadonlyMap<string, string>,
   return result;
 }
 
-/** Returns the uncompressed texts of a PNG file by keyword; none for other files. */
+/** Returns the uncompressed texts before the image data of a PNG file, by keyword; none for other files. */
 export function readPngTexts(png: Uint8Array): ReadonlyMap<string, string> {
-  return new Map(
-    chunksOf(png).flatMap(({ type, body }): [string, string][] => {
-      const text = type === "iTXt" ? parseText(body) : undefined;
-      return text === undefined ? [] : [text];
-    }),
-  );
+  const texts = new Map<string, string>();
+  for (const { type, body } of chunksOf(png)) {
+    const text = type === "iTXt" && body.length <= maxTextBytes ? parseText(body) : undefined;
+    if (text !== undefined) {
+      texts.set(...text);
+    }
+  }
+  return texts;
 }
 
 interface Chunk {
@@ -53,25 +60,26 @@ interface Chunk {
   readonly body: Uint8Array;
 }
 
-/** The chunks up to the first one that is cut off. */
-function chunksOf(png: Uint8Array): readonly Chunk[] {
+/** The chunks up to the image data, or to the first one that is cut off. Made one by one: a hostile file has millions. */
+function* chunksOf(png: Uint8Array): Generator<Chunk> {
   if (!signature.every((byte, index) => png[index] === byte)) {
-    return [];
+    return;
   }
   const view = new DataView(png.buffer, png.byteOffset, png.byteLength);
-  const chunks: Chunk[] = [];
   let start = signature.length;
-  while (start + chunkOverhead <= png.length) {
+  for (let count = 0; count < maxChunks && start + chunkOverhead <= png.length; count++) {
     const length = view.getUint32(start);
     const end = start + chunkOverhead + length;
     if (end > png.length) {
-      break;
+      return;
     }
     const type = String.fromCharCode(...png.subarray(start + 4, start + 8));
-    chunks.push({ start, type, body: png.subarray(start + 8, end - 4) });
+    yield { start, type, body: png.subarray(start + 8, end - 4) };
+    if (type === "IDAT") {
+      return;
+    }
     start = end;
   }
-  return chunks;
 }
 
 function textChunk(keyword: string, text: string, crc32: Crc32): Uint8Array {

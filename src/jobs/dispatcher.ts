@@ -170,6 +170,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
             traceparent = context;
             noting = setTimeout(() => queue.noteAttempt(id, context).catch(() => {}), noteAttemptMs);
           },
+          onStoreAway: (error) => log.warn({ err: error }, "the image cannot be stored yet"),
         },
         options,
       );

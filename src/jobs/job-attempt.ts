@@ -42,6 +42,8 @@ export interface Attempt {
   readonly onProgress: (progress: Progress) => void;
   /** Called with the `traceparent` of the attempt's span. */
   readonly onSpan: (traceparent: string) => void;
+  /** Called with each failure to store the image that is followed by another try. */
+  readonly onStoreAway: (error: ImageStoreError) => void;
 }
 
 /**
@@ -149,7 +151,12 @@ function withInitImage<Options extends object>(options: Options | undefined, ini
 const storeRetryMs = 2_000;
 
 /** Stores the image, and again while the store is away: a new attempt would generate it again. */
-async function storeImage({ job, signal }: Attempt, image: Image, files: JobFiles, endsAt: number): Promise<Image> {
+async function storeImage(
+  { job, signal, onStoreAway }: Attempt,
+  image: Image,
+  files: JobFiles,
+  endsAt: number,
+): Promise<Image> {
   const format = formatOfContentType(image.contentType);
   if (format === undefined) {
     throw internal("the worker returned an image of an unknown type");
@@ -165,6 +172,7 @@ async function storeImage({ job, signal }: Attempt, image: Image, files: JobFile
       if (!isAway || performance.now() + storeRetryMs >= endsAt) {
         throw error;
       }
+      onStoreAway(error);
       await delay(storeRetryMs, undefined, { signal });
     }
   }

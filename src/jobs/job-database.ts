@@ -34,6 +34,12 @@ export interface JobDatabase {
  */
 const idleInTransactionMs = 5_000;
 
+/**
+ * Seconds between two looks for jobs of dead pipelines in an embedded database, which has one pipeline. Each look takes a tenth of a second of
+ * its processor time.
+ */
+const embeddedSuperviseSeconds = 4;
+
 /** Channel of the jobs' notifications. */
 export const jobChannel = "throughline_job";
 
@@ -60,6 +66,7 @@ export async function openJobDatabase(options: OpenJobDatabaseOptions): Promise<
   // Loaded here, because most pipelines have no jobs.
   const { PgBoss: Boss, fromPglite } = await import("pg-boss");
   const lite = typeof source === "string" ? undefined : source;
+  const superviseSeconds = lite === undefined ? 1 : embeddedSuperviseSeconds;
   const boss = new Boss({
     ...(typeof source === "string"
       ? {
@@ -74,8 +81,8 @@ export async function openJobDatabase(options: OpenJobDatabaseOptions): Promise<
     migrate,
     schedule: false,
     // Returns the jobs of a dead pipeline, and removes old rows.
-    superviseIntervalSeconds: 1,
-    monitorIntervalSeconds: 1,
+    superviseIntervalSeconds: superviseSeconds,
+    monitorIntervalSeconds: superviseSeconds,
     // The spans of jobs are ours. Its own has one for each look into the queue.
     openTelemetry: { enabled: false },
   });

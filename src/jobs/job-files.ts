@@ -7,6 +7,8 @@ import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/
 
 /** Images of jobs, to be read: those of all databases that store them here. */
 export interface JobFolder {
+  /** Whether the store serves the images by URLs of its own, so that the pipeline must not. @default false */
+  readonly hasOwnUrls?: boolean | undefined;
   /** Returns a file of a job; undefined if it is missing. */
   get(id: string, fileName: string): Promise<Uint8Array | undefined>;
   /** Returns the store of one database. */

@@ -128,9 +128,17 @@ export function createJobService(options: JobServiceOptions): JobServiceImplemen
     deleteJob: ({ id }, call) =>
       answer(async () => {
         await find(id, call);
+        // First: without its row, nobody could delete them again.
+        await files.delete(id).catch((error: unknown) => {
+          throw unavailable(
+            "the job's image cannot be deleted at the moment, so the job is kept: delete it again",
+            error,
+          );
+        });
         await store.delete(id);
         stopJob(id);
-        await files.delete(id);
+        // What an attempt has stored meanwhile. A file that is left is of no job, and is swept.
+        await files.delete(id).catch(() => {});
         return create(DeleteJobResponseSchema);
       }),
   };

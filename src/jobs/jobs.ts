@@ -107,7 +107,7 @@ export function createJobs(options: JobsOptions): Jobs {
         cancelJob: async (request, call) => (await existing()).cancelJob(request, call),
         deleteJob: async (request, call) => (await existing()).deleteJob(request, call),
       }),
-    httpRoute: createJobImageRoute(folder),
+    httpRoute: folder.hasOwnUrls ? () => false : createJobImageRoute(folder),
     async start() {
       if (!isNew) {
         await open();

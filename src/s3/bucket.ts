@@ -31,6 +31,8 @@ export interface Bucket {
   delete(key: string): Promise<void>;
   /** Lists the objects whose keys begin with a text. */
   list(start: string): Promise<readonly ListedObject[]>;
+  /** Origin of the signed URLs. */
+  originOfUrls(): Promise<string>;
   /** URL under which anybody can read an object until it expires: a secret. */
   presign(key: string): Promise<string>;
   /** @throws ImageStoreError that says what is wrong with the bucket, its endpoint or the credentials. */
@@ -103,6 +105,9 @@ export async function openBucket(location: BucketLocation): Promise<Bucket> {
       ...(onlyNew && { IfNoneMatch: "*" }),
     });
 
+  const presign = (key: string) =>
+    attempt(({ signer }) => sdk.getSignedUrl(signer, new sdk.GetObjectCommand(at(key)), { expiresIn: urlTtlSeconds }));
+
   return {
     put: (key, object) =>
       attempt(async ({ client }) => {
@@ -168,10 +173,9 @@ export async function openBucket(location: BucketLocation): Promise<Bucket> {
         return found;
       }),
 
-    presign: (key) =>
-      attempt(({ signer }) =>
-        sdk.getSignedUrl(signer, new sdk.GetObjectCommand(at(key)), { expiresIn: urlTtlSeconds }),
-      ),
+    presign,
+
+    originOfUrls: async () => new URL(await presign("any")).origin,
 
     check: () =>
       attempt(async ({ client }) => {

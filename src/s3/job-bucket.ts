@@ -10,6 +10,8 @@ export function createJobBucket(bucket: Bucket): JobFolder {
   const keyOf = (id: string, fileName: string) => `jobs/${id}/${fileName}`;
   const get = (id: string, fileName: string) => bucket.get(keyOf(id, fileName));
   return {
+    // A path of the pipeline would outlive the expiry of the URLs.
+    hasOwnUrls: true,
     get,
     of(databaseId) {
       const marks = `databases/${databaseId}/`;

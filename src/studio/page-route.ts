@@ -5,17 +5,18 @@ import { promisify } from "node:util";
 import { brotliCompress, gzip } from "node:zlib";
 import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
 
-/** The page may load its own files, call its own server, and show images from any host. */
-const contentSecurityPolicy = [
-  "default-src 'none'",
-  "script-src 'self'",
-  "style-src 'self'",
-  "img-src 'self' data: blob: http: https:",
-  "connect-src 'self'",
-  "base-uri 'none'",
-  "form-action 'none'",
-  "frame-ancestors 'none'",
-].join("; ");
+/** The page may load its own files, call its own server, read images of one more origin, and show images from any host. */
+const contentSecurityPolicy = (imageOrigin: string | undefined): string =>
+  [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' data: blob: http: https:",
+    `connect-src 'self'${imageOrigin === undefined ? "" : ` ${imageOrigin}`}`,
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+  ].join("; ");
 
 const missing = "the studio's page is not built: npm run build makes it, and then the pipeline has to be started again";
 
@@ -24,11 +25,15 @@ const missing = "the studio's page is not built: npm run build makes it, and the
  * of these files are answered, so no path leaves the folder. Without the folder, `/` returns how to build it.
  *
  * The route returns false for other paths, so that another one may take them.
+ *
+ * @param imageOrigin origin besides its own from which the page may read images. @default none
  */
 export async function createPageRoute(
   folder: string,
+  imageOrigin?: string,
 ): Promise<(request: NodeRequest, response: NodeResponse) => boolean> {
   const files = await readPageFiles(folder);
+  const securityPolicy = contentSecurityPolicy(imageOrigin);
   return (request, response) => {
     const path = request.url?.split("?", 1)[0] ?? "";
     const file = files?.get(path);
@@ -43,13 +48,18 @@ export async function createPageRoute(
       respondPlain(response, 404, missing);
     } else {
       // It cannot fail: the bytes are in memory.
-      void answer(file, request, response);
+      void answer(file, securityPolicy, request, response);
     }
     return true;
   };
 }
 
-async function answer(file: PageFile, { method, headers }: NodeRequest, response: NodeResponse): Promise<void> {
+async function answer(
+  file: PageFile,
+  securityPolicy: string,
+  { method, headers }: NodeRequest,
+  response: NodeResponse,
+): Promise<void> {
   const { contentType, etag } = file;
   const encoding = pageEncodings.find((each) => accepts(headers["accept-encoding"], each));
   const isKnown = headers["if-none-match"]?.split(",").some((each) => each.trim() === etag);
@@ -58,7 +68,7 @@ async function answer(file: PageFile, { method, headers }: NodeRequest, response
     // Revalidated at each load: a file keeps its name when its content changes.
     "cache-control": "no-cache",
     vary: "origin, accept-encoding",
-    "content-security-policy": contentSecurityPolicy,
+    "content-security-policy": securityPolicy,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
   };

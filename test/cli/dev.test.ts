@@ -41,6 +41,13 @@ suite("throughline dev", async () => {
     assert.deepEqual(await readdir(jobs), [".gitignore", "images", "lock", "tls"], "no job opened the database");
   };
 
+  test("pipeline of a checkout loads the SDK of an object store, which its bundle does not contain", async (t) => {
+    const store = ["--image-store", "s3://images", "--s3-endpoint", "http://127.0.0.1:9", "--s3-force-path-style"];
+    const pipeline = startFromCheckout(t, ["pipeline", "--port", "0", "--worker", "a/b=127.0.0.1:9", ...store]);
+    assert.equal((await pipeline.ended).code, 1);
+    assert.match(pipeline.stderr, /s3:\/\/images at http:\/\/127\.0\.0\.1:9: cannot be reached/);
+  });
+
   test("dev prints commands that work, and ends all services when one dies", async (t) => {
     const dev = startFromCheckout(t, [...args, "--tls-self-signed"]);
     await dev.waitFor(/Ctrl-C/);

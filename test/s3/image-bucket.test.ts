@@ -30,6 +30,7 @@ function createBucket() {
     list: async (start) =>
       [...objects].filter(([key]) => key.startsWith(start)).map(([key, { changedAt }]) => ({ key, changedAt })),
     presign: async (key) => `https://bucket/${key}?signed`,
+    originOfUrls: async () => "https://bucket",
     check: async () => {},
   };
   return {

@@ -57,7 +57,7 @@ suite("images in an object store", { skip: "missing" in found && found.missing }
     const transport = createGrpcTransport({ baseUrl: url });
     const pipeline = createClient(ImagePipelineService, transport);
     const generate = async (prompt: string) => (await pipeline.generate({ prompt })).image ?? assert.fail("no image");
-    return { worker, process, jobs: createClient(JobService, transport), generate };
+    return { url, worker, process, jobs: createClient(JobService, transport), generate };
   };
   interface StartOptions {
     readonly more?: readonly string[];
@@ -111,10 +111,12 @@ suite("images in an object store", { skip: "missing" in found && found.missing }
   });
 
   test("images of jobs are read by new URLs, and deleted with the job", limit, async (t) => {
-    const { jobs, process } = await startPipeline(t, { more: ["--jobs", await temporaryFolder()] });
+    const { jobs, process, url: base } = await startPipeline(t, { more: ["--jobs", await temporaryFolder()] });
     const { job } = await jobs.createJob({ work: { case: "generate", value: { prompt: "a" } } });
     const done = await lastOf({ jobs }, job);
     const url = imageUrl(done);
+    const ownPath = `/images/jobs/${done.id}/${new URL(url).pathname.split("/").at(-1)}`;
+    assert.equal(await statusOf(`${base}${ownPath}`), 404, "the pipeline's own path would outlive the URL");
     assert.match(url, new RegExp(`/images/some/prefix/jobs/${done.id}/[0-9a-f]{32}\\.png\\?`));
     assert.equal(await statusOf(url), 200);
     const again = await jobs.getJob({ id: done.id });
@@ -132,7 +134,14 @@ suite("images in an object store", { skip: "missing" in found && found.missing }
       more: ["--jobs", await temporaryFolder()],
     });
     await generate("before");
+    const earlier = await jobs.createJob({ work: { case: "generate", value: { prompt: "earlier" } } });
+    const stored = await lastOf({ jobs }, earlier.job);
     await own.end("SIGKILL");
+    await assert.rejects(
+      jobs.deleteJob({ id: stored.id }),
+      /cannot be deleted at the moment, so the job is kept: delete it again/,
+    );
+    await jobs.getJob({ id: stored.id });
     await assert.rejects(generate("away"), (error) => {
       assert.equal(
         ConnectError.from(error).message,
@@ -144,6 +153,7 @@ suite("images in an object store", { skip: "missing" in found && found.missing }
     const { job } = await jobs.createJob({ work: { case: "generate", value: { prompt: "waits" } } });
     const ended = lastOf({ jobs }, job);
     await worker.began("waits");
+    await process.waitFor(/the image cannot be stored yet/);
     await own.start();
     const done = await ended;
     assert.equal(JobState[done.state], "SUCCEEDED");
@@ -154,6 +164,8 @@ suite("images in an object store", { skip: "missing" in found && found.missing }
       "it was generated once",
     );
     await generate("after");
+    await jobs.deleteJob({ id: stored.id });
+    assert.equal(await statusOf(imageUrl(stored)), 404);
   });
 
   test("a rotated key in the shared file is used without a restart", limit, async (t) => {

@@ -20,7 +20,7 @@ export function renderJob(job: Job, style: TextStyle): string {
   const url = imageUrlOf(job);
   const lines: [string, string | undefined][] = [
     ["prompt", printable(promptOf(job), 2000)],
-    ["image", url.startsWith("data:") ? "in the response, as --json prints it" : printable(url, 300)],
+    ["image", url.startsWith("data:") ? "in the response, as --json prints it" : printable(url, 8000)],
     ["trace", job.traceId],
   ];
   const rest = lines.filter(([, value]) => value).map(([name, value]) => `${style("dim", name.padEnd(6))}  ${value}\n`);

@@ -41,6 +41,7 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
             await jobsOf(settings, { ...settings, bucket, telemetry, logger }),
             await studioOf(settings, {
               directory,
+              imageOrigin: await bucket?.originOfUrls(),
               hasJobs: settings.jobs !== undefined,
               hosts: hostCheckOf(settings),
               logger,

@@ -1,13 +1,13 @@
 import { defaultWaitingLimits } from "../../jobs/waiting-limits.js";
 import { flag, option } from "./option.js";
-import { hosts, nonEmpty, oneOf, wholeNumber } from "./values.js";
+import { databaseOrFolder, hosts, nonEmpty, oneOf, wholeNumber } from "./values.js";
 
 /** Where the jobs of `dev` and its images are, unless an option says so. */
 export const devFolder = ".throughline";
 
 export const devJobsOption = option("--jobs <where>", "Folder of durable jobs and images, or postgres://…", {
   env: "THROUGHLINE_JOBS",
-  parse: nonEmpty,
+  parse: databaseOrFolder,
   default: devFolder,
 });
 
@@ -15,14 +15,14 @@ export const devJobsOption = option("--jobs <where>", "Folder of durable jobs an
 export const jobDatabaseOption = option(
   "--jobs <where>",
   "Database of the jobs: postgres://…, or a folder, which no running dev or pipeline may hold",
-  { env: "THROUGHLINE_JOBS", parse: nonEmpty, default: devFolder },
+  { env: "THROUGHLINE_JOBS", parse: databaseOrFolder, default: devFolder },
 );
 
 /** Durable jobs of a pipeline. */
 export const jobOptions = {
   jobs: option("--jobs <where>", "Database of durable jobs: postgres://…, or a folder for an embedded one", {
     env: "THROUGHLINE_JOBS",
-    parse: nonEmpty,
+    parse: databaseOrFolder,
     absent: "no jobs",
   }),
   jobsKeyFile: option(

@@ -95,6 +95,11 @@ const truths = new Map([
 ]);
 
 /** A wrong value, kept until all options are read: one error then names all of them. */
+/** A text without the user and the password of a URL in it. */
+function withoutCredentials(text: string): string {
+  return text.replace(/\/\/[^/\s]*@/g, "//…@");
+}
+
 class InvalidValue {
   readonly text: string;
   readonly expected: string;
@@ -125,7 +130,7 @@ export function readOptions<Group extends OptionGroup>(
     }
     if (value instanceof InvalidValue) {
       const source = !fromVariable ? made.long : hasFlags ? `${made.envVar} (${made.long})` : made.envVar;
-      problems.push(`${source} ${value.expected}, got ${JSON.stringify(value.text)}`);
+      problems.push(`${source} ${value.expected}, got ${JSON.stringify(withoutCredentials(value.text))}`);
     }
     return [name, value];
   });

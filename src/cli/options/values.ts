@@ -106,6 +106,15 @@ function httpsHostOf(text: string): string {
 export const appId: Parse<string> = (text) =>
   appIdPattern.test(text) ? text : new Invalid("must be an app id of the form owner/name");
 
+/** `postgres://…`, or a folder. Another scheme is a typing error, whose password would become the name of a folder. */
+export const databaseOrFolder: Parse<string> = (text) => {
+  const [, scheme] = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//.exec(text) ?? [];
+  if (text === "" || (scheme !== undefined && !/^postgres(?:ql)?$/.test(scheme))) {
+    return new Invalid("must be a folder, or a URL that begins with postgres:// or postgresql:// in small letters");
+  }
+  return text;
+};
+
 /** A bucket with an optional prefix. The name's own rules are the store's. */
 export const s3Url: Parse<{ readonly bucket: string; readonly prefix: string }> = (text) => {
   const [, bucket, prefix = ""] = /^s3:\/\/([A-Za-z0-9][A-Za-z0-9.-]{1,62})(?:\/([^?#\s]*))?$/.exec(text) ?? [];
@@ -113,6 +122,9 @@ export const s3Url: Parse<{ readonly bucket: string; readonly prefix: string }> 
     return new Invalid("must be of the form s3://bucket or s3://bucket/prefix");
   }
   const folder = prefix.replace(/^\/+|\/+$/g, "");
+  if (folder !== "" && folder.split("/").some((part) => ["", ".", ".."].includes(part))) {
+    return new Invalid("must have a prefix without empty parts, . and ..");
+  }
   return { bucket, prefix: folder === "" ? "" : `${folder}/` };
 };
 

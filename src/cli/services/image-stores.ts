@@ -30,6 +30,12 @@ export async function bucketOf(settings: ImageStoreOptions, environment: Environ
   if (images !== undefined) {
     throw usageError("--images and --image-store both say where images are stored: leave one of them out");
   }
+  for (const [flag, url] of Object.entries({ "--s3-endpoint": s3Endpoint, "--s3-public-endpoint": s3PublicEndpoint })) {
+    const { username, password, search } = new URL(url ?? "http://none");
+    if (username !== "" || password !== "" || search !== "") {
+      throw usageError(`${flag} must be a URL without user, password and query; AWS_ACCESS_KEY_ID names the user`);
+    }
+  }
   // Its note on Node's version would stand among the JSON lines of the log.
   process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
   try {

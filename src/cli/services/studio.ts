@@ -20,6 +20,8 @@ import { studioPageFolder } from "../package-root.js";
 /** Parts of the pipeline that its studio needs. */
 export interface StudioOptions {
   readonly directory: AppDirectory;
+  /** Origin of the images' URLs if the pipeline does not serve them itself. */
+  readonly imageOrigin?: string | undefined;
   /** Whether the pipeline has jobs. */
   readonly hasJobs: boolean;
   /** Host names under which the studio answers browsers. */
@@ -34,7 +36,7 @@ export interface StudioOptions {
  */
 export async function studioOf(
   settings: OptionValues<typeof studioOptions>,
-  { directory, hasJobs, hosts, logger }: StudioOptions,
+  { directory, imageOrigin, hasJobs, hosts, logger }: StudioOptions,
 ): Promise<(() => PipelineExtension) | undefined> {
   const { studio, studioCollector, traceUrl, traceBackend } = settings;
   if (!studio) {
@@ -46,7 +48,7 @@ export async function studioOf(
   if (traceBackend !== undefined && traceUrl === undefined) {
     throw usageError("--trace-backend needs --trace-url");
   }
-  const pageRoute = await createPageRoute(studioPageFolder);
+  const pageRoute = await createPageRoute(studioPageFolder, imageOrigin);
   const ending = new AbortController();
   const requests = createRunningRequests();
   const collector = studioCollector === undefined ? undefined : createCollectorClient(studioCollector);

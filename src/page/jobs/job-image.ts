@@ -46,11 +46,10 @@ export async function fetchJobImage(job: Job, options: JobImageOptions): Promise
   };
 }
 
-/**
- * URL of a job's image for this page: the pipeline serves it under the page's own origin, whatever its public URL is and wherever it is stored.
- */
+/** URL of a job's image for this page: what the pipeline serves under its public URL, it serves under the page's own origin too. */
 export function imageUrlOf({ id }: Job, { url, fileName }: Image): string {
-  return url === "" || url.startsWith("data:") || fileName === "" ? url : `/images/jobs/${id}/${fileName}`;
+  const path = `/images/jobs/${id}/${fileName}`;
+  return url.endsWith(path) ? path : url;
 }
 
 /** Milliseconds that the last attempt took. */
