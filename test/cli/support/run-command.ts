@@ -45,8 +45,12 @@ export function startCommand(
 }
 
 /** Starts `throughline` as `npm run throughline` does in a checkout. */
-export function startFromCheckout(t: TestContext, args: readonly string[]): RunningCommand {
-  return startProgram(t, ["scripts/throughline.mjs", ...args], {});
+export function startFromCheckout(
+  t: TestContext,
+  args: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+): RunningCommand {
+  return startProgram(t, ["scripts/throughline.mjs", ...args], environment);
 }
 
 function startProgram(
