@@ -50,8 +50,8 @@ suite("certificate of --tls-self-signed", () => {
       await once(socket, "secureConnect");
       socket.destroy();
     }
-    const stranger = tls.connect({ port: address.port, host: "127.0.0.1", ca: cert, servername: "example.com" });
-    await assert.rejects(once(stranger, "secureConnect"), { code: "ERR_TLS_CERT_ALTNAME_INVALID" });
+    const otherName = tls.connect({ port: address.port, host: "127.0.0.1", ca: cert, servername: "example.com" });
+    await assert.rejects(once(otherName, "secureConnect"), { code: "ERR_TLS_CERT_ALTNAME_INVALID" });
 
     await localCertificate(folder);
     assert.deepEqual(await readFile(files.cert), cert);

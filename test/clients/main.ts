@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { suite, test } from "node:test";
@@ -13,6 +13,7 @@ import { serveOpenAi } from "../fronts/support/serve-openai.js";
 import { runProgram } from "../interop/support/run-program.js";
 import { documentedBlock } from "../support/documented-block.js";
 import { createHeldEngine } from "../support/held-engine.js";
+import { installNpmPackages } from "../support/npm-packages.js";
 import { pythonEnvironment } from "../support/python-environment.js";
 
 /**
@@ -26,18 +27,7 @@ const inDocs = "http://127.0.0.1:50051";
 
 /** Installs the clients' packages where they are not yet. Their place is found by programs in folders below it. */
 async function installPackages(): Promise<void> {
-  const stamp = join(cache, "installed.txt");
-  if (existsSync(stamp) && readFileSync(stamp, "utf8") === packages.join("\n")) {
-    return;
-  }
-  mkdirSync(cache, { recursive: true });
-  writeFileSync(join(cache, "package.json"), `{"private": true, "type": "module"}\n`);
-  const { code, tail } = await runProgram("npm", ["install", "--save-exact", ...packages], {
-    cwd: cache,
-    timeoutMs: 300_000,
-  });
-  assert.equal(code, 0, tail);
-  writeFileSync(stamp, packages.join("\n"));
+  await installNpmPackages(cache, packages);
 }
 
 await installPackages();

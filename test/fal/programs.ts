@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { runProgram } from "../interop/support/run-program.js";
+import { installNpmPackages } from "../support/npm-packages.js";
 import { pythonEnvironment } from "../support/python-environment.js";
 
 const cache = fileURLToPath(new URL("../../node_modules/.cache/throughline-fal/", import.meta.url));
@@ -13,18 +14,7 @@ export type PythonRelease = "1.0.3" | "0.5.9";
 
 /** Installs JavaScript's clients where they are not yet. Programs in folders below their place find them. */
 export async function installJavaScriptClients(): Promise<void> {
-  const stamp = join(cache, "installed.txt");
-  if (existsSync(stamp) && readFileSync(stamp, "utf8") === packages.join("\n")) {
-    return;
-  }
-  mkdirSync(cache, { recursive: true });
-  writeFileSync(join(cache, "package.json"), `{"private": true, "type": "module"}\n`);
-  const { code, tail } = await runProgram("npm", ["install", "--save-exact", ...packages], {
-    cwd: cache,
-    timeoutMs: 300_000,
-  });
-  assert.equal(code, 0, tail);
-  writeFileSync(stamp, packages.join("\n"));
+  await installNpmPackages(cache, packages);
 }
 
 let runs = 0;

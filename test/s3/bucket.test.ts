@@ -52,7 +52,7 @@ test("bucket's errors name what is wrong and what to do, without a secret", asyn
   }
 });
 
-test("full store is told from one that is away", async (t) => {
+test("a full store and one that is away are different errors", async (t) => {
   setCredentials(t);
   const full = await startS3(t, s3Error(507, "InsufficientStorage"));
   await assert.rejects((await full.open()).put("a", object), {

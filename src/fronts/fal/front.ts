@@ -7,7 +7,7 @@ import { FalError, toFalError } from "./errors.js";
 import { createJobPolls } from "./job-polls.js";
 import { createLostAnswers } from "./lost-answers.js";
 import { createPollPace, type PollPaceOptions } from "./poll-pace.js";
-import { cancelRequest, type NamedRequest, respondResult, respondStatus, streamStatus } from "./requests.js";
+import { cancelRequest, jobId, type NamedRequest, respondResult, respondStatus, streamStatus } from "./requests.js";
 import { respondError } from "./respond.js";
 import { type FalRoute, isFalPath, type ResolvedRoute, readRoute } from "./route.js";
 import { run, runStreaming } from "./run.js";
@@ -124,8 +124,6 @@ export function createFalFront(options: FalFrontOptions = {}): HttpFront {
 interface Resolved extends Omit<ResolvedRoute, "route"> {
   readonly base: string;
 }
-
-const jobId = /^[0-9a-f]{32}$/;
 
 /** Id of a request that is no job, of the same form. */
 function newId(): string {

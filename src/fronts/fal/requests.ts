@@ -27,7 +27,8 @@ export interface NamedRequest {
   readonly withLogs: boolean;
 }
 
-const jobId = /^[0-9a-f]{32}$/;
+/** Id of a job, which is that of a request. */
+export const jobId = /^[0-9a-f]{32}$/;
 
 /** @throws FalError 404 for an id that no job can have. */
 function urlsOf({ base, app, id }: NamedRequest): RequestUrls {
