@@ -16,8 +16,8 @@ export function settingsText(prompt: string, options: GenerationOptions): string
 
 /** Returns the settings in a PNG file; undefined if it has none, or none that can be read. */
 export function readImageSettings(png: Uint8Array): GenerateRequest | undefined {
-  const text = readPngTexts(png).get(settingsKeyword);
-  if (text === undefined || text.length > maxTextLength) {
+  const text = readSettingsText(png);
+  if (text === undefined) {
     return undefined;
   }
   try {
@@ -27,6 +27,12 @@ export function readImageSettings(png: Uint8Array): GenerateRequest | undefined 
   } catch {
     return undefined;
   }
+}
+
+/** Returns the settings in a PNG file as they are stored, JSON; undefined if it has none. */
+export function readSettingsText(png: Uint8Array): string | undefined {
+  const text = readPngTexts(png).get(settingsKeyword);
+  return text === undefined || text.length > maxTextLength ? undefined : text;
 }
 
 /** The options that the pixels depend on. */

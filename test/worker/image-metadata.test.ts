@@ -3,9 +3,11 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { inspect } from "node:util";
+import { crc32 } from "node:zlib";
 import sharp from "sharp";
 import { Scheduler } from "../../src/gen/throughline/v1/image_pb.js";
-import { readImageSettings } from "../../src/image/image-settings.js";
+import { readImageSettings, settingsKeyword } from "../../src/image/image-settings.js";
+import { addPngTexts } from "../../src/image/png-text.js";
 import { createTestMesh, type TestMesh } from "../../src/testing/testing.js";
 import { runInProcess } from "../cli/support/run-in-process.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
@@ -62,6 +64,21 @@ suite("a worker with --image-metadata and --genai-attributes", async () => {
       /plain\.png: the file has no settings of throughline; name a PNG image of a worker with --image-metadata$/,
     );
     assert.match((await generate("--settings-from", join(folder, "none.png"))).message, /there is no such file$/);
+  });
+
+  test("a stored scheduler that this version does not have is named in a warning, unless a flag replaces it", async () => {
+    const plain = await sharp({ create: { width: 8, height: 8, channels: 3, background: "red" } })
+      .png()
+      .toBuffer();
+    const file = join(folder, "later.png");
+    for (const stored of ["SCHEDULER_OF_LATER", 77]) {
+      const text = JSON.stringify({ prompt: "a red heart", options: { scheduler: stored, seed: 3 } });
+      await writeFile(file, addPngTexts(plain, new Map([[settingsKeyword, text]]), crc32));
+      const { stderr, code } = await generate("--settings-from", file);
+      assert.equal(code, 0);
+      assert.ok(stderr.includes(`this version has no scheduler "${stored}"; the model's own is used`), stderr);
+      assert.equal((await generate("--settings-from", file, "--scheduler", "ddim")).stderr, "");
+    }
   });
 
   test("inference has the GenAI attributes, and the prompt is on no span", async () => {

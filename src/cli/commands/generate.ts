@@ -31,7 +31,7 @@ export async function runGenerate(
   context: CommandContext,
   givenPrompt: string,
 ): Promise<number> {
-  const { flags: settings, prompt } = await withImageSettings(given, givenPrompt);
+  const { flags: settings, prompt } = await withImageSettings(given, givenPrompt, context);
   const { server, timeout, quiet, json } = settings;
   const { stdout, interrupt } = context;
   const { path, format } = imageTargetOf(settings, prompt, stdout);

@@ -34,7 +34,7 @@ const fetchMs = 300_000;
 
 /** Creates a job; with `--wait`, watches it to its end and writes its image to a file. */
 export async function runSubmit(given: SubmitSettings, context: CommandContext, givenPrompt: string): Promise<number> {
-  const { flags: settings, prompt } = await withImageSettings(given, givenPrompt);
+  const { flags: settings, prompt } = await withImageSettings(given, givenPrompt, context);
   const { server, wait, json, quiet, requestId = randomUUID() } = settings;
   const { stdout, interrupt } = context;
   if (!wait && settings.out !== undefined) {

@@ -1,9 +1,15 @@
 import { schedulersByName } from "../../client/scheduler-names.js";
 import { readImageSettings } from "../../image/image-settings.js";
+import { printable } from "../../studio/trace-text.js";
+import type { CommandContext } from "../command.js";
 import { usageError } from "../errors.js";
 import type { LoraChoice } from "../options/values.js";
 import { maxImageBytes } from "./fetch-image.js";
 import { readImageFile } from "./read-image-file.js";
+import { unknownSchedulerIn } from "./unknown-scheduler.js";
+
+/** Longest name of a file's scheduler that is shown, in characters. */
+const maxShownName = 100;
 
 /** Flags that `--settings-from` gives values. */
 interface SettingsFlags {
@@ -23,13 +29,15 @@ interface SettingsFlags {
 }
 
 /**
- * Fills in the prompt and the flags that are absent from the settings in the image of `--settings-from`.
+ * Fills in the prompt and the flags that are absent from the settings in the image of `--settings-from`. Warns on stderr of a stored
+ * scheduler that this version does not have, unless a flag replaces it.
  *
  * @throws CliError without a prompt, or if the file has no settings.
  */
 export async function withImageSettings<Flags extends SettingsFlags>(
   flags: Flags,
   prompt: string,
+  { stderr }: Pick<CommandContext, "stderr">,
 ): Promise<{ readonly flags: Flags; readonly prompt: string }> {
   const { settingsFrom: path } = flags;
   if (path === undefined) {
@@ -40,7 +48,8 @@ export async function withImageSettings<Flags extends SettingsFlags>(
     }
     return { flags, prompt };
   }
-  const settings = readImageSettings(await readImageFile({ path, flag: "--settings-from", maxBytes: maxImageBytes }));
+  const file = await readImageFile({ path, flag: "--settings-from", maxBytes: maxImageBytes });
+  const settings = readImageSettings(file);
   if (settings === undefined) {
     throw usageError(
       `--settings-from ${path}: the file has no settings of throughline; name a PNG image of a worker with --image-metadata`,
@@ -49,6 +58,12 @@ export async function withImageSettings<Flags extends SettingsFlags>(
   const { options } = settings;
   if (options?.strength !== undefined && flags.initImage === undefined) {
     throw usageError(`--settings-from ${path}: the image was made from another one; name that one with --init-image`);
+  }
+  const unknown = flags.scheduler === undefined ? unknownSchedulerIn(file) : undefined;
+  if (unknown !== undefined) {
+    stderr.write(
+      `throughline: --settings-from ${path}: this version has no scheduler ${printable(JSON.stringify(unknown), maxShownName)}; the model's own is used, so the image will differ. --scheduler names another\n`,
+    );
   }
   const scheduler = [...schedulersByName].find(([, value]) => value === options?.scheduler)?.[0];
   const stored = {

@@ -3,7 +3,7 @@ import { type Violations, ViolationsSchema } from "@bufbuild/protovalidate/gen/b
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Status } from "../../gen/google/rpc/status_pb.js";
 import { retryDelayMsOf } from "../../mesh/errors/errors.js";
-import { locationOf } from "./field-locations.js";
+import { locationOf, requestIdLocation } from "./field-locations.js";
 
 /** A wrong field of a request, as FastAPI reports it. */
 export interface FieldError {
@@ -74,8 +74,12 @@ const kinds: Readonly<Partial<Record<Code, Kind>>> = {
   [Code.DeadlineExceeded]: { status: 504, type: "request_timeout" },
 };
 
-/** Translate an RPC's error. Anything else is 500 without its message, which may contain anything. */
-export function toFalError(thrown: unknown): FalError {
+/**
+ * Translate an RPC's error. Anything else is 500 without its message, which may contain anything.
+ *
+ * @param header of the request, some of which are fields of the RPC.
+ */
+export function toFalError(thrown: unknown, header: Headers): FalError {
   if (thrown instanceof FalError) {
     return thrown;
   }
@@ -84,10 +88,10 @@ export function toFalError(thrown: unknown): FalError {
   }
   if (thrown.code === Code.AlreadyExists) {
     const msg = "another request of this caller has this id; choose a new one for a new request";
-    return invalidFields([{ loc: ["header", "idempotency-key"], msg, type: "value_error" }]);
+    return invalidFields([{ loc: requestIdLocation(header), msg, type: "value_error" }]);
   }
   if (thrown.code === Code.InvalidArgument) {
-    return invalidFields(fieldErrorsOf(thrown.rawMessage, thrown.findDetails(ViolationsSchema)));
+    return invalidFields(fieldErrorsOf(thrown.rawMessage, thrown.findDetails(ViolationsSchema), header));
   }
   const delayMs = retryDelayMsOf(thrown);
   const { status, type } = kindOf(thrown.code, delayMs);
@@ -115,7 +119,7 @@ export function failedJobError({ code, message, details }: Status, hasStarted: b
     const violations = details
       .filter(({ typeUrl }) => typeUrl.endsWith("/buf.validate.Violations"))
       .map(({ value }) => fromBinary(ViolationsSchema, value));
-    return invalidFields(fieldErrorsOf(message, violations));
+    return invalidFields(fieldErrorsOf(message, violations, new Headers()));
   }
   if (code === Code.DeadlineExceeded) {
     const type = hasStarted ? "request_timeout" : "startup_timeout";
@@ -125,10 +129,10 @@ export function failedJobError({ code, message, details }: Status, hasStarted: b
 }
 
 /** Violated rules in the names of fal's parameters. */
-function fieldErrorsOf(message: string, details: readonly Violations[]): readonly FieldError[] {
+function fieldErrorsOf(message: string, details: readonly Violations[], header: Headers): readonly FieldError[] {
   const fields = details.flatMap(({ violations }) =>
     violations.map((violation) => ({
-      loc: locationOf(violation.field?.elements ?? []),
+      loc: locationOf(violation.field?.elements ?? [], header),
       msg: violation.message,
       type: "value_error",
     })),

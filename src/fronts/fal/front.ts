@@ -94,7 +94,8 @@ export function createFalFront(options: FalFrontOptions = {}): HttpFront {
       let isPoll = false;
       try {
         const url = new URL(requestUrl(call.request, call.request.url ?? ""));
-        const { route, ...resolved } = readRoute(call.request.method ?? "", url, call.header, options);
+        const asked = { method: call.request.method ?? "", path: call.path };
+        const { route, ...resolved } = readRoute(asked, url, call.header, options);
         const place = { ...resolved, base: baseOf(url, resolved.prefix) };
         if ("id" in route) {
           id = route.id;
@@ -111,7 +112,7 @@ export function createFalFront(options: FalFrontOptions = {}): HttpFront {
           call.response.destroy();
           return undefined;
         }
-        respondError(call, id !== undefined && jobId.test(id) ? id : newId(), toFalError(thrown));
+        respondError(call, id !== undefined && jobId.test(id) ? id : newId(), toFalError(thrown, call.header));
         // Polls that are rejected are as many as those that are not.
         return reachesService || (isPoll && !isUnauthenticated(thrown)) ? undefined : codeOf(thrown);
       } finally {

@@ -74,7 +74,7 @@ export async function streamStatus(
     if (!events.isOpen) {
       throw error;
     }
-    await events.fail(toFalError(error));
+    await events.fail(toFalError(error, call.header));
   }
 }
 

@@ -67,17 +67,23 @@ export interface ResolvedRoute {
 /**
  * Read what a request asks for.
  *
- * @param url of the request.
+ * @param path as it was sent, which {@link isFalPath} has selected: a URL would resolve `..` in it, so that the two could disagree.
+ * @param url of the request, for its host and query.
  * @throws FalError 404 for an unknown path, 405 for a wrong method, 422 for a wrong `x-fal-target-url`.
  */
-export function readRoute(method: string, url: URL, header: Headers, options: RouteOptions): ResolvedRoute {
-  const { runs, path, query } = targetOf(url, header, options);
-  const [, owner, name, rest = ""] = appPath.exec(path) ?? [];
+export function readRoute(
+  { method, path }: { readonly method: string; readonly path: string },
+  url: URL,
+  header: Headers,
+  options: RouteOptions,
+): ResolvedRoute {
+  const { runs, path: appPart, query } = targetOf(path, url, header, options);
+  const [, owner, name, rest = ""] = appPath.exec(appPart) ?? [];
   if (owner === undefined || name === undefined) {
     throw pathNotFound();
   }
   const app = `${owner}/${name}`;
-  const ofPrefix = { query, prefix: url.pathname.startsWith(`${queuePrefix}/`) ? queuePrefix : "" };
+  const ofPrefix = { query, prefix: path.startsWith(`${queuePrefix}/`) ? queuePrefix : "" };
   const [, id, action] = requestPath.exec(rest) ?? [];
   if (id !== undefined) {
     checkMethod(method, action === "cancel" ? "PUT" : "GET");
@@ -98,8 +104,8 @@ function requestKind(kind: string): "status" | "status-stream" | "result" {
   return kind === "status" || kind === "status-stream" ? kind : "result";
 }
 
-function targetOf(url: URL, header: Headers, { runHost }: RouteOptions): Target {
-  const { pathname, searchParams: query, host } = url;
+function targetOf(pathname: string, url: URL, header: Headers, { runHost }: RouteOptions): Target {
+  const { searchParams: query, host } = url;
   if (pathname === proxyPath) {
     return proxiedTarget(header.get("x-fal-target-url") ?? "");
   }

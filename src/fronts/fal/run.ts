@@ -40,7 +40,7 @@ export async function runStreaming(call: FrontCall, slot: AdmittedCall, app: str
     if (!events.isOpen) {
       throw error;
     }
-    await events.fail(toFalError(error));
+    await events.fail(toFalError(error, call.header));
   }
 }
 

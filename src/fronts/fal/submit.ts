@@ -6,6 +6,7 @@ import { internal } from "../../mesh/errors/errors.js";
 import type { FrontCall } from "../../mesh/serve/http-front.js";
 import { maxImageRequestBytes } from "../../request-limits.js";
 import { FalError, invalidFields } from "./errors.js";
+import { requestIdHeaderOf } from "./field-locations.js";
 import { type FalInput, numImagesError, readInput } from "./input.js";
 import type { JobsClient } from "./job-polls.js";
 import { type LostAnswers, printOf } from "./lost-answers.js";
@@ -108,7 +109,7 @@ export function jobSettings(header: Headers) {
   const timeout = startTimeoutSeconds(header);
   return {
     priority,
-    requestId: header.get("idempotency-key") ?? header.get("x-fal-request-id") ?? "",
+    requestId: header.get(requestIdHeaderOf(header)) ?? "",
     ...(timeout !== undefined && {
       startTimeout: { seconds: BigInt(Math.floor(timeout)), nanos: Math.round((timeout % 1) * 1e9) },
     }),

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { request as httpRequest, type IncomingMessage } from "node:http";
 import { connect } from "node:http2";
 import { test } from "node:test";
 import { jobApp } from "../../support/job-mesh.js";
@@ -44,6 +45,25 @@ export function describeNeighbours(fal: FalTests): void {
     }
     const generated = await post("/throughline.v1.ImagePipelineService/Generate", { prompt });
     assert.match(String(generated.body.image?.url), /^data:/);
+  });
+
+  test("a path with dots is taken as it was sent, for the selection and for the route", async () => {
+    const { hostname, port } = new URL(fal.mesh.url);
+    const statusOf = async (path: string) => {
+      const headers = { authorization: `Key ${keys.anna}`, "content-type": "application/json" };
+      const request = httpRequest({ hostname, port, path, method: "POST", headers });
+      request.end(JSON.stringify({ prompt }));
+      const [response]: IncomingMessage[] = await once(request, "response");
+      assert.ok(response);
+      response.resume();
+      return [response.statusCode, response.headers["x-fal-request-id"] !== undefined];
+    };
+    // Below /fal/ or after an app id: fal's, and unknown. Resolved, these would be a submission and a run.
+    assert.deepEqual(await statusOf(`/fal/../${jobApp}`), [404, true]);
+    assert.deepEqual(await statusOf(`/fal/queue/%2e%2e/run/${jobApp}`), [404, true]);
+    assert.deepEqual(await statusOf(`/${jobApp}/../text-to-image-worker`), [404, true]);
+    // Nobody's, although it would be a run.
+    assert.deepEqual(await statusOf(`/./fal/run/${jobApp}`), [404, false]);
   });
 
   test("HTTP/2 clients submit, poll, stream and run", async (t) => {

@@ -17,6 +17,20 @@ export function describeSubmissions(fal: FalTests): void {
     assert.notEqual((await post(`/${jobApp}`, { prompt })).body.request_id, first);
   });
 
+  test("a wrong or used request id is reported at the header that was sent", async () => {
+    const names = ["idempotency-key", "x-fal-request-id"];
+    for (const name of names) {
+      const long = await post(`/${jobApp}`, { prompt }, { [name]: "x".repeat(200) });
+      assert.deepEqual([long.status, locationsOf(long)], [422, [`header.${name}`]]);
+      const header = { [name]: `order of ${name}` };
+      assert.equal((await post(`/${jobApp}`, { prompt }, header)).status, 200);
+      const used = await post(`/${jobApp}`, { prompt: "another" }, header);
+      assert.deepEqual([used.status, locationsOf(used)], [422, [`header.${name}`]]);
+    }
+    const both = await post(`/${jobApp}`, { prompt }, Object.fromEntries(names.map((name) => [name, "x".repeat(200)])));
+    assert.deepEqual(locationsOf(both), ["header.idempotency-key"]);
+  });
+
   test("a submission whose client left before the answer is found again by its retry, and only once", async () => {
     const jobs = jobsOf(keys.anna);
     const input = JSON.stringify({ prompt: "a lost answer" });
