@@ -9,6 +9,7 @@ export type { CallerDirectory, CallerEntry, Credentials } from "../mesh/access/c
 export { type Caller, callerOf, checkMayUse } from "../mesh/access/callers.js";
 export { reloadCallersFile } from "../mesh/access/callers-file.js";
 export { createHostCheck, type HostCheck, type HostCheckOptions } from "../mesh/access/host-check.js";
+export type { RejectionReason } from "../mesh/access/rejections.js";
 export type { AppStatus } from "../mesh/directory/app-connections.js";
 export type { WorkerHealth, WorkerStatus } from "../mesh/grpc/connection.js";
 export type { ListenLimits } from "../mesh/port/listen-limits.js";
@@ -33,3 +34,4 @@ export {
   type ServeOptions,
   type SetupHooks,
 } from "./create-app.js";
+export type { HttpRoute, RouteLog } from "./http-route.js";

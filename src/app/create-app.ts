@@ -19,11 +19,11 @@ import { trace } from "@opentelemetry/api";
 import type { Logger } from "pino";
 import { createHealth, ServingStatus } from "../connect-health/health.js";
 import { reflectionRoutes } from "../connect-health/reflection.js";
-import { type CallerHandler, withAccessControl } from "../mesh/access/access-control.js";
+import { type CallerHandler, reportForeignHost, withAccessControl } from "../mesh/access/access-control.js";
 import type { HostCheck } from "../mesh/access/host-check.js";
 import { type Listening, listen } from "../mesh/port/listen.js";
 import type { ListenLimits } from "../mesh/port/listen-limits.js";
-import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
+import type { NodeRequest } from "../mesh/port/node-handler.js";
 import { createConnectHandler, respondNotFound } from "../mesh/serve/connect-handler.js";
 import { frontName, type HttpFront } from "../mesh/serve/http-front.js";
 import { createValidationInterceptor } from "../mesh/serve/validation.js";
@@ -34,6 +34,7 @@ import { methodName } from "../otelconnect/rpc-attributes.js";
 import { createServerSpanInterceptor, serverScope } from "../trace/server-span-interceptor.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import { addLogFields, createCallLog } from "./call-log.js";
+import type { HttpRoute, RouteLog } from "./http-route.js";
 import { createLifecycle, createProbeRoute, createReadinessInterceptor, defaultGraceMs, endApp } from "./lifecycle.js";
 import { createGuard, type Protection } from "./protection.js";
 
@@ -61,7 +62,7 @@ export interface AppOptions {
   /** Additional server interceptors, outermost first. They run inside the span and before validation, so they also see invalid requests. */
   readonly interceptors?: readonly Interceptor[] | undefined;
   /** Handles HTTP requests other than RPCs, such as images or a page. Returns whether it did; if not, or if absent, the response is 404. */
-  readonly httpRoute?: ((request: NodeRequest, response: NodeResponse) => boolean) | undefined;
+  readonly httpRoute?: HttpRoute | undefined;
   /** HTTP handlers by path, such as `/apps`, with the same access control as RPCs: 401, 403 or 429. */
   readonly callerRoutes?: Readonly<Record<string, CallerHandler>> | undefined;
   /** HTTP APIs of other protocols over the app's services, such as OpenAI's. @default none */
@@ -216,18 +217,23 @@ export function createApp(options: AppOptions): App {
     pageHosts,
     ...protection
   }: ServeOptions): Promise<Listening> => {
-    const { address, accessControl } = await createGuard({ host, logger, ...protection });
+    const guard = await createGuard({ host, logger, ...protection });
+    const { address, accessControl } = guard;
     const callerRoutes = new Map(
       Object.entries(options.callerRoutes ?? {}).map(([path, handle]) => [
         path,
-        withAccessControl(accessControl, handle),
+        withAccessControl(accessControl, path, handle),
       ]),
     );
-    return listen({
+    const logOf = (request: NodeRequest): RouteLog => ({
+      reportForeignHost: (route) => reportForeignHost(accessControl, request, { route }),
+    });
+    const listening = await listen({
       ...limits,
       host: address,
       port,
       tls: protection.tls,
+      onTlsRejected: guard.onTlsRejected,
       handler: createConnectHandler({
         routes(router) {
           options.routes(router);
@@ -260,7 +266,10 @@ export function createApp(options: AppOptions): App {
           const callerRoute = callerRoutes.get(request.url?.split("?", 1)[0] ?? "");
           if (callerRoute !== undefined) {
             callerRoute(request, response);
-          } else if (!probeRoute(request, response) && options.httpRoute?.(request, response) !== true) {
+          } else if (
+            !probeRoute(request, response) &&
+            options.httpRoute?.(request, response, logOf(request)) !== true
+          ) {
             respondNotFound(request, response);
           }
         },
@@ -268,6 +277,7 @@ export function createApp(options: AppOptions): App {
         cors: options.corsOrigins && { origins: options.corsOrigins },
       }),
     });
+    return { ...listening, stop: (stopOptions) => listening.stop(stopOptions).finally(guard.close) };
   };
 
   return {

@@ -4,8 +4,9 @@ import { reflectionServiceNames } from "../connect-health/reflection.js";
 import { type AccessControl, createAccessControl } from "../mesh/access/access-control.js";
 import { type CallerDirectory, certificateHolders } from "../mesh/access/caller-directory.js";
 import { checkExposure } from "../mesh/port/listen-exposure.js";
-import type { ServerTls } from "../mesh/port/tls-acceptor.js";
+import type { OnTlsRejected, ServerTls } from "../mesh/port/tls-acceptor.js";
 import type { Reloaded } from "../mesh/tls/reloaded-files.js";
+import { createAccessLog } from "./access-log.js";
 
 /** TLS, authentication and reflection settings of a server. */
 export interface Protection {
@@ -24,6 +25,10 @@ export interface Guard {
   /** Address to bind. */
   readonly address: string;
   readonly accessControl: AccessControl;
+  /** Logs a client whose TLS handshake was rejected. */
+  readonly onTlsRejected: OnTlsRejected;
+  /** Writes the last lines of the log of rejected access. Call it when the server has stopped. */
+  close(): void;
 }
 
 /** Options of {@link createGuard}. */
@@ -31,13 +36,13 @@ export interface GuardOptions extends Protection {
   readonly host: string;
   /** App id that every caller must be allowed to use. If absent, the app checks each call. */
   readonly appId?: string | undefined;
-  readonly logger: Pick<Logger, "warn">;
+  readonly logger: Pick<Logger, "info" | "warn">;
 }
 
 /**
  * Checks the listening address and creates the access control of a server.
  *
- * Logs a warning if the server is unauthenticated. Health checks need no authentication.
+ * Logs a warning if the server is unauthenticated, and each rejected access. Health checks need no authentication.
  *
  * @throws OpenServerError for an unauthenticated server beyond loopback without `open`; the system's error for an unknown host.
  */
@@ -60,9 +65,13 @@ export async function createGuard(options: GuardOptions): Promise<Guard> {
     );
   }
   const openReflection = reflection === "open" ? reflectionServiceNames : [];
+  const { onRejected, close } = createAccessLog({ logger });
+  const openServices = [healthServiceName, ...openReflection];
   return {
     address,
-    accessControl: createAccessControl({ callers, appId, openServices: [healthServiceName, ...openReflection] }),
+    accessControl: createAccessControl({ callers, appId, openServices, onRejected }),
+    onTlsRejected: ({ address: peer, problem }) => onRejected({ reason: "client_certificate", peer, problem }),
+    close,
   };
 }
 

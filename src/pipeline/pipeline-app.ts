@@ -6,6 +6,7 @@ import { callDeadline } from "../app/call-deadline.js";
 import { addLogFields } from "../app/call-log.js";
 import { type App, createApp } from "../app/create-app.js";
 import { createEventStream } from "../app/event-stream.js";
+import type { HttpRoute } from "../app/http-route.js";
 import { logRejectedFile } from "../app/observe.js";
 import type { GenerateEvent, PipelineCalls } from "../calls/pipeline-calls.js";
 import { GenerateStreamResponseSchema, ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
@@ -44,7 +45,7 @@ export interface PipelineExtension {
   /** Server interceptors for all services, inside the pipeline's own. @default none */
   readonly interceptors?: readonly Interceptor[] | undefined;
   /** Handles requests that are neither RPC nor image. Returns whether it did. */
-  readonly httpRoute: (request: NodeRequest, response: NodeResponse) => boolean;
+  readonly httpRoute: HttpRoute;
   /** Prepares it, before the pipeline serves. @default nothing */
   readonly start?: (() => Promise<void>) | undefined;
   /** Ends its streams. Called when the pipeline starts draining. */
@@ -146,8 +147,8 @@ export function createPipelineApp(options: PipelineAppOptions): App {
       createTraceResponseInterceptor([ImagePipelineService]),
       ...extensions.flatMap(({ interceptors = [] }) => interceptors),
     ],
-    httpRoute: (request, response) =>
-      extensions.some(({ httpRoute }) => httpRoute(request, response)) || imageRoute?.(request, response) === true,
+    httpRoute: (request, response, log) =>
+      extensions.some(({ httpRoute }) => httpRoute(request, response, log)) || imageRoute?.(request, response) === true,
     async setup() {
       for (const { start } of extensions) {
         await start?.();

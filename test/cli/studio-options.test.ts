@@ -122,4 +122,13 @@ test("page that uses DNS rebinding to reach loopback reads nothing from the stud
       assert.equal(await call(path, origin), 400, `${path} from ${origin}: the request has no prompt`);
     }
   }
+  for (const target of [
+    '"method":"throughline.studio.v1.StudioService/GetStudio"',
+    '"method":"throughline.v1.ImagePipelineService/Generate"',
+    '"front":"openai"',
+    '"route":"/"',
+  ]) {
+    await pipeline.waitFor(new RegExp(`"access.rejected","reason":"foreign_host",.*${target}`));
+  }
+  await collector.waitFor(/"access.rejected","reason":"foreign_host",.*"route":"http"/);
 });

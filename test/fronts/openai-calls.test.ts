@@ -17,7 +17,7 @@ async function serveFront(t: TestContext, pipeline: Partial<ServiceImpl<typeof I
   const current = createCallerDirectory([
     { name: "shop", mayUse: () => true, maxConcurrent: 1, keys: [hashCallerKey(key)], certificates: [] },
   ]);
-  const { admit, identify } = createAccessControl({ callers: { current, onChange() {}, close() {} } });
+  const { admit, identify, report } = createAccessControl({ callers: { current, onChange() {}, close() {} } });
   let admitted = 0;
   const server = createServer(
     createConnectHandler({
@@ -25,6 +25,7 @@ async function serveFront(t: TestContext, pipeline: Partial<ServiceImpl<typeof I
       fronts: [createOpenAiFront()],
       accessControl: {
         identify,
+        report,
         admit(call) {
           const slot = admit(call);
           admitted++;

@@ -10,6 +10,7 @@ import { inspect, promisify } from "node:util";
 import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { http2Request } from "../mesh/support/raw-http.js";
+import { createAuthority } from "../support/certificates.js";
 import { createHeldEngine } from "../support/held-engine.js";
 import { securedApp, startSecureMesh } from "../support/secure-mesh.js";
 
@@ -174,6 +175,61 @@ suite("mesh with TLS and authentication", async () => {
     await assert.rejects(post(worker, { ca, ...bearer(keys.studio) }));
     const known = await mesh.authority.issue({ name: "pipeline" });
     assert.equal((await post(worker, { ca, ...known })).status, 200);
+  });
+
+  test("each rejected access is one line with its reason, caller and address, and no key", async () => {
+    const other = await mesh.authority.issue({ name: "outsider" });
+    const models = `${mesh.pipeline.url}/throughline.v1.ImagePipelineService/ListModels`;
+    await post(models, { ca, body: "{}" });
+    await post(models, { ca, body: "{}", ...bearer("tl_CANARY-KEY") });
+    await post(models, { ca, body: "{}", ...other });
+    await post(url, { ca, ...bearer(keys.guest) });
+    await post(url, { ca, ...bearer(keys.slow) });
+    await post(url, { ca, ...bearer(keys.slow) });
+    const worker = `${mesh.worker.url}/throughline.v1.TextToImageWorkerService/Infer`;
+    await assert.rejects(post(worker, { ca }));
+    const foreign = await createAuthority();
+    await assert.rejects(post(worker, { ca, ...(await foreign.issue({ name: "pipeline" })) }));
+    const known = await mesh.authority.issue({ name: "studio" });
+    await post(worker, { ca, ...known, body: "{}" });
+
+    const pipeline = "throughline.v1.ImagePipelineService";
+    const wanted = [
+      ["no_credentials", { method: `${pipeline}/ListModels` }],
+      ["unknown_credentials", { method: `${pipeline}/ListModels` }],
+      ["unknown_credentials", { method: `${pipeline}/ListModels`, certificate: "dns:localhost" }],
+      ["app_not_permitted", { method: `${pipeline}/Generate`, caller: "guest" }],
+      ["rate_limit", { method: `${pipeline}/Generate`, caller: "slow" }],
+      ["client_certificate", { problem: "NO_CERTIFICATE" }],
+      // Another authority of the same name.
+      ["client_certificate", { problem: "CERT_SIGNATURE_FAILURE" }],
+    ] as const;
+    const level = { debug: 20, info: 30, warn: 40 };
+    const lines = () => mesh.lines.flatMap((line) => (line.includes('"access.rejected"') ? [JSON.parse(line)] : []));
+    // The client may see the end of its connection before the server reports it.
+    while (!lines().some(({ problem }) => problem === "CERT_SIGNATURE_FAILURE")) {
+      await new Promise(setImmediate);
+    }
+    for (const [reason, fields] of wanted) {
+      const found = lines().filter(
+        (line) =>
+          line.reason === reason &&
+          line.msg === "access rejected" &&
+          line.certificate === ("certificate" in fields ? fields.certificate : undefined) &&
+          Object.entries(fields).every(([name, value]) => line[name] === value),
+      );
+      assert.ok(found.length > 0, `${reason} ${inspect(fields)}`);
+      const { time: _time, pid: _pid, hostname: _hostname, ...rest } = found[0];
+      assert.deepEqual(rest, {
+        level: reason === "rate_limit" ? level.info : level.warn,
+        event: "access.rejected",
+        reason,
+        peer: "127.0.0.1",
+        ...fields,
+        count: 1,
+        msg: "access rejected",
+      });
+    }
   });
 
   test("logs, spans and responses contain no keys and no request text", async () => {

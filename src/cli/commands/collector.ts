@@ -2,7 +2,7 @@ import { createCallLog } from "../../app/call-log.js";
 import { createLogger } from "../../app/observe.js";
 import { createGuard } from "../../app/protection.js";
 import { StudioService } from "../../gen/throughline/studio/v1/studio_pb.js";
-import { withAccessControl } from "../../mesh/access/access-control.js";
+import { reportForeignHost, withAccessControl } from "../../mesh/access/access-control.js";
 import { createHostInterceptor, foreignHostMessage, hasAllowedHost } from "../../mesh/access/host-check.js";
 import { listen } from "../../mesh/port/listen.js";
 import { respondPlain } from "../../mesh/port/node-handler.js";
@@ -46,9 +46,11 @@ export function runCollector(
       portSetting: "--collector-port",
       async start() {
         const protection = protectionOf(settings, logger);
-        const { address, accessControl } = await createGuard({ host, logger, ...protection });
+        const guard = await createGuard({ host, logger, ...protection });
+        const { accessControl } = guard;
         const listening = await listen({
-          host: address,
+          host: guard.address,
+          onTlsRejected: guard.onTlsRejected,
           tls: protection.tls,
           port,
           handler: createConnectHandler({
@@ -62,8 +64,9 @@ export function runCollector(
               ...interceptors,
             ],
             onInternalError: (error, path) => logger.error({ err: error, path }, "an answer could not be made"),
-            fallback: withAccessControl(accessControl, (request, response) => {
+            fallback: withAccessControl(accessControl, "http", (request, response) => {
               if (request.method === "GET" && !hasAllowedHost(request, hosts)) {
+                reportForeignHost(accessControl, request, { route: "http" });
                 respondPlain(response, 403, foreignHostMessage);
               } else if (!traceRoute(request, response)) {
                 httpHandler(request, response);
@@ -72,7 +75,7 @@ export function runCollector(
           }),
         });
         logger.info({ url: listening.url }, "the collector is ready");
-        return { url: listening.url, stop: () => listening.stop({ graceMs: stopGraceMs }) };
+        return { url: listening.url, stop: () => listening.stop({ graceMs: stopGraceMs }).finally(guard.close) };
       },
     },
     context,

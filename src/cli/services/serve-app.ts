@@ -82,15 +82,16 @@ export interface MetricsPort {
  */
 export async function openMetricsPort(metrics: PrometheusMetrics, options: MetricsPortOptions): Promise<MetricsPort> {
   const { protection, logger } = options;
-  const { address, accessControl } = await createGuard({ ...protection, host: metrics.host ?? options.host, logger });
+  const guard = await createGuard({ ...protection, host: metrics.host ?? options.host, logger });
   const listening = await listen({
-    host: address,
+    host: guard.address,
     port: metrics.port,
     tls: protection.tls,
-    handler: withAccessControl(accessControl, answerWith(metrics)),
+    onTlsRejected: guard.onTlsRejected,
+    handler: withAccessControl(guard.accessControl, path, answerWith(metrics)),
   });
   logger.info({ url: `${listening.url}${path}` }, "metrics can be scraped");
-  return { close: () => listening.stop({ graceMs: 0, cancelMs: 0 }) };
+  return { close: () => listening.stop({ graceMs: 0, cancelMs: 0 }).finally(guard.close) };
 }
 
 const path = "/metrics";

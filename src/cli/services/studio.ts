@@ -65,10 +65,11 @@ export async function studioOf(
       ending: ending.signal,
       onCollectorAway: (error) => logger.warn({ reason: error.rawMessage }, "the studio's collector does not answer"),
     }),
-    httpRoute(request, response) {
+    httpRoute(request, response, log) {
       if (hasAllowedHost(request, hosts)) {
         return pageRoute(request, response);
       }
+      log.reportForeignHost("/");
       request.resume();
       respondPlain(response, 403, foreignHostMessage);
       return true;

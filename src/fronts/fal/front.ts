@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { AdmittedCall } from "../../mesh/access/access-control.js";
+import type { Caller } from "../../mesh/access/callers.js";
 import type { FrontCall, HttpFront } from "../../mesh/serve/http-front.js";
 import { requestUrl } from "../../mesh/serve/node-request.js";
 import { FalError, toFalError } from "./errors.js";
@@ -59,15 +60,27 @@ export function createFalFront(options: FalFrontOptions = {}): HttpFront {
     }
   };
 
+  const enterStream = ({ countKey, reportRejection }: Caller) => {
+    try {
+      return streams.enter(countKey);
+    } catch (error) {
+      reportRejection?.("concurrency_limit");
+      throw error;
+    }
+  };
+
   const follow = async (call: FrontCall, { kind, app, id }: RequestRoute, { query, base }: Resolved) => {
     const caller = call.admitPoll();
-    await pace.turn(caller.countKey);
+    await pace.turn(caller.countKey).catch((error: unknown) => {
+      caller.reportRejection?.("rate_limit");
+      throw error;
+    });
     const named: NamedRequest = { app, id, base, withLogs: /^(1|true)$/i.test(query.get("logs") ?? "") };
     switch (kind) {
       case "status":
         return respondStatus(call, caller, named, polls);
       case "status-stream": {
-        const leave = streams.enter(caller.countKey);
+        const leave = enterStream(caller);
         return streamStatus(call, caller, named, polls).finally(leave);
       }
       case "result":

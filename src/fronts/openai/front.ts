@@ -114,13 +114,14 @@ function checkIsForm({ header }: FrontCall): void {
  * Reject a form of another origin's page that was sent without a preflight: browsers allow any page to send one. With the header
  * `authorization` there was a preflight, which the server's CORS has answered.
  */
-function checkIsNoOtherPage({ header, request }: FrontCall): void {
+function checkIsNoOtherPage({ header, request, reportForeignPage }: FrontCall): void {
   const origin = header.get("origin");
   if (origin === null || header.has("authorization")) {
     return;
   }
   const { host } = new URL(requestUrl(request, editsPath));
   if (!URL.canParse(origin) || new URL(origin).host !== host) {
+    reportForeignPage();
     throw new OpenAiError(403, {
       message:
         "a web page of another origin must send the header authorization; any value will do where no key is needed",

@@ -4,11 +4,12 @@ import { addressGroup } from "../port/listen-addresses.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
 import type { Reloaded } from "../tls/reloaded-files.js";
 import type { CallerDirectory, CallerEntry } from "./caller-directory.js";
-import { appDenied, type Caller } from "./callers.js";
+import { type Caller, checkMayUse } from "./callers.js";
 import { type Peer, peerOf } from "./peer.js";
+import type { AccessRejection, AccessTarget, OnAccessRejected, RejectionReason } from "./rejections.js";
 
 /** Properties of a call that are known before its body is read. */
-export interface IncomingCall {
+export interface IncomingCall extends AccessTarget {
   /** Full name of the called service; undefined for a request that is no RPC. */
   readonly service: string | undefined;
   /** Value of the `authorization` header. */
@@ -33,6 +34,8 @@ export interface AccessControl {
    * @throws ConnectError UNAUTHENTICATED or PERMISSION_DENIED.
    */
   identify(call: IncomingCall): Caller;
+  /** Reports a request that is rejected for another reason. */
+  report(call: Omit<AccessRejection, "peer">, peer: Peer): void;
 }
 
 /** Options of {@link createAccessControl}. */
@@ -43,6 +46,8 @@ export interface AccessControlOptions {
   readonly openServices?: readonly string[] | undefined;
   /** App id of the server: only callers that may use it are admitted. Absent: the handler checks apps. */
   readonly appId?: string | undefined;
+  /** Receives each rejection. @default they are not logged */
+  readonly onRejected?: OnAccessRejected | undefined;
   /** Monotonic clock, in milliseconds. @default performance.now */
   readonly now?: (() => number) | undefined;
 }
@@ -51,12 +56,13 @@ export interface AccessControlOptions {
 const concurrencyRetryMs = 1_000;
 
 /** Create the access control of a server. Counts survive a reload of the callers: one count per caller name. */
-export function createAccessControl({ callers, openServices = [], appId, now }: AccessControlOptions): AccessControl {
+export function createAccessControl(options: AccessControlOptions): AccessControl {
+  const { callers, openServices = [], appId, onRejected = () => {}, now } = options;
   const open = new Set(openServices);
   const running = new Map<string, number>();
   const rates = new Map<string, { readonly limits: string; readonly rate: RateLimit }>();
 
-  function takeToken({ name, rate }: CallerEntry): void {
+  function takeToken({ name, rate }: CallerEntry, { reportRejection }: Caller): void {
     if (rate === undefined) {
       return;
     }
@@ -68,16 +74,18 @@ export function createAccessControl({ callers, openServices = [], appId, now }: 
     }
     const waitMs = bucket.rate.take();
     if (waitMs > 0) {
+      reportRejection?.("rate_limit");
       throw exhausted(`caller ${name} is over its rate limit of ${rate.label}`, "RATE_LIMIT", waitMs);
     }
   }
 
-  function acquireSlot({ name, maxConcurrent }: CallerEntry): () => void {
+  function acquireSlot({ name, maxConcurrent }: CallerEntry, { reportRejection }: Caller): () => void {
     if (maxConcurrent === undefined) {
       return () => {};
     }
     const count = running.get(name) ?? 0;
     if (count >= maxConcurrent) {
+      reportRejection?.("concurrency_limit");
       throw exhausted(
         `caller ${name} is at its limit of ${count} concurrent calls`,
         "CONCURRENCY_LIMIT",
@@ -101,13 +109,21 @@ export function createAccessControl({ callers, openServices = [], appId, now }: 
   }
 
   /** @returns the caller, and its entry if it is known. */
-  function find({ service, authorization, peer }: IncomingCall): { caller: Caller; entry?: CallerEntry } {
+  function find({ service, authorization, peer, ...target }: IncomingCall): { caller: Caller; entry?: CallerEntry } {
+    const reporter =
+      (caller?: string, certificate?: string) =>
+      (reason: RejectionReason): void =>
+        onRejected({ reason, ...defined({ caller, certificate, peer: peer.address, ...target }) });
     if (callers === undefined || (service !== undefined && open.has(service))) {
       const countKey = `address ${addressGroup(peer.address)}`;
-      return { caller: { name: undefined, countKey, mayNameCallers: callers === undefined, mayUse: () => true } };
+      const mayNameCallers = callers === undefined;
+      return { caller: { name: undefined, countKey, mayNameCallers, mayUse: () => true, reportRejection: reporter() } };
     }
     const entry = callers.current.find({ authorization, certificateNames: peer.certificateNames });
     if (entry === undefined) {
+      const [certificate] = peer.certificateNames;
+      const hasNone = authorization === undefined && certificate === undefined;
+      reporter(undefined, certificate)(hasNone ? "no_credentials" : "unknown_credentials");
       throw createConnectError({
         code: Code.Unauthenticated,
         message: "authentication is required: send a valid key as authorization: Bearer, or a client certificate",
@@ -115,24 +131,32 @@ export function createAccessControl({ callers, openServices = [], appId, now }: 
       });
     }
     const { name, mayUse, mayNameCallers } = entry;
-    const caller: Caller = { name, countKey: `caller ${name}`, mayNameCallers, mayUse };
-    if (appId !== undefined && !caller.mayUse(appId)) {
-      throw appDenied(caller);
+    const caller: Caller = {
+      name,
+      countKey: `caller ${name}`,
+      mayNameCallers,
+      mayUse,
+      reportRejection: reporter(name),
+    };
+    if (appId !== undefined) {
+      checkMayUse(caller, appId);
     }
     return { caller, entry };
   }
 
   return {
     identify: (call) => find(call).caller,
+    report: ({ reason, ...rejection }, peer) =>
+      onRejected({ reason, ...defined({ ...rejection, peer: peer.address }) }),
     admit(call) {
       const { caller, entry } = find(call);
       if (entry === undefined) {
         return { caller, release: () => {} };
       }
       // The slot first: a call without one must not use a rate-limit token.
-      const release = acquireSlot(entry);
+      const release = acquireSlot(entry, caller);
       try {
-        takeToken(entry);
+        takeToken(entry, caller);
       } catch (error) {
         release();
         throw error;
@@ -140,6 +164,11 @@ export function createAccessControl({ callers, openServices = [], appId, now }: 
       return { caller, release };
     },
   };
+}
+
+/** The fields that have a value. */
+function defined<Fields extends object>(fields: Fields): Partial<Fields> {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Partial<Fields>;
 }
 
 /** The push-back keeps gRPC clients, our balancer included, from trying the next server at once. */
@@ -161,12 +190,16 @@ const statuses = new Map([
 /** Handler of an admitted caller's request that is no RPC. */
 export type CallerHandler = (request: NodeRequest, response: NodeResponse, caller: Caller) => void;
 
-/** Wrap a handler with access control. Rejections are 401, 403 or 429 in plain text. */
-export function withAccessControl(accessControl: AccessControl, handler: CallerHandler): NodeHandler {
+/**
+ * Wrap a handler with access control. Rejections are 401, 403 or 429 in plain text.
+ *
+ * @param route of the handler, for the log of rejections.
+ */
+export function withAccessControl(accessControl: AccessControl, route: string, handler: CallerHandler): NodeHandler {
   return (request, response) => {
     let admitted: AdmittedCall;
     try {
-      admitted = admitRequest(accessControl, request, undefined);
+      admitted = admitRequest(accessControl, request, undefined, { route });
     } catch (error) {
       const { code, rawMessage } = ConnectError.from(error);
       const status = statuses.get(code) ?? 500;
@@ -179,19 +212,31 @@ export function withAccessControl(accessControl: AccessControl, handler: CallerH
   };
 }
 
-/** Admit a Node request. @param service full name of the called service; undefined for a request that is no RPC. */
+/**
+ * Admit a Node request.
+ *
+ * @param service full name of the called service; undefined for a request that is no RPC.
+ * @param target for the log of rejections.
+ */
 export function admitRequest(
   accessControl: AccessControl,
   request: NodeRequest,
   service: string | undefined,
+  target: AccessTarget,
 ): AdmittedCall {
-  return accessControl.admit({ service, authorization: request.headers.authorization, peer: peerOf(request) });
+  const { authorization } = request.headers;
+  return accessControl.admit({ service, authorization, peer: peerOf(request), ...target });
 }
 
 /** Authenticate a Node request that is no RPC, without the caller's limits. */
-export function identifyRequest(accessControl: AccessControl, request: NodeRequest): Caller {
+export function identifyRequest(accessControl: AccessControl, request: NodeRequest, target: AccessTarget): Caller {
   const { authorization } = request.headers;
-  return accessControl.identify({ service: undefined, authorization, peer: peerOf(request) });
+  return accessControl.identify({ service: undefined, authorization, peer: peerOf(request), ...target });
+}
+
+/** Report a Node request that is rejected for the host or the page that it names. */
+export function reportForeignHost(accessControl: AccessControl, request: NodeRequest, target: AccessTarget): void {
+  accessControl.report({ reason: "foreign_host", ...target }, peerOf(request));
 }
 
 /** Token bucket of a rate limit. It starts full; a request takes one token. */

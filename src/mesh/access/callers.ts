@@ -1,6 +1,7 @@
 import { hash } from "node:crypto";
 import { Code, type ConnectError, type ContextKey, createContextKey, type HandlerContext } from "@connectrpc/connect";
 import { createConnectError } from "../errors/errors.js";
+import type { RejectionReason } from "./rejections.js";
 
 /** Caller of an RPC. */
 export interface Caller {
@@ -12,6 +13,8 @@ export interface Caller {
   readonly mayNameCallers?: boolean | undefined;
   /** Whether the caller may use an app. */
   mayUse(appId: string): boolean;
+  /** Reports to the server's log that this call is rejected after its admission. @default nobody logs it */
+  readonly reportRejection?: ((reason: RejectionReason) => void) | undefined;
 }
 
 /** Caller of in-process calls. */
@@ -38,9 +41,10 @@ export function appDenied({ name }: Pick<Caller, "name">): ConnectError {
   });
 }
 
-/** @throws ConnectError PERMISSION_DENIED unless the caller may use the app. */
+/** Reports a caller that may not use the app to the server's log. @throws ConnectError PERMISSION_DENIED for such a caller. */
 export function checkMayUse(caller: Caller, appId: string): void {
   if (!caller.mayUse(appId)) {
+    caller.reportRejection?.("app_not_permitted");
     throw appDenied(caller);
   }
 }

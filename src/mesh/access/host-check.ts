@@ -3,6 +3,7 @@ import { Code, type Interceptor } from "@connectrpc/connect";
 import { createConnectError } from "../errors/errors.js";
 import { isLoopbackName } from "../port/listen-exposure.js";
 import type { NodeRequest } from "../port/node-handler.js";
+import { callerOf } from "./callers.js";
 
 /** Options of {@link createHostCheck}. */
 export interface HostCheckOptions {
@@ -38,6 +39,7 @@ export function createHostInterceptor(services: readonly DescService[], check: H
   const checked = new Set(services.map((service) => service.typeName));
   return (next) => (request) => {
     if (checked.has(request.service.typeName) && !check(new URL(request.url).hostname)) {
+      callerOf({ values: request.contextValues }).reportRejection?.("foreign_host");
       throw createConnectError({ code: Code.PermissionDenied, message: foreignHostMessage });
     }
     return next(request);

@@ -7,7 +7,7 @@ import { createAddressCounter } from "./listen-addresses.js";
 import { type ListenLimits, resolveListenLimits } from "./listen-limits.js";
 import { type NodeHandler, respondPlain } from "./node-handler.js";
 import type { WireProtocol } from "./preface.js";
-import { createEitherAcceptor, createTlsAcceptor, type ServerTls } from "./tls-acceptor.js";
+import { createEitherAcceptor, createTlsAcceptor, type OnTlsRejected, type ServerTls } from "./tls-acceptor.js";
 
 /** Options of {@link listen}. */
 export interface ListenOptions extends ListenLimits {
@@ -19,6 +19,8 @@ export interface ListenOptions extends ListenLimits {
   readonly port: number;
   /** Default: cleartext. */
   readonly tls?: ServerTls | undefined;
+  /** Receives clients whose required certificate is missing or not valid. @default nobody logs them */
+  readonly onTlsRejected?: OnTlsRejected | undefined;
 }
 
 /** An open port. */
@@ -67,7 +69,7 @@ export async function listen(options: ListenOptions): Promise<Listening> {
   const acceptor =
     tls === undefined
       ? createCleartextAcceptor(limits, onProtocol)
-      : (tls.isOptional ? createEitherAcceptor : createTlsAcceptor)(tls, limits, onProtocol);
+      : (tls.isOptional ? createEitherAcceptor : createTlsAcceptor)(tls, limits, onProtocol, options.onTlsRejected);
   const { server } = acceptor;
   const addresses = createAddressCounter(limits.maxConnectionsPerAddress);
   const sockets = new Set<net.Socket>();

@@ -1,4 +1,4 @@
-import type * as net from "node:net";
+import * as net from "node:net";
 import * as tls from "node:tls";
 import type { Reloaded } from "../tls/reloaded-files.js";
 import { material, type TlsMaterial } from "../tls/tls-material.js";
@@ -19,11 +19,15 @@ export interface ServerTls {
   readonly isOptional?: boolean | undefined;
 }
 
+/** Receives a client whose required certificate is missing or not valid, with its IP address and Node's code of the problem. */
+export type OnTlsRejected = (client: { readonly address: string | undefined; readonly problem: string }) => void;
+
 /** Accept TLS connections. ALPN selects the protocol; HTTP/1.1 without ALPN. */
 export function createTlsAcceptor(
   { material: files, clientCertificate = "none" }: ServerTls,
   limits: Required<ListenLimits>,
   onProtocol: OnProtocol,
+  onRejected: OnTlsRejected = () => {},
 ): Acceptor {
   /** By the peer's address: a TLS socket has no other public link to its TCP connection. */
   const pending = new Map<string, net.Socket>();
@@ -48,7 +52,13 @@ export function createTlsAcceptor(
     socket.on("error", () => socket.destroy());
     onProtocol(socket, socket.alpnProtocol === "h2" ? "http2" : "http1");
   });
-  server.on("tlsClientError", (_, socket) => socket.destroy());
+  server.on("tlsClientError", (error, socket) => {
+    const problem = clientProblem(error, socket);
+    if (clientCertificate === "required" && problem !== undefined) {
+      onRejected({ address: socket.remoteAddress ?? connectionOf(socket)?.remoteAddress, problem });
+    }
+    socket.destroy();
+  });
   // Open connections keep their context.
   files.onChange((changed) => server.setSecureContext({ ...tlsPolicy, ...material(changed) }));
   return {
@@ -62,6 +72,22 @@ export function createTlsAcceptor(
   };
 }
 
+/** Problem with the client's certificate; undefined if the handshake failed for another reason. */
+function clientProblem(error: Error, { authorizationError }: tls.TLSSocket): string | undefined {
+  if ("code" in error && error.code === "ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE") {
+    return "NO_CERTIFICATE";
+  }
+  // A text, whatever its type says: null for no problem.
+  const problem: unknown = authorizationError;
+  return typeof problem === "string" ? problem : undefined;
+}
+
+/** TCP connection of a TLS socket that Node has closed, and which then has no address itself. Undefined in a Node without this property. */
+function connectionOf(socket: tls.TLSSocket): net.Socket | undefined {
+  const parent: unknown = Reflect.get(socket, "_parent");
+  return parent instanceof net.Socket ? parent : undefined;
+}
+
 /** First byte of a TLS connection: a record of the handshake (RFC 8446 §5.1). No HTTP request begins with it. */
 const handshake = 0x16;
 
@@ -70,8 +96,9 @@ export function createEitherAcceptor(
   serverTls: ServerTls,
   limits: Required<ListenLimits>,
   onProtocol: OnProtocol,
+  onRejected?: OnTlsRejected,
 ): Acceptor {
-  const secure = createTlsAcceptor(serverTls, limits, onProtocol);
+  const secure = createTlsAcceptor(serverTls, limits, onProtocol, onRejected);
   const cleartext = createCleartextAcceptor(limits, (socket, protocol) => {
     const first: unknown = socket.read();
     if (Buffer.isBuffer(first)) {

@@ -3,7 +3,7 @@ import { Code, ConnectError, type ConnectRouter, type Interceptor } from "@conne
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { parseContentType as parseGrpc } from "@connectrpc/connect/protocol-grpc";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
-import { type AccessControl, admitRequest, createAccessControl } from "../access/access-control.js";
+import { type AccessControl, admitRequest, createAccessControl, reportForeignHost } from "../access/access-control.js";
 import { foreignHostMessage, type HostCheck } from "../access/host-check.js";
 import { canceled } from "../errors/errors.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
@@ -179,7 +179,9 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
         abort,
         limits: limitsOf(method),
         admit() {
-          const admitted = admitRequest(accessControl, request, handler.service.typeName);
+          const { typeName } = handler.service;
+          const target = { method: `${typeName}/${method.name}` };
+          const admitted = admitRequest(accessControl, request, typeName, target);
           onEnd(() => admitted.release());
           return admitted.caller;
         },
@@ -219,6 +221,8 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     const front = handler === undefined ? fronts.find((each) => each.serves(path, request)) : undefined;
     const isCall = handler !== undefined || front !== undefined;
     if (isCall && !isOwnOrAllowedPage(options.cors, pageHosts, request)) {
+      const target = { method: handler && `${handler.service.typeName}/${handler.method.name}`, front: front?.name };
+      reportForeignHost(accessControl, request, target);
       request.resume();
       return respondPlain(response, 403, foreignHostMessage);
     }

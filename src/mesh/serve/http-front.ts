@@ -6,7 +6,13 @@ import {
   type Interceptor,
   type Transport,
 } from "@connectrpc/connect";
-import { type AccessControl, type AdmittedCall, admitRequest, identifyRequest } from "../access/access-control.js";
+import {
+  type AccessControl,
+  type AdmittedCall,
+  admitRequest,
+  identifyRequest,
+  reportForeignHost,
+} from "../access/access-control.js";
 import { type Caller, callerContextKey } from "../access/callers.js";
 import type { NodeRequest, NodeResponse } from "../port/node-handler.js";
 import { isClosed, requestHeaders, requestUrl } from "./node-request.js";
@@ -47,6 +53,8 @@ export interface FrontCall {
    * @throws ConnectError UNAUTHENTICATED or PERMISSION_DENIED.
    */
   admitPoll(): Caller;
+  /** Reports a request of a web page that may not call to the server's log of rejected access. */
+  reportForeignPage(): void;
   /**
    * Reads the body within the limits of RPCs.
    *
@@ -81,14 +89,16 @@ export function receiveFrontCall(
 ): FrontCall {
   const path = request.url?.split("?", 1)[0] ?? "";
   const url = requestUrl(request, path);
+  const target = { front: front.name };
   return {
     request,
     response,
     path,
     header: requestHeaders(request),
     signal,
-    admit: () => admitRequest(host.accessControl, request, undefined),
-    admitPoll: () => identifyRequest(host.accessControl, request),
+    admit: () => admitRequest(host.accessControl, request, undefined, target),
+    admitPoll: () => identifyRequest(host.accessControl, request, target),
+    reportForeignPage: () => reportForeignHost(host.accessControl, request, target),
     async readBody(maxBytes = host.limits.readMaxBytes) {
       const limits = { ...host.limits, readMaxBytes: maxBytes };
       const body = await readBody(request, limits, false, () => isClosed(response));
