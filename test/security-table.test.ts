@@ -13,6 +13,8 @@ import {
   defaultBodyTimeoutMs,
   defaultHeldBodyBytes,
 } from "../src/mesh/serve/connect-handler.js";
+import { maxJsonDepth, maxJsonValues } from "../src/mesh/serve/json-shape.js";
+import { discardMaxBytes } from "../src/mesh/serve/request-body.js";
 import { maxImageRequestBytes, maxInitImageSide, requestLimits } from "../src/request-limits.js";
 
 const page = readFileSync(new URL("../SECURITY.md", import.meta.url), "utf8");
@@ -52,6 +54,8 @@ test("limits in SECURITY.md are those of the code", () => {
     "open status streams of one client with fal's API": count(maxStatusStreams),
     "form of an edit with OpenAI's API, its image 8 MiB": mib(maxFormBytes),
     "request message, also decompressed": `${mib(defaultMaxRequestBytes)}; of CreateJob, Generate, GenerateStream, Infer and InferStream ${mib(maxImageRequestBytes)} (collector ${mib(maxExportBytes)})`,
+    "the rest of an HTTP/2 message over that limit, read and discarded before the answer": mib(discardMaxBytes),
+    "JSON requests of RPCs and of the other APIs": `${count(maxJsonDepth)} levels, ${count(maxJsonValues)} values`,
     "image to start from": `${mib(requestLimits.maxInitImageBytes)}, ${maxInitImageSide} pixels a side`,
     "request bodies that are arriving, all together": mib(defaultBodyMemoryBytes),
     "request bodies of running calls, all together, without the first 16 KiB of each": mib(defaultHeldBodyBytes),

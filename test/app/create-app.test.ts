@@ -133,6 +133,17 @@ test("probes are answered over HTTP/2, for GET and HEAD only", async (t) => {
   assert.equal((await fetch(`${running.url}/elsewhere`)).status, 404);
 });
 
+test("AWS's health check of gRPC targets gets status 12 in HTTP 200, and needs no key", async (t) => {
+  const { app } = appOf(t);
+  const running = await app.serve({ port: 0, callers: { current: certificateHolders, onChange() {}, close() {} } });
+  t.after(() => running.stop());
+  const session = connect(running.url);
+  t.after(() => session.destroy());
+  const headers = { ":method": "POST", ":path": "/AWS.ALB/healthcheck", "content-type": "application/grpc" };
+  const [fields] = await once(session.request(headers).end().resume(), "response");
+  assert.deepEqual([fields[":status"], fields["grpc-status"]], [200, "12"]);
+});
+
 test("probes need no key on an app with authentication", async (t) => {
   const { app } = appOf(t);
   const running = await app.serve({ port: 0, callers: { current: certificateHolders, onChange() {}, close() {} } });

@@ -227,6 +227,8 @@ suite("OpenAI's images API", () => {
         ],
         ["a seed below 0", { prompt, seed: -1 }, 400, "seed", "invalid_value", /^seed: must be from 0 to 4294967295$/],
         ["JSON that is none", "{prompt", 400, null, "invalid_json", /not valid JSON/],
+        ["JSON that is too deep", "[".repeat(1_000_000), 400, null, "invalid_json", /deeper than the limit of 100$/],
+        ["JSON with too many values", `[${"0,".repeat(500_000)}0]`, 400, null, "invalid_json", /the limit of 100000$/],
         ["JSON that is no object", [prompt], 400, null, "invalid_json", /must be a JSON object/],
         ["a body of 10 MiB", { prompt: "x".repeat(10 * 2 ** 20) }, 413, null, "request_too_large", /1048576 bytes/],
         [

@@ -4,6 +4,7 @@ import { Delivery, type GenerationOptionsSchema, ImageFormat } from "../../gen/t
 import type { CreateJobRequestSchema } from "../../gen/throughline/v1/job_pb.js";
 import type { GenerateRequestSchema } from "../../gen/throughline/v1/pipeline_pb.js";
 import { parseDataUri } from "../../image/image-format.js";
+import { jsonExcess } from "../../mesh/serve/json-shape.js";
 import { requestLimits } from "../../request-limits.js";
 import { anyNumber, wholeNumber } from "../number-schema.js";
 import { FalError, type FieldError, invalidFields } from "./errors.js";
@@ -216,6 +217,10 @@ function optionsOf(input: Options): MessageInitShape<typeof GenerationOptionsSch
 }
 
 function readJson(body: Uint8Array): unknown {
+  const excess = jsonExcess(body);
+  if (excess !== undefined) {
+    throw new FalError(422, [{ loc: ["body"], msg: excess, type: "json_invalid" }]);
+  }
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
   } catch {

@@ -2,6 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import * as z from "zod";
 import { Delivery, type GenerationOptionsSchema, ImageFormat } from "../../gen/throughline/v1/image_pb.js";
 import { seedOf } from "../../image/seed.js";
+import { jsonExcess } from "../../mesh/serve/json-shape.js";
 import { requestLimits } from "../../request-limits.js";
 import { anyNumber, wholeNumber } from "../number-schema.js";
 import { invalidRequest } from "./errors.js";
@@ -152,6 +153,10 @@ export function imagesRequestOf(body: unknown, initImage: Uint8Array | undefined
 }
 
 function readJson(body: Uint8Array): unknown {
+  const excess = jsonExcess(body);
+  if (excess !== undefined) {
+    throw invalidRequest(null, excess, "invalid_json");
+  }
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
   } catch {

@@ -2,21 +2,21 @@ import type { DescMethod, Registry } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter, type Interceptor } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { parseContentType as parseGrpc } from "@connectrpc/connect/protocol-grpc";
-import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import { type AccessControl, admitRequest, createAccessControl, reportForeignHost } from "../access/access-control.js";
 import { foreignHostMessage, type HostCheck } from "../access/host-check.js";
 import { canceled } from "../errors/errors.js";
 import { type NodeHandler, type NodeRequest, type NodeResponse, respondPlain } from "../port/node-handler.js";
 import { collectRoutes, type MethodLimits } from "./collect-routes.js";
+import { acceptCompression } from "./compressions.js";
 import { applyCors, type CorsOptions, isOwnOrAllowedPage } from "./cors.js";
 import { type HttpFront, receiveFrontCall } from "./http-front.js";
 import { createFieldHintInterceptor, type JsonFieldHint } from "./json-field-hint.js";
 import { onDisconnect } from "./node-request.js";
+import { respondNotFound } from "./not-found.js";
 import { createPaced } from "./paced.js";
 import { markReached, readOneMessage, receiveCall, serveOneMessage, serveRequestStream } from "./received-call.js";
 import { type BodyLimits, createBodyMemory } from "./request-body.js";
 import { createUnaryGrpcHandler, type UnaryGrpcHandler } from "./unary-grpc.js";
-import { respondFailure } from "./write-response.js";
 
 export type { NodeHandler } from "../port/node-handler.js";
 
@@ -73,9 +73,6 @@ export const defaultBodyMemoryBytes = 67_108_864;
 
 /** Default memory limit for the bodies of running calls, in bytes. */
 export const defaultHeldBodyBytes = 134_217_728;
-
-/** Compressions for requests and responses. */
-const acceptCompression = [compressionGzip, compressionBrotli];
 
 /**
  * Serve RPCs over gRPC, gRPC-Web and Connect on HTTP/1.1 and HTTP/2, by Connect's router.
@@ -248,23 +245,6 @@ export function createConnectHandler(options: ConnectHandlerOptions): NodeHandle
     void serveRpc(handler, request, response);
   };
 }
-
-/**
- * Answer 404, or UNIMPLEMENTED for gRPC, because gRPC clients and load balancers treat HTTP 404 as a proxy's error.
- */
-export function respondNotFound(request: NodeRequest, response: NodeResponse): void {
-  if ("stream" in response && parseGrpc(request.headers["content-type"] ?? null) !== undefined) {
-    request.resume();
-    respondFailure(new Headers({ "content-type": "application/grpc" }), unimplemented, response);
-    return;
-  }
-  respondPlain(response, 404, "not found");
-}
-
-const unimplemented = new Headers({
-  "grpc-status": String(Code.Unimplemented),
-  "grpc-message": "unknown service or method",
-});
 
 function isGrpc(header: Headers): boolean {
   return parseGrpc(header.get("content-type")) !== undefined;

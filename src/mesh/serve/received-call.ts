@@ -1,7 +1,7 @@
 import type { JsonReadOptions } from "@bufbuild/protobuf";
 import {
   Code,
-  type ConnectError,
+  ConnectError,
   type ContextValues,
   createContextKey,
   createContextValues,
@@ -9,12 +9,13 @@ import {
 } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerRequest } from "@connectrpc/connect/protocol";
 import { anonymousCaller, type Caller, callerContextKey } from "../access/callers.js";
-import { invalidArgument } from "../errors/errors.js";
+import { invalidArgument, retryDelayMsOf } from "../errors/errors.js";
 import type { NodeRequest, NodeResponse } from "../port/node-handler.js";
 import { type JsonFieldHint, undecodableField } from "./json-field-hint.js";
+import { createJsonShapeCheck } from "./json-shape.js";
 import { isClosed, requestHeaders, requestUrl } from "./node-request.js";
 import type { Paced } from "./paced.js";
-import { type BodyLimits, bodyFailure, checkEncoding, readBody, readEnvelopes } from "./request-body.js";
+import { type BodyLimits, bodyFailure, checkEncoding, discardRest, readBody, readEnvelopes } from "./request-body.js";
 import { isServerTime, limitTimeout } from "./server-deadline.js";
 import { inspectResponse } from "./undecodable.js";
 import { writeResponse } from "./write-response.js";
@@ -71,7 +72,10 @@ export function receiveCall(request: NodeRequest, response: NodeResponse, option
 /** Serve a call with a stream of request messages by Connect's handler. */
 export async function serveRequestStream(handler: UniversalHandler, call: ReceivedCall, paced: Paced): Promise<void> {
   const { request, response, header, limits, abort } = call;
-  const body = afterAdmission(call.admit, () => readEnvelopes(request, limits, header, () => isClosed(response)));
+  const check = createJsonShapeCheck(header, true, limits.readMaxBytes);
+  const body = afterAdmission(call.admit, () =>
+    readEnvelopes(request, limits, header, () => isClosed(response), check),
+  );
   await writeResponse(await handler(universalRequest(call, body)), response, paced, abort.signal);
 }
 
@@ -90,11 +94,26 @@ export function readOneMessage(call: ReceivedCall): Promise<Uint8Array> {
       header.delete("content-length");
       throw error;
     }
-    const bytes = await readBody(request, limits, isEnveloped(header), () => isClosed(response), response);
+    const isHttp2 = "stream" in response;
+    if (isHttp2 && Number(header.get("content-length")) > limits.readMaxBytes) {
+      // Connect would reject the call before its body has arrived.
+      header.delete("content-length");
+    }
+    const enveloped = isEnveloped(header);
+    const body = readBody(request, limits, enveloped, () => isClosed(response), response);
+    const bytes = await body.catch(async (error: unknown) => {
+      // With RetryInfo, it is the memory that is short.
+      const isTooLarge = error instanceof ConnectError && error.code === Code.ResourceExhausted;
+      if (isHttp2 && isTooLarge && retryDelayMsOf(error) === undefined) {
+        await discardRest(request, limits.bodyTimeoutMs);
+      }
+      throw error;
+    });
     onEnd(limits.memory.hold(bytes.byteLength));
-    if (isEnveloped(header)) {
+    if (enveloped) {
       checkEncoding(bytes[0] ?? 0, header);
     }
+    await createJsonShapeCheck(header, enveloped, limits.readMaxBytes)?.(bytes);
     return bytes;
   };
   const body = read();

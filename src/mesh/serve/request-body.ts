@@ -31,7 +31,7 @@ export const envelopeHeadBytes = 5;
 export function messageTooLarge(maxBytes: number): ConnectError {
   return createConnectError({
     code: Code.ResourceExhausted,
-    message: `the message is larger than the limit of ${maxBytes} bytes`,
+    message: `the message is larger than the limit of ${maxBytes} bytes; send less, such as a smaller image`,
   });
 }
 
@@ -100,10 +100,44 @@ export function readBody(
   });
 }
 
+/** Bytes of a rejected body that are read at most before the call is answered. */
+export const discardMaxBytes = 67_108_864;
+
+/**
+ * Wait until the rest of a rejected body has arrived, and discard it.
+ *
+ * Node's HTTP/2 client drops the headers of a response that comes while 10 MB of its request wait to be sent, and its caller sees INTERNAL. So
+ * a message over the size limit is answered after its end.
+ *
+ * Resolves at the end of the body, after 64 MiB or `timeoutMs`, or if the client disconnects.
+ */
+export function discardRest(request: Readable, timeoutMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    let bytes = 0;
+    const timer = setTimeout(stop, timeoutMs);
+    function stop(): void {
+      clearTimeout(timer);
+      request.off("data", onData).off("end", stop).off("close", stop);
+      resolve();
+    }
+    function onData(chunk: Uint8Array): void {
+      bytes += chunk.byteLength;
+      if (bytes > discardMaxBytes) {
+        stop();
+      }
+    }
+    if (request.readableEnded || request.destroyed) {
+      return stop();
+    }
+    request.on("data", onData).on("end", stop).on("close", stop);
+  });
+}
+
 /**
  * Split a body into complete envelopes, in linear time for any chunk size. This applies the shared memory limit to streaming calls too.
  *
  * @param isReset whether the client has reset the stream, see {@link checkEnd}. @default never
+ * @param check of each envelope, before it is handed on. @default none
  * @throws ConnectError RESOURCE_EXHAUSTED above the size limit or if the shared memory is used up; INVALID_ARGUMENT if the body ends inside a
  * message; CANCELLED if the client disconnects.
  */
@@ -112,6 +146,7 @@ export async function* readEnvelopes(
   { readMaxBytes, memory }: Pick<BodyLimits, "readMaxBytes" | "memory">,
   header: Headers,
   isReset: () => boolean = () => false,
+  check?: (envelope: Uint8Array) => Promise<void>,
 ): AsyncGenerator<Uint8Array> {
   const buffer = memory.createBuffer();
   try {
@@ -123,7 +158,9 @@ export async function* readEnvelopes(
         next = firstEnvelope(buffer.bytes(), readMaxBytes)
       ) {
         checkEncoding(next.flags, header);
-        yield encodeEnvelope(next.flags, next.data);
+        const envelope = encodeEnvelope(next.flags, next.data);
+        await check?.(envelope);
+        yield envelope;
         buffer.drop(envelopeHeadBytes + next.data.byteLength);
       }
     }

@@ -14,6 +14,8 @@ export function describeErrors(fal: FalTests): void {
   const wrongInputs: readonly (readonly [string, unknown, readonly string[], Record<string, string>?, string?])[] = [
     ["no JSON", "{", ["body"]],
     ["no object", "[]", ["body"]],
+    ["JSON that is too deep", `{"prompt":${"[".repeat(10_000_000)}`, ["body"]],
+    ["JSON with too many values", `{"loras":[${"{},".repeat(3_000_000)}{}]}`, ["body"]],
     ["no prompt", {}, ["body.prompt"]],
     ["an empty prompt", { prompt: "" }, ["body.prompt"]],
     [

@@ -37,7 +37,8 @@ export function describeNeighbours(fal: FalTests): void {
     const rpc = await post("/throughline.v1.ImagePipelineService/Unknown", { prompt });
     assert.deepEqual([rpc.status, rpc.header.get("x-fal-request-id")], [404, null]);
     const grpc = await post(`/${jobApp}`, "", { "content-type": "application/grpc-web+proto" });
-    assert.deepEqual([grpc.status, grpc.header.get("x-fal-request-id")], [404, null]);
+    assert.deepEqual([grpc.status, grpc.header.get("x-fal-request-id")], [200, null]);
+    assert.equal(grpc.header.get("grpc-status"), "12");
     const connectRpc = await post(`/${jobApp}`, {}, { "connect-protocol-version": "1" });
     assert.deepEqual([connectRpc.status, connectRpc.header.get("x-fal-request-id")], [404, null]);
     for (const path of [`/${jobApp}`, "/images/jobs/x/y.png", "/healthz/x"]) {

@@ -56,6 +56,33 @@ suite("port limits", () => {
     }
   });
 
+  test("kept HTTP/1.1 connection outlives the limits for headers and requests, and so does a long response", async (t) => {
+    const hold = holdingHandler();
+    const limits = { headersTimeoutMs: 150, requestTimeoutMs: 300 };
+    const { port } = await open(t, {
+      ...limits,
+      handler: (request, response) => (request.url === "/held" ? hold.handler : echo)(request, response),
+    });
+    const request = (path: string) => `GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`;
+    const idle = await connectTcp(t, port);
+    idle.write(request("/"));
+    await once(idle, "data");
+    const arrived = hold.arrival();
+    const waiting = await connectTcp(t, port);
+    waiting.write(request("/held"));
+    await arrived;
+    // Younger than both, and closed for its time.
+    const slow = await connectTcp(t, port);
+    slow.write("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n1");
+    assert.match(await readToEnd(slow), /^HTTP\/1\.1 408 /);
+    hold.release();
+    const [response] = await once(waiting, "data");
+    assert.match(String(response), /^HTTP\/1\.1 200 /);
+    idle.write(request("/"));
+    const [second] = await once(idle, "data");
+    assert.match(String(second), /^HTTP\/1\.1 200 /);
+  });
+
   test("HTTP/1.1 requests beyond the pipelining limit get 503", async (t) => {
     const hold = holdingHandler();
     const { port } = await open(t, { handler: hold.handler, maxPipelinedRequests: 2 });

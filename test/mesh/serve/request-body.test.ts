@@ -90,7 +90,7 @@ test("message with an announced size over the limit is rejected before it arrive
   const limits = { readMaxBytes: 1_048_576, bodyTimeoutMs: 60_000, memory: createBodyMemory(1_000_000) };
   const expected = {
     code: Code.ResourceExhausted,
-    rawMessage: "the message is larger than the limit of 1048576 bytes",
+    rawMessage: "the message is larger than the limit of 1048576 bytes; send less, such as a smaller image",
   };
   const announcing = () => {
     const stream = new Readable({ read() {} });
