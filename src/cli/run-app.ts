@@ -41,7 +41,7 @@ export interface RunAppOptions {
  *
  * Variables, with the meaning that they have for the built-in apps: `THROUGHLINE_HOST`, `_PORT`, `_METRICS_PORT` (Prometheus), `_APPS` (app
  * ids and targets that the app may call) or `_APPS_FILE` (with policies and credentials), `_WORKER_TLS_…` and `_WORKER_KEY_FILE` (credentials
- * for them), `_TLS_CERT`, `_TLS_KEY`, `_TLS_CLIENT_CA`, `_CALLERS`, `_INSECURE_OPEN`, `_REFLECTION`, `_GRACE`, `_LOG_LEVEL`, and those of
+ * for them), `_TLS_CERT`, `_TLS_KEY`, `_TLS_CLIENT_CA`, `_CALLERS`, `_INSECURE_OPEN`, `_REFLECTION`, `_GRACE`, `_LOG_LEVEL`, `_LOG_FORMAT`, and those of
  * OpenTelemetry.
  *
  * stdout gets one line when the app is ready, stderr JSON lines. The first signal drains the app, and the exit code is 0; a second one exits
@@ -71,7 +71,7 @@ async function runInContext(options: RunAppOptions, context: CommandContext): Pr
   }
   const settings = parseOptions(appOptions(defaultPort));
   warnOfUnknownVariables(context);
-  const { logger, telemetry } = observeService(name, settings.logLevel, context, settings.metricsPort);
+  const { logger, telemetry } = observeService(name, settings, context);
   const directory = directoryOf(settings, logger);
   const security = workerSecurityOf(settings, logger);
   const connect = createAppConnector({ security, onRejected: logRejectedFile(logger) });

@@ -107,7 +107,8 @@ suite("throughline program", () => {
 
   test("service logs a warning that OTEL_SERVICE_NAME has no effect", () => {
     const stderr = new PassThrough({ encoding: "utf8" });
-    observeService("image-pipeline", "warn", { environment: { OTEL_SERVICE_NAME: "mine" }, stderr }, undefined);
+    const options = { logLevel: "warn", logFormat: "json", metricsPort: undefined } as const;
+    observeService("image-pipeline", options, { environment: { OTEL_SERVICE_NAME: "mine" }, stderr });
     assert.match(
       String(stderr.read()),
       /OTEL_SERVICE_NAME has no effect: the service name is always image-pipeline; service\.namespace/,

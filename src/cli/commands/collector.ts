@@ -14,6 +14,7 @@ import type { collectorOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
 import { runService } from "../services/run-service.js";
 import { hostCheckOf, protectionOf } from "../services/security.js";
+import { createLogFormat } from "../terminal/log-format.js";
 
 /** Name of the collector in logs. */
 const collectorName = "collector";
@@ -29,11 +30,12 @@ export function runCollector(
   settings: OptionValues<typeof collectorOptions>,
   context: CommandContext,
 ): Promise<number> {
-  const { host, port, logLevel } = settings;
+  const { host, port, logLevel, logFormat } = settings;
+  const format = createLogFormat(logFormat, context);
   const logger = createLogger({
     service: collectorName,
     level: logLevel,
-    write: (line) => void context.stderr.write(line),
+    write: (line) => void context.stderr.write(format(line)),
   });
   const { routes, interceptors, httpHandler, store } = createCollector({ maxBodyBytes: maxExportBytes });
   const traceRoute = createTraceRoute(store, {

@@ -17,6 +17,7 @@ import { type CertificateFiles, localCertificate } from "../services/local-certi
 import { type LocalSystem, startLocalSystem } from "../services/local-system.js";
 import { loraFlags } from "../services/loras.js";
 import { findModel, showDownload } from "../services/model.js";
+import { createLogFormat } from "../terminal/log-format.js";
 import { createProgress } from "../terminal/progress.js";
 import { createRequestsDisplay } from "../terminal/requests-view.js";
 import { createTextStyle, isInteractive, type TextStyle } from "../terminal/terminal.js";
@@ -108,6 +109,7 @@ async function start(
 ): Promise<LocalSystem> {
   const { pipelinePort, workerPort, collectorPort, model, device, precision, threads, apps, logLevel } = settings;
   const { environment, stderr, interrupt } = context;
+  const formatted = createLogFormat(settings.logFormat, context);
   const progress = createProgress(context, settings.quiet || settings.json);
   try {
     // Downloaded here to show the progress; the worker then finds it in the cache.
@@ -131,7 +133,7 @@ async function start(
       onLog(line) {
         const failed = device === "auto" && logLevel === "warn" ? failedDeviceOf(line) : undefined;
         if (failed === undefined) {
-          progress.above(() => above(() => stderr.write(`${line}\n`)));
+          progress.above(() => above(() => stderr.write(formatted(line))));
         } else {
           failedDevices.push(failed);
         }

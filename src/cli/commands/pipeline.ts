@@ -18,9 +18,9 @@ type PipelineSettings = OptionValues<typeof pipelineOptions>;
 
 /** Runs ImagePipeline until a signal ends it. */
 export async function runPipeline(settings: PipelineSettings, context: CommandContext): Promise<number> {
-  const { publicUrl, trustTraceparent, showApps, corsOrigins, logLevel, metricsPort } = settings;
+  const { publicUrl, trustTraceparent, showApps, corsOrigins } = settings;
   const fronts = frontsOf(settings);
-  const { logger, telemetry } = observeService(pipelineName, logLevel, context, metricsPort);
+  const { logger, telemetry } = observeService(pipelineName, settings, context);
   const directory = directoryOf(settings, logger);
   return runService(
     {

@@ -21,7 +21,7 @@ export async function runWorker(
   const threads = await threadsOf(settings.threads);
   const { maxWaiting, publicUrl, trustTraceparent, genaiAttributes, imageMetadata, engineMemory, engineStall } =
     settings;
-  const observed = observeService(workerName, settings.logLevel, context, settings.metricsPort);
+  const observed = observeService(workerName, settings, context);
   const { telemetry } = observed;
   const logger = observed.logger.child({ app: appId });
   return runService(

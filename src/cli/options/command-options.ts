@@ -22,6 +22,7 @@ import {
   collectorPortOption,
   hostOption,
   imageStoreOptions,
+  logFormatOption,
   logLevelOption,
   metricsPortOption,
   pipelineImagesOption,
@@ -52,6 +53,7 @@ export const devOptions = {
   apps: appsFileOption,
   ...modelOptions,
   logLevel: logLevelOption("warn"),
+  logFormat: logFormatOption,
   json: flag(
     "--json",
     "Print one JSON object a line and nothing else: the URLs of the services, then each request that ended",
@@ -143,6 +145,7 @@ export const collectorOptions = {
   port: collectorPortOption(),
   ...protectionOptions,
   logLevel: logLevelOption(),
+  logFormat: logFormatOption,
 };
 
 export const generateOptions = {

@@ -40,7 +40,7 @@ const topics: readonly (readonly [topic: string, names: RegExp])[] = [
     /^--(?:collector|limit|verbose|studio.*|trace-.*|genai-attributes)$|^ENABLE_TRACING$|^THROUGHLINE_|^OTEL_(?:SDK|TRACES|BSP|SAMPLE|RESOURCE)_/,
   ],
   ["Metrics", /^--metrics-port$|METRIC_|PROMETHEUS|METRICS_EXPORTER|TEMPORALITY/],
-  ["Logs and output", /^--(?:log-level|json|quiet)$|LOGS_EXPORTER|_BLRP_/],
+  ["Logs and output", /^--(?:log-.*|json|quiet)$|LOGS_EXPORTER|_BLRP_/],
   ["OTLP connection", /^OTEL_EXPORTER_OTLP_/],
 ];
 

@@ -1,6 +1,7 @@
 import { defaultGraceMs } from "../../app/lifecycle.js";
 import { defaultMaxAgeMs, defaultMaxBytes } from "../../image/directory-store.js";
 import { defaultListenLimits } from "../../mesh/port/listen-limits.js";
+import { logFormats } from "../terminal/log-format.js";
 import { flag, option } from "./option.js";
 import { decimalNumber, host, httpUrl, nonEmpty, oneOf, port, s3Url, traceUrl, wholeNumber } from "./values.js";
 
@@ -15,13 +16,19 @@ export const hostOption = option("--host <host>", "Address to listen on; 0.0.0.0
 export const logLevelOption = (level: "info" | "warn" = "info") =>
   option(
     "--log-level <level>",
-    "Minimum log level: trace, debug, info, warn, error, fatal or silent. Logs are JSON lines on stderr",
+    "Minimum log level: trace, debug, info, warn, error, fatal or silent. Logs are lines on stderr",
     {
       env: "THROUGHLINE_LOG_LEVEL",
       ...oneOf("trace", "debug", "info", "warn", "error", "fatal", "silent"),
       default: level,
     },
   );
+
+export const logFormatOption = option(
+  "--log-format <format>",
+  "Form of the log lines: json, or pretty for people, in colors on a terminal",
+  { env: "THROUGHLINE_LOG_FORMAT", ...oneOf(...logFormats), default: "json" },
+);
 
 /** Ports of the services; `prefix` is `pipeline-` where a command has the ports of several. */
 export const pipelinePortOption = (prefix = "") =>
@@ -108,6 +115,7 @@ export const appServerOptions = {
     },
   ),
   logLevel: logLevelOption(),
+  logFormat: logFormatOption,
 };
 
 export const metricsPortOption = (env: string) =>

@@ -13,6 +13,7 @@ import type { CommandContext } from "../command.js";
 import { usageError } from "../errors.js";
 import type { OptionValues } from "../options/option.js";
 import type { appServerOptions } from "../options/server-options.js";
+import { createLogFormat, type LogFormat } from "../terminal/log-format.js";
 import { type RunningService, startFailure } from "./run-service.js";
 import { hostCheckOf, protectionOf } from "./security.js";
 
@@ -22,7 +23,7 @@ type ServingOptions = { readonly port: number; readonly publicUrl?: string | und
 
 /** Options of {@link serveApp}. */
 export interface ServeAppOptions {
-  readonly settings: Omit<ServingOptions, "logLevel">;
+  readonly settings: Omit<ServingOptions, "logLevel" | "logFormat">;
   /** App id that callers must be allowed to use; absent if the app checks it itself. */
   readonly appId?: string;
   readonly telemetry: Pick<Telemetry, "prometheus">;
@@ -112,20 +113,29 @@ function answerWith({ scrape }: PrometheusMetrics): NodeHandler {
   };
 }
 
+/** Log and metrics settings of a service. */
+export interface LogOptions {
+  readonly logLevel: Level | "silent";
+  readonly logFormat: LogFormat;
+  readonly metricsPort: number | undefined;
+}
+
 /**
  * Creates the log of a service, on stderr, and its telemetry, configured by the environment.
  *
- * @param prometheusPort metrics port, which overrides the environment; undefined without --metrics-port.
+ * @param options `metricsPort` overrides the environment; undefined without --metrics-port.
  * @throws CliError (bad usage) that names the variable that is wrong.
  */
 export function observeService(
   serviceName: string,
-  level: Level | "silent",
-  { environment, stderr }: Pick<CommandContext, "environment" | "stderr">,
-  prometheusPort: number | undefined,
+  options: LogOptions,
+  context: Pick<CommandContext, "environment" | "stderr">,
 ): Observed {
+  const { logLevel: level, logFormat, metricsPort: prometheusPort } = options;
+  const { environment, stderr } = context;
   try {
-    const write = (line: string) => void stderr.write(line);
+    const format = createLogFormat(logFormat, context);
+    const write = (line: string) => void stderr.write(format(line));
     const observed = observe({ serviceName, environment, prometheusPort, level, write });
     writeGrpcLogTo(observed.logger);
     if ((environment["OTEL_SERVICE_NAME"] ?? "") !== "") {
