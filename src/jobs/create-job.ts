@@ -115,7 +115,8 @@ export async function createJob(
   return withSpan(tracer, "send", options, async (span, scope) => {
     try {
       if (initImage !== undefined) {
-        await files.put(id, initImageFile, initImage);
+        const write = await files.open(id);
+        await write(initImageFile, initImage);
       }
       const creation = await store.create(
         {

@@ -19,7 +19,7 @@ import { ImageStoreError } from "../image/image-store-error.js";
 import { hasReason, internal, retryDelayMsOf } from "../mesh/errors/errors.js";
 import { extractCarrier, injectCarrier } from "../trace/carrier.js";
 import { traceIdOf, withSpan } from "../trace/span-scope.js";
-import { initImageFile, type JobFiles } from "./job-files.js";
+import { initImageFile, type JobFiles, type JobFileWriter } from "./job-files.js";
 import { type JobWork, optionsOf } from "./job-payloads.js";
 import type { StoredJob } from "./job-rows.js";
 import { type JobTrace, jobAttributes } from "./job-trace.js";
@@ -70,6 +70,9 @@ export function runAttempt(attempt: Attempt, context: AttemptContext): Promise<G
     if (traceparent !== undefined) {
       attempt.onSpan(traceparent);
     }
+    // While the image is generated.
+    const opening = context.files.open(job.id);
+    opening.catch(() => {});
     const endsAt = performance.now() + job.runTimeoutSeconds * 1000;
     const result = await generateOnce(attempt, context, scope, endsAt);
     const { image } = result;
@@ -78,7 +81,7 @@ export function runAttempt(attempt: Attempt, context: AttemptContext): Promise<G
     }
     return create(GenerateResponseSchema, {
       ...result,
-      image: await storeImage(attempt, image, context.files, endsAt),
+      image: await storeImage(attempt, image, { files: context.files, opening, endsAt }),
     });
   });
 }
@@ -150,12 +153,20 @@ function withInitImage<Options extends object>(options: Options | undefined, ini
 /** Between two tries to store an image while the store is away, in milliseconds. */
 const storeRetryMs = 2_000;
 
+/** Where and until when an image is stored. */
+interface StoreImageContext {
+  readonly files: JobFiles;
+  /** The first try to open the job's files. */
+  readonly opening: Promise<JobFileWriter>;
+  /** In milliseconds of `performance.now()`. */
+  readonly endsAt: number;
+}
+
 /** Stores the image, and again while the store is away: a new attempt would generate it again. */
 async function storeImage(
   { job, signal, onStoreAway }: Attempt,
   image: Image,
-  files: JobFiles,
-  endsAt: number,
+  { files, opening, endsAt }: StoreImageContext,
 ): Promise<Image> {
   const format = formatOfContentType(image.contentType);
   if (format === undefined) {
@@ -163,9 +174,10 @@ async function storeImage(
   }
   const { data: bytes, width, height } = image;
   const fileName = imageFileNameOf({ bytes, format, width, height });
-  for (;;) {
+  for (let opened: Promise<JobFileWriter> | undefined = opening; ; opened = undefined) {
     try {
-      await files.put(job.id, fileName, bytes);
+      const write = await (opened ?? files.open(job.id));
+      await write(fileName, bytes);
       return create(ImageSchema, { ...image, fileName, data: new Uint8Array(), url: "" });
     } catch (error) {
       const isAway = error instanceof ImageStoreError && error.reason === "unavailable";

@@ -75,8 +75,10 @@ export async function storeNewJob(database: JobDatabase, job: NewJob, limits: Wa
   return transaction(async (within): Promise<Creation> => {
     // One at a time: tags, bounds and request ids are read and written, the last two of all apps. The statements after this one see what the
     // creation before has committed.
-    await within.executeSql("select pg_advisory_xact_lock(hashtext($1))", [`${table}.create`]);
-    const found = await findPlace(within, { ...job, requestId: job.request?.id });
+    const [, found] = await Promise.all([
+      within.executeSql("select pg_advisory_xact_lock(hashtext($1))", [`${table}.create`]),
+      findPlace(within, { ...job, requestId: job.request?.id }),
+    ]);
     const earlier = job.request && found.isKnownRequest && (await findRequest(within, job.owner, job.request));
     if (earlier) {
       return earlier;
@@ -88,7 +90,7 @@ export async function storeNewJob(database: JobDatabase, job: NewJob, limits: Wa
       return { kind: "full", of: "owner", limit: limits.perOwner };
     }
     const { tag, rank } = found;
-    const { rows } = await within.executeSql(
+    const made = within.executeSql(
       `with place as (${placeAfter({ app: "$6", rank: "$8", createTime: "now()", id: "$1" })}), made as (
          insert into ${table} (id, owner, caller, request_id, request_hash, app, state, class, rank, tag, cost_seconds, start_by,
            run_timeout_seconds, ttl_seconds, trace_id, trace_context, work, webhook, webhook_host)
@@ -117,7 +119,8 @@ export async function storeNewJob(database: JobDatabase, job: NewJob, limits: Wa
         job.webhookHost ?? null,
       ],
     );
-    await boss.send(queueOf(job.app), {}, { id: uuidOf(job.id), priority: rank, db: within });
+    const sent = boss.send(queueOf(job.app), {}, { id: uuidOf(job.id), priority: rank, db: within });
+    const [{ rows }] = await Promise.all([made, sent]);
     return { kind: "created", job: storedJobOf(rows[0]), place: placeOf(rows[0]) };
   });
 }

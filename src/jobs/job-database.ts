@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import type { PGlite, Transaction } from "@electric-sql/pglite";
 import type { Db, PgBoss, QueueOptions } from "pg-boss";
 import { migrateSchema, queueSchemaName } from "./job-schema.js";
+import { createPostgresPool } from "./postgres-pool.js";
 
 /** Runs SQL statements, inside a transaction or outside. */
 export type Sql = Pick<Db, "executeSql">;
@@ -14,7 +15,10 @@ export interface JobDatabase {
   readonly boss: PgBoss;
   /** Hexadecimal digits that tell the notifications of this process from those of others. */
   readonly origin: string;
-  /** Runs `work` in one transaction, which is rolled back if it throws. */
+  /**
+   * Runs `work` in one transaction, which is rolled back if it throws. Statements that are sent without waiting for each other run in their
+   * order, in one round trip.
+   */
   transaction<T>(work: (sql: Db) => Promise<T>): Promise<T>;
   /** Creates a queue of pg-boss, unless it exists. */
   openQueue(name: string, options: QueueOptions & { readonly deadLetter?: string }): Promise<void>;
@@ -40,6 +44,9 @@ const idleInTransactionMs = 5_000;
  */
 const embeddedSuperviseSeconds = 4;
 
+/** Connections for pg-boss's own work: supervision, heartbeats, webhooks. One more listens. */
+const queueConnections = 3;
+
 /** Channel of the jobs' notifications. */
 export const jobChannel = "throughline_job";
 
@@ -49,7 +56,7 @@ export interface OpenJobDatabaseOptions {
   readonly source: string | PGlite;
   /** Creates and updates the tables. If false, an older schema is an error. @default true */
   readonly migrate?: boolean | undefined;
-  /** Maximum connections. @default 8 */
+  /** Maximum connections, of which the queue's own work has up to {@link queueConnections}. @default 8 */
   readonly maxConnections?: number | undefined;
   /** Called with errors of the queue's own work, such as a lost connection. */
   readonly onError: (error: unknown) => void;
@@ -66,14 +73,15 @@ export async function openJobDatabase(options: OpenJobDatabaseOptions): Promise<
   // Loaded here, because most pipelines have no jobs.
   const { PgBoss: Boss, fromPglite } = await import("pg-boss");
   const lite = typeof source === "string" ? undefined : source;
+  const settings = `-c idle_in_transaction_session_timeout=${idleInTransactionMs}`;
   const superviseSeconds = lite === undefined ? 1 : embeddedSuperviseSeconds;
   const boss = new Boss({
     ...(typeof source === "string"
       ? {
           connectionString: source,
-          max: maxConnections,
+          max: queueConnections,
           connectionTimeoutMillis: 10_000,
-          options: `-c idle_in_transaction_session_timeout=${idleInTransactionMs}`,
+          options: settings,
           application_name: "throughline",
         }
       : { db: fromPglite(source), backend: "pglite" as const }),
@@ -101,23 +109,20 @@ export async function openJobDatabase(options: OpenJobDatabaseOptions): Promise<
   const db = boss.getDb();
   const listeners: { close(): Promise<void> }[] = [];
 
-  const transaction = async <T>(work: (sql: Db) => Promise<T>): Promise<T> => {
-    if (lite !== undefined) {
-      return lite.transaction((within) => work(ofPgliteTransaction(within)));
-    }
-    if (db.beginTransaction === undefined) {
-      throw new Error("pg-boss's own database has transactions");
-    }
-    const { db: sql, commit, rollback } = await db.beginTransaction();
-    try {
-      const result = await work(sql);
-      await commit();
-      return result;
-    } catch (error) {
-      await rollback();
-      throw error;
-    }
-  };
+  const { sql, transaction, close } =
+    typeof source === "string"
+      ? await createPostgresPool({
+          connectionString: source,
+          maxConnections: Math.max(1, maxConnections - queueConnections),
+          settings,
+          onError,
+        })
+      : {
+          sql: db,
+          transaction: <T>(work: (sql: Db) => Promise<T>) =>
+            source.transaction((within) => work(ofPgliteTransaction(within))),
+          close: async () => {},
+        };
 
   const queues = new Map<string, Promise<void>>();
   const openQueue = (name: string, queueOptions: QueueOptions & { readonly deadLetter?: string }): Promise<void> => {
@@ -132,7 +137,7 @@ export async function openJobDatabase(options: OpenJobDatabaseOptions): Promise<
   };
 
   const database: JobDatabase = {
-    sql: db,
+    sql,
     boss,
     origin: randomBytes(8).toString("hex"),
     transaction,
@@ -146,11 +151,12 @@ export async function openJobDatabase(options: OpenJobDatabaseOptions): Promise<
     async close() {
       await Promise.allSettled(listeners.map((listening) => listening.close()));
       await boss.stop({ graceful: false, close: true });
+      await close();
       await lite?.close();
     },
   };
   try {
-    await migrateSchema(db, transaction, migrate);
+    await migrateSchema(sql, transaction, migrate);
   } catch (error) {
     await database.close();
     throw error;

@@ -17,8 +17,8 @@ export interface JobFolder {
 
 /** Images of a database's jobs: what they start from, and their results. They stay until the job is deleted, and no two jobs share one. */
 export interface JobFiles {
-  /** Stores a file of a job. @throws ImageStoreError if there is no space; nothing is stored then. */
-  put(id: string, fileName: string, bytes: Uint8Array): Promise<void>;
+  /** Makes the place of a job's files, which a caller can do before it has one. @throws ImageStoreError if there is no space. */
+  open(id: string): Promise<JobFileWriter>;
   /** Returns a file of a job; undefined if it is missing. */
   get(id: string, fileName: string): Promise<Uint8Array | undefined>;
   /** Removes all files of a job. */
@@ -31,6 +31,9 @@ export interface JobFiles {
   /** URL of a job's file for callers who reach the pipeline under `baseUrl`. */
   urlOf(id: string, fileName: string, baseUrl: string): Promise<string>;
 }
+
+/** Stores a file of a job. @throws ImageStoreError if there is no space; nothing is stored then. */
+export type JobFileWriter = (fileName: string, bytes: Uint8Array) => Promise<void>;
 
 /** File of the image that a job starts from. */
 export const initImageFile = "00000000000000000000000000000000.init";
@@ -62,7 +65,7 @@ export async function createJobFolder(imageFolder: string): Promise<JobFolder> {
   return {
     get,
     of: (databaseId) => ({
-      async put(id, fileName, bytes) {
+      async open(id) {
         const folder = folderOf(id);
         try {
           await mkdir(folder, { recursive: true });
@@ -71,7 +74,9 @@ export async function createJobFolder(imageFolder: string): Promise<JobFolder> {
         } catch (error) {
           throw storeError(error, folder);
         }
-        await writeAtomically(folder, fileName, bytes);
+        return async (fileName, bytes) => {
+          await writeAtomically(folder, fileName, bytes);
+        };
       },
       get,
       // Tried again where a running job writes its image meanwhile.

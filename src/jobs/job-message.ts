@@ -10,7 +10,6 @@ import { type JobPayloads, type JobWork, optionsOf } from "./job-payloads.js";
 import type { StoredJob } from "./job-rows.js";
 import type { JobSnapshot } from "./job-watch.js";
 import { PayloadError } from "./payload-cipher.js";
-import { shareReads } from "./shared-reads.js";
 
 /** Dependencies of {@link createJobMessages}. */
 export interface JobMessagesOptions {
@@ -36,7 +35,6 @@ export interface JobMessages {
 }
 
 export function createJobMessages({ payloads, files, workersOf }: JobMessagesOptions): JobMessages {
-  const readImage = shareReads(files);
   const detailOf = async (
     { job, place, progress }: JobSnapshot,
     work: JobWork,
@@ -81,7 +79,7 @@ export function createJobMessages({ payloads, files, workersOf }: JobMessagesOpt
       const url = await files.urlOf(id, image.fileName, baseUrl);
       return create(GenerateResponseSchema, { ...result, image: { ...image, url } });
     }
-    const bytes = withImages ? await readImage(id, image.fileName) : undefined;
+    const bytes = withImages ? await files.get(id, image.fileName) : undefined;
     if (bytes === undefined) {
       return result;
     }

@@ -1,3 +1,4 @@
+import type { Db } from "pg-boss";
 import { JobState } from "../gen/throughline/v1/job_pb.js";
 import type { JobDatabase } from "./job-database.js";
 import { type JobNotice, type OnJobChange, publishNotice, publishRow } from "./job-notices.js";
@@ -67,6 +68,25 @@ export interface JobQueue {
 /** `most` jobs of an app run already. Thrown in the transaction of a claim, which is then undone. */
 class AllBusyError extends Error {
   override readonly name = "AllBusyError";
+}
+
+/** The claim is not valid any more. Thrown in the transaction that ends a job, which is then undone. */
+class LostClaimError extends Error {
+  override readonly name = "LostClaimError";
+}
+
+/** Tells when a command of pg-boss has sent its statement, so that the next one can follow in the same round trip. */
+function noticeFirst(within: Db): { readonly sql: Db; readonly sent: Promise<void> } {
+  let onSent = () => {};
+  const sent = new Promise<void>((resolve) => {
+    onSent = resolve;
+  });
+  const executeSql: Db["executeSql"] = (text, values) => {
+    const result = within.executeSql(text, values);
+    onSent();
+    return result;
+  };
+  return { sql: { executeSql }, sent };
 }
 
 /**
@@ -147,15 +167,30 @@ export function createJobQueue(database: JobDatabase, onChange: OnJobChange = ()
     },
 
     async settle(app, claim, { state, outcome }) {
-      const job = await transaction(async (within) => {
-        // The fence: pg-boss completes the newest attempt only.
-        if (affectedOf(await boss.complete(queueOf(app), claim, null, { db: within })) !== 1) {
-          return undefined;
+      try {
+        const job = await transaction(async (within) => {
+          const first = noticeFirst(within);
+          const completing = boss.complete(queueOf(app), claim, null, { db: first.sql });
+          // Not before: the queue's row is locked first.
+          await Promise.race([first.sent, completing]);
+          const [completed, ended] = await Promise.all([
+            completing,
+            endJob(database, within, { id: plainId(claim.id), state, outcome }),
+          ]);
+          // The fence: pg-boss completes the newest attempt only.
+          if (affectedOf(completed) !== 1) {
+            throw new LostClaimError("another attempt of the job has begun, or it has ended");
+          }
+          return ended;
+        });
+        changed(job);
+        return job !== undefined;
+      } catch (error) {
+        if (error instanceof LostClaimError) {
+          return false;
         }
-        return endJob(database, within, { id: plainId(claim.id), state, outcome });
-      });
-      changed(job);
-      return job !== undefined;
+        throw error;
+      }
     },
 
     async giveBack(app, claim, { enginesLost, traceparent }) {

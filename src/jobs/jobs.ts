@@ -24,6 +24,7 @@ import type { JobTrace } from "./job-trace.js";
 import { createJobWatch } from "./job-watch.js";
 import { deleteLeftovers } from "./leftovers.js";
 import { checkKeys, type PayloadCipher } from "./payload-cipher.js";
+import { shareReads } from "./shared-reads.js";
 import { defaultWaitingLimits, type WaitingLimits } from "./waiting-limits.js";
 import { checkWebhookUrl, type WebhookPolicy } from "./webhook-target.js";
 import { createWebhooks, openWebhookQueues } from "./webhooks.js";
@@ -156,7 +157,7 @@ async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<Runni
   let files: JobFiles;
   try {
     checkKeys(cipher, await store.payloadHeads());
-    files = folder.of(await store.databaseId());
+    files = shareReads(folder.of(await store.databaseId()));
   } catch (error) {
     await database.close();
     throw error;

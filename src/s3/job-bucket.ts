@@ -16,17 +16,19 @@ export function createJobBucket(bucket: Bucket): JobFolder {
     of(databaseId) {
       const marks = `databases/${databaseId}/`;
       return {
-        async put(id, fileName, bytes) {
+        async open(id) {
           const empty = { bytes: new Uint8Array(), contentType: "application/octet-stream", cacheControl: "no-store" };
           // First, so that no crash leaves an object that no database sweeps.
           await bucket.put(`${marks}${id}`, empty);
-          const format = formatOfFileName(fileName);
-          await bucket.put(keyOf(id, fileName), {
-            bytes,
-            contentType: format === undefined ? "application/octet-stream" : contentTypeOf(format),
-            // A deleted job's image must be gone, so shared caches must not keep it.
-            cacheControl: "private, max-age=3600, immutable",
-          });
+          return async (fileName, bytes) => {
+            const format = formatOfFileName(fileName);
+            await bucket.put(keyOf(id, fileName), {
+              bytes,
+              contentType: format === undefined ? "application/octet-stream" : contentTypeOf(format),
+              // A deleted job's image must be gone, so shared caches must not keep it.
+              cacheControl: "private, max-age=3600, immutable",
+            });
+          };
         },
         get,
         async delete(id) {

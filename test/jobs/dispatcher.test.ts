@@ -50,7 +50,7 @@ it("a job that is claimed while the dispatcher closes is given back before it ha
   const options: DispatcherOptions = {
     queue,
     payloads,
-    files: { put: unused, get: unused, delete: unused, unchangedSince: unused, urlOf: unused },
+    files: { open: unused, get: unused, delete: unused, unchangedSince: unused, urlOf: unused },
     pipeline: {
       resolveApp: unused,
       generate: aborted,

@@ -22,7 +22,7 @@ describe("the files of jobs", () => {
   it("stay when the image store is full, and when the time of its images is over", async () => {
     const images = await temporaryFolder();
     const folder = await createJobFolder(images);
-    await folder.of(one).put(idOf("1"), fileName, bytes);
+    await (await folder.of(one).open(idOf("1")))(fileName, bytes);
     await utimes(join(images, "jobs", idOf("1"), fileName), 1, 1);
     const image = (fill: number) => ({ bytes: Buffer.alloc(100, fill), format: "png", width: 1, height: 1 }) as const;
     const store = await createDirectoryStore({ directory: images, maxBytes: 100, maxAgeMs: 60_000 });
@@ -38,8 +38,8 @@ describe("the files of deleted jobs", () => {
   it("are deleted by the database whose job it was, and by no other that uses the same image folder", async () => {
     const images = await temporaryFolder();
     const folder = await createJobFolder(images);
-    await folder.of(one).put(idOf("1"), fileName, bytes);
-    await folder.of(other).put(idOf("2"), fileName, bytes);
+    await (await folder.of(one).open(idOf("1")))(fileName, bytes);
+    await (await folder.of(other).open(idOf("2")))(fileName, bytes);
     for (const id of [idOf("1"), idOf("2")]) {
       await age(images, id);
     }
@@ -54,7 +54,7 @@ describe("the files of deleted jobs", () => {
     const images = await temporaryFolder();
     const folder = await createJobFolder(images);
     for (const id of ["1", "2", "3"].map(idOf)) {
-      await folder.of(one).put(id, fileName, bytes);
+      await (await folder.of(one).open(id))(fileName, bytes);
     }
     await age(images, idOf("1"));
     await age(images, idOf("2"));

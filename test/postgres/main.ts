@@ -65,6 +65,70 @@ suite("jobs on PostgreSQL", { skip: whyNoPostgres }, () => {
     await database.close();
   });
 
+  test("jobs go on when another version changes the tables under prepared statements", async () => {
+    const mesh = await startJobMesh({ source: await postgres.createDatabase() });
+    const run = async (prompt: string) => (await lastOf(mesh, { id: await create(mesh, prompt) })).state;
+    try {
+      for (let index = 0; index < 3; index++) {
+        assert.equal(await run("before"), JobState.SUCCEEDED);
+      }
+      const { sql } = mesh.database;
+      assert.equal((await sql.executeSql("select * from throughline.database where id is not null")).rows.length, 1);
+      await sql.executeSql("alter table throughline.job add column later text");
+      await sql.executeSql("alter table throughline.database add column later text");
+      // The server rejects the old plan once; a new connection has a new one.
+      const read = () => sql.executeSql("select * from throughline.database where id is not null");
+      const [row] = (await read().catch(read)).rows;
+      assert.ok(row && "later" in row);
+      assert.equal(await run("after"), JobState.SUCCEEDED);
+    } finally {
+      await mesh.stop();
+    }
+  });
+
+  test("statements without end do not fill the server with prepared ones", async () => {
+    const database = await openJobDatabase({ source: await postgres.createDatabase(), onError: () => {} });
+    try {
+      const prepared = await database.transaction(async (sql) => {
+        for (let index = 0; index < 300; index++) {
+          await sql.executeSql(`select ${index} as number`);
+        }
+        const { rows } = await sql.executeSql("select count(*)::int as count from pg_prepared_statements");
+        return Number(rows[0]?.count);
+      });
+      assert.ok(prepared > 100 && prepared <= 200, `${prepared}`);
+    } finally {
+      await database.close();
+    }
+  });
+
+  test("statements that are sent together run in their order, and none of them counts if one fails", async () => {
+    const database = await openJobDatabase({ source: await postgres.createDatabase(), onError: () => {} });
+    try {
+      await database.sql.executeSql("create table numbers (number int primary key)");
+      const insert = (sql: Pick<typeof database.sql, "executeSql">, number: number) =>
+        sql.executeSql("insert into numbers values ($1)", [number]);
+      await database.transaction((sql) =>
+        Promise.all([insert(sql, 1), sql.executeSql("update numbers set number = number + 1"), insert(sql, 1)]),
+      );
+      await assert.rejects(
+        database.transaction((sql) => Promise.allSettled([insert(sql, 3), insert(sql, 1), insert(sql, 4)])),
+        /duplicate key/,
+        "also if the work itself does not throw",
+      );
+      await assert.rejects(
+        database.transaction(async (sql) => Promise.all([insert(sql, 5), insert(sql, 1)])),
+        {
+          code: "23505",
+        },
+      );
+      const { rows } = await database.sql.executeSql("select number from numbers order by number");
+      assert.deepEqual(rows, [{ number: 1 }, { number: 2 }]);
+    } finally {
+      await database.close();
+    }
+  });
+
   suite("creations for several apps at a time", () => {
     const apps = ["acme/a", "acme/b", "acme/c", "acme/d"];
     let database: JobDatabase;

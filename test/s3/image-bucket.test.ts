@@ -87,9 +87,10 @@ suite("images of jobs in a bucket", () => {
     const { bucket, objects, pass } = createBucket();
     const folder = createJobBucket(bucket);
     const [files, others] = [folder.of("ours"), folder.of("theirs")];
-    await files.put(one, fileName, image.bytes);
-    await files.put(one, "0.init", Buffer.from("start"));
-    await others.put(two, fileName, image.bytes);
+    const write = await files.open(one);
+    await write(fileName, image.bytes);
+    await write("0.init", Buffer.from("start"));
+    await (await others.open(two))(fileName, image.bytes);
     pass(10);
     assert.deepEqual(await folder.get(one, fileName), image.bytes);
     assert.equal(await files.urlOf(one, fileName, "http://pipeline"), `https://bucket/jobs/${one}/${fileName}?signed`);
