@@ -50,6 +50,8 @@ export interface Balancer {
   close(): void;
 }
 
+/** Interval of the resolutions while no replica serves, in milliseconds: jobs wait for an app's first replica. */
+const resolveWithoutReplicaMs = 2_000;
 /** Time to wait for other replicas once the first one is ready, in milliseconds. */
 const settleMs = 500;
 
@@ -66,6 +68,7 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
   /** True once the first replicas have reported, or `settleMs` after the first is ready. Before, that one would get every call. */
   let settled = false;
   let settling: NodeJS.Timeout | undefined;
+  let lookingForOne: NodeJS.Timeout | undefined;
 
   const changed = (): void => {
     if (!settled && replicas.some(({ health }) => health === "serving")) {
@@ -95,6 +98,11 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
     if (closed) {
       return;
     }
+    lookingForOne ??= setInterval(() => {
+      if (!replicas.some(({ health }) => health === "serving")) {
+        addresses?.refresh();
+      }
+    }, resolveWithoutReplicaMs).unref();
     addresses ??= watchAddresses(
       { target, everyMs: policies.reconnect.resolveEveryMs },
       {
@@ -194,6 +202,7 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
     close() {
       closed = true;
       clearTimeout(settling);
+      clearInterval(lookingForOne);
       addresses?.stop();
       for (const replica of replicas) {
         replica.close();

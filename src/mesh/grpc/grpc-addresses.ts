@@ -68,6 +68,9 @@ export function watchAddresses({ target, everyMs }: AddressOptions, listener: Ad
     {
       "grpc.service_config_disable_resolution": 1,
       "grpc.dns_min_time_between_resolutions_ms": Math.min(everyMs, leastResolveMs),
+      // Its back-off after failures grows to 2 minutes: an app that has had no replica for an hour would get its first one that late.
+      "grpc.initial_reconnect_backoff_ms": Math.min(everyMs, leastResolveMs),
+      "grpc.max_reconnect_backoff_ms": Math.min(everyMs, leastResolveMs),
     },
   );
   const timer = setInterval(() => resolver.updateResolution(), everyMs).unref();

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import dns from "node:dns";
 import { suite, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import * as grpc from "@grpc/grpc-js";
 import { type GrpcAddress, watchAddresses } from "../../../src/mesh/grpc/grpc-addresses.js";
 import { kinds } from "../support/grpc-client.js";
@@ -36,7 +38,7 @@ function registerList() {
       }
       updateResolution() {
         const endpoints = list.ports.map((port) => ({ addresses: [{ host: "127.0.0.1", port }] }));
-        setImmediate(() => this.listener(grpc.experimental.statusOrFromValue(endpoints), {}, null, ""));
+        globalThis.setImmediate(() => this.listener(grpc.experimental.statusOrFromValue(endpoints), {}, null, ""));
       }
       destroy() {}
       static getDefaultAuthority() {
@@ -86,12 +88,57 @@ suite("addresses of a target", () => {
     );
     watch.stop();
     // The resolver answers in an immediate of its own, which it was given before this one.
-    await new Promise((resolve) => setImmediate(resolve));
-    await new Promise((resolve) => setImmediate(resolve));
+    await setImmediate();
+    await setImmediate();
   });
 
   test("name without addresses is a failure", async () => {
     assert.equal(await firstOf("dns:///no-such-host.invalid:1"), "failure");
+  });
+
+  test("first replica of a name is found within 3 s, however long the name had none", async (t) => {
+    t.mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] });
+    let isThere = false;
+    const lookup = t.mock.method(dns.promises, "lookup", async () => {
+      if (!isThere) {
+        throw new Error("ENOTFOUND");
+      }
+      return [{ address: "10.0.0.1", family: 4 }];
+    });
+    const found: string[] = [];
+    const watch = watchAddresses(
+      { target: "dns:///scaled-to-zero.example:1", everyMs: 30_000 },
+      { onAddresses: (addresses) => found.push(...addresses.map(({ name }) => name)), onFailure() {} },
+    );
+    t.after(watch.stop);
+    /** Time in steps, with whom it wakes. */
+    const pass = async (ms: number) => {
+      for (let passed = 0; passed < ms; passed += 500) {
+        if (passed % 2_000 === 0) {
+          watch.refresh();
+        }
+        t.mock.timers.tick(500);
+        await setImmediate();
+      }
+    };
+    await pass(600_000);
+    assert.ok(lookup.mock.callCount() > 100);
+    assert.deepEqual(found, []);
+    isThere = true;
+    await pass(3_000);
+    assert.deepEqual([...new Set(found)], ["10.0.0.1:1"]);
+  });
+
+  test("name without replicas is resolved again before its interval is over", async (t) => {
+    const list = registerList();
+    const policies = { ...quick, reconnect: { ...quick.reconnect, resolveEveryMs: 3_600_000 } } as const;
+    const { client } = connectTo(t, "list:workers", policies);
+    await assert.rejects(kinds.unary(client));
+    const worker = await serveWorker(t);
+    list.ports = [worker.port];
+    for (let answer = 0; answer !== 7; ) {
+      answer = await kinds.unary(client).catch(() => 0);
+    }
   });
 
   test("addresses are resolved again: an added worker gets calls and a removed one gets none", async (t) => {
