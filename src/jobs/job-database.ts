@@ -23,11 +23,11 @@ export interface JobDatabase {
   /** Creates a queue of pg-boss, unless it exists. */
   openQueue(name: string, options: QueueOptions & { readonly deadLetter?: string }): Promise<void>;
   /**
-   * Calls back with each payload of the jobs' channel.
+   * Calls back with each payload of a channel. Each takes a connection of its own.
    *
    * @param onGap called when notifications may have been missed, such as after a lost connection.
    */
-  listen(onPayload: (payload: string) => void, onGap: () => void): Promise<void>;
+  listen(channel: string, onPayload: (payload: string) => void, onGap: () => void): Promise<void>;
   /** Stops the queue and closes the connections. Running statements may fail. */
   close(): Promise<void>;
 }
@@ -49,6 +49,8 @@ const queueConnections = 3;
 
 /** Channel of the jobs' notifications. */
 export const jobChannel = "throughline_job";
+/** Channel of the messages between pipelines that are not about a job. */
+export const peerChannel = "throughline_peer";
 
 /** Options of {@link openJobDatabase}. */
 export interface OpenJobDatabaseOptions {
@@ -142,8 +144,8 @@ export async function openJobDatabase(options: OpenJobDatabaseOptions): Promise<
     origin: randomBytes(8).toString("hex"),
     transaction,
     openQueue,
-    async listen(onPayload, onGap) {
-      const listening = await db.listen?.(jobChannel, onPayload, onGap);
+    async listen(channel, onPayload, onGap) {
+      const listening = await db.listen?.(channel, onPayload, onGap);
       if (listening !== undefined) {
         listeners.push(listening);
       }

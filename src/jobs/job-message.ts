@@ -47,8 +47,9 @@ export function createJobMessages({ payloads, files, workersOf }: JobMessagesOpt
           return { case: undefined };
         }
         const { serving } = await workersOf(job.app);
-        const estimatedWaitMs = serving === 0 ? 0 : Math.round((place.secondsAhead * 1000) / serving);
-        return { case: "queued", value: create(QueuedSchema, { position: place.ahead, estimatedWaitMs }) };
+        const noWorker = serving === 0;
+        const estimatedWaitMs = noWorker ? 0 : Math.round((place.secondsAhead * 1000) / serving);
+        return { case: "queued", value: create(QueuedSchema, { position: place.ahead, estimatedWaitMs, noWorker }) };
       }
       case JobState.RUNNING:
         return { case: "progress", value: create(ProgressSchema, progress ?? job.progress) };

@@ -68,6 +68,8 @@ export interface JobStore {
   payloadHeads(): Promise<readonly Uint8Array[]>;
   /** Counts of all apps. */
   counts(): Promise<JobCounts>;
+  /** Waiting and running jobs by app. */
+  unfinished(): Promise<ReadonlyMap<string, number>>;
 }
 
 export interface JobCounts {
@@ -196,6 +198,13 @@ export function createJobStore(database: JobDatabase, onChange: OnJobChange = ()
         oldestSeconds: Number(rows[0]?.oldest ?? 0),
         deadWebhooks: Number(dead[0]?.count ?? 0),
       };
+    },
+
+    async unfinished() {
+      const { rows } = await sql.executeSql(
+        `select app, count(*)::int as count from ${table} where state in (1, 2) group by app`,
+      );
+      return new Map(rows.map(({ app, count }) => [String(app), Number(count)]));
     },
   };
 }

@@ -15,6 +15,8 @@ export interface JobSnapshot {
   readonly place: QueuePlace | undefined;
   /** Progress of a running job, newer than the row's; with previews for jobs that run in this process. */
   readonly progress: Progress | JobProgress | undefined;
+  /** Whether a worker of a waiting job's app serves; undefined before it is known. */
+  readonly hasWorker?: boolean | undefined;
 }
 
 /** Watchers of jobs. Each watched job is read once for all of them. */
@@ -50,8 +52,15 @@ const surveyMs = 1_000;
 /** Between two looks for the places of new watchers: each one reads the whole queue. */
 const newcomersMs = 200;
 
-/** @param onError called when the database does not answer; the watchers keep what they know. */
-export function createJobWatch(store: JobStore, onError: (error: unknown) => void): JobWatch {
+/**
+ * @param onError called when the database does not answer; the watchers keep what they know.
+ * @param hasWorker returns whether a worker of an app serves.
+ */
+export function createJobWatch(
+  store: JobStore,
+  onError: (error: unknown) => void,
+  hasWorker: (app: string) => Promise<boolean>,
+): JobWatch {
   const watched = new Map<string, Watched>();
 
   const change = (entry: Watched, snapshot: JobSnapshot | undefined): void => {
@@ -72,6 +81,7 @@ export function createJobWatch(store: JobStore, onError: (error: unknown) => voi
       change(entry, {
         job,
         place: job.state === JobState.QUEUED ? before?.place : undefined,
+        hasWorker: before?.hasWorker,
         progress: isSameAttempt ? before.progress : undefined,
       });
     }
@@ -83,7 +93,12 @@ export function createJobWatch(store: JobStore, onError: (error: unknown) => voi
 
   /** Looks at jobs, at one place in the code at a time. */
   const survey = (ids: readonly string[]): Promise<void> =>
-    store.survey(ids).then((states) => {
+    store.survey(ids).then(async (states) => {
+      const waiting = ids
+        .flatMap((id) => watched.get(id)?.snapshot?.job ?? [])
+        .filter(({ state }) => state === JobState.QUEUED);
+      const apps = [...new Set(waiting.map(({ app }) => app))];
+      const served = new Map(await Promise.all(apps.map(async (app) => [app, await hasWorker(app)] as const)));
       for (const id of ids) {
         const entry = watched.get(id);
         if (entry?.snapshot === undefined) {
@@ -96,9 +111,11 @@ export function createJobWatch(store: JobStore, onError: (error: unknown) => voi
           read(id, entry);
         } else if (
           now.place !== undefined &&
-          (known?.ahead !== now.place.ahead || Math.abs(known.secondsAhead - now.place.secondsAhead) >= 1)
+          (known?.ahead !== now.place.ahead ||
+            Math.abs(known.secondsAhead - now.place.secondsAhead) >= 1 ||
+            entry.snapshot.hasWorker !== served.get(job.app))
         ) {
-          change(entry, { ...entry.snapshot, place: now.place });
+          change(entry, { ...entry.snapshot, place: now.place, hasWorker: served.get(job.app) });
         }
       }
     }, onError);

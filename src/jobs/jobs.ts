@@ -1,6 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
 import type { Logger } from "pino";
+import type { JobDemand, PeerChannel } from "../calls/demand.js";
 import type { PipelineCalls } from "../calls/pipeline-calls.js";
 import { JobService, JobState } from "../gen/throughline/v1/job_pb.js";
 import { unavailable } from "../mesh/errors/errors.js";
@@ -9,7 +10,7 @@ import type { RemoteParent } from "../otelconnect/otel-context.js";
 import type { Telemetry } from "../trace/telemetry/telemetry.js";
 import { createDispatcher } from "./dispatcher.js";
 import { createEmptyJobService } from "./empty-job-service.js";
-import type { JobDatabase } from "./job-database.js";
+import { type JobDatabase, jobChannel, peerChannel } from "./job-database.js";
 import { statusOf } from "./job-failure.js";
 import { createJobImageRoute, type JobFiles, type JobFolder } from "./job-files.js";
 import { createJobMessages } from "./job-message.js";
@@ -60,6 +61,10 @@ export interface Jobs {
   readonly imageMethods: readonly DescMethod[];
   readonly routes: (router: ConnectRouter) => void;
   readonly httpRoute: (request: NodeRequest, response: NodeResponse) => boolean;
+  /** The jobs that wait or run, for an autoscaler. */
+  readonly demand: JobDemand;
+  /** Messages to the other pipelines of the database. Open it once the jobs have started. */
+  readonly peers: PeerChannel;
   /** Opens the database and begins to run jobs, unless the first CreateJob does. @throws the error of `openDatabase` */
   start(): Promise<void>;
   /** Ends the watches. Called when the pipeline starts draining. */
@@ -73,11 +78,17 @@ export function createJobs(options: JobsOptions): Jobs {
   const { isNew = false, folder, logger, listsAnonymous = false } = options;
   const ending = new AbortController();
   let running: Promise<RunningJobs> | undefined;
+  const demandListeners: ((app: string | undefined) => void)[] = [];
+  const onDemand = (app: string | undefined): void => {
+    for (const listener of demandListeners) {
+      listener(app);
+    }
+  };
   const open = async (): Promise<RunningJobs> => {
     if (running === undefined && ending.signal.aborted) {
       throw new Error("the pipeline is shutting down");
     }
-    running ??= runJobs(options, ending.signal).catch((error: unknown) => {
+    running ??= runJobs(options, ending.signal, onDemand).catch((error: unknown) => {
       running = undefined;
       throw error;
     });
@@ -109,6 +120,14 @@ export function createJobs(options: JobsOptions): Jobs {
         deleteJob: async (request, call) => (await existing()).deleteJob(request, call),
       }),
     httpRoute: folder.hasOwnUrls ? () => false : createJobImageRoute(folder),
+    demand: {
+      counts: async () => (isNew && running === undefined ? new Map() : (await open()).unfinished()),
+      onChange: (listener) => void demandListeners.push(listener),
+    },
+    peers: {
+      open: async (onMessage) => (await open()).openPeers(onMessage),
+      send: async (text) => (await open()).sendToPeers(text),
+    },
     async start() {
       if (!isNew) {
         await open();
@@ -130,11 +149,22 @@ const leftoversMs = 3_600_000;
 
 interface RunningJobs {
   readonly service: JobServiceImplementation;
+  readonly unfinished: JobDemand["counts"];
+  readonly openPeers: PeerChannel["open"];
+  readonly sendToPeers: PeerChannel["send"];
   close(): Promise<void>;
 }
 
-/** Opens the database and runs its jobs. */
-async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<RunningJobs> {
+/**
+ * Opens the database and runs its jobs.
+ *
+ * @param onDemand called with the app, or undefined for all, when its number of unfinished jobs may have changed.
+ */
+async function runJobs(
+  options: JobsOptions,
+  ending: AbortSignal,
+  onDemand: (app: string | undefined) => void,
+): Promise<RunningJobs> {
   const { openDatabase, folder, cipher, pipeline, limits = defaultWaitingLimits, telemetry, logger } = options;
   const { listsAnonymous = false } = options;
   const { tracer, propagator } = telemetry;
@@ -150,6 +180,10 @@ async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<Runni
     if (job?.webhook !== undefined && mayHaveEnded(job.state)) {
       sender?.wake();
     }
+    // Those changes are also the ones of the number of unfinished jobs.
+    if (mayStartJobs(job?.state)) {
+      onDemand(app);
+    }
   };
   const store = createJobStore(database, onChange);
   const queue = createJobQueue(database, onChange);
@@ -163,7 +197,7 @@ async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<Runni
     throw error;
   }
   const onDatabaseError = (error: unknown) => logger.warn({ err: error }, "the jobs' database does not answer");
-  const watch = createJobWatch(store, onDatabaseError);
+  const watch = createJobWatch(store, onDatabaseError, async (app) => (await pipeline.workersOf(app)).serving > 0);
   const messages = createJobMessages({ payloads, files, workersOf: pipeline.workersOf });
   createJobMetrics(telemetry.meter, store, onDatabaseError);
   const { webhooks } = options;
@@ -203,6 +237,7 @@ async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<Runni
     }
     if (mayStartJobs(notice.state)) {
       dispatcher.wake(notice.app);
+      onDemand(notice.app);
     }
     if (mayHaveEnded(notice.state)) {
       stopIfEnded(notice.id);
@@ -212,6 +247,7 @@ async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<Runni
   const onGap = (): void => {
     watch.refresh();
     dispatcher.wake();
+    onDemand(undefined);
   };
 
   const overdue = (id: string): Uint8Array => {
@@ -233,7 +269,7 @@ async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<Runni
 
   try {
     await openWebhookQueues(database);
-    await database.listen(onNotice, onGap);
+    await database.listen(jobChannel, onNotice, onGap);
     await sender?.start();
   } catch (error) {
     await sender?.close();
@@ -265,6 +301,11 @@ async function runJobs(options: JobsOptions, ending: AbortSignal): Promise<Runni
       publicUrl: options.publicUrl,
       ending,
     }),
+    unfinished: store.unfinished,
+    openPeers: (onMessage) => database.listen(peerChannel, onMessage, () => {}),
+    async sendToPeers(text) {
+      await database.sql.executeSql("select pg_notify($1, $2)", [peerChannel, text]);
+    },
     async close() {
       clearInterval(timer);
       await dispatcher.close();

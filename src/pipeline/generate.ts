@@ -51,6 +51,8 @@ export interface GenerateCall {
   readonly baseUrl: string;
   /** Adds fields to the call's log line. */
   readonly log: (fields: CallLogFields) => void;
+  /** Counts the call as work of an app, until the returned function is called. */
+  readonly begin: (appId: string) => () => void;
 }
 
 /**
@@ -69,7 +71,7 @@ export async function generate(
   const { context, signal, onward, caller } = call;
 
   const prompt = await preprocess(request.prompt, tracer, context);
-  const worker = findWorker(request.workerApp, call, pipeline);
+  const { appId, worker } = findWorker(request.workerApp, call, pipeline);
   const wanted = { ...(request.options ?? create(GenerationOptionsSchema)), seed: seedOf(request.options) };
   const options = { ...wanted, delivery: Delivery.INLINE };
   const inferRequest = create(InferRequestSchema, { prompt, options });
@@ -79,9 +81,12 @@ export async function generate(
     // The client writes this context into the request's `trace_context`, so that the worker's span is a child of `image-pipeline`.
     contextValues: createContextValues().set(otelContext, context),
   };
-  const response = await callWorker(worker, inferRequest, callOptions, emit).catch((error: unknown) => {
-    throw workerFailure(error, signal);
-  });
+  const end = call.begin(appId);
+  const response = await callWorker(worker, inferRequest, callOptions, emit)
+    .catch((error: unknown) => {
+      throw workerFailure(error, signal);
+    })
+    .finally(end);
   if (response?.image === undefined) {
     throw internal("the worker returned no image");
   }
@@ -97,14 +102,18 @@ export async function generate(
 }
 
 /** Look up the worker; the empty id selects the default app. The permission is checked first, because NOT_FOUND lists all apps. */
-function findWorker(wanted: string, call: GenerateCall, { directory, apps }: GenerateContext): WorkerClient {
+function findWorker(
+  wanted: string,
+  call: GenerateCall,
+  { directory, apps }: GenerateContext,
+): { readonly appId: string; readonly worker: WorkerClient } {
   const checked = wanted === "" ? directory.defaultApp : wanted;
   if (checked !== undefined) {
     call.checkMayUse(checked);
   }
   const { appId } = directory.lookUp(wanted);
   call.log({ workerApp: appId });
-  return apps.client(appId, TextToImageWorkerService);
+  return { appId, worker: apps.client(appId, TextToImageWorkerService) };
 }
 
 function preprocess(raw: string, tracer: Tracer, parent: Context): Promise<string> {

@@ -8,6 +8,7 @@ import { type App, createApp } from "../app/create-app.js";
 import { createEventStream } from "../app/event-stream.js";
 import type { HttpRoute } from "../app/http-route.js";
 import { logRejectedFile } from "../app/observe.js";
+import type { CallDemand } from "../calls/demand.js";
 import type { GenerateEvent, PipelineCalls } from "../calls/pipeline-calls.js";
 import { GenerateStreamResponseSchema, ImagePipelineService } from "../gen/throughline/v1/pipeline_pb.js";
 import {
@@ -79,6 +80,8 @@ export interface PipelineAppOptions {
   readonly fronts?: readonly HttpFront[] | undefined;
   /** Each is made of the pipeline's own functions. @default none */
   readonly extensions?: readonly ((calls: PipelineCalls) => PipelineExtension)[] | undefined;
+  /** Counts the calls of each app, for an autoscaler. @default they are not counted */
+  readonly demand?: CallDemand | undefined;
   readonly telemetry: Telemetry;
   readonly logger: Logger;
 }
@@ -114,6 +117,7 @@ export function createPipelineApp(options: PipelineAppOptions): App {
       return options.publicUrl ?? new URL(call.url).origin;
     },
     log: (fields) => addLogFields(call, fields),
+    begin: (appId) => options.demand?.begin(appId) ?? (() => {}),
   });
 
   const context = { directory, apps, tracer: telemetry.tracer, store };

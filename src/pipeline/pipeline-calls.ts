@@ -32,6 +32,8 @@ export function createPipelineCalls({ context, apps }: PipelineCallsOptions): Pi
         context: scope,
         baseUrl: "",
         log: () => {},
+        // The job itself counts.
+        begin: () => () => {},
       };
       return generate({ ...request, options }, call, context, emit);
     },

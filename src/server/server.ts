@@ -6,6 +6,7 @@
 
 export type { RunningEvent } from "../app/event-stream.js";
 export { type Observed, type ObserveOptions, observe } from "../app/observe.js";
+export { type AppCalls, type CallDemand, createCallDemand } from "../calls/demand.js";
 export type { DetachedCall, GenerateEvent, PipelineCalls, WorkerCount } from "../calls/pipeline-calls.js";
 export type { LoadOrder, StartUpTimes } from "../engine/child/messages.js";
 export type { Device, ExecutionProvider } from "../engine/device.js";

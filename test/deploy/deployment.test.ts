@@ -4,10 +4,12 @@ import { join } from "node:path";
 import { suite, test } from "node:test";
 import * as z from "zod";
 import { defaultGraceMs, livenessPath, readinessPath, teardownMs } from "../../src/app/lifecycle.js";
+import { wantedAfterMs } from "../../src/calls/demand.js";
 import { pipelineOptions, workerOptions } from "../../src/cli/options/command-options.js";
 import { reloadCallersFile } from "../../src/mesh/access/callers-file.js";
 import { readPolicies } from "../../src/mesh/grpc/policies.js";
 import { defaultCancelMs } from "../../src/mesh/port/listen.js";
+import { readScalerMetadata } from "../../src/scaler/scaler-metadata.js";
 import { flushMs } from "../../src/trace/telemetry/telemetry.js";
 import { defaultAppId } from "../../src/worker/default-app-id.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
@@ -171,9 +173,64 @@ test("images expose the ports of the manifests, and their health check has the t
   }
 });
 
-test("KEDA asks for metrics that exist, in the namespace of the overlays", () => {
+/** The namespace of both overlays. */
+function overlaysNamespace(): string {
+  const [namespace, ...others] = new Set(
+    ["dev", "gpu"].map(
+      (overlay) =>
+        z.object({ namespace: z.string() }).parse(readYaml(`deploy/kubernetes/overlays/${overlay}/kustomization.yaml`))
+          .namespace,
+    ),
+  );
+  assert.ok(namespace !== undefined && others.length === 0);
+  return namespace;
+}
+
+test("KEDA asks the pipelines' port for an app that they have, and may reach it alone", () => {
+  const [object, keda, policy] = ["scaled-object", "service", "network-policy"].map((name) =>
+    resourcesOf(readText(`deploy/kubernetes/components/keda/${name}.yaml`)),
+  );
+  const trigger = z.object({
+    type: z.literal("external-push"),
+    metricType: z.literal("AverageValue"),
+    metadata: z.record(z.string(), z.string()),
+  });
   const { spec } = find(
-    resourcesOf(readText("deploy/kubernetes/components/keda/scaled-object.yaml")),
+    object ?? [],
+    "ScaledObject",
+    workerName,
+    z.object({
+      spec: z.object({ pollingInterval: z.number(), cooldownPeriod: z.number(), triggers: z.tuple([trigger]) }),
+    }),
+  );
+  const { scalerAddress, ...metadata } = spec.triggers[0].metadata;
+  assert.deepEqual(readScalerMetadata({ scalerMetadata: metadata }), { app: defaultAppId, targetPerReplica: 1 });
+  assert.ok(spec.pollingInterval * 1000 <= wantedAfterMs);
+  const [{ startupProbe }] = find(base, "Deployment", workerName, deployment).spec.template.spec.containers;
+  assert.ok(spec.cooldownPeriod >= startupProbe.periodSeconds * startupProbe.failureThreshold);
+
+  const serviceName = "image-pipeline-keda";
+  const { ports, selector } = find(keda ?? [], "Service", serviceName, service).spec;
+  const port = ports[0]?.port;
+  assert.equal(scalerAddress, `${serviceName}.${overlaysNamespace()}:${port}`);
+  const { labels } = find(base, "Deployment", pipelineName, deployment).spec.template.metadata;
+  assert.deepEqual(selector, labels);
+  const { podSelector, ingress } = find(policy ?? [], "NetworkPolicy", "keda", networkPolicy).spec;
+  assert.deepEqual(podSelector.matchLabels, labels);
+  const operator = {
+    podSelector: { matchLabels: { app: "keda-operator" } },
+    namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "keda" } },
+  };
+  assert.deepEqual(ingress, [{ from: [operator], ports: [{ port }] }]);
+  const component = readText("deploy/kubernetes/components/keda/kustomization.yaml");
+  for (const value of [`THROUGHLINE_KEDA_PORT, value: "${port}"`, `name: keda, containerPort: ${port}`]) {
+    assert.ok(component.includes(`{ ${value.startsWith("name") ? "" : "name: "}${value} }`), value);
+  }
+});
+
+test("KEDA asks Prometheus for metrics that exist, in the namespace of the overlays", () => {
+  const { spec } = find(
+    resourcesOf(readText("deploy/kubernetes/components/keda-prometheus/scaled-object.yaml")),
     "ScaledObject",
     workerName,
     z.object({ spec: z.object({ triggers: z.tuple([z.object({ metadata: z.object({ query: z.string() }) })]) }) }),
@@ -186,12 +243,7 @@ test("KEDA asks for metrics that exist, in the namespace of the overlays", () =>
     assert.ok(metrics.includes(`\`${name.replaceAll("_", ".")}\``), name);
   }
   const namespaces = new Set([...query.matchAll(/namespace="([^"]*)"/g)].map(([, namespace]) => namespace));
-  for (const overlay of ["dev", "gpu"]) {
-    const { namespace } = z
-      .object({ namespace: z.string() })
-      .parse(readYaml(`deploy/kubernetes/overlays/${overlay}/kustomization.yaml`));
-    assert.deepEqual([...namespaces], [namespace]);
-  }
+  assert.deepEqual([...namespaces], [overlaysNamespace()]);
 });
 
 test("deploy/README.md has the versions of the checkers", () => {

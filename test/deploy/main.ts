@@ -24,23 +24,28 @@ const pathOf = (tool: Tool) => ("path" in tool ? tool.path : "");
 const folder = mkdtempSync(join(tmpdir(), "throughline-deploy-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-const kustomizations = ["overlays/dev", "overlays/gpu", "all"];
-/** An overlay over all components, and without secrets. */
-const everything = (base: string) => `
+/** Overlays over components, and without secrets. */
+const composed = new Map([
+  ["all", ["gateway", "ingress", "monitoring", "keda"]],
+  ["keda-prometheus", ["monitoring", "keda-prometheus"]],
+]);
+const kustomizations = ["overlays/dev", "overlays/gpu", ...composed.keys()];
+const overlayOf = (base: string, components: readonly string[]) => `
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 resources: [${base}/base]
-components: [${["gateway", "ingress", "monitoring", "keda"].map((name) => `${base}/components/${name}`).join(", ")}]
+components: [${components.map((name) => `${base}/components/${name}`).join(", ")}]
 `;
 
 /** The objects of a kustomization as YAML. */
 async function render(name: string): Promise<string> {
   const manifests = join(root, "deploy/kubernetes");
   let path = join(manifests, name);
-  if (name === "all") {
-    path = join(folder, "all");
+  const components = composed.get(name);
+  if (components !== undefined) {
+    path = join(folder, name);
     mkdirSync(path, { recursive: true });
-    writeFileSync(join(path, "kustomization.yaml"), everything(relative(path, manifests)));
+    writeFileSync(join(path, "kustomization.yaml"), overlayOf(relative(path, manifests), components));
   }
   const { code, stdout, tail } = await runProgram("kubectl", ["kustomize", path]);
   assert.equal(code, 0, tail);
@@ -97,7 +102,7 @@ suite("Kubernetes manifests", () => {
         const settings = readSettings(args, variables);
         assert.deepEqual(
           ports.map(({ containerPort }) => containerPort),
-          [settings.port, settings.metricsPort],
+          [settings.port, settings.metricsPort, ...(settings.kedaPort === undefined ? [] : [settings.kedaPort])],
         );
         const { spec } = find(resources, "Service", app, service);
         assert.ok(spec.ports.every(({ targetPort }) => ports.some((port) => port.name === targetPort)));
@@ -123,13 +128,17 @@ suite("Kubernetes manifests", () => {
     ]);
   const summary = z.object({ summary: z.object({ valid: z.number(), invalid: z.number(), errors: z.number() }) });
 
-  for (const name of ["overlays/gpu", "all"]) {
+  for (const [name, count] of [
+    ["overlays/gpu", 5],
+    ["all", 5],
+    ["keda-prometheus", 3],
+  ] as const) {
     test(`${name} follows the definitions of Gateway API, KEDA and Prometheus Operator`, { skip: tools }, async (t) => {
       const { code, stdout } = await conform(await renderToFile(name));
       assert.equal(code, 0, stdout.toString());
       const { valid } = summary.parse(JSON.parse(stdout.toString())).summary;
       t.diagnostic(`${name}: ${valid} objects are valid`);
-      assert.equal(valid, 5);
+      assert.equal(valid, count);
     });
   }
 

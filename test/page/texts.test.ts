@@ -155,6 +155,8 @@ describe("progress texts", () => {
     assert.equal(phaseLabel(queued(0, 0)), "Waiting: next in line");
     assert.equal(progressDetail(queued(2, 0), undefined), "");
     assert.equal(progressDetail(queued(2, 3400), undefined), "begins in about 3 s");
+    const phase = { kind: "queued", position: 2, estimatedWaitMs: 0, noWorker: true } as const;
+    assert.equal(progressDetail({ ...sent, phase }, undefined), "begins when a worker starts");
   });
 
   test("generation shows its step and the remaining time", () => {

@@ -25,6 +25,7 @@ function generateWith(settings: { readonly strength?: number }, initImage?: Uint
       context: ROOT_CONTEXT,
       baseUrl: "http://127.0.0.1",
       log() {},
+      begin: () => () => {},
     },
     {
       directory: createAppDirectory({ apps: { "a/b": { target: "localhost:1" } }, defaultApp: "a/b" }),

@@ -18,6 +18,7 @@ import { describeWebhooks } from "../jobs/suites/webhooks.js";
 import { createHeldEngine } from "../support/held-engine.js";
 import { type JobMesh, lastOf, startJobMesh } from "../support/job-mesh.js";
 import { type Postgres, startPostgres, whyNoPostgres } from "../support/postgres.js";
+import { describeKeda } from "./keda.js";
 import { describeLimits } from "./limits.js";
 import { describeOutages } from "./outages.js";
 
@@ -249,6 +250,7 @@ suite("jobs on PostgreSQL", { skip: whyNoPostgres }, () => {
 
   describeOutages(() => postgres);
   describeLimits(() => postgres);
+  describeKeda(() => postgres);
 
   test("a job whose image does not fit onto the disk runs again, and succeeds once there is space", async (t) => {
     const mesh = await startJobMesh({ source: await postgres.createDatabase() });

@@ -60,8 +60,9 @@ function detailOf(job: Job): string {
 function stateDetailOf({ state, detail, startTime, endTime }: Job): string {
   switch (detail.case) {
     case "queued": {
-      const { position, estimatedWaitMs } = detail.value;
-      const wait = estimatedWaitMs > 0 ? `, starts in about ${formatWait(estimatedWaitMs)}` : "";
+      const { position, estimatedWaitMs, noWorker } = detail.value;
+      const estimate = estimatedWaitMs > 0 ? `, starts in about ${formatWait(estimatedWaitMs)}` : "";
+      const wait = noWorker ? ", waits for a worker to start" : estimate;
       return `${position === 0 ? "next" : `${position} before it`}${wait}`;
     }
     case "progress": {
@@ -98,6 +99,7 @@ export function jobToJson(job: Job): object {
     ...(detail.case === "queued" && {
       position: detail.value.position,
       estimatedWaitMs: detail.value.estimatedWaitMs,
+      noWorker: detail.value.noWorker,
     }),
     ...(detail.case === "progress" && {
       stage: Stage[detail.value.stage],

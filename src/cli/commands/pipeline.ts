@@ -1,3 +1,4 @@
+import type { PipelineCalls } from "../../calls/pipeline-calls.js";
 import { createFalFront } from "../../fronts/fal/front.js";
 import { createOpenAiFront } from "../../fronts/openai/front.js";
 import type { HttpFront } from "../../mesh/serve/http-front.js";
@@ -8,8 +9,9 @@ import type { pipelineOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
 import { directoryOf } from "../services/directory.js";
 import { bucketOf, imageStoreOf } from "../services/image-stores.js";
-import { jobsOf } from "../services/jobs.js";
+import { isDatabaseUrl, jobsOf, type PipelineJobs } from "../services/jobs.js";
 import { runService } from "../services/run-service.js";
+import { scalerOf } from "../services/scaler.js";
 import { hostCheckOf, workerSecurityOf } from "../services/security.js";
 import { observeService, serveApp } from "../services/serve-app.js";
 import { studioOf } from "../services/studio.js";
@@ -28,6 +30,9 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
       portSetting: "--pipeline-port",
       async start() {
         const bucket = await bucketOf(settings, context.environment);
+        const scaler = scalerOf(settings, { directory, logger });
+        const extendByJobs = await jobsOf(settings, { ...settings, bucket, telemetry, logger });
+        let jobs: PipelineJobs | undefined;
         const app = createPipelineApp({
           directory,
           workerSecurity: workerSecurityOf(settings, logger),
@@ -38,7 +43,13 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
           showApps,
           fronts,
           extensions: [
-            await jobsOf(settings, { ...settings, bucket, telemetry, logger }),
+            extendByJobs &&
+              ((calls: PipelineCalls) => {
+                jobs = extendByJobs(calls);
+                return jobs;
+              }),
+            // After the jobs, which it counts.
+            scaler && (() => scaler.extend(jobs, isDatabaseUrl(settings.jobs ?? ""))),
             await studioOf(settings, {
               directory,
               imageOrigin: await bucket?.originOfUrls(),
@@ -47,6 +58,7 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
               logger,
             }),
           ].filter((extension) => extension !== undefined),
+          demand: scaler?.demand,
           telemetry,
           logger,
         });

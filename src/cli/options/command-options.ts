@@ -15,6 +15,7 @@ import {
 } from "./client-options.js";
 import { devFalOptions, falOptions } from "./fal-options.js";
 import { devJobsOption, jobDatabaseOption, jobOptions } from "./job-options.js";
+import { kedaOptions } from "./keda-options.js";
 import { modelOptions } from "./model-options.js";
 import { flag, option } from "./option.js";
 import {
@@ -135,6 +136,7 @@ export const pipelineOptions = {
     { env: "THROUGHLINE_CORS_ORIGINS", parse: origins, repeatable: true, absent: "none" },
   ),
   ...jobOptions,
+  ...kedaOptions,
   ...studioOptions,
   ...appServerOptions,
   ...workerSecurityOptions,

@@ -20,12 +20,12 @@ const topics: readonly (readonly [topic: string, names: RegExp])[] = [
   ["Models and devices", /^--(?:model|lora-folder|device|precision|threads|hub)$|^--lora <name=|^HF_|_PROXY$/],
   [
     "Addresses and ports",
-    /^--(?:host|port|pipeline-port|worker-port|collector-port|app|server|timeout|trust-traceparent|cors-origin|openai|fal|fal-run-host)$/,
+    /^--(?:host|port|pipeline-port|worker-port|collector-port|app|server|timeout|trust-traceparent|cors-origin|openai|fal|fal-run-host|keda-port)$/,
   ],
   ["Workers, retries and balancing", /^--(?:worker|default-app|apps|worker-app|show-apps|pipeline)$/],
   [
     "Security",
-    /^--(?:(?:worker-)?tls-.*|(?:worker-)?key-file|callers|name|insecure-open|reflection|ignore-unknown-fields)$/,
+    /^--(?:(?:worker-)?tls-.*|(?:worker-)?key-file|callers|name|insecure-open|keda-insecure-open|reflection|ignore-unknown-fields)$/,
   ],
   [
     "Images",

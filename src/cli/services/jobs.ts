@@ -6,7 +6,7 @@ import { lockJobFolder } from "../../jobs/folder-lock.js";
 import { type JobDatabase, openJobDatabase } from "../../jobs/job-database.js";
 import { createJobFolder, type JobFolder } from "../../jobs/job-files.js";
 import { JobSchemaError } from "../../jobs/job-schema.js";
-import { createJobs } from "../../jobs/jobs.js";
+import { createJobs, type Jobs } from "../../jobs/jobs.js";
 import { createPayloadCipher, type PayloadCipher } from "../../jobs/payload-cipher.js";
 import { hasFolderDatabase, JobFolderError, openFolderDatabase } from "../../jobs/pglite-folder.js";
 import { unreachableHosts } from "../../jobs/webhook-target.js";
@@ -33,6 +33,9 @@ export interface JobsOfOptions {
   readonly logger: Logger;
 }
 
+/** The jobs of a pipeline, with what its autoscaler needs of them. */
+export type PipelineJobs = PipelineExtension & Pick<Jobs, "demand" | "peers">;
+
 /**
  * Prepares the jobs of a pipeline; undefined without `--jobs`.
  *
@@ -41,7 +44,7 @@ export interface JobsOfOptions {
 export async function jobsOf(
   settings: OptionValues<typeof jobOptions>,
   options: JobsOfOptions,
-): Promise<((calls: PipelineCalls) => PipelineExtension) | undefined> {
+): Promise<((calls: PipelineCalls) => PipelineJobs) | undefined> {
   const { jobs, jobsKeyFile, jobsPlaintext, jobsMaxWaiting, jobsMaxWaitingPerCaller, jobTrace } = settings;
   const { host, publicUrl, trustTraceparent, telemetry, logger } = options;
   if (jobs === undefined) {

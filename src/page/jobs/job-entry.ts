@@ -29,8 +29,8 @@ export function entryOf(job: Job, before: JobEntry | undefined, seenAt: number, 
 function runningOf({ state, attempt, detail }: Job, before: JobEntry | undefined, nowMs: number): Running | undefined {
   switch (state) {
     case JobState.QUEUED: {
-      const { position, estimatedWaitMs } = detail.case === "queued" ? detail.value : unknownPlace;
-      return position < 0 ? sent : { ...sent, phase: { kind: "queued", position, estimatedWaitMs } };
+      const { position, estimatedWaitMs, noWorker } = detail.case === "queued" ? detail.value : unknownPlace;
+      return position < 0 ? sent : { ...sent, phase: { kind: "queued", position, estimatedWaitMs, noWorker } };
     }
     case JobState.RUNNING: {
       const isSame = before?.job.state === state && before.job.attempt === attempt;
@@ -43,7 +43,7 @@ function runningOf({ state, attempt, detail }: Job, before: JobEntry | undefined
   }
 }
 
-const unknownPlace = { position: -1, estimatedWaitMs: 0 };
+const unknownPlace = { position: -1, estimatedWaitMs: 0, noWorker: false };
 
 /** Jobs by id. */
 export type KnownJobs = ReadonlyMap<string, JobEntry>;

@@ -10,7 +10,13 @@ export interface Running {
   readonly kind: "running";
   readonly phase:
     | { readonly kind: "sent" }
-    | { readonly kind: "queued"; readonly position: number; readonly estimatedWaitMs: number }
+    | {
+        readonly kind: "queued";
+        readonly position: number;
+        readonly estimatedWaitMs: number;
+        /** No worker serves: the wait ends when one starts. */
+        readonly noWorker?: boolean | undefined;
+      }
     | { readonly kind: "stage"; readonly stage: Stage };
   /** Steps that are done; 0 before the first. */
   readonly step: number;

@@ -26,6 +26,9 @@ export function phaseLabel({ phase }: Running): string {
 export function progressDetail(running: Running, leftMs: number | undefined): string {
   const { phase } = running;
   if (phase.kind === "queued") {
+    if (phase.noWorker) {
+      return "begins when a worker starts";
+    }
     return phase.estimatedWaitMs > 0 ? `begins in about ${roughDuration(phase.estimatedWaitMs)}` : "";
   }
   const step = phase.kind === "stage" && phase.stage === Stage.DENOISING && running.totalSteps > 0;

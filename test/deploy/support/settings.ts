@@ -29,6 +29,7 @@ export function readSettings(args: readonly string[], variables: Readonly<Record
     [],
     `settings that ${command} does not have`,
   );
-  const { host, port, grace, metricsPort } = withVariables(variables, () => parseOptions(options, flags));
-  return { host, port, grace, metricsPort };
+  const { host, port, grace, metricsPort, ...others } = withVariables(variables, () => parseOptions(options, flags));
+  const kedaPort = "kedaPort" in others ? others.kedaPort : undefined;
+  return { host, port, grace, metricsPort, kedaPort };
 }
