@@ -20,6 +20,7 @@ const slow = new Set([
   "test/cli/demo.test.ts",
   "test/cli/hub-model.test.ts",
   "test/cli/proxies.test.ts",
+  "test/cli/register.test.ts",
   "test/cli/services.test.ts",
   "test/examples/upscaler-process.test.ts",
   "test/getting-started.test.ts",

@@ -15,6 +15,7 @@ import {
 } from "../src/mesh/serve/connect-handler.js";
 import { maxJsonDepth, maxJsonValues } from "../src/mesh/serve/json-shape.js";
 import { discardMaxBytes } from "../src/mesh/serve/request-body.js";
+import { defaultLeaseMs, defaultMaxLeases, defaultMaxLeasesPerCaller } from "../src/registry/leases.js";
 import { maxImageRequestBytes, maxInitImageSide, requestLimits } from "../src/request-limits.js";
 
 const page = readFileSync(new URL("../SECURITY.md", import.meta.url), "utf8");
@@ -67,6 +68,9 @@ test("limits in SECURITY.md are those of the code", () => {
     "an HTTP/1.1 connection to be closed, whose body still arrives after its answer": `${seconds(limits.lingerMs)}, ${mib(limits.lingerBytes)}`,
     "waiting jobs, of all callers": `${count(defaultWaitingLimits.all)} (\`--jobs-max-waiting\`)`,
     "waiting jobs of one caller": `${count(defaultWaitingLimits.perOwner)} (\`--jobs-max-waiting-per-caller\`)`,
+    "leases of workers that register, all together": count(defaultMaxLeases),
+    "leases of one caller": count(defaultMaxLeasesPerCaller),
+    "a lease that is not renewed": seconds(defaultLeaseMs),
     "idle connection": `HTTP/1.1 ${seconds(limits.keepAliveTimeoutMs)}, HTTP/2 ${limits.idleSessionTimeoutMs / 60_000} min`,
     "an HTTP/2 connection that answers no PING": seconds(limits.keepaliveTimeoutMs),
   };

@@ -17,6 +17,7 @@ const order = [
   "throughline/v1/pipeline",
   "throughline/v1/job",
   "throughline/v1/worker",
+  "throughline/v1/registry",
   "throughline/v1/image",
   "throughline/studio/v1/studio",
 ];

@@ -82,6 +82,14 @@ export {
   ListModelsResponseSchema,
 } from "../gen/throughline/v1/pipeline_pb.js";
 export {
+  file_throughline_v1_registry,
+  type RegisterRequest,
+  RegisterRequestSchema,
+  type RegisterResponse,
+  RegisterResponseSchema,
+  RegistryService,
+} from "../gen/throughline/v1/registry_pb.js";
+export {
   type DescribeModelRequest,
   DescribeModelRequestSchema,
   type DescribeModelResponse,

@@ -56,6 +56,7 @@ export {
 export { type AppsFile, reloadAppsFile } from "../mesh/directory/apps-file.js";
 export type { Connection, ConnectionSecurity } from "../mesh/grpc/connection.js";
 export type { Policies, PoliciesInput } from "../mesh/grpc/policies.js";
+export type { RegisteredReplica, RegisteredReplicas } from "../mesh/grpc/registered-replicas.js";
 export type { FrontCall, HttpFront } from "../mesh/serve/http-front.js";
 export {
   createPipelineApp,

@@ -76,9 +76,9 @@ suite("throughline program", () => {
         '--worker and --default-app: target "nowhere" of app "a/b" is not a gRPC target such as dns:///host:50052',
       ],
       [
-        ["pipeline", "--default-app", "a/b"],
+        ["pipeline", "--worker", "c/d=127.0.0.1:1", "--default-app", "a/b"],
         {},
-        '--worker and --default-app: default app "a/b" is not in the directory, which has local/text-to-image-worker',
+        '--worker and --default-app: default app "a/b" is not in the directory, which has c/d',
       ],
       [["pipeline"], { ENABLE_TRACING: "perhaps" }, 'ENABLE_TRACING is "perhaps", and must be true or false'],
     ];

@@ -82,6 +82,7 @@ const appsJson: z.ZodType<{ readonly apps: readonly ListedApp[] }> = z.object({
           expectedWaitMs: figure.nullable(),
           rejectsForMs: figure,
           ejected: z.boolean(),
+          version: z.string().optional(),
         }),
       ),
     }),
@@ -149,12 +150,13 @@ const healthLabel: Record<WorkerStatus["health"], string> = {
   down: "down",
 };
 
-const heads = ["APP", "MODEL", "WORKER", "HEALTH", "IN FLIGHT", "OF OTHERS", "A CALL", "WAIT"];
+const heads = ["APP", "MODEL", "WORKER", "HEALTH", "IN FLIGHT", "OF OTHERS", "A CALL", "WAIT", "VERSION"];
 
-/** The apps as a table for a terminal, one line a worker; without figures if there are none. */
+/** The apps as a table for a terminal, one line a worker; without figures if there are none, and without versions if no worker states one. */
 export function renderApps(apps: readonly ListedApp[], models: AppModels): string {
   const hasFigures = apps.some(({ workers }) => workers.some(({ inFlight }) => inFlight !== undefined));
-  const columns = hasFigures ? heads.length : 4;
+  const hasVersions = apps.some(({ workers }) => workers.some(({ version = "" }) => version !== ""));
+  const columns = hasFigures ? heads.length - (hasVersions ? 0 : 1) : 4;
   const rows = [heads, ...apps.flatMap((app) => rowsOf(app, models.get(app.appId)))].map((row) =>
     row.slice(0, columns),
   );
@@ -193,8 +195,14 @@ function healthOf({ health, ejected, rejectsForMs = 0 }: ListedWorker): string {
   return `${healthLabel[health]}${ejected ? ", left out" : ""}${full}`;
 }
 
-function figuresOf({ inFlight, others, serviceMs, expectedWaitMs }: ListedWorker): string[] {
-  return [String(inFlight ?? ""), String(others ?? ""), seconds(serviceMs), seconds(expectedWaitMs)];
+function figuresOf({ inFlight, others, serviceMs, expectedWaitMs, version = "" }: ListedWorker): string[] {
+  return [
+    String(inFlight ?? ""),
+    String(others ?? ""),
+    seconds(serviceMs),
+    seconds(expectedWaitMs),
+    printable(version),
+  ];
 }
 
 function seconds(ms: number | null | undefined): string {

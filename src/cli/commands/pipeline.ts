@@ -10,6 +10,7 @@ import type { OptionValues } from "../options/option.js";
 import { directoryOf } from "../services/directory.js";
 import { bucketOf, imageStoreOf } from "../services/image-stores.js";
 import { isDatabaseUrl, jobsOf, type PipelineJobs } from "../services/jobs.js";
+import { registryOf } from "../services/registry.js";
 import { runService } from "../services/run-service.js";
 import { scalerOf } from "../services/scaler.js";
 import { hostCheckOf, workerSecurityOf } from "../services/security.js";
@@ -23,7 +24,7 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
   const { publicUrl, trustTraceparent, showApps, corsOrigins } = settings;
   const fronts = frontsOf(settings);
   const { logger, telemetry } = observeService(pipelineName, settings, context);
-  const directory = directoryOf(settings, logger);
+  const { directory, extension: registry } = registryOf(settings, directoryOf(settings, logger), logger);
   return runService(
     {
       name: pipelineName,
@@ -57,6 +58,7 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
               hosts: hostCheckOf(settings),
               logger,
             }),
+            registry,
           ].filter((extension) => extension !== undefined),
           demand: scaler?.demand,
           telemetry,

@@ -7,6 +7,7 @@ import type { OptionValues } from "../options/option.js";
 import { bucketOf, imageStoreOf } from "../services/image-stores.js";
 import { findLoras } from "../services/loras.js";
 import { findModel, showDownload, threadsOf } from "../services/model.js";
+import { registrarOf } from "../services/registry.js";
 import { runService } from "../services/run-service.js";
 import { observeService, serveApp } from "../services/serve-app.js";
 import { createProgress } from "../terminal/progress.js";
@@ -29,6 +30,7 @@ export async function runWorker(
       name: appId,
       portSetting: "--worker-port",
       async start() {
+        const register = registrarOf(settings, { appId, host: settings.host, logger });
         let device: string | undefined;
         const loras = await findLoras(settings);
         const worker = createWorkerApp({
@@ -56,7 +58,17 @@ export async function runWorker(
           telemetry,
           logger,
         });
-        return { ...(await serveApp(worker, { settings, appId, telemetry, logger })), device };
+        const served = await serveApp(worker, { settings, appId, telemetry, logger });
+        const registrar = register?.(served.port);
+        return {
+          ...served,
+          device,
+          async stop() {
+            // First, so that the pipelines send no more calls.
+            await registrar?.end();
+            await served.stop();
+          },
+        };
       },
       finish: () => telemetry.shutdown(),
     },

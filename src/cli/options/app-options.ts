@@ -1,6 +1,8 @@
+import { loopbackRanges } from "../../registry/address-ranges.js";
 import { defaultAppId } from "../../worker/default-app-id.js";
+import { accessOptions } from "./client-options.js";
 import { option } from "./option.js";
-import { appId, nonEmpty, workerTargets } from "./values.js";
+import { addressRanges, appId, ipAddress, nonEmpty, pipelineUrls, workerTargets } from "./values.js";
 
 /** The worker of a machine on which nothing is configured. */
 export const defaultWorkers = { [defaultAppId]: "127.0.0.1:50052" };
@@ -37,6 +39,36 @@ export const directoryOptions = {
   ),
 };
 
+/** Workers that register themselves at a pipeline. */
+export const registryOption = option(
+  "--register-allow <cidr>",
+  "IP addresses from which workers may register without a callers file, and that workers may name; the flag may be repeated, the variable separates ranges by commas; none turns registration off",
+  {
+    env: "THROUGHLINE_REGISTER_ALLOW",
+    parse: addressRanges,
+    repeatable: true,
+    absent: loopbackRanges.labels.join(),
+  },
+);
+
+/** Where a worker registers itself. Its credentials for the pipelines are the options of a client. */
+export const registerOptions = {
+  register: option(
+    "--register <url>",
+    "Base URL of a pipeline at which the worker registers itself, at each address of its host; the flag may be repeated, the variable separates URLs by commas",
+    { env: "THROUGHLINE_REGISTER", parse: pipelineUrls, repeatable: true, absent: "none" },
+  ),
+  registerAddress: option(
+    "--register-address <ip>",
+    "IP address under which pipelines reach the worker, if it is behind a proxy or NAT; they need it in --register-allow",
+    { env: "THROUGHLINE_REGISTER_ADDRESS", parse: ipAddress, absent: "that of the worker's connection" },
+  ),
+  registerTlsCa: accessOptions.tlsCa,
+  registerTlsCert: accessOptions.tlsCert,
+  registerTlsKey: accessOptions.tlsKey,
+  registerKeyFile: accessOptions.keyFile,
+};
+
 /** Credentials that an app sends to the apps that it calls. */
 export const workerSecurityOptions = {
   workerTlsCa: option(
@@ -54,6 +86,11 @@ export const workerSecurityOptions = {
     parse: nonEmpty,
     absent: "none",
   }),
+  workerTlsName: option(
+    "--worker-tls-name <name>",
+    "Name that the workers' certificates must have, such as of workers that register themselves",
+    { env: "THROUGHLINE_WORKER_TLS_NAME", parse: nonEmpty, absent: "the host of the target, or the IP address" },
+  ),
   workerKeyFile: option(
     "--worker-key-file <file>",
     "File with the caller's key for the workers; reloaded when the file changes",

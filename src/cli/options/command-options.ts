@@ -1,7 +1,13 @@
 import { defaultStallMs } from "../../engine/child/engine-process.js";
 import { defaultMaxWaiting } from "../../worker/admission.js";
 import { defaultAppId } from "../../worker/default-app-id.js";
-import { appsFileOption, directoryOptions, workerSecurityOptions } from "./app-options.js";
+import {
+  appsFileOption,
+  directoryOptions,
+  registerOptions,
+  registryOption,
+  workerSecurityOptions,
+} from "./app-options.js";
 import {
   accessOptions,
   collectorOption,
@@ -109,12 +115,14 @@ export const workerOptions = {
     "THROUGHLINE_IMAGE_METADATA",
   ),
   ...appServerOptions,
+  ...registerOptions,
 };
 
 export const pipelineOptions = {
   port: pipelinePortOption(),
   metricsPort: metricsPortOption("THROUGHLINE_PIPELINE_METRICS_PORT"),
   ...directoryOptions,
+  registerAllow: registryOption,
   showApps: flag(
     "--show-apps",
     "Show callers at /apps the workers of the apps that they may use, with health and addresses",

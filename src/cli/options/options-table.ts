@@ -22,7 +22,10 @@ const topics: readonly (readonly [topic: string, names: RegExp])[] = [
     "Addresses and ports",
     /^--(?:host|port|pipeline-port|worker-port|collector-port|app|server|timeout|trust-traceparent|cors-origin|openai|fal|fal-run-host|keda-port)$/,
   ],
-  ["Workers, retries and balancing", /^--(?:worker|default-app|apps|worker-app|show-apps|pipeline)$/],
+  [
+    "Workers, retries and balancing",
+    /^--(?:worker|default-app|apps|worker-app|show-apps|pipeline|register|register-.*)$/,
+  ],
   [
     "Security",
     /^--(?:(?:worker-)?tls-.*|(?:worker-)?key-file|callers|name|insecure-open|keda-insecure-open|reflection|ignore-unknown-fields)$/,

@@ -1,5 +1,7 @@
+import { isIP } from "node:net";
 import { type Device, parseDevice } from "../../engine/device.js";
 import { appIdPattern } from "../../mesh/app-id.js";
+import { type AddressRanges, readAddressRanges } from "../../registry/address-ranges.js";
 import { requestLimits } from "../../request-limits.js";
 import { Invalid, type Parse } from "./option.js";
 
@@ -101,6 +103,37 @@ function httpsHostOf(text: string): string {
   const url = `https://${text.replace(/\.(?=:\d+$|$)/, "")}`;
   return URL.canParse(url) && !text.includes("..") ? new URL(url).host : "";
 }
+
+/** Base URLs of servers, separated by commas: scheme, host and port. */
+export const pipelineUrls: Parse<readonly string[]> = (text) => {
+  const urls = text.split(",").map((entry) => {
+    const url = isHttpUrl(entry.trim()) ? new URL(entry.trim()) : undefined;
+    const isBase = url !== undefined && `${url.pathname}${url.search}${url.hash}${url.username}${url.password}` === "/";
+    return isBase && url.port !== "0" ? url.origin : "";
+  });
+  return urls.includes("")
+    ? new Invalid(
+        "must be http:// or https:// URLs without path and credentials, such as http://pipeline.internal:8080",
+      )
+    : [...new Set(urls)];
+};
+
+/** An IP address without a port. */
+export const ipAddress: Parse<string> = (text) =>
+  isIP(text) === 0 ? new Invalid("must be an IP address without a port, such as 10.0.0.7 or fd00::7") : text;
+
+/** Ranges of IP addresses, separated by commas; undefined for `none`. */
+export const addressRanges: Parse<AddressRanges | "none"> = (text) => {
+  const texts = text.split(",").map((entry) => entry.trim());
+  if (texts.length === 1 && texts[0] === "none") {
+    return "none";
+  }
+  try {
+    return readAddressRanges(texts);
+  } catch {
+    return new Invalid("must be none, or ranges of IP addresses such as 10.0.0.0/8 or fd00::/8");
+  }
+};
 
 /** An app id such as `local/text-to-image-worker`. */
 export const appId: Parse<string> = (text) =>

@@ -16,7 +16,11 @@ export function directoryOf(
   logger: Pick<Logger, "error" | "warn">,
 ): AppDirectory {
   if (apps === undefined) {
-    return directoryOfTargets(workers ?? defaultWorkers, defaultApp);
+    // The default app of a pipeline whose workers register themselves is named before they do.
+    const isRegistered = workers === undefined && defaultApp !== undefined && !(defaultApp in defaultWorkers);
+    return isRegistered
+      ? createAppDirectory({ apps: { [defaultApp]: {} }, defaultApp })
+      : directoryOfTargets(workers ?? defaultWorkers, defaultApp);
   }
   if (workers !== undefined || defaultApp !== undefined) {
     throw usageError("--apps excludes --worker and --default-app: put the workers and the default app in its file");

@@ -73,6 +73,7 @@ export function workerSecurityOf(
     workerTlsCa: ca,
     workerTlsCert: cert,
     workerTlsKey: key,
+    workerTlsName: serverName,
     workerKeyFile,
   }: OptionValues<typeof workerSecurityOptions>,
   logger: Pick<Logger, "error" | "warn">,
@@ -83,11 +84,14 @@ export function workerSecurityOf(
   if (cert !== undefined && ca === undefined) {
     throw usageError("--worker-tls-cert needs --worker-tls-ca");
   }
+  if (serverName !== undefined && ca === undefined) {
+    throw usageError("--worker-tls-name needs --worker-tls-ca");
+  }
   if (workerKeyFile !== undefined && ca === undefined) {
     logger.warn("the key for the workers is sent in cleartext; --worker-tls-ca encrypts it");
   }
   return openAppSecurity(
-    { keyFile: workerKeyFile, ...(ca !== undefined && { tls: { ca, cert, key } }) },
+    { keyFile: workerKeyFile, ...(ca !== undefined && { tls: { ca, cert, key, serverName } }) },
     { onRejected: logRejectedFile(logger) },
   );
 }

@@ -30,12 +30,18 @@ export interface ServeAppOptions {
   readonly logger: Logger;
 }
 
+/** A served app. */
+export interface ServedApp extends RunningService {
+  /** TCP port, also if a free one was taken. */
+  readonly port: number;
+}
+
 /**
  * Serves an app, and its metrics for Prometheus at a port of their own: open before the app is ready and until its last call has ended.
  *
  * @throws CliError, or the system's error when a port cannot be opened; nothing is then left running.
  */
-export async function serveApp(app: App, options: ServeAppOptions): Promise<RunningService> {
+export async function serveApp(app: App, options: ServeAppOptions): Promise<ServedApp> {
   const { settings, appId, telemetry, logger } = options;
   const { host, port, reflection, ignoreUnknownFields, grace, http1Keepalive } = settings;
   const limits = { keepAliveTimeoutMs: http1Keepalive * 1000 };
@@ -51,6 +57,7 @@ export async function serveApp(app: App, options: ServeAppOptions): Promise<Runn
     const running = await app.serve(serving);
     return {
       url: running.url,
+      port: running.port,
       async stop() {
         await running.stop({ graceMs: grace * 1000 });
         await metrics?.close();

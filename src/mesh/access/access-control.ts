@@ -115,11 +115,23 @@ export function createAccessControl(options: AccessControlOptions): AccessContro
       (reason: RejectionReason): void =>
         onRejected({ reason, ...defined({ caller, certificate, peer: peer.address, ...target }) });
     if (callers === undefined || (service !== undefined && open.has(service))) {
-      const countKey = `address ${addressGroup(peer.address)}`;
-      const mayNameCallers = callers === undefined;
-      return { caller: { name: undefined, countKey, mayNameCallers, mayUse: () => true, reportRejection: reporter() } };
+      const { address } = peer;
+      const countKey = `address ${addressGroup(address)}`;
+      const isOpen = callers === undefined;
+      const caller: Caller = {
+        name: undefined,
+        countKey,
+        address,
+        mayNameCallers: isOpen,
+        mayUse: () => true,
+        // Where nobody is authenticated, the registry restricts the addresses.
+        mayRegister: () => isOpen,
+        reportRejection: reporter(),
+      };
+      return { caller };
     }
-    const entry = callers.current.find({ authorization, certificateNames: peer.certificateNames });
+    const credentials = { authorization, certificateNames: peer.certificateNames };
+    const entry = callers.current.find(credentials);
     if (entry === undefined) {
       const [certificate] = peer.certificateNames;
       const hasNone = authorization === undefined && certificate === undefined;
@@ -134,8 +146,11 @@ export function createAccessControl(options: AccessControlOptions): AccessContro
     const caller: Caller = {
       name,
       countKey: `caller ${name}`,
+      address: peer.address,
       mayNameCallers,
       mayUse,
+      // A registration lasts for days: a key that was revoked meanwhile must not renew it.
+      mayRegister: (app) => callers.current.find(credentials)?.mayRegister?.(app) === true,
       reportRejection: reporter(name),
     };
     if (appId !== undefined) {

@@ -5,6 +5,8 @@ export interface CallerEntry {
   readonly name: string;
   /** Whether the caller may use an app. */
   mayUse(appId: string): boolean;
+  /** Whether the caller, a worker, may register as a replica of an app. @default no app */
+  mayRegister?(appId: string): boolean;
   /** Whether `throughline-caller` headers of this caller, a pipeline, are trusted. @default false */
   readonly mayNameCallers?: boolean | undefined;
   /** Rate limit. Absent: no limit. */

@@ -19,6 +19,15 @@ const count = z
   .min(1, "must be 1 or more")
   .max(1_000_000, "must be at most 1,000,000");
 
+const appPatterns = z
+  .array(
+    z
+      .string("must be a string")
+      .refine((app) => appIdPattern.test(app) || appPattern.test(app), 'must be an app id, owner/* or "*"'),
+    "must be a list of app ids",
+  )
+  .min(1, "must name at least one app");
+
 const callerSchema = z
   .strictObject({
     name: z
@@ -38,20 +47,18 @@ const callerSchema = z
           .regex(certificateName, "must be a name with uri:, dns:, email:, ip: or cn: before it"),
       )
       .default([]),
-    apps: z
-      .array(
-        z
-          .string("must be a string")
-          .refine((app) => appIdPattern.test(app) || appPattern.test(app), 'must be an app id, owner/* or "*"'),
-        "must be a list of app ids",
-      )
-      .min(1, "must name at least one app"),
+    apps: appPatterns.optional(),
+    register: appPatterns.optional(),
     requestsPerSecond: rate.optional(),
     requestsPerMinute: rate.optional(),
     burst: count.optional(),
     maxConcurrent: count.optional(),
     mayNameCallers: z.boolean("must be true or false").optional(),
   })
+  .refine(
+    ({ apps, register }) => apps !== undefined || register !== undefined,
+    "needs apps that it may use, or for a worker, apps that it may register as",
+  )
   .refine(({ keys, certificates }) => keys.length + certificates.length > 0, "needs keys or certificates")
   .refine(
     ({ requestsPerSecond, requestsPerMinute }) => requestsPerSecond === undefined || requestsPerMinute === undefined,
@@ -80,6 +87,9 @@ type CallerInFile = z.infer<typeof callerSchema>;
  *     burst: 10                                # default: the rate's number, at least 1
  *     maxConcurrent: 4                         # absent: no limit
  *     mayNameCallers: true                     # a pipeline whose throughline-caller headers are trusted; default: false
+ *   - name: workers
+ *     keys: ["sha256:…"]
+ *     register: [acme/*]                       # a worker that announces itself: apps that it may register as; default: none
  * ```
  *
  * @throws Error that names the file, the field and the problem. It quotes no value, which could be a key.
@@ -137,7 +147,6 @@ function messageOf(issue: z.core.$ZodIssue | undefined): string {
 }
 
 function identityOf({ requestsPerSecond, requestsPerMinute, burst, ...caller }: CallerInFile): CallerIdentity {
-  const exact = new Set(caller.apps);
   const number = requestsPerSecond ?? requestsPerMinute;
   const perSecond = requestsPerSecond ?? (requestsPerMinute === undefined ? undefined : requestsPerMinute / 60);
   return {
@@ -146,7 +155,8 @@ function identityOf({ requestsPerSecond, requestsPerMinute, burst, ...caller }: 
     certificates: caller.certificates,
     maxConcurrent: caller.maxConcurrent,
     mayNameCallers: caller.mayNameCallers,
-    mayUse: (appId) => exact.has("*") || exact.has(appId) || exact.has(`${appId.split("/", 1)[0]}/*`),
+    mayUse: matcherOf(caller.apps),
+    mayRegister: matcherOf(caller.register),
     rate:
       perSecond === undefined || number === undefined
         ? undefined
@@ -156,6 +166,12 @@ function identityOf({ requestsPerSecond, requestsPerMinute, burst, ...caller }: 
             label: `${number} requests a ${requestsPerSecond === undefined ? "minute" : "second"}`,
           },
   };
+}
+
+/** Whether an app id is in a list of ids and patterns. */
+function matcherOf(patterns: readonly string[] = []): (appId: string) => boolean {
+  const exact = new Set(patterns);
+  return (appId) => exact.has("*") || exact.has(appId) || exact.has(`${appId.split("/", 1)[0]}/*`);
 }
 
 function rejectDuplicates(file: string, what: string, values: readonly string[]): void {

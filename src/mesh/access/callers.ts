@@ -11,8 +11,12 @@ export interface Caller {
   readonly countKey: string;
   /** Whether its `callerHeader` is trusted. @default false */
   readonly mayNameCallers?: boolean | undefined;
+  /** IP address of its connection. Undefined in-process, and once the connection is closed. */
+  readonly address?: string | undefined;
   /** Whether the caller may use an app. */
   mayUse(appId: string): boolean;
+  /** Whether the caller, a worker, may register as a replica of an app. Looked up at each call: a reload changes it. @default no app */
+  mayRegister?(appId: string): boolean;
   /** Reports to the server's log that this call is rejected after its admission. @default nobody logs it */
   readonly reportRejection?: ((reason: RejectionReason) => void) | undefined;
 }

@@ -3,6 +3,7 @@
  * - `no_credentials`: neither a key nor a client certificate;
  * - `unknown_credentials`: a key or a certificate of no known caller;
  * - `app_not_permitted`: the caller may not use the app;
+ * - `registration_not_permitted`: the caller, a worker, may not register as a replica of the app, or not at its address;
  * - `rate_limit`, `concurrency_limit`: the caller is over a limit of its own;
  * - `foreign_host`: a web page or a host name that an unauthenticated server does not accept;
  * - `client_certificate`: the TLS handshake failed, because the client certificate is missing or not valid.
@@ -11,6 +12,7 @@ export type RejectionReason =
   | "no_credentials"
   | "unknown_credentials"
   | "app_not_permitted"
+  | "registration_not_permitted"
   | "rate_limit"
   | "concurrency_limit"
   | "foreign_host"

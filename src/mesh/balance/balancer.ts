@@ -1,8 +1,10 @@
 import { queueFull, retryDelayMsOf, unavailable } from "../errors/errors.js";
-import { type AddressWatch, type GrpcAddress, watchAddresses } from "../grpc/grpc-addresses.js";
+import type { AddressWatch, GrpcAddress } from "../grpc/grpc-addresses.js";
 import type { Connections } from "../grpc/grpc-connections.js";
 import { CallFailure } from "../grpc/grpc-status.js";
 import type { Policies } from "../grpc/policies.js";
+import { isRegistryTarget, type RegisteredReplicas } from "../grpc/registered-replicas.js";
+import { watchReplicas } from "../grpc/watch-replicas.js";
 import { createReplica, type Replica } from "./replica.js";
 import { createChoice } from "./replica-choice.js";
 
@@ -10,8 +12,10 @@ import { createChoice } from "./replica-choice.js";
 export interface BalancerOptions {
   /** App id for error messages, such as `local/text-to-image-worker`. */
   readonly appId: string;
-  /** gRPC target of all its replicas. */
+  /** gRPC target of its replicas. */
   readonly target: string;
+  /** Replicas besides those of the target. @default none */
+  readonly registered?: RegisteredReplicas | undefined;
   readonly policies: Policies;
   /** Creates the connections to one address of the target. */
   readonly connect: (address: GrpcAddress) => Connections;
@@ -56,7 +60,7 @@ const resolveWithoutReplicaMs = 2_000;
 const settleMs = 500;
 
 /** @throws Error if the target cannot be parsed. */
-export function createBalancer({ appId, target, policies, connect }: BalancerOptions): Balancer {
+export function createBalancer({ appId, target, registered, policies, connect }: BalancerOptions): Balancer {
   const prefer = createChoice(policies.loadBalancing);
   let waiting = new Set<() => void>();
   const servingListeners: (() => void)[] = [];
@@ -103,8 +107,8 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
         addresses?.refresh();
       }
     }, resolveWithoutReplicaMs).unref();
-    addresses ??= watchAddresses(
-      { target, everyMs: policies.reconnect.resolveEveryMs },
+    addresses ??= watchReplicas(
+      { target, registered, everyMs: policies.reconnect.resolveEveryMs },
       {
         onAddresses(found) {
           const known = new Map(replicas.map((replica) => [replica.address.name, replica]));
@@ -182,7 +186,7 @@ export function createBalancer({ appId, target, policies, connect }: BalancerOpt
     if (waits) {
       return undefined;
     }
-    const loss = describeLoss(replicas, names === "failed");
+    const loss = describeLoss(replicas, isRegistryTarget(target) ? "registry" : names);
     const error = unavailable(`no replica of ${appId} is reachable: ${loss}`, undefined, "NO_REPLICA");
     throw new CallFailure(error, "unreachable");
   };
@@ -227,9 +231,16 @@ function allFull(appId: string, rejections: readonly CallFailure[]): CallFailure
   return new CallFailure(queueFull(message, delayOf(soonest)), "server");
 }
 
-function describeLoss(replicas: readonly Replica[], unresolved: boolean): string {
+const noReplicas = {
+  registry: "no worker is registered",
+  failed: "the target's name cannot be resolved",
+  found: "the target's name has no addresses",
+  unknown: "the target's name has no addresses",
+} as const;
+
+function describeLoss(replicas: readonly Replica[], source: keyof typeof noReplicas): string {
   if (replicas.length === 0) {
-    return unresolved ? "the target's name cannot be resolved" : "the target's name has no addresses";
+    return noReplicas[source];
   }
   const down = replicas.filter(({ health }) => health === "down").length;
   const notServing = replicas.length - down;

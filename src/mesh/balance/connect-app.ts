@@ -4,6 +4,7 @@ import type * as grpc from "@grpc/grpc-js";
 import type { Connection } from "../grpc/connection.js";
 import { createConnections } from "../grpc/grpc-connections.js";
 import type { Policies } from "../grpc/policies.js";
+import { type RegisteredReplicas, registeredName } from "../grpc/registered-replicas.js";
 import { createBalancedTransport } from "./balanced-transport.js";
 import { createBalancer } from "./balancer.js";
 import type { LoadReport } from "./replica-load.js";
@@ -16,8 +17,10 @@ const statusWaitMs = 2_000;
 export interface ConnectAppOptions {
   /** App id for error messages. */
   readonly appId: string;
-  /** gRPC target of all its replicas. */
+  /** gRPC target of its replicas. */
   readonly target: string;
+  /** Replicas that have registered themselves, besides those of the target. @default none */
+  readonly registered?: RegisteredReplicas | undefined;
   readonly policies: Policies;
   /** @default cleartext */
   readonly credentials?: grpc.ChannelCredentials | undefined;
@@ -40,10 +43,11 @@ export interface ConnectAppOptions {
  * @throws Error if the target cannot be parsed.
  */
 export function connectApp(options: ConnectAppOptions): Connection {
-  const { appId, target, policies, credentials, interceptors, serverName, loadOf, fallback } = options;
+  const { appId, target, registered, policies, credentials, interceptors, serverName, loadOf, fallback } = options;
   const balancer = createBalancer({
     appId,
     target,
+    registered,
     policies,
     connect(address) {
       const grpcOptions = {
@@ -58,7 +62,11 @@ export function connectApp(options: ConnectAppOptions): Connection {
     async workers(service) {
       balancer.open(service);
       await firstReports(balancer.isSettled, balancer.onNextChange);
-      return balancer.replicas.map((replica) => replica.status());
+      const versions = new Map((registered?.current ?? []).map((each) => [registeredName(each), each.version]));
+      return balancer.replicas.map((replica) => {
+        const version = versions.get(replica.address.name);
+        return { ...replica.status(), ...(version !== undefined && { version }) };
+      });
     },
     onServing: balancer.onServing,
     close: balancer.close,

@@ -1,15 +1,16 @@
 import { appIdPattern } from "../app-id.js";
 import { invalidArgument, notFound } from "../errors/errors.js";
 import { type Policies, type PoliciesInput, readPolicies } from "../grpc/policies.js";
+import { type RegisteredReplicas, registryTarget } from "../grpc/registered-replicas.js";
 import type { AppSecurity } from "./app-security.js";
 
 /** Configuration of one app. */
 export interface AppEntry {
   /**
-   * gRPC target of all its workers: `host:port`, `dns:///host:port`, `ipv4:1.2.3.4:5,…`, `ipv6:[::1]:5`, `unix:/path`. Each address is
-   * a worker. `xds:///name` is not supported: it needs a control-plane client.
+   * gRPC target of its workers: `host:port`, `dns:///host:port`, `ipv4:1.2.3.4:5,…`, `ipv6:[::1]:5`, `unix:/path`. Each address is
+   * a worker. `xds:///name` is not supported: it needs a control-plane client. @default none but those that register themselves
    */
-  readonly target: string;
+  readonly target?: string | undefined;
   /** @default the default policies */
   readonly policies?: PoliciesInput | undefined;
   /** @default the common security */
@@ -20,9 +21,12 @@ export interface AppEntry {
 export interface AppDirectoryEntry {
   /** App id, such as `local/text-to-image-worker`. */
   readonly appId: string;
+  /** gRPC target, or `registry:<app id>` for an app all of whose workers register themselves. */
   readonly target: string;
   readonly policies: Policies;
   readonly security?: AppSecurity | undefined;
+  /** Workers that have registered themselves, besides those of the target. @default none */
+  readonly registered?: RegisteredReplicas | undefined;
 }
 
 /** Map of app ids to gRPC targets. Callers can select an app id, but no address. */
@@ -65,6 +69,10 @@ export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
     if (!appIdPattern.test(appId)) {
       throw new Error(`app id "${appId}" is not of the form owner/name`);
     }
+    if (target === undefined) {
+      apps.set(appId, { appId, target: registryTarget(appId), policies: policiesOf(appId, policies), security });
+      continue;
+    }
     if (/^xds:/i.test(target)) {
       throw new Error(
         `target "${target}" of app "${appId}": xds is not supported (it needs a control-plane client); use dns:///host:port`,
@@ -88,19 +96,35 @@ export function createAppDirectory(options: AppDirectoryOptions): AppDirectory {
     appIds,
     defaultApp,
     onChange() {},
-    lookUp(appId) {
-      const wanted = appId === "" ? defaultApp : appId;
-      if (wanted === undefined) {
-        throw invalidArgument(`no default app is set; the apps are ${listed(appIds)}`);
-      }
-      const found = apps.get(wanted);
-      // The requested id is not quoted: it is caller input.
-      if (found === undefined) {
-        throw notFound(`no such app; the apps are ${listed(appIds)}`);
-      }
-      return found;
-    },
+    lookUp: (appId) => lookUpApp(appId, { appIds, defaultApp, find: (wanted) => apps.get(wanted) }),
   };
+}
+
+/**
+ * Look up an app, as {@link AppDirectory} does.
+ *
+ * @throws ConnectError
+ */
+export function lookUpApp(
+  appId: string,
+  {
+    appIds,
+    defaultApp,
+    find,
+  }: Pick<AppDirectory, "appIds" | "defaultApp"> & {
+    readonly find: (appId: string) => AppDirectoryEntry | undefined;
+  },
+): AppDirectoryEntry {
+  const wanted = appId === "" ? defaultApp : appId;
+  if (wanted === undefined) {
+    throw invalidArgument(`no default app is set; the apps are ${listed(appIds)}`);
+  }
+  const found = find(wanted);
+  // The requested id is not quoted: it is caller input.
+  if (found === undefined) {
+    throw notFound(`no such app; the apps are ${listed(appIds)}`);
+  }
+  return found;
 }
 
 /** Maximum ids listed in an error; the others are counted. */

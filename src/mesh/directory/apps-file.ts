@@ -10,7 +10,7 @@ import { openAppSecurity } from "./app-security.js";
 const text = z.string("must be a string").min(1, "must not be empty");
 
 const appSchema = z.strictObject({
-  target: text,
+  target: text.optional(),
   policies: policiesSchema.optional(),
   tls: z
     .strictObject({ ca: text.optional(), cert: text.optional(), key: text.optional(), serverName: text.optional() })
@@ -20,7 +20,8 @@ const appSchema = z.strictObject({
 
 const fileSchema = z.strictObject({
   default: z.string("must be a string").regex(appIdPattern, "must be of the form owner/name").optional(),
-  apps: z.record(z.string(), appSchema, "must be a mapping of app ids"),
+  // An entry without fields is null in YAML.
+  apps: z.record(z.string(), appSchema.nullable(), "must be a mapping of app ids"),
 });
 
 type AppInFile = z.output<typeof appSchema>;
@@ -38,7 +39,7 @@ export interface AppsFile extends AppDirectory {
  * default: local/text-to-image-worker   # for requests without an app id; default: the only app
  * apps:
  *   local/text-to-image-worker:
- *     target: dns:///workers.internal:50052
+ *     target: dns:///workers.internal:50052            # absent: its workers register themselves
  *     policies: { retry: { maxAttempts: 3 } }          # absent: the defaults
  *     tls: { ca: ca.pem, cert: pipeline.pem, key: pipeline.key, serverName: workers.internal }  # paths from this file's folder
  *     keyFile: worker-key.txt                          # our caller's key for the workers
@@ -75,7 +76,7 @@ function directoryOf(contents: string, file: string): AppDirectory {
   }
   const { apps, default: chosen } = result.data;
   const folder = dirname(file);
-  const entries = Object.entries(apps).map(([appId, app]) => [appId, entryOf(app, folder)] as const);
+  const entries = Object.entries(apps).map(([appId, app]) => [appId, entryOf(app ?? {}, folder)] as const);
   const [only, second] = Object.keys(apps);
   const defaultApp = chosen ?? (second === undefined ? only : undefined);
   try {

@@ -49,4 +49,6 @@ export interface WorkerStatus {
   readonly rejectsForMs: number;
   /** Whether outlier detection has ejected the replica. */
   readonly ejected: boolean;
+  /** Version that a registered replica states; empty for none. Absent: the replica is not registered. */
+  readonly version?: string | undefined;
 }

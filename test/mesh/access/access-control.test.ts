@@ -48,6 +48,18 @@ function errorOf(enter: () => unknown): ConnectError {
 }
 
 suite("authentication and rate limits", () => {
+  test("permission to register follows the callers file while a call runs", () => {
+    const worker: CallerIdentity = { ...studio, mayRegister: (appId) => appId === "acme/worker" };
+    const { accessControl, directory } = gateOf([worker]);
+    const { caller } = accessControl.admit(call(`Bearer ${key}`));
+    assert.equal(caller.address, "192.0.2.7");
+    assert.deepEqual([caller.mayRegister?.("acme/worker"), caller.mayRegister?.("acme/other")], [true, false]);
+    directory.current = createCallerDirectory([{ ...worker, keys: [] }]);
+    assert.equal(caller.mayRegister?.("acme/worker"), false);
+    const open = createAccessControl({}).admit(call()).caller;
+    assert.deepEqual([open.address, open.mayRegister?.("acme/worker")], ["192.0.2.7", true]);
+  });
+
   test("caller is identified by any of its keys or by its certificate", () => {
     const { accessControl } = gateOf([studio]);
     for (const known of [

@@ -53,6 +53,22 @@ suite("callers file", async () => {
     assert.equal((await read("callers: []")).find(bearer(key)), undefined);
   });
 
+  test("callers file lists the apps that a worker may register as, which is no permission to call them", async () => {
+    const text = `callers: [{ name: workers, keys: ["${hash}"], register: [acme/*, local/worker] }]`;
+    const workers = (await read(text)).find(bearer(key));
+    const apps = ["acme/any", "local/worker", "local/other"];
+    assert.deepEqual(
+      apps.map((app) => workers?.mayRegister?.(app)),
+      [true, true, false],
+    );
+    assert.deepEqual(
+      apps.map((app) => workers?.mayUse(app)),
+      [false, false, false],
+    );
+    const caller = (await read(`callers: [{ name: a, keys: ["${hash}"], apps: ["*"] }]`)).find(bearer(key));
+    assert.equal(caller?.mayRegister?.("acme/any"), false);
+  });
+
   const one = (fields: string) => `callers: [{ name: studio, apps: ["*"], ${fields} }]`;
   const keyed = `keys: ["${hash}"]`;
   const cases: readonly (readonly [what: string, text: string, message: RegExp])[] = [
@@ -69,7 +85,21 @@ suite("callers file", async () => {
       `callers: [{ name: "CANARY CANARY", apps: ["*"], ${keyed} }]`,
       /: callers\.0\.name must be up to 64/,
     ],
-    ["no apps", `callers: [{ name: a, ${keyed} }]`, /: callers\.0\.apps must be a list of app ids/],
+    [
+      "no apps",
+      `callers: [{ name: a, ${keyed} }]`,
+      /: callers\.0 needs apps that it may use, or for a worker, apps that/,
+    ],
+    [
+      "apps that are no list",
+      `callers: [{ name: a, apps: x, ${keyed} }]`,
+      /: callers\.0\.apps must be a list of app ids/,
+    ],
+    [
+      "an invalid app to register as",
+      `callers: [{ name: a, register: ["CANARY"], ${keyed} }]`,
+      /: callers\.0\.register\.0 must be an app id/,
+    ],
     [
       "an empty list of apps",
       `callers: [{ name: a, apps: [], ${keyed} }]`,

@@ -75,13 +75,19 @@ suite("apps file", async () => {
     assert.equal(directory.lookUp("").target, "h:1");
   });
 
+  test("apps file has apps without a target, whose workers register themselves", async (t) => {
+    const { directory } = await read(t, "default: a/b\napps:\n  a/b:\n  c/d: {policies: {retry: {maxAttempts: 2}}}");
+    assert.equal(directory.lookUp("").target, "registry:a/b");
+    assert.equal(directory.lookUp("c/d").policies.retry.maxAttempts, 2);
+  });
+
   const wrong: readonly (readonly [string, RegExp])[] = [
     ["apps: {a/b: {target: 'h:1'}", /neither YAML nor JSON: .* line 1/],
     ["apps: {a/b: {target: 'h:1'}, a/b: {target: 'h:2'}}", /neither YAML nor JSON: Map keys must be unique/],
     ["[]", /the file: /],
     ["apps: {}", /at least one app/],
     ["apps: {a/b: {target: 'h:1'}}\nother: 1", /the file: other is unknown/],
-    ["apps: {a/b: {}}", /app "a\/b": target: must be a string/],
+    ["apps: {a/b: {target: 5}}", /app "a\/b": target: must be a string/],
     ["apps: {a/b: {target: 'http://h'}}", /target "http:\/\/h" of app "a\/b" is not a gRPC target/],
     ["apps: {b: {target: 'h:1'}}", /app id "b" is not of the form owner\/name/],
     ["apps: {a/b: {target: 'h:1'}}\ndefault: c/d", /default app "c\/d" is not in the directory/],
