@@ -1,4 +1,4 @@
-// Builds the studio's page into dist/page: what a browser loads, and nothing else.
+// The studio's page in dist/page: what a browser loads, and nothing else.
 import { copyFile, mkdir } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { create, toBinary } from "@bufbuild/protobuf";
@@ -43,8 +43,7 @@ const withoutRules = {
   },
 };
 
-await mkdir(target, { recursive: true });
-await build({
+const options = {
   entryPoints: [`${source}/studio.tsx`, `${source}/studio.css`],
   outdir: target,
   bundle: true,
@@ -56,7 +55,19 @@ await build({
   legalComments: "none",
   logLevel: "warning",
   plugins: [withoutRules],
-});
-for (const file of ["index.html", "icon.svg"]) {
-  await copyFile(`${source}/${file}`, `${target}/${file}`);
+};
+
+/** Builds the page. */
+export async function buildPage() {
+  await mkdir(target, { recursive: true });
+  await build(options);
+  for (const file of ["index.html", "icon.svg"]) {
+    await copyFile(`${source}/${file}`, `${target}/${file}`);
+  }
+}
+
+/** Returns the paths, from the current folder, of all modules that the page is made of. Writes nothing. */
+export async function modulesOfPage() {
+  const { metafile } = await build({ ...options, write: false, metafile: true });
+  return Object.keys(metafile.inputs);
 }

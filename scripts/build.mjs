@@ -10,4 +10,5 @@ execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconf
   cwd: root,
   stdio: "inherit",
 });
-await import("./build-page.mjs");
+const { buildPage } = await import("./build-page.mjs");
+await buildPage();

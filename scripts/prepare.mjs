@@ -28,7 +28,8 @@ export async function prepare(tests = []) {
     return false;
   }
   if (commands || (await isPageStale())) {
-    await import("./build-page.mjs");
+    const { buildPage } = await import("./build-page.mjs");
+    await buildPage();
   }
   return true;
 }

@@ -1,6 +1,6 @@
 import { test } from "node:test";
 import { parseArgs } from "node:util";
-import "../../scripts/build-page.mjs";
+import { buildPage } from "../../scripts/build-page.mjs";
 import { testJobs } from "./jobs.js";
 import { testJobsOfDev } from "./jobs-of-dev.js";
 import { openBrowser } from "./open-browser.js";
@@ -10,6 +10,7 @@ import { testScriptedServices } from "./scripted-services.js";
 import { testStartImage } from "./start-image.js";
 
 const { values } = parseArgs({ options: { screenshots: { type: "string" } } });
+await buildPage();
 const browser = await openBrowser();
 const screenshot = createScreenshots(values.screenshots);
 
