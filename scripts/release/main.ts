@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { appendFile, cp, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,7 +13,7 @@ import { homeProblems, versionProblems } from "./problems.js";
 
 /*
  * npm run release -- VERSION: makes a commit with the version, its changelog and its NOTICE, tags it, and makes the files of the release in
- * out/release. Pushing the tag has the workflows publish packages and images. With --dry-run, all of it happens in a temporary clone, whose
+ * out/release. Pushing the tag has the workflows publish packages, files and images. With --dry-run, all of it happens in a temporary clone, whose
  * files alone are kept.
  */
 
@@ -46,6 +46,25 @@ async function release(version: string, manifest: Readonly<Record<string, unknow
   if (problems.length > 0) {
     throw new Error(`nothing is released:\n${problems.map((problem) => `- ${problem}`).join("\n")}`);
   }
+  try {
+    await writeVersion(version);
+    const packages = await makeArtifacts(root, artifacts);
+    for (const { name, tarball, size } of packages) {
+      output(root, "npm", "publish", tarball, "--dry-run", "--access", "public");
+      say(`${name}  ${(size / 1024).toFixed(0)} KiB`);
+    }
+  } catch (error) {
+    // It had no changes before.
+    output(root, "git", "checkout", "--quiet", "--", ".");
+    throw error;
+  }
+  output(root, "git", "commit", "--all", "--message", `Release ${next}`);
+  output(root, "git", "tag", "--annotate", `v${next}`, "--message", `Throughline ${next}`);
+  say(output(root, "git", "show", "--stat", "--format=%s", "HEAD"));
+}
+
+/** Puts the next version into all files that name it. */
+async function writeVersion(version: string): Promise<void> {
   const today = new Date().toISOString().slice(0, 10);
   await writeFile(join(root, "CHANGELOG.md"), releaseChanges(await read("CHANGELOG.md"), next, today));
   output(root, "npm", "version", next, "--no-git-tag-version", "--allow-same-version");
@@ -57,14 +76,6 @@ async function release(version: string, manifest: Readonly<Record<string, unknow
     await writeFile(join(root, path), text.replaceAll(form(version), form(next)));
   }
   await writeFile(join(root, "NOTICE"), await makeNotice(root));
-  const packages = await makeArtifacts(root, artifacts);
-  output(root, "git", "commit", "--all", "--message", `Release ${next}`);
-  output(root, "git", "tag", "--annotate", `v${next}`, "--message", `Throughline ${next}`);
-  say(output(root, "git", "show", "--stat", "--format=%s", "HEAD"));
-  for (const { name, tarball, size } of packages) {
-    say(`${name}  ${(size / 1024).toFixed(0)} KiB`);
-    output(root, "npm", "publish", tarball, "--dry-run", "--access", "public");
-  }
 }
 
 /** Releases a clone of the last commit, and keeps its files. */
@@ -73,6 +84,8 @@ async function rehearse(manifest: Readonly<Record<string, unknown>>): Promise<vo
   try {
     output(root, "git", "clone", "--quiet", "--no-local", root, clone);
     await symlink(join(root, "node_modules"), join(clone, "node_modules"), "junction");
+    // A link is no folder to .gitignore.
+    await appendFile(join(clone, ".git/info/exclude"), "node_modules\n");
     say(output(clone, process.execPath, "--import", "tsx", "scripts/release/main.ts", next, "--without-home"));
     await rm(artifacts, { recursive: true, force: true });
     await cp(join(clone, "out/release"), artifacts, { recursive: true });
@@ -89,6 +102,9 @@ try {
   if (flags["dry-run"]) {
     await rehearse(manifest);
     say("dry run: nothing is committed, tagged or published; the files of the release are in out/release");
+    say(
+      "the images are built by .github/workflows/images.yml from the tag; npm run test:deploy builds their trees here",
+    );
   } else {
     await release(manifest.version, manifest);
     say(`v${next} is committed and tagged here. Publish it: git push --follow-tags`);
