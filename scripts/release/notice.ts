@@ -32,11 +32,14 @@ async function ofContracts(root: string): Promise<string> {
   const holders = new Map<string, Set<string>>();
   for (const path of await filesBelow(folder)) {
     const text = await readFile(join(folder, path), "utf8");
-    const holder = /^\/\/ (Copyright .+)$/m.exec(text)?.[1];
-    if (holder === undefined || !text.includes("Apache License, Version 2.0")) {
-      throw new Error(`third_party/proto/${path} states no copyright, or is not under Apache-2.0`);
+    const isApache = text.includes("Apache License, Version 2.0");
+    const holder = (isApache ? /^\/\/ (Copyright .+)$/m.exec(text)?.[1] : undefined) ?? holdersOfBareFiles[path];
+    if (holder === undefined) {
+      throw new Error(
+        `third_party/proto/${path} states no copyright under Apache-2.0: find it in its project's LICENSE`,
+      );
     }
-    const top = path.split("/").slice(0, 2).join("/");
+    const top = path.split("/").slice(0, -1).slice(0, 2).join("/");
     holders.set(top, (holders.get(top) ?? new Set()).add(holder));
   }
   const copied = partialPackages.flatMap(({ name, copied }) =>
@@ -52,6 +55,11 @@ async function ofContracts(root: string): Promise<string> {
     ...copied,
   ].join("\n");
 }
+
+/** Of contracts without a header, from the LICENSE of their project, which is Apache-2.0. */
+const holdersOfBareFiles: Readonly<Record<string, string>> = {
+  "externalscaler/externalscaler.proto": "Copyright 2020 The KEDA Authors (KEDA 2.21.0)",
+};
 
 /** Packages that are bundled into the studio's page, with the copyright and the terms that they state. */
 async function ofPage(root: string): Promise<string> {
