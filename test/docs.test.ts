@@ -12,11 +12,10 @@ const pages = [
   "CHANGELOG.md",
   "SECURITY.md",
   "bench/README.md",
-  "deploy/README.md",
   "training/README.md",
   "models/emoji-xl/README.md",
 ]
-  .concat(filesBelow("examples"), docs)
+  .concat(filesBelow("examples"), filesBelow("deploy"), docs)
   .filter((path) => path.endsWith(".md"));
 
 function filesBelow(folder: string): string[] {
