@@ -1,4 +1,5 @@
 import type { Environment } from "../trace/telemetry/environment.js";
+import type { UnknownVariable } from "./options/nearest-name.js";
 import type { OptionGroup, OptionValues } from "./options/option.js";
 import type { Supervisor } from "./services/service-process.js";
 
@@ -42,14 +43,27 @@ export interface Command<Group extends OptionGroup = OptionGroup> {
   /** One sentence without a full stop. */
   readonly summary: string;
   readonly options: Group;
+  /** What follows the argument is not parsed: the command gets it as it is. It also reports unknown variables itself. */
+  readonly passThrough?: boolean;
   readonly argument?: CommandArgument;
   /** Loads its code, which is not loaded before: `--help` should not wait for a model's runtime. */
   readonly load: () => Promise<RunCommand<Group>>;
 }
 
-/** Runs a command and resolves with the exit code. `argument` is empty for a command without one. */
+/**
+ * Runs a command and resolves with the exit code. `argument` is empty for a command without one.
+ */
 export type RunCommand<Group extends OptionGroup> = (
   options: OptionValues<Group>,
   context: CommandContext,
   argument: string,
+  rest: RestOfCommandLine,
 ) => Promise<number>;
+
+/** What the command of {@link Command.passThrough} needs besides its own flags. */
+export interface RestOfCommandLine {
+  /** The argument, and what follows it. */
+  readonly args: readonly string[];
+  /** Variables of this project and of OpenTelemetry that nothing reads. */
+  unknownVariables(): readonly UnknownVariable[];
+}

@@ -2,6 +2,7 @@ import type { Command } from "./command.js";
 import {
   appsOptions,
   collectorOptions,
+  configCheckOptions,
   demoOptions,
   devOptions,
   doctorOptions,
@@ -137,6 +138,18 @@ export function visitCommands(visit: CommandVisitor): void {
     summary: "List the worker apps with their health, and with a pipeline's metrics",
     options: appsOptions,
     load: async () => (await import("./commands/apps.js")).runApps,
+  });
+  visit({
+    name: "config check",
+    summary: "Check the flags, variables and files of a service without starting it",
+    options: configCheckOptions,
+    passThrough: true,
+    argument: {
+      name: "command",
+      help: "pipeline, worker, dev or collector, and then its flags",
+      optional: "pipeline and worker, by their variables",
+    },
+    load: async () => (await import("./commands/config-check.js")).runConfigCheck,
   });
   visit({
     name: "doctor",

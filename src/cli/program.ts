@@ -2,7 +2,7 @@ import { CommanderError, Command as Program } from "commander";
 import type { Command, CommandContext } from "./command.js";
 import { visitCommands } from "./commands.js";
 import { exitCodes, usageError } from "./errors.js";
-import { warnOfUnknownVariables } from "./options/known-variables.js";
+import { unknownVariables, warnOfUnknownVariables } from "./options/known-variables.js";
 import { describeOption, type OptionGroup, readOptions, usageMessageOf } from "./options/option.js";
 import { renderOptionsTable } from "./options/options-table.js";
 import { packageVersion } from "./package-root.js";
@@ -60,7 +60,7 @@ export async function runProgram(argv: readonly string[], context: CommandContex
 
 function addCommand<Group extends OptionGroup>(
   program: Program,
-  { name, summary, options, argument, load }: Command<Group>,
+  { name, summary, options, argument, passThrough, load }: Command<Group>,
   context: CommandContext,
   onEnd: (exitCode: number) => void,
 ): void {
@@ -76,16 +76,26 @@ function addCommand<Group extends OptionGroup>(
     const absent = value ?? optional;
     added.argument(absent === undefined ? `<${usage}>` : `[${usage}]`, absent ? `${help} (default: ${absent})` : help);
   }
+  if (passThrough) {
+    added.argument("[flags...]", "flags of the command that is checked").allowUnknownOption().passThroughOptions();
+  }
   added.action(async () => {
     const values = readOptions(options, added);
-    if (context.supervisor === undefined) {
+    if (context.supervisor === undefined && !passThrough) {
       warnOfUnknownVariables(context);
     }
     const run = await load();
     const given = added.args.length === 0 ? undefined : added.args.join(" ");
-    onEnd(await run(values, context, given ?? argument?.default ?? ""));
+    const rest = { args: added.args, unknownVariables: () => unknownVariables(context.environment) };
+    onEnd(await run(values, context, given ?? argument?.default ?? "", rest));
   });
 }
+
+/** Commands that only group others, with their help. */
+const groups: Readonly<Record<string, string>> = {
+  config: "Check settings and files",
+  jobs: "Look at durable jobs, and cancel or delete them",
+};
 
 /** The command below which another stands: `jobs` for `jobs list`. */
 function parentOf(program: Program, name: string): Program {
@@ -94,5 +104,11 @@ function parentOf(program: Program, name: string): Program {
     return program;
   }
   const known = program.commands.find((command) => command.name() === group);
-  return known ?? program.command(group ?? "").description("Look at durable jobs, and cancel or delete them");
+  return (
+    known ??
+    program
+      .command(group ?? "")
+      .description(groups[group ?? ""] ?? "")
+      .enablePositionalOptions()
+  );
 }

@@ -4,9 +4,9 @@ import { createOpenAiFront } from "../../fronts/openai/front.js";
 import type { HttpFront } from "../../mesh/serve/http-front.js";
 import { createPipelineApp, pipelineName } from "../../pipeline/pipeline-app.js";
 import type { CommandContext } from "../command.js";
-import { usageError } from "../errors.js";
 import type { pipelineOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
+import { problemsOf, rejectProblems, type SettingProblem } from "../options/setting-problem.js";
 import { directoryOf } from "../services/directory.js";
 import { bucketOf, imageStoreOf } from "../services/image-stores.js";
 import { isDatabaseUrl, jobsOf, type PipelineJobs } from "../services/jobs.js";
@@ -72,14 +72,23 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
   );
 }
 
+/** What is wrong with the options of the fronts together. */
+export function frontProblems({ fal, falRunHost, jobs }: PipelineSettings): readonly SettingProblem[] {
+  return problemsOf([
+    [
+      fal && jobs === undefined,
+      "--fal",
+      "needs --jobs: its queue rests on durable jobs; name a folder, or postgres://…",
+      "add --jobs, or leave --fal out",
+    ],
+    [falRunHost !== undefined && !fal, "--fal-run-host", "needs --fal", "add --fal, or leave it out"],
+  ]);
+}
+
 /** @throws CliError (bad usage) when an option lacks another one that it needs. */
-function frontsOf({ openai, fal, falRunHost, jobs, publicUrl }: PipelineSettings): HttpFront[] {
-  if (fal && jobs === undefined) {
-    throw usageError("--fal needs --jobs: its queue rests on durable jobs; name a folder, or postgres://…");
-  }
-  if (falRunHost !== undefined && !fal) {
-    throw usageError("--fal-run-host needs --fal");
-  }
+function frontsOf(settings: PipelineSettings): HttpFront[] {
+  rejectProblems(frontProblems(settings));
+  const { openai, fal, falRunHost, publicUrl } = settings;
   return [
     ...(openai ? [createOpenAiFront()] : []),
     ...(fal ? [createFalFront({ runHost: falRunHost, publicUrl })] : []),

@@ -288,6 +288,8 @@ export const doctorOptions = {
   json: jsonOption,
 };
 
+export const configCheckOptions = { json: jsonOption };
+
 export const keysOptions = {
   name: option("--name <name>", "Name of the caller, for its entry in the callers file", {
     parse: nonEmpty,

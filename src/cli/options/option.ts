@@ -1,5 +1,6 @@
 import { Command, CommanderError, Option } from "commander";
 import { usageError } from "../errors.js";
+import { rejectProblems, type SettingProblem } from "./setting-problem.js";
 
 declare const valueType: unique symbol;
 
@@ -120,7 +121,23 @@ export function readOptions<Group extends OptionGroup>(
   command: Command,
   hasFlags = true,
 ): OptionValues<Group> {
-  const problems: string[] = [];
+  const { values, problems } = readOptionValues(group, command, hasFlags);
+  rejectProblems(problems);
+  return values;
+}
+
+/** Values of a group's options, and what is wrong with those that have their default instead. */
+export interface ReadOptions<Group extends OptionGroup> {
+  readonly values: OptionValues<Group>;
+  readonly problems: readonly SettingProblem[];
+}
+
+function readOptionValues<Group extends OptionGroup>(
+  group: Group,
+  command: Command,
+  hasFlags: boolean,
+): ReadOptions<Group> {
+  const problems: SettingProblem[] = [];
   const entries = Object.entries(group).map(([name, made]) => {
     const key = made.attributeName();
     const value: unknown = command.getOptionValue(key);
@@ -130,15 +147,43 @@ export function readOptions<Group extends OptionGroup>(
     }
     if (value instanceof InvalidValue) {
       const source = !fromVariable ? made.long : hasFlags ? `${made.envVar} (${made.long})` : made.envVar;
-      problems.push(`${source} ${value.expected}, got ${JSON.stringify(withoutCredentials(value.text))}`);
+      problems.push({
+        setting: source ?? name,
+        problem: `${value.expected}, got ${JSON.stringify(withoutCredentials(value.text))}`,
+        remedy: `correct it, or leave it out for the default: ${defaultOf(made)}`,
+      });
+      return [name, made.defaultValue];
     }
     return [name, value];
   });
-  if (problems.length > 0) {
-    throw usageError(problems.join("\n"));
-  }
   // The one place where names and values come together again; no type can follow a mapped object through its entries.
-  return Object.fromEntries(entries) as OptionValues<Group>;
+  return { values: Object.fromEntries(entries) as OptionValues<Group>, problems };
+}
+
+/**
+ * Parses arguments and the environment of this process as {@link parseOptions} does, and goes on at what is wrong.
+ *
+ * @throws CliError for a flag without its value.
+ */
+export function parseAllOptions<Group extends OptionGroup>(
+  group: Group,
+  argv: readonly string[],
+): ReadOptions<Group> & { readonly unknown: readonly string[] } {
+  const command = new Command()
+    .exitOverride()
+    .configureOutput({ outputError() {} })
+    .helpOption(false)
+    .allowUnknownOption()
+    .allowExcessArguments();
+  for (const made of Object.values(group)) {
+    command.addOption(made);
+  }
+  try {
+    command.parse(argv, { from: "user" });
+  } catch (error) {
+    throw error instanceof CommanderError ? usageError(usageMessageOf(error)) : error;
+  }
+  return { ...readOptionValues(group, command, true), unknown: command.args };
 }
 
 /**

@@ -5,6 +5,7 @@ import { reloadAppsFile } from "../../mesh/directory/apps-file.js";
 import { CliError, messageOf, usageError } from "../errors.js";
 import { defaultWorkers, type directoryOptions } from "../options/app-options.js";
 import type { OptionValues } from "../options/option.js";
+import { problemsOf, rejectProblems, type SettingProblem } from "../options/setting-problem.js";
 
 /**
  * Creates the directory of the worker apps. A file is reloaded when it changes.
@@ -12,20 +13,35 @@ import type { OptionValues } from "../options/option.js";
  * @throws CliError when options exclude each other (bad usage), or when the file is wrong.
  */
 export function directoryOf(
-  { workers, apps, defaultApp }: OptionValues<typeof directoryOptions>,
+  settings: OptionValues<typeof directoryOptions>,
   logger: Pick<Logger, "error" | "warn">,
 ): AppDirectory {
-  if (apps === undefined) {
-    // The default app of a pipeline whose workers register themselves is named before they do.
-    const isRegistered = workers === undefined && defaultApp !== undefined && !(defaultApp in defaultWorkers);
-    return isRegistered
-      ? createAppDirectory({ apps: { [defaultApp]: {} }, defaultApp })
-      : directoryOfTargets(workers ?? defaultWorkers, defaultApp);
+  const { workers, apps, defaultApp } = settings;
+  rejectProblems(directoryProblems(settings));
+  if (apps !== undefined) {
+    return directoryOfFile(apps, logger);
   }
-  if (workers !== undefined || defaultApp !== undefined) {
-    throw usageError("--apps excludes --worker and --default-app: put the workers and the default app in its file");
-  }
-  return directoryOfFile(apps, logger);
+  // The default app of a pipeline whose workers register themselves is named before they do.
+  const isRegistered = workers === undefined && defaultApp !== undefined && !(defaultApp in defaultWorkers);
+  return isRegistered
+    ? createAppDirectory({ apps: { [defaultApp]: {} }, defaultApp })
+    : directoryOfTargets(workers ?? defaultWorkers, defaultApp);
+}
+
+/** What is wrong with the options of {@link directoryOf} together. */
+export function directoryProblems({
+  workers,
+  apps,
+  defaultApp,
+}: OptionValues<typeof directoryOptions>): readonly SettingProblem[] {
+  return problemsOf([
+    [
+      apps !== undefined && (workers !== undefined || defaultApp !== undefined),
+      "--apps",
+      "excludes --worker and --default-app: put the workers and the default app in its file",
+      "leave out --apps, or --worker and --default-app",
+    ],
+  ]);
 }
 
 /** A single worker is the default. */

@@ -15,9 +15,10 @@ import type { PipelineExtension } from "../../pipeline/pipeline-app.js";
 import type { Bucket } from "../../s3/bucket.js";
 import { createJobBucket } from "../../s3/job-bucket.js";
 import type { Telemetry } from "../../trace/telemetry/telemetry.js";
-import { CliError, messageOf, usageError } from "../errors.js";
+import { CliError, messageOf } from "../errors.js";
 import type { jobOptions } from "../options/job-options.js";
 import type { OptionValues } from "../options/option.js";
+import { problemsOf, rejectProblems, type SettingProblem } from "../options/setting-problem.js";
 
 /** Options of {@link jobsOf}. */
 export interface JobsOfOptions {
@@ -45,18 +46,11 @@ export async function jobsOf(
   settings: OptionValues<typeof jobOptions>,
   options: JobsOfOptions,
 ): Promise<((calls: PipelineCalls) => PipelineJobs) | undefined> {
-  const { jobs, jobsKeyFile, jobsPlaintext, jobsMaxWaiting, jobsMaxWaitingPerCaller, jobTrace } = settings;
+  rejectProblems(jobProblems(settings, { ...options, hasBucket: options.bucket !== undefined }));
+  const { jobs, jobsKeyFile, jobsMaxWaiting, jobsMaxWaitingPerCaller, jobTrace } = settings;
   const { host, publicUrl, trustTraceparent, telemetry, logger } = options;
   if (jobs === undefined) {
-    if (jobsKeyFile !== undefined || jobsPlaintext) {
-      throw usageError("--jobs-key-file and --jobs-plaintext need --jobs");
-    }
     return undefined;
-  }
-  if (jobsKeyFile === undefined && !jobsPlaintext && !isLoopbackName(host)) {
-    throw usageError(
-      "--jobs beyond loopback stores prompts of others: encrypt them with --jobs-key-file, or set --jobs-plaintext",
-    );
   }
   const isServer = isDatabaseUrl(jobs);
   const cipher = await cipherOf(jobsKeyFile);
@@ -92,18 +86,58 @@ export async function jobsOf(
   };
 }
 
-/** Where the images of jobs are stored. @throws CliError (bad usage) if no option says where. */
+/** What is wrong with the options of jobs together, before their files are read. */
+export function jobProblems(
+  settings: OptionValues<typeof jobOptions>,
+  place: Pick<JobsOfOptions, "host" | "images"> & { readonly hasBucket: boolean },
+): readonly SettingProblem[] {
+  const { jobs, jobsKeyFile, jobsPlaintext, webhookHosts, webhookSecretFile, webhookLoopback } = settings;
+  const isSafe = jobsKeyFile !== undefined || jobsPlaintext || isLoopbackName(place.host);
+  const hasPlace = place.hasBucket || place.images !== undefined || (jobs !== undefined && !isDatabaseUrl(jobs));
+  const unreachable = unreachableHosts({ hosts: webhookHosts ?? [], allowsLoopback: webhookLoopback });
+  const hasJobs = jobs !== undefined;
+  return problemsOf([
+    [
+      !hasJobs && (jobsKeyFile !== undefined || jobsPlaintext),
+      "--jobs-key-file and --jobs-plaintext",
+      "need --jobs",
+      "add --jobs, or leave them out",
+    ],
+    [
+      hasJobs && !isSafe,
+      "--jobs",
+      "beyond loopback stores prompts of others: encrypt them with --jobs-key-file, or set --jobs-plaintext",
+      "write a key with `openssl rand -base64 32` into a file, and name it with --jobs-key-file",
+    ],
+    [
+      hasJobs && !hasPlace,
+      "--jobs",
+      "with a database server needs a place for the jobs' images: --images FOLDER or --image-store s3://…",
+      "add --images or --image-store",
+    ],
+    [
+      hasJobs && (webhookHosts === undefined) !== (webhookSecretFile === undefined),
+      "--webhook-hosts and --webhook-secret-file",
+      "need each other; one of them is missing",
+      "set both, or neither",
+    ],
+    [
+      hasJobs && unreachable.length > 0,
+      "--webhook-hosts",
+      `${unreachable.join(", ")}: webhooks are sent to public addresses only; --webhook-loopback allows this machine, for tests`,
+      "name public hosts",
+    ],
+  ]);
+}
+
+/** Folder of the jobs' images; undefined if there is none. */
+export function jobImageFolder(jobs: string, images: string | undefined): string | undefined {
+  return images ?? (isDatabaseUrl(jobs) ? undefined : join(jobs, "images"));
+}
+
+/** Where the images of jobs are stored. {@link jobProblems} has seen that an option says where. */
 async function jobFolderOf(jobs: string, { images, bucket }: JobsOfOptions): Promise<JobFolder> {
-  if (bucket !== undefined) {
-    return createJobBucket(bucket);
-  }
-  const imageFolder = images ?? (isDatabaseUrl(jobs) ? undefined : join(jobs, "images"));
-  if (imageFolder === undefined) {
-    throw usageError(
-      "--jobs with a database server needs a place for the jobs' images: --images FOLDER or --image-store s3://…",
-    );
-  }
-  return createJobFolder(imageFolder);
+  return bucket === undefined ? createJobFolder(jobImageFolder(jobs, images) ?? jobs) : createJobBucket(bucket);
 }
 
 /** @throws CliError if another process holds the folder, or it cannot be created. */
@@ -183,28 +217,26 @@ export function databaseName(url: string): string {
   return `${pathname.slice(1) || "postgres"} at ${host || "the default host"}`;
 }
 
-/** @throws CliError (bad usage) when one of the two options is missing; CliError when the secret cannot be read. */
+/** Webhooks of jobs; undefined if they are off. @throws CliError when the secret cannot be read. */
 async function webhooksOf({ webhookHosts, webhookSecretFile, webhookLoopback }: OptionValues<typeof jobOptions>) {
-  if (webhookHosts === undefined && webhookSecretFile === undefined) {
+  if (webhookHosts === undefined || webhookSecretFile === undefined) {
     return undefined;
   }
-  if (webhookHosts === undefined || webhookSecretFile === undefined) {
-    throw usageError("--webhook-hosts and --webhook-secret-file need each other; one of them is missing");
-  }
+  return {
+    policy: { hosts: webhookHosts, allowsLoopback: webhookLoopback },
+    secret: await readWebhookSecret(webhookSecretFile),
+  };
+}
+
+/** @throws CliError when the file cannot be read, or has no key. */
+export async function readWebhookSecret(webhookSecretFile: string): Promise<string> {
   const secret = (await readSecret("--webhook-secret-file", webhookSecretFile)).trim();
   if (!/^(?:whsec_)?[A-Za-z0-9+/]{32,}={0,2}$/.test(secret)) {
     throw new CliError(
       `--webhook-secret-file ${webhookSecretFile} must have 24 bytes or more as base64, such as \`openssl rand -base64 32\` prints`,
     );
   }
-  const policy = { hosts: webhookHosts, allowsLoopback: webhookLoopback };
-  const unreachable = unreachableHosts(policy);
-  if (unreachable.length > 0) {
-    throw usageError(
-      `--webhook-hosts ${unreachable.join(", ")}: webhooks are sent to public addresses only; --webhook-loopback allows this machine, for tests`,
-    );
-  }
-  return { policy, secret };
+  return secret;
 }
 
 async function readSecret(flag: string, file: string): Promise<string> {
@@ -215,7 +247,8 @@ async function readSecret(flag: string, file: string): Promise<string> {
 
 const keyBytes = 32;
 
-async function cipherOf(file: string | undefined): Promise<PayloadCipher> {
+/** @throws CliError when the file cannot be read, or a line is no key. */
+export async function cipherOf(file: string | undefined): Promise<PayloadCipher> {
   if (file === undefined) {
     return createPayloadCipher([]);
   }

@@ -11,9 +11,9 @@ import { loopbackRanges } from "../../registry/address-ranges.js";
 import { createLeases } from "../../registry/leases.js";
 import { createRegistrar, type Registrar } from "../../registry/registrar.js";
 import { createRegistry } from "../../registry/registry.js";
-import { usageError } from "../errors.js";
 import type { registerOptions, registryOption } from "../options/app-options.js";
 import type { OptionValues } from "../options/option.js";
+import { problemsOf, rejectProblems, type SettingProblem } from "../options/setting-problem.js";
 import { packageVersion } from "../package-root.js";
 
 /** The registry of a pipeline. */
@@ -45,6 +45,25 @@ export interface RegistrarOfOptions {
   readonly logger: Logger;
 }
 
+/** What is wrong with the options of {@link registrarOf} together, before their files are read. */
+export function registerProblems(settings: OptionValues<typeof registerOptions>): readonly SettingProblem[] {
+  const { register, registerAddress, registerTlsCert, registerTlsKey } = settings;
+  return problemsOf([
+    [
+      register === undefined && registerAddress !== undefined,
+      "--register-address",
+      "needs --register",
+      "name the pipelines too, or leave it out",
+    ],
+    [
+      register !== undefined && (registerTlsCert === undefined) !== (registerTlsKey === undefined),
+      "--tls-client-cert and --tls-client-key",
+      "need each other; one of them is missing",
+      "set both, or neither",
+    ],
+  ]);
+}
+
 /**
  * Prepares the registration of a worker: the function registers it at a port. Undefined without `--register`.
  *
@@ -56,14 +75,9 @@ export function registrarOf(
 ): ((port: number) => Registrar) | undefined {
   const { register: pipelines, registerAddress: address } = settings;
   const { registerTlsCa: ca, registerTlsCert: cert, registerTlsKey: key, registerKeyFile } = settings;
+  rejectProblems(registerProblems(settings));
   if (pipelines === undefined) {
-    if (address !== undefined) {
-      throw usageError("--register-address needs --register");
-    }
     return undefined;
-  }
-  if ((cert === undefined) !== (key === undefined)) {
-    throw usageError("--tls-client-cert and --tls-client-key need each other; one of them is missing");
   }
   const onRejected = logRejectedFile(logger);
   const material = reloadTlsMaterial({ ca, cert, key }, { onRejected });

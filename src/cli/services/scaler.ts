@@ -13,10 +13,11 @@ import type { PipelineExtension } from "../../pipeline/pipeline-app.js";
 import { createPeerCalls } from "../../scaler/peer-calls.js";
 import { createScalerService } from "../../scaler/scaler-service.js";
 import { createWork } from "../../scaler/work.js";
-import { CliError, usageError } from "../errors.js";
+import { CliError } from "../errors.js";
 import type { kedaOptions } from "../options/keda-options.js";
 import type { OptionValues } from "../options/option.js";
 import type { hostOption, protectionOptions } from "../options/server-options.js";
+import { problemsOf, rejectProblems, type SettingProblem } from "../options/setting-problem.js";
 import { startFailure } from "./run-service.js";
 import { protectionOf } from "./security.js";
 
@@ -42,6 +43,18 @@ export interface PipelineScaler {
   extend(jobs: Pick<Jobs, "demand" | "peers"> | undefined, sharesDatabase: boolean): PipelineExtension;
 }
 
+/** What is wrong with the options of the scaler together. */
+export function scalerProblems({ kedaPort, kedaInsecureOpen }: ScalerSettings): readonly SettingProblem[] {
+  return problemsOf([
+    [
+      kedaPort === undefined && kedaInsecureOpen,
+      "--keda-insecure-open",
+      "needs --keda-port",
+      "name the port, or leave it out",
+    ],
+  ]);
+}
+
 /** Calls of KEDA last milliseconds. */
 const stopGraceMs = 500;
 
@@ -51,11 +64,9 @@ const stopGraceMs = 500;
  * @throws CliError (bad usage) when an option lacks another one that it needs.
  */
 export function scalerOf(settings: ScalerSettings, { directory, logger }: ScalerOptions): PipelineScaler | undefined {
+  rejectProblems(scalerProblems(settings));
   const { kedaPort: port, kedaInsecureOpen, host } = settings;
   if (port === undefined) {
-    if (kedaInsecureOpen) {
-      throw usageError("--keda-insecure-open needs --keda-port");
-    }
     return undefined;
   }
   const demand = createCallDemand();
@@ -63,11 +74,17 @@ export function scalerOf(settings: ScalerSettings, { directory, logger }: Scaler
   const access = kedaInsecureOpen ? { ...protection, callers: undefined, open: true } : protection;
 
   const open = async (service: ReturnType<typeof createScalerService>): Promise<Listening> => {
-    const { address, accessControl } = await createGuard({ ...access, host, reflection: "off", logger });
-    return listen({
+    const { address, accessControl, onTlsRejected, close } = await createGuard({
+      ...access,
+      host,
+      reflection: "off",
+      logger,
+    });
+    const listening = await listen({
       host: address,
       port,
       tls: access.tls,
+      onTlsRejected,
       handler: createConnectHandler({
         routes: (router) => router.service(ExternalScaler, service),
         accessControl,
@@ -75,6 +92,7 @@ export function scalerOf(settings: ScalerSettings, { directory, logger }: Scaler
         onInternalError: (error, path) => logger.error({ err: error, path }, "an answer to KEDA could not be made"),
       }),
     });
+    return { ...listening, stop: (stopOptions) => listening.stop(stopOptions).finally(close) };
   };
 
   return {

@@ -11,31 +11,21 @@ import type { ConnectionSecurity } from "../../mesh/grpc/connection.js";
 import { isLoopbackName } from "../../mesh/port/listen-exposure.js";
 import { material, reloadTlsMaterial } from "../../mesh/tls/tls-material.js";
 import { tlsPolicy } from "../../mesh/tls/tls-policy.js";
-import { CliError, messageOf, usageError } from "../errors.js";
+import { CliError, messageOf } from "../errors.js";
 import type { workerSecurityOptions } from "../options/app-options.js";
 import type { accessOptions } from "../options/client-options.js";
 import type { OptionValues } from "../options/option.js";
 import type { hostOption, protectionOptions } from "../options/server-options.js";
+import { problemsOf, rejectProblems, type SettingProblem } from "../options/setting-problem.js";
 
 /**
  * Authentication and TLS of a server. Its files are read, and reloaded when they change.
  *
  * @throws CliError (bad usage) when an option lacks another one that it needs; Error that names the file that is wrong.
  */
-export function protectionOf(
-  settings: OptionValues<typeof protectionOptions & { host: typeof hostOption }>,
-  logger: Pick<Logger, "error">,
-): Protection {
-  const { host, tlsCert, tlsKey, tlsClientCa, tlsOptional, callers, insecureOpen } = settings;
-  if ((tlsCert === undefined) !== (tlsKey === undefined)) {
-    throw usageError("--tls-cert and --tls-key need each other; one of them is missing");
-  }
-  if (tlsClientCa !== undefined && tlsCert === undefined) {
-    throw usageError("--tls-client-ca needs --tls-cert and --tls-key");
-  }
-  if (tlsOptional && (tlsCert === undefined || tlsClientCa !== undefined || !isLoopbackName(host))) {
-    throw usageError("--tls-optional needs --tls-cert and --tls-key, no --tls-client-ca, and a --host on loopback");
-  }
+export function protectionOf(settings: ProtectionSettings, logger: Pick<Logger, "error">): Protection {
+  rejectProblems(protectionProblems(settings));
+  const { tlsCert, tlsKey, tlsClientCa, tlsOptional, callers, insecureOpen } = settings;
   const onRejected = logRejectedFile(logger);
   return {
     open: insecureOpen,
@@ -48,6 +38,34 @@ export function protectionOf(
       },
     }),
   };
+}
+
+type ProtectionSettings = OptionValues<typeof protectionOptions & { host: typeof hostOption }>;
+
+/** What is wrong with the options of {@link protectionOf} together, before their files are read. */
+export function protectionProblems(settings: ProtectionSettings): readonly SettingProblem[] {
+  const { host, tlsCert, tlsKey, tlsClientCa, tlsOptional } = settings;
+  const mayBeOptional = tlsCert !== undefined && tlsClientCa === undefined && isLoopbackName(host);
+  return problemsOf([
+    [
+      (tlsCert === undefined) !== (tlsKey === undefined),
+      "--tls-cert and --tls-key",
+      "need each other; one of them is missing",
+      "set both, or neither",
+    ],
+    [
+      tlsClientCa !== undefined && tlsCert === undefined,
+      "--tls-client-ca",
+      "needs --tls-cert and --tls-key",
+      "name the server's certificate and its key too",
+    ],
+    [
+      tlsOptional && !mayBeOptional,
+      "--tls-optional",
+      "needs --tls-cert and --tls-key, no --tls-client-ca, and a --host on loopback",
+      "leave it out, or serve on loopback without client certificates",
+    ],
+  ]);
 }
 
 type HostCheckOptions = { readonly publicUrl?: string | undefined } & OptionValues<
@@ -69,24 +87,17 @@ export function hostCheckOf({ host, publicUrl, callers, tlsClientCa, insecureOpe
  * @throws CliError (bad usage) when an option lacks another one that it needs; Error that names the file that is wrong.
  */
 export function workerSecurityOf(
-  {
+  settings: OptionValues<typeof workerSecurityOptions>,
+  logger: Pick<Logger, "error" | "warn">,
+): ConnectionSecurity {
+  rejectProblems(workerSecurityProblems(settings));
+  const {
     workerTlsCa: ca,
     workerTlsCert: cert,
     workerTlsKey: key,
     workerTlsName: serverName,
     workerKeyFile,
-  }: OptionValues<typeof workerSecurityOptions>,
-  logger: Pick<Logger, "error" | "warn">,
-): ConnectionSecurity {
-  if ((cert === undefined) !== (key === undefined)) {
-    throw usageError("--worker-tls-cert and --worker-tls-key need each other; one of them is missing");
-  }
-  if (cert !== undefined && ca === undefined) {
-    throw usageError("--worker-tls-cert needs --worker-tls-ca");
-  }
-  if (serverName !== undefined && ca === undefined) {
-    throw usageError("--worker-tls-name needs --worker-tls-ca");
-  }
+  } = settings;
   if (workerKeyFile !== undefined && ca === undefined) {
     logger.warn("the key for the workers is sent in cleartext; --worker-tls-ca encrypts it");
   }
@@ -94,6 +105,35 @@ export function workerSecurityOf(
     { keyFile: workerKeyFile, ...(ca !== undefined && { tls: { ca, cert, key, serverName } }) },
     { onRejected: logRejectedFile(logger) },
   );
+}
+
+/** What is wrong with the options of {@link workerSecurityOf} together, before their files are read. */
+export function workerSecurityProblems({
+  workerTlsCa: ca,
+  workerTlsCert: cert,
+  workerTlsKey: key,
+  workerTlsName: serverName,
+}: OptionValues<typeof workerSecurityOptions>): readonly SettingProblem[] {
+  return problemsOf([
+    [
+      (cert === undefined) !== (key === undefined),
+      "--worker-tls-cert and --worker-tls-key",
+      "need each other; one of them is missing",
+      "set both, or neither",
+    ],
+    [
+      cert !== undefined && ca === undefined,
+      "--worker-tls-cert",
+      "needs --worker-tls-ca",
+      "name the authorities of the workers' certificates too",
+    ],
+    [
+      serverName !== undefined && ca === undefined,
+      "--worker-tls-name",
+      "needs --worker-tls-ca",
+      "name the authorities of the workers' certificates too",
+    ],
+  ]);
 }
 
 /** Credentials of a command for a server. */

@@ -12,10 +12,29 @@ import type { PipelineExtension } from "../../pipeline/pipeline-app.js";
 import { createPageRoute } from "../../studio/page-route.js";
 import { createRequestReporter, createRunningRequests } from "../../studio/running-requests.js";
 import { createCollectorClient, studioRelayRoutes } from "../../studio/studio-relay.js";
-import { usageError } from "../errors.js";
 import type { OptionValues } from "../options/option.js";
 import type { studioOptions } from "../options/server-options.js";
+import { problemsOf, rejectProblems, type SettingProblem } from "../options/setting-problem.js";
 import { studioPageFolder } from "../package-root.js";
+
+/** What is wrong with the options of a studio together. */
+export function studioProblems(settings: OptionValues<typeof studioOptions>): readonly SettingProblem[] {
+  const { studio, studioCollector, traceUrl, traceBackend } = settings;
+  return problemsOf([
+    [
+      !studio && (studioCollector !== undefined || traceUrl !== undefined),
+      "--studio-collector and --trace-url",
+      "need --studio",
+      "add --studio, or leave them out",
+    ],
+    [
+      studio && traceBackend !== undefined && traceUrl === undefined,
+      "--trace-backend",
+      "needs --trace-url",
+      "name the URL of a trace too",
+    ],
+  ]);
+}
 
 /** Parts of the pipeline that its studio needs. */
 export interface StudioOptions {
@@ -39,14 +58,9 @@ export async function studioOf(
   { directory, imageOrigin, hasJobs, hosts, logger }: StudioOptions,
 ): Promise<(() => PipelineExtension) | undefined> {
   const { studio, studioCollector, traceUrl, traceBackend } = settings;
+  rejectProblems(studioProblems(settings));
   if (!studio) {
-    if (studioCollector !== undefined || traceUrl !== undefined) {
-      throw usageError("--studio-collector and --trace-url need --studio");
-    }
     return undefined;
-  }
-  if (traceBackend !== undefined && traceUrl === undefined) {
-    throw usageError("--trace-backend needs --trace-url");
   }
   const pageRoute = await createPageRoute(studioPageFolder, imageOrigin);
   const ending = new AbortController();

@@ -112,8 +112,9 @@ function readCallers(text: string, file: string): CallerIdentity[] {
   }
   const result = fileSchema.safeParse(value);
   if (!result.success) {
-    const issue = result.error.issues[0];
-    throw new Error(`${file}: ${issue?.path.join(".") || "the file"} ${messageOf(issue)}`);
+    const all = result.error.issues.map((issue) => `${issue.path.join(".") || "the file"} ${messageOf(issue)}`);
+    const more = all.length > maxIssues ? `; and ${all.length - maxIssues} more` : "";
+    throw new Error(`${file}: ${all.slice(0, maxIssues).join("; ")}${more}`);
   }
   const { callers } = result.data;
   rejectDuplicates(
@@ -134,15 +135,18 @@ function readCallers(text: string, file: string): CallerIdentity[] {
   return callers.map(identityOf);
 }
 
+/** Problems of a file that an error names. */
+const maxIssues = 10;
+
 /** Message of an issue, without any text from the file. */
-function messageOf(issue: z.core.$ZodIssue | undefined): string {
-  switch (issue?.code) {
+function messageOf(issue: z.core.$ZodIssue): string {
+  switch (issue.code) {
     case "unrecognized_keys":
       return `has an unknown field; allowed are ${Object.keys(callerSchema.shape).join(", ")}`;
     case "invalid_type":
       return issue.message.startsWith("must") ? issue.message : `must be ${issue.expected}`;
     default:
-      return issue?.message ?? "is not valid";
+      return issue.message;
   }
 }
 

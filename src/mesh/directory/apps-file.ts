@@ -84,8 +84,9 @@ function directoryOf(contents: string, file: string): AppDirectory {
       apps: Object.fromEntries(entries),
       defaultApp,
     });
-    for (const [appId, { security }] of entries) {
-      checkSecurity(appId, security);
+    const problems = entries.flatMap(([appId, { security }]) => securityProblem(appId, security) ?? []);
+    if (problems.length > 0) {
+      throw new Error(problems.map(({ message }) => message).join("; "), { cause: problems[0] });
     }
     return directory;
   } catch (error) {
@@ -118,14 +119,15 @@ function entryOf({ target, policies, tls, keyFile }: AppInFile, folder: string):
   };
 }
 
-/** Validate the files by reading them once; each connection reloads its own. */
-function checkSecurity(appId: string, security: AppEntry["security"]): void {
+/** Validate the files by reading them once; each connection reloads its own. Undefined if they are valid. */
+function securityProblem(appId: string, security: AppEntry["security"]): Error | undefined {
   try {
     if (security !== undefined) {
       openAppSecurity(security, { onRejected() {} }).close();
     }
+    return undefined;
   } catch (error) {
-    throw new Error(`app "${appId}": ${error instanceof Error ? error.message : error}`, { cause: error });
+    return new Error(`app "${appId}": ${error instanceof Error ? error.message : error}`, { cause: error });
   }
 }
 

@@ -33,6 +33,8 @@ export interface ExposureOptions {
   readonly authenticatesCallers: boolean;
   /** Whether unauthenticated access from other machines is allowed. */
   readonly allowOpen: boolean;
+  /** Resolves the host to an address. @default the system's resolver */
+  readonly resolve?: (host: string) => Promise<{ readonly address: string }>;
 }
 
 /** Result of {@link checkExposure}. */
@@ -49,8 +51,9 @@ export interface Exposure {
  * @throws OpenServerError for an unauthenticated server, unless it listens on loopback or `allowOpen` is set; the system's error if the host
  * cannot be resolved.
  */
-export async function checkExposure({ host, authenticatesCallers, allowOpen }: ExposureOptions): Promise<Exposure> {
-  const { address } = await lookup(host);
+export async function checkExposure(options: ExposureOptions): Promise<Exposure> {
+  const { host, authenticatesCallers, allowOpen, resolve = lookup } = options;
+  const { address } = await resolve(host);
   const isOpen = !authenticatesCallers && !loopback.check(address, isIPv6(address) ? "ipv6" : "ipv4");
   if (isOpen && !allowOpen) {
     throw new OpenServerError(host);

@@ -126,7 +126,9 @@ export function createVariableReader(environment: Environment, log: TelemetryLog
 
 /** Throws TelemetryConfigError with the setting's value. */
 export function reject({ variable, value }: Setting, expected: string): never {
-  throw new TelemetryConfigError(variable, `is ${JSON.stringify(value)}, and must be ${expected}`);
+  // A URL may have a password.
+  const shown = value.replace(/\/\/[^/\s]*@/g, "//…@");
+  throw new TelemetryConfigError(variable, `is ${JSON.stringify(shown)}, and must be ${expected}`);
 }
 
 /** Whether `OTEL_SDK_DISABLED` is `true`. As specified, any other value leaves the SDK enabled. */

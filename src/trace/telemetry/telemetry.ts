@@ -57,13 +57,8 @@ const drainMs = 3300;
  * warning in the log.
  */
 export function createTelemetry(options: TelemetryOptions): Telemetry {
-  const { serviceName, environment, log, clock = systemClock } = options;
-  const reader = createVariableReader(environment, log);
-  const isDisabled = isSdkDisabled(reader);
-  const spanSettings = readSpanSettings(reader);
-  const metricsSettings = readMetricsSettings(reader, spanSettings !== undefined, options.prometheusPort);
-  const logSettings = readLogSettings(reader);
-  const attributes = isDisabled ? {} : readPairs(reader.text("OTEL_RESOURCE_ATTRIBUTES"));
+  const { serviceName, log, clock = systemClock } = options;
+  const { isDisabled, spanSettings, metricsSettings, logSettings, attributes } = readTelemetrySettings(options);
   let made: resources.Resource | undefined;
   const resource = () => {
     const { defaultResource, resourceFromAttributes } = loadSdk().resources;
@@ -97,6 +92,21 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
       await ending;
     },
   };
+}
+
+/**
+ * Reads the settings of all signals. Opens nothing.
+ *
+ * @throws TelemetryConfigError as {@link createTelemetry} does.
+ */
+export function readTelemetrySettings(options: Pick<TelemetryOptions, "environment" | "log" | "prometheusPort">) {
+  const reader = createVariableReader(options.environment, options.log);
+  const isDisabled = isSdkDisabled(reader);
+  const spanSettings = readSpanSettings(reader);
+  const metricsSettings = readMetricsSettings(reader, spanSettings !== undefined, options.prometheusPort);
+  const logSettings = readLogSettings(reader);
+  const attributes = isDisabled ? {} : readPairs(reader.text("OTEL_RESOURCE_ATTRIBUTES"));
+  return { isDisabled, spanSettings, metricsSettings, logSettings, attributes };
 }
 
 /** Name of the instrumentation scope. */
