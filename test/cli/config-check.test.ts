@@ -216,21 +216,23 @@ suite("config check", async () => {
   });
 
   test("a model that is missing is a problem, and one that is to be downloaded a warning", async () => {
-    const [missing] = await problemsOf(["worker", "--model", file("no-model")]);
-    assert.equal(missing?.setting, "--model");
     await writeFile(file("model_index.json"), "{}");
-    assert.equal((await problemsOf(["worker", "--model", folder]))[0]?.setting, "--model");
     const hub = { HF_HOME: file("hub") };
-    const { code, stdout } = await check(["worker", "--model", "acme/model"], hub);
-    assert.equal(code, 0, stdout);
+    const [[missing], [broken], [offline], [lora], download] = await Promise.all([
+      problemsOf(["worker", "--model", file("no-model")]),
+      problemsOf(["worker", "--model", folder]),
+      problemsOf(["worker", "--model", "acme/model"], { ...hub, HF_HUB_OFFLINE: "1" }),
+      problemsOf(["worker", "--lora", `pixel=${file("none.safetensors")}`]),
+      check(["worker", "--model", "acme/model"], hub),
+    ]);
+    assert.deepEqual([missing?.setting, broken?.setting, offline?.setting], ["--model", "--model", "--model"]);
+    assert.match(offline?.problem ?? "", /HF_HUB_OFFLINE is set/);
+    assert.deepEqual([lora?.setting, lora?.problem], ["--lora", `pixel: ${file("none.safetensors")} cannot be read`]);
+    assert.equal(download.code, 0, download.stdout);
     assert.match(
-      stdout,
+      download.stdout,
       /^worker: no problem\nwarning {2}--model acme\/model is not in the cache of the Hub\n {9}→ the start downloads it/,
     );
-    const [offline] = await problemsOf(["worker", "--model", "acme/model"], { ...hub, HF_HUB_OFFLINE: "1" });
-    assert.match(offline?.problem ?? "", /HF_HUB_OFFLINE is set/);
-    const [lora] = await problemsOf(["worker", "--lora", `pixel=${file("none.safetensors")}`]);
-    assert.deepEqual([lora?.setting, lora?.problem], ["--lora", `pixel: ${file("none.safetensors")} cannot be read`]);
   });
 
   test("the ports of dev differ", async () => {

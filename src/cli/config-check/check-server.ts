@@ -59,10 +59,8 @@ async function checkTls({ cert, key, ca }: FlaggedFiles, problems: Problems): Pr
           reloadFiles({ files: [file], make: () => file, ...once }).close();
           return file;
         });
-  const before = problems.found.length;
   const [certFile, keyFile, caFile] = [await readable(cert), await readable(key), await readable(ca)];
-  const isUnread = problems.found.length > before;
-  if (certFile !== undefined && keyFile !== undefined && !isUnread) {
+  if (certFile !== undefined && keyFile !== undefined) {
     await problems.attempt(`${cert[0]}, ${key[0]}`, "renew the certificate, or name the key that belongs to it", () =>
       reloadTlsMaterial({ cert: certFile, key: keyFile }, once).close(),
     );
