@@ -13,6 +13,7 @@ import {
   jobWatchOptions,
   keysOptions,
   pipelineOptions,
+  statusOptions,
   submitOptions,
   traceOptions,
   tracesOptions,
@@ -138,6 +139,12 @@ export function visitCommands(visit: CommandVisitor): void {
     summary: "List the worker apps with their health, and with a pipeline's metrics",
     options: appsOptions,
     load: async () => (await import("./commands/apps.js")).runApps,
+  });
+  visit({
+    name: "status",
+    summary: "Show a pipeline with its apps, replicas, jobs, lost spans and versions",
+    options: statusOptions,
+    load: async () => (await import("./commands/status.js")).runStatus,
   });
   visit({
     name: "config check",

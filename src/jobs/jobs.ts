@@ -20,7 +20,7 @@ import { createJobPayloads } from "./job-payloads.js";
 import { createJobQueue } from "./job-queue.js";
 import { isUnfinished } from "./job-rows.js";
 import { createJobService, type JobServiceImplementation } from "./job-service.js";
-import { createJobStore } from "./job-store.js";
+import { createJobStore, type JobCounts } from "./job-store.js";
 import type { JobTrace } from "./job-trace.js";
 import { createJobWatch } from "./job-watch.js";
 import { deleteLeftovers } from "./leftovers.js";
@@ -63,6 +63,8 @@ export interface Jobs {
   readonly httpRoute: (request: NodeRequest, response: NodeResponse) => boolean;
   /** The jobs that wait or run, for an autoscaler. */
   readonly demand: JobDemand;
+  /** Counts of all apps. @throws the database's error */
+  counts(): Promise<JobCounts>;
   /** Messages to the other pipelines of the database. Open it once the jobs have started. */
   readonly peers: PeerChannel;
   /** Opens the database and begins to run jobs, unless the first CreateJob does. @throws the error of `openDatabase` */
@@ -124,6 +126,7 @@ export function createJobs(options: JobsOptions): Jobs {
       counts: async () => (isNew && running === undefined ? new Map() : (await open()).unfinished()),
       onChange: (listener) => void demandListeners.push(listener),
     },
+    counts: async () => (isNew && running === undefined ? noJobs : (await open()).counts()),
     peers: {
       open: async (onMessage) => (await open()).openPeers(onMessage),
       send: async (text) => (await open()).sendToPeers(text),
@@ -147,7 +150,10 @@ const sweepMs = 1_000;
 /** Between two looks for files of jobs that do not exist, such as of a call that was killed in mid-way, in milliseconds. */
 const leftoversMs = 3_600_000;
 
+const noJobs: JobCounts = { waiting: 0, running: 0, oldestSeconds: 0, deadWebhooks: 0 };
+
 interface RunningJobs {
+  readonly counts: () => Promise<JobCounts>;
   readonly service: JobServiceImplementation;
   readonly unfinished: JobDemand["counts"];
   readonly openPeers: PeerChannel["open"];
@@ -301,6 +307,7 @@ async function runJobs(
       publicUrl: options.publicUrl,
       ending,
     }),
+    counts: () => store.counts(),
     unfinished: store.unfinished,
     openPeers: (onMessage) => database.listen(peerChannel, onMessage, () => {}),
     async sendToPeers(text) {

@@ -35,6 +35,7 @@ import { type GenerateCall, type GenerateContext, generate } from "./generate.js
 import { inlineFallback } from "./inline-fallback.js";
 import { createModelCatalog, type ModelCatalog } from "./models.js";
 import { createPipelineCalls } from "./pipeline-calls.js";
+import { createStatusRoute, type PipelineStatus, statusPath } from "./status-route.js";
 
 /** Additional services, with access control, and HTTP routes, without, on a pipeline's port. */
 export interface PipelineExtension {
@@ -76,6 +77,8 @@ export interface PipelineAppOptions {
   readonly corsOrigins?: readonly string[] | undefined;
   /** Whether `/apps` returns the status and addresses of the workers that a caller may use. @default false */
   readonly showApps?: boolean | undefined;
+  /** Reads what `/status` returns besides the apps, where `showApps` is set. @default there is no `/status` */
+  readonly readStatus?: (() => Promise<PipelineStatus>) | undefined;
   /** HTTP APIs of other protocols, such as `createOpenAiFront()`. @default none */
   readonly fronts?: readonly HttpFront[] | undefined;
   /** Each is made of the pipeline's own functions. @default none */
@@ -163,13 +166,7 @@ export function createPipelineApp(options: PipelineAppOptions): App {
         end();
       }
     },
-    callerRoutes: options.showApps
-      ? {
-          [appsPath]: createAppsRoute(apps, (error) =>
-            logger.error({ err: error }, "the status of the apps cannot be read"),
-          ),
-        }
-      : undefined,
+    callerRoutes: options.showApps ? statusRoutes(apps, options) : undefined,
     fronts: options.fronts,
     corsOrigins,
     async teardown() {
@@ -204,6 +201,15 @@ function loadOfResult({ timings }: InferResponse): LoadReport | undefined {
   const serviceMs = timings && timings.totalMs - timings.queueMs;
   // Invalid values of a faulty worker are ignored.
   return serviceMs !== undefined && isServiceMs(serviceMs) ? { serviceMs } : undefined;
+}
+
+/** The routes that show callers the state of the mesh. */
+function statusRoutes(apps: AppClients, { readStatus, logger }: Pick<PipelineAppOptions, "readStatus" | "logger">) {
+  const onError = (error: unknown) => logger.error({ err: error }, "the status of the apps cannot be read");
+  return {
+    [appsPath]: createAppsRoute(apps, onError),
+    ...(readStatus !== undefined && { [statusPath]: createStatusRoute(apps, readStatus, onError) }),
+  };
 }
 
 /** Path of the apps' status. */

@@ -64,6 +64,7 @@ export {
   type PipelineExtension,
   pipelineName,
 } from "../pipeline/pipeline-app.js";
+export type { PipelineStatus } from "../pipeline/status-route.js";
 export {
   createRequestReporter,
   createRunningRequests,

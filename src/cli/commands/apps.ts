@@ -66,28 +66,29 @@ async function askWorkers(settings: AppsSettings, context: CommandContext): Prom
 
 const figure = z.number().nonnegative();
 
-const appsJson: z.ZodType<{ readonly apps: readonly ListedApp[] }> = z.object({
-  apps: z.array(
-    z.object({
-      appId: z.string(),
-      target: z.string(),
-      isDefault: z.boolean(),
-      workers: z.array(
-        z.object({
-          address: z.string(),
-          health: z.enum(["connecting", "serving", "not-serving", "down"]),
-          inFlight: figure,
-          others: figure,
-          serviceMs: figure.nullable(),
-          expectedWaitMs: figure.nullable(),
-          rejectsForMs: figure,
-          ejected: z.boolean(),
-          version: z.string().optional(),
-        }),
-      ),
-    }),
-  ),
-});
+/** Apps in the JSON of a pipeline. */
+export const listedApps: z.ZodType<readonly ListedApp[]> = z.array(
+  z.object({
+    appId: z.string(),
+    target: z.string(),
+    isDefault: z.boolean(),
+    workers: z.array(
+      z.object({
+        address: z.string(),
+        health: z.enum(["connecting", "serving", "not-serving", "down"]),
+        inFlight: figure,
+        others: figure,
+        serviceMs: figure.nullable(),
+        expectedWaitMs: figure.nullable(),
+        rejectsForMs: figure,
+        ejected: z.boolean(),
+        version: z.string().optional(),
+      }),
+    ),
+  }),
+);
+
+const appsJson = z.object({ apps: listedApps });
 
 /** The pipeline and its credentials. */
 export interface AppsQuery {
@@ -105,22 +106,50 @@ const timeoutMs = 10_000;
  * @throws CliError with the wrong answer, or the reason of `interrupt`.
  */
 export async function fetchApps({ pipeline, access, interrupt }: AppsQuery): Promise<readonly ListedApp[]> {
-  const url = new URL("/apps", pipeline);
+  return (await fetchJson(appsRoute, appsJson, { pipeline, access, interrupt })).apps;
+}
+
+/** A route of a pipeline that answers with JSON. */
+export interface JsonRoute {
+  readonly path: string;
+  /** Completes "cannot": `list the apps of`. */
+  readonly what: string;
+  /** Why it is missing. */
+  readonly missing: string;
+}
+
+const appsRoute: JsonRoute = {
+  path: "/apps",
+  what: "list the apps of",
+  missing: "it does not list its apps; start it with --show-apps",
+};
+
+/**
+ * Reads a route of a pipeline.
+ *
+ * @throws CliError with the wrong answer, or the reason of `interrupt`.
+ */
+export async function fetchJson<T>(
+  { path, what, missing }: JsonRoute,
+  schema: z.ZodType<T>,
+  { pipeline, access, interrupt }: AppsQuery,
+): Promise<T> {
   try {
-    const { status, body } = await get(url, access, AbortSignal.any([interrupt, AbortSignal.timeout(timeoutMs)]));
+    const signal = AbortSignal.any([interrupt, AbortSignal.timeout(timeoutMs)]);
+    const { status, body } = await get(new URL(path, pipeline), access, signal);
     if (status === 404) {
-      throw new Error("it does not list its apps; start it with --show-apps");
+      throw new Error(missing);
     }
     if (status !== 200) {
       throw new Error(`it answered ${status}: ${body}`);
     }
-    return appsJson.parse(JSON.parse(body)).apps;
+    return schema.parse(JSON.parse(body));
   } catch (error) {
     interrupt.throwIfAborted();
     const reason =
       error instanceof z.ZodError || error instanceof SyntaxError ? "its answer is not a pipeline's" : error;
     const message = messageOf(reason);
-    throw new CliError(`cannot list the apps of ${pipeline}: ${printable(message, 300)}`, { cause: error });
+    throw new CliError(`cannot ${what} ${pipeline}: ${printable(message, 300)}`, { cause: error });
   }
 }
 

@@ -7,6 +7,7 @@ import type { CommandContext } from "../command.js";
 import type { pipelineOptions } from "../options/command-options.js";
 import type { OptionValues } from "../options/option.js";
 import { problemsOf, rejectProblems, type SettingProblem } from "../options/setting-problem.js";
+import { packageVersion } from "../package-root.js";
 import { directoryOf } from "../services/directory.js";
 import { bucketOf, imageStoreOf } from "../services/image-stores.js";
 import { isDatabaseUrl, jobsOf, type PipelineJobs } from "../services/jobs.js";
@@ -42,6 +43,11 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
           corsOrigins,
           trustTraceparent,
           showApps,
+          readStatus: async () => ({
+            version: packageVersion(),
+            spans: telemetry.countSpans?.() ?? null,
+            jobs: (await jobs?.counts()) ?? null,
+          }),
           fronts,
           extensions: [
             extendByJobs &&

@@ -280,6 +280,16 @@ export const appsOptions = {
   json: jsonOption,
 };
 
+export const statusOptions = {
+  pipeline: option("--pipeline <url>", "Base URL of a pipeline with --show-apps", {
+    env: "THROUGHLINE_SERVER",
+    parse: httpUrl,
+    default: defaultServerUrl,
+  }),
+  ...accessOptions,
+  json: jsonOption,
+};
+
 export const doctorOptions = {
   ...modelOptions,
   ...localPorts,

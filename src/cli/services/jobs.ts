@@ -35,7 +35,7 @@ export interface JobsOfOptions {
 }
 
 /** The jobs of a pipeline, with what its autoscaler needs of them. */
-export type PipelineJobs = PipelineExtension & Pick<Jobs, "demand" | "peers">;
+export type PipelineJobs = PipelineExtension & Pick<Jobs, "counts" | "demand" | "peers">;
 
 /**
  * Prepares the jobs of a pipeline; undefined without `--jobs`.

@@ -113,6 +113,10 @@ export interface Tracing extends SignalEnd {
   readonly stageTracer: Tracer;
   /** Reads and writes carriers and headers. */
   readonly propagator: TextMapPropagator;
+  /** Counts the exported, lost and waiting spans since the start. Undefined if none are exported. */
+  readonly countSpans?:
+    | (() => { readonly exported: number; readonly lost: number; readonly waiting: number })
+    | undefined;
 }
 
 /**
@@ -156,9 +160,15 @@ export function createTracing(options: TracingOptions): Tracing {
     tracer,
     stageTracer: stageSpans ? tracer : silentTracer,
     propagator: createPropagator(),
+    countSpans: queue && (() => countsOf(queue)),
     shutdown: () => provider.shutdown(),
     close: () => queue?.close(),
   };
+}
+
+function countsOf(queue: ExportCounts) {
+  const lost = [...queue.lost().values()].reduce((sum, count) => sum + count, 0);
+  return { exported: queue.exported(), lost, waiting: queue.waiting() };
 }
 
 /**
