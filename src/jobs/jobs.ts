@@ -67,6 +67,8 @@ export interface Jobs {
   counts(): Promise<JobCounts>;
   /** Messages to the other pipelines of the database. Open it once the jobs have started. */
   readonly peers: PeerChannel;
+  /** The open database, for tables of other parts of the pipeline. Use it once the jobs have started. */
+  database(): Promise<Pick<JobDatabase, "sql" | "transaction" | "listen">>;
   /** Opens the database and begins to run jobs, unless the first CreateJob does. @throws the error of `openDatabase` */
   start(): Promise<void>;
   /** Ends the watches. Called when the pipeline starts draining. */
@@ -131,6 +133,7 @@ export function createJobs(options: JobsOptions): Jobs {
       open: async (onMessage) => (await open()).openPeers(onMessage),
       send: async (text) => (await open()).sendToPeers(text),
     },
+    database: async () => (await open()).database,
     async start() {
       if (!isNew) {
         await open();
@@ -154,6 +157,7 @@ const noJobs: JobCounts = { waiting: 0, running: 0, oldestSeconds: 0, deadWebhoo
 
 interface RunningJobs {
   readonly counts: () => Promise<JobCounts>;
+  readonly database: JobDatabase;
   readonly service: JobServiceImplementation;
   readonly unfinished: JobDemand["counts"];
   readonly openPeers: PeerChannel["open"];
@@ -308,6 +312,7 @@ async function runJobs(
       ending,
     }),
     counts: () => store.counts(),
+    database,
     unfinished: store.unfinished,
     openPeers: (onMessage) => database.listen(peerChannel, onMessage, () => {}),
     async sendToPeers(text) {

@@ -21,6 +21,7 @@ import { type Postgres, startPostgres, whyNoPostgres } from "../support/postgres
 import { describeKeda } from "./keda.js";
 import { describeLimits } from "./limits.js";
 import { describeOutages } from "./outages.js";
+import { describeRegistry } from "./registry.js";
 
 /** Jobs on a PostgreSQL server, which the suite starts in a temporary folder. Skipped where PostgreSQL is not installed. */
 suite("jobs on PostgreSQL", { skip: whyNoPostgres }, () => {
@@ -250,6 +251,7 @@ suite("jobs on PostgreSQL", { skip: whyNoPostgres }, () => {
 
   describeOutages(() => postgres);
   describeLimits(() => postgres);
+  describeRegistry(() => postgres);
   describeKeda(() => postgres);
 
   test("a job whose image does not fit onto the disk runs again, and succeeds once there is space", async (t) => {

@@ -13,8 +13,10 @@ import { createAppDirectory } from "../../src/mesh/directory/app-directory.js";
 import { withRegisteredApps } from "../../src/mesh/directory/registered-apps.js";
 import { createPipelineApp, pipelineName } from "../../src/pipeline/pipeline-app.js";
 import { loopbackRanges } from "../../src/registry/address-ranges.js";
+import type { LeaseDatabase } from "../../src/registry/lease-table.js";
 import { createLeases, type LeaseChange, type LeasesOptions } from "../../src/registry/leases.js";
 import { createRegistry } from "../../src/registry/registry.js";
+import { shareLeases } from "../../src/registry/shared-leases.js";
 import { createFakeEngine } from "../../src/testing/fake-engine.js";
 import { createWorkerApp, type ManagedEngine, workerName } from "../../src/worker/worker-app.js";
 import { openStockTransport } from "../support/stock-transport.js";
@@ -26,13 +28,15 @@ const logger = pino({ level: "silent" });
 export interface StartRegistryOptions extends LeasesOptions {
   readonly allowed?: typeof loopbackRanges;
   readonly serve?: Partial<ServeOptions>;
+  /** Database that other pipelines share. @default none */
+  readonly database?: LeaseDatabase;
   /** Configured apps with their targets. @default one whose workers register themselves */
   readonly apps?: Readonly<Record<string, { readonly target?: string }>>;
 }
 
 /** A pipeline with a registry on a loopback port, until the test ends. */
 export async function startRegistry(t: TestEnd, options: StartRegistryOptions = {}) {
-  const { allowed = loopbackRanges, apps = { "acme/worker": {} }, serve, ...ofLeases } = options;
+  const { allowed = loopbackRanges, apps = { "acme/worker": {} }, serve, database, ...ofLeases } = options;
   const lines: string[] = [];
   const logger = pino({ level: "info" }, { write: (line) => void lines.push(line) });
   const leases = createLeases(ofLeases);
@@ -45,6 +49,7 @@ export async function startRegistry(t: TestEnd, options: StartRegistryOptions = 
     }
   });
   const registry = createRegistry({ leases, allowed, logger });
+  const sharing = database && (await shareLeases({ leases, database, logger, retryMs: 20 }));
   const directory = withRegisteredApps({
     configured: createAppDirectory({ apps, defaultApp: Object.keys(apps)[0] }),
     registered: leases,
@@ -59,6 +64,7 @@ export async function startRegistry(t: TestEnd, options: StartRegistryOptions = 
   const { transport, close } = openStockTransport(pipeline.port);
   const stop = async () => {
     close();
+    await sharing?.close();
     await pipeline.stop({ graceMs: 0 });
   };
   t.after(stop);

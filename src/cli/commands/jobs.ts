@@ -1,6 +1,7 @@
 import { createClient } from "@connectrpc/connect";
 import { type Job, JobService, JobState } from "../../gen/throughline/v1/job_pb.js";
 import { redriveWebhooks } from "../../jobs/webhooks.js";
+import { createLeaseTable } from "../../registry/lease-table.js";
 import { printable } from "../../studio/trace-text.js";
 import type { CommandContext } from "../command.js";
 import { CliError, exitCodes, messageOf, usageError } from "../errors.js";
@@ -128,7 +129,7 @@ export async function runJobsMigrate(
   { jobs }: OptionValues<typeof jobDatabaseOptions>,
   context: CommandContext,
 ): Promise<number> {
-  await withDatabase(jobs, reportTo(context), async () => {});
+  await withDatabase(jobs, reportTo(context), createLeaseTable);
   context.stdout.write("the jobs' database is up to date\n");
   return exitCodes.done;
 }

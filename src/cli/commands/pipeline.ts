@@ -25,7 +25,7 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
   const { publicUrl, trustTraceparent, showApps, corsOrigins } = settings;
   const fronts = frontsOf(settings);
   const { logger, telemetry } = observeService(pipelineName, settings, context);
-  const { directory, extension: registry } = registryOf(settings, directoryOf(settings, logger), logger);
+  const { directory, extend: extendByRegistry } = registryOf(settings, directoryOf(settings, logger), logger);
   return runService(
     {
       name: pipelineName,
@@ -64,7 +64,8 @@ export async function runPipeline(settings: PipelineSettings, context: CommandCo
               hosts: hostCheckOf(settings),
               logger,
             }),
-            registry,
+            // After the jobs, whose database it shares.
+            extendByRegistry && (() => extendByRegistry(isDatabaseUrl(settings.jobs ?? "") ? jobs : undefined)),
           ].filter((extension) => extension !== undefined),
           demand: scaler?.demand,
           telemetry,

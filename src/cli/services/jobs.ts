@@ -34,8 +34,8 @@ export interface JobsOfOptions {
   readonly logger: Logger;
 }
 
-/** The jobs of a pipeline, with what its autoscaler needs of them. */
-export type PipelineJobs = PipelineExtension & Pick<Jobs, "counts" | "demand" | "peers">;
+/** The jobs of a pipeline, with what its autoscaler, its status and its registry need of them. */
+export type PipelineJobs = PipelineExtension & Pick<Jobs, "counts" | "database" | "demand" | "peers">;
 
 /**
  * Prepares the jobs of a pipeline; undefined without `--jobs`.

@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import { logRejectedFile } from "../../app/observe.js";
+import type { Jobs } from "../../jobs/jobs.js";
 import { reloadCallerKey } from "../../mesh/access/caller-key-interceptor.js";
 import type { AppDirectory } from "../../mesh/directory/app-directory.js";
 import { withRegisteredApps } from "../../mesh/directory/registered-apps.js";
@@ -11,6 +12,7 @@ import { loopbackRanges } from "../../registry/address-ranges.js";
 import { createLeases } from "../../registry/leases.js";
 import { createRegistrar, type Registrar } from "../../registry/registrar.js";
 import { createRegistry } from "../../registry/registry.js";
+import { type LeaseSharing, shareLeases } from "../../registry/shared-leases.js";
 import type { registerOptions, registryOption } from "../options/app-options.js";
 import type { OptionValues } from "../options/option.js";
 import { problemsOf, rejectProblems, type SettingProblem } from "../options/setting-problem.js";
@@ -20,22 +22,37 @@ import { packageVersion } from "../package-root.js";
 export interface PipelineRegistry {
   /** The configured apps and those that have registered. */
   readonly directory: AppDirectory;
-  /** Serves it; undefined if it is off. */
-  readonly extension: (() => PipelineExtension) | undefined;
+  /** Serves it; undefined if it is off. @param jobs those whose database server other pipelines use too */
+  readonly extend: ((jobs: Pick<Jobs, "database"> | undefined) => PipelineExtension) | undefined;
 }
 
 /** Adds to the configured apps of a pipeline those whose workers register themselves, unless that is off. */
 export function registryOf(
   { registerAllow = loopbackRanges }: OptionValues<{ registerAllow: typeof registryOption }>,
   configured: AppDirectory,
-  logger: Pick<Logger, "info">,
+  logger: Pick<Logger, "info" | "warn">,
 ): PipelineRegistry {
   if (registerAllow === "none") {
-    return { directory: configured, extension: undefined };
+    return { directory: configured, extend: undefined };
   }
   const leases = createLeases();
   const registry = createRegistry({ leases, allowed: registerAllow, logger });
-  return { directory: withRegisteredApps({ configured, registered: leases }), extension: () => registry };
+  return {
+    directory: withRegisteredApps({ configured, registered: leases }),
+    extend(jobs) {
+      let sharing: LeaseSharing | undefined;
+      return {
+        ...registry,
+        async start() {
+          sharing = jobs && (await shareLeases({ leases, database: await jobs.database(), logger }));
+        },
+        async close() {
+          // While the database is still open.
+          await Promise.all([sharing?.close(), registry.close()]);
+        },
+      };
+    },
+  };
 }
 
 /** Options of {@link registrarOf}. */
