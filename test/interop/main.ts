@@ -2,7 +2,6 @@ import { grpcGoClient } from "./grpc-go-client.js";
 import { grpcGoServer } from "./grpc-go-server.js";
 import { h2spec } from "./h2spec.js";
 import { knownFailures } from "./known-failures.js";
-import { nginx } from "./nginx.js";
 import { pythonGrpcio } from "./python-grpcio.js";
 import { pythonGrpcioJobs } from "./python-grpcio-jobs.js";
 import { classifyCases } from "./support/classify-cases.js";
@@ -12,7 +11,7 @@ import { ToolMissingError } from "./support/part.js";
  * Runs the interoperability suites of foreign implementations, and fails on each case that fails or passes against the list. Arguments
  * choose the parts whose names contain one of them.
  */
-const parts = [grpcGoClient, grpcGoServer, h2spec("h2c"), h2spec("TLS"), nginx, pythonGrpcio, pythonGrpcioJobs];
+const parts = [grpcGoClient, grpcGoServer, h2spec("h2c"), h2spec("TLS"), pythonGrpcio, pythonGrpcioJobs];
 const chosen = process.argv.slice(2);
 const print = (line: string) => process.stdout.write(`${line}\n`);
 

@@ -15,7 +15,15 @@ import { type JsonFieldHint, undecodableField } from "./json-field-hint.js";
 import { createJsonShapeCheck } from "./json-shape.js";
 import { isClosed, requestHeaders, requestUrl } from "./node-request.js";
 import type { Paced } from "./paced.js";
-import { type BodyLimits, bodyFailure, checkEncoding, discardRest, readBody, readEnvelopes } from "./request-body.js";
+import {
+  type BodyLimits,
+  bodyFailure,
+  checkEncoding,
+  discardRest,
+  messageTooLarge,
+  readBody,
+  readEnvelopes,
+} from "./request-body.js";
 import { isServerTime, limitTimeout } from "./server-deadline.js";
 import { inspectResponse } from "./undecodable.js";
 import { writeResponse } from "./write-response.js";
@@ -95,9 +103,12 @@ export function readOneMessage(call: ReceivedCall): Promise<Uint8Array> {
       throw error;
     }
     const isHttp2 = "stream" in response;
-    if (isHttp2 && Number(header.get("content-length")) > limits.readMaxBytes) {
-      // Connect would reject the call before its body has arrived.
+    if (Number(header.get("content-length")) > limits.readMaxBytes) {
+      // Connect would reject the call at once, in words of its own.
       header.delete("content-length");
+      if (!isHttp2) {
+        throw messageTooLarge(limits.readMaxBytes);
+      }
     }
     const enveloped = isEnveloped(header);
     const body = readBody(request, limits, enveloped, () => isClosed(response), response);

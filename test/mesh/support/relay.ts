@@ -2,7 +2,7 @@ import { once } from "node:events";
 import * as net from "node:net";
 import type { TestContext } from "node:test";
 
-/** A TCP relay to a port of the loopback that can stop passing anything on, though its connections stand. */
+/** A TCP relay to a port of the loopback that can stop passing anything on, though its connections stand, and break them. */
 export async function openRelay(t: Pick<TestContext, "after">, port: number) {
   const sockets: net.Socket[] = [];
   const server = net.createServer((downstream) => {
@@ -30,6 +30,12 @@ export async function openRelay(t: Pick<TestContext, "after">, port: number) {
     swallow() {
       for (const socket of sockets) {
         socket.unpipe().pause();
+      }
+    },
+    /** Breaks all connections. New ones are passed on. */
+    cut() {
+      for (const socket of sockets.splice(0)) {
+        socket.destroy();
       }
     },
   };
