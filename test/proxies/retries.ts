@@ -37,6 +37,8 @@ export function describeRetries(title: string, proxy: ShippedProxy, system: Syst
           limit,
           async (t) => {
             const proxied = await startProxied(t, system, proxy);
+            // A broken first check would take the pipeline out.
+            await proxied.healthy();
             const client = open(proxied.server);
             t.after(() => client.close());
             const held = proxied.useHeld();
@@ -63,6 +65,7 @@ export function describeRetries(title: string, proxy: ShippedProxy, system: Syst
         limit,
         async (t) => {
           const proxied = await startProxied(t, system, proxy);
+          await proxied.healthy();
           const client = open(proxied.server);
           t.after(() => client.close());
           const held = proxied.useHeld();
@@ -83,6 +86,7 @@ export function describeRetries(title: string, proxy: ShippedProxy, system: Syst
     const none = eager[proxy.name] === undefined && "it sends no POST again";
     test("with retries of broken connections, the engine would run again", { ...limit, skip: none }, async (t) => {
       const proxied = await startProxied(t, system, proxy, eager[proxy.name]);
+      await proxied.healthy();
       const client = clients["gRPC (grpc-js)"]?.(proxied.server) ?? assert.fail();
       t.after(() => client.close());
       const held = proxied.useHeld();

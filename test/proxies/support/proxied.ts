@@ -12,5 +12,15 @@ export async function startProxied(hooks: Hooks, system: System, proxy: ShippedP
   const running = await proxy.start({ upstreamPort, folder, changes });
   hooks.after(running.stop);
   const server: Server = { port: running.port, ca, caFile: join(folder, "ca.crt") };
-  return { ...system, ...running, server };
+  return {
+    ...system,
+    ...running,
+    server,
+    /** Waits until the pipeline has passed the proxy's own health check, if there is one. */
+    async healthy(): Promise<void> {
+      while ((await running.hasPassedCheck?.()) === false) {
+        // A check still runs.
+      }
+    },
+  };
 }
