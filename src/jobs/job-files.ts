@@ -1,7 +1,9 @@
 import { access, mkdir, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { Meter } from "@opentelemetry/api";
 import { contentTypeOf, formatOfFileName } from "../image/image-format.js";
 import { imageFileName } from "../image/image-store.js";
+import { createStoreFailureCounter } from "../image/store-failures.js";
 import { readStoredFile, storeError, writeAtomically } from "../image/stored-files.js";
 import { type NodeRequest, type NodeResponse, respondPlain } from "../mesh/port/node-handler.js";
 
@@ -34,6 +36,18 @@ export interface JobFiles {
 
 /** Stores a file of a job. @throws ImageStoreError if there is no space; nothing is stored then. */
 export type JobFileWriter = (fileName: string, bytes: Uint8Array) => Promise<void>;
+
+/** Count the failed writes of a store. */
+export function countWrites(files: JobFiles, meter: Meter): JobFiles {
+  const counted = createStoreFailureCounter(meter);
+  return {
+    ...files,
+    async open(id) {
+      const write = await counted(() => files.open(id));
+      return (fileName, bytes) => counted(() => write(fileName, bytes));
+    },
+  };
+}
 
 /** File of the image that a job starts from. */
 export const initImageFile = "00000000000000000000000000000000.init";

@@ -27,18 +27,24 @@ export function createJobMetrics(
     unit: "{webhook}",
     description: "Webhooks whose last try has failed.",
   });
+  const up = meter.createObservableGauge("throughline.jobs.database.up", {
+    unit: "1",
+    description: "1 if the jobs' database answers, else 0.",
+  });
   meter.addBatchObservableCallback(
     async (result) => {
       try {
         const counts = await store.counts();
+        result.observe(up, 1);
         result.observe(waiting, counts.waiting);
         result.observe(running, counts.running);
         result.observe(oldest, counts.oldestSeconds);
         result.observe(dead, counts.deadWebhooks);
       } catch (error) {
+        result.observe(up, 0);
         onError(error);
       }
     },
-    [waiting, running, oldest, dead],
+    [up, waiting, running, oldest, dead],
   );
 }

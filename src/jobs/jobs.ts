@@ -12,7 +12,7 @@ import { createDispatcher } from "./dispatcher.js";
 import { createEmptyJobService } from "./empty-job-service.js";
 import { type JobDatabase, jobChannel, peerChannel } from "./job-database.js";
 import { statusOf } from "./job-failure.js";
-import { createJobImageRoute, type JobFiles, type JobFolder } from "./job-files.js";
+import { countWrites, createJobImageRoute, type JobFiles, type JobFolder } from "./job-files.js";
 import { createJobMessages } from "./job-message.js";
 import { createJobMetrics } from "./job-metrics.js";
 import { type JobChange, mayHaveEnded, mayStartJobs, readNotice } from "./job-notices.js";
@@ -201,7 +201,7 @@ async function runJobs(
   let files: JobFiles;
   try {
     checkKeys(cipher, await store.payloadHeads());
-    files = shareReads(folder.of(await store.databaseId()));
+    files = shareReads(countWrites(folder.of(await store.databaseId()), telemetry.meter));
   } catch (error) {
     await database.close();
     throw error;

@@ -20,6 +20,7 @@ import {
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
 import { optionHint } from "../image/option-hints.js";
+import { countFailures } from "../image/store-failures.js";
 import { type Caller, callerOf, checkMayUse, fairnessKeyOf } from "../mesh/access/callers.js";
 import { isServiceMs, type LoadReport } from "../mesh/balance/replica-load.js";
 import type { ConnectApp } from "../mesh/directory/app-connections.js";
@@ -94,7 +95,8 @@ export const pipelineName = "image-pipeline";
 
 /** Create the ImagePipeline app. */
 export function createPipelineApp(options: PipelineAppOptions): App {
-  const { directory, store, telemetry, corsOrigins, logger } = options;
+  const { directory, telemetry, corsOrigins, logger } = options;
+  const store = options.store && countFailures(options.store, telemetry.meter);
   const connect =
     options.connect ??
     createAppConnector({

@@ -12,6 +12,7 @@ import { createImageDecoder } from "../image/decode-image.js";
 import { createImageRoute } from "../image/image-route.js";
 import type { ImageStore } from "../image/image-store.js";
 import { optionHint } from "../image/option-hints.js";
+import { countFailures } from "../image/store-failures.js";
 import { fairnessKeyOf } from "../mesh/access/callers.js";
 import { unavailable } from "../mesh/errors/errors.js";
 import { maxImageRequestBytes } from "../request-limits.js";
@@ -57,7 +58,8 @@ export const workerName = "text-to-image-worker";
 
 /** Create the TextToImageWorker app: one engine behind a bounded queue. */
 export function createWorkerApp(options: WorkerAppOptions): App {
-  const { telemetry, logger, store, maxWaiting = defaultMaxWaiting, trustTraceparent = false } = options;
+  const { telemetry, logger, maxWaiting = defaultMaxWaiting, trustTraceparent = false } = options;
+  const store = options.store && countFailures(options.store, telemetry.meter);
   const { tracer, stageTracer, propagator } = telemetry;
   const admission = createAdmission({ maxWaiting });
   const metrics = createWorkerMetrics({

@@ -5,6 +5,7 @@ import { dirname, join, relative } from "node:path";
 import { after, suite, test } from "node:test";
 import * as z from "zod";
 import { runProgram } from "../interop/support/run-program.js";
+import { describeAlerts } from "./alerts.js";
 import { deployment, find, readYaml, resourcesOf, root, service } from "./support/manifests.js";
 import { readSettings } from "./support/settings.js";
 import { findKubeconform, findKubectl, findPython, goModule, type Tool, writeSchemas } from "./support/tools.js";
@@ -152,4 +153,5 @@ suite("Kubernetes manifests", () => {
   });
 });
 
+describeAlerts();
 describeTrees();

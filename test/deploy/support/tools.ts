@@ -45,6 +45,29 @@ export async function findKubeconform(): Promise<Tool> {
   return built.code === 0 ? { path } : { missing: built.errorCode === "ENOENT" ? "Go is not installed" : built.tail };
 }
 
+/**
+ * `promtool` of Debian's package, downloaded once and unpacked into the cache, or the one that is installed. Any version since 2.42 will do.
+ */
+export async function findPromtool(): Promise<Tool> {
+  if ((await runProgram("promtool", ["--version"])).code === 0) {
+    return { path: "promtool" };
+  }
+  const folder = join(cache, "prometheus");
+  const path = join(folder, "usr/bin/promtool");
+  if ((await runProgram(path, ["--version"])).code === 0) {
+    return { path };
+  }
+  mkdirSync(folder, { recursive: true });
+  process.stdout.write("downloading Debian's package prometheus, once\n");
+  const downloaded = await runProgram("apt-get", ["download", "prometheus"], { cwd: folder, timeoutMs: 120_000 });
+  const name = readdirSync(folder).find((each) => each.endsWith(".deb"));
+  if (downloaded.code !== 0 || name === undefined) {
+    return { missing: "promtool is not installed, and apt-get cannot download Debian's package prometheus" };
+  }
+  const unpacked = await runProgram("dpkg", ["-x", name, "."], { cwd: folder, timeoutMs: 120_000 });
+  return unpacked.code === 0 ? { path } : { missing: unpacked.tail };
+}
+
 /** Folder of a Go module's files, downloaded from the Go proxy. */
 export async function goModule(name: string): Promise<Tool> {
   const { code, errorCode, stdout, tail } = await runProgram("go", ["mod", "download", "-json", name], {

@@ -1,0 +1,33 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ImageStoreError } from "../../src/image/image-store-error.js";
+import { createStoreFailureCounter } from "../../src/image/store-failures.js";
+import { createMetricCollector } from "../../src/trace/telemetry/collectors.js";
+import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
+
+test("failed writes to an image store are counted by reason, from 0", async (t) => {
+  const collector = createMetricCollector();
+  const telemetry = createTelemetry({
+    serviceName: "test",
+    environment: {},
+    log: { warn() {} },
+    metricReaders: [collector.reader()],
+  });
+  t.after(() => telemetry.shutdown());
+  const counted = createStoreFailureCounter(telemetry.meter);
+  const read = async () =>
+    Object.fromEntries(
+      (await collector.read())
+        .filter(({ name }) => name === "throughline.image_store.failures")
+        .map(({ attributes, value }) => [attributes["throughline.image_store.failure"], value]),
+    );
+  assert.deepEqual(await read(), { full: 0, unavailable: 0, other: 0 });
+  assert.equal(await counted(async () => "stored"), "stored");
+  const full = new ImageStoreError("full", "no space");
+  await assert.rejects(
+    counted(() => Promise.reject(full)),
+    full,
+  );
+  await assert.rejects(counted(() => Promise.reject(new Error("x"))));
+  assert.deepEqual(await read(), { full: 1, unavailable: 0, other: 1 });
+});
