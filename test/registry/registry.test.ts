@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { connect } from "node:http2";
 import { join } from "node:path";
 import { suite, type TestContext, test } from "node:test";
@@ -218,6 +217,7 @@ suite("registry of a pipeline, with a stock grpc-js client", () => {
       te: "trailers",
     });
     stream.on("error", () => {});
+    const closed = new Promise<void>((resolve) => stream.once("close", () => resolve()));
     const message = Buffer.from([0, 0, 0, 0, 15, 0x0a, 11, ...Buffer.from(appId), 0x10, 7]);
     for (let count = 0; count < 2_000; count++) {
       stream.write(message);
@@ -226,7 +226,7 @@ suite("registry of a pipeline, with a stock grpc-js client", () => {
     await event(/^expired/);
     const other = openRegister(t, `127.0.0.1:${port}`);
     assert.equal(await other.send({ appId, port: 8 }), 300);
-    await once(stream, "close");
+    await closed;
   });
 
   test("limit of leases is RESOURCE_EXHAUSTED, with the number", async (t) => {
@@ -333,6 +333,15 @@ suite("who may register", () => {
     assert.match(
       details,
       /^an anonymous worker may register from 10\.0\.0\.0\/8 only, and this connection comes from 127\.0\.0\.1;/,
+    );
+  });
+
+  test("worker that connects over IPv4 to a port of both families is registered by its IPv4 address", async (t) => {
+    const { port, leases } = await startRegistry(t, { serve: { host: "::", open: true } });
+    assert.ok(await openRegister(t, `127.0.0.1:${port}`).send({ appId, port: 7 }));
+    assert.deepEqual(
+      leases.own.map(({ host }) => host),
+      ["127.0.0.1"],
     );
   });
 
