@@ -69,7 +69,7 @@ suite("throughline status", async () => {
     const [, url = ""] = await shown.waitFor(readyAt);
     const [, hiddenUrl = ""] = await hidden.waitFor(readyAt);
     const keyFile = await file("key.txt", key);
-    const status = (...more: readonly string[]) => runInProcess(["status", "--pipeline", url, ...more]);
+    const status = (...more: readonly string[]) => runInProcess(["status", "--server", url, ...more]);
 
     const { code, stdout } = await status("--key-file", keyFile, "--json");
     assert.equal(code, 0);
@@ -94,10 +94,10 @@ suite("throughline status", async () => {
     assert.match(withoutKey.message, /^cannot read the status of \S+: it answered 401: authentication is required/);
     const wrongKey = await status("--key-file", await file("other.txt", other));
     assert.deepEqual([wrongKey.code, wrongKey.message.includes(other)], [1, false]);
-    const notShown = await runInProcess(["status", "--pipeline", hiddenUrl, "--key-file", keyFile]);
+    const notShown = await runInProcess(["status", "--server", hiddenUrl, "--key-file", keyFile]);
     assert.equal(notShown.code, 1);
     assert.match(notShown.message, /start it with --show-apps/);
-    const away = await runInProcess(["status", "--pipeline", "http://127.0.0.1:1"]);
+    const away = await runInProcess(["status", "--server", "http://127.0.0.1:1"]);
     assert.equal(away.code, 1);
     assert.match(away.message, /^cannot read the status of http:\/\/127\.0\.0\.1:1: .*ECONNREFUSED/);
   });

@@ -33,17 +33,17 @@ export async function runStatus(
   settings: OptionValues<typeof statusOptions>,
   { stdout, interrupt }: CommandContext,
 ): Promise<number> {
-  const { pipeline, json } = settings;
-  const query = { pipeline, access: accessOf(settings), interrupt };
+  const { server, json } = settings;
+  const query = { pipeline: server, access: accessOf(settings), interrupt };
   const [status, models] = await Promise.all([fetchJson(route, statusJson, query), modelsOfPipeline(query)]);
   const { apps } = status;
   stdout.write(
     json
       ? jsonLine({
-          pipeline: { url: pipeline, ...status.pipeline },
+          pipeline: { url: server, ...status.pipeline },
           apps: apps.map((app) => ({ ...app, model: modelJson(models.get(app.appId)) })),
         })
-      : renderStatus(pipeline, status, models),
+      : renderStatus(server, status, models),
   );
   return exitCodes.done;
 }

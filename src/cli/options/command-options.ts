@@ -281,7 +281,7 @@ export const appsOptions = {
 };
 
 export const statusOptions = {
-  pipeline: option("--pipeline <url>", "Base URL of a pipeline with --show-apps", {
+  server: option("--server <url>", "Base URL of a pipeline with --show-apps", {
     env: "THROUGHLINE_SERVER",
     parse: httpUrl,
     default: defaultServerUrl,
