@@ -53,7 +53,8 @@ export function startFromCheckout(
   return startProgram(t, ["scripts/throughline.mjs", ...args], environment);
 }
 
-function startProgram(
+/** Starts a Node program in the checkout. Remaining processes of its group are killed after the test. */
+export function startProgram(
   t: Pick<TestContext, "after">,
   args: readonly string[],
   environment: Readonly<Record<string, string>>,
