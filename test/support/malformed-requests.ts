@@ -138,7 +138,7 @@ const makers: Record<string, (random: Random) => MalformedRequest> = {
     httpMethod: random.pick(["PUT", "DELETE", "PATCH"]),
   }),
   "unknown path": (random) => ({
-    ...json("unknown path", {}, ["404"]),
+    ...json("unknown path", {}, ["404", "404 unimplemented"]),
     path: random.pick([
       "/",
       "/nothing",
