@@ -1,6 +1,6 @@
 import { compressedFlag } from "@connectrpc/connect/protocol";
 import { invalidArgument } from "../errors/errors.js";
-import { acceptCompression } from "./compressions.js";
+import { acceptCompression, messageEncoding } from "./compressions.js";
 import { envelopeHeadBytes } from "./request-body.js";
 
 /** Maximum depth of nested objects and arrays in a JSON request; Protobuf's own limit for messages. */
@@ -86,10 +86,11 @@ export function createJsonShapeCheck(
   if (!/^application\/(?:\S+\+)?json\b/i.test(header.get("content-type") ?? "")) {
     return undefined;
   }
-  const encoding = encodingNames.map((name) => header.get(name)).find((value) => value !== null);
+  const encoding = messageEncoding(header);
+  // None for `identity`, and for an encoding that is rejected later.
   const compression = acceptCompression.find(({ name }) => name === encoding);
   return async (body) => {
-    const isCompressed = enveloped ? ((body[0] ?? 0) & compressedFlag) !== 0 : encoding != null;
+    const isCompressed = enveloped ? ((body[0] ?? 0) & compressedFlag) !== 0 : compression !== undefined;
     const message = enveloped ? body.subarray(envelopeHeadBytes) : body;
     // What cannot be decompressed is rejected where it is read.
     const json = isCompressed ? await compression?.decompress(message, maxBytes).catch(() => undefined) : message;
@@ -99,5 +100,3 @@ export function createJsonShapeCheck(
     }
   };
 }
-
-const encodingNames = ["content-encoding", "connect-content-encoding", "grpc-encoding"];

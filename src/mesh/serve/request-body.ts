@@ -10,6 +10,7 @@ import {
   invalidArgument,
   retryInfo,
 } from "../errors/errors.js";
+import { messageEncoding } from "./compressions.js";
 
 /** Limits of a request's body. */
 export interface BodyLimits {
@@ -214,8 +215,7 @@ export function firstEnvelope(bytes: Uint8Array, maxBytes: number): EnvelopedMes
 
 /** @throws ConnectError INTERNAL, per gRPC's compression specification, for a compressed message without a named encoding. */
 export function checkEncoding(flags: number, header: Headers): void {
-  const encoding = header.get("grpc-encoding") ?? header.get("connect-content-encoding") ?? "identity";
-  if ((flags & compressedFlag) !== 0 && encoding === "identity") {
+  if ((flags & compressedFlag) !== 0 && (messageEncoding(header) ?? "identity") === "identity") {
     throw internal("the message is compressed, but no encoding is named");
   }
 }

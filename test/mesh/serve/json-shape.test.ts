@@ -89,6 +89,38 @@ suite("JSON over a limit of its shape is INVALID_ARGUMENT before it is parsed", 
   }
 });
 
+type ForeignFields = readonly [type: string, path: string, body: Buffer, headers: Readonly<Record<string, string>>];
+const foreignFields: readonly ForeignFields[] = [
+  ["application/json", unary, Buffer.from(message(nested(1_000))), { "grpc-encoding": "gzip" }],
+  ["application/json", unary, Buffer.from(message(nested(1_000))), { "connect-content-encoding": "br" }],
+  ["application/json", unary, Buffer.from(message(nested(1_000))), { "content-encoding": "identity" }],
+  [
+    "application/connect+json",
+    stream,
+    envelope(gzipSync(`{"request":${message(nested(1_000))}}`), 1),
+    { "connect-content-encoding": "gzip", "content-encoding": "identity", "grpc-encoding": "identity" },
+  ],
+  ...["application/grpc+json", "application/grpc-web+json"].map(
+    (type) =>
+      [
+        type,
+        unary,
+        envelope(gzipSync(message(nested(1_000))), 1),
+        { "grpc-encoding": "gzip", "content-encoding": "identity", "connect-content-encoding": "br" },
+      ] as const,
+  ),
+];
+suite("no encoding that the parser ignores hides a message's shape", () => {
+  for (const [type, path, body, encodings] of foreignFields) {
+    test(`${type}, ${JSON.stringify(encodings)}`, async (t) => {
+      const { url } = await serveEcho(t, { ignoreUnknownFields: true });
+      const headers = { "content-type": type, ...encodings };
+      const { code, rawMessage } = errorOf(await http1(url, path, { headers, body }));
+      assert.deepEqual([code, rawMessage], [Code.InvalidArgument, tooDeep]);
+    });
+  }
+});
+
 test("large image in JSON is no excess", async (t) => {
   const { url } = await serveEcho(t, { readMaxBytes: 12_582_912 });
   const image = Buffer.alloc(8_000_000, 7).toString("base64");

@@ -61,11 +61,23 @@ suite("body that arrives byte by byte", () => {
   test("body that arrives byte by byte is split into messages in linear time", { timeout: 30_000 }, async () => {
     const messages = [bytes, new Uint8Array(), bytes.subarray(0, 7)];
     const body = Buffer.concat(messages.map((message, i) => envelope(message, i)));
-    const read = await collect(readEnvelopes(stream(body), limits(), new Headers({ "grpc-encoding": "gzip" })));
+    const read = await collect(
+      readEnvelopes(
+        stream(body),
+        limits(),
+        new Headers({ "content-type": "application/grpc", "grpc-encoding": "gzip" }),
+      ),
+    );
     assert.equal(read.length, messages.length);
     assert.equal(Buffer.compare(Buffer.concat(read), body), 0);
     await assert.rejects(
-      collect(readEnvelopes(stream(body.subarray(0, -1)), limits(), new Headers({ "grpc-encoding": "gzip" }))),
+      collect(
+        readEnvelopes(
+          stream(body.subarray(0, -1)),
+          limits(),
+          new Headers({ "content-type": "application/grpc", "grpc-encoding": "gzip" }),
+        ),
+      ),
       {
         rawMessage: "the message is incomplete",
       },
