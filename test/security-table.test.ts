@@ -7,6 +7,7 @@ import { pollsPerSecond } from "../src/fronts/fal/poll-pace.js";
 import { maxStatusStreams } from "../src/fronts/fal/stream-limit.js";
 import { maxFormBytes } from "../src/fronts/openai/multipart.js";
 import { defaultWaitingLimits } from "../src/jobs/waiting-limits.js";
+import { unreadBytes } from "../src/mesh/port/http2-side.js";
 import { defaultListenLimits } from "../src/mesh/port/listen-limits.js";
 import {
   defaultBodyMemoryBytes,
@@ -61,6 +62,7 @@ test("limits in SECURITY.md are those of the code", () => {
     "request bodies that are arriving, all together": mib(defaultBodyMemoryBytes),
     "request bodies of running calls, all together, without the first 16 KiB of each": mib(defaultHeldBodyBytes),
     "unanswered HTTP/1.1 requests of a connection": count(limits.maxPipelinedRequests),
+    "unread bytes of an HTTP/2 connection": kib(unreadBytes),
     "HTTP/2 streams of a connection": count(limits.maxConcurrentStreams),
     // Of nghttp2, which has no way to ask; test/mesh/port/listen-abuse.test.ts floods it.
     "HTTP/2 streams that are opened and reset in a flood": "nghttp2's: 1,000, then 33 a second",

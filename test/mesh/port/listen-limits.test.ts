@@ -95,6 +95,24 @@ suite("port limits", () => {
     assert.deepEqual((await received).match(/HTTP\/1\.1 \d+/g), ["HTTP/1.1 200", "HTTP/1.1 200", "HTTP/1.1 503"]);
   });
 
+  test("HTTP/2 client may send 256 KiB before they are read, and no more", async (t) => {
+    const { url } = await open(t, { handler() {} });
+    const session = connectHttp2(t, url);
+    await once(session, "remoteSettings");
+    // Its acknowledgement follows the frame that opens the connection's window.
+    await new Promise<void>((resolve) => session.ping(() => resolve()));
+    const window = () => session.state.remoteWindowSize;
+    assert.deepEqual([session.remoteSettings.initialWindowSize, window()], [262_144, 262_144]);
+    for (let streams = 0; streams < 2; streams++) {
+      const stream = session.request({ ":method": "POST" });
+      stream.on("error", () => {});
+      stream.write(Buffer.alloc(200_000));
+    }
+    while (window() !== 0) {
+      await new Promise<void>((resolve) => session.ping(() => resolve()));
+    }
+  });
+
   test("HTTP/2 streams beyond the limit wait for a free one", async (t) => {
     const hold = holdingHandler();
     const { url } = await open(t, { handler: hold.handler, maxConcurrentStreams: 1 });

@@ -43,11 +43,11 @@ export const haproxy: ShippedProxy = {
   },
 };
 
-/** A value of the pipeline's row of `show stat`. */
+/** A value of the pipeline's row of `show stat`; undefined before the socket is there, which is later than the port. */
 async function column(socket: string, name: string): Promise<string | undefined> {
   const connection = net.connect(socket);
   connection.write("show stat\n");
-  const [head = "", ...rows] = (await text(connection)).split("\n");
+  const [head = "", ...rows] = (await text(connection).catch(() => "")).split("\n");
   const row = rows.find((each) => each.startsWith("pipeline,pipeline1,"));
   return row?.split(",")[head.replace("# ", "").split(",").indexOf(name)];
 }
