@@ -79,6 +79,10 @@ export async function startPostgres() {
   return {
     urlOf,
     port,
+    /** Process id of the running server. */
+    get pid(): number {
+      return server?.pid ?? 0;
+    },
     /** Creates an empty database and returns its URL. */
     async createDatabase(): Promise<string> {
       const name = `jobs${databases++}`;
