@@ -45,8 +45,9 @@ export async function writeReport(name: string, { title, versions, figures }: Re
   const onnxruntime = packageJson.dependencies["onnxruntime-node"];
   const made = describeMachine({ "onnxruntime-node": onnxruntime, ...versions });
   const rows = figures.map(({ name, value, unit, goal = "", note = "" }) => {
-    const figure = Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3);
-    return `| ${name} | ${figure} ${unit} | ${goal} | ${note} |`;
+    const rounded = Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3);
+    const figure = Number.isInteger(value) ? `${value}` : rounded;
+    return `| ${name} | ${`${figure} ${unit}`.trimEnd()} | ${goal} | ${note} |`;
   });
   const list = Object.entries(made.versions).map(([program, version]) => `${program} ${version}`);
   const page = [

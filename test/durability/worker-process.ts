@@ -80,6 +80,8 @@ export async function startWorkerProcess(options: WorkerSettings = {}) {
     generated,
     began,
     hold: (hold: boolean) => void child.send({ hold } satisfies WorkerOrder),
+    /** Resolves when the next generation begins. */
+    beginning: () => next("begun"),
     /** Resolves when a generation stands at its second step from now on. */
     holding: () => next("holding"),
     /** Lets running calls finish. Resolves with the exit code. */

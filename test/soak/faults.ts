@@ -23,8 +23,7 @@ export function startFaults(system: System, pauseMs: number, onFault: (text: str
   const run: Readonly<Record<FaultKind, () => Promise<void>>> = {
     async kill() {
       const index = victim++ % (workerCount - 1);
-      kills.push({ at: performance.now() });
-      await system.killWorker(index);
+      kills.push({ at: await system.killWorker(index) });
       await delay(backAfterMs);
       await system.restartWorker(index);
     },

@@ -142,7 +142,13 @@ export async function startSystem(t: TestContext, stepMs: number) {
       }
       return counts;
     },
-    killWorker: (index: number) => slot(index).process.kill(),
+    /** In the middle of an image: of a call, a stream or a job. Returns the time of the signal, by `performance.now()`. */
+    async killWorker(index: number): Promise<number> {
+      await slot(index).process.beginning();
+      const at = performance.now();
+      await slot(index).process.kill();
+      return at;
+    },
     async drainWorker(index: number) {
       assert.equal(await slot(index).process.drain(), 0);
     },
