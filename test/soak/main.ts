@@ -39,8 +39,9 @@ const mostShare = 0.7;
 const leastPart = 1 / 3;
 /** Time in which the load is measured, before the faults, in milliseconds. */
 const measureMs = 30_000;
-/** Share of the run after which memory is judged: before, caches fill and code is compiled. */
+/** Share of the run after which memory is judged: before, caches fill and code is compiled. A run of few minutes has nothing after that. */
 const warmUpShare = 0.4;
+const leastJudgedMinutes = 8;
 /** Most growth in a minute: MiB of memory, number of open files, of the smallest values of each half minute: a leak raises those too. */
 const bounds: Readonly<Record<Measure, number>> = { resident: 3, live: 0.5, files: 0.5 };
 /** Time for the jobs that still wait at the end, in milliseconds. */
@@ -189,7 +190,8 @@ suite("soak", { skip: whyNoPostgres }, () => {
     await t.test("watched jobs succeeded", () => assert.deepEqual([...seen.watched.keys()], ["SUCCEEDED"]));
     await t.test("calls fail in mid-stream on a killed worker only", () => assert.deepEqual(unexpected, []));
     await t.test("each fault was there", () => assert.equal(faults.counts.size, 5));
-    await t.test("memory and open files are flat", () => {
+    const tooShort = minutes < leastJudgedMinutes && `memory is judged from ${leastJudgedMinutes} minutes on`;
+    await t.test("memory and open files are flat", { skip: tooShort }, () => {
       const grown = growth.filter(({ measure, fit }) => fit.perMinute - fit.error > bounds[measure]);
       assert.deepEqual(
         grown.map(({ name, measure, fit }) => `${name}: ${measure} ${fit.perMinute.toFixed(2)}`),
