@@ -38,7 +38,7 @@ export interface Registrar {
   end(): Promise<void>;
 }
 
-/** Pings notice a pipeline that is gone without a word; reconnects are quick, because the pipeline has nothing else to reach the worker by. */
+/** Reconnects are quicker than a pipeline's to its workers: without the registration, the pipeline cannot reach this worker. Pings find lost pipelines. */
 const policies = readPolicies({ reconnect: { initialBackoffMs: 200, maxBackoffMs: 2_000 } });
 
 /** Register a worker at all addresses of its pipelines, and keep it registered until the end. */
@@ -51,7 +51,7 @@ export function createRegistrar(options: RegistrarOptions): Registrar {
   };
 }
 
-interface Place {
+interface AddressRegistration {
   readonly address: GrpcAddress;
   readonly registration: Registration;
   state: "trying" | "registered" | "failed";
@@ -63,7 +63,7 @@ function registerAt(url: string, options: RegistrarOptions): Registrar {
   const { appId, port, version } = options;
   const request = create(RegisterRequestSchema, { appId, port, version });
   const target = targetOf(url);
-  const places = new Map<string, Place>();
+  const registrations = new Map<string, AddressRegistration>();
   let found: readonly GrpcAddress[] = [];
   let lastFailure: string | undefined;
 
@@ -93,7 +93,7 @@ function registerAt(url: string, options: RegistrarOptions): Registrar {
   };
 
   const open = (address: GrpcAddress): void => {
-    const place: Place = {
+    const entry: AddressRegistration = {
       address,
       state: "trying",
       registration: keepRegistered({
@@ -107,28 +107,28 @@ function registerAt(url: string, options: RegistrarOptions): Registrar {
         metadata,
         backoff: options.backoff,
         onRegistered() {
-          if (place.state !== "registered") {
-            place.state = "registered";
+          if (entry.state !== "registered") {
+            entry.state = "registered";
             lastFailure = undefined;
             logger.info({ pipeline: url, address: address.name }, "registered at a pipeline");
             choose();
           }
         },
         onFailed(error) {
-          const wasRegistered = place.state === "registered";
-          place.state = "failed";
+          const wasRegistered = entry.state === "registered";
+          entry.state = "failed";
           report(error, address.name, wasRegistered);
           addresses.refresh();
           choose();
         },
       }),
     };
-    places.set(address.name, place);
+    registrations.set(address.name, entry);
   };
 
-  const close = (place: Place): Promise<void> => {
-    places.delete(place.address.name);
-    return place.registration.end();
+  const close = (entry: AddressRegistration): Promise<void> => {
+    registrations.delete(entry.address.name);
+    return entry.registration.end();
   };
 
   /**
@@ -137,20 +137,21 @@ function registerAt(url: string, options: RegistrarOptions): Registrar {
    */
   const choose = (): void => {
     const families = [found.filter((each) => !isIpv6(each)), found.filter(isIpv6)].filter((each) => each.length > 0);
-    const isState = (state: Place["state"]) => (each: GrpcAddress) => places.get(each.name)?.state === state;
+    const isState = (state: AddressRegistration["state"]) => (each: GrpcAddress) =>
+      registrations.get(each.name)?.state === state;
     const registered = families.find((family) => family.some(isState("registered")));
     const [first = []] = families;
     const wanted = registered ?? (first.length > 0 && first.every(isState("failed")) ? found : undefined) ?? first;
     const names = new Set(wanted.map(({ name }) => name));
     const isTryingBoth = registered === undefined;
-    for (const place of places.values()) {
-      const isGone = !found.some(({ name }) => name === place.address.name);
-      if (!names.has(place.address.name) && (isGone || !isTryingBoth)) {
-        void close(place);
+    for (const entry of registrations.values()) {
+      const isGone = !found.some(({ name }) => name === entry.address.name);
+      if (!names.has(entry.address.name) && (isGone || !isTryingBoth)) {
+        void close(entry);
       }
     }
     for (const address of wanted) {
-      if (!places.has(address.name)) {
+      if (!registrations.has(address.name)) {
         open(address);
       }
     }
@@ -176,7 +177,7 @@ function registerAt(url: string, options: RegistrarOptions): Registrar {
   return {
     async end() {
       addresses.stop();
-      await Promise.all([...places.values()].map(close));
+      await Promise.all([...registrations.values()].map(close));
     },
   };
 }

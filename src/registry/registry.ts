@@ -1,7 +1,7 @@
 import { setMaxListeners } from "node:events";
 import { create } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { Code, type ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
+import { Code, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import {
   type RegisterRequest,
@@ -15,6 +15,7 @@ import { registeredName } from "../mesh/grpc/registered-replicas.js";
 import type { NodeRequest, NodeResponse } from "../mesh/port/node-handler.js";
 import type { AddressRanges } from "./address-ranges.js";
 import type { HeldLease, Leases } from "./leases.js";
+import { readMessages } from "./message-stream.js";
 import { addressHeader, registeredHost } from "./registered-host.js";
 
 /** Options of {@link createRegistry}. */
@@ -58,11 +59,11 @@ export function createRegistry({ leases, allowed, logger }: RegistryOptions): Re
     requests: AsyncIterable<RegisterRequest>,
     call: HandlerContext,
   ): AsyncGenerator<RegisterResponse> {
-    const inbox = createInbox(requests, [
+    const stream = readMessages(requests, [
       [ending.signal, () => unavailable("the pipeline is shutting down")],
       [call.signal, () => canceled(call.signal.reason)],
     ]);
-    const onExpired = () => inbox.fail(deadlineExceeded(`no renewal arrived within the lease of ${leaseMs / 1000} s`));
+    const onExpired = () => stream.fail(deadlineExceeded(`no renewal arrived within the lease of ${leaseMs / 1000} s`));
     // Before the first message there is no lease that could expire.
     const first = setTimeout(onExpired, leaseMs);
     let held: { readonly lease: HeldLease; readonly request: RegisterRequest } | undefined;
@@ -84,7 +85,7 @@ export function createRegistry({ leases, allowed, logger }: RegistryOptions): Re
     };
 
     try {
-      for (let request = await inbox.next(); request !== undefined; request = await inbox.next()) {
+      for (let request = await stream.next(); request !== undefined; request = await stream.next()) {
         clearTimeout(first);
         hold(request);
         yield create(RegisterResponseSchema, { lease: durationFromMs(leaseMs) });
@@ -99,7 +100,7 @@ export function createRegistry({ leases, allowed, logger }: RegistryOptions): Re
       throw error;
     } finally {
       clearTimeout(first);
-      inbox.close();
+      stream.close();
       held?.lease.abandon();
     }
   }
@@ -131,50 +132,4 @@ function checkMayRegister(caller: Caller, appId: string): void {
 
 function isDenied(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === Code.PermissionDenied;
-}
-
-/** Messages of a stream that other events may end. */
-interface Inbox<Message> {
-  /** Resolves with the next message, or undefined at the end of the stream. @throws the stream's error, or that of `fail` */
-  next(): Promise<Message | undefined>;
-  /** Ends the stream with an error. */
-  fail(error: ConnectError): void;
-  /** Stops listening to the signals. */
-  close(): void;
-}
-
-/** Read a stream until it ends, or one of the signals is aborted. */
-function createInbox<Message>(
-  messages: AsyncIterable<Message>,
-  ends: readonly (readonly [signal: AbortSignal, error: () => ConnectError])[],
-): Inbox<Message> {
-  const iterator = messages[Symbol.asyncIterator]();
-  const closed = new AbortController();
-  let failure: ConnectError | undefined;
-  let reject = (_: ConnectError) => {};
-  const fail = (error: ConnectError) => {
-    failure ??= error;
-    reject(failure);
-  };
-  for (const [signal, error] of ends) {
-    signal.addEventListener("abort", () => fail(error()), { once: true, signal: closed.signal });
-    if (signal.aborted) {
-      fail(error());
-    }
-  }
-  return {
-    next() {
-      // One promise a message: a race against a signal that lasts for days would keep a reaction of each message.
-      return new Promise((resolve, rejectNext) => {
-        reject = rejectNext;
-        if (failure !== undefined) {
-          rejectNext(failure);
-          return;
-        }
-        iterator.next().then(({ done, value }) => resolve(done ? undefined : value), rejectNext);
-      });
-    },
-    fail,
-    close: () => closed.abort(),
-  };
 }

@@ -13,6 +13,7 @@ import {
   writeLeases,
 } from "./lease-table.js";
 import { defaultMaxLeases, type Lease, type Leases } from "./leases.js";
+import { createSerialWork } from "./serial-work.js";
 
 /** Options of {@link shareLeases}. */
 export interface ShareLeasesOptions {
@@ -54,28 +55,28 @@ export async function shareLeases(options: ShareLeasesOptions): Promise<LeaseSha
   let pending = new Map<string, { readonly lease: Lease; readonly hasEnded: boolean }>();
   let mustNotify = false;
   let known = new Map<string, SharedLease>();
-  let isAway = false;
+  let isUnreachable = false;
   /** Until then, by `performance.now()`, expired leases stay. */
   let graceUntil = 0;
   let isClosed = false;
 
   const answered = (): void => {
-    if (isAway) {
-      isAway = false;
+    if (isUnreachable) {
+      isUnreachable = false;
       graceUntil = performance.now() + leaseMs;
       logger.info("the registry's database answers again");
     }
   };
   const failed = (error: unknown): void => {
-    if (!isAway && !isClosed) {
+    if (!isUnreachable && !isClosed) {
       logger.warn({ err: error }, "the registry's database does not answer: the known workers stay");
     }
-    isAway = true;
+    isUnreachable = true;
   };
 
   const write = async (): Promise<void> => {
     const taken = pending;
-    const hasNews = mustNotify;
+    const hasChange = mustNotify;
     pending = new Map();
     mustNotify = false;
     const all = [...taken.values()];
@@ -89,14 +90,14 @@ export async function shareLeases(options: ShareLeasesOptions): Promise<LeaseSha
       if (ended !== undefined && ended.length > 0) {
         await endLeases(sql, pipeline, ended);
       }
-      if (hasNews) {
+      if (hasChange) {
         await notifyLeases(sql, pipeline);
       }
       answered();
     } catch (error) {
       // Newer changes win.
       pending = new Map([...taken, ...pending]);
-      mustNotify ||= hasNews;
+      mustNotify ||= hasChange;
       throw error;
     }
   };
@@ -113,8 +114,8 @@ export async function shareLeases(options: ShareLeasesOptions): Promise<LeaseSha
     leases.setShared([...known.values()], [...new Set(rows.map(({ appId }) => appId))]);
   };
 
-  const writer = createRunner({ work: write, onFailed: failed, retryMs, isClosed: () => isClosed });
-  const reader = createRunner({ work: read, onFailed: failed, retryMs, isClosed: () => isClosed });
+  const writer = createSerialWork({ work: write, onFailed: failed, retryMs, isClosed: () => isClosed });
+  const reader = createSerialWork({ work: read, onFailed: failed, retryMs, isClosed: () => isClosed });
 
   await createLeaseTable(database);
   await read();
@@ -127,22 +128,22 @@ export async function shareLeases(options: ShareLeasesOptions): Promise<LeaseSha
     },
     () => reader.runWithin(readPauseMs),
   );
-  const note = (lease: Lease, hasEnded: boolean, isNews: boolean): void => {
+  const note = (lease: Lease, hasEnded: boolean, isChange: boolean): void => {
     pending.set(keyOf(lease), { lease, hasEnded });
-    mustNotify ||= isNews;
-    writer.runWithin(isNews ? 0 : renewalDelayMs);
+    mustNotify ||= isChange;
+    writer.runWithin(isChange ? 0 : renewalDelayMs);
   };
   const versions = new Map<string, string>();
   leases.onLease(({ kind, lease }) => {
     const key = keyOf(lease);
     const hasEnded = kind === "ended" || kind === "expired";
-    const isNews = kind !== "renewed" || versions.get(key) !== lease.version;
+    const isChange = kind !== "renewed" || versions.get(key) !== lease.version;
     if (hasEnded) {
       versions.delete(key);
     } else {
       versions.set(key, lease.version);
     }
-    note(lease, hasEnded, isNews);
+    note(lease, hasEnded, isChange);
   });
   for (const lease of leases.own) {
     versions.set(keyOf(lease), lease.version);
@@ -166,60 +167,4 @@ export async function shareLeases(options: ShareLeasesOptions): Promise<LeaseSha
 
 function keyOf(lease: Lease): string {
   return `${lease.appId} ${registeredName(lease)}`;
-}
-
-interface RunnerOptions {
-  readonly work: () => Promise<void>;
-  readonly onFailed: (error: unknown) => void;
-  readonly retryMs: number;
-  readonly isClosed: () => boolean;
-}
-
-/** Runs work one at a time. A request during a run leads to another one after it. */
-function createRunner({ work, onFailed, retryMs, isClosed }: RunnerOptions) {
-  let timer: NodeJS.Timeout | undefined;
-  let dueAt = Number.POSITIVE_INFINITY;
-  let running: Promise<void> | undefined;
-  let again: number | undefined;
-
-  const run = (): void => {
-    timer = undefined;
-    dueAt = Number.POSITIVE_INFINITY;
-    running = work()
-      .catch((error: unknown) => {
-        onFailed(error);
-        again = Math.max(again ?? 0, retryMs);
-      })
-      .finally(() => {
-        running = undefined;
-        const next = again;
-        again = undefined;
-        if (next !== undefined) {
-          runWithin(next);
-        }
-      });
-  };
-  const runWithin = (ms: number): void => {
-    if (isClosed()) {
-      return;
-    }
-    if (running !== undefined) {
-      again = Math.min(again ?? ms, ms);
-      return;
-    }
-    const at = performance.now() + ms;
-    if (at < dueAt) {
-      clearTimeout(timer);
-      dueAt = at;
-      timer = setTimeout(run, ms).unref();
-    }
-  };
-  return {
-    /** Runs it after a pause at most, in milliseconds. */
-    runWithin,
-    async close() {
-      clearTimeout(timer);
-      await running;
-    },
-  };
 }

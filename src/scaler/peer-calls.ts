@@ -33,14 +33,14 @@ const repeatMs = 5_000;
 /** Time after which a pipeline that reports nothing counts no more, in milliseconds. */
 export const forgetMs = 3 * repeatMs;
 
-const report = z.object({
+const reportSchema = z.object({
   from: z.string(),
   app: z.string(),
   running: z.int().nonnegative(),
   wantedMs: z.number().nonnegative(),
 });
 
-interface Heard {
+interface PeerReport {
   readonly running: number;
   readonly wantedUntil: number;
   readonly validUntil: number;
@@ -50,7 +50,7 @@ interface Heard {
 export function createPeerCalls(options: PeerCallsOptions): PeerCalls {
   const { channel, calls, origin, onError, now = () => performance.now() } = options;
   /** By app, then by pipeline. */
-  const heard = new Map<string, Map<string, Heard>>();
+  const received = new Map<string, Map<string, PeerReport>>();
   const listeners: ((app: string) => void)[] = [];
   /** Apps to report: those that changed, and those that were not 0 in the last report. */
   const changed = new Set<string>();
@@ -59,15 +59,15 @@ export function createPeerCalls(options: PeerCallsOptions): PeerCalls {
   let repeat: NodeJS.Timeout | undefined;
   let sending: Promise<void> = Promise.resolve();
 
-  const hear = (text: string): void => {
-    const parsed = report.safeParse(parseJson(text));
+  const receive = (text: string): void => {
+    const parsed = reportSchema.safeParse(parseJson(text));
     // A newer version may send something else.
     if (!parsed.success || parsed.data.from === origin) {
       return;
     }
     const { from, app, running, wantedMs } = parsed.data;
-    const ofApp = heard.get(app) ?? new Map<string, Heard>();
-    heard.set(app, ofApp);
+    const ofApp = received.get(app) ?? new Map<string, PeerReport>();
+    received.set(app, ofApp);
     if (running === 0 && wantedMs === 0) {
       ofApp.delete(from);
     } else {
@@ -109,9 +109,9 @@ export function createPeerCalls(options: PeerCallsOptions): PeerCalls {
       const at = now();
       let running = 0;
       let wantedMs = 0;
-      for (const [from, one] of heard.get(app) ?? []) {
+      for (const [from, one] of received.get(app) ?? []) {
         if (one.validUntil <= at) {
-          heard.get(app)?.delete(from);
+          received.get(app)?.delete(from);
         } else {
           running += one.running;
           wantedMs = Math.max(wantedMs, one.wantedUntil - at);
@@ -121,7 +121,7 @@ export function createPeerCalls(options: PeerCallsOptions): PeerCalls {
     },
     onChange: (listener) => void listeners.push(listener),
     async start() {
-      await channel.open(hear);
+      await channel.open(receive);
       calls.onChange(noteChange);
       repeat = setInterval(() => {
         for (const app of [...calls.apps, ...reported]) {
