@@ -40,7 +40,7 @@ export interface LeasesOptions {
   readonly knownMs?: number | undefined;
   /** Maximum leases, those of other pipelines included. @default 10,000 */
   readonly maxLeases?: number | undefined;
-  /** Maximum leases of one caller at this process. @default 1,000 */
+  /** Maximum leases of one caller at this process, and of apps without a lease that stay known because of it. @default 1,000 */
   readonly maxPerCaller?: number | undefined;
 }
 
@@ -92,6 +92,8 @@ interface App {
   current: readonly Lease[];
   /** Above 0: the app is known. It falls while the app has no lease. */
   stepsLeft: number;
+  /** Key of the caller that made the app known. Undefined for one that was configured or shared first. */
+  countKey: string | undefined;
   /** Whether a connection may hold `replicas` although the app is not known, because it is configured. */
   isPinned: boolean;
 }
@@ -131,6 +133,7 @@ export function createLeases(options: LeasesOptions = {}): Leases {
       listeners: new Set(),
       current: [],
       stepsLeft: 0,
+      countKey: undefined,
       isPinned: false,
       replicas: {
         get current() {
@@ -247,6 +250,15 @@ export function createLeases(options: LeasesOptions = {}): Leases {
     }
   };
 
+  /** Forgets the app that has been without a lease for longest: a caller with ever new apps must not fill the table for the others. */
+  const forgetOldest = (countKey: string, appId: string): void => {
+    const idle = [...apps].filter(([, app]) => app.countKey === countKey && app.current.length === 0 && !app.isPinned);
+    if (idle.length >= maxPerCaller && !apps.has(appId)) {
+      const [[oldest] = [""]] = idle.sort(([, one], [, other]) => one.stepsLeft - other.stepsLeft);
+      apps.delete(oldest);
+    }
+  };
+
   return {
     leaseMs,
     get appIds() {
@@ -274,10 +286,12 @@ export function createLeases(options: LeasesOptions = {}): Leases {
         });
       }
       if (before === undefined) {
+        forgetOldest(holder.countKey, lease.appId);
         checkLimits(lease.appId, holder.countKey);
         perCaller.set(holder.countKey, (perCaller.get(holder.countKey) ?? 0) + 1);
       }
       const app = appOf(lease.appId);
+      app.countKey = app.stepsLeft === 0 ? holder.countKey : app.countKey;
       const own: OwnLease = { lease, holder, countKey: before?.countKey ?? holder.countKey, stepsLeft: steps };
       app.own.set(name, own);
       refresh(app);

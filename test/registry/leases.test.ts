@@ -176,6 +176,20 @@ suite("leases", () => {
     assert.equal(leases.own.length, defaultMaxLeases);
   });
 
+  test("caller with ever new apps makes its oldest ones forgotten, and takes no room from others", (t) => {
+    const { leases, register, tick } = start(t, { maxPerCaller: 3, maxLeases: 5 });
+    register(lease(1, "acme/other"), "caller b").end();
+    const held = register(lease(1, "acme/held"));
+    for (let i = 0; i < 100; i++) {
+      register(lease(2, `acme/app-${i}`)).end();
+      tick(1);
+      held.renew("1");
+    }
+    assert.deepEqual(leases.appIds, ["acme/held", "acme/app-97", "acme/app-98", "acme/app-99"]);
+    register(lease(1, "acme/other"), "caller b");
+    assert.ok(leases.appIds.includes("acme/other"));
+  });
+
   test("leases of other pipelines stand beside those of this one, and go when they are shared no more", (t) => {
     const { leases, register, portsOf, tick } = start(t);
     const held = register(lease(1));
