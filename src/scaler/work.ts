@@ -28,8 +28,35 @@ export interface WorkSources {
   readonly peers?: PeerCalls | undefined;
 }
 
+/** Time for which a count of the jobs is shared unless a change is reported, in milliseconds. */
+const sharedMs = 200;
+
+/** Shares each count of the jobs: every stream of an autoscaler asks for its own app at each change, and the count has all apps. */
+function shareCounts(jobs: JobDemand): JobDemand["counts"] {
+  let shared: ReturnType<JobDemand["counts"]> | undefined;
+  jobs.onChange(() => {
+    shared = undefined;
+  });
+  return () => {
+    if (shared !== undefined) {
+      return shared;
+    }
+    const counts = jobs.counts();
+    const drop = () => {
+      if (shared === counts) {
+        shared = undefined;
+      }
+    };
+    shared = counts;
+    counts.then(() => setTimeout(drop, sharedMs).unref(), drop);
+    return counts;
+  };
+}
+
 /** Adds up the work of the apps. */
 export function createWork({ calls, jobs, peers }: WorkSources): Work {
+  // Before the watchers hear of a change, which ask at once.
+  const countJobs = jobs && shareCounts(jobs);
   const watchers = new Set<{ readonly app: string; readonly listener: () => void }>();
   const changed = (app: string | undefined): void => {
     for (const watcher of watchers) {
@@ -44,7 +71,7 @@ export function createWork({ calls, jobs, peers }: WorkSources): Work {
 
   return {
     async of(app) {
-      const ofJobs = (await jobs?.counts())?.get(app) ?? 0;
+      const ofJobs = (await countJobs?.())?.get(app) ?? 0;
       const here = calls.of(app);
       const there = peers?.of(app);
       const count = ofJobs + here.running + (there?.running ?? 0);

@@ -31,6 +31,10 @@ function createJobCounts() {
     },
     away(away: boolean) {
       isAway = away;
+      // As after a lost connection: what was counted before does not hold.
+      for (const listener of listeners) {
+        listener(undefined);
+      }
     },
   };
 }
