@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { renderStatus } from "../../src/cli/commands/status.js";
 import { packageVersion } from "../../src/cli/package-root.js";
 import { createCallerKey, hashCallerKey } from "../../src/mesh/access/caller-keys.js";
 import { temporaryFolder } from "../fixtures/temporary-folder.js";
+import { listenOnLoopback } from "../support/listen-on-loopback.js";
 import { startCommand } from "./support/run-command.js";
 import { runInProcess } from "./support/run-in-process.js";
 
@@ -100,5 +102,22 @@ suite("throughline status", async () => {
     const away = await runInProcess(["status", "--server", "http://127.0.0.1:1"]);
     assert.equal(away.code, 1);
     assert.match(away.message, /^cannot read the status of http:\/\/127\.0\.0\.1:1: .*ECONNREFUSED/);
+  });
+
+  test("an answer without an end is not read into memory", async (t) => {
+    const block = Buffer.alloc(1_048_576, "[");
+    const server = createServer((_request, response) => {
+      const more = () => {
+        while (response.write(block)) {
+          // Until the connection takes no more.
+        }
+        response.once("drain", more);
+      };
+      more();
+    });
+    const { url } = await listenOnLoopback(t, server);
+    const { code, message } = await runInProcess(["status", "--server", url]);
+    assert.equal(code, 1);
+    assert.match(message, /^cannot read the status of \S+: its answer is larger than the limit of 33554432 bytes$/);
   });
 });

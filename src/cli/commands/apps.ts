@@ -1,6 +1,5 @@
 import * as http from "node:http";
 import * as https from "node:https";
-import { text } from "node:stream/consumers";
 import * as z from "zod";
 import { createLogger } from "../../app/observe.js";
 import type { Model } from "../../gen/throughline/v1/image_pb.js";
@@ -99,6 +98,8 @@ export interface AppsQuery {
 }
 
 const timeoutMs = 10_000;
+/** A hundred thousand replicas need less. */
+const maxAnswerBytes = 33_554_432;
 
 /**
  * Returns the status of a pipeline's apps.
@@ -161,7 +162,16 @@ async function get(url: URL, { tls, authorization }: Access, signal: AbortSignal
   const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
     request.once("response", resolve).once("error", reject);
   });
-  return { status: response.statusCode, body: await text(response) };
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of response) {
+    chunks.push(chunk);
+    bytes += chunk.length;
+    if (bytes > maxAnswerBytes) {
+      throw new Error(`its answer is larger than the limit of ${maxAnswerBytes} bytes`);
+    }
+  }
+  return { status: response.statusCode, body: Buffer.concat(chunks).toString() };
 }
 
 /** A worker with its health and, from a pipeline, its load. */
