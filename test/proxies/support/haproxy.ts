@@ -1,14 +1,13 @@
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import * as net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { steadyPort } from "../../support/steady-port.js";
-import { deriveConfig, type ShippedProxy, startProgram } from "./shipped-proxy.js";
+import { deriveConfig, findProgram, type ShippedProxy, startProxy } from "./shipped-proxy.js";
 
 const file = "haproxy.cfg";
-const [program, version] = findHaproxy();
+const [program, version] = findProgram("HAPROXY", "haproxy", /version (\d+\.\d+\.\d+)/);
 
 export const haproxy: ShippedProxy = {
   name: "HAProxy",
@@ -31,7 +30,7 @@ export const haproxy: ShippedProxy = {
       ...changes,
     ]);
     writeFileSync(configFile, config);
-    const stop = await startProgram(program, ["-db", "-f", configFile], port);
+    const stop = await startProxy(program, ["-db", "-f", configFile], port);
     return {
       port,
       hasPassedCheck: async () => (await column(socket, "check_status")) === "L7OK",
@@ -50,16 +49,4 @@ async function column(socket: string, name: string): Promise<string | undefined>
   const [head = "", ...rows] = (await text(connection).catch(() => "")).split("\n");
   const row = rows.find((each) => each.startsWith("pipeline,pipeline1,"));
   return row?.split(",")[head.replace("# ", "").split(",").indexOf(name)];
-}
-
-/** The program that HAPROXY names, or that of the usual place, with its version. */
-function findHaproxy(): readonly [program: string, version: string | undefined] {
-  const programs = [process.env["HAPROXY"], "haproxy", "/usr/sbin/haproxy"].filter((path) => path !== undefined);
-  for (const each of programs) {
-    const { error, stdout } = spawnSync(each, ["-v"], { encoding: "utf8" });
-    if (error === undefined) {
-      return [each, /version (\d+\.\d+\.\d+)/.exec(stdout)?.[1]];
-    }
-  }
-  return ["haproxy", undefined];
 }

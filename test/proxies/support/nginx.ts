@@ -1,12 +1,11 @@
-import { spawnSync } from "node:child_process";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { steadyPort } from "../../support/steady-port.js";
-import { deriveConfig, type ShippedProxy, startProgram } from "./shipped-proxy.js";
+import { deriveConfig, findProgram, type ShippedProxy, startProxy } from "./shipped-proxy.js";
 
 const file = "nginx.conf";
-const [program, version] = findNginx();
+const [program, version] = findProgram("NGINX", "nginx", /nginx version: nginx\/(.+)/);
 
 /** Settings in place of the build's folders, which only root may write. */
 export const temporaryPaths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -43,21 +42,9 @@ export async function startNginx(config: string, port: number): Promise<() => Pr
   const configFile = join(folder, "nginx.conf");
   writeFileSync(configFile, config);
   const globals = "daemon off; pid nginx.pid; error_log stderr error;";
-  const stop = await startProgram(program, ["-p", folder, "-c", configFile, "-e", "stderr", "-g", globals], port);
+  const stop = await startProxy(program, ["-p", folder, "-c", configFile, "-e", "stderr", "-g", globals], port);
   return async () => {
     await stop();
     rmSync(folder, { recursive: true });
   };
-}
-
-/** The program that NGINX names, or that of the usual place, with its version. */
-function findNginx(): readonly [program: string, version: string | undefined] {
-  const programs = [process.env["NGINX"], "nginx", "/usr/sbin/nginx"].filter((path) => path !== undefined);
-  for (const each of programs) {
-    const { error, stderr } = spawnSync(each, ["-v"], { encoding: "utf8" });
-    if (error === undefined) {
-      return [each, stderr.trim().replace("nginx version: nginx/", "")];
-    }
-  }
-  return ["nginx", undefined];
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
+import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import * as net from "node:net";
@@ -54,11 +54,31 @@ export function deriveConfig(file: string, changes: readonly Change[]): string {
 }
 
 /**
+ * Finds the program that a variable names, or that of the usual places, with its version.
+ *
+ * @param version of what `-v` writes.
+ */
+export function findProgram(
+  variable: string,
+  name: string,
+  version: RegExp,
+): readonly [program: string, version: string | undefined] {
+  const programs = [process.env[variable], name, `/usr/sbin/${name}`].filter((path) => path !== undefined);
+  for (const program of programs) {
+    const { error, stdout, stderr } = spawnSync(program, ["-v"], { encoding: "utf8" });
+    if (error === undefined) {
+      return [program, version.exec(`${stdout}${stderr}`)?.[1]];
+    }
+  }
+  return [name, undefined];
+}
+
+/**
  * Starts a program, and waits until a port accepts connections.
  *
  * @returns ends it.
  */
-export async function startProgram(
+export async function startProxy(
   program: string,
   args: readonly string[],
   port: number,

@@ -91,6 +91,7 @@ export const RegistryService: GenService<{
    * - INVALID_ARGUMENT with `buf.validate.Violations`: the request breaks a rule of the contract, or a renewal names another app or port.
    * - UNAUTHENTICATED: no valid key or client certificate.
    * - PERMISSION_DENIED: the caller may not register this app, or not at this address. The message says which, and what the operator can do.
+   * - FAILED_PRECONDITION: the connection has no IP address, or a link-local one, which other machines cannot call.
    * - ALREADY_EXISTS: another open stream has registered this address for the app.
    * - RESOURCE_EXHAUSTED with `google.rpc.RetryInfo`: too many leases, in all or of this caller.
    * - DEADLINE_EXCEEDED: no message arrived within the lease.
