@@ -42,20 +42,17 @@ export function registeredHost({ caller, named, allowed }: RegisteredHostOptions
         "on the pipeline, --callers authenticates workers, and --register-allow names ranges",
     );
   }
-  if (named === null) {
+  if (named !== null && !ipaddr.IPv4.isValidFourPartDecimal(named) && !ipaddr.IPv6.isValid(named)) {
+    throw invalidArgument(`the metadata ${addressHeader} must be one IP address, without a port`);
+  }
+  const wanted = named === null ? peer : ipaddr.process(named);
+  const host = plain(wanted);
+  if (host === own) {
     if (peer.range() === "linkLocal") {
       throw unusable(
         `the connection comes from the link-local address ${own}, which cannot be called back: register at another address of the pipeline`,
       );
     }
-    return own;
-  }
-  if (!ipaddr.IPv4.isValidFourPartDecimal(named) && !ipaddr.IPv6.isValid(named)) {
-    throw invalidArgument(`the metadata ${addressHeader} must be one IP address, without a port`);
-  }
-  const wanted = ipaddr.process(named);
-  const host = plain(wanted);
-  if (host === own) {
     return own;
   }
   if (!allowed.contains(host)) {

@@ -32,6 +32,7 @@ suite("address of a worker that registers", () => {
     ["authenticated anywhere", known("198.51.100.4"), null, loopbackRanges, "198.51.100.4"],
     ["authenticated anywhere, mapped", known("::ffff:198.51.100.4"), null, loopbackRanges, "198.51.100.4"],
     ["authenticated on link-local", known("fe80::1"), null, loopbackRanges, "FailedPrecondition"],
+    ["naming its own link-local address", known("fe80::1%eth0"), "fe80::1", loopbackRanges, "FailedPrecondition"],
     ["authenticated without a connection", known(undefined), null, loopbackRanges, "FailedPrecondition"],
     ["naming an address in a listed range", known("198.51.100.4"), "10.0.0.7", privateRanges, "10.0.0.7"],
     ["naming a mapped address in a listed range", known("198.51.100.4"), "::ffff:10.0.0.7", privateRanges, "10.0.0.7"],
