@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { create, type DescMethod, type DescService, isMessage, type Message } from "@bufbuild/protobuf";
 import type { ConnectRouter, HandlerContext, Interceptor } from "@connectrpc/connect";
 import type { Logger } from "pino";
@@ -172,8 +173,11 @@ export function createPipelineApp(options: PipelineAppOptions): App {
     fronts: options.fronts,
     corsOrigins,
     async teardown() {
-      await Promise.all(extensions.map(({ close }) => close?.()));
-      apps.close();
+      try {
+        await closeExtensions(extensions);
+      } finally {
+        apps.close();
+      }
     },
     telemetry,
     logger,
@@ -268,3 +272,18 @@ export function pipelineRoutes({ context, models, callOf }: PipelineRoutesOption
 }
 
 const noBytes = new Uint8Array();
+
+/** Time that an extension may delay the end of those before it, in milliseconds. */
+const closeMs = 1_000;
+
+/** Closes the last extension first: it may use the ones before it, such as the jobs' database. */
+async function closeExtensions(extensions: readonly PipelineExtension[]): Promise<void> {
+  const [first, ...later] = extensions;
+  const closing: Promise<void>[] = [];
+  for (const { close } of later.toReversed()) {
+    const closed = Promise.resolve(close?.());
+    closing.push(closed);
+    await Promise.race([closed.catch(() => {}), delay(closeMs, undefined, { ref: false })]);
+  }
+  await Promise.all([first?.close?.(), ...closing]);
+}

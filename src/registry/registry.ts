@@ -1,7 +1,7 @@
 import { setMaxListeners } from "node:events";
 import { create } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { Code, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
+import { Code, type ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import {
   type RegisterRequest,
@@ -66,6 +66,8 @@ export function createRegistry({ leases, allowed, logger }: RegistryOptions): Re
     const onExpired = () => stream.fail(deadlineExceeded(`no renewal arrived within the lease of ${leaseMs / 1000} s`));
     // Before the first message there is no lease that could expire.
     const first = setTimeout(onExpired, leaseMs);
+    let renewals = 0;
+    let countedFrom = performance.now();
     let held: { readonly lease: HeldLease; readonly request: RegisterRequest } | undefined;
     const hold = (request: RegisterRequest): void => {
       const { appId, port, version } = request;
@@ -76,6 +78,13 @@ export function createRegistry({ leases, allowed, logger }: RegistryOptions): Re
       const caller = callerOf(call);
       checkMayRegister(caller, appId);
       if (held !== undefined) {
+        if (performance.now() - countedFrom >= leaseMs) {
+          renewals = 0;
+          countedFrom = performance.now();
+        }
+        if (++renewals > maxRenewals) {
+          throw tooManyRenewals(leaseMs);
+        }
         held.lease.renew(version);
         return;
       }
@@ -115,6 +124,16 @@ export function createRegistry({ leases, allowed, logger }: RegistryOptions): Re
       leases.close();
     },
   };
+}
+
+/** Renewals of a stream within the time of a lease. A worker sends three; more would take processor time from the calls. */
+const maxRenewals = 60;
+
+function tooManyRenewals(leaseMs: number): ConnectError {
+  return createConnectError({
+    code: Code.ResourceExhausted,
+    message: `more than ${maxRenewals} renewals within ${leaseMs / 1000} s: renew once in a third of the lease`,
+  });
 }
 
 /** @throws ConnectError PERMISSION_DENIED that names what the operator has to do. */

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { connect } from "node:http2";
 import { join } from "node:path";
 import { suite, type TestContext, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { Code } from "@connectrpc/connect";
 import * as z from "zod";
 import { createPipelineClient } from "../../src/client/client.js";
@@ -155,6 +156,7 @@ suite("registry of a pipeline, with a stock grpc-js client", () => {
     const until = performance.now() + 600;
     while (performance.now() < until) {
       assert.equal(await send({ appId, port: 7 }), 200);
+      await delay(20);
     }
     assert.equal(leases.own.length, 1);
     assert.ok(!events.some((event) => event.startsWith("expired")));
@@ -227,6 +229,19 @@ suite("registry of a pipeline, with a stock grpc-js client", () => {
     const other = openRegister(t, `127.0.0.1:${port}`);
     assert.equal(await other.send({ appId, port: 8 }), 300);
     await closed;
+  });
+
+  test("client that renews without a pause gets RESOURCE_EXHAUSTED, with what to do", async (t) => {
+    const { port } = await startRegistry(t, { leaseMs: 60_000 });
+    const { send, status } = openRegister(t, `127.0.0.1:${port}`);
+    for (let count = 0; count <= 60; count++) {
+      await send({ appId, port: 7 });
+    }
+    await send({ appId, port: 7 });
+    assert.deepEqual(await status, {
+      code: "RESOURCE_EXHAUSTED",
+      details: "more than 60 renewals within 60 s: renew once in a third of the lease",
+    });
   });
 
   test("limit of leases is RESOURCE_EXHAUSTED, with the number", async (t) => {

@@ -93,7 +93,7 @@ export const RegistryService: GenService<{
    * - PERMISSION_DENIED: the caller may not register this app, or not at this address. The message says which, and what the operator can do.
    * - FAILED_PRECONDITION: the connection has no IP address, or a link-local one, which other machines cannot call.
    * - ALREADY_EXISTS: another open stream has registered this address for the app.
-   * - RESOURCE_EXHAUSTED with `google.rpc.RetryInfo`: too many leases, in all or of this caller.
+   * - RESOURCE_EXHAUSTED with `google.rpc.RetryInfo`: too many leases, in all or of this caller; without it: too many renewals.
    * - DEADLINE_EXCEEDED: no message arrived within the lease.
    * - UNAVAILABLE: the pipeline is starting or shutting down.
    *
