@@ -44,6 +44,8 @@ const idleInTransactionMs = 5_000;
  */
 const embeddedSuperviseSeconds = 4;
 
+/** Connections for statements. */
+const statementConnections = 5;
 /** Connections for pg-boss's own work: supervision, heartbeats, webhooks. One more listens. */
 const queueConnections = 3;
 
@@ -58,8 +60,6 @@ export interface OpenJobDatabaseOptions {
   readonly source: string | PGlite;
   /** Creates and updates the tables. If false, an older schema is an error. @default true */
   readonly migrate?: boolean | undefined;
-  /** Maximum connections, of which the queue's own work has up to {@link queueConnections}. @default 8 */
-  readonly maxConnections?: number | undefined;
   /** Called with errors of the queue's own work, such as a lost connection. */
   readonly onError: (error: unknown) => void;
 }
@@ -71,20 +71,22 @@ export interface OpenJobDatabaseOptions {
  * reachable.
  */
 export async function openJobDatabase(options: OpenJobDatabaseOptions): Promise<JobDatabase> {
-  const { source, migrate = true, maxConnections = 8, onError } = options;
+  const { source, migrate = true, onError } = options;
   // Loaded here, because most pipelines have no jobs.
   const { PgBoss: Boss, fromPglite } = await import("pg-boss");
   const lite = typeof source === "string" ? undefined : source;
-  const settings = `-c idle_in_transaction_session_timeout=${idleInTransactionMs}`;
+  const session = {
+    connectionTimeoutMillis: 10_000,
+    options: `-c idle_in_transaction_session_timeout=${idleInTransactionMs}`,
+    application_name: "throughline",
+  };
   const superviseSeconds = lite === undefined ? 1 : embeddedSuperviseSeconds;
   const boss = new Boss({
     ...(typeof source === "string"
       ? {
           connectionString: source,
           max: queueConnections,
-          connectionTimeoutMillis: 10_000,
-          options: settings,
-          application_name: "throughline",
+          ...session,
         }
       : { db: fromPglite(source), backend: "pglite" as const }),
     schema: queueSchemaName,
@@ -113,12 +115,7 @@ export async function openJobDatabase(options: OpenJobDatabaseOptions): Promise<
 
   const { sql, transaction, close } =
     typeof source === "string"
-      ? await createPostgresPool({
-          connectionString: source,
-          maxConnections: Math.max(1, maxConnections - queueConnections),
-          settings,
-          onError,
-        })
+      ? await createPostgresPool({ connectionString: source, max: statementConnections, ...session }, onError)
       : {
           sql: db,
           transaction: <T>(work: (sql: Db) => Promise<T>) =>

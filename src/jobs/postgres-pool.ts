@@ -1,4 +1,4 @@
-import type { Pool, PoolClient, QueryConfig } from "pg";
+import type { Pool, PoolClient, PoolConfig, QueryConfig } from "pg";
 import type { Db } from "pg-boss";
 
 /** Connections to PostgreSQL. Statements are prepared, and those that are sent without waiting for each other share a round trip. */
@@ -10,34 +10,20 @@ export interface PostgresPool {
   close(): Promise<void>;
 }
 
-/** Options of {@link createPostgresPool}. */
-export interface PostgresPoolOptions {
-  readonly connectionString: string;
-  readonly maxConnections: number;
-  /** Settings of each session, as `-c name=value`. */
-  readonly settings: string;
-  /** Called with errors of idle connections, such as a lost one. */
-  readonly onError: (error: unknown) => void;
-}
-
 /** Prepared statements of a connection at most. pg-boss has a text of its own for each queue, and each plan takes memory of the server. */
 const maxPrepared = 200;
 
-/** Creates a pool without connections. */
-export async function createPostgresPool(options: PostgresPoolOptions): Promise<PostgresPool> {
+/**
+ * Creates a pool without connections.
+ *
+ * @param onError called with errors of idle connections, such as a lost one.
+ */
+export async function createPostgresPool(config: PoolConfig, onError: (error: unknown) => void): Promise<PostgresPool> {
   const { default: pg } = await import("pg");
   // Not in pg's types yet.
   const pipelined = { pipeline: true };
-  const pool: Pool = new pg.Pool({
-    connectionString: options.connectionString,
-    max: options.maxConnections,
-    connectionTimeoutMillis: 10_000,
-    keepAlive: true,
-    options: options.settings,
-    application_name: "throughline",
-    ...pipelined,
-  });
-  pool.on("error", options.onError);
+  const pool: Pool = new pg.Pool({ ...config, keepAlive: true, ...pipelined });
+  pool.on("error", onError);
   const query = prepareQueries();
 
   return {

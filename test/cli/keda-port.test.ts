@@ -90,7 +90,7 @@ suite("KEDA's port", () => {
   });
 
   test("callers file decides by certificate which apps KEDA may ask for", async (t) => {
-    const files = await certificates("keda", "stranger");
+    const files = await certificates("keda", "foreign");
     const callers = await replaceFile(
       join(files.folder, "callers.yaml"),
       JSON.stringify({ callers: [{ name: "keda", certificates: ["cn:keda"], apps: ["a/one"] }] }),
@@ -98,7 +98,7 @@ suite("KEDA's port", () => {
     const address = await open(t, ...files.mutual, "--callers", callers);
     assert.equal(await ask(t, address, "a/one", files.of("keda")), grpc.status.OK);
     assert.equal(await ask(t, address, "a/two", files.of("keda")), grpc.status.PERMISSION_DENIED);
-    assert.equal(await ask(t, address, "a/one", files.of("stranger")), grpc.status.UNAUTHENTICATED);
+    assert.equal(await ask(t, address, "a/one", files.of("foreign")), grpc.status.UNAUTHENTICATED);
     assert.equal(await ask(t, address, "a/one", files.without), grpc.status.UNAUTHENTICATED);
     const opened = await open(t, ...files.flags, "--callers", callers, "--keda-insecure-open");
     assert.equal(await ask(t, opened, "a/one", files.without), grpc.status.OK, "for KEDA without a certificate");

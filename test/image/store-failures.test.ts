@@ -2,22 +2,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ImageStoreError } from "../../src/image/image-store-error.js";
 import { createStoreFailureCounter } from "../../src/image/store-failures.js";
-import { createMetricCollector } from "../../src/trace/telemetry/collectors.js";
-import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
+import { testMeter } from "../support/telemetry.js";
 
 test("failed writes to an image store are counted by reason, from 0", async (t) => {
-  const collector = createMetricCollector();
-  const telemetry = createTelemetry({
-    serviceName: "test",
-    environment: {},
-    log: { warn() {} },
-    metricReaders: [collector.reader()],
-  });
-  t.after(() => telemetry.shutdown());
-  const counted = createStoreFailureCounter(telemetry.meter);
+  const collected = testMeter(t);
+  const counted = createStoreFailureCounter(collected.meter);
   const read = async () =>
     Object.fromEntries(
-      (await collector.read())
+      (await collected.read())
         .filter(({ name }) => name === "throughline.image_store.failures")
         .map(({ attributes, value }) => [attributes["throughline.image_store.failure"], value]),
     );

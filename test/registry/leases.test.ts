@@ -63,7 +63,7 @@ suite("leases", () => {
     assert.deepEqual(events, ["registered 1", ...Array(5).fill("renewed 1"), "expired 1"]);
   });
 
-  test("holder of an expired lease is told", (t) => {
+  test("holder of a lease hears of its expiry", (t) => {
     const table = start(t);
     table.register(lease(1));
     table.tick(10);

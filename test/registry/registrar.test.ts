@@ -213,7 +213,7 @@ suite("registration of a worker", () => {
     await logged(/cannot register .*unimplemented: .*this server has no registry/);
   });
 
-  test("worker registers with its key over TLS, is told what is missing, and tries until it may", async (t) => {
+  test("worker registers with its key over TLS, logs what is missing, and tries until it may", async (t) => {
     const folder = await temporaryFolder();
     const authority = await createAuthority();
     const ca = await replaceFile(join(folder, "ca.crt"), authority.cert);
@@ -236,15 +236,15 @@ suite("registration of a worker", () => {
     const url = `https://localhost:${pipeline.port}`;
     const credentials = createTlsChannelCredentials(client);
 
-    const stranger = register(t, [url], { credentials });
-    await stranger.logged(/unauthenticated: .*send a key of the pipeline's callers file/);
+    const withoutKey = register(t, [url], { credentials });
+    await withoutKey.logged(/unauthenticated: .*send a key of the pipeline's callers file/);
     const worker = register(t, [url], { credentials, key: { current: key } });
     await worker.logged(/permission_denied: caller workers may not register this app/);
     await write(["acme/*"]);
     await worker.logged(/^registered/);
     assert.equal(worker.lines.length, 2);
-    assert.equal(stranger.lines.length, 1);
-    assert.ok(![...worker.lines, ...stranger.lines].some((line) => JSON.stringify(line).includes(key)));
+    assert.equal(withoutKey.lines.length, 1);
+    assert.ok(![...worker.lines, ...withoutKey.lines].some((line) => JSON.stringify(line).includes(key)));
     const untrusting = register(t, [url]);
     await untrusting.logged(/unavailable: the server cannot be reached \(.*certificate/);
   });

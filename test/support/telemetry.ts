@@ -1,4 +1,8 @@
-import { createSpanCollector, type SpanCollector } from "../../src/trace/telemetry/collectors.js";
+import {
+  createMetricCollector,
+  createSpanCollector,
+  type SpanCollector,
+} from "../../src/trace/telemetry/collectors.js";
 import { createTelemetry, type Telemetry } from "../../src/trace/telemetry/telemetry.js";
 
 /** What a test context is to those who clean up behind themselves. */
@@ -22,4 +26,17 @@ export function testTelemetry(
   });
   t.after(() => telemetry.shutdown());
   return { ...telemetry, collector };
+}
+
+/** Metrics of one service that stay in memory; it is shut down after the test. */
+export function testMeter(t: Pick<TestEnd, "after">) {
+  const collector = createMetricCollector();
+  const { meter, shutdown } = createTelemetry({
+    serviceName: "test",
+    environment: {},
+    log: { warn() {} },
+    metricReaders: [collector.reader()],
+  });
+  t.after(shutdown);
+  return { meter, read: () => collector.read() };
 }

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { createMetricCollector } from "../../src/trace/telemetry/collectors.js";
-import { createTelemetry } from "../../src/trace/telemetry/telemetry.js";
 import { createWorkerMetrics } from "../../src/worker/worker-metrics.js";
+import { testMeter } from "../support/telemetry.js";
 
 const settings = {
   width: 64,
@@ -17,18 +16,12 @@ const settings = {
 
 /** A worker's metrics, and what they come to: `name{attributes}` with its value; a histogram's is how many values it has. */
 function setUp(t: TestContext) {
-  const collector = createMetricCollector();
-  const { meter, shutdown } = createTelemetry({
-    serviceName: "worker",
-    environment: {},
-    log: { warn() {} },
-    metricReaders: [collector.reader()],
-  });
-  t.after(shutdown);
+  const collected = testMeter(t);
+  const { meter } = collected;
   let waiting = 0;
   const metrics = createWorkerMetrics({ meter, queue: { limit: 16, length: () => waiting } });
   const read = async () => {
-    const points = (await collector.read()).filter(({ name }) => name.startsWith("throughline."));
+    const points = (await collected.read()).filter(({ name }) => name.startsWith("throughline."));
     return Object.fromEntries(
       points.map(({ name, attributes, value }) => [
         `${name.slice("throughline.".length)}{${Object.values(attributes).join()}}`,
@@ -37,7 +30,7 @@ function setUp(t: TestContext) {
     );
   };
   const generate = () => metrics.generation("cpu");
-  return { metrics, generate, read, setWaiting: (count: number) => (waiting = count), points: collector.read };
+  return { metrics, generate, read, setWaiting: (count: number) => (waiting = count), points: collected.read };
 }
 
 const idle = {
